@@ -1,0 +1,50 @@
+/**
+ * Every error this package throws on purpose is an `IsoDiffusionError`, so that a caller can tell a mistake in its
+ * input from a defect. Messages name the offending value, where it was found and what to do about it.
+ */
+export class IsoDiffusionError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** An option or argument is of the wrong type, out of range or contradicts another. */
+export class InvalidArgumentError extends IsoDiffusionError {}
+
+/** A graph cannot be built: an op was given wrong inputs, or shapes and dtypes do not fit. */
+export class GraphError extends IsoDiffusionError {}
+
+/** The gradient of a graph cannot be built, for instance because an op has no gradient rule. */
+export class GradientError extends GraphError {}
+
+/** A device is not present, not usable, or unknown. */
+export class DeviceError extends IsoDiffusionError {}
+
+/** A data set or a file of points is unreadable, empty or holds values that are not finite. */
+export class DatasetError extends IsoDiffusionError {}
+
+/** A file is missing, truncated or malformed. The base of the errors of each file format. */
+export class FileFormatError extends IsoDiffusionError {}
+
+/** An ONNX file is truncated, malformed or uses what this package does not read. */
+export class OnnxFormatError extends FileFormatError {}
+
+/** A safetensors file is truncated or malformed. */
+export class SafetensorsError extends FileFormatError {}
+
+/** A JSON or YAML configuration is malformed or has unknown or wrong values. */
+export class ConfigError extends FileFormatError {}
+
+/** A checkpoint is incomplete, damaged or was written by a different run. */
+export class CheckpointError extends FileFormatError {}
+
+/** The loss became NaN or infinite. `step` is the step at which it did. */
+export class NonFiniteLossError extends IsoDiffusionError {
+  constructor(
+    message: string,
+    readonly step: number,
+  ) {
+    super(message);
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * A seeded stream of random numbers: xoshiro128++ (Blackman & Vigna 2019), whose 128-bit state is made from the seed
+ * and a path of integers, so that every step, epoch or sample can own an independent stream and nothing but the
+ * seed has to be remembered to continue a run.
+ *
+ * @example
+ * const stream = new RandomStream(42, STREAM.noise, 17); // the noise of step 17
+ * stream.normal(); // standard normal, the same on every machine
+ */
+export class RandomStream {
+  private readonly state: Uint32Array;
+  private spareNormal: number | undefined;
+
+  /** @param seed any safe integer >= 0. @param path integers that name the stream below the seed. */
+  constructor(seed: number, ...path: number[]) {
+    this.state = streamState(seed, path);
+  }
+
+  /** 32 random bits as an integer in [0, 2^32). */
+  uint32(): number {
+    const s = this.state;
+    const s0 = s[0] as number;
+    const s1 = s[1] as number;
+    const s2 = s[2] as number;
+    const s3 = s[3] as number;
+    const sum = (s0 + s3) | 0;
+    const result = (((sum << 7) | (sum >>> 25)) + s0) >>> 0;
+    const x2 = s2 ^ s0;
+    const x3 = s3 ^ s1;
+    s[1] = s1 ^ x2;
+    s[0] = s0 ^ x3;
+    s[2] = x2 ^ (s1 << 9);
+    s[3] = (x3 << 11) | (x3 >>> 21);
+    return result;
+  }
+
+  /** A uniform number in [0, 1) with 53 random bits. */
+  uniform(): number {
+    const high = this.uint32() >>> 5;
+    const low = this.uint32() >>> 6;
+    return (high * 67108864 + low) / 9007199254740992;
+  }
+
+  /** A uniform integer in [0, bound), without modulo bias. */
+  integer(bound: number): number {
+    const limit = 4294967296 - (4294967296 % bound);
+    for (;;) {
+      const bits = this.uint32();
+      if (bits < limit) return bits % bound;
+    }
+  }
+
+  /** A standard normal number (Marsaglia's polar method). */
+  normal(): number {
+    const spare = this.spareNormal;
+    if (spare !== undefined) {
+      this.spareNormal = undefined;
+      return spare;
+    }
+    for (;;) {
+      const u = this.uint32() * 4.656612873077393e-10 - 1;
+      const v = this.uint32() * 4.656612873077393e-10 - 1;
+      const radius = u * u + v * v;
+      if (radius < 1 && radius > 0) {
+        const scale = Math.sqrt((-2 * Math.log(radius)) / radius);
+        this.spareNormal = v * scale;
+        return u * scale;
+      }
+    }
+  }
+
+  /** Fills `target` with standard normal numbers and returns it. */
+  fillNormal<T extends Float32Array | Float64Array>(target: T): T {
+    for (let i = 0; i < target.length; i++) target[i] = this.normal();
+    return target;
+  }
+
+  /** A random permutation of 0..n-1 (Fisher-Yates). */
+  permutation(n: number): Uint32Array {
+    const order = Uint32Array.from({ length: n }, (_, i) => i);
+    for (let i = n - 1; i > 0; i--) {
+      const j = this.integer(i + 1);
+      const kept = order[i] as number;
+      order[i] = order[j] as number;
+      order[j] = kept;
+    }
+    return order;
+  }
+}
+
+/** The first path element of each kind of stream, so that no two uses of one seed share numbers. */
+export const STREAM = {
+  init: 1,
+  order: 2,
+  timesteps: 3,
+  noise: 4,
+  sampling: 5,
+  dataset: 6,
+  augmentation: 7,
+  metrics: 8,
+} as const;
+
+/** The initial xoshiro128++ state of the stream that `path` names below `seed` (murmur3 finaliser over each word). */
+export function streamState(seed: number, path: readonly number[]): Uint32Array {
+  const words = [seed >>> 0, Math.floor(seed / 4294967296) >>> 0];
+  for (const part of path) words.push(part >>> 0, Math.floor(part / 4294967296) >>> 0);
+  const state = new Uint32Array(4);
+  for (let lane = 0; lane < 4; lane++) {
+    let hash = Math.imul(lane + 1, 0x9e3779b9);
+    for (const word of words) hash = mix((Math.imul(hash, 5) + 0xe6546b64) ^ mix(word + 0x9e3779b9));
+    state[lane] = mix(hash ^ words.length);
+  }
+  if (state.every((word) => word === 0)) state[0] = 1;
+  return state;
+}
+
+function mix(value: number): number {
+  let h = value >>> 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
