@@ -1,0 +1,65 @@
+import { fileURLToPath } from 'node:url';
+import { type Prdc, precisionRecallDensityCoverage } from '../src/metrics/prdc.ts';
+import { RandomStream, STREAM } from '../src/random/random-stream.ts';
+import {
+  type Measurement,
+  measure,
+  printPeaks,
+  printRatio,
+  requirePython,
+  runPairs,
+  startReference,
+} from './harness.ts';
+
+const COUNT = 10_000;
+const NEAREST_K = 5;
+
+/** PRDC of 10,000 x 10,000 points of two noisy Swiss rolls, against the scikit-learn computation of `prdc`. */
+export async function run(): Promise<void> {
+  requirePython(['numpy', 'sklearn.metrics']);
+  const real = { data: swissRoll(0, 0.5), count: COUNT, dims: 2 };
+  const fake = { data: swissRoll(1, 0.6), count: COUNT, dims: 2 };
+  const reference = startReference(fileURLToPath(new URL('./prdc_reference.py', import.meta.url)));
+  let ourMetrics: Prdc | undefined;
+  let referenceMetrics: Prdc | undefined;
+  try {
+    await reference.request({ command: 'load', real: base64(real.data), fake: base64(fake.data), dims: 2 });
+    const result = await runPairs({
+      name: 'prdc',
+      ours: () =>
+        measure(async () => {
+          ourMetrics = await precisionRecallDensityCoverage(real, fake, { nearest_k: NEAREST_K });
+        }),
+      reference: async () => {
+        const answer = await reference.request<Measurement & { metrics: Prdc }>({
+          command: 'compute',
+          nearest_k: NEAREST_K,
+        });
+        referenceMetrics = answer.metrics;
+        return answer;
+      },
+    });
+    console.log(`ours      ${JSON.stringify(ourMetrics)}`);
+    console.log(`reference ${JSON.stringify(referenceMetrics)}`);
+    printPeaks(result);
+    printRatio('prdc', result.ratio);
+  } finally {
+    reference.close();
+  }
+}
+
+/** The Swiss roll of PAPER.md's set-up, shrunk to about [-1, 1]. */
+function swissRoll(seed: number, noise: number): Float32Array {
+  const stream = new RandomStream(seed, STREAM.dataset);
+  const points = new Float32Array(COUNT * 2);
+  for (let i = 0; i < COUNT; i++) {
+    const angle = 1.5 * Math.PI * (1 + 2 * stream.uniform());
+    points[2 * i] = (angle * Math.cos(angle) + noise * stream.normal()) / 15;
+    points[2 * i + 1] = (angle * Math.sin(angle) + noise * stream.normal()) / 15;
+  }
+  return points;
+}
+
+function base64(values: Float32Array): string {
+  return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64');
+}

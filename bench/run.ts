@@ -1,0 +1,22 @@
+/** `npm run bench -- NAME`: runs one benchmark against its Python counterpart; the last line is `ratio NAME X`. */
+import { MissingReferenceError } from './harness.ts';
+
+const benchmarks: Record<string, () => Promise<void>> = {
+  step: async () => (await import('./step.ts')).run(),
+  sampling: async () => (await import('./sampling.ts')).run(),
+  prdc: async () => (await import('./prdc.ts')).run(),
+};
+
+const name = process.argv[2] ?? '';
+const benchmark = Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
+if (!benchmark) {
+  console.error(`Unknown benchmark '${name}'. Usage: npm run bench -- ${Object.keys(benchmarks).join(' | ')}`);
+  process.exit(2);
+}
+try {
+  await benchmark();
+} catch (error) {
+  if (!(error instanceof MissingReferenceError)) throw error;
+  console.error(error.message);
+  process.exit(3);
+}

@@ -1,0 +1,88 @@
+import { GradientError } from '../errors.ts';
+import type { GraphNode, Value } from './graph.ts';
+import { findOp, scalarLike } from './op-registry.ts';
+import { add } from './ops/elementwise.ts';
+import { expandTo } from './ops/reshape.ts';
+import { elementCount, formatShape, isFloat } from './tensor-type.ts';
+
+/**
+ * Adds the backward pass of `loss` (reverse mode, one vector-Jacobian product per node) to its graph and returns
+ * dL/d(value) for each of `wrt`, in order and of the same shapes; zeros for a value the loss does not depend on.
+ *
+ * @throws {GradientError} when the loss is not one float, or when nodes on the way have no gradient rule: one
+ * error names all of them.
+ * @example
+ * const [dW] = gradients(loss, [W]);
+ */
+export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
+  if (!isFloat(loss.dtype) || loss.shape.some((dim) => dim !== 1)) {
+    throw new GradientError(
+      `the loss must be one float, but '${loss.name}' is ${loss.dtype} ${formatShape(loss.shape)}`,
+    );
+  }
+  const path = nodesBetween(wrt, loss);
+  refuseNodesWithoutRule(path.nodes);
+
+  const accumulated = new Map<Value, Value>([[loss, expandTo(scalarLike(loss, 1), loss.shape)]]);
+  for (const node of path.nodes.toReversed()) {
+    const outputGradients = node.outputs.map((output) => accumulated.get(output));
+    if (outputGradients.every((gradient) => gradient === undefined)) continue;
+    const needed = node.inputs.map((input) => input !== null && path.values.has(input));
+    const inputGradients = findOp(node.opType, node.domain)?.gradient?.({
+      node,
+      inputs: node.inputs,
+      outputs: node.outputs,
+      gradients: outputGradients,
+      needed,
+    });
+    node.inputs.forEach((input, index) => {
+      const gradient = inputGradients?.[index];
+      if (!input || !gradient || !needed[index]) return;
+      const previous = accumulated.get(input);
+      accumulated.set(input, previous ? add(previous, gradient) : gradient);
+    });
+  }
+  return wrt.map((value) => accumulated.get(value) ?? zerosOf(value));
+}
+
+/** The nodes through which `loss` depends on `wrt`, in topological order, and the values along them. */
+function nodesBetween(wrt: readonly Value[], loss: Value): { nodes: GraphNode[]; values: Set<Value> } {
+  const upstream = ancestorsOf(loss);
+  const values = new Set<Value>(wrt);
+  const nodes = loss.graph.nodes.filter((node) => {
+    const reached = upstream.has(node) && node.inputs.some((input) => input !== null && values.has(input));
+    if (reached) for (const output of node.outputs) if (isFloat(output.dtype)) values.add(output);
+    return reached;
+  });
+  return { nodes, values };
+}
+
+function ancestorsOf(loss: Value): Set<GraphNode> {
+  const found = new Set<GraphNode>();
+  const pending = loss.producer ? [loss.producer] : [];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (found.has(node)) continue;
+    found.add(node);
+    for (const input of node.inputs) if (input?.producer) pending.push(input.producer);
+  }
+  return found;
+}
+
+function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
+  const without = nodes.filter(
+    (node) =>
+      node.outputs.some((output) => isFloat(output.dtype)) && !findOp(node.opType, node.domain)?.gradient,
+  );
+  if (without.length === 0) return;
+  const list = without
+    .map((node) => `node '${node.name}' (op ${node.domain ? `${node.domain}:` : ''}${node.opType})`)
+    .join(', ');
+  throw new GradientError(
+    `no gradient rule for ${list}: freeze what is behind it, or replace the op by differentiable ones`,
+  );
+}
+
+function zerosOf(value: Value): Value {
+  elementCount(value.shape);
+  return expandTo(scalarLike(value, 0), value.shape);
+}

@@ -1,0 +1,188 @@
+import { GraphError } from '../errors.ts';
+import {
+  type DType,
+  elementCount,
+  formatShape,
+  holds,
+  type Shape,
+  type TensorData,
+  type TensorType,
+} from './tensor-type.ts';
+
+/** An ONNX attribute. ONNX tells integers from floats, JavaScript does not: hence the `kind`. */
+export type Attribute =
+  | { readonly kind: 'int'; readonly value: number }
+  | { readonly kind: 'float'; readonly value: number }
+  | { readonly kind: 'string'; readonly value: string }
+  | { readonly kind: 'ints'; readonly value: readonly number[] }
+  | { readonly kind: 'floats'; readonly value: readonly number[] }
+  | { readonly kind: 'tensor'; readonly value: TensorType & { readonly data: TensorData } }
+  | { readonly kind: 'graph'; readonly value: Graph };
+export type Attributes = Readonly<Record<string, Attribute>>;
+
+/** One tensor in a graph: what flows along an edge. */
+export interface Value extends TensorType {
+  readonly name: string;
+  readonly graph: Graph;
+  /** The node that computes the value; undefined for inputs and constants. */
+  readonly producer: GraphNode | undefined;
+  /** The contents, where the value is a constant. */
+  readonly data: TensorData | undefined;
+}
+
+/** One operation. An omitted optional input is null. */
+export interface GraphNode {
+  readonly name: string;
+  readonly opType: string;
+  readonly domain: string;
+  readonly inputs: readonly (Value | null)[];
+  readonly attributes: Attributes;
+  readonly outputs: readonly Value[];
+}
+
+/**
+ * A computation as ONNX nodes with static shapes and dtypes. Ops (`src/graph/ops`) add nodes; a node can only use
+ * values that exist, so `nodes` is always in topological order.
+ *
+ * @example
+ * const graph = new Graph('double');
+ * const x = graph.input('x', 'float32', ['batch_size', 2]);
+ * graph.output('y', add(x, x));
+ */
+export class Graph {
+  readonly nodes: GraphNode[] = [];
+  readonly inputs: Value[] = [];
+  readonly outputs: { readonly name: string; readonly value: Value }[] = [];
+  readonly constants: Value[] = [];
+  private readonly names: Map<string, number>;
+  private readonly sharedConstants = new Map<string, Value>();
+
+  /** @param parent the enclosing graph, for the body of a Loop: its values may be used here. */
+  constructor(
+    readonly name: string,
+    readonly parent?: Graph,
+  ) {
+    // Names are unique over a graph and all bodies inside it: ONNX forbids a body to shadow outer names.
+    this.names = parent ? parent.names : new Map();
+  }
+
+  /** Declares an input. Axes may be symbolic. @throws {GraphError} when the name is taken. */
+  input(name: string, dtype: DType, shape: Shape): Value {
+    const value = this.value(this.claimName(name), dtype, shape);
+    this.inputs.push(value);
+    return value;
+  }
+
+  /** Declares `value` as the output `name`. @throws {GraphError} when there is an output of that name. */
+  output(name: string, value: Value): void {
+    if (this.outputs.some((output) => output.name === name)) {
+      throw new GraphError(`graph '${this.name}' already has an output '${name}'`);
+    }
+    this.outputs.push({ name, value });
+  }
+
+  /** A constant tensor, row-major. Small ones of equal contents are kept once. */
+  constant(dtype: DType, shape: readonly number[], data: TensorData, name?: string): Value {
+    if (!holds(dtype, data) || data.length !== elementCount(shape)) {
+      throw new GraphError(
+        `constant '${name ?? dtype}' of shape ${formatShape(shape)} got ${data.constructor.name} of ${data.length} elements`,
+      );
+    }
+    if (name !== undefined || data.length > 16) {
+      return this.addConstant(
+        name === undefined ? this.freshName('constant') : this.claimName(name),
+        dtype,
+        shape,
+        data,
+      );
+    }
+    const key = `${dtype}/${shape.join('x')}/${contentsKey(data)}`;
+    const known = this.findSharedConstant(key);
+    if (known) return known;
+    const value = this.addConstant(this.freshName('constant'), dtype, shape, data);
+    this.sharedConstants.set(key, value);
+    return value;
+  }
+
+  /** Adds a node; used by ops, which have inferred the types of its outputs. */
+  addNode(
+    opType: string,
+    inputs: readonly (Value | null)[],
+    attributes: Attributes,
+    types: readonly TensorType[],
+    options: { domain?: string; outputNames?: readonly string[] } = {},
+  ): GraphNode {
+    for (const input of inputs) {
+      if (input && !this.sees(input)) {
+        throw new GraphError(
+          `${opType}: input '${input.name}' belongs to graph '${input.graph.name}', which '${this.name}' cannot see`,
+        );
+      }
+    }
+    const name = this.freshName(opType);
+    const outputs: Value[] = [];
+    const node: GraphNode = { name, opType, domain: options.domain ?? '', inputs, attributes, outputs };
+    types.forEach((type, index) => {
+      const given = options.outputNames?.[index];
+      const outputName = given
+        ? this.claimName(given)
+        : this.freshName(types.length > 1 ? `${name}_${index}` : `${name}_out`);
+      outputs.push({
+        name: outputName,
+        dtype: type.dtype,
+        shape: type.shape,
+        graph: this,
+        producer: node,
+        data: undefined,
+      });
+    });
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Whether a node of this graph may use `value`: it is from here or from an enclosing graph. */
+  sees(value: Value): boolean {
+    for (let graph: Graph | undefined = this; graph; graph = graph.parent) {
+      if (value.graph === graph) return true;
+    }
+    return false;
+  }
+
+  /** How many graphs enclose this one. */
+  get depth(): number {
+    return this.parent ? this.parent.depth + 1 : 0;
+  }
+
+  private addConstant(name: string, dtype: DType, shape: readonly number[], data: TensorData): Value {
+    const value: Value = { name, dtype, shape, graph: this, producer: undefined, data };
+    this.constants.push(value);
+    return value;
+  }
+
+  private findSharedConstant(key: string): Value | undefined {
+    return this.sharedConstants.get(key) ?? this.parent?.findSharedConstant(key);
+  }
+
+  private value(name: string, dtype: DType, shape: Shape): Value {
+    return { name, dtype, shape, graph: this, producer: undefined, data: undefined };
+  }
+
+  private claimName(name: string): string {
+    if (this.names.has(name)) throw new GraphError(`graph '${this.name}' already has a value '${name}'`);
+    this.names.set(name, 0);
+    return name;
+  }
+
+  private freshName(stem: string): string {
+    for (;;) {
+      const count = (this.names.get(`#${stem}`) ?? 0) + 1;
+      this.names.set(`#${stem}`, count);
+      const name = `${stem}_${count}`;
+      if (!this.names.has(name)) return this.claimName(name);
+    }
+  }
+}
+
+function contentsKey(data: TensorData): string {
+  return Array.from<number | bigint, string>(data, (x) => (Object.is(x, -0) ? '-0' : String(x))).join(',');
+}

@@ -1,0 +1,148 @@
+import protobuf from 'protobufjs/light.js';
+
+/**
+ * The messages of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, Apache-2.0) that this package
+ * writes and reads, as a protobufjs descriptor. Unknown fields of other writers are skipped.
+ */
+const repeated = 'repeated';
+const packed = { packed: true };
+const field = (type: string, id: number) => ({ type, id });
+const list = (type: string, id: number, options?: Record<string, unknown>) => ({
+  rule: repeated,
+  type,
+  id,
+  options,
+});
+
+const root = protobuf.Root.fromJSON({
+  nested: {
+    ModelProto: {
+      fields: {
+        irVersion: field('int64', 1),
+        producerName: field('string', 2),
+        producerVersion: field('string', 3),
+        graph: field('GraphProto', 7),
+        opsetImport: list('OperatorSetIdProto', 8),
+        metadataProps: list('StringStringEntryProto', 14),
+      },
+    },
+    OperatorSetIdProto: { fields: { domain: field('string', 1), version: field('int64', 2) } },
+    StringStringEntryProto: { fields: { key: field('string', 1), value: field('string', 2) } },
+    GraphProto: {
+      fields: {
+        node: list('NodeProto', 1),
+        name: field('string', 2),
+        initializer: list('TensorProto', 5),
+        input: list('ValueInfoProto', 11),
+        output: list('ValueInfoProto', 12),
+      },
+    },
+    NodeProto: {
+      fields: {
+        input: list('string', 1),
+        output: list('string', 2),
+        name: field('string', 3),
+        opType: field('string', 4),
+        attribute: list('AttributeProto', 5),
+        domain: field('string', 7),
+      },
+    },
+    AttributeProto: {
+      fields: {
+        name: field('string', 1),
+        f: field('float', 2),
+        i: field('int64', 3),
+        s: field('bytes', 4),
+        t: field('TensorProto', 5),
+        g: field('GraphProto', 6),
+        floats: list('float', 7),
+        ints: list('int64', 8),
+        strings: list('bytes', 9),
+        type: field('int32', 20),
+      },
+    },
+    TensorProto: {
+      fields: {
+        dims: list('int64', 1),
+        dataType: field('int32', 2),
+        floatData: list('float', 4, packed),
+        int32Data: list('int32', 5, packed),
+        int64Data: list('int64', 7, packed),
+        name: field('string', 8),
+        rawData: field('bytes', 9),
+        doubleData: list('double', 10, packed),
+        dataLocation: field('int32', 14),
+      },
+    },
+    ValueInfoProto: { fields: { name: field('string', 1), type: field('TypeProto', 2) } },
+    TypeProto: { fields: { tensorType: field('TensorTypeProto', 1) } },
+    TensorTypeProto: { fields: { elemType: field('int32', 1), shape: field('TensorShapeProto', 2) } },
+    TensorShapeProto: { fields: { dim: list('DimensionProto', 1) } },
+    DimensionProto: { fields: { dimValue: field('int64', 1), dimParam: field('string', 2) } },
+  },
+});
+
+export const ModelMessage = root.lookupType('ModelProto');
+
+/** The plain objects that the messages encode from and decode to. Decoding leaves out fields that were not set. */
+export interface ModelProto {
+  irVersion?: number;
+  producerName?: string;
+  producerVersion?: string;
+  graph?: GraphProto;
+  opsetImport?: { domain?: string; version?: number }[];
+  metadataProps?: { key?: string; value?: string }[];
+}
+export interface GraphProto {
+  node?: NodeProto[];
+  name?: string;
+  initializer?: TensorProto[];
+  input?: ValueInfoProto[];
+  output?: ValueInfoProto[];
+}
+export interface NodeProto {
+  input?: string[];
+  output?: string[];
+  name?: string;
+  opType?: string;
+  attribute?: AttributeProto[];
+  domain?: string;
+}
+export interface AttributeProto {
+  name?: string;
+  f?: number;
+  i?: number;
+  s?: Uint8Array;
+  t?: TensorProto;
+  g?: GraphProto;
+  floats?: number[];
+  ints?: number[];
+  strings?: Uint8Array[];
+  type?: number;
+}
+export interface TensorProto {
+  dims?: number[];
+  dataType?: number;
+  floatData?: number[];
+  int32Data?: number[];
+  int64Data?: number[];
+  name?: string;
+  rawData?: Uint8Array;
+  doubleData?: number[];
+  dataLocation?: number;
+}
+export interface ValueInfoProto {
+  name?: string;
+  type?: { tensorType?: { elemType?: number; shape?: { dim?: { dimValue?: number; dimParam?: string }[] } } };
+}
+
+/** AttributeProto.AttributeType. */
+export const ATTRIBUTE_TYPE = {
+  float: 1,
+  int: 2,
+  string: 3,
+  tensor: 4,
+  graph: 5,
+  floats: 6,
+  ints: 7,
+} as const;

@@ -1,0 +1,129 @@
+import { GraphError } from '../../errors.ts';
+import type { Attribute, Graph, GraphNode, Value } from '../graph.ts';
+import type { Shape, TensorData, TensorType } from '../tensor-type.ts';
+import { ONNX_DATA_TYPE } from './data-type.ts';
+import {
+  ATTRIBUTE_TYPE,
+  type AttributeProto,
+  type GraphProto,
+  ModelMessage,
+  type ModelProto,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from './schema.ts';
+
+/** Operator set 18 is the first whose reductions all take their axes as an input; IR 8 is the version it came with. */
+export const OPSET_VERSION = 18;
+export const IR_VERSION = 8;
+/** protobuf, and with it a single ONNX file, ends at 2 GiB. */
+const MAX_MODEL_BYTES = 2 ** 31 - 1;
+
+/**
+ * Serialises a graph as an ONNX model (opset 18, IR version 8).
+ *
+ * @param metadata key-value pairs for `metadata_props`.
+ * @throws {GraphError} when the model exceeds protobuf's 2 GiB.
+ */
+export function writeOnnx(graph: Graph, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
+  const domains = [...domainsOf(graph)].filter((domain) => domain !== '');
+  const model: ModelProto = {
+    irVersion: IR_VERSION,
+    producerName: 'iso-diffusion',
+    opsetImport: [
+      { domain: '', version: OPSET_VERSION },
+      ...domains.map((domain) => ({ domain, version: 1 })),
+    ],
+    metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
+    graph: graphProto(graph),
+  };
+  const bytes = ModelMessage.encode(ModelMessage.fromObject(model)).finish();
+  if (bytes.length > MAX_MODEL_BYTES)
+    throw new GraphError(`the ONNX model has ${bytes.length} bytes; one file can hold ${MAX_MODEL_BYTES}`);
+  return bytes;
+}
+
+function domainsOf(graph: Graph, found = new Set<string>()): Set<string> {
+  for (const node of graph.nodes) {
+    found.add(node.domain);
+    for (const attribute of Object.values(node.attributes))
+      if (attribute.kind === 'graph') domainsOf(attribute.value, found);
+  }
+  return found;
+}
+
+function graphProto(graph: Graph): GraphProto {
+  const outputs = namedOutputs(graph);
+  return {
+    name: graph.name,
+    node: [...graph.nodes.map(nodeProto), ...outputs.renames],
+    initializer: graph.constants.map((value) => tensorProto(value, value.data, value.name)),
+    input: graph.inputs.map((value) => valueInfo(value.name, value)),
+    output: graph.outputs.map(({ name, value }) => valueInfo(name, value)),
+  };
+}
+
+/** An output whose name differs from its value's gets an Identity node that renames it. */
+function namedOutputs(graph: Graph): { renames: NodeProto[] } {
+  const renames = graph.outputs
+    .filter(({ name, value }) => name !== value.name)
+    .map(({ name, value }) => ({
+      opType: 'Identity',
+      name: `output/${name}`,
+      input: [value.name],
+      output: [name],
+    }));
+  return { renames };
+}
+
+function nodeProto(node: GraphNode): NodeProto {
+  return {
+    name: node.name,
+    opType: node.opType,
+    domain: node.domain,
+    input: node.inputs.map((input) => input?.name ?? ''),
+    output: node.outputs.map((output) => output.name),
+    attribute: Object.entries(node.attributes).map(([name, attribute]) => attributeProto(name, attribute)),
+  };
+}
+
+function attributeProto(name: string, attribute: Attribute): AttributeProto {
+  const type = ATTRIBUTE_TYPE[attribute.kind];
+  switch (attribute.kind) {
+    case 'int':
+      return { name, type, i: attribute.value };
+    case 'float':
+      return { name, type, f: attribute.value };
+    case 'string':
+      return { name, type, s: new TextEncoder().encode(attribute.value) };
+    case 'ints':
+      return { name, type, ints: [...attribute.value] };
+    case 'floats':
+      return { name, type, floats: [...attribute.value] };
+    case 'tensor':
+      return { name, type, t: tensorProto(attribute.value, attribute.value.data) };
+    case 'graph':
+      return { name, type, g: graphProto(attribute.value) };
+  }
+}
+
+function tensorProto(type: TensorType, data: TensorData | undefined, name?: string): TensorProto {
+  if (!data) throw new GraphError(`constant '${name}' has no contents`);
+  return {
+    name,
+    dims: type.shape.map(Number),
+    dataType: ONNX_DATA_TYPE[type.dtype],
+    rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  };
+}
+
+function valueInfo(name: string, value: Value): ValueInfoProto {
+  return {
+    name,
+    type: { tensorType: { elemType: ONNX_DATA_TYPE[value.dtype], shape: shapeProto(value.shape) } },
+  };
+}
+
+function shapeProto(shape: Shape): { dim: { dimValue?: number; dimParam?: string }[] } {
+  return { dim: shape.map((dim) => (typeof dim === 'number' ? { dimValue: dim } : { dimParam: dim })) };
+}

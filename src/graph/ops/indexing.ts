@@ -1,0 +1,183 @@
+import { GraphError } from '../../errors.ts';
+import type { Value } from '../graph.ts';
+import {
+  apply,
+  constantIntegers,
+  defineOp,
+  type InferenceContext,
+  int64Vector,
+  intAttribute,
+  required,
+  scalarLike,
+} from '../op-registry.ts';
+import {
+  type Dim,
+  elementCount,
+  fixedShape,
+  formatShape,
+  normalizeAxis,
+  toTensorData,
+} from '../tensor-type.ts';
+import { expandTo } from './reshape.ts';
+
+defineOp({
+  opType: 'Gather',
+  infer: (context) => {
+    const data = required(context, 0);
+    const indices = required(context, 1);
+    if (indices.dtype !== 'int64' && indices.dtype !== 'int32')
+      throw new GraphError(
+        `${context.where}: the indices '${indices.name}' are ${indices.dtype}, not int32 or int64`,
+      );
+    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), data.shape.length, context.where);
+    return [
+      {
+        dtype: data.dtype,
+        shape: [...data.shape.slice(0, axis), ...indices.shape, ...data.shape.slice(axis + 1)],
+      },
+    ];
+  },
+  gradient: ({ node, inputs, gradients, needed }) => {
+    const [data, indices] = inputs;
+    const dy = gradients[0];
+    if (!data || !indices || !dy || !needed[0]) return [];
+    if (intAttribute(node.attributes, 'axis', 0) !== 0)
+      throw new GraphError(`node '${node.name}': the gradient of Gather is known for axis 0 only`);
+    return [scatterAddRows(data, indices, dy)];
+  },
+});
+
+/** Picks slices of `data` along `axis`. */
+export function gather(data: Value, indices: Value, axis = 0): Value {
+  return apply('Gather', [data, indices], { axis: { kind: 'int', value: axis } });
+}
+
+/** Adds each row of dy to the row of zeros-like-data that it was gathered from. */
+function scatterAddRows(data: Value, indices: Value, dy: Value): Value {
+  const zeros = expandTo(scalarLike(data, 0), data.shape);
+  const positions = apply('Unsqueeze', [indices, int64Vector(indices, [indices.shape.length])]);
+  return apply('ScatterND', [zeros, positions, dy], { reduction: { kind: 'string', value: 'add' } });
+}
+
+defineOp({
+  opType: 'ScatterND',
+  infer: (context) => {
+    const { dtype, shape } = required(context, 0);
+    return [{ dtype, shape }];
+  },
+});
+
+interface SliceRange {
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+  readonly step: number;
+  readonly length: number;
+}
+
+function sliceRanges(context: InferenceContext): SliceRange[] {
+  const x = required(context, 0);
+  const starts = constantIntegers(context, 1, 'the starts');
+  const ends = constantIntegers(context, 2, 'the ends');
+  const axes = context.inputs[3] ? constantIntegers(context, 3, 'the axes') : starts.map((_, axis) => axis);
+  const steps = context.inputs[4] ? constantIntegers(context, 4, 'the steps') : starts.map(() => 1);
+  return axes.map((given, i) => {
+    const axis = normalizeAxis(given, x.shape.length, context.where);
+    const length = elementCount([x.shape[axis] ?? 0]);
+    const step = steps[i] ?? 1;
+    if (step <= 0)
+      throw new GraphError(`${context.where}: step ${step} is not supported: it must be positive`);
+    const limit = (position: number) =>
+      Math.min(Math.max(position < 0 ? position + length : position, 0), length);
+    const start = limit(starts[i] ?? 0);
+    const end = limit(ends[i] ?? length);
+    return { axis, start, end, step, length: Math.max(0, Math.ceil((end - start) / step)) };
+  });
+}
+
+defineOp({
+  opType: 'Slice',
+  infer: (context) => {
+    const x = required(context, 0);
+    const shape: Dim[] = [...x.shape];
+    for (const range of sliceRanges(context)) shape[range.axis] = range.length;
+    return [{ dtype: x.dtype, shape }];
+  },
+  gradient: ({ node, inputs, gradients }) => {
+    const x = inputs[0];
+    const dy = gradients[0];
+    if (!x || !dy) return [];
+    const before = x.shape.map(() => 0);
+    const after = x.shape.map(() => 0);
+    const shape = fixedShape(x.shape);
+    for (const range of sliceRanges({
+      where: `node '${node.name}'`,
+      inputs,
+      attributes: node.attributes,
+      outputCount: 1,
+    })) {
+      if (range.step !== 1)
+        throw new GraphError(
+          `node '${node.name}': the gradient of Slice is known for step 1 only, not ${range.step}`,
+        );
+      before[range.axis] = range.start;
+      after[range.axis] = (shape[range.axis] ?? 0) - range.start - range.length;
+    }
+    return [pad(dy, [...before, ...after])];
+  },
+});
+/** x[..., start:end, ...] along `axis`. */
+export function slice(x: Value, start: number, end: number, axis: number): Value {
+  return apply('Slice', [x, int64Vector(x, [start]), int64Vector(x, [end]), int64Vector(x, [axis])]);
+}
+
+defineOp({
+  opType: 'Pad',
+  infer: (context) => {
+    const x = required(context, 0);
+    const pads = constantIntegers(context, 1, 'the pads');
+    const rank = x.shape.length;
+    const mode = context.attributes.mode;
+    if (mode?.kind === 'string' && mode.value !== 'constant')
+      throw new GraphError(`${context.where}: mode '${mode.value}' is not supported`);
+    if (pads.length !== 2 * rank)
+      throw new GraphError(`${context.where}: ${pads.length} pads do not fit ${formatShape(x.shape)}`);
+    const shape = x.shape.map((dim, axis) => {
+      const padding = (pads[axis] ?? 0) + (pads[axis + rank] ?? 0);
+      return padding === 0 ? dim : elementCount([dim]) + padding;
+    });
+    return [{ dtype: x.dtype, shape }];
+  },
+  gradient: ({ node, inputs, gradients }) => {
+    const x = inputs[0];
+    const dy = gradients[0];
+    if (!x || !dy) return [];
+    const pads = constantIntegers(
+      { where: `node '${node.name}'`, inputs, attributes: node.attributes, outputCount: 1 },
+      1,
+      'the pads',
+    );
+    let dx = dy;
+    fixedShape(x.shape).forEach((length, axis) => {
+      const start = pads[axis] ?? 0;
+      if (fixedShape(dx.shape)[axis] !== length) dx = slice(dx, start, start + length, axis);
+    });
+    return [dx];
+  },
+});
+/** Surrounds x with zeros: `pads` are the counts before each axis, then those after. */
+export function pad(x: Value, pads: readonly number[]): Value {
+  if (pads.every((count) => count === 0)) return x;
+  const zero = x.graph.constant(x.dtype, [], toTensorData(x.dtype, [0]));
+  return apply('Pad', [x, int64Vector(x, pads), zero]);
+}
+
+defineOp({
+  opType: 'Constant',
+  infer: (context) => {
+    const value = context.attributes.value;
+    if (value?.kind !== 'tensor')
+      throw new GraphError(`${context.where}: only the attribute 'value' with a tensor is supported`);
+    return [{ dtype: value.value.dtype, shape: value.value.shape }];
+  },
+});

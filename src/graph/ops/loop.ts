@@ -1,0 +1,76 @@
+import { GraphError } from '../../errors.ts';
+import { Graph, type Value } from '../graph.ts';
+import { applyOp, defineOp } from '../op-registry.ts';
+import { formatShape, sameShape, toTensorData } from '../tensor-type.ts';
+
+defineOp({
+  opType: 'Loop',
+  infer: ({ inputs, attributes, where }) => {
+    const body = attributes.body;
+    if (body?.kind !== 'graph') throw new GraphError(`${where}: the attribute 'body' is missing`);
+    const carried = inputs.length - 2;
+    const trips = inputs[0];
+    const tripCount = trips?.data ? Number(trips.data[0]) : `${body.value.name}_trips`;
+    return body.value.outputs.slice(1).map(({ value }, index) => ({
+      dtype: value.dtype,
+      shape: index < carried ? value.shape : [tripCount, ...value.shape],
+    }));
+  },
+});
+
+export interface LoopBody {
+  /** The next values of the carried state, of the same types. */
+  readonly state: readonly Value[];
+  /** Values of each trip to be stacked along a new first axis. */
+  readonly perTrip?: readonly Value[];
+}
+
+/**
+ * Runs `body` `trips` times in one ONNX Loop. The body may use any value of the enclosing graph.
+ *
+ * @param trips int64 scalar: the number of trips.
+ * @param state the initial carried values.
+ * @param body builds one trip: gets its graph, the trip's index (int64 scalar) and the carried values.
+ * @returns the final state, and the per-trip values stacked along a first axis.
+ * @throws {GraphError} when the body changes the type of a carried value.
+ */
+export function loop(
+  trips: Value,
+  state: readonly Value[],
+  body: (graph: Graph, trip: Value, state: Value[]) => LoopBody,
+): { state: Value[]; perTrip: Value[] } {
+  const graph = trips.graph;
+  const bodyGraph = new Graph(`${graph.name}_loop_body`, graph);
+  const trip = bodyGraph.input(`${graph.name}_trip`, 'int64', []);
+  const condition = bodyGraph.input(`${graph.name}_condition`, 'bool', []);
+  const carried = state.map((value) => bodyGraph.input(`${value.name}_carried`, value.dtype, value.shape));
+  const built = body(bodyGraph, trip, carried);
+
+  built.state.forEach((next, index) => {
+    const previous = state[index];
+    if (!previous || next.dtype !== previous.dtype || !sameShape(next.shape, previous.shape)) {
+      throw new GraphError(
+        `loop: carried value ${index} changes from ${previous?.dtype} ${formatShape(previous?.shape ?? [])} to ${next.dtype} ${formatShape(next.shape)}`,
+      );
+    }
+  });
+  const results = [condition, ...built.state, ...(built.perTrip ?? [])];
+  results.forEach((value, index) => {
+    bodyGraph.output(`${graph.name}_body_out_${index}`, ownedBy(bodyGraph, value));
+  });
+
+  const proceed = graph.constant('bool', [], toTensorData('bool', [1]));
+  const outputs = applyOp('Loop', [trips, proceed, ...state], {
+    attributes: { body: { kind: 'graph', value: bodyGraph } },
+    outputCount: results.length - 1,
+    graph,
+  });
+  return { state: outputs.slice(0, state.length), perTrip: outputs.slice(state.length) };
+}
+
+/** A body's output must be computed by the body itself: an input or an outer value is passed through Identity. */
+function ownedBy(graph: Graph, value: Value): Value {
+  if (value.producer && value.graph === graph) return value;
+  const [copy] = applyOp('Identity', [value], { graph });
+  return copy ?? value;
+}

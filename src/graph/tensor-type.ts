@@ -1,0 +1,115 @@
+import { GraphError } from '../errors.ts';
+
+/** Element types a graph value can have, by their ONNX names in lower case. */
+export type DType = 'float32' | 'float64' | 'float16' | 'int64' | 'int32' | 'uint8' | 'bool';
+
+/** One axis: a fixed length, or the name of a length that is known only when the graph runs. */
+export type Dim = number | string;
+export type Shape = readonly Dim[];
+
+export interface TensorType {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** The typed arrays that hold each `DType`; float16 as raw bits, bool as bytes 0 and 1. */
+export interface DTypeArrays {
+  float32: Float32Array;
+  float64: Float64Array;
+  float16: Uint16Array;
+  int64: BigInt64Array;
+  int32: Int32Array;
+  uint8: Uint8Array;
+  bool: Uint8Array;
+}
+export type TensorData = DTypeArrays[DType];
+
+const arrayConstructors = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+} as const;
+
+/** A zero-filled array of the right kind. */
+export function allocate(dtype: DType, length: number): TensorData {
+  return new arrayConstructors[dtype](length);
+}
+
+/** Views raw little-endian bytes as the typed array of `dtype`, copying only where the bytes are unaligned. */
+export function arrayFromBytes(dtype: DType, bytes: Uint8Array): TensorData {
+  const Constructor = arrayConstructors[dtype];
+  const aligned = bytes.byteOffset % Constructor.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  return new Constructor(
+    aligned.buffer as ArrayBuffer,
+    aligned.byteOffset,
+    aligned.byteLength / Constructor.BYTES_PER_ELEMENT,
+  );
+}
+
+/** Bytes of one element. */
+export function bytesPerElement(dtype: DType): number {
+  return arrayConstructors[dtype].BYTES_PER_ELEMENT;
+}
+
+/** Whether `data` is the kind of array that holds `dtype`. */
+export function holds(dtype: DType, data: TensorData): boolean {
+  return data instanceof arrayConstructors[dtype];
+}
+
+/** Converts plain numbers to the array of `dtype`. */
+export function toTensorData(dtype: DType, values: readonly number[]): TensorData {
+  if (dtype === 'int64') return BigInt64Array.from(values, (value) => BigInt(value));
+  if (dtype === 'float16')
+    throw new GraphError('a float16 constant cannot be made from numbers: build it in float32 and cast it');
+  return arrayConstructors[dtype].from(values);
+}
+
+export function isFloat(dtype: DType): boolean {
+  return dtype === 'float32' || dtype === 'float64' || dtype === 'float16';
+}
+
+/** The number of elements, or an error where an axis is symbolic. */
+export function elementCount(shape: Shape): number {
+  return fixedShape(shape).reduce((product, dim) => product * dim, 1);
+}
+
+/** `shape` as numbers. @throws {GraphError} where an axis is symbolic. */
+export function fixedShape(shape: Shape): number[] {
+  return shape.map((dim) => {
+    if (typeof dim === 'number') return dim;
+    throw new GraphError(
+      `the length of axis '${dim}' of ${formatShape(shape)} must be known here, but is symbolic`,
+    );
+  });
+}
+
+export function formatShape(shape: Shape): string {
+  return `[${shape.join(', ')}]`;
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((dim, axis) => dim === b[axis]);
+}
+
+/** The axis as an index from 0. @throws {GraphError} where it is out of range. */
+export function normalizeAxis(axis: number, rank: number, where: string): number {
+  const normalized = axis < 0 ? axis + rank : axis;
+  if (Number.isInteger(axis) && normalized >= 0 && normalized < rank) return normalized;
+  throw new GraphError(`${where}: axis ${axis} is out of range for a tensor of rank ${rank}`);
+}
+
+/** The shape two shapes broadcast to by NumPy's rules. @throws {GraphError} where they do not. */
+export function broadcastShapes(a: Shape, b: Shape, where: string): Dim[] {
+  const rank = Math.max(a.length, b.length);
+  return Array.from({ length: rank }, (_, axis) => {
+    const left = a[axis - rank + a.length] ?? 1;
+    const right = b[axis - rank + b.length] ?? 1;
+    if (left === right || right === 1) return left;
+    if (left === 1) return right;
+    throw new GraphError(`${where}: shapes ${formatShape(a)} and ${formatShape(b)} do not broadcast`);
+  });
+}
