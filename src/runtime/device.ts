@@ -1,0 +1,111 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import * as ort from 'onnxruntime-node';
+import { DeviceError, InvalidArgumentError } from '../errors.ts';
+import { Graph } from '../graph/graph.ts';
+import { writeOnnx } from '../graph/onnx/write.ts';
+import { add } from '../graph/ops/index.ts';
+
+/** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
+export const DEVICES = ['auto', 'gpu', 'cpu', 'webgpu', 'cuda'] as const;
+export type Device = (typeof DEVICES)[number];
+/** A device that a session can be made on. */
+export type ConcreteDevice = 'cpu' | 'webgpu' | 'cuda';
+
+export interface DeviceReport {
+  readonly device: ConcreteDevice;
+  readonly available: boolean;
+  /** What is missing and how to get it; empty where the device is available. */
+  readonly advice: string;
+}
+
+const ADVICE: Readonly<Record<ConcreteDevice, string>> = {
+  cpu: 'onnxruntime-node has no binary for this platform: see https://onnxruntime.ai/docs/get-started/with-javascript/node.html',
+  webgpu:
+    'No usable GPU adapter was found. On Linux install the Vulkan loader and a driver (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; NVIDIA: its driver package).',
+  cuda: 'The CUDA libraries of onnxruntime are missing: run `node node_modules/onnxruntime-node/script/install.js` with network access (it fetches them for Linux x64), and install CUDA with cuDNN 9.',
+};
+
+/** @throws {InvalidArgumentError} when `device` is no device name. */
+export function parseDevice(device: string): Device {
+  const known = DEVICES.find((name) => name === device);
+  if (known) return known;
+  throw new InvalidArgumentError(`device '${device}' is unknown: use one of ${DEVICES.join(', ')}`);
+}
+
+/**
+ * Finds the device to run on. A named device must be there; `auto` tries cuda, webgpu and cpu, `gpu` the first two,
+ * and `auto` says so once when it ends on the cpu.
+ *
+ * @param warn receives the one warning of `auto`; default `process.emitWarning`.
+ * @throws {DeviceError} when the device is not usable, with what to install.
+ */
+export async function resolveDevice(device: Device, warn: (message: string) => void = process.emitWarning): Promise<ConcreteDevice> {
+  if (device === 'auto' || device === 'gpu') {
+    for (const candidate of ['cuda', 'webgpu'] as const) if (await isAvailable(candidate)) return candidate;
+    if (device === 'gpu') throw new DeviceError(`device 'gpu': no GPU can be used. ${ADVICE.webgpu} ${ADVICE.cuda}`);
+    warnOnce(warn, "device 'auto': no GPU can be used, running on the cpu (`iso-diffusion doctor` says what is missing)");
+    return 'cpu';
+  }
+  if (await isAvailable(device)) return device;
+  throw new DeviceError(`device '${device}' is not available here. ${ADVICE[device]}`);
+}
+
+let warned = false;
+function warnOnce(warn: (message: string) => void, message: string): void {
+  if (!warned) warn(message);
+  warned = true;
+}
+
+/** Every device, whether it can be used, and what to do where it cannot. */
+export async function deviceReports(): Promise<DeviceReport[]> {
+  const reports: DeviceReport[] = [];
+  for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
+    const available = await isAvailable(device);
+    reports.push({ device, available, advice: available ? '' : ADVICE[device] });
+  }
+  return reports;
+}
+
+const probes = new Map<ConcreteDevice, Promise<boolean>>();
+
+/** Whether a session can really be made and run on the device; tried once a process. */
+export function isAvailable(device: ConcreteDevice): Promise<boolean> {
+  const known = probes.get(device);
+  if (known) return known;
+  const probe = tryDevice(device);
+  probes.set(device, probe);
+  return probe;
+}
+
+async function tryDevice(device: ConcreteDevice): Promise<boolean> {
+  if (!ort.listSupportedBackends().some((backend) => backend.name === device)) return false;
+  if (device === 'cuda' && !hasCudaProvider()) return false;
+  try {
+    const session = await ort.InferenceSession.create(doublingModel(), {
+      executionProviders: [device],
+      logSeverityLevel: 4,
+    });
+    await session.run({ x: new ort.Tensor('float32', Float32Array.of(1), [1]) });
+    await session.release();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** onnxruntime names cuda as a backend wherever it could be, also without the provider's library beside it. */
+function hasCudaProvider(): boolean {
+  const root = path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const folder = path.join(root, 'bin', 'napi-v6', process.platform, process.arch);
+  return existsSync(folder) && readdirSync(folder).some((file) => file.includes('onnxruntime_providers_cuda'));
+}
+
+/** y = x + x for one float: enough to tell whether a device computes. */
+function doublingModel(): Uint8Array {
+  const graph = new Graph('probe');
+  const x = graph.input('x', 'float32', [1]);
+  graph.output('y', add(x, x));
+  return writeOnnx(graph);
+}

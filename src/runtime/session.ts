@@ -1,0 +1,91 @@
+import * as ort from 'onnxruntime-node';
+import { DeviceError, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
+import type { DType, TensorData } from '../graph/tensor-type.ts';
+import type { ConcreteDevice } from './device.ts';
+
+/** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
+export type RuntimeTensor = ort.Tensor;
+export type TensorMap = Readonly<Record<string, RuntimeTensor>>;
+
+/** An ONNX Runtime session failed while it ran. */
+export class RuntimeExecutionError extends IsoDiffusionError {}
+
+/** Wraps host data, row-major, as a tensor without copying. */
+export function hostTensor(dtype: DType, shape: readonly number[], data: TensorData): RuntimeTensor {
+  return new ort.Tensor(dtype, data, shape);
+}
+
+/** The data of a float32 tensor on the host. @throws {RuntimeExecutionError} when it is something else. */
+export function float32Data(tensor: RuntimeTensor | undefined, name: string): Float32Array {
+  if (tensor?.location === 'cpu' && tensor.data instanceof Float32Array) return tensor.data;
+  throw new RuntimeExecutionError(`output '${name}' should be a float32 tensor on the host, but is ${tensor ? `${tensor.type} on ${tensor.location}` : 'missing'}`);
+}
+
+export interface SessionOptions {
+  /** Outputs to leave on the device, to be fed straight back; only webgpu can. */
+  readonly deviceOutputs?: readonly string[];
+  /** Threads of one op on the cpu; default: onnxruntime's, one a physical core. */
+  readonly intraOpThreads?: number;
+  /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
+  readonly forbidFallback?: boolean;
+}
+
+/** One ONNX model, loaded on one device. */
+export class Session {
+  private constructor(
+    private readonly session: ort.InferenceSession,
+    readonly device: ConcreteDevice,
+  ) {}
+
+  /**
+   * @throws {OnnxFormatError} when onnxruntime refuses the model.
+   * @throws {DeviceError} when the device cannot run it.
+   */
+  static async create(model: Uint8Array | string, device: ConcreteDevice, options: SessionOptions = {}): Promise<Session> {
+    const settings: ort.InferenceSession.SessionOptions = {
+      executionProviders: [device],
+      logSeverityLevel: 3,
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      ...(options.intraOpThreads ? { intraOpNumThreads: options.intraOpThreads } : {}),
+      ...(options.forbidFallback ? { extra: { session: { disable_cpu_ep_fallback: '1' } } } : {}),
+    };
+    if (device === 'webgpu' && options.deviceOutputs?.length) {
+      settings.preferredOutputLocation = Object.fromEntries(options.deviceOutputs.map((name) => [name, 'gpu-buffer']));
+    }
+    try {
+      const session = await (typeof model === 'string' ? ort.InferenceSession.create(model, settings) : ort.InferenceSession.create(model, settings));
+      return new Session(session, device);
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      if (device !== 'cpu') throw new DeviceError(`the model cannot run on '${device}': ${reason}`, { cause });
+      throw new OnnxFormatError(`onnxruntime cannot load the model: ${reason}`, { cause });
+    }
+  }
+
+  get inputNames(): readonly string[] {
+    return this.session.inputNames;
+  }
+
+  get outputNames(): readonly string[] {
+    return this.session.outputNames;
+  }
+
+  /**
+   * Runs the model. With `fetches`, results go into those preallocated host tensors, which must not be among the feeds.
+   *
+   * @throws {RuntimeExecutionError} when onnxruntime fails, with its message.
+   */
+  async run(feeds: TensorMap, fetches?: TensorMap): Promise<TensorMap> {
+    try {
+      return await (fetches ? this.session.run(feeds, fetches) : this.session.run(feeds));
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${reason}`, { cause });
+    }
+  }
+
+  async release(): Promise<void> {
+    await this.session.release();
+  }
+}
