@@ -73,11 +73,12 @@ export class Graph {
     return value;
   }
 
-  /** Declares `value` as the output `name`. @throws {GraphError} when there is an output of that name. */
+  /** Declares `value` as the output `name`. @throws {GraphError} when the name is taken. */
   output(name: string, value: Value): void {
     if (this.outputs.some((output) => output.name === name)) {
       throw new GraphError(`graph '${this.name}' already has an output '${name}'`);
     }
+    if (name !== value.name) this.claimName(name);
     this.outputs.push({ name, value });
   }
 

@@ -57,7 +57,7 @@ export class KdTree {
       const value = points[offset + d] as number;
       const below = (boxMin[node * dims + d] as number) - value;
       const above = value - (boxMax[node * dims + d] as number);
-      const gap = below > 0 ? below : above > 0 ? above : 0;
+      const gap = Math.max(below, above, 0);
       sum += gap * gap;
     }
     return sum;

@@ -25,8 +25,8 @@ export function checkPointCloud(name: string, cloud: PointCloud): void {
       `${name}.data has ${data.length} values, but ${count} points of ${dims} dimensions need ${count * dims}.`,
     );
   }
-  const at = data.findIndex((value) => !Number.isFinite(value));
-  if (at >= 0) {
+  for (let at = 0; at < data.length; at++) {
+    if (Number.isFinite(data[at])) continue;
     throw new InvalidArgumentError(
       `${name} holds ${data[at]} at point ${Math.floor(at / dims)}, dimension ${at % dims}; ` +
         'every value must be finite. Remove or repair that point.',

@@ -18,7 +18,9 @@ export function hostTensor(dtype: DType, shape: readonly number[], data: TensorD
 /** The data of a float32 tensor on the host. @throws {RuntimeExecutionError} when it is something else. */
 export function float32Data(tensor: RuntimeTensor | undefined, name: string): Float32Array {
   if (tensor?.location === 'cpu' && tensor.data instanceof Float32Array) return tensor.data;
-  throw new RuntimeExecutionError(`output '${name}' should be a float32 tensor on the host, but is ${tensor ? `${tensor.type} on ${tensor.location}` : 'missing'}`);
+  throw new RuntimeExecutionError(
+    `output '${name}' should be a float32 tensor on the host, but is ${tensor ? `${tensor.type} on ${tensor.location}` : 'missing'}`,
+  );
 }
 
 export interface SessionOptions {
@@ -41,24 +43,33 @@ export class Session {
    * @throws {OnnxFormatError} when onnxruntime refuses the model.
    * @throws {DeviceError} when the device cannot run it.
    */
-  static async create(model: Uint8Array | string, device: ConcreteDevice, options: SessionOptions = {}): Promise<Session> {
+  static async create(
+    model: Uint8Array | string,
+    device: ConcreteDevice,
+    options: SessionOptions = {},
+  ): Promise<Session> {
     const settings: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
       logSeverityLevel: 3,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       ...(options.intraOpThreads ? { intraOpNumThreads: options.intraOpThreads } : {}),
-      ...(options.forbidFallback ? { extra: { session: { disable_cpu_ep_fallback: '1' } } } : {}),
+      extra: { session: { set_denormal_as_zero: '1', ...(options.forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}) } },
     };
     if (device === 'webgpu' && options.deviceOutputs?.length) {
-      settings.preferredOutputLocation = Object.fromEntries(options.deviceOutputs.map((name) => [name, 'gpu-buffer']));
+      settings.preferredOutputLocation = Object.fromEntries(
+        options.deviceOutputs.map((name) => [name, 'gpu-buffer']),
+      );
     }
     try {
-      const session = await (typeof model === 'string' ? ort.InferenceSession.create(model, settings) : ort.InferenceSession.create(model, settings));
+      const session = await (typeof model === 'string'
+        ? ort.InferenceSession.create(model, settings)
+        : ort.InferenceSession.create(model, settings));
       return new Session(session, device);
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      if (device !== 'cpu') throw new DeviceError(`the model cannot run on '${device}': ${reason}`, { cause });
+      if (device !== 'cpu')
+        throw new DeviceError(`the model cannot run on '${device}': ${reason}`, { cause });
       throw new OnnxFormatError(`onnxruntime cannot load the model: ${reason}`, { cause });
     }
   }
@@ -72,11 +83,12 @@ export class Session {
   }
 
   /**
-   * Runs the model. With `fetches`, results go into those preallocated host tensors, which must not be among the feeds.
+   * Runs the model. With `fetches`, results go into those preallocated host tensors, which
+   * must not be among the feeds; null lets onnxruntime allocate.
    *
    * @throws {RuntimeExecutionError} when onnxruntime fails, with its message.
    */
-  async run(feeds: TensorMap, fetches?: TensorMap): Promise<TensorMap> {
+  async run(feeds: TensorMap, fetches?: Readonly<Record<string, RuntimeTensor | null>>): Promise<TensorMap> {
     try {
       return await (fetches ? this.session.run(feeds, fetches) : this.session.run(feeds));
     } catch (cause) {

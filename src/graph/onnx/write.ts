@@ -35,7 +35,7 @@ export function writeOnnx(graph: Graph, metadata: Readonly<Record<string, string
       ...domains.map((domain) => ({ domain, version: 1 })),
     ],
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
-    graph: graphProto(graph),
+    graph: graphProto(graph, outputNames(graph)),
   };
   const bytes = ModelMessage.encode(ModelMessage.fromObject(model)).finish();
   if (bytes.length > MAX_MODEL_BYTES)
@@ -52,42 +52,60 @@ function domainsOf(graph: Graph, found = new Set<string>()): Set<string> {
   return found;
 }
 
-function graphProto(graph: Graph): GraphProto {
-  const outputs = namedOutputs(graph);
+/** The names that values are written under. */
+type Names = ReadonlyMap<Value, string>;
+
+/**
+ * A computed value that is an output is written under the output's name. (An Identity node that renames it would be a
+ * copy of the whole tensor each time round a Loop.)
+ */
+function outputNames(graph: Graph, names = new Map<Value, string>()): Map<Value, string> {
+  for (const { name, value } of graph.outputs) {
+    if (value.producer && value.graph === graph && !names.has(value)) names.set(value, name);
+  }
+  for (const node of graph.nodes) {
+    for (const attribute of Object.values(node.attributes))
+      if (attribute.kind === 'graph') outputNames(attribute.value, names);
+  }
+  return names;
+}
+
+function graphProto(graph: Graph, names: Names): GraphProto {
+  const renames = graph.outputs
+    .filter(({ name, value }) => name !== nameOf(value, names))
+    .map(({ name, value }) => ({
+      opType: 'Identity',
+      name: `output/${name}`,
+      input: [nameOf(value, names)],
+      output: [name],
+    }));
   return {
     name: graph.name,
-    node: [...graph.nodes.map(nodeProto), ...outputs.renames],
+    node: [...graph.nodes.map((node) => nodeProto(node, names)), ...renames],
     initializer: graph.constants.map((value) => tensorProto(value, value.data, value.name)),
     input: graph.inputs.map((value) => valueInfo(value.name, value)),
     output: graph.outputs.map(({ name, value }) => valueInfo(name, value)),
   };
 }
 
-/** An output whose name differs from its value's gets an Identity node that renames it. */
-function namedOutputs(graph: Graph): { renames: NodeProto[] } {
-  const renames = graph.outputs
-    .filter(({ name, value }) => name !== value.name)
-    .map(({ name, value }) => ({
-      opType: 'Identity',
-      name: `output/${name}`,
-      input: [value.name],
-      output: [name],
-    }));
-  return { renames };
+function nameOf(value: Value, names: Names): string {
+  return names.get(value) ?? value.name;
 }
 
-function nodeProto(node: GraphNode): NodeProto {
+function nodeProto(node: GraphNode, names: Names): NodeProto {
   return {
     name: node.name,
     opType: node.opType,
     domain: node.domain,
-    input: node.inputs.map((input) => input?.name ?? ''),
-    output: node.outputs.map((output) => output.name),
-    attribute: Object.entries(node.attributes).map(([name, attribute]) => attributeProto(name, attribute)),
+    input: node.inputs.map((input) => (input ? nameOf(input, names) : '')),
+    output: node.outputs.map((output) => nameOf(output, names)),
+    attribute: Object.entries(node.attributes).map(([name, attribute]) =>
+      attributeProto(name, attribute, names),
+    ),
   };
 }
 
-function attributeProto(name: string, attribute: Attribute): AttributeProto {
+function attributeProto(name: string, attribute: Attribute, names: Names): AttributeProto {
   const type = ATTRIBUTE_TYPE[attribute.kind];
   switch (attribute.kind) {
     case 'int':
@@ -103,7 +121,7 @@ function attributeProto(name: string, attribute: Attribute): AttributeProto {
     case 'tensor':
       return { name, type, t: tensorProto(attribute.value, attribute.value.data) };
     case 'graph':
-      return { name, type, g: graphProto(attribute.value) };
+      return { name, type, g: graphProto(attribute.value, names) };
   }
 }
 

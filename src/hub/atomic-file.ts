@@ -1,0 +1,145 @@
+import { mkdir, open, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { isLeftover, releaseTemporaryName, temporaryName } from './temporary-name.ts';
+
+export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+/**
+ * Writes a file so that `path` holds either its old content or all of the new one, even when the process is killed or
+ * the power fails: temporary sibling, fsync, rename, fsync of the folder. Missing folders are made; a symbolic link is
+ * followed. Chunks of an iterable are written one after another, so a large file need not be in memory.
+ *
+ * @throws the operating system's error (`ENOSPC`, `EACCES`, ...), or what `content` throws; `path` is then untouched.
+ * @example await writeFileAtomic('out/config.json', stringifySorted(config));
+ */
+export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
+  const target = await realpath(path).catch(() => resolve(path));
+  const folder = dirname(target);
+  await mkdir(folder, { recursive: true });
+  const name = temporaryName(basename(target));
+  const temporary = join(folder, name);
+  try {
+    await writeFileSynced(temporary, content);
+    await rename(temporary, target);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    releaseTemporaryName(name);
+  }
+  await syncDirectory(folder);
+}
+
+/** Writes a new file and waits until it is on the disk. Not atomic by itself: for files in a temporary folder. */
+export async function writeFileSynced(path: string, content: FileContent): Promise<void> {
+  const handle = await open(path, 'wx');
+  try {
+    await writeFile(handle, content);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Waits until the names in a folder are on the disk. Does nothing where folders cannot be opened (Windows). */
+export async function syncDirectory(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Fills a new folder through `fill` under a temporary name beside `final`, then puts it in place of `final`.
+ * A folder already there is kept until the new one is in place, and is still there if anything fails.
+ *
+ * @throws what `fill` throws, or the operating system's error.
+ */
+export async function writeDirectoryAtomic(
+  final: string,
+  fill: (temporary: string) => Promise<void>,
+): Promise<void> {
+  const target = resolve(final);
+  const folder = dirname(target);
+  await mkdir(folder, { recursive: true });
+  await removeLeftovers(folder, (label) => label === basename(target));
+  const name = temporaryName(basename(target));
+  const temporary = join(folder, name);
+  try {
+    await mkdir(temporary);
+    await fill(temporary);
+    await syncDirectory(temporary);
+    await replaceDirectory(temporary, target);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  } finally {
+    releaseTemporaryName(name);
+  }
+}
+
+/**
+ * Renames the finished folder `temporary` to `final`. No call of Node exchanges two folders at once, so an existing
+ * `final` is first moved to `.tmp-<name>.old-...` beside it, and back should the second rename fail. A process killed
+ * between the two leaves the old content under that name; the next call moves it back first.
+ */
+export async function replaceDirectory(temporary: string, final: string): Promise<void> {
+  const target = resolve(final);
+  const folder = dirname(target);
+  await restoreInterrupted(target);
+  if (!(await exists(target))) {
+    await rename(temporary, target);
+    await syncDirectory(folder);
+    return;
+  }
+  const name = temporaryName(`${basename(target)}.old`);
+  const old = join(folder, name);
+  try {
+    await rename(target, old);
+    try {
+      await rename(temporary, target);
+    } catch (error) {
+      await rename(old, target);
+      throw error;
+    }
+    await syncDirectory(folder);
+    await rm(old, { recursive: true, force: true });
+  } finally {
+    releaseTemporaryName(name);
+  }
+}
+
+/** The path under which an interrupted {@link replaceDirectory} left the old content of `final`, if it did. */
+export async function interruptedReplacement(final: string): Promise<string | undefined> {
+  const target = resolve(final);
+  const folder = dirname(target);
+  const names = await readdir(folder).catch(() => []);
+  const name = names.find((entry) => isLeftover(entry, (label) => label === `${basename(target)}.old`));
+  return name === undefined ? undefined : join(folder, name);
+}
+
+/** Removes what dead writers left in `folder` under temporary names with a label that `isLabel` accepts. */
+export async function removeLeftovers(folder: string, isLabel: (label: string) => boolean): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (isLeftover(name, isLabel)) await rm(join(folder, name), { recursive: true, force: true });
+  }
+}
+
+async function restoreInterrupted(target: string): Promise<void> {
+  for (;;) {
+    const old = await interruptedReplacement(target);
+    if (old === undefined) return;
+    if (await exists(target)) await rm(old, { recursive: true, force: true });
+    else await rename(old, target);
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,59 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { IsoDiffusionError } from '../errors.ts';
+
+/** Node reads at most 2^31 - 1 bytes at a time; smaller pieces also keep other work of the thread pool going. */
+const pieceBytes = 64 * 1024 * 1024;
+
+/** What `withRegularFile` hands to its callback. */
+export interface RegularFile {
+  /** Length in bytes when the file was opened. */
+  readonly size: number;
+  /** The bytes from `begin` to `end` (exclusive) in a buffer of their own. */
+  read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/**
+ * Opens a regular file for `use` and closes it again. A folder, a pipe or a device is refused instead of waited for.
+ *
+ * @param fail makes the error of the file's format from a message; every error of reading is turned into it.
+ */
+export async function withRegularFile<T>(
+  path: string,
+  fail: (message: string, options?: ErrorOptions) => IsoDiffusionError,
+  use: (file: RegularFile) => Promise<T>,
+): Promise<T> {
+  let handle: FileHandle | undefined;
+  try {
+    // Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    const opened = handle;
+    const status = await opened.stat();
+    if (!status.isFile()) throw fail(`${path} is not a regular file.`);
+    return await use({ size: status.size, read: (begin, end) => readRange(opened, path, fail, begin, end) });
+  } catch (error) {
+    if (error instanceof IsoDiffusionError) throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') throw fail(`${path} does not exist.`, { cause: error });
+    throw fail(`${path} cannot be read: ${message}`, { cause: error });
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function readRange(
+  handle: FileHandle,
+  path: string,
+  fail: (message: string) => IsoDiffusionError,
+  begin: number,
+  end: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(end - begin);
+  for (let done = 0; done < bytes.length; ) {
+    const length = Math.min(pieceBytes, bytes.length - done);
+    const { bytesRead } = await handle.read(bytes, done, length, begin + done);
+    if (bytesRead === 0) throw fail(`${path} became shorter while it was read.`);
+    done += bytesRead;
+  }
+  return bytes;
+}

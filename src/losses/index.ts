@@ -1,0 +1,13 @@
+export {
+  type DiffusionLoss,
+  defineLoss,
+  type LossConfig,
+  type LossInputs,
+  type LossTerms,
+} from './diffusion-loss.ts';
+export { type IsoLossOptions, isoLoss } from './iso.ts';
+export { isotropyOf } from './isotropy.ts';
+export { lossFromConfig } from './loss-from-config.ts';
+export { type PredictionType, predictedEpsilon, regressionTarget } from './predicted-epsilon.ts';
+export { type IsoDiffusionLossInputs, type IsoDiffusionLossResult, isoDiffusionLoss } from './reference.ts';
+export { simpleLoss } from './simple.ts';

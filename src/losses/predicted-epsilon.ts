@@ -1,0 +1,38 @@
+import type { Value } from '../graph/graph.ts';
+import { scalarLike } from '../graph/op-registry.ts';
+import { add, div, mul, sqrt, sub } from '../graph/ops/index.ts';
+import type { LossInputs } from './diffusion-loss.ts';
+
+/** diffusers' `prediction_type`: the model predicts the noise, the velocity (Salimans & Ho 2022), or x_0. */
+export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
+
+/** The noise that the model output stands for. */
+export function predictedEpsilon(inputs: LossInputs): Value {
+  const { modelOutput, noisySample, alphaCumprod } = inputs;
+  switch (inputs.predictionType) {
+    case 'epsilon':
+      return modelOutput;
+    case 'v_prediction':
+      return add(mul(noiseScale(alphaCumprod), noisySample), mul(sqrt(alphaCumprod), modelOutput));
+    case 'sample':
+      return div(sub(noisySample, mul(sqrt(alphaCumprod), modelOutput)), noiseScale(alphaCumprod));
+  }
+}
+
+/** What the model output is regressed on, as in diffusers: the noise, the velocity, or x_0. */
+export function regressionTarget(inputs: LossInputs): Value {
+  const { epsilon, cleanSample, alphaCumprod } = inputs;
+  switch (inputs.predictionType) {
+    case 'epsilon':
+      return epsilon;
+    case 'v_prediction':
+      return sub(mul(sqrt(alphaCumprod), epsilon), mul(noiseScale(alphaCumprod), cleanSample));
+    case 'sample':
+      return cleanSample;
+  }
+}
+
+/** sqrt(1 - alphaCumprod) */
+function noiseScale(alphaCumprod: Value): Value {
+  return sqrt(sub(scalarLike(alphaCumprod, 1), alphaCumprod));
+}

@@ -1,0 +1,103 @@
+import { InvalidArgumentError } from '../errors.ts';
+import { Graph, type Value } from '../graph/graph.ts';
+import { elementCount, formatShape } from '../graph/tensor-type.ts';
+import { RandomStream, STREAM } from '../random/random-stream.ts';
+
+/** One trainable tensor of a model, named as in the model's state dict. */
+export interface ParameterSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Fills `target`, which has the parameter's size, with initial values drawn from `stream`. */
+  init(stream: RandomStream, target: Float32Array): void;
+}
+
+/** The graph values that hold a model's parameters, by name. */
+export type ParameterValues = ReadonlyMap<string, Value>;
+
+/** A model's JSON configuration, as it is saved in `config.json`: snake_case keys, `_class_name` names the class. */
+export interface ModelConfig {
+  readonly _class_name: string;
+}
+
+/** A network that predicts noise, velocity or the clean sample from a noisy sample and its timestep. */
+export interface DiffusionModel {
+  readonly config: ModelConfig;
+  /** In the order of the state dict; a parameter's index is also the index of its initial random stream. */
+  readonly parameters: readonly ParameterSpec[];
+  /** Shape of one sample without the batch axis, e.g. [2] or [3, 32, 32]. */
+  readonly sampleShape: readonly number[];
+  /**
+   * Adds the forward pass to the graph of `sample`.
+   *
+   * An implementation must broadcast its time embedding over the batch and must not write the length of the time
+   * axis into the graph (as Reshape and Expand to a fixed shape do): an exported graph may be run with 1 or
+   * `batch_size` timesteps.
+   *
+   * @param sample [batch, ...sampleShape], float32 or float64; all parameters have the same dtype.
+   * @param timestep [batch] or [1], int64 or int32, counted from 0.
+   * @returns the model output, [batch, ...sampleShape].
+   */
+  forward(sample: Value, timestep: Value, parameters: ParameterValues): Value;
+}
+
+/** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
+export function initialParameters(model: DiffusionModel, seed: number): Map<string, Float32Array> {
+  return new Map(
+    model.parameters.map(({ name, shape, init }, index) => {
+      const values = new Float32Array(elementCount(shape));
+      init(new RandomStream(seed, STREAM.init, index), values);
+      return [name, values];
+    }),
+  );
+}
+
+/**
+ * The forward pass with `weights` put in, ready to be written as ONNX.
+ *
+ * Inputs: `sample` float32 ['batch_size', ...sampleShape] and `timestep` int64 ['timestep_count'], where the number of
+ * timesteps is 1 (one for the whole batch, the cheap way) or `batch_size`. Output: `out_sample`, as `sample`.
+ * The parameters are constants named as in the state dict.
+ *
+ * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
+ * @example
+ * const bytes = writeOnnx(exportModelGraph(model, initialParameters(model, 0)));
+ */
+export function exportModelGraph(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): Graph {
+  checkWeights(model, weights);
+  const graph = new Graph(model.config._class_name);
+  const sample = graph.input('sample', 'float32', ['batch_size', ...model.sampleShape]);
+  const timestep = graph.input('timestep', 'int64', ['timestep_count']);
+  const parameters = new Map(
+    model.parameters.map(({ name, shape }) => [
+      name,
+      graph.constant('float32', shape, weights.get(name) ?? new Float32Array(), name),
+    ]),
+  );
+  graph.output('out_sample', model.forward(sample, asOneTimestep(timestep), parameters));
+  return graph;
+}
+
+/**
+ * Static shapes cannot say "1 or batch_size", and only a length of 1 broadcasts to every batch size. So the model
+ * sees one timestep; the file declares no shape after this node, and at run time both lengths broadcast.
+ */
+function asOneTimestep(timestep: Value): Value {
+  const node = timestep.graph.addNode('Identity', [timestep], {}, [{ dtype: timestep.dtype, shape: [1] }]);
+  return node.outputs[0] ?? timestep;
+}
+
+function checkWeights(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): void {
+  const known = new Set(model.parameters.map(({ name }) => name));
+  const unknown = [...weights.keys()].filter((name) => !known.has(name));
+  if (unknown.length > 0)
+    throw new InvalidArgumentError(
+      `the weights hold ${unknown.length} tensors that ${model.config._class_name} has not, the first is '${unknown[0]}': were they saved from a model of another config?`,
+    );
+  for (const { name, shape } of model.parameters) {
+    const values = weights.get(name);
+    if (values?.length === elementCount(shape)) continue;
+    throw new InvalidArgumentError(
+      `parameter '${name}' of ${model.config._class_name} needs ${elementCount(shape)} values of shape ${formatShape(shape)}, but the weights have ${values ? values.length : 'no such tensor'}`,
+    );
+  }
+}

@@ -1,0 +1,112 @@
+import { InvalidArgumentError } from '../errors.ts';
+import { STREAM, streamState } from './random-stream.ts';
+import { ZIGGURAT_LAYERS, zigguratTables, zigguratTailStart } from './ziggurat.ts';
+
+/** One seed for all samples, or one seed for each. */
+export type SampleSeed = number | readonly number[];
+
+const { outerEdge, innerEdge, density } = zigguratTables;
+const LAYER_MASK = ZIGGURAT_LAYERS - 1;
+const LAYER_BITS = 7;
+const UNIT = 2 ** -32;
+
+/**
+ * One random stream a sample, so that a sample's noise depends on its seed and its index alone, never on how many
+ * samples are drawn beside it. Sample i owns the xoshiro128++ stream (seed, STREAM.sampling, i); with a list of seeds,
+ * (seeds[i], STREAM.sampling, 0), the stream of a lone sample with that seed.
+ *
+ * Normals come from the ziggurat of Marsaglia & Tsang (2000) with 128 layers; layer and position use different bits
+ * of a draw, which removes the correlation of the original (Doornik 2005).
+ *
+ * @example
+ * const streams = new SampleStreams(0, 1000, 2);
+ * streams.fillNormal(new Float32Array(1000 * 2)); // the next two normals of each sample, row-major
+ */
+export class SampleStreams {
+  /** Four words a sample. */
+  private readonly states: Int32Array;
+
+  /**
+   * @param seed an integer >= 0, or a list of `firstSample + count` of them.
+   * @param count the number of samples.
+   * @param valuesPerSample normals a sample gets from one `fillNormal`.
+   * @param firstSample index of the first sample: a block of a larger batch; default 0.
+   * @throws {InvalidArgumentError} when a seed is no safe integer >= 0, or the list is too short.
+   */
+  constructor(
+    seed: SampleSeed,
+    readonly count: number,
+    readonly valuesPerSample: number,
+    firstSample = 0,
+  ) {
+    this.states = new Int32Array(4 * count);
+    for (let i = 0; i < count; i++) {
+      const sample = firstSample + i;
+      const [own, index] = typeof seed === 'number' ? [seed, sample] : [seed[sample], 0];
+      this.states.set(streamState(checkedSeed(own, sample), [STREAM.sampling, index]), 4 * i);
+    }
+  }
+
+  /** Fills `target`, row-major [count, valuesPerSample], with the next standard normals of every sample. */
+  fillNormal(target: Float32Array): Float32Array {
+    if (target.length !== this.count * this.valuesPerSample)
+      throw new InvalidArgumentError(
+        `fillNormal needs an array of ${this.count} x ${this.valuesPerSample} values, but got ${target.length}`,
+      );
+    for (let i = 0, at = 0; i < this.count; i++)
+      for (const end = at + this.valuesPerSample; at < end; at++) target[at] = this.normal(4 * i);
+    return target;
+  }
+
+  private normal(offset: number): number {
+    for (;;) {
+      const bits = this.bits(offset);
+      const layer = bits & LAYER_MASK;
+      // 25 signed bits, shifted by a half so that both signs are equally likely.
+      const x = ((bits >> LAYER_BITS) + 0.5) * (outerEdge[layer] as number);
+      if (Math.abs(x) < (innerEdge[layer] as number)) return x;
+      if (layer === 0) return x < 0 ? -this.tail(offset) : this.tail(offset);
+      const lower = density[layer] as number;
+      const upper = density[layer - 1] as number;
+      if (lower + this.openUniform(offset) * (upper - lower) < Math.exp(-0.5 * x * x)) return x;
+    }
+  }
+
+  /** A normal above the last layer's edge (Marsaglia 1964). */
+  private tail(offset: number): number {
+    for (;;) {
+      const x = -Math.log(this.openUniform(offset)) / zigguratTailStart;
+      const y = -Math.log(this.openUniform(offset));
+      if (2 * y > x * x) return zigguratTailStart + x;
+    }
+  }
+
+  /** A uniform number in (0, 1). */
+  private openUniform(offset: number): number {
+    return ((this.bits(offset) >>> 0) + 0.5) * UNIT;
+  }
+
+  /** 32 random bits of xoshiro128++, as a signed integer; see `RandomStream.uint32`. */
+  private bits(offset: number): number {
+    const s = this.states;
+    const s0 = s[offset] as number;
+    const s1 = s[offset + 1] as number;
+    const s2 = s[offset + 2] as number;
+    const s3 = s[offset + 3] as number;
+    const sum = (s0 + s3) | 0;
+    const x2 = s2 ^ s0;
+    const x3 = s3 ^ s1;
+    s[offset] = s0 ^ x3;
+    s[offset + 1] = s1 ^ x2;
+    s[offset + 2] = x2 ^ (s1 << 9);
+    s[offset + 3] = (x3 << 11) | (x3 >>> 21);
+    return (((sum << 7) | (sum >>> 25)) + s0) | 0;
+  }
+}
+
+function checkedSeed(seed: number | undefined, sample: number): number {
+  if (typeof seed === 'number' && Number.isSafeInteger(seed) && seed >= 0) return seed;
+  throw new InvalidArgumentError(
+    `the seed of sample ${sample} is ${seed}: a seed is an integer from 0 to 2^53 - 1, and a list has one for each sample`,
+  );
+}

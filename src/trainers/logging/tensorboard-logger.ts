@@ -1,0 +1,87 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import protobuf from 'protobufjs/light.js';
+import type { MetricsLogger } from './metrics-logger.ts';
+import { frameRecord } from './tfrecord.ts';
+
+/**
+ * The part of TensorFlow's event.proto and summary.proto that scalars need
+ * (https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto, Apache-2.0).
+ */
+const root = protobuf.Root.fromJSON({
+  nested: {
+    Event: {
+      fields: {
+        wallTime: { type: 'double', id: 1 },
+        step: { type: 'int64', id: 2 },
+        fileVersion: { type: 'string', id: 3 },
+        summary: { type: 'Summary', id: 5 },
+        sessionLog: { type: 'SessionLog', id: 7 },
+      },
+    },
+    Summary: {
+      fields: { value: { rule: 'repeated', type: 'Value', id: 1 } },
+      nested: {
+        Value: { fields: { tag: { type: 'string', id: 1 }, simpleValue: { type: 'float', id: 2 } } },
+      },
+    },
+    SessionLog: { fields: { status: { type: 'int32', id: 1 } } },
+  },
+});
+const eventType = root.lookupType('Event');
+
+/** SessionLog.SessionStatus.START: TensorBoard then drops the events of earlier files at this step and later. */
+const sessionStart = 1;
+
+/** Files made by this process, so that two loggers opened within one second get different names. */
+let fileCount = 0;
+
+/**
+ * Logs scalars to an event file that TensorBoard reads. Every logger writes a file of its own in `dir`; TensorBoard
+ * shows the files of a folder as one run. Values are stored as float32, as TensorBoard's scalars are.
+ *
+ * @example
+ * const logger = new TensorBoardLogger('run/tensorboard');
+ * logger.log(10, { 'train/loss': 0.5 });
+ * logger.close();
+ */
+export class TensorBoardLogger implements MetricsLogger {
+  /** Path of the event file. */
+  readonly path: string;
+  private readonly file: number;
+
+  /** @param options.resume_step the step a resumed run starts from; what was logged after it is hidden. */
+  constructor(dir: string, options: { resume_step?: number } = {}) {
+    mkdirSync(dir, { recursive: true });
+    const seconds = Math.floor(Date.now() / 1000)
+      .toString()
+      .padStart(10, '0');
+    this.path = join(dir, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.${fileCount++}`);
+    this.file = openSync(this.path, 'wx');
+    this.write({ fileVersion: 'brain.Event:2' });
+    if (options.resume_step !== undefined) {
+      this.write({ step: options.resume_step + 1, sessionLog: { status: sessionStart } });
+    }
+  }
+
+  log(step: number, values: Readonly<Record<string, number>>): void {
+    const value = Object.entries(values).map(([tag, simpleValue]) => ({ tag, simpleValue }));
+    this.write({ step, summary: { value } });
+  }
+
+  flush(): void {
+    fsyncSync(this.file);
+  }
+
+  close(): void {
+    this.flush();
+    closeSync(this.file);
+  }
+
+  private write(event: Record<string, unknown>): void {
+    const message = eventType.create({ wallTime: Date.now() / 1000, ...event });
+    const record = frameRecord(eventType.encode(message).finish());
+    for (let done = 0; done < record.length; ) done += writeSync(this.file, record, done);
+  }
+}

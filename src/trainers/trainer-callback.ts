@@ -1,0 +1,37 @@
+/** Where a run is. */
+export interface TrainerState {
+  /** Steps done. */
+  readonly global_step: number;
+  readonly max_steps: number;
+  /** Epochs done, with fraction. */
+  readonly epoch: number;
+  readonly num_train_epochs: number;
+  /** Over the steps since the last report; 0 before the first. */
+  readonly steps_per_second: number;
+}
+
+/** What is logged: means over the steps since the last log, except the learning rate, which is the last step's. */
+export interface StepMetrics {
+  readonly loss: number;
+  /** The loss without the isotropy penalty. */
+  readonly base_loss: number;
+  /** (isotropy - 1)^2, not weighted by lambda. */
+  readonly isotropy_penalty: number;
+  /** E[eps-hat^T eps-hat] / n; 1 for white noise. */
+  readonly isotropy: number;
+  /** Global norm before clipping. */
+  readonly grad_norm: number;
+  readonly learning_rate: number;
+}
+
+/** Hooks into a run. Each may be async and is awaited; an error from one ends the run. */
+export interface TrainerCallback {
+  onTrainBegin?(state: TrainerState): void | Promise<void>;
+  /** Every `logging_steps` steps and after the last one. */
+  onStep?(state: TrainerState, metrics: StepMetrics): void | Promise<void>;
+  /** After the last step of each epoch. */
+  onEpoch?(state: TrainerState): void | Promise<void>;
+  /** After a checkpoint was written. */
+  onSave?(state: TrainerState, checkpointDir: string): void | Promise<void>;
+  onTrainEnd?(state: TrainerState): void | Promise<void>;
+}

@@ -1,0 +1,286 @@
+import type { PointSet } from '../datasets/points.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import { packBucket, planFlatBuckets, unpackBucket } from '../graph/flat-state.ts';
+import type { DiffusionLoss } from '../losses/index.ts';
+import { type DiffusionModel, initialParameters } from '../models/model.ts';
+import { resolveDevice } from '../runtime/device.ts';
+import type { DDPMScheduler } from '../schedulers/ddpm.ts';
+import { BatchSource } from './batch-source.ts';
+import { pruneCheckpoints } from './checkpoint.ts';
+import { emaDecayAt } from './ema-decay.ts';
+import { learningRateAt } from './learning-rate.ts';
+import { openLoggers, type RunLoggers } from './logging/run-loggers.ts';
+import { MetricsWindow } from './metrics-window.ts';
+import { type RunIdentity, runIdentity } from './run-identity.ts';
+import { saveTrainedPipeline } from './save-pipeline.ts';
+import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
+import {
+  type ResolvedTrainingArguments,
+  resolveTrainingArguments,
+  type TrainingArguments,
+} from './training-arguments.ts';
+import { TrainingEngine, type TrainingState } from './training-engine.ts';
+import { loadStart, type Progress, saveProgress } from './training-progress.ts';
+
+/** A run stops at least this often to see whether it was interrupted. */
+const MAX_STEPS_PER_RUN = 100;
+
+export interface TrainerOptions {
+  readonly model: DiffusionModel;
+  readonly args: TrainingArguments;
+  readonly train_dataset: PointSet;
+  readonly loss: DiffusionLoss;
+  /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
+  readonly noise_scheduler: DDPMScheduler;
+  readonly callbacks?: readonly TrainerCallback[];
+}
+
+export interface TrainOptions {
+  /** 'latest': the newest intact checkpoint in `output_dir`, or a fresh start where there is none; or its path. */
+  readonly resume_from_checkpoint?: string;
+  /** When it aborts, the run finishes its step, saves a checkpoint and returns. */
+  readonly signal?: AbortSignal;
+}
+
+export interface TrainOutput {
+  readonly global_step: number;
+  /** The last logged metrics; undefined when no step was run. */
+  readonly metrics: StepMetrics | undefined;
+  readonly interrupted: boolean;
+}
+
+/**
+ * Trains a diffusion model in the manner of Hugging Face's Trainer. Everything that is random follows from `seed` and
+ * the step, so a run that was killed and resumed ends with the same bits as one that was not.
+ *
+ * @example
+ * const trainer = new Trainer({
+ *   model: new ConditionalDense(),
+ *   args: { output_dir: './runs/swiss-roll', num_train_epochs: 100 },
+ *   train_dataset: await loadPoints('swiss-roll'),
+ *   loss: isoLoss({ lambda: 0.1 }),
+ *   noise_scheduler: new DDPMScheduler(),
+ * });
+ * await trainer.train();
+ * await trainer.savePipeline('./runs/swiss-roll/pipeline');
+ */
+export class Trainer {
+  readonly args: ResolvedTrainingArguments;
+  /** Steps the whole run takes. */
+  readonly maxSteps: number;
+  private readonly batches: BatchSource;
+  private readonly identity: RunIdentity;
+  private state: TrainingState;
+  private step = 0;
+
+  /** @throws {InvalidArgumentError} when arguments are wrong, or model, data and scheduler do not fit together. */
+  constructor(private readonly options: TrainerOptions) {
+    const { model, train_dataset, loss, noise_scheduler } = options;
+    this.args = resolveTrainingArguments(options.args);
+    refuseMismatch(options);
+    const source = { data: train_dataset.data, count: train_dataset.count, sampleSize: train_dataset.dims };
+    this.batches = new BatchSource(
+      source,
+      this.args.per_device_train_batch_size,
+      noise_scheduler.config.num_train_timesteps,
+      this.args.seed,
+    );
+    this.maxSteps =
+      this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;
+    this.identity = runIdentity({
+      model: model.config,
+      loss: loss.config,
+      noiseScheduler: noise_scheduler.toConfig(),
+      data: train_dataset.data,
+      args: this.args,
+    });
+    const parameters = packBucket(initialParameters(model, this.args.seed), this.wholeBucket());
+    this.state = new Map([
+      ['parameters', parameters],
+      ['ema', parameters],
+    ]);
+  }
+
+  /**
+   * Runs to `maxSteps`. Checkpoints are written every `save_steps`, at the end and when interrupted.
+   *
+   * @throws {NonFiniteLossError} when the loss diverges; the last checkpoint stays.
+   * @throws {CheckpointError} when the checkpoint to resume from is damaged or of another run.
+   * @throws {DeviceError} when the device cannot be used.
+   */
+  async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
+    const { args } = this;
+    const device = await resolveDevice(args.device);
+    const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity);
+    const initial = start?.state ?? this.state;
+    const engine = await TrainingEngine.create(
+      this.graphSettings(),
+      device,
+      initial,
+      this.batches,
+      this.schedules(),
+    );
+    this.step = start?.step ?? 0;
+    const loggers = await openLoggers(args.output_dir, args.report_to, this.step);
+    try {
+      return await this.loop(engine, loggers, start, signal);
+    } finally {
+      this.state = await engine.state();
+      await loggers.close();
+      await engine.release();
+    }
+  }
+
+  /** The trained parameters by name, or their moving average. @throws {InvalidArgumentError} without `use_ema`. */
+  weights({ ema = false }: { ema?: boolean } = {}): Map<string, Float32Array> {
+    if (ema && !this.args.use_ema)
+      throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
+    const vector = this.state.get(ema ? 'ema' : 'parameters');
+    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
+    return unpackBucket(vector, this.wholeBucket());
+  }
+
+  /**
+   * Writes the trained model as a pipeline folder (diffusers' layout, see `savePipelineFolder`); with `use_ema`, of the
+   * averaged weights. An existing pipeline folder is replaced once the new one is complete.
+   */
+  async savePipeline(directory: string): Promise<void> {
+    const { model, noise_scheduler, train_dataset } = this.options;
+    await saveTrainedPipeline(directory, {
+      model,
+      weights: this.weights({ ema: this.args.use_ema }),
+      scheduler: noise_scheduler,
+      scaler: train_dataset.scaler,
+    });
+  }
+
+  private async loop(
+    engine: TrainingEngine,
+    loggers: RunLoggers,
+    start: Progress | undefined,
+    signal?: AbortSignal,
+  ): Promise<TrainOutput> {
+    const { args, maxSteps } = this;
+    const window = new MetricsWindow();
+    if (start) window.restore(start.window);
+    let metrics: StepMetrics | undefined;
+    let reported = { step: this.step, time: performance.now() };
+    let saved = start?.step ?? -1;
+    const save = async () => {
+      const directory = await saveProgress(
+        args.output_dir,
+        { step: this.step, state: await engine.state(), window: window.toJSON() },
+        this.identity,
+      );
+      await pruneCheckpoints(args.output_dir, args.save_total_limit);
+      saved = this.step;
+      await this.notify((callback) => callback.onSave?.(this.progress(0), directory));
+    };
+
+    await this.notify((callback) => callback.onTrainBegin?.(this.progress(0)));
+    while (this.step < maxSteps && !signal?.aborted) {
+      const count = this.stepsUntilNextEvent();
+      for (const row of await engine.run(this.step, count)) window.add(row);
+      this.step += count;
+      if (this.step % args.logging_steps === 0 || this.step === maxSteps) {
+        const now = performance.now();
+        const stepsPerSecond = ((this.step - reported.step) * 1000) / (now - reported.time);
+        reported = { step: this.step, time: now };
+        metrics = window.means(this.schedules().learningRate(this.step));
+        window.clear();
+        const current = metrics;
+        loggers.log(this.step, {
+          ...current,
+          epoch: this.progress(0).epoch,
+          steps_per_second: stepsPerSecond,
+        });
+        await this.notify((callback) => callback.onStep?.(this.progress(stepsPerSecond), current));
+      }
+      if (this.step % this.batches.stepsPerEpoch === 0)
+        await this.notify((callback) => callback.onEpoch?.(this.progress(0)));
+      if (args.save_steps > 0 && this.step % args.save_steps === 0) await save();
+    }
+    if (saved !== this.step) await save();
+    await this.notify((callback) => callback.onTrainEnd?.(this.progress(0)));
+    return { global_step: this.step, metrics, interrupted: this.step < maxSteps };
+  }
+
+  /** Runs end where something has to happen: a log, the end of an epoch, a checkpoint, the end. */
+  private stepsUntilNextEvent(): number {
+    const { logging_steps, save_steps } = this.args;
+    const untilMultiple = (interval: number) =>
+      interval > 0 ? interval - (this.step % interval) : MAX_STEPS_PER_RUN;
+    return Math.min(
+      untilMultiple(logging_steps),
+      untilMultiple(this.batches.stepsPerEpoch),
+      untilMultiple(save_steps),
+      this.maxSteps - this.step,
+      MAX_STEPS_PER_RUN,
+    );
+  }
+
+  private progress(stepsPerSecond: number): TrainerState {
+    const { stepsPerEpoch } = this.batches;
+    return {
+      global_step: this.step,
+      max_steps: this.maxSteps,
+      epoch: this.step / stepsPerEpoch,
+      num_train_epochs: Math.ceil(this.maxSteps / stepsPerEpoch),
+      steps_per_second: stepsPerSecond,
+    };
+  }
+
+  private async notify(call: (callback: TrainerCallback) => void | Promise<void> | undefined): Promise<void> {
+    for (const callback of this.options.callbacks ?? []) await call(callback);
+  }
+
+  private graphSettings() {
+    const { model, loss, noise_scheduler } = this.options;
+    const { args } = this;
+    return {
+      model,
+      loss,
+      predictionType: noise_scheduler.config.prediction_type,
+      alphasCumprod: noise_scheduler.alphasCumprod,
+      batchSize: args.per_device_train_batch_size,
+      adam: {
+        beta1: args.adam_beta1,
+        beta2: args.adam_beta2,
+        epsilon: args.adam_epsilon,
+        weight_decay: args.weight_decay,
+      },
+      maxGradNorm: args.max_grad_norm,
+      ema: args.use_ema,
+    };
+  }
+
+  private schedules() {
+    const { args, maxSteps } = this;
+    return {
+      learningRate: (step: number) => learningRateAt(step - 1, { ...args, max_steps: maxSteps }),
+      emaDecay: (step: number) =>
+        emaDecayAt(step, {
+          use_ema_warmup: true,
+          inv_gamma: args.ema_inv_gamma,
+          power: args.ema_power,
+          max_decay: args.ema_max_decay,
+        }),
+    };
+  }
+
+  private wholeBucket() {
+    const [bucket] = planFlatBuckets(this.options.model.parameters);
+    if (!bucket)
+      throw new InvalidArgumentError(`the model ${this.options.model.config._class_name} has no parameters`);
+    return bucket;
+  }
+}
+
+function refuseMismatch({ model, train_dataset }: TrainerOptions): void {
+  const sampleSize = model.sampleShape.reduce((product, dim) => product * dim, 1);
+  if (sampleSize !== train_dataset.dims) {
+    throw new InvalidArgumentError(
+      `the data set '${train_dataset.name}' has ${train_dataset.dims} values a sample, but the model takes [${model.sampleShape.join(', ')}]: make the model with in_features: ${train_dataset.dims}`,
+    );
+  }
+}

@@ -1,0 +1,204 @@
+import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../graph/flat-state.ts';
+import { gradients } from '../graph/gradients.ts';
+import { Graph, type Value } from '../graph/graph.ts';
+import { add, concat, gather, loop, mul, reshape, unsqueeze } from '../graph/ops/index.ts';
+import { type AdamSettings, adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../graph/optimizer.ts';
+import type { DiffusionLoss, PredictionType } from '../losses/index.ts';
+import type { DiffusionModel } from '../models/model.ts';
+
+export interface TrainingGraphSettings {
+  readonly model: DiffusionModel;
+  readonly loss: DiffusionLoss;
+  readonly predictionType: PredictionType;
+  /** Cumulative products of 1 - beta, one for each training timestep. */
+  readonly alphasCumprod: Float32Array;
+  readonly batchSize: number;
+  readonly adam: AdamSettings;
+  /** Global gradient norm to clip at; 0 turns clipping off. */
+  readonly maxGradNorm: number;
+  readonly ema: boolean;
+  /** `loop` runs many steps in one ONNX Loop, `single` one step a run. */
+  readonly mode: 'loop' | 'single';
+  readonly maxBucketElements?: number;
+}
+
+/** What every step reports, in the order of the rows of the output `metrics`. */
+export const STEP_METRICS = ['loss', 'base_loss', 'isotropy_penalty', 'isotropy', 'grad_norm'] as const;
+
+/** The per-step scalars, each an input vector with one element a step. */
+export const STEP_SCALARS = ['step_size', 'epsilon', 'keep', 'one_minus_decay'] as const;
+
+export interface TrainingGraph {
+  readonly graph: Graph;
+  readonly buckets: readonly FlatBucket[];
+  /** Inputs of the state vectors; the output of each has the suffix `_next`. */
+  readonly state: readonly StateVector[];
+}
+
+/** One flat state vector: parameters, a moment or the moving average of one bucket. */
+export interface StateVector {
+  readonly kind: StateKind;
+  readonly name: string;
+  readonly bucket: FlatBucket;
+}
+export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'] as const;
+export type StateKind = (typeof STATE_KINDS)[number];
+
+/** The inputs of one step, with the axis of steps removed. */
+interface StepInputs {
+  readonly noisySample: Value;
+  readonly cleanSample: Value;
+  readonly noise: Value;
+  readonly timestep: Value;
+  readonly alphaCumprod: Value;
+  readonly scalars: Readonly<Record<(typeof STEP_SCALARS)[number], Value>>;
+}
+
+/**
+ * A whole training step as one graph: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, forward pass, loss, gradients,
+ * clipping, Adam and EMA.
+ *
+ * Inputs: the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep` int32 ['steps', batch]; the
+ * `STEP_SCALARS`, float32 ['steps']; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`,
+ * float32 ['steps', 5]. In mode `single`, 'steps' is 1.
+ */
+export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGraph {
+  const { model, batchSize, mode } = settings;
+  const graph = new Graph('training_step');
+  const buckets = planFlatBuckets(model.parameters, settings.maxBucketElements);
+  const state = stateVectors(buckets, settings.ema);
+  const stateInputs = state.map(({ name, bucket }) => graph.input(name, 'float32', [bucket.length]));
+
+  const steps = mode === 'loop' ? 'steps' : 1;
+  const clean = graph.input('clean', 'float32', [steps, batchSize, ...model.sampleShape]);
+  const noise = graph.input('noise', 'float32', [steps, batchSize, ...model.sampleShape]);
+  const timestep = graph.input('timestep', 'int32', [steps, batchSize]);
+  const scalars = STEP_SCALARS.map((name) => graph.input(name, 'float32', [steps]));
+  const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
+  const perStep = [noisy, clean, noise, timestep, alphaCumprod, ...scalars];
+
+  if (mode === 'single') {
+    const rows = perStep.map((value) => reshape(value, value.shape.slice(1).map(Number)));
+    const { next, metrics } = trainingStep(settings, state, stateInputs, stepInputs(rows));
+    state.forEach(({ name }, index) => {
+      graph.output(`${name}_next`, next[index] ?? metrics);
+    });
+    graph.output('metrics', unsqueeze(metrics, [0]));
+    return { graph, buckets, state };
+  }
+  const trips = graph.input('trips', 'int64', []);
+  const looped = loop(trips, stateInputs, (_body, trip, carried) => {
+    const rows = perStep.map((value) => gather(value, trip));
+    const { next, metrics } = trainingStep(settings, state, carried, stepInputs(rows));
+    return { state: next, perTrip: [metrics] };
+  });
+  state.forEach(({ name }, index) => {
+    graph.output(`${name}_next`, looped.state[index] ?? trips);
+  });
+  graph.output('metrics', looped.perTrip[0] ?? trips);
+  return { graph, buckets, state };
+}
+
+function stateVectors(buckets: readonly FlatBucket[], ema: boolean): StateVector[] {
+  const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
+  return kinds.flatMap((kind) =>
+    buckets.map((bucket, index) => ({ kind, name: `${kind}.${index}`, bucket })),
+  );
+}
+
+/** x_t of all steps at once: outside the Loop this costs its nodes once a run instead of once a step. */
+function forwardDiffusion(
+  graph: Graph,
+  settings: TrainingGraphSettings,
+  clean: Value,
+  noise: Value,
+  timestep: Value,
+) {
+  const { alphasCumprod, model } = settings;
+  const axes = model.sampleShape.map((_, axis) => axis + 2);
+  const atTimestep = (table: Float32Array) =>
+    unsqueeze(gather(graph.constant('float32', [table.length], table), timestep), axes);
+  const noisy = add(
+    mul(clean, atTimestep(alphasCumprod.map(Math.sqrt))),
+    mul(noise, atTimestep(alphasCumprod.map((a) => Math.sqrt(1 - a)))),
+  );
+  return { noisy, alphaCumprod: atTimestep(alphasCumprod) };
+}
+
+function stepInputs(rows: readonly Value[]): StepInputs {
+  const [noisySample, cleanSample, noise, timestep, alphaCumprod, step_size, epsilon, keep, one_minus_decay] =
+    rows as [Value, Value, Value, Value, Value, Value, Value, Value, Value];
+  return {
+    noisySample,
+    cleanSample,
+    noise,
+    timestep,
+    alphaCumprod,
+    scalars: { step_size, epsilon, keep, one_minus_decay },
+  };
+}
+
+function trainingStep(
+  settings: TrainingGraphSettings,
+  layout: readonly StateVector[],
+  state: readonly Value[],
+  inputs: StepInputs,
+): { next: Value[]; metrics: Value } {
+  const { model, loss, predictionType, adam, maxGradNorm } = settings;
+  const current = (kind: StateKind) =>
+    layout.flatMap((vector, index) =>
+      vector.kind === kind ? [{ bucket: vector.bucket, value: state[index] as Value }] : [],
+    );
+  const vectors = current('parameters');
+  const parameters = new Map(vectors.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
+
+  const terms = loss({
+    modelOutput: model.forward(inputs.noisySample, inputs.timestep, parameters),
+    epsilon: inputs.noise,
+    noisySample: inputs.noisySample,
+    cleanSample: inputs.cleanSample,
+    alphaCumprod: inputs.alphaCumprod,
+    predictionType,
+  });
+  const names = [...parameters.keys()];
+  const found = gradients(terms.loss, [...parameters.values()]);
+  const byName = new Map(names.map((name, index) => [name, found[index] as Value]));
+  const flat = vectors.map(({ bucket }) => flatten(byName, bucket));
+  const norm = globalNorm(flat);
+  const clipped = maxGradNorm > 0 ? clipByGlobalNorm(flat, norm, maxGradNorm) : flat;
+
+  const { step_size: stepSize, epsilon, keep, one_minus_decay } = inputs.scalars;
+  const firstMoments = current('first_moment');
+  const secondMoments = current('second_moment');
+  const updated = vectors.map(({ value }, index) =>
+    adamStep(
+      {
+        parameters: value,
+        firstMoment: firstMoments[index]?.value as Value,
+        secondMoment: secondMoments[index]?.value as Value,
+      },
+      clipped[index] as Value,
+      { stepSize, epsilon, keep },
+      adam,
+    ),
+  );
+  const averages = current('ema').map(({ value }, index) =>
+    emaStep(value, updated[index]?.parameters as Value, one_minus_decay),
+  );
+  return {
+    next: [
+      ...updated.map((vector) => vector.parameters),
+      ...updated.map((vector) => vector.firstMoment),
+      ...updated.map((vector) => vector.secondMoment),
+      ...averages,
+    ],
+    metrics: stackScalars([terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy, norm]),
+  };
+}
+
+function stackScalars(scalars: readonly Value[]): Value {
+  return concat(
+    scalars.map((scalar) => reshape(scalar, [1])),
+    0,
+  );
+}
