@@ -40,7 +40,7 @@ type Head = z.infer<typeof headSchema>;
 /**
  * Writes `<rootDir>/checkpoint-<step>/` with `state.safetensors` and `trainer_state.json`. The folder appears under its
  * name only when all of it is on the disk; a process killed before that leaves nothing but a hidden temporary folder.
- * A checkpoint of the same step is replaced.
+ * A checkpoint of the same step is replaced. The tensors must not change until the promise resolves.
  *
  * @returns the path of the folder.
  * @throws InvalidArgumentError if `step` or the content cannot be stored.

@@ -9,7 +9,8 @@ import { BatchSource } from './batch-source.ts';
 import { pruneCheckpoints } from './checkpoint.ts';
 import { emaDecayAt } from './ema-decay.ts';
 import { learningRateAt } from './learning-rate.ts';
-import { openLoggers, type RunLoggers } from './logging/run-loggers.ts';
+import type { MetricsLogger } from './logging/metrics-logger.ts';
+import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
@@ -121,7 +122,7 @@ export class Trainer {
       this.schedules(),
     );
     this.step = start?.step ?? 0;
-    const loggers = await openLoggers(args.output_dir, args.report_to, this.step);
+    const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
     try {
       return await this.loop(engine, loggers, start, signal);
     } finally {
@@ -156,7 +157,7 @@ export class Trainer {
 
   private async loop(
     engine: TrainingEngine,
-    loggers: RunLoggers,
+    loggers: MetricsLogger,
     start: Progress | undefined,
     signal?: AbortSignal,
   ): Promise<TrainOutput> {

@@ -26,7 +26,7 @@ describe('writeFileAtomic', () => {
   it('writes strings, bytes and chunks, and makes missing folders', async () => {
     await writeFileAtomic(join(root, 'a/b/text'), 'grüße');
     await writeFileAtomic(join(root, 'bytes'), Uint8Array.of(0, 255));
-    await writeFileAtomic(join(root, 'chunks'), [Uint8Array.of(1), Uint8Array.of(2, 3)]);
+    await writeFileAtomic(join(root, 'chunks'), [Uint8Array.of(1), new Uint8Array(), Uint8Array.of(2, 3)]);
     expect(await readFile(join(root, 'a/b/text'), 'utf8')).toBe('grüße');
     expect([...(await readFile(join(root, 'bytes')))]).toEqual([0, 255]);
     expect([...(await readFile(join(root, 'chunks')))]).toEqual([1, 2, 3]);

@@ -3,12 +3,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SafetensorsError } from '../../src/errors.ts';
-import { type NamedTensor, parseSafetensors, readSafetensors, serializeSafetensors } from '../../src/hub/safetensors.ts';
+import {
+  type NamedTensor,
+  parseSafetensors,
+  readSafetensors,
+  serializeSafetensors,
+} from '../../src/hub/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 const original = serializeSafetensors(
   new Map<string, NamedTensor>([
-    ['layer.0.weight', { dtype: 'F32', shape: [3, 4], data: Float32Array.from({ length: 12 }, (_, i) => i / 7) }],
+    [
+      'layer.0.weight',
+      { dtype: 'F32', shape: [3, 4], data: Float32Array.from({ length: 12 }, (_, i) => i / 7) },
+    ],
     ['layer.0.bias', { dtype: 'F32', shape: [4], data: Float32Array.of(1, -2, 3, -4) }],
     ['step', { dtype: 'I64', shape: [], data: BigInt64Array.of(1234n) }],
     ['rng', { dtype: 'U32', shape: [4], data: Uint32Array.of(1, 2, 3, 4) }],
@@ -38,7 +46,24 @@ function expectConsistent(tensors: Map<string, NamedTensor>, bytes: Uint8Array):
   expect(total).toBe(bytes.length - 8 - Number(Buffer.from(bytes).readBigUInt64LE(0)));
 }
 
-const tokens = ['{', '}', '[', ']', ',', ':', '"', '0', '-1', '1e99', 'null', '\\', '"F64"', '"U8"', '__metadata__', ' '];
+const tokens = [
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  ':',
+  '"',
+  '0',
+  '-1',
+  '1e99',
+  'null',
+  '\\',
+  '"F64"',
+  '"U8"',
+  '__metadata__',
+  ' ',
+];
 
 /** The file with one piece of header text removed, doubled, or replaced, and the header length made to fit. */
 function mutateHeader(stream: RandomStream): Uint8Array {
@@ -46,7 +71,9 @@ function mutateHeader(stream: RandomStream): Uint8Array {
   const begin = stream.integer(header.length);
   const end = Math.min(header.length, begin + stream.integer(12));
   const piece = header.slice(begin, end);
-  const replacement = [tokens[stream.integer(tokens.length)] as string, '', piece + piece][stream.integer(3)] as string;
+  const replacement = [tokens[stream.integer(tokens.length)] as string, '', piece + piece][
+    stream.integer(3)
+  ] as string;
   const changed = Buffer.from(header.slice(0, begin) + replacement + header.slice(end), 'latin1');
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(changed.length));
@@ -71,7 +98,8 @@ describe('parseSafetensors on damaged files', () => {
       expectConsistent(result, bytes);
       if (position < headerEnd) continue;
       const changed = [...expected].filter(([name, { data }]) => {
-        const bytesOf = (array: NamedTensor['data']) => Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+        const bytesOf = (array: NamedTensor['data']) =>
+          Buffer.from(array.buffer, array.byteOffset, array.byteLength);
         return Buffer.compare(bytesOf(data), bytesOf((result.get(name) as NamedTensor).data)) !== 0;
       });
       expect(changed).toHaveLength(1);
@@ -106,7 +134,8 @@ describe('parseSafetensors on damaged files', () => {
         const bytes = mutateHeader(stream);
         await writeFile(path, bytes);
         const result = outcome(bytes);
-        if (result instanceof SafetensorsError) await expect(readSafetensors(path)).rejects.toThrow(SafetensorsError);
+        if (result instanceof SafetensorsError)
+          await expect(readSafetensors(path)).rejects.toThrow(SafetensorsError);
         else expect(await readSafetensors(path)).toEqual(result);
       }
     } finally {

@@ -15,7 +15,9 @@ import {
   writeSafetensors,
 } from '../../src/hub/safetensors.ts';
 
-const fixture = fileURLToPath(new URL('../fixtures/hub/diffusion_pytorch_model.safetensors', import.meta.url));
+const fixture = fileURLToPath(
+  new URL('../fixtures/hub/diffusion_pytorch_model.safetensors', import.meta.url),
+);
 let root: string;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'iso-safetensors-'));
@@ -57,9 +59,11 @@ describe('a file that diffusers wrote', () => {
     const path = join(root, 'copy.safetensors');
     await writeSafetensors(path, reversed, { format: 'pt' });
     const original = await readFile(fixture);
-    expect(createHash('sha256').update(await readFile(path)).digest('hex')).toBe(
-      createHash('sha256').update(original).digest('hex'),
-    );
+    expect(
+      createHash('sha256')
+        .update(await readFile(path))
+        .digest('hex'),
+    ).toBe(createHash('sha256').update(original).digest('hex'));
     expect(Buffer.compare(serializeSafetensors(reversed, { format: 'pt' }), original)).toBe(0);
     expect(await readdir(root)).toEqual(['copy.safetensors']);
   });

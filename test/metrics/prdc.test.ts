@@ -176,8 +176,18 @@ describe.each(Object.entries(paths))('against the definition in float64: %s', (_
     expect(await compute(real, fake, 5)).toEqual(bruteForce(real, fake, 5));
   });
 
-  test.each([1e30, 1e-30, 1e-42])('points of magnitude %d', async (scale) => {
-    const [real, fake] = [normalCloud(1, 60, 12, scale), normalCloud(2, 60, 12, scale)];
+  // One dimension: products have one sign, so an overflow would be an infinity that passes for a distance.
+  test.each([1, 12])('points of very large and very small magnitude, %i dimensions', async (dims) => {
+    for (const scale of [1e30, 1e-30, 1e-42]) {
+      const [real, fake] = [normalCloud(1, 60, dims, scale), normalCloud(2, 60, dims, scale)];
+      expect(await compute(real, fake, 3)).toEqual(bruteForce(real, fake, 3));
+    }
+  });
+
+  test('two far outliers beside points whose float32 products underflow', async () => {
+    const real = normalCloud(1, 60, 12, 1e-4);
+    real.data.fill(1e20, 0, 12).fill(-1e20, 12, 24);
+    const fake = normalCloud(2, 60, 12, 1e-4);
     expect(await compute(real, fake, 3)).toEqual(bruteForce(real, fake, 3));
   });
 

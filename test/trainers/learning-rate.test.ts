@@ -8,12 +8,12 @@ import {
 
 /**
  * The tables of transformers' own test (tests/optimization/test_optimization.py, `test_schedulers`): learning rate 10,
- * 10 training steps, 2 of warm-up, rounded there to three decimals.
+ * 10 training steps, 2 of warm-up (4 for the constant rate), compared there to 1e-2.
  */
-const published: [LrSchedulerType, number[]][] = [
-  ['constant', [0, 5, 10, 10, 10, 10, 10, 10, 10, 10]],
-  ['linear', [0, 5, 10, 8.75, 7.5, 6.25, 5, 3.75, 2.5, 1.25]],
-  ['cosine', [0, 5, 10, 9.61, 8.53, 6.91, 5, 3.08, 1.46, 0.38]],
+const published: [LrSchedulerType, number, number[]][] = [
+  ['constant', 4, [0, 2.5, 5, 7.5, 10, 10, 10, 10, 10, 10]],
+  ['linear', 2, [0, 5, 10, 8.75, 7.5, 6.25, 5, 3.75, 2.5, 1.25]],
+  ['cosine', 2, [0, 5, 10, 9.61, 8.53, 6.91, 5, 3.08, 1.46, 0.38]],
 ];
 const options = (lr_scheduler_type: LrSchedulerType): LearningRateOptions => ({
   learning_rate: 10,
@@ -23,14 +23,17 @@ const options = (lr_scheduler_type: LrSchedulerType): LearningRateOptions => ({
 });
 
 describe('learningRateAt', () => {
-  it.each(published)('gives the rates that transformers publishes for %s with warm-up', (type, expected) => {
-    // The tables are cut to two or three decimals, hence 1e-2.
-    expected.forEach((rate, step) => {
-      expect(Math.abs(learningRateAt(step, options(type)) - rate)).toBeLessThan(1e-2);
-    });
-  });
+  it.each(published)(
+    'gives the rates that transformers publishes for %s with warm-up',
+    (type, warmup_steps, expected) => {
+      // The tables are cut to two decimals, hence 1e-2.
+      expected.forEach((rate, step) => {
+        expect(Math.abs(learningRateAt(step, { ...options(type), warmup_steps }) - rate)).toBeLessThan(1e-2);
+      });
+    },
+  );
 
-  it('starts at the full rate without warm-up and is constant by default formula', () => {
+  it('starts at the full rate without warm-up', () => {
     const plain = { ...options('constant'), warmup_steps: 0, learning_rate: 1e-3 };
     expect([0, 1, 9, 100].map((step) => learningRateAt(step, plain))).toEqual([1e-3, 1e-3, 1e-3, 1e-3]);
     expect(learningRateAt(0, { ...options('linear'), warmup_steps: 0 })).toBe(10);

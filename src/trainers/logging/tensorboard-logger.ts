@@ -23,7 +23,11 @@ const root = protobuf.Root.fromJSON({
     Summary: {
       fields: { value: { rule: 'repeated', type: 'Value', id: 1 } },
       nested: {
-        Value: { fields: { tag: { type: 'string', id: 1 }, simpleValue: { type: 'float', id: 2 } } },
+        Value: {
+          fields: { tag: { type: 'string', id: 1 }, simpleValue: { type: 'float', id: 2 } },
+          // As in summary.proto: without the oneof, a value of 0 would not be written at all.
+          oneofs: { value: { oneof: ['simpleValue'] } },
+        },
       },
     },
     SessionLog: { fields: { status: { type: 'int32', id: 1 } } },

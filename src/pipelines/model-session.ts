@@ -1,0 +1,94 @@
+import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { elementCount } from '../graph/tensor-type.ts';
+import type { ConcreteDevice } from '../runtime/device.ts';
+import { float32Data, hostTensor, RuntimeExecutionError, Session } from '../runtime/session.ts';
+
+/** A trained model on a device: predicts noise, velocity or the clean sample, whatever it was trained for. */
+export class ModelSession {
+  private constructor(
+    private readonly session: Session,
+    /** The parsed `unet/config.json`. */
+    readonly config: Readonly<Record<string, unknown>>,
+    /** Shape of one sample without the batch axis. */
+    readonly sampleShape: readonly number[],
+  ) {}
+
+  /**
+   * @throws {OnnxFormatError} when onnxruntime cannot load the model, or it is no diffusion model of this sample shape.
+   * @throws {DeviceError} when the device cannot run it.
+   */
+  static async create(
+    onnx: Uint8Array,
+    config: Readonly<Record<string, unknown>>,
+    sampleShape: readonly number[],
+    device: ConcreteDevice,
+  ): Promise<ModelSession> {
+    const session = await Session.create(onnx, device);
+    const model = new ModelSession(session, config, sampleShape);
+    try {
+      await model.checkInterface();
+    } catch (error) {
+      await model.release();
+      throw error;
+    }
+    return model;
+  }
+
+  get device(): ConcreteDevice {
+    return this.session.device;
+  }
+
+  /**
+   * The model output, [count, ...sampleShape] as `sample`.
+   *
+   * @param sample row-major [count, ...sampleShape], in model units.
+   * @param timestep one for all samples, or one for each; counted from 0.
+   * @throws {InvalidArgumentError} when the lengths do not fit.
+   */
+  async predict(sample: Float32Array, timestep: number | readonly number[]): Promise<Float32Array> {
+    const size = elementCount(this.sampleShape);
+    const count = sample.length / size;
+    const timesteps = typeof timestep === 'number' ? [timestep] : timestep;
+    if (count < 1 || !Number.isInteger(count))
+      throw new InvalidArgumentError(
+        `sample has ${sample.length} values, but must hold samples of ${size} values each`,
+      );
+    if (timesteps.length !== 1 && timesteps.length !== count)
+      throw new InvalidArgumentError(
+        `${timesteps.length} timesteps were given for ${count} samples: give one for all or one for each`,
+      );
+    const { out_sample } = await this.session.run({
+      sample: hostTensor('float32', [count, ...this.sampleShape], sample),
+      timestep: hostTensor('int64', [timesteps.length], BigInt64Array.from(timesteps, BigInt)),
+    });
+    return float32Data(out_sample, 'out_sample');
+  }
+
+  async release(): Promise<void> {
+    await this.session.release();
+  }
+
+  private async checkInterface(): Promise<void> {
+    const { inputNames, outputNames } = this.session;
+    const fits =
+      inputNames.length === 2 &&
+      ['sample', 'timestep'].every((name) => inputNames.includes(name)) &&
+      outputNames.includes('out_sample');
+    if (!fits)
+      throw new OnnxFormatError(
+        `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and 'out_sample'`,
+      );
+    const size = elementCount(this.sampleShape);
+    const output = await this.predict(new Float32Array(size), 0).catch((error: unknown) => {
+      if (!(error instanceof RuntimeExecutionError)) throw error;
+      throw new OnnxFormatError(
+        `the ONNX model does not take samples of shape [${this.sampleShape.join(', ')}], which its config.json promises: ${error.message}`,
+        { cause: error },
+      );
+    });
+    if (output.length !== size)
+      throw new OnnxFormatError(
+        `the ONNX model gives ${output.length} values for a sample of ${size}: it does not fit its config.json`,
+      );
+  }
+}

@@ -1,0 +1,49 @@
+import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
+import { InvalidArgumentError } from '../errors.ts';
+import {
+  loadUnconditionalPointGeneration,
+  type PointPipelineOptions,
+  type UnconditionalPointGenerationPipeline,
+} from './unconditional-point-generation.ts';
+
+/**
+ * transformers.js's `pipeline()`, with the diffusion tasks added: one changed import is the whole migration.
+ *
+ * - `unconditional-point-generation`: samples of a model that was trained on points; see
+ *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline.
+ * - every other task is handed on to `@huggingface/transformers` with the same arguments.
+ *
+ * @throws {InvalidArgumentError} when an option is wrong, or the model is a Hub id (points: local folders only).
+ * @throws {FileFormatError} when the folder is incomplete or damaged; its subclass names the file format.
+ * @throws {DeviceError} when the device is not there.
+ * @example
+ * import { pipeline } from 'iso-diffusion';
+ * const generate = await pipeline('unconditional-point-generation', './runs/swiss-roll/pipeline');
+ * const { points, dims } = await generate({ batch_size: 1000, seed: 0 });
+ * // dims: [1000, 2]; points: Float32Array of 2000 values, in the units of the training data
+ */
+export function pipeline(
+  task: 'unconditional-point-generation',
+  model: string,
+  options?: PointPipelineOptions,
+): Promise<UnconditionalPointGenerationPipeline>;
+export function pipeline<Task extends PipelineType>(
+  task: Task,
+  model?: string,
+  options?: PretrainedModelOptions,
+): Promise<AllTasks[Task]>;
+export async function pipeline(
+  task: 'unconditional-point-generation' | PipelineType,
+  model?: string,
+  options?: PointPipelineOptions | PretrainedModelOptions,
+): Promise<unknown> {
+  if (task === 'unconditional-point-generation')
+    return loadUnconditionalPointGeneration(model, options as PointPipelineOptions);
+  if ((task as string) === 'unconditional-image-generation')
+    throw new InvalidArgumentError(
+      "the task 'unconditional-image-generation' is not available in this version; 'unconditional-point-generation' is",
+    );
+  // Loaded only here: transformers.js takes about a second to import.
+  const transformers = await import('@huggingface/transformers');
+  return transformers.pipeline(task, model, options as PretrainedModelOptions);
+}

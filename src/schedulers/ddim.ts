@@ -1,0 +1,108 @@
+import { InvalidArgumentError } from '../errors.ts';
+import { Scheduler, type StepOptions, type StepOutput } from './scheduler.ts';
+import {
+  type DDIMConfig,
+  type DDIMOptions,
+  ddimConfigSchema,
+  parseSchedulerConfig,
+} from './scheduler-config.ts';
+import { originalCoefficients, type StepCoefficients } from './step-coefficients.ts';
+
+type DDIMStepOptions = Pick<StepOptions, 'eta' | 'use_clipped_model_output'>;
+
+/**
+ * Song et al. 2021, "Denoising Diffusion Implicit Models", with the config and the numerics of diffusers'
+ * DDIMScheduler.
+ *
+ * @example
+ * const scheduler = new DDIMScheduler({ clip_sample: false });
+ * scheduler.setTimesteps(50);
+ */
+export class DDIMScheduler extends Scheduler<DDIMConfig> {
+  readonly className = 'DDIMScheduler';
+
+  /** @throws {ConfigError} when an option is wrong. */
+  constructor(options: DDIMOptions = {}) {
+    super(parseSchedulerConfig('DDIMScheduler', ddimConfigSchema, options));
+  }
+
+  /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
+  static fromConfig(json: unknown): DDIMScheduler {
+    return new DDIMScheduler(parseSchedulerConfig('DDIMScheduler', ddimConfigSchema, json));
+  }
+
+  /** Whether the step adds noise: where eta > 0. */
+  needsNoise(_timestep: number, eta = 0): boolean {
+    return eta > 0;
+  }
+
+  stepCoefficients(timestep: number, options: DDIMStepOptions = {}): StepCoefficients | null {
+    return this.config.thresholding ? null : this.coefficients(timestep, options);
+  }
+
+  /** @throws {InvalidArgumentError} when sizes do not fit, or noise or `sample_shape` is missing where needed. */
+  step(
+    modelOutput: Float32Array,
+    timestep: number,
+    sample: Float32Array,
+    options: StepOptions = {},
+  ): StepOutput {
+    return this.stepWith(this.coefficients(timestep, options), modelOutput, sample, options);
+  }
+
+  /** Eq. 12 of Song et al., with epsilon written as a combination of sample, output and predicted clean sample. */
+  private coefficients(
+    timestep: number,
+    { eta = 0, use_clipped_model_output = false }: DDIMStepOptions,
+  ): StepCoefficients {
+    if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`eta is ${eta}, but must be in [0, 1]`);
+    const { prediction_type } = this.config;
+    const alphaBar = this.alphaBarAt(timestep);
+    const alphaBarPrevious = this.previousAlphaBar(timestep);
+    const variance = ((1 - alphaBarPrevious) / (1 - alphaBar)) * (1 - alphaBar / alphaBarPrevious);
+    const deviation = eta * Math.sqrt(variance);
+    const direction = Math.sqrt(1 - alphaBarPrevious - deviation ** 2);
+    const epsilon = epsilonCoefficients(
+      use_clipped_model_output ? 'clipped original' : prediction_type,
+      alphaBar,
+    );
+    const original = originalCoefficients(prediction_type, alphaBar);
+    return {
+      originalFromSample: Math.fround(original.fromSample),
+      originalFromOutput: Math.fround(original.fromOutput),
+      clip: this.clipLimit,
+      fromOriginal: Math.fround(Math.sqrt(alphaBarPrevious) + direction * epsilon.fromOriginal),
+      fromSample: Math.fround(direction * epsilon.fromSample),
+      fromOutput: Math.fround(direction * epsilon.fromOutput),
+      fromNoise: Math.fround(deviation),
+    };
+  }
+
+  private previousAlphaBar(timestep: number): number {
+    const { num_train_timesteps, set_alpha_to_one } = this.config;
+    const last = set_alpha_to_one ? 1 : (this.alphasCumprod[0] ?? 1);
+    if (this.hasCustomTimesteps) {
+      const next = this.timesteps[this.timesteps.indexOf(timestep) + 1];
+      return next === undefined ? last : this.alphaBarAt(next);
+    }
+    const previous =
+      timestep - Math.floor(num_train_timesteps / (this.numInferenceSteps ?? num_train_timesteps));
+    return previous >= 0 ? this.alphaBarAt(previous) : last;
+  }
+}
+
+/** Without `use_clipped_model_output`, epsilon is what the output says before clipping. */
+function epsilonCoefficients(from: DDIMConfig['prediction_type'] | 'clipped original', alphaBar: number) {
+  const signal = Math.sqrt(alphaBar);
+  const noise = Math.sqrt(1 - alphaBar);
+  switch (from) {
+    case 'epsilon':
+      return { fromOriginal: 0, fromSample: 0, fromOutput: 1 };
+    case 'v_prediction':
+      return { fromOriginal: 0, fromSample: noise, fromOutput: signal };
+    case 'sample':
+      return { fromOriginal: 0, fromSample: 1 / noise, fromOutput: -signal / noise };
+    case 'clipped original':
+      return { fromOriginal: -signal / noise, fromSample: 1 / noise, fromOutput: 0 };
+  }
+}
