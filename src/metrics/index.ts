@@ -1,0 +1,2 @@
+export * from './isotropy.ts';
+export { type Prdc, precisionRecallDensityCoverage } from './prdc.ts';

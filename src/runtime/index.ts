@@ -1,0 +1,1 @@
+export { DEVICES, type Device, type DeviceReport, deviceReports } from './device.ts';

@@ -1,0 +1,127 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { flatten, packBucket, planFlatBuckets, unflatten, unpackBucket } from '../../src/graph/flat-state.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import {
+  type AdamSettings,
+  adamScalars,
+  adamStep,
+  clipByGlobalNorm,
+  emaStep,
+  globalNorm,
+} from '../../src/graph/optimizer.ts';
+import { float32Data, hostTensor, Session } from '../../src/runtime/session.ts';
+
+type Tensors = Record<'w' | 'b' | 's', number[]>;
+interface Case {
+  settings: { lr: number; betas: [number, number]; eps: number; weight_decay?: number };
+  clip_norm: number | null;
+  params_after: Tensors[];
+  grad_norm_before_clip: number[];
+  ema_after: Tensors[];
+  ema_decay: number[];
+}
+interface Fixture extends Record<'adam' | 'adamw' | 'adamw_clip1', Case> {
+  init: Tensors;
+  shapes: Record<'w' | 'b' | 's', number[]>;
+  grads: Tensors[];
+}
+const fixture: Fixture = JSON.parse(
+  readFileSync(new URL('../fixtures/optim/optimizers.json', import.meta.url), 'utf8'),
+);
+
+/** One optimizer step over a flat vector that is cut into tensors and put together again on the way. */
+function optimizerGraph(settings: AdamSettings, clipNorm: number | null) {
+  const [bucket] = planFlatBuckets(Object.entries(fixture.shapes).map(([name, shape]) => ({ name, shape })));
+  if (!bucket) throw new Error('no bucket');
+  const graph = new Graph('optimizer');
+  const vector = (name: string) => graph.input(name, 'float32', [bucket.length]);
+  const scalar = (name: string) => graph.input(name, 'float32', []);
+  const gradient = flatten(unflatten(vector('gradient'), bucket), bucket);
+  const norm = globalNorm([gradient]);
+  const [used = gradient] = clipNorm === null ? [gradient] : clipByGlobalNorm([gradient], norm, clipNorm);
+  const state = { parameters: vector('parameters'), firstMoment: vector('m'), secondMoment: vector('v') };
+  const scalars = { stepSize: scalar('step_size'), epsilon: scalar('epsilon'), keep: scalar('keep') };
+  const next = adamStep(state, used, scalars, settings);
+  graph.output('parameters_next', next.parameters);
+  graph.output('m_next', next.firstMoment);
+  graph.output('v_next', next.secondMoment);
+  graph.output('ema_next', emaStep(vector('ema'), next.parameters, scalar('one_minus_decay')));
+  graph.output('norm', norm);
+  return { graph, bucket };
+}
+
+const asMap = (tensors: Tensors) =>
+  new Map(Object.entries(tensors).map(([name, values]) => [name, Float32Array.from(values)]));
+
+describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s', (name) => {
+  it("follows torch's optimizer and diffusers' EMA for ten steps", async () => {
+    const { settings, clip_norm, params_after, ema_after, ema_decay, grad_norm_before_clip } = fixture[name];
+    const [beta1, beta2] = settings.betas;
+    const adam = { beta1, beta2, epsilon: settings.eps, weight_decay: settings.weight_decay ?? 0 };
+    const { graph, bucket } = optimizerGraph(adam, clip_norm);
+    const session = await Session.create(writeOnnx(graph), 'cpu');
+    const vector = (data: Float32Array) => hostTensor('float32', [bucket.length], data);
+    const scalar = (value: number) => hostTensor('float32', [], Float32Array.of(value));
+    const initial = vector(packBucket(asMap(fixture.init), bucket));
+    let state = {
+      parameters: initial,
+      m: vector(new Float32Array(bucket.length)),
+      v: vector(new Float32Array(bucket.length)),
+      ema: initial,
+    };
+    for (const [index, gradients] of fixture.grads.entries()) {
+      const { stepSize, epsilon, keep } = adamScalars(index + 1, settings.lr, adam);
+      const outputs = await session.run({
+        ...state,
+        gradient: vector(packBucket(asMap(gradients), bucket)),
+        step_size: scalar(stepSize),
+        epsilon: scalar(epsilon),
+        keep: scalar(keep),
+        one_minus_decay: scalar(1 - (ema_decay[index] as number)),
+      });
+      const take = (output: string) => float32Data(outputs[output], output);
+      // float32 rounding in another order of operations: a few units in the last place a step.
+      expectClose(unpackBucket(take('parameters_next'), bucket), params_after[index] as Tensors, 3e-6);
+      expectClose(unpackBucket(take('ema_next'), bucket), ema_after[index] as Tensors, 3e-6);
+      if (clip_norm !== null)
+        expect((take('norm')[0] as number) / (grad_norm_before_clip[index] as number)).toBeCloseTo(1, 5);
+      state = {
+        parameters: vector(take('parameters_next')),
+        m: vector(take('m_next')),
+        v: vector(take('v_next')),
+        ema: vector(take('ema_next')),
+      };
+    }
+  });
+});
+
+function expectClose(actual: Map<string, Float32Array>, expected: Tensors, tolerance: number): void {
+  for (const [name, values] of Object.entries(expected)) {
+    values.forEach((value, i) => {
+      expect(Math.abs((actual.get(name)?.[i] as number) - value), `${name}[${i}]`).toBeLessThanOrEqual(
+        tolerance * (1 + Math.abs(value)),
+      );
+    });
+  }
+}
+
+describe('flat buckets', () => {
+  const tensors = [3, 4, 5].map((length, i) => ({ name: `t${i}`, shape: [length] }));
+
+  it('split where one buffer would be too long', () => {
+    expect(planFlatBuckets(tensors, 8).map(({ length }) => length)).toEqual([7, 5]);
+    expect(planFlatBuckets(tensors)).toHaveLength(1);
+    expect(() => planFlatBuckets(tensors, 4)).toThrow(/'t2' has 5 elements/);
+  });
+
+  it('refuse tensors that do not fit', () => {
+    const [bucket] = planFlatBuckets(tensors);
+    if (!bucket) throw new Error('no bucket');
+    expect(() => packBucket(new Map([['t0', new Float32Array(2)]]), bucket)).toThrow(
+      /'t0' should have 3 elements, but has 2/,
+    );
+    expect(() => packBucket(new Map(), bucket)).toThrow(/is missing/);
+  });
+});

@@ -1,0 +1,98 @@
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CheckpointError } from '../../src/errors.ts';
+import { smallTrainer } from './small-trainer.ts';
+
+const script = fileURLToPath(new URL('./training-run.ts', import.meta.url));
+const MAX_STEPS = 1500;
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'iso-resume-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Runs the script; with `killAfter`, kills it by SIGKILL so many milliseconds after its first checkpoint. */
+function run(
+  outputDir: string,
+  options: { resume?: boolean; killAfter?: number } = {},
+): Promise<{ output: string; killed: boolean }> {
+  const args = [
+    '--import',
+    'tsx',
+    script,
+    outputDir,
+    String(MAX_STEPS),
+    ...(options.resume ? ['latest'] : []),
+  ];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  let armed = false;
+  child.stdout.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+    if (options.killAfter !== undefined && !armed) {
+      armed = true;
+      setTimeout(() => child.kill('SIGKILL'), options.killAfter);
+    }
+  });
+  return new Promise((resolve) => {
+    child.on('close', (_code, signal) => resolve({ output, killed: signal === 'SIGKILL' }));
+  });
+}
+
+const digestOf = (output: string) => /done ([0-9a-f]{64})/.exec(output)?.[1];
+/** The log without what depends on the clock. */
+const logOf = (directory: string) =>
+  readFileSync(path.join(directory, 'metrics.jsonl'), 'utf8').replaceAll(/,?"steps_per_second":[^,}]*/g, '');
+
+describe('resuming', () => {
+  it('after SIGKILL at ten random moments ends with the bits of an unbroken run', async () => {
+    const unbroken = path.join(folder, 'unbroken');
+    const expected = digestOf((await run(unbroken)).output);
+    expect(expected).toBeDefined();
+
+    const broken = path.join(folder, 'broken');
+    let kills = 0;
+    let last = '';
+    for (let attempt = 0; attempt < 40 && !digestOf(last); attempt++) {
+      // Random on purpose: the promise is about any moment.
+      const result = await run(broken, {
+        resume: true,
+        killAfter: kills < 10 ? Math.random() * 60 : undefined,
+      });
+      if (result.killed) kills += 1;
+      last = result.output;
+    }
+    expect(kills).toBeGreaterThanOrEqual(10);
+    expect(digestOf(last)).toBe(expected);
+    expect(logOf(broken)).toBe(logOf(unbroken));
+  }, 180_000);
+
+  it('refuses a checkpoint of another run and says what differs', async () => {
+    const output_dir = path.join(folder, 'other');
+    await smallTrainer({ output_dir, max_steps: 10 }).train();
+    const other = smallTrainer({ output_dir, max_steps: 20, learning_rate: 1e-2 });
+    await expect(other.train({ resume_from_checkpoint: 'latest' })).rejects.toThrow(CheckpointError);
+    await expect(other.train({ resume_from_checkpoint: 'latest' })).rejects.toThrow(
+      /learning_rate: 0.003 there, 0.01 here/,
+    );
+  });
+
+  it('passes over a damaged newest checkpoint', async () => {
+    const output_dir = path.join(folder, 'damaged');
+    await smallTrainer({ output_dir, max_steps: 20, save_total_limit: 5 }).train();
+    cpSync(
+      path.join(output_dir, 'checkpoint-10', 'state.safetensors'),
+      path.join(output_dir, 'checkpoint-20', 'state.safetensors'),
+    );
+    const saved: number[] = [];
+    const trainer = smallTrainer({ output_dir, max_steps: 20 }, [
+      { onSave: (state) => void saved.push(state.global_step) },
+    ]);
+    await trainer.train({ resume_from_checkpoint: 'latest' });
+    expect(saved).toEqual([20]);
+  });
+});
