@@ -1,6 +1,6 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from './graph.ts';
-import { concat, reshape, split } from './ops/index.ts';
+import { concat, reshape, slice } from './ops/index.ts';
 import { elementCount } from './tensor-type.ts';
 
 export interface FlatEntry {
@@ -42,18 +42,19 @@ export function planFlatBuckets(
   return buckets;
 }
 
-/** The tensors of a bucket as values cut from its vector. */
+/**
+ * The tensors of a bucket as values cut from its vector: by one Slice each, because WebGPU binds so few buffers to a
+ * kernel (8 are guaranteed) that a Split into all tensors fails.
+ */
 export function unflatten(vector: Value, bucket: FlatBucket): Map<string, Value> {
-  const pieces =
-    bucket.entries.length === 1
-      ? [vector]
-      : split(
-          vector,
-          bucket.entries.map((entry) => entry.length),
-          0,
-        );
+  let offset = 0;
   return new Map(
-    bucket.entries.map((entry, index) => [entry.name, reshape(pieces[index] ?? vector, entry.shape)]),
+    bucket.entries.map(({ name, shape, length }) => {
+      const start = offset;
+      offset += length;
+      const piece = bucket.entries.length === 1 ? vector : slice(vector, start, offset, 0);
+      return [name, reshape(piece, shape)];
+    }),
   );
 }
 

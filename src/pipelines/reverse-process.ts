@@ -59,24 +59,81 @@ export class ReverseProcess {
     return new ReverseProcess(model, device === 'cpu' ? loopOf(onnx, sampleShape) : undefined);
   }
 
-  /** The samples, row-major [batchSize, ...sampleShape], in model units. */
+  /**
+   * The samples, row-major [batchSize, ...sampleShape], in model units.
+   *
+   * @throws {InvalidArgumentError} when an option is out of range, or the loop is asked for and not possible.
+   * @throws `signal.reason` when the signal aborts.
+   */
   async run(options: ReverseProcessOptions): Promise<Float32Array> {
-    const { eta, signal, onProgress } = options;
-    // A copy: runs at the same time may have different numbers of steps.
+    options.signal?.throwIfAborted();
+    // A copy, because runs at the same time may differ in their numbers of steps.
     const scheduler = shallowCopy(options.scheduler);
     scheduler.setTimesteps(options.num_inference_steps);
-    signal?.throwIfAborted();
-    const result = (await this.runLoop(scheduler, options)) ?? (await this.runStepwise(scheduler, options));
-    onProgress?.(1);
-    return result;
-
-    // (eta is checked by the scheduler.)
+    const coefficients = scheduler.timesteps.map((timestep) =>
+      scheduler.stepCoefficients(timestep, { eta: options.eta }),
+    );
+    const fixedSteps = coefficients.filter((step) => step !== null);
+    const loop =
+      options.callback || fixedSteps.length < coefficients.length ? undefined : this.denoisingLoop;
+    if (options.path === 'loop' && !loop)
+      throw new InvalidArgumentError(
+        "path 'loop' needs the cpu, a model that can be copied into a Loop, fixed steps (no thresholding or learned variance) and no callback",
+      );
+    const samples =
+      loop && options.path !== 'stepwise'
+        ? await loop.run({
+            timesteps: scheduler.timesteps,
+            coefficients: fixedSteps,
+            needsNoise: scheduler.timesteps.map((timestep) => scheduler.needsNoise(timestep, options.eta)),
+            batchSize: options.batchSize,
+            seed: options.seed,
+            beforeChunk: (fraction) => {
+              options.signal?.throwIfAborted();
+              options.onProgress?.(fraction);
+            },
+          })
+        : await this.runStepwise(scheduler, options);
+    options.onProgress?.(1);
+    return samples;
   }
 
   async release(): Promise<void> {
     await this.denoisingLoop?.release();
     await this.model.release();
   }
+
+  private async runStepwise(
+    scheduler: DiffusionScheduler,
+    { batchSize, seed, eta, callback, onProgress, signal }: ReverseProcessOptions,
+  ): Promise<Float32Array> {
+    const streams = new SampleStreams(seed, batchSize, elementCount(this.model.sampleShape));
+    const noise = new Float32Array(batchSize * streams.valuesPerSample);
+    const sample_shape = [batchSize, ...this.model.sampleShape];
+    let sample: Float32Array = streams.fillNormal(new Float32Array(noise.length));
+    for (const [step, timestep] of scheduler.timesteps.entries()) {
+      signal?.throwIfAborted();
+      onProgress?.(step / scheduler.timesteps.length);
+      const output = await this.model.predict(sample, timestep);
+      if (scheduler.needsNoise(timestep, eta)) streams.fillNormal(noise);
+      sample = scheduler.step(output, timestep, sample, { noise, sample_shape, eta }).prev_sample;
+      const replaced = await callback?.(step, timestep, { sample });
+      if (replaced?.sample) sample = checkedReplacement(replaced.sample, sample.length);
+    }
+    return sample;
+  }
+}
+
+function checkedReplacement(sample: unknown, length: number): Float32Array {
+  if (sample instanceof Float32Array && sample.length === length) return sample;
+  throw new InvalidArgumentError(
+    `callback_on_step_end returned a sample that is no Float32Array of ${length} values, as the one it was given`,
+  );
+}
+
+/** The same class and contents; setting timesteps replaces them, so the original keeps its own. */
+function shallowCopy<T extends object>(original: T): T {
+  return Object.assign(Object.create(Object.getPrototypeOf(original)), original);
 }
 
 /** Undefined where the model holds what this package does not read or cannot put into a Loop. */

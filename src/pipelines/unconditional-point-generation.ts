@@ -7,7 +7,7 @@ import { readPipelineFolder } from '../hub/pipeline-folder.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { parseDevice, resolveDevice } from '../runtime/device.ts';
-import { type Scheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import { localPipelineFolder } from './model-source.ts';
 import type { ModelSession } from './model-session.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
@@ -35,7 +35,7 @@ export interface PointGenerationOptions {
    */
   readonly seed?: SampleSeed;
   /** Used instead of `generate.scheduler`: a scheduler, or the JSON config of one. */
-  readonly scheduler?: Scheduler | Readonly<Record<string, unknown>>;
+  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
   /** DDIM's eta, 0 (default, deterministic) to 1. */
   readonly eta?: number;
   /** Called after every step; may return `{ sample }` to go on with. Makes sampling run step by step. */
@@ -71,7 +71,7 @@ export interface UnconditionalPointGenerationPipeline {
   /** How the training data was scaled; `output_type: 'points'` undoes it. */
   readonly scaler: Scaler;
   /** May be replaced, as in diffusers. */
-  scheduler: Scheduler;
+  scheduler: DiffusionScheduler;
   /** Frees the sessions; the pipeline cannot be used afterwards. */
   dispose(): Promise<void>;
 }
@@ -108,7 +108,7 @@ export async function loadUnconditionalPointGeneration(
 
 function pointPipeline(
   process: ReverseProcess,
-  scheduler: Scheduler,
+  scheduler: DiffusionScheduler,
   scaler: Scaler,
 ): UnconditionalPointGenerationPipeline {
   const generate = async (options: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
@@ -151,12 +151,12 @@ function checkOptions(batchSize: number, seed: SampleSeed, outputType: string): 
     throw new InvalidArgumentError(`output_type '${outputType}' is unknown: use 'points' or 'scaled'`);
 }
 
-function chosenScheduler(given: PointGenerationOptions['scheduler'], own: Scheduler): Scheduler {
+function chosenScheduler(given: PointGenerationOptions['scheduler'], own: DiffusionScheduler): DiffusionScheduler {
   if (given === undefined) return own;
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }
 
-function isScheduler(value: Scheduler | Readonly<Record<string, unknown>>): value is Scheduler {
+function isScheduler(value: DiffusionScheduler | Readonly<Record<string, unknown>>): value is DiffusionScheduler {
   return typeof value.step === 'function' && typeof value.setTimesteps === 'function';
 }
 

@@ -81,6 +81,17 @@ describe('isoLoss', () => {
     expect(iso.isotropy).toBeGreaterThan(0);
   });
 
+  it('leaves the penalty out of the graph at lambda 0, also where it overflows', async () => {
+    // Outputs of 1e15: the error is 1e30, the penalty 1e60 beyond float32, and 0 times infinity would be NaN.
+    const huge = output.map((x) => 1e15 * Math.sign(x));
+    const iso = await runLoss(isoLoss({ lambda: 0 }), batch, huge, 'epsilon', 'float32');
+    const simple = await runLoss(simpleLoss(), batch, huge, 'epsilon', 'float32');
+    expect(iso.isotropyPenalty).toBe(Number.POSITIVE_INFINITY);
+    expect(iso.loss).toBe(simple.loss);
+    expect(iso.loss).toBeLessThan(1e31);
+    expect(iso.gradient).toEqual(simple.gradient);
+  });
+
   it('squares the mean of the batch, not a mean of squares of samples', async () => {
     const half = Math.sqrt(0.5);
     const oneAndHalf = Math.sqrt(1.5);
