@@ -1,0 +1,110 @@
+import type { Spec } from 'vega';
+import { InvalidArgumentError } from '../errors.ts';
+import { PALETTE, renderSvg } from './render.ts';
+
+export interface CurveSeries {
+  readonly name: string;
+  readonly x: ArrayLike<number>;
+  readonly y: ArrayLike<number>;
+}
+
+export interface CurvePlot {
+  readonly series: readonly CurveSeries[];
+  readonly title: string;
+  readonly x_label: string;
+  readonly y_label: string;
+  /** Logarithmic y axis, default false. */
+  readonly log_y?: boolean;
+}
+
+/**
+ * Curves over a common x axis as SVG, with a legend.
+ *
+ * @throws {InvalidArgumentError} when there is no series, or one is empty, ragged, not finite, or not positive with
+ * `log_y`.
+ */
+export async function curvePlot({
+  series,
+  title,
+  x_label,
+  y_label,
+  log_y = false,
+}: CurvePlot): Promise<string> {
+  if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
+  for (const one of series) checkSeries(one, log_y);
+  return renderSvg({
+    $schema: 'https://vega.github.io/schema/vega/v6.json',
+    width: 520,
+    height: 320,
+    padding: 8,
+    background: 'white',
+    title: { text: title, fontSize: 15, font: 'sans-serif' },
+    data: [
+      {
+        name: 'points',
+        values: series.flatMap(({ name, x, y }) =>
+          Array.from(x, (value, i) => ({ name, x: value, y: y[i] })),
+        ),
+      },
+    ],
+    scales: [
+      {
+        name: 'x',
+        type: 'linear',
+        domain: { data: 'points', field: 'x' },
+        range: 'width',
+        zero: false,
+        nice: false,
+      },
+      {
+        name: 'y',
+        type: log_y ? 'log' : 'linear',
+        domain: { data: 'points', field: 'y' },
+        range: 'height',
+        zero: false,
+        nice: true,
+      },
+      { name: 'series', type: 'ordinal', domain: series.map(({ name }) => name), range: [...PALETTE] },
+    ],
+    axes: [
+      { scale: 'x', orient: 'bottom', title: x_label, tickCount: 6 },
+      { scale: 'y', orient: 'left', title: y_label, tickCount: 6, grid: true, gridColor: '#eeeeee' },
+    ],
+    legends: [{ stroke: 'series', symbolType: 'stroke', orient: 'right' }],
+    marks: [
+      {
+        type: 'group',
+        from: { facet: { name: 'one', data: 'points', groupby: 'name' } },
+        marks: [
+          {
+            type: 'line',
+            from: { data: 'one' },
+            encode: {
+              enter: {
+                x: { scale: 'x', field: 'x' },
+                y: { scale: 'y', field: 'y' },
+                stroke: { scale: 'series', field: 'name' },
+                strokeWidth: { value: 1.8 },
+              },
+            },
+          },
+        ],
+      },
+    ],
+  } satisfies Spec);
+}
+
+function checkSeries({ name, x, y }: CurveSeries, positive: boolean): void {
+  if (x.length === 0 || x.length !== y.length) {
+    throw new InvalidArgumentError(
+      `the series '${name}' has ${x.length} x and ${y.length} y values: as many of both are needed, and at least one`,
+    );
+  }
+  for (let i = 0; i < x.length; i++) {
+    const value = y[i] as number;
+    if (Number.isFinite(x[i]) && Number.isFinite(value) && (!positive || value > 0)) continue;
+    throw new InvalidArgumentError(
+      `the series '${name}' holds (${x[i]}, ${value}) at ${i}, which cannot be drawn${positive ? ' on a logarithmic axis' : ''}`,
+    );
+  }
+}

@@ -1,0 +1,30 @@
+import sharp from 'sharp';
+import { parse, type Spec, View } from 'vega';
+import { writeFileAtomic } from '../hub/atomic-file.ts';
+
+/** Okabe & Ito's palette, told apart with every kind of colour vision. */
+export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'] as const;
+
+/** Draws a vega specification as SVG text. */
+export async function renderSvg(spec: Spec): Promise<string> {
+  const view = new View(parse(spec), { renderer: 'none' });
+  try {
+    return await view.toSVG();
+  } finally {
+    view.finalize();
+  }
+}
+
+/** Draws an SVG as PNG at twice its size, on white. */
+export async function svgToPng(svg: string): Promise<Buffer> {
+  return sharp(Buffer.from(svg), { density: 144 }).flatten({ background: '#ffffff' }).png().toBuffer();
+}
+
+/** Writes `<path>.svg` and `<path>.png`, each atomically, and returns the two paths. */
+export async function writePlot(pathWithoutExtension: string, svg: string): Promise<string[]> {
+  const png = await svgToPng(svg);
+  const paths = [`${pathWithoutExtension}.svg`, `${pathWithoutExtension}.png`];
+  await writeFileAtomic(`${pathWithoutExtension}.svg`, svg);
+  await writeFileAtomic(`${pathWithoutExtension}.png`, png);
+  return paths;
+}
