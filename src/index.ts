@@ -5,6 +5,7 @@ export * from './metrics/index.ts';
 export * from './models/index.ts';
 export * from './pipelines/index.ts';
 export * from './plots/index.ts';
+export { RandomStream, STREAM } from './random/random-stream.ts';
 export * from './runtime/index.ts';
 export * from './schedulers/index.ts';
 export * from './trainers/index.ts';

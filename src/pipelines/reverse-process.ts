@@ -74,8 +74,7 @@ export class ReverseProcess {
       scheduler.stepCoefficients(timestep, { eta: options.eta }),
     );
     const fixedSteps = coefficients.filter((step) => step !== null);
-    const loop =
-      options.callback || fixedSteps.length < coefficients.length ? undefined : this.denoisingLoop;
+    const loop = options.callback || fixedSteps.length < coefficients.length ? undefined : this.denoisingLoop;
     if (options.path === 'loop' && !loop)
       throw new InvalidArgumentError(
         "path 'loop' needs the cpu, a model that can be copied into a Loop, fixed steps (no thresholding or learned variance) and no callback",

@@ -8,8 +8,8 @@ import { modelFromConfig } from '../models/model-from-config.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { parseDevice, resolveDevice } from '../runtime/device.ts';
 import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
-import { localPipelineFolder } from './model-source.ts';
 import type { ModelSession } from './model-session.ts';
+import { localPipelineFolder } from './model-source.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`, named as transformers.js names them. */
@@ -83,7 +83,10 @@ const scalerSchema = z.object({
   offset: z.array(finite).max(8192),
   scale: z.array(finite.refine((scale) => scale !== 0, 'a scale must not be 0')).max(8192),
 });
-const batchSizeSchema = z.int().min(1).max(2 ** 28);
+const batchSizeSchema = z
+  .int()
+  .min(1)
+  .max(2 ** 28);
 
 /** Loads a saved pipeline folder; see `pipeline`. */
 export async function loadUnconditionalPointGeneration(
@@ -151,12 +154,17 @@ function checkOptions(batchSize: number, seed: SampleSeed, outputType: string): 
     throw new InvalidArgumentError(`output_type '${outputType}' is unknown: use 'points' or 'scaled'`);
 }
 
-function chosenScheduler(given: PointGenerationOptions['scheduler'], own: DiffusionScheduler): DiffusionScheduler {
+function chosenScheduler(
+  given: PointGenerationOptions['scheduler'],
+  own: DiffusionScheduler,
+): DiffusionScheduler {
   if (given === undefined) return own;
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }
 
-function isScheduler(value: DiffusionScheduler | Readonly<Record<string, unknown>>): value is DiffusionScheduler {
+function isScheduler(
+  value: DiffusionScheduler | Readonly<Record<string, unknown>>,
+): value is DiffusionScheduler {
   return typeof value.step === 'function' && typeof value.setTimesteps === 'function';
 }
 

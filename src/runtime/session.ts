@@ -54,7 +54,12 @@ export class Session {
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       ...(options.intraOpThreads ? { intraOpNumThreads: options.intraOpThreads } : {}),
-      extra: { session: { set_denormal_as_zero: '1', ...(options.forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}) } },
+      extra: {
+        session: {
+          set_denormal_as_zero: '1',
+          ...(options.forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}),
+        },
+      },
     };
     if (device === 'webgpu' && options.deviceOutputs?.length) {
       settings.preferredOutputLocation = Object.fromEntries(

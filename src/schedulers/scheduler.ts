@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import type { JsonObject } from '../hub/json-text.ts';
 import { cumulativeAlphas, makeBetas, rescaleZeroTerminalSnr } from './betas.ts';
 import type { SharedConfig } from './scheduler-config.ts';
 import { predictOriginal, previousSample, type StepCoefficients } from './step-coefficients.ts';
@@ -104,7 +105,7 @@ export abstract class Scheduler<Config extends SharedConfig> {
   }
 
   /** The config as diffusers saves it. */
-  toConfig(): Record<string, unknown> {
+  toConfig(): JsonObject & { _class_name: string } {
     return { _class_name: this.className, _diffusers_version: DIFFUSERS_VERSION, ...this.config };
   }
 

@@ -33,7 +33,13 @@ export async function saveTrainedPipeline(
     unetConfig: { ...model.config },
     onnx: writeOnnx(exportModelGraph(model, weights)),
     weights: tensors,
-    schedulerConfig: scheduler.toConfig(),
-    extraFiles: { 'point_scaler.json': stringifySorted(scaler) },
+    schedulerConfig: { ...scheduler.toConfig() },
+    extraFiles: {
+      'point_scaler.json': stringifySorted({
+        kind: scaler.kind,
+        offset: [...scaler.offset],
+        scale: [...scaler.scale],
+      }),
+    },
   });
 }

@@ -1,0 +1,2 @@
+export { pipeline } from './pipeline.ts';
+export * from './unconditional-point-generation.ts';
