@@ -1,15 +1,18 @@
-// Installs the dependencies where there are none; plain Node, because nothing else is there yet.
+// Runs `npm ci` when node_modules is missing or older than package-lock.json, so that every npm script works on a
+// fresh clone. npm writes node_modules/.package-lock.json at the end of each install.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-if (!existsSync(`${root}node_modules/.package-lock.json`)) {
-  console.log('installing dependencies (npm ci) ...');
+const root = new URL('../', import.meta.url);
+const changedAt = (file) => statSync(new URL(file, root), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+
+if (changedAt('node_modules/.package-lock.json') < changedAt('package-lock.json')) {
+  console.error('Installing the dependencies (npm ci) ...');
   const { status } = spawnSync('npm', ['ci'], {
-    cwd: root,
-    stdio: 'inherit',
+    cwd: fileURLToPath(root),
+    stdio: ['ignore', 'inherit', 'inherit'],
     shell: process.platform === 'win32',
   });
-  if (status !== 0) process.exit(status ?? 1);
+  process.exit(status ?? 1);
 }
