@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
+import { addAnalyzeCommand } from './analyze.ts';
+import { addDoctorCommand } from './doctor.ts';
+import { addEvaluateCommand } from './evaluate.ts';
+import { addGenerateCommand } from './generate.ts';
+import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
+import { addTrainCommand } from './train.ts';
+
+/**
+ * Runs the command line.
+ *
+ * @param argv without node and the script.
+ * @returns the exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  // A reader such as `head` that ends early is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  });
+  try {
+    await buildProgram().parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+function buildProgram(): Command {
+  const program = new Command('iso-diffusion')
+    .description('Train diffusion models with the Iso-Diffusion loss, draw from them and measure them.')
+    .version(packageVersion())
+    .exitOverride()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion train --dataset swiss-roll --lambda 0.1 --output runs/swiss-roll
+  iso-diffusion generate --model runs/swiss-roll/pipeline --out points.csv
+  iso-diffusion COMMAND --help
+
+Exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
+DEBUG=1 shows the stack of an error.`,
+    );
+  addTrainCommand(program);
+  addGenerateCommand(program);
+  addEvaluateCommand(program);
+  addAnalyzeCommand(program);
+  addDoctorCommand(program);
+  return program;
+}
+
+export function packageVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof InterruptedError) {
+    process.stderr.write(`${error.message}\n`);
+    return INTERRUPTED_STATUS;
+  }
+  const text = error instanceof Error ? (process.env.DEBUG ? error.stack : error.message) : String(error);
+  process.stderr.write(`error: ${text}\n`);
+  return error instanceof IsoDiffusionError && !(error instanceof NonFiniteLossError) ? 2 : 1;
+}

@@ -1,0 +1,201 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const main = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Result {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the CLI in the temporary folder; `interruptWhen` sends Ctrl-C as soon as it is true. */
+function cli(args: string[], interruptWhen?: () => boolean): Promise<Result> {
+  const child = spawn(process.execPath, [main, ...args], { cwd: folder });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  const timer = setInterval(() => {
+    if (!interruptWhen?.()) return;
+    clearInterval(timer);
+    child.kill('SIGINT');
+  }, 20);
+  return new Promise((resolve) => {
+    child.on('close', (code) => {
+      clearInterval(timer);
+      resolve({ code, stdout, stderr });
+    });
+  });
+}
+const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
+
+describe('iso-diffusion', () => {
+  it.each(['train', 'generate', 'evaluate', 'analyze', 'doctor'])(
+    '%s --help shows an example',
+    async (command) => {
+      const { code, stdout } = await cli([command, '--help']);
+      expect(code).toBe(0);
+      expect(stdout).toMatch(new RegExp(`Examples?:\\n +iso-diffusion ${command}`));
+    },
+  );
+
+  it('trains, generates, evaluates and analyzes, and stays quiet off a terminal', async () => {
+    const trained = await cli([
+      'train',
+      '--dataset',
+      'moons',
+      ...small,
+      '--max-steps',
+      '20',
+      '--logging-steps',
+      '5',
+      '--output',
+      'run',
+    ]);
+    expect(trained).toMatchObject({ code: 0, stderr: '' });
+    expect(existsSync(path.join(folder, 'run/pipeline/unet/model.onnx'))).toBe(true);
+    expect(existsSync(path.join(folder, 'run/loss.png'))).toBe(true);
+
+    const generated = await cli([
+      'generate',
+      '--model',
+      'run/pipeline',
+      '--n',
+      '30',
+      '--scheduler',
+      'ddim',
+      '--steps',
+      '5',
+      '--device',
+      'cpu',
+      '--out',
+      'points.csv',
+    ]);
+    expect(generated).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(path.join(folder, 'points.csv'), 'utf8').trim().split('\n')).toHaveLength(30);
+
+    const evaluated = await cli([
+      'evaluate',
+      '--real',
+      'moons',
+      '--n',
+      '50',
+      '--fake',
+      'points.csv',
+      '--json',
+    ]);
+    expect(evaluated.code).toBe(0);
+    expect(JSON.parse(evaluated.stdout)).toMatchObject({
+      k: 5,
+      real_count: 50,
+      fake_count: 30,
+      precision: expect.any(Number),
+      coverage: expect.any(Number),
+    });
+
+    const analyzed = await cli([
+      'analyze',
+      '--dataset',
+      'moons',
+      '--n',
+      '100',
+      '--timesteps',
+      '3',
+      '--model',
+      'run/pipeline',
+      '--device',
+      'cpu',
+      '--output',
+      'analysis',
+      '--json',
+    ]);
+    expect(analyzed.code).toBe(0);
+    expect(() => JSON.parse(analyzed.stdout)).not.toThrow();
+    expect(existsSync(path.join(folder, 'analysis/isotropy.csv'))).toBe(true);
+  });
+
+  it('on Ctrl-C saves and exits 130; the resumed run equals an unbroken one', async () => {
+    const args = [
+      'train',
+      ...small,
+      '--max-steps',
+      '6000',
+      '--save-steps',
+      '100',
+      '--logging-steps',
+      '50',
+      '--seed',
+      '5',
+    ];
+    const log = path.join(folder, 'broken/metrics.jsonl');
+    const stopped = await cli(
+      [...args, '--output', 'broken'],
+      () => existsSync(log) && readFileSync(log, 'utf8').includes('\n'),
+    );
+    expect(stopped.code).toBe(130);
+    expect(stopped.stderr).toMatch(/interrupted/);
+    expect((await cli([...args, '--output', 'broken', '--resume', 'latest'])).code).toBe(0);
+    expect((await cli([...args, '--output', 'unbroken'])).code).toBe(0);
+    const weights = (run: string) =>
+      readFileSync(path.join(folder, run, 'pipeline/unet/diffusion_pytorch_model.safetensors'));
+    expect(weights('broken').equals(weights('unbroken'))).toBe(true);
+  }, 120_000);
+
+  it('takes options from a file, and flags over it', async () => {
+    writeFileSync(
+      path.join(folder, 'run.yaml'),
+      'dataset: s-curve\nmax_steps: 3\nhidden_features: 16\nn: 100\nper_device_train_batch_size: 32\ndevice: cpu\noutput_dir: from-file\n',
+    );
+    expect(await cli(['train', '--config', 'run.yaml', '--max-steps', '2'])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('step 2:'),
+    });
+    writeFileSync(path.join(folder, 'wrong.yaml'), 'epoch: 3\n');
+    expect(await cli(['train', '--config', 'wrong.yaml'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/unknown option 'epoch'.*num_train_epochs/),
+    });
+  });
+
+  it.each([
+    [['train', '--dataset', 'spiral'], /data set 'spiral' is unknown: use swiss-roll/],
+    [['train', '--dataset', 'nan.csv'], /nan.csv, line 2, column 1: 'NaN' is not a finite number/],
+    [['train', '--lambda', '-1'], /lambda/],
+    [['train', '--epochs', 'many'], /--epochs.*expected number/],
+    [['generate', '--model', 'nowhere'], /nowhere/],
+    [['generate', '--model', 'nowhere', '--out', 'x.txt'], /must end in .csv/],
+    [['evaluate', '--real', 'moons', '--n', '3', '--fake', 'few.csv'], /3/],
+    [['sing'], /unknown command 'sing'/],
+  ])('%j is refused with exit code 2', async (args, message) => {
+    writeFileSync(path.join(folder, 'nan.csv'), '1,2\nNaN,3\n');
+    writeFileSync(path.join(folder, 'few.csv'), '1,2\n3,4\n');
+    const { code, stderr } = await cli(args);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n\s+at /);
+    expect(code).toBe(2);
+  });
+
+  it('doctor reports every device', async () => {
+    const { code, stdout } = await cli(['doctor', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).devices.map(({ device }: { device: string }) => device)).toEqual([
+      'cpu',
+      'webgpu',
+      'cuda',
+    ]);
+  });
+});
