@@ -42,7 +42,7 @@ export function allocate(dtype: DType, length: number): TensorData {
 /** Views raw little-endian bytes as the typed array of `dtype`, copying only where the bytes are unaligned. */
 export function arrayFromBytes(dtype: DType, bytes: Uint8Array): TensorData {
   const Constructor = arrayConstructors[dtype];
-  const aligned = bytes.byteOffset % Constructor.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % Constructor.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
   return new Constructor(
     aligned.buffer as ArrayBuffer,
     aligned.byteOffset,
