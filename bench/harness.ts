@@ -124,6 +124,11 @@ export async function measure(work: () => Promise<unknown>): Promise<Measurement
   return { seconds, peakBytes: Math.max(0, memoryStatus('VmHWM') - baseline) };
 }
 
+/** The bytes of a vector, as the references read them. */
+export function base64(values: Float32Array): string {
+  return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64');
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { type Prdc, precisionRecallDensityCoverage } from '../src/metrics/prdc.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
 import {
+  base64,
   type Measurement,
   measure,
   printPeaks,
@@ -58,8 +59,4 @@ function swissRoll(seed: number, noise: number): Float32Array {
     points[2 * i + 1] = (angle * Math.sin(angle) + noise * stream.normal()) / 15;
   }
   return points;
-}
-
-function base64(values: Float32Array): string {
-  return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64');
 }

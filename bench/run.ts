@@ -3,6 +3,7 @@ import { MissingReferenceError } from './harness.ts';
 
 const benchmarks: Record<string, () => Promise<void>> = {
   step: async () => (await import('./step.ts')).run(),
+  sampling: async () => (await import('./sampling.ts')).run(),
   prdc: async () => (await import('./prdc.ts')).run(),
 };
 

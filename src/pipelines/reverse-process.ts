@@ -88,8 +88,8 @@ export class ReverseProcess {
             batchSize: options.batchSize,
             seed: options.seed,
             beforeChunk: (fraction) => {
-              options.signal?.throwIfAborted();
               options.onProgress?.(fraction);
+              options.signal?.throwIfAborted();
             },
           })
         : await this.runStepwise(scheduler, options);
@@ -138,7 +138,7 @@ function shallowCopy<T extends object>(original: T): T {
 /** Undefined where the model holds what this package does not read or cannot put into a Loop. */
 function loopOf(onnx: Uint8Array, sampleShape: readonly number[]): DenoisingLoop | undefined {
   try {
-    return new DenoisingLoop(readOnnx(onnx), sampleShape, 'cpu');
+    return new DenoisingLoop(readOnnx(onnx, { inputShapes: { timestep: [1] } }), sampleShape, 'cpu');
   } catch (error) {
     if (error instanceof GraphError || error instanceof OnnxFormatError) return undefined;
     throw error;

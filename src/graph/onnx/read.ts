@@ -29,19 +29,27 @@ const NEWEST_OPSET = 21;
 const MAX_ELEMENTS = 2 ** 31;
 const MAX_RANK = 16;
 
+export interface ReadOnnxOptions {
+  /**
+   * Shapes of inputs, by name, in place of the file's: fixes the lengths of symbolic axes, which shape inference cannot
+   * always follow. Must agree with the file's in rank and in every fixed length.
+   */
+  readonly inputShapes?: Readonly<Record<string, readonly Dim[]>>;
+}
+
 /**
  * Reads an ONNX model as a `Graph`: shapes and dtypes are inferred anew, so that gradients can be built on it.
  *
  * @throws {OnnxFormatError} when the bytes are no ONNX model, are damaged, contradict themselves, keep tensors in
  * other files, or use an operator set or ops that are not supported (one error names all of them).
  */
-export function readOnnx(bytes: Uint8Array): Graph {
+export function readOnnx(bytes: Uint8Array, options: ReadOnnxOptions = {}): Graph {
   const model = decode(bytes);
   checkOperatorSets(model);
   if (!model.graph) throw new OnnxFormatError('the ONNX model holds no graph');
   refuseUnknownOps(model.graph);
   try {
-    return readGraph(model.graph);
+    return readGraph(model.graph, options.inputShapes ?? {});
   } catch (cause) {
     if (!(cause instanceof GraphError)) throw cause;
     throw new OnnxFormatError(`the ONNX model contradicts itself: ${cause.message}`, { cause });
@@ -88,7 +96,7 @@ function plainDomain(domain = ''): string {
   return domain === 'ai.onnx' ? '' : domain;
 }
 
-function readGraph(proto: GraphProto): Graph {
+function readGraph(proto: GraphProto, inputShapes: Readonly<Record<string, readonly Dim[]>>): Graph {
   const graph = new Graph(proto.name || 'graph');
   const values = new Map<string, Value>();
   for (const tensor of proto.initializer ?? []) {
@@ -101,7 +109,7 @@ function readGraph(proto: GraphProto): Graph {
     if (values.get(input.name ?? '')?.data) continue;
     const name = requireName(input.name, 'an input', values);
     const { dtype, shape } = readType(input, name);
-    values.set(name, graph.input(name, dtype, shape));
+    values.set(name, graph.input(name, dtype, fixShape(shape, inputShapes[name] ?? shape, name)));
   }
   for (const node of proto.node ?? []) readNode(graph, node, values);
   for (const { name = '' } of proto.output ?? []) {
@@ -111,6 +119,16 @@ function readGraph(proto: GraphProto): Graph {
   }
   if (graph.outputs.length === 0) throw new OnnxFormatError('the ONNX model has no outputs');
   return graph;
+}
+
+function fixShape(declared: readonly Dim[], wanted: readonly Dim[], name: string): readonly Dim[] {
+  const agrees =
+    declared.length === wanted.length &&
+    declared.every((dim, axis) => typeof dim === 'string' || dim === wanted[axis]);
+  if (agrees) return wanted;
+  throw new OnnxFormatError(
+    `the input '${name}' is ${formatShape(declared)} in the ONNX model, which does not allow ${formatShape(wanted)}`,
+  );
 }
 
 function requireName(name: string | undefined, what: string, values: ReadonlyMap<string, Value>): string {

@@ -40,10 +40,11 @@ export function loop(
   body: (graph: Graph, trip: Value, state: Value[]) => LoopBody,
 ): { state: Value[]; perTrip: Value[] } {
   const graph = trips.graph;
-  const bodyGraph = new Graph(`${graph.name}_loop_body`, graph);
-  const trip = bodyGraph.input(`${graph.name}_trip`, 'int64', []);
-  const condition = bodyGraph.input(`${graph.name}_condition`, 'bool', []);
-  const carried = state.map((value) => bodyGraph.input(`${value.name}_carried`, value.dtype, value.shape));
+  const name = `${graph.name}_loop_${graph.nodes.filter(({ opType }) => opType === 'Loop').length}`;
+  const bodyGraph = new Graph(`${name}_body`, graph);
+  const trip = bodyGraph.input(`${name}_trip`, 'int64', []);
+  const condition = bodyGraph.input(`${name}_condition`, 'bool', []);
+  const carried = state.map((value) => bodyGraph.input(`${name}_${value.name}`, value.dtype, value.shape));
   const built = body(bodyGraph, trip, carried);
 
   built.state.forEach((next, index) => {
@@ -56,7 +57,7 @@ export function loop(
   });
   const results = [condition, ...built.state, ...(built.perTrip ?? [])];
   results.forEach((value, index) => {
-    bodyGraph.output(`${graph.name}_body_out_${index}`, ownedBy(bodyGraph, value));
+    bodyGraph.output(`${name}_body_out_${index}`, ownedBy(bodyGraph, value));
   });
 
   const proceed = graph.constant('bool', [], toTensorData('bool', [1]));

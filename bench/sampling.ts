@@ -1,0 +1,89 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { writeOnnx } from '../src/graph/onnx/write.ts';
+import { ConditionalDense, exportModelGraph, initialParameters } from '../src/models/index.ts';
+import { ReverseProcess } from '../src/pipelines/reverse-process.ts';
+import { DDPMScheduler } from '../src/schedulers/index.ts';
+import { base64, measure, median, printRatio, requirePython, runPairs, startReference } from './harness.ts';
+
+const POINTS = 10_000;
+const STEPS = 1000;
+/** Torch is slow enough that a tenth of the steps, all of one cost, times it as well; see `referenceSeconds`. */
+const REFERENCE_STEPS = 100;
+const REFERENCE_THREADS = [1, 2];
+
+/** DDPM sampling of 10,000 points in 1,000 steps with the paper's network, against eager torch. */
+export async function run(): Promise<void> {
+  requirePython(['torch', 'numpy']);
+  const model = new ConditionalDense();
+  const weights = initialParameters(model, 0);
+  const scheduler = new DDPMScheduler({ num_train_timesteps: STEPS, clip_sample: false });
+  const reference = startReference(fileURLToPath(new URL('./sampling_reference.py', import.meta.url)));
+  const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
+  try {
+    const file = path.join(folder, 'model.onnx');
+    await writeFile(file, writeOnnx(exportModelGraph(model, weights)));
+    const process = await ReverseProcess.load(file, model.config, model.sampleShape, 'cpu');
+    const { beta_start, beta_end } = scheduler.config;
+    await reference.request({
+      command: 'load',
+      config: model.config,
+      beta_start,
+      beta_end,
+      weights: Object.fromEntries([...weights].map(([name, values]) => [name, base64(values)])),
+    });
+    await printDifference(process, reference);
+    const seconds = (threads: number) =>
+      reference.request<{ seconds: number }>({
+        command: 'sample',
+        count: POINTS,
+        steps: REFERENCE_STEPS,
+        threads,
+      });
+    const threads = await fastestThreads(seconds);
+    const options = { scheduler, num_inference_steps: STEPS, batchSize: POINTS };
+    let seed = 0;
+    const { ratio } = await runPairs({
+      name: 'sampling',
+      ours: () => measure(() => process.run({ ...options, seed: seed++ })),
+      reference: async () => ({ seconds: ((await seconds(threads)).seconds * STEPS) / REFERENCE_STEPS }),
+    });
+    await process.release();
+    console.log(
+      `${POINTS} points, ${STEPS} steps; torch eager with ${threads} threads, t embedded once a step, timed over ${REFERENCE_STEPS} steps and scaled`,
+    );
+    printRatio('sampling', ratio);
+  } finally {
+    reference.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Both sides must run the same network: the largest difference of one prediction. */
+async function printDifference(
+  process: ReverseProcess,
+  reference: ReturnType<typeof startReference>,
+): Promise<void> {
+  const sample = Float32Array.from({ length: 2 * 64 }, (_, i) => Math.sin(i));
+  const ours = await process.model.predict(sample, 123);
+  const { output } = await reference.request<{ output: number[] }>({
+    command: 'predict',
+    sample: base64(sample),
+    timestep: 123,
+  });
+  const difference = Math.max(...output.map((value, i) => Math.abs(value - (ours[i] ?? Number.NaN))));
+  if (!(difference < 1e-4)) throw new Error(`the two networks differ by ${difference}`);
+  console.log(`largest difference of a prediction: ${difference.toExponential(1)}`);
+}
+
+async function fastestThreads(time: (threads: number) => Promise<{ seconds: number }>): Promise<number> {
+  let best = { threads: 1, seconds: Number.POSITIVE_INFINITY };
+  for (const threads of REFERENCE_THREADS) {
+    const runs = [await time(threads), await time(threads), await time(threads)];
+    const seconds = median(runs.map((run) => run.seconds));
+    if (seconds < best.seconds) best = { threads, seconds };
+  }
+  return best.threads;
+}
