@@ -25,7 +25,7 @@ export async function run(): Promise<void> {
   try {
     const file = path.join(folder, 'model.onnx');
     await writeFile(file, writeOnnx(exportModelGraph(model, weights)));
-    const process = await ReverseProcess.load(file, model.config, model.sampleShape, 'cpu');
+    const process = await ReverseProcess.load(file, { ...model.config }, model.sampleShape, 'cpu');
     const { beta_start, beta_end } = scheduler.config;
     await reference.request({
       command: 'load',

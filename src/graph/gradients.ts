@@ -1,4 +1,5 @@
 import { GradientError } from '../errors.ts';
+import { compositeOf } from './custom-gradient.ts';
 import type { GraphNode, Value } from './graph.ts';
 import { findOp, scalarLike } from './op-registry.ts';
 import { add } from './ops/elementwise.ts';
@@ -24,23 +25,32 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
   refuseNodesWithoutRule(path.nodes);
 
   const accumulated = new Map<Value, Value>([[loss, expandTo(scalarLike(loss, 1), loss.shape)]]);
+  const accumulate = (inputs: readonly (Value | null)[], contributions: readonly (Value | undefined)[]) => {
+    inputs.forEach((input, index) => {
+      const gradient = contributions[index];
+      if (!input || !gradient || !path.values.has(input)) return;
+      const previous = accumulated.get(input);
+      accumulated.set(input, previous ? add(previous, gradient) : gradient);
+    });
+  };
   for (const node of path.nodes.toReversed()) {
     const outputGradients = node.outputs.map((output) => accumulated.get(output));
     if (outputGradients.every((gradient) => gradient === undefined)) continue;
-    const needed = node.inputs.map((input) => input !== null && path.values.has(input));
-    const inputGradients = findOp(node.opType, node.domain)?.gradient?.({
+    const [output] = node.outputs;
+    const composite = output && compositeOf(output);
+    const [dy] = outputGradients;
+    if (composite && dy) {
+      accumulate(composite.inputs, composite.gradient(dy));
+      continue;
+    }
+    const contributions = findOp(node.opType, node.domain)?.gradient?.({
       node,
       inputs: node.inputs,
       outputs: node.outputs,
       gradients: outputGradients,
-      needed,
+      needed: node.inputs.map((input) => input !== null && path.values.has(input)),
     });
-    node.inputs.forEach((input, index) => {
-      const gradient = inputGradients?.[index];
-      if (!input || !gradient || !needed[index]) return;
-      const previous = accumulated.get(input);
-      accumulated.set(input, previous ? add(previous, gradient) : gradient);
-    });
+    accumulate(node.inputs, contributions ?? []);
   }
   return wrt.map((value) => accumulated.get(value) ?? zerosOf(value));
 }

@@ -128,6 +128,7 @@ defineOp({
 });
 /** x[..., start:end, ...] along `axis`. */
 export function slice(x: Value, start: number, end: number, axis: number): Value {
+  if (start === 0 && end === x.shape[axis]) return x;
   return apply('Slice', [x, int64Vector(x, [start]), int64Vector(x, [end]), int64Vector(x, [axis])]);
 }
 
