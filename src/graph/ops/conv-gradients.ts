@@ -2,14 +2,13 @@ import type { Value } from '../graph.ts';
 import { apply, int64Vector } from '../op-registry.ts';
 import { fixedShape, type Shape } from '../tensor-type.ts';
 import { type ConvGeometry, conv2d, convTranspose2d } from './conv.ts';
-import { add } from './elementwise.ts';
-import { gather, pad, slice } from './indexing.ts';
-import { gemm } from './matmul.ts';
+import { pad, slice } from './indexing.ts';
+import { gemm, matmul } from './matmul.ts';
 import { concat, reshape, transpose } from './reshape.ts';
 
 /** How a gradient of a convolution is computed; all give the same up to rounding. See docs/performance.md. */
-export type InputFormulation = 'conv-transpose' | 'flipped-conv' | 'columns';
-export type WeightFormulation = 'columns' | 'transposed-conv';
+export type InputFormulation = 'conv-transpose' | 'flipped-conv' | 'product';
+export type WeightFormulation = 'columns' | 'response-columns' | 'transposed-conv';
 
 /**
  * dL/dx of a convolution, [batch, in, height, width], from dy [batch, out, ...] and the weight [out, in / group, kh, kw].
@@ -22,7 +21,7 @@ export function convInputGradient(
   formulation = inputFormulation(dy, weight, geometry),
 ): Value {
   if (formulation === 'flipped-conv') return flippedConv(dy, weight, geometry);
-  if (formulation === 'columns') return addColumns(dy, weight, fixedShape(inputShape), geometry);
+  if (formulation === 'product') return pixelProduct(dy, weight, fixedShape(inputShape));
   return transposedConv(dy, weight, fixedShape(inputShape), geometry);
 }
 
@@ -32,33 +31,41 @@ export function convWeightGradient(
   x: Value,
   weightShape: Shape,
   geometry: ConvGeometry,
-  formulation = weightFormulation(dy, geometry),
+  formulation = weightFormulation(dy, weightShape, geometry),
 ): Value {
   const shape = fixedShape(weightShape);
-  return formulation === 'columns'
-    ? columnProduct(dy, x, shape, geometry)
-    : convOverBatch(dy, x, shape, geometry);
+  if (formulation === 'columns') return columnProduct(dy, x, shape, geometry);
+  if (formulation === 'response-columns') return responseColumnProduct(dy, x, shape, geometry);
+  return convOverBatch(dy, x, shape, geometry);
 }
 
-function inputFormulation(
-  dy: Value,
-  weight: Value,
-  { strides, dilations, group }: ConvGeometry,
-): InputFormulation {
+/** From which size on turning the filters costs less than it gains, by bench/conv-formulations.ts. */
+const FLIP_FROM_PIXELS = 2048;
+
+function inputFormulation(dy: Value, weight: Value, geometry: ConvGeometry): InputFormulation {
+  const [batch = 1, , height = 1, width = 1] = fixedShape(dy.shape);
+  const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
+  if (!isPlain(geometry)) return 'conv-transpose';
+  if (kernelHeight * kernelWidth === 1) return 'product';
+  const worthIt = batch * height * width >= FLIP_FROM_PIXELS || filters * 16 <= channels;
+  const { pads } = geometry;
+  const fits = Math.max(pads[0], pads[2]) < kernelHeight && Math.max(pads[1], pads[3]) < kernelWidth;
+  return worthIt && fits ? 'flipped-conv' : 'conv-transpose';
+}
+
+function weightFormulation(dy: Value, weightShape: Shape, geometry: ConvGeometry): WeightFormulation {
   const [, , height = 1, width = 1] = fixedShape(dy.shape);
-  const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
-  if (group > 1) return 'conv-transpose';
-  if (kernelHeight * kernelWidth === 1) return 'conv-transpose';
-  if (height * width <= 64 || !isUnit(strides) || !isUnit(dilations)) return 'conv-transpose';
-  return 'flipped-conv';
+  const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weightShape);
+  if (geometry.group > 1) return 'transposed-conv';
+  const { pads } = geometry;
+  const fits = Math.max(pads[0], pads[2]) < kernelHeight && Math.max(pads[1], pads[3]) < kernelWidth;
+  const fewer = (height * width >= 1024 && filters < channels) || filters * 16 <= channels;
+  return isPlain(geometry) && fits && fewer ? 'response-columns' : 'columns';
 }
 
-function weightFormulation(_dy: Value, { group }: ConvGeometry): WeightFormulation {
-  return group > 1 ? 'transposed-conv' : 'columns';
-}
-
-function isUnit([a, b]: readonly [number, number]): boolean {
-  return a === 1 && b === 1;
+/** Without strides, dilations and groups. */
+function isPlain({ strides, dilations, group }: ConvGeometry): boolean {
+  return group === 1 && [...strides, ...dilations].every((step) => step === 1);
 }
 
 function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry: ConvGeometry): Value {
@@ -78,44 +85,13 @@ function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry
 
 /** For stride 1: a convolution of dy with the filters turned by 180 degrees, in and out exchanged. */
 function flippedConv(dy: Value, weight: Value, { pads, dilations }: ConvGeometry): Value {
-  const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
-  const positions = kernelHeight * kernelWidth;
-  const reversed = Array.from({ length: positions }, (_, i) => positions - 1 - i);
-  const byPosition = transpose(reshape(weight, [filters, channels, positions]), [2, 1, 0]);
-  const turned = transpose(gather(byPosition, int64Vector(weight, reversed)), [1, 2, 0]);
+  const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
+  const turned = reversedAxes(transpose(weight, [1, 0, 2, 3]), [2, 3]);
   const reach = [dilations[0] * (kernelHeight - 1), dilations[1] * (kernelWidth - 1)] as const;
-  return conv2d(dy, reshape(turned, [channels, filters, kernelHeight, kernelWidth]), undefined, {
+  return conv2d(dy, turned, undefined, {
     pads: [reach[0] - pads[0], reach[1] - pads[1], reach[0] - pads[2], reach[1] - pads[3]],
     dilations,
   });
-}
-
-/** One product for all images, then each filter position's part is added where it came from (col2im). */
-function addColumns(dy: Value, weight: Value, inputShape: number[], geometry: ConvGeometry): Value {
-  const [batch = 1, channels = 1, height = 1, width = 1] = inputShape;
-  const [filters = 1, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
-  const [, , outHeight = 1, outWidth = 1] = fixedShape(dy.shape);
-  const { pads, dilations } = geometry;
-  const positions = kernelHeight * kernelWidth;
-  // [kernel positions * in, batch * out pixels], images side by side.
-  const byPosition = reshape(transpose(reshape(weight, [filters, channels, positions]), [0, 2, 1]), [
-    filters,
-    -1,
-  ]);
-  const columns = gemm(byPosition, acrossBatch(dy), undefined, { transA: true });
-  const images = reshape(columns, [positions, channels, batch, outHeight, outWidth]);
-  let sum: Value | undefined;
-  for (let position = 0; position < positions; position++) {
-    const top = Math.floor(position / kernelWidth) * dilations[0];
-    const left = (position % kernelWidth) * dilations[1];
-    const part = reshape(slice(images, position, position + 1, 0), [channels, batch, outHeight, outWidth]);
-    const below = height + pads[0] + pads[2] - top - outHeight;
-    const right = width + pads[1] + pads[3] - left - outWidth;
-    const placed = pad(part, [0, 0, top, left, 0, 0, below, right]);
-    sum = sum ? add(sum, placed) : placed;
-  }
-  const inner = slice(slice(sum as Value, pads[0], pads[0] + height, 2), pads[1], pads[1] + width, 3);
-  return transpose(inner, [1, 0, 2, 3]);
 }
 
 /** One product over all images of dy and the columns of x (im2col). */
@@ -125,20 +101,44 @@ function columnProduct(
   [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1]: number[],
   geometry: ConvGeometry,
 ): Value {
-  const [, , outHeight = 1, outWidth = 1] = fixedShape(dy.shape);
-  const { strides, pads, dilations } = geometry;
   const positions = kernelHeight * kernelWidth;
-  const padded = pad(transpose(x, [1, 0, 2, 3]), [0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]]);
-  const columns = Array.from({ length: positions }, (_, position) => {
-    const top = Math.floor(position / kernelWidth) * dilations[0];
-    const left = (position % kernelWidth) * dilations[1];
-    return window(padded, [top, left], [outHeight, outWidth], strides);
-  });
+  const columns = shiftedImages(x, fixedShape(dy.shape.slice(2)), [kernelHeight, kernelWidth], geometry);
   const matrix = reshape(concat(columns, 0), [positions * channels, -1]);
   const product = gemm(acrossBatch(dy), matrix, undefined, { transB: true });
   if (positions === 1) return reshape(product, [filters, channels, kernelHeight, kernelWidth]);
   const byChannel = transpose(reshape(product, [filters, positions, channels]), [0, 2, 1]);
   return reshape(byChannel, [filters, channels, kernelHeight, kernelWidth]);
+}
+
+/** For stride 1: as `columnProduct` with the columns of dy instead of x, fewer where the filters are fewer. */
+function responseColumnProduct(
+  dy: Value,
+  x: Value,
+  [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1]: number[],
+  { pads, dilations }: ConvGeometry,
+): Value {
+  const [, , height = 1, width = 1] = fixedShape(x.shape);
+  const positions = kernelHeight * kernelWidth;
+  const reach = [dilations[0] * (kernelHeight - 1), dilations[1] * (kernelWidth - 1)] as const;
+  const turned: ConvGeometry = {
+    strides: [1, 1],
+    pads: [reach[0] - pads[0], reach[1] - pads[1], reach[0] - pads[2], reach[1] - pads[3]],
+    dilations,
+    group: 1,
+  };
+  const columns = shiftedImages(dy, [height, width], [kernelHeight, kernelWidth], turned).reverse();
+  const matrix = reshape(concat(columns, 0), [positions * filters, -1]);
+  const product = gemm(matrix, acrossBatch(x), undefined, { transB: true });
+  const byFilter = transpose(reshape(product, [positions, filters, channels]), [1, 2, 0]);
+  return reshape(byFilter, [filters, channels, kernelHeight, kernelWidth]);
+}
+
+/** For a filter of one pixel: the transposed weight times each image. */
+function pixelProduct(dy: Value, weight: Value, inputShape: number[]): Value {
+  const [filters = 1, channels = 1] = fixedShape(weight.shape);
+  const [batch = 1] = inputShape;
+  const images = reshape(dy, [batch, filters, -1]);
+  return reshape(matmul(transpose(reshape(weight, [filters, channels])), images), inputShape);
 }
 
 /** A convolution whose channels are the images: x and dy change the roles of image and filter. */
@@ -164,10 +164,34 @@ function convOverBatch(dy: Value, x: Value, weightShape: number[], geometry: Con
   );
 }
 
+/** For each filter position, the pixels of x it meets: [channels, batch, height, width]. */
+function shiftedImages(
+  x: Value,
+  [height = 1, width = 1]: readonly number[],
+  [kernelHeight, kernelWidth]: readonly [number, number],
+  { strides, pads, dilations }: ConvGeometry,
+): Value[] {
+  const padded = pad(transpose(x, [1, 0, 2, 3]), [0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]]);
+  return Array.from({ length: kernelHeight * kernelWidth }, (_, position) => {
+    const top = Math.floor(position / kernelWidth) * dilations[0];
+    const left = (position % kernelWidth) * dilations[1];
+    return window(padded, [top, left], [height, width], strides);
+  });
+}
+
 /** [batch, channels, height, width] as [channels, batch * height * width]. */
 function acrossBatch(x: Value): Value {
   const [, channels = 1] = fixedShape(x.shape);
   return reshape(transpose(x, [1, 0, 2, 3]), [channels, -1]);
+}
+
+function reversedAxes(x: Value, axes: readonly number[]): Value {
+  const all = (value: number) =>
+    int64Vector(
+      x,
+      axes.map(() => value),
+    );
+  return apply('Slice', [x, all(-1), all(Number.MIN_SAFE_INTEGER), int64Vector(x, axes), all(-1)]);
 }
 
 /** The pixels of x [.., .., height, width] that a filter position meets, one in `strides`. */

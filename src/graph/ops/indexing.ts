@@ -85,10 +85,11 @@ function sliceRanges(context: InferenceContext): SliceRange[] {
     const axis = normalizeAxis(given, x.shape.length, context.where);
     const length = elementCount([x.shape[axis] ?? 0]);
     const step = steps[i] ?? 1;
-    if (step <= 0)
-      throw new GraphError(`${context.where}: step ${step} is not supported: it must be positive`);
+    if (step === 0) throw new GraphError(`${context.where}: step 0 is not possible`);
+    // Backwards, positions run from the last element down to one before the first.
+    const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1];
     const limit = (position: number) =>
-      Math.min(Math.max(position < 0 ? position + length : position, 0), length);
+      Math.min(Math.max(position < 0 ? position + length : position, lowest), highest);
     const start = limit(starts[i] ?? 0);
     const end = limit(ends[i] ?? length);
     return { axis, start, end, step, length: Math.max(0, Math.ceil((end - start) / step)) };
