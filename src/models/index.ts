@@ -12,3 +12,11 @@ export {
   type ParameterValues,
 } from './model.ts';
 export { modelFromConfig } from './model-from-config.ts';
+export {
+  UNET_2D_PRESETS,
+  type UNet2DConfig,
+  UNet2DModel,
+  type UNet2DOptions,
+  type UNet2DPreset,
+  unet2DPreset,
+} from './unet-2d/index.ts';

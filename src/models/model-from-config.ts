@@ -1,9 +1,14 @@
 import { ConfigError } from '../errors.ts';
 import { ConditionalDense } from './conditional-dense.ts';
 import type { DiffusionModel } from './model.ts';
+import { UNet2DModel } from './unet-2d/index.ts';
 
-const modelClasses: ReadonlyMap<unknown, (json: unknown) => DiffusionModel> = new Map([
+const modelClasses: ReadonlyMap<unknown, (json: unknown) => DiffusionModel> = new Map<
+  unknown,
+  (json: unknown) => DiffusionModel
+>([
   ['ConditionalDense', ConditionalDense.fromConfig],
+  ['UNet2DModel', UNet2DModel.fromConfig],
 ]);
 
 /**

@@ -1,0 +1,150 @@
+import type { Value } from '../../graph/graph.ts';
+import { concat, pad, upsampleNearest2x } from '../../graph/ops/index.ts';
+import type { ParameterSpec, ParameterValues } from '../model.ts';
+import { AttentionBlock } from './attention-block.ts';
+import type { UNet2DConfig } from './config.ts';
+import { Conv2d, type Layer, parametersOf, sameConv } from './layers.ts';
+import { ResnetBlock } from './resnet-block.ts';
+
+export interface BlockOptions {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly timeChannels: number;
+  readonly attention: boolean;
+  /** Whether the block ends by halving, or doubling, the resolution. */
+  readonly resample: boolean;
+}
+
+/** `DownBlock2D` and `AttnDownBlock2D`. */
+export class DownBlock implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly resnets: readonly ResnetBlock[];
+  private readonly attentions: readonly AttentionBlock[];
+  private readonly downsample: Conv2d | undefined;
+  private readonly padsBelow: boolean;
+
+  constructor(name: string, config: UNet2DConfig, options: BlockOptions) {
+    const { inChannels, outChannels, timeChannels } = options;
+    this.resnets = Array.from(
+      { length: config.layers_per_block },
+      (_, i) =>
+        new ResnetBlock(`${name}.resnets.${i}`, config, {
+          inChannels: i === 0 ? inChannels : outChannels,
+          outChannels,
+          timeChannels,
+        }),
+    );
+    this.attentions = options.attention
+      ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
+      : [];
+    this.padsBelow = config.downsample_padding === 0;
+    const pads = this.padsBelow ? ([0, 0, 0, 0] as const) : ([1, 1, 1, 1] as const);
+    this.downsample = options.resample
+      ? new Conv2d(`${name}.downsamplers.0.conv`, outChannels, outChannels, 3, { strides: [2, 2], pads })
+      : undefined;
+    this.parameters = parametersOf([...this.attentions, ...this.resnets, this.downsample]);
+  }
+
+  /** @returns every hidden state, for the way up; the last is the block's result. */
+  forward(x: Value, activatedTime: Value, values: ParameterValues): Value[] {
+    const states: Value[] = [];
+    let hidden = x;
+    this.resnets.forEach((resnet, i) => {
+      hidden = resnet.forward(hidden, activatedTime, values);
+      hidden = this.attentions[i]?.forward(hidden, values) ?? hidden;
+      states.push(hidden);
+    });
+    if (this.downsample) {
+      // With downsample_padding 0 diffusers pads one row below and one column to the right.
+      const padded = this.padsBelow ? pad(hidden, [0, 0, 0, 0, 0, 0, 1, 1]) : hidden;
+      states.push(this.downsample.forward(padded, values));
+    }
+    return states;
+  }
+}
+
+export interface UpBlockOptions extends BlockOptions {
+  /** Channels of the hidden states from the way down, in the order in which they are taken. */
+  readonly skipChannels: readonly number[];
+}
+
+/** `UpBlock2D` and `AttnUpBlock2D`. */
+export class UpBlock implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly resnets: readonly ResnetBlock[];
+  private readonly attentions: readonly AttentionBlock[];
+  private readonly upsample: Conv2d | undefined;
+
+  constructor(name: string, config: UNet2DConfig, options: UpBlockOptions) {
+    const { inChannels, outChannels, timeChannels } = options;
+    this.resnets = options.skipChannels.map(
+      (skip, i) =>
+        new ResnetBlock(`${name}.resnets.${i}`, config, {
+          inChannels: (i === 0 ? inChannels : outChannels) + skip,
+          outChannels,
+          timeChannels,
+        }),
+    );
+    this.attentions = options.attention
+      ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
+      : [];
+    this.upsample = options.resample
+      ? sameConv(`${name}.upsamplers.0.conv`, outChannels, outChannels)
+      : undefined;
+    this.parameters = parametersOf([...this.attentions, ...this.resnets, this.upsample]);
+  }
+
+  /** @param skips hidden states of the way down; those used are taken from the end. */
+  forward(x: Value, skips: Value[], activatedTime: Value, values: ParameterValues): Value {
+    let hidden = x;
+    this.resnets.forEach((resnet, i) => {
+      const skip = skips.pop();
+      hidden = resnet.forward(skip ? concat([hidden, skip], 1) : hidden, activatedTime, values);
+      hidden = this.attentions[i]?.forward(hidden, values) ?? hidden;
+    });
+    return this.upsample ? this.upsample.forward(upsampleNearest2x(hidden), values) : hidden;
+  }
+}
+
+/** `UNetMidBlock2D`. */
+export class MidBlock implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly first: ResnetBlock;
+  private readonly attention: AttentionBlock | undefined;
+  private readonly second: ResnetBlock;
+
+  constructor(name: string, config: UNet2DConfig, channels: number, timeChannels: number) {
+    const outputScale = config.mid_block_scale_factor;
+    const options = { inChannels: channels, outChannels: channels, timeChannels, outputScale };
+    this.first = new ResnetBlock(`${name}.resnets.0`, config, options);
+    this.second = new ResnetBlock(`${name}.resnets.1`, config, options);
+    const { resnet_time_scale_shift, attn_norm_num_groups, norm_num_groups } = config;
+    const defaultGroups = resnet_time_scale_shift === 'default' ? norm_num_groups : null;
+    this.attention = config.add_attention
+      ? new AttentionBlock(`${name}.attentions.0`, {
+          channels,
+          headDim: config.attention_head_dim,
+          normGroups: attn_norm_num_groups ?? defaultGroups,
+          normEpsilon: config.norm_eps,
+          outputScale,
+        })
+      : undefined;
+    this.parameters = parametersOf([this.attention, this.first, this.second]);
+  }
+
+  forward(x: Value, activatedTime: Value, values: ParameterValues): Value {
+    const hidden = this.first.forward(x, activatedTime, values);
+    const attended = this.attention?.forward(hidden, values) ?? hidden;
+    return this.second.forward(attended, activatedTime, values);
+  }
+}
+
+function blockAttention(name: string, config: UNet2DConfig, channels: number): AttentionBlock {
+  const { attention_head_dim, norm_num_groups, norm_eps } = config;
+  return new AttentionBlock(name, {
+    channels,
+    headDim: attention_head_dim,
+    normGroups: norm_num_groups,
+    normEpsilon: norm_eps,
+  });
+}

@@ -1,0 +1,149 @@
+import { GraphError } from '../../errors.ts';
+import type { Value } from '../../graph/graph.ts';
+import { scalarLike } from '../../graph/op-registry.ts';
+import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
+import { formatShape } from '../../graph/tensor-type.ts';
+import type { DiffusionModel, ParameterSpec, ParameterValues } from '../model.ts';
+import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
+import {
+  optionsFromJson,
+  parseUNet2DOptions,
+  sampleSize,
+  type UNet2DConfig,
+  type UNet2DOptions,
+} from './config.ts';
+import { activation, type Conv2d, GroupNorm, Linear, parameter, parametersOf, sameConv } from './layers.ts';
+import { sinusoidalEmbedding } from './time-embedding.ts';
+
+/**
+ * The U-Net of DDPM (Ho et al. 2020) as diffusers' `UNet2DModel`: the same configuration, the same names and shapes of
+ * parameters in the same order, the same outputs.
+ *
+ * @example
+ * const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
+ * model.parameters.length; // 328
+ */
+export class UNet2DModel implements DiffusionModel {
+  readonly config: UNet2DConfig;
+  readonly parameters: readonly ParameterSpec[];
+  readonly sampleShape: readonly number[];
+  readonly outputChannels: number;
+  readonly classCount: number | undefined;
+  private readonly convIn: Conv2d;
+  private readonly timeLinear1: Linear;
+  private readonly timeLinear2: Linear;
+  private readonly downBlocks: readonly DownBlock[];
+  private readonly upBlocks: readonly UpBlock[];
+  private readonly midBlock: MidBlock;
+  private readonly normOut: GroupNorm;
+  private readonly convOut: Conv2d;
+
+  /** @throws {ConfigError} when an option is unknown, out of range, or in conflict with another. */
+  constructor(options: UNet2DOptions) {
+    const config = parseUNet2DOptions(options);
+    this.config = config;
+    this.sampleShape = [config.in_channels, ...sampleSize(config)];
+    this.outputChannels = config.out_channels;
+    this.classCount = config.num_class_embeds ?? undefined;
+    const channels = config.block_out_channels;
+    const [firstChannels = 1] = channels;
+    const deepest = channels.at(-1) ?? firstChannels;
+    const timeChannels = 4 * firstChannels;
+    this.convIn = sameConv('conv_in', config.in_channels, firstChannels);
+    this.timeLinear1 = new Linear('time_embedding.linear_1', firstChannels, timeChannels);
+    this.timeLinear2 = new Linear('time_embedding.linear_2', timeChannels, timeChannels);
+    this.downBlocks = downBlocks(config, timeChannels);
+    this.upBlocks = upBlocks(config, timeChannels);
+    this.midBlock = new MidBlock('mid_block', config, deepest, timeChannels);
+    this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
+    this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
+    this.parameters = [
+      ...parametersOf([this.convIn, this.timeLinear1, this.timeLinear2]),
+      ...classEmbedding(config, timeChannels),
+      ...parametersOf([...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut]),
+    ];
+  }
+
+  /** Builds the model of a parsed `config.json`. @throws {ConfigError} as the constructor. */
+  static fromConfig(json: unknown): UNet2DModel {
+    return new UNet2DModel(optionsFromJson(json));
+  }
+
+  /**
+   * See `DiffusionModel.forward`: sample [batch, in_channels, height, width], timestep [batch] or [1].
+   *
+   * @param classLabels int64 or int32 [batch] or [1]; needed where the model has `num_class_embeds`.
+   * @returns [batch, out_channels, height, width].
+   */
+  forward(sample: Value, timestep: Value, values: ParameterValues, classLabels?: Value): Value {
+    if (sample.shape.length !== 4 || sample.shape[1] !== this.config.in_channels)
+      throw new GraphError(
+        `UNet2DModel: the sample must be [batch, ${this.sampleShape.join(', ')}], but is ${formatShape(sample.shape)}`,
+      );
+    const time = activation(this.config)(this.embed(sample, timestep, values, classLabels));
+    // diffusers' center_input_sample maps [0, 1] to [-1, 1].
+    const centred = this.config.center_input_sample
+      ? sub(mul(sample, scalarLike(sample, 2)), scalarLike(sample, 1))
+      : sample;
+    let hidden = this.convIn.forward(centred, values);
+    const skips = [hidden];
+    for (const block of this.downBlocks) {
+      const states = block.forward(hidden, time, values);
+      skips.push(...states);
+      hidden = states.at(-1) ?? hidden;
+    }
+    hidden = this.midBlock.forward(hidden, time, values);
+    for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, values);
+    return this.convOut.forward(silu(this.normOut.forward(hidden, values)), values);
+  }
+
+  private embed(sample: Value, timestep: Value, values: ParameterValues, classLabels?: Value): Value {
+    const [firstChannels = 1] = this.config.block_out_channels;
+    const waves = sinusoidalEmbedding(timestep, firstChannels, this.config, sample);
+    const hidden = silu(this.timeLinear1.forward(waves, values));
+    const time = this.timeLinear2.forward(hidden, values);
+    if (this.classCount === undefined) return time;
+    if (!classLabels)
+      throw new GraphError(`UNet2DModel: the model has ${this.classCount} classes and needs class labels`);
+    return add(time, gather(parameter(values, 'class_embedding.weight'), classLabels));
+  }
+}
+
+/** torch's nn.Embedding: standard normal. */
+function classEmbedding({ num_class_embeds }: UNet2DConfig, timeChannels: number): ParameterSpec[] {
+  if (num_class_embeds === null) return [];
+  const shape = [num_class_embeds, timeChannels];
+  return [{ name: 'class_embedding.weight', shape, init: (stream, target) => stream.fillNormal(target) }];
+}
+
+function downBlocks(config: UNet2DConfig, timeChannels: number): DownBlock[] {
+  const channels = config.block_out_channels;
+  return config.down_block_types.map(
+    (type, i) =>
+      new DownBlock(`down_blocks.${i}`, config, {
+        inChannels: channels[Math.max(i - 1, 0)] ?? 1,
+        outChannels: channels[i] ?? 1,
+        timeChannels,
+        attention: type === 'AttnDownBlock2D',
+        resample: i < channels.length - 1,
+      }),
+  );
+}
+
+function upBlocks(config: UNet2DConfig, timeChannels: number): UpBlock[] {
+  const channels = config.block_out_channels.toReversed();
+  const last = channels.length - 1;
+  return config.up_block_types.map((type, i) => {
+    const outChannels = channels[i] ?? 1;
+    const nextChannels = channels[Math.min(i + 1, last)] ?? 1;
+    return new UpBlock(`up_blocks.${i}`, config, {
+      inChannels: channels[Math.max(i - 1, 0)] ?? 1,
+      outChannels,
+      timeChannels,
+      // The level's own states, then what came into it: from the level above, or from conv_in.
+      skipChannels: [...Array<number>(config.layers_per_block).fill(outChannels), nextChannels],
+      attention: type === 'AttnUpBlock2D',
+      resample: i < last,
+    });
+  });
+}

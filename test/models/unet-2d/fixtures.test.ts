@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { gradients } from '../../../src/graph/gradients.ts';
+import { Graph, type Value } from '../../../src/graph/graph.ts';
+import { writeOnnx } from '../../../src/graph/onnx/write.ts';
+import { identity } from '../../../src/graph/ops/index.ts';
+import { type NamedTensor, readSafetensors } from '../../../src/hub/safetensors.ts';
+import { isoLoss, simpleLoss } from '../../../src/losses/index.ts';
+import { UNet2DModel } from '../../../src/models/index.ts';
+import { hostTensor, Session } from '../../../src/runtime/session.ts';
+
+const fixtures = new URL('../../fixtures/unet/', import.meta.url).pathname;
+const float32 = (tensor: NamedTensor | undefined) => tensor?.data as Float32Array;
+
+/** Values by diffusers and torch; both sides compute in float32, torch differs from its own float64 by about 1e-6. */
+function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  const values = Array.from(expected);
+  return Math.hypot(...values.map((value, i) => value - (actual[i] ?? Number.NaN))) / Math.hypot(...values);
+}
+
+describe.each(['ddpm-style', 'default-style'])('%s', (name) => {
+  const folder = `${fixtures}${name}/`;
+  const model = UNet2DModel.fromConfig(JSON.parse(readFileSync(`${folder}config.json`, 'utf8')));
+
+  /** Output, losses and all gradients of one run. */
+  async function run(lambda: number) {
+    const given = await readSafetensors(`${folder}case.safetensors`);
+    const weights = await readSafetensors(`${folder}diffusion_pytorch_model.safetensors`);
+    const shape = given.get('sample')?.shape ?? [];
+    const batch = shape[0] ?? 0;
+    const graph = new Graph('case');
+    const sample = graph.input('sample', 'float32', shape);
+    const noise = graph.input('noise', 'float32', shape);
+    const timestep = graph.input('timestep', 'int64', [batch]);
+    const parameters = new Map<string, Value>(
+      model.parameters.map((p) => [
+        p.name,
+        graph.constant('float32', p.shape, float32(weights.get(p.name)), p.name),
+      ]),
+    );
+    const output = model.forward(sample, timestep, parameters);
+    const terms = isoLoss({ lambda, base: simpleLoss() })({
+      modelOutput: output,
+      epsilon: noise,
+      noisySample: sample,
+      cleanSample: sample,
+      alphaCumprod: graph.constant('float32', [batch, 1, 1, 1], new Float32Array(batch).fill(0.5)),
+      predictionType: 'epsilon',
+    });
+    graph.output('output', identity(output));
+    graph.output('loss', identity(terms.loss));
+    const found = gradients(terms.loss, [...parameters.values()]);
+    [...parameters.keys()].forEach((key, i) => {
+      graph.output(`d_${key}`, identity(found[i] as Value));
+    });
+    const session = await Session.create(writeOnnx(graph), 'cpu');
+    const times = Array.from(given.get('timestep')?.data ?? [], Number);
+    const outputs = await session.run({
+      sample: hostTensor('float32', shape, float32(given.get('sample'))),
+      noise: hostTensor('float32', shape, float32(given.get('noise'))),
+      timestep: hostTensor('int64', [batch], BigInt64Array.from(times, BigInt)),
+    });
+    await session.release();
+    return { given, outputs };
+  }
+
+  it.each([
+    ['mse', 0],
+    ['iso', 0.1],
+  ] as const)('output, loss_%s and the gradient of every parameter', async (kind, lambda) => {
+    const { given, outputs } = await run(lambda);
+    expect(relativeError(outputs.output?.data as Float32Array, float32(given.get('output')))).toBeLessThan(
+      1e-5,
+    );
+    const loss = float32(given.get(`loss_${kind}`));
+    expect(relativeError(outputs.loss?.data as Float32Array, loss)).toBeLessThan(1e-5);
+    const gradientNames = [...given.keys()].filter((key) => key.startsWith(`grad_${kind}/`));
+    expect(gradientNames).toHaveLength(model.parameters.length);
+    for (const key of gradientNames) {
+      const parameter = key.slice(`grad_${kind}/`.length);
+      const actual = outputs[`d_${parameter}`]?.data as Float32Array;
+      const expected = float32(given.get(key));
+      // The bias of a key shifts all scores of a pixel alike, so its true gradient is 0 and torch's is rounding.
+      if (parameter.endsWith('.to_k.bias')) expect(Math.hypot(...actual)).toBeLessThan(1e-5);
+      else expect(relativeError(actual, expected), parameter).toBeLessThan(1e-4);
+    }
+  });
+});
+
+describe('ddpm-cifar10-32', () => {
+  const listed = JSON.parse(readFileSync(`${fixtures}ddpm-cifar10-32.shapes.json`, 'utf8'));
+
+  it('has the parameters of google/ddpm-cifar10-32 by name, shape and order', () => {
+    const model = UNet2DModel.fromConfig({ _class_name: 'UNet2DModel', ...listed.config });
+    expect(model.parameters.map(({ name, shape }) => [name, shape])).toEqual(Object.entries(listed.shapes));
+    expect(model.parameters).toHaveLength(328);
+    const count = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    expect(count).toBe(35_746_307);
+  });
+});
