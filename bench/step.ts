@@ -6,6 +6,7 @@ import { initialParameters } from '../src/models/model.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
 import { BatchSource } from '../src/trainers/batch-source.ts';
+import { pointSource } from '../src/trainers/sample-source.ts';
 import { TrainingEngine } from '../src/trainers/training-engine.ts';
 import { type Measurement, measure, printRatio, requirePython, runPairs, startReference } from './harness.ts';
 
@@ -59,6 +60,7 @@ async function createEngine(batch: number): Promise<TrainingEngine> {
   if (!bucket) throw new Error('the model has no parameters');
   const uniform = new RandomStream(0, STREAM.dataset);
   const data = Float32Array.from({ length: SAMPLES * 2 }, () => uniform.uniform() * 2 - 1);
+  const scaler = { kind: 'none' as const, offset: [], scale: [] };
   return TrainingEngine.create(
     {
       model,
@@ -72,7 +74,7 @@ async function createEngine(batch: number): Promise<TrainingEngine> {
     },
     'cpu',
     new Map([['parameters', packBucket(initialParameters(model, 0), bucket)]]),
-    new BatchSource({ data, count: SAMPLES, sampleSize: 2 }, batch, 1000, 0),
+    new BatchSource(pointSource({ data, count: SAMPLES, dims: 2, name: 'uniform', scaler }), batch, 1000, 0),
     { learningRate: () => LEARNING_RATE, emaDecay: () => 0 },
   );
 }

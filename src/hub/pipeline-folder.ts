@@ -21,6 +21,9 @@ export const pipelineFiles = {
   schedulerConfig: 'scheduler/scheduler_config.json',
 } as const;
 
+/** The averaged weights lie in `unet_ema` as the raw ones do in `unet`. */
+export const emaPath = (unetPath: string) => unetPath.replace(/^unet\//, 'unet_ema/');
+
 const component = z.tuple([z.string(), z.string()]);
 const modelIndexSchema = z.looseObject({
   _class_name: z.string().min(1),
@@ -41,15 +44,27 @@ export type ModelIndex = JsonObject & {
 /** A component's configuration: its class and that class's arguments. */
 export type ComponentConfig = JsonObject & { _class_name: string };
 
-export interface PipelineParts {
-  readonly modelIndex: ModelIndex;
-  readonly unetConfig: ComponentConfig;
+/** One set of weights in both forms. */
+export interface ModelFiles {
   /** The model in ONNX's binary form. */
   readonly onnx: Uint8Array;
   readonly weights: ReadonlyMap<string, NamedTensor>;
+}
+
+export interface PipelineParts {
+  readonly modelIndex: ModelIndex;
+  readonly unetConfig: ComponentConfig;
+  readonly unet: ModelFiles;
+  /** The moving average of the weights. */
+  readonly unetEma?: ModelFiles;
   readonly schedulerConfig: ComponentConfig;
   /** Further files by their path in the folder (`/` between folders), for instance `point_scaler.json`. */
   readonly extraFiles?: Readonly<Record<string, string | Uint8Array>>;
+}
+
+export interface ModelPaths {
+  readonly onnx: string;
+  readonly weights: string;
 }
 
 export interface PipelineFolder {
@@ -59,7 +74,9 @@ export interface PipelineFolder {
   readonly unetConfig: ComponentConfig;
   readonly schedulerConfig: ComponentConfig;
   /** Absolute paths of the large files, which are left to their readers. */
-  readonly paths: { readonly onnx: string; readonly weights: string };
+  readonly paths: ModelPaths;
+  /** The same of the averaged weights, where the folder has them. */
+  readonly emaPaths: ModelPaths | undefined;
 }
 
 /**
@@ -79,9 +96,14 @@ export async function savePipelineFolder(dir: string, parts: PipelineParts): Pro
       pipelineFiles.schedulerConfig,
       stringifySorted(checked(parts.schedulerConfig, configSchema, 'schedulerConfig')),
     ],
-    [pipelineFiles.onnx, parts.onnx],
-    [pipelineFiles.weights, safetensorsChunks(parts.weights, { format: 'pt' })],
+    [pipelineFiles.onnx, parts.unet.onnx],
+    [pipelineFiles.weights, safetensorsChunks(parts.unet.weights, { format: 'pt' })],
   ]);
+  if (parts.unetEma) {
+    files.set(emaPath(pipelineFiles.unetConfig), stringifySorted(parts.unetConfig));
+    files.set(emaPath(pipelineFiles.onnx), parts.unetEma.onnx);
+    files.set(emaPath(pipelineFiles.weights), safetensorsChunks(parts.unetEma.weights, { format: 'pt' }));
+  }
   for (const [path, content] of Object.entries(parts.extraFiles ?? {})) {
     checkRelativePath(path);
     if (files.has(path))
@@ -119,6 +141,10 @@ export async function readPipelineFolder(
   const unetConfig = await readJsonFile(join(root, pipelineFiles.unetConfig), configSchema);
   const schedulerConfig = await readJsonFile(join(root, pipelineFiles.schedulerConfig), configSchema);
   const paths = { onnx: join(root, pipelineFiles.onnx), weights: join(root, pipelineFiles.weights) };
+  const emaPaths = {
+    onnx: join(root, emaPath(pipelineFiles.onnx)),
+    weights: join(root, emaPath(pipelineFiles.weights)),
+  };
   for (const name of options.require ?? (['onnx', 'weights'] as const)) await checkIsFile(paths[name], root);
   return {
     dir: root,
@@ -126,6 +152,7 @@ export async function readPipelineFolder(
     unetConfig: unetConfig as ComponentConfig,
     schedulerConfig: schedulerConfig as ComponentConfig,
     paths,
+    emaPaths: (await isFile(emaPaths.weights)) ? emaPaths : undefined,
   };
 }
 
@@ -170,7 +197,10 @@ async function checkIsFolder(dir: string): Promise<void> {
   throw new FileFormatError(`${dir} is not a folder, so no pipeline can be read from it.${hint}`);
 }
 
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() ?? false;
+}
+
 async function checkIsFile(path: string, root: string): Promise<void> {
-  const status = await stat(path).catch(() => undefined);
-  if (!status?.isFile()) throw new FileFormatError(`The pipeline in ${root} lacks its file ${path}.`);
+  if (!(await isFile(path))) throw new FileFormatError(`The pipeline in ${root} lacks its file ${path}.`);
 }

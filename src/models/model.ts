@@ -26,6 +26,10 @@ export interface DiffusionModel {
   readonly parameters: readonly ParameterSpec[];
   /** Shape of one sample without the batch axis, e.g. [2] or [3, 32, 32]. */
   readonly sampleShape: readonly number[];
+  /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
+  readonly outputChannels?: number;
+  /** Number of classes of a class-conditional model. */
+  readonly classCount?: number;
   /**
    * Adds the forward pass to the graph of `sample`.
    *
@@ -35,9 +39,10 @@ export interface DiffusionModel {
    *
    * @param sample [batch, ...sampleShape], float32 or float64; all parameters have the same dtype.
    * @param timestep [batch] or [1], int64 or int32, counted from 0.
-   * @returns the model output, [batch, ...sampleShape].
+   * @param classLabels [batch] or [1], int64 or int32, for a model with `classCount`.
+   * @returns the model output, [batch, ...sampleShape], or with `outputChannels` in place of the first axis.
    */
-  forward(sample: Value, timestep: Value, parameters: ParameterValues): Value;
+  forward(sample: Value, timestep: Value, parameters: ParameterValues, classLabels?: Value): Value;
 }
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
@@ -55,7 +60,8 @@ export function initialParameters(model: DiffusionModel, seed: number): Map<stri
  * The forward pass with `weights` put in, ready to be written as ONNX.
  *
  * Inputs: `sample` float32 ['batch_size', ...sampleShape] and `timestep` int64 ['timestep_count'], where the number of
- * timesteps is 1 (one for the whole batch, the cheap way) or `batch_size`. Output: `out_sample`, as `sample`.
+ * timesteps is 1 (one for the whole batch, the cheap way) or `batch_size`; for a class-conditional model also
+ * `class_labels` int64 ['label_count'], likewise. Output: `out_sample`, as `sample`.
  * The parameters are constants named as in the state dict.
  *
  * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
@@ -73,17 +79,19 @@ export function exportModelGraph(model: DiffusionModel, weights: ReadonlyMap<str
       graph.constant('float32', shape, weights.get(name) ?? new Float32Array(), name),
     ]),
   );
-  graph.output('out_sample', model.forward(sample, asOneTimestep(timestep), parameters));
+  const labels = model.classCount && asOne(graph.input('class_labels', 'int64', ['label_count']));
+  graph.output('out_sample', model.forward(sample, asOne(timestep), parameters, labels || undefined));
   return graph;
 }
 
 /**
  * Static shapes cannot say "1 or batch_size", and only a length of 1 broadcasts to every batch size. So the model
- * sees one timestep; the file declares no shape after this node, and at run time both lengths broadcast.
+ * sees one timestep, or label; the file declares no shape after this node, and at run time both lengths broadcast.
  */
-function asOneTimestep(timestep: Value): Value {
-  const node = timestep.graph.addNode('Identity', [timestep], {}, [{ dtype: timestep.dtype, shape: [1] }]);
-  return node.outputs[0] ?? timestep;
+function asOne(perSample: Value): Value {
+  const { graph, dtype } = perSample;
+  const node = graph.addNode('Identity', [perSample], {}, [{ dtype, shape: [1] }]);
+  return node.outputs[0] ?? perSample;
 }
 
 function checkWeights(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): void {

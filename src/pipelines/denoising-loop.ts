@@ -32,6 +32,7 @@ export interface DenoisingRun {
   readonly needsNoise: readonly boolean[];
   readonly batchSize: number;
   readonly seed: SampleSeed;
+  readonly firstSample: number;
   /** Called before every run with the fraction done; throws to stop. */
   readonly beforeChunk: (fraction: number) => void;
 }
@@ -68,7 +69,7 @@ export class DenoisingLoop {
     let done = 0;
     const takeBlocks = async (runner: Runner) => {
       for (let block = blocks.shift(); block; block = blocks.shift()) {
-        const streams = new SampleStreams(run.seed, block.count, size, block.first);
+        const streams = new SampleStreams(run.seed, block.count, size, run.firstSample + block.first);
         const sample = await this.runBlock(streams, run, timeValues, runner, (steps) => {
           run.beforeChunk(done / (run.batchSize * run.coefficients.length));
           done += steps * streams.count;

@@ -39,13 +39,18 @@ export class ModelSession {
   }
 
   /**
-   * The model output, [count, ...sampleShape] as `sample`.
+   * The model output, [count, ...sampleShape] as `sample`; twice the channels where the model learns its variance.
    *
    * @param sample row-major [count, ...sampleShape], in model units.
    * @param timestep one for all samples, or one for each; counted from 0.
+   * @param classLabels one for each sample, where the model has classes.
    * @throws {InvalidArgumentError} when the lengths do not fit.
    */
-  async predict(sample: Float32Array, timestep: number | readonly number[]): Promise<Float32Array> {
+  async predict(
+    sample: Float32Array,
+    timestep: number | readonly number[],
+    classLabels?: readonly number[],
+  ): Promise<Float32Array> {
     const size = elementCount(this.sampleShape);
     const count = sample.length / size;
     const timesteps = typeof timestep === 'number' ? [timestep] : timestep;
@@ -60,8 +65,14 @@ export class ModelSession {
     const { out_sample } = await this.session.run({
       sample: hostTensor('float32', [count, ...this.sampleShape], sample),
       timestep: hostTensor('int64', [timesteps.length], BigInt64Array.from(timesteps, BigInt)),
+      ...(this.isClassConditional ? { class_labels: labelTensor(classLabels, count) } : {}),
     });
     return float32Data(out_sample, 'out_sample');
+  }
+
+  /** Whether the model takes class labels. */
+  get isClassConditional(): boolean {
+    return this.session.inputNames.includes('class_labels');
   }
 
   async release(): Promise<void> {
@@ -71,7 +82,7 @@ export class ModelSession {
   private async checkInterface(): Promise<void> {
     const { inputNames, outputNames } = this.session;
     const fits =
-      inputNames.length === 2 &&
+      inputNames.length === (this.isClassConditional ? 3 : 2) &&
       ['sample', 'timestep'].every((name) => inputNames.includes(name)) &&
       outputNames.includes('out_sample');
     if (!fits)
@@ -79,16 +90,23 @@ export class ModelSession {
         `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and 'out_sample'`,
       );
     const size = elementCount(this.sampleShape);
-    const output = await this.predict(new Float32Array(size), 0).catch((error: unknown) => {
+    const output = await this.predict(new Float32Array(size), 0, [0]).catch((error: unknown) => {
       if (!(error instanceof RuntimeExecutionError)) throw error;
       throw new OnnxFormatError(
         `the ONNX model does not take samples of shape [${this.sampleShape.join(', ')}], which its config.json promises: ${error.message}`,
         { cause: error },
       );
     });
-    if (output.length !== size)
+    if (output.length !== size && output.length !== 2 * size)
       throw new OnnxFormatError(
         `the ONNX model gives ${output.length} values for a sample of ${size}: it does not fit its config.json`,
       );
   }
+}
+
+function labelTensor(labels: readonly number[] | undefined, count: number) {
+  if (labels?.length === count) return hostTensor('int64', [count], BigInt64Array.from(labels, BigInt));
+  throw new InvalidArgumentError(
+    `the model is class-conditional: give ${count} class labels, one for each sample, not ${labels?.length ?? 'none'}`,
+  );
 }

@@ -25,6 +25,10 @@ export interface ReverseProcessOptions {
   readonly num_inference_steps: number;
   readonly batchSize: number;
   readonly seed: SampleSeed;
+  /** Index of the first sample: a part of a larger batch; default 0. */
+  readonly firstSample?: number;
+  /** In place of the model's own prediction, e.g. with guidance; makes sampling run step by step. */
+  readonly predict?: (sample: Float32Array, timestep: number) => Promise<Float32Array>;
   readonly eta?: number;
   readonly callback?: StepCallback;
   readonly onProgress?: (fraction: number) => void;
@@ -55,8 +59,20 @@ export class ReverseProcess {
   ): Promise<ReverseProcess> {
     const fail = (message: string, options?: ErrorOptions) => new OnnxFormatError(message, options);
     const onnx = await withRegularFile(onnxFile, fail, (file) => file.read(0, file.size));
+    return ReverseProcess.fromOnnx(onnx, config, sampleShape, device);
+  }
+
+  /** `load` for a model that is in memory. */
+  static async fromOnnx(
+    onnx: Uint8Array,
+    config: Readonly<Record<string, unknown>>,
+    sampleShape: readonly number[],
+    device: ConcreteDevice,
+  ): Promise<ReverseProcess> {
     const model = await ModelSession.create(onnx, config, sampleShape, device);
-    return new ReverseProcess(model, device === 'cpu' ? loopOf(onnx, sampleShape) : undefined);
+    // A step of a model of images is long: the Loop would gain nothing and hold the weights once more.
+    const loops = device === 'cpu' && sampleShape.length === 1;
+    return new ReverseProcess(model, loops ? loopOf(onnx, sampleShape) : undefined);
   }
 
   /**
@@ -74,7 +90,8 @@ export class ReverseProcess {
       scheduler.stepCoefficients(timestep, { eta: options.eta }),
     );
     const fixedSteps = coefficients.filter((step) => step !== null);
-    const loop = options.callback || fixedSteps.length < coefficients.length ? undefined : this.denoisingLoop;
+    const stepwise = options.callback || options.predict;
+    const loop = stepwise || fixedSteps.length < coefficients.length ? undefined : this.denoisingLoop;
     if (options.path === 'loop' && !loop)
       throw new InvalidArgumentError(
         "path 'loop' needs the cpu, a model that can be copied into a Loop, fixed steps (no thresholding or learned variance) and no callback",
@@ -87,6 +104,7 @@ export class ReverseProcess {
             needsNoise: scheduler.timesteps.map((timestep) => scheduler.needsNoise(timestep, options.eta)),
             batchSize: options.batchSize,
             seed: options.seed,
+            firstSample: options.firstSample ?? 0,
             beforeChunk: (fraction) => {
               options.onProgress?.(fraction);
               options.signal?.throwIfAborted();
@@ -104,16 +122,16 @@ export class ReverseProcess {
 
   private async runStepwise(
     scheduler: DiffusionScheduler,
-    { batchSize, seed, eta, callback, onProgress, signal }: ReverseProcessOptions,
+    { batchSize, seed, firstSample, eta, callback, onProgress, signal, predict }: ReverseProcessOptions,
   ): Promise<Float32Array> {
-    const streams = new SampleStreams(seed, batchSize, elementCount(this.model.sampleShape));
+    const streams = new SampleStreams(seed, batchSize, elementCount(this.model.sampleShape), firstSample);
     const noise = new Float32Array(batchSize * streams.valuesPerSample);
     const sample_shape = [batchSize, ...this.model.sampleShape];
     let sample: Float32Array = streams.fillNormal(new Float32Array(noise.length));
     for (const [step, timestep] of scheduler.timesteps.entries()) {
       signal?.throwIfAborted();
       onProgress?.(step / scheduler.timesteps.length);
-      const output = await this.model.predict(sample, timestep);
+      const output = await (predict ?? ((x, t) => this.model.predict(x, t)))(sample, timestep);
       if (scheduler.needsNoise(timestep, eta)) streams.fillNormal(noise);
       sample = scheduler.step(output, timestep, sample, { noise, sample_shape, eta }).prev_sample;
       const replaced = await callback?.(step, timestep, { sample });

@@ -1,11 +1,6 @@
+import { elementCount } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-
-/** Where the training samples come from: `count` samples of `sampleSize` values each. */
-export interface SampleSource {
-  readonly data: Float32Array;
-  readonly count: number;
-  readonly sampleSize: number;
-}
+import type { SampleSource } from './sample-source.ts';
 
 /** The inputs of consecutive steps, one step after the other. */
 export interface StepBatches {
@@ -21,6 +16,7 @@ export interface StepBatches {
  */
 export class BatchSource {
   readonly stepsPerEpoch: number;
+  private readonly sampleSize: number;
   private order: { epoch: number; indices: Uint32Array } | undefined;
 
   constructor(
@@ -30,12 +26,12 @@ export class BatchSource {
     private readonly seed: number,
   ) {
     this.stepsPerEpoch = Math.ceil(source.count / batchSize);
+    this.sampleSize = elementCount(source.sampleShape);
   }
 
   /** The inputs of `count` steps from step `first` (counted from 0). */
   steps(first: number, count: number): StepBatches {
-    const { batchSize } = this;
-    const { sampleSize } = this.source;
+    const { batchSize, sampleSize } = this;
     const clean = new Float32Array(count * batchSize * sampleSize);
     const noise = new Float32Array(clean.length);
     const timestep = new Int32Array(count * batchSize);
@@ -50,12 +46,13 @@ export class BatchSource {
   }
 
   private copySamples(step: number, target: Float32Array): void {
-    const { data, count, sampleSize } = this.source;
+    const { source, sampleSize } = this;
     const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
     const start = (step % this.stepsPerEpoch) * this.batchSize;
+    const augmentation = new RandomStream(this.seed, STREAM.augmentation, step);
     for (let b = 0; b < this.batchSize; b++) {
-      const row = (indices[(start + b) % count] as number) * sampleSize;
-      for (let d = 0; d < sampleSize; d++) target[b * sampleSize + d] = data[row + d] as number;
+      const index = indices[(start + b) % source.count] as number;
+      source.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
     }
   }
 

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.ts';
 import type { ResolvedTrainingArguments } from './training-arguments.ts';
 
@@ -27,16 +26,15 @@ export function runIdentity(parts: {
   model: unknown;
   loss: unknown;
   noiseScheduler: unknown;
-  data: Float32Array;
+  /** SHA-256 of the samples. */
+  dataset: string;
   args: ResolvedTrainingArguments;
 }): RunIdentity {
-  const { data } = parts;
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   return {
     model: parts.model,
     loss: parts.loss,
     noise_scheduler: parts.noiseScheduler,
-    dataset_sha256: createHash('sha256').update(bytes).digest('hex'),
+    dataset_sha256: parts.dataset,
     arguments: Object.fromEntries(Object.entries(parts.args).filter(([name]) => !FREE_ARGUMENTS.has(name))),
   };
 }

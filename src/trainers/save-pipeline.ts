@@ -9,32 +9,33 @@ import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 export interface TrainedPipeline {
   readonly model: DiffusionModel;
   readonly weights: ReadonlyMap<string, Float32Array>;
+  /** The moving average of the weights, saved beside them as `unet_ema`. */
+  readonly averagedWeights?: ReadonlyMap<string, Float32Array>;
   readonly scheduler: DDPMScheduler;
-  /** How the data was scaled; the pipeline undoes it. */
-  readonly scaler: Scaler;
+  /** How points were scaled, which the pipeline undoes. */
+  readonly scaler?: Scaler;
 }
+
+/** Classes of ours that diffusers has under the same name. */
+const DIFFUSERS_CLASSES = new Set(['UNet2DModel']);
 
 /** Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder. */
 export async function saveTrainedPipeline(
   directory: string,
-  { model, weights, scheduler, scaler }: TrainedPipeline,
+  { model, weights, averagedWeights, scheduler, scaler }: TrainedPipeline,
 ): Promise<void> {
   const className = model.config._class_name;
-  const tensors = new Map<string, NamedTensor>();
-  for (const { name, shape } of model.parameters) {
-    tensors.set(name, { dtype: 'F32', shape: [...shape], data: weights.get(name) ?? new Float32Array() });
-  }
   await savePipelineFolder(directory, {
     modelIndex: {
       _class_name: 'DDPMPipeline',
       scheduler: ['diffusers', 'DDPMScheduler'],
-      unet: ['iso_diffusion', className],
+      unet: [DIFFUSERS_CLASSES.has(className) ? 'diffusers' : 'iso_diffusion', className],
     },
     unetConfig: { ...model.config },
-    onnx: writeOnnx(exportModelGraph(model, weights)),
-    weights: tensors,
+    unet: exported(model, weights),
+    unetEma: averagedWeights && exported(model, averagedWeights),
     schedulerConfig: { ...scheduler.toConfig() },
-    extraFiles: {
+    extraFiles: scaler && {
       'point_scaler.json': stringifySorted({
         kind: scaler.kind,
         offset: [...scaler.offset],
@@ -42,4 +43,12 @@ export async function saveTrainedPipeline(
       }),
     },
   });
+}
+
+function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>) {
+  const tensors = model.parameters.map(({ name, shape }): [string, NamedTensor] => [
+    name,
+    { dtype: 'F32', shape: [...shape], data: weights.get(name) ?? new Float32Array() },
+  ]);
+  return { onnx: writeOnnx(exportModelGraph(model, weights)), weights: new Map(tensors) };
 }

@@ -1,6 +1,8 @@
+import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { packBucket, planFlatBuckets, unpackBucket } from '../graph/flat-state.ts';
+import { formatShape, sameShape } from '../graph/tensor-type.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, initialParameters } from '../models/model.ts';
 import { resolveDevice } from '../runtime/device.ts';
@@ -13,23 +15,22 @@ import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
+import { imageSource, isImageSet, pointSource, type SampleSource } from './sample-source.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
+import { createTrainingEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
   resolveTrainingArguments,
   type TrainingArguments,
 } from './training-arguments.ts';
-import { TrainingEngine, type TrainingState } from './training-engine.ts';
+import type { TrainingState } from './training-engine.ts';
 import { loadStart, type Progress, saveProgress } from './training-progress.ts';
-
-/** A run stops at least this often to see whether it was interrupted. */
-const MAX_STEPS_PER_RUN = 100;
 
 export interface TrainerOptions {
   readonly model: DiffusionModel;
   readonly args: TrainingArguments;
-  readonly train_dataset: PointSet;
+  readonly train_dataset: PointSet | ImageSet;
   readonly loss: DiffusionLoss;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: DDPMScheduler;
@@ -78,11 +79,13 @@ export class Trainer {
   constructor(private readonly options: TrainerOptions) {
     const { model, train_dataset, loss, noise_scheduler } = options;
     this.args = resolveTrainingArguments(options.args);
-    refuseMismatch(options);
-    const source = { data: train_dataset.data, count: train_dataset.count, sampleSize: train_dataset.dims };
+    const source = isImageSet(train_dataset)
+      ? imageSource(train_dataset, this.args)
+      : pointSource(train_dataset);
+    refuseMismatch(model, source);
     this.batches = new BatchSource(
       source,
-      this.args.per_device_train_batch_size,
+      this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps,
       noise_scheduler.config.num_train_timesteps,
       this.args.seed,
     );
@@ -92,7 +95,7 @@ export class Trainer {
       model: model.config,
       loss: loss.config,
       noiseScheduler: noise_scheduler.toConfig(),
-      data: train_dataset.data,
+      dataset: source.fingerprint,
       args: this.args,
     });
     const parameters = packBucket(initialParameters(model, this.args.seed), this.wholeBucket());
@@ -114,9 +117,9 @@ export class Trainer {
     const device = await resolveDevice(args.device);
     const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity);
     const initial = start?.state ?? this.state;
-    const engine = await TrainingEngine.create(
+    const engine = await createTrainingEngine(
       this.graphSettings(),
-      device,
+      { device, accumulationSteps: args.gradient_accumulation_steps },
       initial,
       this.batches,
       this.schedules(),
@@ -142,21 +145,23 @@ export class Trainer {
   }
 
   /**
-   * Writes the trained model as a pipeline folder (diffusers' layout, see `savePipelineFolder`); with `use_ema`, of the
-   * averaged weights. An existing pipeline folder is replaced once the new one is complete.
+   * Writes the trained model as a pipeline folder (diffusers' layout, see `savePipelineFolder`); with `use_ema`, the
+   * averaged weights lie in `unet_ema` beside the raw ones in `unet`, and `pipeline()` takes them. An existing
+   * pipeline folder is replaced once the new one is complete.
    */
   async savePipeline(directory: string): Promise<void> {
     const { model, noise_scheduler, train_dataset } = this.options;
     await saveTrainedPipeline(directory, {
       model,
-      weights: this.weights({ ema: this.args.use_ema }),
+      weights: this.weights(),
+      averagedWeights: this.args.use_ema ? this.weights({ ema: true }) : undefined,
       scheduler: noise_scheduler,
-      scaler: train_dataset.scaler,
+      scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
     });
   }
 
   private async loop(
-    engine: TrainingEngine,
+    engine: StepEngine,
     loggers: MetricsLogger,
     start: Progress | undefined,
     signal?: AbortSignal,
@@ -180,7 +185,7 @@ export class Trainer {
 
     await this.notify((callback) => callback.onTrainBegin?.(this.progress(0)));
     while (this.step < maxSteps && !signal?.aborted) {
-      const count = this.stepsUntilNextEvent();
+      const count = Math.min(this.stepsUntilNextEvent(), engine.maxStepsPerRun);
       for (const row of await engine.run(this.step, count)) window.add(row);
       this.step += count;
       if (this.step % args.logging_steps === 0 || this.step === maxSteps) {
@@ -210,13 +215,12 @@ export class Trainer {
   private stepsUntilNextEvent(): number {
     const { logging_steps, save_steps } = this.args;
     const untilMultiple = (interval: number) =>
-      interval > 0 ? interval - (this.step % interval) : MAX_STEPS_PER_RUN;
+      interval > 0 ? interval - (this.step % interval) : Number.POSITIVE_INFINITY;
     return Math.min(
       untilMultiple(logging_steps),
       untilMultiple(this.batches.stepsPerEpoch),
       untilMultiple(save_steps),
       this.maxSteps - this.step,
-      MAX_STEPS_PER_RUN,
     );
   }
 
@@ -277,11 +281,13 @@ export class Trainer {
   }
 }
 
-function refuseMismatch({ model, train_dataset }: TrainerOptions): void {
-  const sampleSize = model.sampleShape.reduce((product, dim) => product * dim, 1);
-  if (sampleSize !== train_dataset.dims) {
-    throw new InvalidArgumentError(
-      `the data set '${train_dataset.name}' has ${train_dataset.dims} values a sample, but the model takes [${model.sampleShape.join(', ')}]: make the model with in_features: ${train_dataset.dims}`,
-    );
-  }
+function refuseMismatch(model: DiffusionModel, source: SampleSource): void {
+  if (sameShape(model.sampleShape, source.sampleShape)) return;
+  const advice =
+    source.sampleShape.length === 1
+      ? `make the model with in_features: ${source.sampleShape[0]}`
+      : `make the model with in_channels: ${source.sampleShape[0]} and sample_size: [${source.sampleShape.slice(1).join(', ')}], or load the pictures in its size`;
+  throw new InvalidArgumentError(
+    `the data set '${source.name}' has samples of shape ${formatShape(source.sampleShape)}, but the model takes ${formatShape(model.sampleShape)}: ${advice}`,
+  );
 }

@@ -14,9 +14,12 @@ import {
 } from './training-graph.ts';
 
 /** Below this many parameters one step is so short that calling it from JavaScript would dominate: use a Loop. */
-const LOOP_MAX_PARAMETERS = 4_000_000;
+export const LOOP_MAX_PARAMETERS = 4_000_000;
 /** WebGPU guarantees 128 MiB for a storage buffer binding (maxStorageBufferBindingSize). */
 const WEBGPU_MAX_BUCKET_ELEMENTS = 2 ** 25;
+
+/** A run stops at least this often to see whether it was interrupted. */
+const MAX_LOOP_STEPS = 100;
 
 /** The schedules that give each step (from 1) its scalars. */
 export interface StepSchedules {
@@ -37,6 +40,11 @@ export class TrainingEngine {
     readonly stateVectors: readonly StateVector[],
     private readonly usedInputs: ReadonlySet<string>,
   ) {}
+
+  /** A run of more steps is cut into several, so that it can be interrupted in between. */
+  get maxStepsPerRun(): number {
+    return this.settings.mode === 'loop' ? MAX_LOOP_STEPS : 1;
+  }
 
   /** @param initial the state to start from, the vectors of each kind joined; a kind that is missing starts at zero. */
   static async create(
@@ -150,7 +158,7 @@ function joinBuckets(
   return state;
 }
 
-function refuseNonFinite(row: Float32Array, step: number): void {
+export function refuseNonFinite(row: Float32Array, step: number): void {
   if (row.every(Number.isFinite)) return;
   const values = STEP_METRICS.map((name, index) => `${name} ${row[index]}`).join(', ');
   throw new NonFiniteLossError(

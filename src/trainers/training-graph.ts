@@ -107,7 +107,7 @@ function stateVectors(buckets: readonly FlatBucket[], ema: boolean): StateVector
 }
 
 /** x_t of all steps at once: outside the Loop this costs its nodes once a run instead of once a step. */
-function forwardDiffusion(
+export function forwardDiffusion(
   graph: Graph,
   settings: TrainingGraphSettings,
   clean: Value,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError, FileFormatError, InvalidArgumentError } from '../../src/errors.ts';
 import { type PipelineParts, readPipelineFolder, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import { readSafetensors } from '../../src/hub/safetensors.ts';
+import { type NamedTensor, readSafetensors } from '../../src/hub/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let root: string;
@@ -12,6 +12,10 @@ beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'iso-pipeline-'));
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
+
+const weights = new Map<string, NamedTensor>([
+  ['w', { dtype: 'F32', shape: [2], data: Float32Array.of(1, 2) }],
+]);
 
 function parts(changes: Partial<PipelineParts> = {}): PipelineParts {
   return {
@@ -22,8 +26,7 @@ function parts(changes: Partial<PipelineParts> = {}): PipelineParts {
       unet: ['iso_diffusion', 'ConditionalDense'],
     },
     unetConfig: { _class_name: 'ConditionalDense', hidden: 128 },
-    onnx: Uint8Array.of(8, 8),
-    weights: new Map([['w', { dtype: 'F32', shape: [2], data: Float32Array.of(1, 2) }]]),
+    unet: { onnx: Uint8Array.of(8, 8), weights },
     schedulerConfig: { _class_name: 'DDPMScheduler', beta_start: 0.0001 },
     ...changes,
   };
@@ -54,11 +57,27 @@ describe('savePipelineFolder', () => {
     expect(await readdir(join(root, 'runs'))).toEqual(['pipeline']);
   });
 
+  it('keeps averaged weights beside the raw ones, with the same config', async () => {
+    const dir = join(root, 'averaged');
+    const unetEma = { onnx: Uint8Array.of(7), weights };
+    await savePipelineFolder(dir, parts({ unetEma }));
+    const { emaPaths } = await readPipelineFolder(dir);
+    expect(emaPaths).toEqual({
+      onnx: join(dir, 'unet_ema/model.onnx'),
+      weights: join(dir, 'unet_ema/diffusion_pytorch_model.safetensors'),
+    });
+    expect(await readFile(join(dir, 'unet_ema/config.json'))).toEqual(
+      await readFile(join(dir, 'unet/config.json')),
+    );
+    await savePipelineFolder(dir, parts());
+    expect((await readPipelineFolder(dir)).emaPaths).toBeUndefined();
+  });
+
   it('replaces an older pipeline as a whole, and fills an empty folder', async () => {
     const dir = join(root, 'pipeline');
     await mkdir(dir);
     await savePipelineFolder(dir, parts({ extraFiles: { 'old.txt': 'old' } }));
-    await savePipelineFolder(dir, parts({ onnx: Uint8Array.of(9) }));
+    await savePipelineFolder(dir, parts({ unet: { onnx: Uint8Array.of(9), weights } }));
     expect((await readdir(dir)).sort()).toEqual(['model_index.json', 'scheduler', 'unet']);
     expect([...(await readFile(join(dir, 'unet/model.onnx')))]).toEqual([9]);
   });

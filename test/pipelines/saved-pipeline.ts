@@ -38,8 +38,7 @@ export async function savePipeline(parent: string, name = 'pipeline'): Promise<s
       unet: ['iso_diffusion', 'ConditionalDense'],
     },
     unetConfig: { ...model.config },
-    onnx: writeOnnx(exportModelGraph(model, weights)),
-    weights: new Map(tensors),
+    unet: { onnx: writeOnnx(exportModelGraph(model, weights)), weights: new Map(tensors) },
     schedulerConfig: new DDPMScheduler(schedulerOptions).toConfig() as never,
     extraFiles: { 'point_scaler.json': stringifySorted(scaler) },
   });

@@ -1,0 +1,74 @@
+import { InvalidArgumentError } from '../../errors.ts';
+
+/** The size of the picture that is read. */
+export interface PictureShape {
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Random decisions of the caller. `crop`: the rectangle to keep, in pixels; default the whole picture. */
+export interface Augmentation {
+  readonly flip: boolean;
+  readonly crop?: {
+    readonly top: number;
+    readonly left: number;
+    readonly height: number;
+    readonly width: number;
+  };
+}
+
+/**
+ * Writes one picture as a network's input: byte x becomes x / 127.5 - 1, in [-1, 1], the order HWC becomes CHW, and
+ * columns are mirrored with `flip`.
+ *
+ * @param target receives channels x height x width values of the crop from `offset` on.
+ * @param image HWC bytes of the whole picture.
+ * @throws {InvalidArgumentError} when the crop leaves the picture or an array is too short.
+ * @example
+ * fillSample(batch, i * 3 * 32 * 32, set.pixels(index), set, { flip: stream.nextDouble() < 0.5 });
+ */
+export function fillSample(
+  target: Float32Array,
+  offset: number,
+  image: Uint8Array,
+  shape: PictureShape,
+  augmentation: Augmentation = { flip: false },
+): void {
+  const { channels, height: imageHeight, width: imageWidth } = shape;
+  const crop = augmentation.crop ?? { top: 0, left: 0, height: imageHeight, width: imageWidth };
+  const { top, left, height, width } = crop;
+  const fits =
+    [top, left, height, width].every(Number.isInteger) &&
+    top >= 0 &&
+    left >= 0 &&
+    height > 0 &&
+    width > 0 &&
+    top + height <= imageHeight &&
+    left + width <= imageWidth;
+  if (!fits)
+    throw new InvalidArgumentError(
+      `the crop of ${height}x${width} at (${top}, ${left}) does not lie in a picture of ${imageHeight}x${imageWidth}`,
+    );
+  if (image.length !== imageHeight * imageWidth * channels)
+    throw new InvalidArgumentError(
+      `the picture has ${image.length} bytes, but ${imageHeight}x${imageWidth}x${channels} are ${imageHeight * imageWidth * channels}`,
+    );
+  if (!Number.isInteger(offset) || offset < 0 || offset + channels * height * width > target.length)
+    throw new InvalidArgumentError(
+      `a sample of ${channels}x${height}x${width} at ${offset} does not fit into ${target.length} values`,
+    );
+
+  const step = augmentation.flip ? -channels : channels;
+  const firstColumn = augmentation.flip ? left + width - 1 : left;
+  let out = offset;
+  for (let channel = 0; channel < channels; channel++) {
+    for (let row = top; row < top + height; row++) {
+      let position = (row * imageWidth + firstColumn) * channels + channel;
+      for (let column = 0; column < width; column++) {
+        target[out++] = (image[position] as number) / 127.5 - 1;
+        position += step;
+      }
+    }
+  }
+}

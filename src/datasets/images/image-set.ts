@@ -1,0 +1,45 @@
+/**
+ * Pictures of one size, as bytes. Every picture is height x width x channels (HWC), row by row, values 0..255 in the
+ * order grey, or red, green, blue, or red, green, blue, alpha.
+ */
+export interface ImageSet {
+  readonly name: string;
+  /** Pictures in the set, at least 1. */
+  readonly count: number;
+  readonly channels: 1 | 3 | 4;
+  readonly height: number;
+  readonly width: number;
+  /** One class a picture, or undefined when the source does not give a class to every picture. */
+  readonly labels: Int32Array | undefined;
+  /** Pictures that could not be used, and why. */
+  readonly skipped: readonly SkippedPicture[];
+  /**
+   * The bytes of picture `index`, 0 <= index < count, not to be written to. Of a set that is too large for memory
+   * they are read from the cache file into one buffer: then they are valid until the next call.
+   *
+   * @throws {InvalidArgumentError} when there is no such picture.
+   * @throws {DatasetError} when the cache file can no longer be read.
+   */
+  pixels(index: number): Uint8Array;
+  /** SHA-256 (hex) of size, labels and pixels: equal for equal sets, wherever they came from. */
+  readonly fingerprint: string;
+}
+
+export interface SkippedPicture {
+  /** The picture's path, archive member or row. */
+  readonly source: string;
+  readonly reason: string;
+}
+
+/** What every picture of a set is turned into. */
+export interface PictureFormat {
+  readonly height: number;
+  readonly width: number;
+  readonly channels: 1 | 3 | 4;
+  /** true: shorter side to size, centre kept; false: the whole picture stretched to height x width. */
+  readonly centerCrop: boolean;
+  readonly interpolation: Interpolation;
+}
+
+export const INTERPOLATIONS = ['bilinear', 'bicubic', 'lanczos'] as const;
+export type Interpolation = (typeof INTERPOLATIONS)[number];

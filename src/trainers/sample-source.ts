@@ -1,0 +1,51 @@
+import { createHash } from 'node:crypto';
+import { fillSample } from '../datasets/images/augment.ts';
+import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { PointSet } from '../datasets/points.ts';
+import type { RandomStream } from '../random/random-stream.ts';
+
+/** Where training samples come from, as the network sees them. */
+export interface SampleSource {
+  readonly name: string;
+  readonly count: number;
+  /** Shape of one sample: [dims], or [channels, height, width]. */
+  readonly sampleShape: readonly number[];
+  /** Equal for equal samples. */
+  readonly fingerprint: string;
+  /** Writes sample `index`; random decisions are drawn from `stream`. */
+  fill(index: number, target: Float32Array, stream: RandomStream): void;
+}
+
+export interface ImageAugmentation {
+  /** Mirrors half of the pictures, drawn anew each time. */
+  readonly random_flip: boolean;
+}
+
+export function pointSource({ name, count, dims, data }: PointSet): SampleSource {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return {
+    name,
+    count,
+    sampleShape: [dims],
+    fingerprint: createHash('sha256').update(bytes).digest('hex'),
+    fill: (index, target) => target.set(data.subarray(index * dims, (index + 1) * dims)),
+  };
+}
+
+/** Pictures in [-1, 1], channels first. */
+export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation): SampleSource {
+  return {
+    name: images.name,
+    count: images.count,
+    sampleShape: [images.channels, images.height, images.width],
+    fingerprint: images.fingerprint,
+    fill: (index, target, stream) => {
+      const flip = random_flip && stream.uniform() < 0.5;
+      fillSample(target, 0, images.pixels(index), images, { flip });
+    },
+  };
+}
+
+export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {
+  return 'pixels' in dataset;
+}

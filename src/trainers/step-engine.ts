@@ -1,0 +1,46 @@
+import { InvalidArgumentError } from '../errors.ts';
+import { elementCount } from '../graph/tensor-type.ts';
+import type { ConcreteDevice } from '../runtime/device.ts';
+import type { BatchSource } from './batch-source.ts';
+import { SplitTrainingEngine } from './split-training-engine.ts';
+import {
+  LOOP_MAX_PARAMETERS,
+  type StepSchedules,
+  TrainingEngine,
+  type TrainingState,
+} from './training-engine.ts';
+import type { StateKind, TrainingGraphSettings } from './training-graph.ts';
+
+/** Runs training steps and holds their state, wherever it lies. */
+export interface StepEngine {
+  /** The most steps of one call of `run`, so that a run can be interrupted in between. */
+  readonly maxStepsPerRun: number;
+  /** Runs the steps `first + 1` to `first + count` and returns a row of `STEP_METRICS` for each. */
+  run(first: number, count: number): Promise<Float32Array[]>;
+  /** A copy of the state on the host. */
+  state(): Promise<Map<StateKind, Float32Array>>;
+  release(): Promise<void>;
+}
+
+/**
+ * The engine that suits the device and the model: one graph for the whole step, in a Loop where steps are short; or,
+ * on the cpu, gradients and update apart, which holds a large model once instead of twice.
+ *
+ * @throws {InvalidArgumentError} for several batches a step on a device that cannot add up their gradients.
+ */
+export async function createTrainingEngine(
+  settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
+  { device, accumulationSteps }: { device: ConcreteDevice; accumulationSteps: number },
+  initial: TrainingState,
+  batches: BatchSource,
+  schedules: StepSchedules,
+): Promise<StepEngine> {
+  const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  if (device === 'cpu' && (accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
+    return SplitTrainingEngine.create(settings, accumulationSteps, initial, batches, schedules);
+  if (accumulationSteps > 1)
+    throw new InvalidArgumentError(
+      `gradient_accumulation_steps is ${accumulationSteps}, but '${device}' takes 1 only: use device 'cpu', or a larger per_device_train_batch_size`,
+    );
+  return TrainingEngine.create(settings, device, initial, batches, schedules);
+}
