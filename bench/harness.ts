@@ -124,6 +124,15 @@ export async function measure(work: () => Promise<unknown>): Promise<Measurement
   return { seconds, peakBytes: Math.max(0, memoryStatus('VmHWM') - baseline) };
 }
 
+/** The largest resident set of this process so far, in bytes; undefined where the system does not say. */
+export function peakMemory(): number | undefined {
+  try {
+    return memoryStatus('VmHWM');
+  } catch {
+    return undefined;
+  }
+}
+
 /** The bytes of a vector, as the references read them. */
 export function base64(values: Float32Array): string {
   return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64');

@@ -1,5 +1,6 @@
 """The `prdc` package's computation (Naeem et al. 2020, github.com/clovaai/generative-evaluation-prdc), driven over
-JSON lines: {"command": "load", "real", "fake", "dims"} with base64 float32 points, then {"command": "compute",
+JSON lines: {"command": "load", "real", "fake", "dims"} with base64 float32 points, or "real_path" and "fake_path" of
+files of raw float32 values, then {"command": "compute",
 "nearest_k"} as often as wanted. The answer has the metrics, the seconds and the growth of the resident set."""
 
 import base64
@@ -64,8 +65,10 @@ def measured(real, fake, nearest_k):
     return answer
 
 
-def decoded(text, dims):
-    return np.frombuffer(base64.b64decode(text), dtype="<f4").reshape(-1, dims).astype(np.float64)
+def points(request, name):
+    path = request.get(name + "_path")
+    values = np.fromfile(path, dtype="<f4") if path else np.frombuffer(base64.b64decode(request[name]), dtype="<f4")
+    return values.reshape(-1, request["dims"]).astype(np.float64)
 
 
 def main():
@@ -73,7 +76,7 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         if request["command"] == "load":
-            real, fake = decoded(request["real"], request["dims"]), decoded(request["fake"], request["dims"])
+            real, fake = points(request, "real"), points(request, "fake")
             answer = {"count": len(real)}
         else:
             answer = measured(real, fake, request["nearest_k"])

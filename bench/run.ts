@@ -5,6 +5,7 @@ const benchmarks: Record<string, () => Promise<void>> = {
   step: async () => (await import('./step.ts')).run(),
   sampling: async () => (await import('./sampling.ts')).run(),
   prdc: async () => (await import('./prdc.ts')).run(),
+  'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
 };
 
 const name = process.argv[2] ?? '';

@@ -7,10 +7,10 @@ import {
   normalisedRows,
   normaliseTogether,
 } from './distance-bounds.ts';
+import { NearestCandidates } from './nearest-candidates.ts';
 import type { Pacer } from './pacer.ts';
 import type { PointCloud } from './point-cloud.ts';
 import type { NeighbourhoodCounts } from './prdc-counts.ts';
-import { SmallestValues } from './smallest-values.ts';
 
 /** A block of inner products of rows from `aStart` of one cloud with rows from `bStart` of another. */
 interface ProductBlock {
@@ -92,46 +92,44 @@ async function squaredRadii(
 ): Promise<Float64Array> {
   const { count, dims } = points.cloud;
   const error = distanceError(products, dims);
-  const upperBounds = new SmallestValues(count, nearestK + 1);
-  const distances = new SmallestValues(count, nearestK + 1);
+  const nearest = new NearestCandidates(count, nearestK + 1, (i, j) =>
+    exactSquaredDistance(points, i, points, j),
+  );
   // The product is symmetric: each block off the diagonal serves its rows and its columns.
   for await (const block of productBlocks(points, points, products, true)) {
-    keepNearest(points, block, error, upperBounds, distances);
-    if (block.aStart !== block.bStart) keepNearest(points, transposed(block), error, upperBounds, distances);
+    keepNearest(points, block, error, nearest);
+    if (block.aStart !== block.bStart) keepNearest(points, transposed(block), error, nearest);
     await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
   }
-  return Float64Array.from({ length: count }, (_, i) => distances.bound(i));
+  return Float64Array.from({ length: count }, (_, i) => nearest.kthDistance(i));
 }
 
-/** Takes the distances of a block's a-rows to its b-rows into `distances`, where they can still matter. */
+/** Tells `nearest` of the block's b-rows that can be among the nearest of its a-rows. */
 function keepNearest(
   points: NormalisedCloud,
   block: ProductBlock,
   error: DistanceError,
-  upperBounds: SmallestValues,
-  distances: SmallestValues,
+  nearest: NearestCandidates,
 ): void {
   const { norms } = points;
   const { products, aStart, aEnd, bStart, bEnd, aStride, bStride } = block;
   for (let i = aStart; i < aEnd; i++) {
     const iNorm = norms[i] as number;
     const iProducts = (i - aStart) * aStride;
-    // First all upper bounds: their k-th smallest spares most pairs the distance in float64.
+    // First all upper bounds: their k-th smallest drops most pairs at once.
     for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
       const jNorm = norms[j] as number;
       const squares = iNorm * iNorm + jNorm * jNorm;
       const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
       const upper = squares - 2 * (products[at] as number) + slack;
-      if (upper < upperBounds.bound(i)) upperBounds.replaceLargest(i, upper);
+      if (upper < nearest.limit(i)) nearest.tellUpperBound(i, upper);
     }
     for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
       const jNorm = norms[j] as number;
       const squares = iNorm * iNorm + jNorm * jNorm;
       const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
       const lower = Math.max(0, squares - 2 * (products[at] as number) - slack);
-      if (lower > upperBounds.bound(i) || lower >= distances.bound(i)) continue;
-      const distance = exactSquaredDistance(points, i, points, j);
-      if (distance < distances.bound(i)) distances.replaceLargest(i, distance);
+      if (lower <= nearest.limit(i)) nearest.keep(i, j, lower);
     }
   }
 }

@@ -7,7 +7,7 @@ import type { NeighbourhoodCounts } from './prdc-counts.ts';
 import { countByIndex, indexWork } from './prdc-index.ts';
 
 /** Above this a k-d tree prunes too little to beat a matrix product. */
-const MOST_INDEXED_DIMS = 8;
+export const MOST_INDEXED_DIMS = 8;
 
 export interface PrdcOptions {
   /** The neighbour that sets the radius of a ball, not counting the point itself. An integer >= 1, default 5. */

@@ -1,5 +1,9 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
-import { InvalidArgumentError } from '../errors.ts';
+import {
+  type ImagePipelineOptions,
+  loadUnconditionalImageGeneration,
+  type UnconditionalImageGenerationPipeline,
+} from './unconditional-image-generation.ts';
 import {
   loadUnconditionalPointGeneration,
   type PointPipelineOptions,
@@ -11,6 +15,8 @@ import {
  *
  * - `unconditional-point-generation`: samples of a model that was trained on points; see
  *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline.
+ * - `unconditional-image-generation`: pictures of a DDPM, of this package or of diffusers; see
+ *   `UnconditionalImageGenerationPipeline`.
  * - every other task is handed on to `@huggingface/transformers` with the same arguments.
  *
  * @throws {InvalidArgumentError} when an option is wrong, or the model is a Hub id (points: local folders only).
@@ -27,22 +33,25 @@ export function pipeline(
   model: string,
   options?: PointPipelineOptions,
 ): Promise<UnconditionalPointGenerationPipeline>;
+export function pipeline(
+  task: 'unconditional-image-generation',
+  model: string,
+  options?: ImagePipelineOptions,
+): Promise<UnconditionalImageGenerationPipeline>;
 export function pipeline<Task extends PipelineType>(
   task: Task,
   model?: string,
   options?: PretrainedModelOptions,
 ): Promise<AllTasks[Task]>;
 export async function pipeline(
-  task: 'unconditional-point-generation' | PipelineType,
+  task: 'unconditional-point-generation' | 'unconditional-image-generation' | PipelineType,
   model?: string,
-  options?: PointPipelineOptions | PretrainedModelOptions,
+  options?: PointPipelineOptions | ImagePipelineOptions | PretrainedModelOptions,
 ): Promise<unknown> {
   if (task === 'unconditional-point-generation')
     return loadUnconditionalPointGeneration(model, options as PointPipelineOptions);
-  if ((task as string) === 'unconditional-image-generation')
-    throw new InvalidArgumentError(
-      "the task 'unconditional-image-generation' is not available in this version; 'unconditional-point-generation' is",
-    );
+  if (task === 'unconditional-image-generation')
+    return loadUnconditionalImageGeneration(model, options as ImagePipelineOptions);
   // Loaded only here: transformers.js takes about a second to import.
   const transformers = await import('@huggingface/transformers');
   return transformers.pipeline(task, model, options as PretrainedModelOptions);

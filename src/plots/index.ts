@@ -1,4 +1,5 @@
 export { type CurvePlot, type CurveSeries, curvePlot } from './curves.ts';
+export { type GridImages, type ImageGridOptions, imageGrid, writeImageGrid } from './image-grid.ts';
 export { svgToPng, writePlot } from './render.ts';
 export {
   type PlotPoints,

@@ -108,7 +108,8 @@ export async function openCacheFile(path: string, maxMemoryBytes: number): Promi
       return true;
     };
     const tail = Buffer.alloc(TAIL_BYTES);
-    if (size < TAIL_BYTES || !(await read(size - TAIL_BYTES, tail)) || !tail.subarray(4).equals(MAGIC)) return undefined;
+    if (size < TAIL_BYTES || !(await read(size - TAIL_BYTES, tail)) || !tail.subarray(4).equals(MAGIC))
+      return undefined;
     const jsonBytes = tail.readUInt32LE(0);
     const jsonBegin = size - TAIL_BYTES - jsonBytes;
     if (jsonBytes > MAX_DESCRIPTION_BYTES || jsonBegin < 0) return undefined;
@@ -153,7 +154,11 @@ function parseDescription(json: Buffer): SetDescription | undefined {
   }
 }
 
-function setInMemory(description: SetDescription, labels: Int32Array | undefined, pixels: Uint8Array): ImageSet {
+function setInMemory(
+  description: SetDescription,
+  labels: Int32Array | undefined,
+  pixels: Uint8Array,
+): ImageSet {
   const { labelled: _, ...fields } = description;
   const size = fields.height * fields.width * fields.channels;
   return {
@@ -178,7 +183,8 @@ function setInFile(description: SetDescription, labels: Int32Array | undefined, 
       requireIndex(index, fields.count);
       for (let done = 0; done < buffer.length; ) {
         const read = readSync(descriptor, buffer, done, buffer.length - done, index * buffer.length + done);
-        if (read === 0) throw new DatasetError(`${path} became shorter while it was used: load the pictures again`);
+        if (read === 0)
+          throw new DatasetError(`${path} became shorter while it was used: load the pictures again`);
         done += read;
       }
       return buffer;

@@ -26,8 +26,13 @@ const optionsSchema = z.strictObject({
   data_dir: z.string().min(1).optional(),
   num_workers: z.int().min(1).max(256).default(4),
   max_images: z.int().min(1).optional(),
-  max_memory_bytes: z.int().min(0).default(1024 ** 3),
-  on_progress: z.custom<ImageProgress>((value) => typeof value === 'function', 'must be a function').optional(),
+  max_memory_bytes: z
+    .int()
+    .min(0)
+    .default(1024 ** 3),
+  on_progress: z
+    .custom<ImageProgress>((value) => typeof value === 'function', 'must be a function')
+    .optional(),
 });
 
 /** `done`: pictures looked at so far; `total`: how many there are, where the source says. */
@@ -92,7 +97,9 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     return setFromCacheBytes(Buffer.concat(pieces));
   }
   const key = createHash('sha256')
-    .update(JSON.stringify([CACHE_VERSION, sharp.versions.vips, pictures.cacheKey, format, max_images ?? null]))
+    .update(
+      JSON.stringify([CACHE_VERSION, sharp.versions.vips, pictures.cacheKey, format, max_images ?? null]),
+    )
     .digest('hex');
   const path = join(cacheDir, 'images', `${key}.images`);
   const cached = await openCacheFile(path, max_memory_bytes);
@@ -105,7 +112,8 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     throw new DatasetError(`${pictures.name} cannot be read into the cache ${path}: ${message}`, { cause });
   }
   const written = await openCacheFile(path, max_memory_bytes);
-  if (!written) throw new DatasetError(`the cache ${path} was removed or changed while it was opened; try again`);
+  if (!written)
+    throw new DatasetError(`the cache ${path} was removed or changed while it was opened; try again`);
   return written;
 }
 

@@ -124,7 +124,11 @@ class HeaderBudget extends Transform {
     this.#left = bytes + MAX_HEADER_BYTES;
   }
 
-  override _transform(chunk: Buffer, _: BufferEncoding, done: (error?: Error | null, data?: Buffer) => void): void {
+  override _transform(
+    chunk: Buffer,
+    _: BufferEncoding,
+    done: (error?: Error | null, data?: Buffer) => void,
+  ): void {
     this.#left -= chunk.length;
     if (this.#left < 0) done(new Error(`a header is larger than ${MAX_HEADER_BYTES} bytes`));
     else done(null, chunk);

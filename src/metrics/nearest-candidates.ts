@@ -1,0 +1,83 @@
+import { SmallestValues } from './smallest-values.ts';
+
+/** Candidates a row keeps before it drops or settles them: 64 cost 768 bytes a row. */
+const CAPACITY = 64;
+
+/**
+ * The k smallest distances of each of `rows` rows, found from bounds: a pair is evaluated only while its lower bound
+ * does not exceed the k-th smallest upper bound of its row, and as late as possible, when most bounds are known.
+ */
+export class NearestCandidates {
+  /** The k smallest upper bounds of each row. */
+  private readonly upperBounds: SmallestValues;
+  private readonly distances: SmallestValues;
+  private readonly ids: Uint32Array;
+  private readonly lowerBounds: Float64Array;
+  private readonly counts: Uint8Array;
+
+  /** @param distance the exact distance of row `i` and candidate `j`. */
+  constructor(
+    rows: number,
+    k: number,
+    private readonly distance: (i: number, j: number) => number,
+  ) {
+    this.upperBounds = new SmallestValues(rows, k);
+    this.distances = new SmallestValues(rows, k);
+    this.ids = new Uint32Array(rows * CAPACITY);
+    this.lowerBounds = new Float64Array(rows * CAPACITY);
+    this.counts = new Uint8Array(rows);
+  }
+
+  /** A candidate of row `i` whose lower bound is above this is not among the k nearest. */
+  limit(i: number): number {
+    return this.upperBounds.bound(i);
+  }
+
+  /** Tells an upper bound below `limit(i)` of the distance of one candidate. */
+  tellUpperBound(i: number, upper: number): void {
+    this.upperBounds.replaceLargest(i, upper);
+  }
+
+  /** Keeps candidate `j`, whose lower bound does not exceed `limit(i)`. */
+  keep(i: number, j: number, lower: number): void {
+    if (this.counts[i] === CAPACITY) this.dropBeyondLimit(i);
+    if (this.counts[i] === CAPACITY) this.settle(i);
+    const at = i * CAPACITY + (this.counts[i] as number);
+    this.ids[at] = j;
+    this.lowerBounds[at] = lower;
+    this.counts[i] = (this.counts[i] as number) + 1;
+  }
+
+  /** The k-th smallest distance of row `i` among all candidates; Infinity when there are fewer than k. */
+  kthDistance(i: number): number {
+    this.settle(i);
+    return this.distances.bound(i);
+  }
+
+  private dropBeyondLimit(i: number): void {
+    const { ids, lowerBounds } = this;
+    const start = i * CAPACITY;
+    const limit = this.limit(i);
+    let kept = start;
+    for (let at = start; at < start + CAPACITY; at++) {
+      if ((lowerBounds[at] as number) > limit) continue;
+      ids[kept] = ids[at] as number;
+      lowerBounds[kept++] = lowerBounds[at] as number;
+    }
+    this.counts[i] = kept - start;
+  }
+
+  /** Evaluates the candidates that can still be among the k nearest. */
+  private settle(i: number): void {
+    const { distances } = this;
+    const start = i * CAPACITY;
+    const limit = this.limit(i);
+    for (let at = start; at < start + (this.counts[i] as number); at++) {
+      const lower = this.lowerBounds[at] as number;
+      if (lower > limit || lower >= distances.bound(i)) continue;
+      const distance = this.distance(i, this.ids[at] as number);
+      if (distance < distances.bound(i)) distances.replaceLargest(i, distance);
+    }
+    this.counts[i] = 0;
+  }
+}

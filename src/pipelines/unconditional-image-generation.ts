@@ -1,0 +1,249 @@
+import path from 'node:path';
+import type { RawImage, Tensor } from '@huggingface/transformers';
+import { z } from 'zod';
+import { ConfigError, InvalidArgumentError } from '../errors.ts';
+import { writeOnnx } from '../graph/onnx/write.ts';
+import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
+import { readSafetensors } from '../hub/safetensors.ts';
+import { exportModelGraph } from '../models/model.ts';
+import { modelFromConfig } from '../models/model-from-config.ts';
+import { currentParameterName } from '../models/unet-2d/legacy-keys.ts';
+import type { SampleSeed } from '../random/sample-streams.ts';
+import { parseDevice, resolveDevice } from '../runtime/device.ts';
+import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { type ImageBytes, toImageBytes } from './image-bytes.ts';
+import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
+import type { ModelSession } from './model-session.ts';
+import { localPipelineFolder } from './model-source.ts';
+import { ReverseProcess, type StepCallback } from './reverse-process.ts';
+
+/** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
+export interface ImagePipelineOptions {
+  /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
+  readonly device?: string | null;
+  /** Only 'fp32' (default). */
+  readonly dtype?: string | null;
+  /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
+  readonly ema?: boolean;
+  readonly local_files_only?: boolean;
+  readonly revision?: string;
+  readonly cache_dir?: string | null;
+}
+
+export interface ImageGenerationOptions {
+  /** Pictures to draw, 1 or more; default 1. */
+  readonly batch_size?: number;
+  /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
+  readonly num_inference_steps?: number;
+  /** An integer >= 0, default 0, or one for each picture: as for points, picture i depends on the seed and i alone. */
+  readonly seed?: SampleSeed;
+  /** Used instead of `generate.scheduler`: a scheduler, or the JSON config of one. */
+  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
+  /** DDIM's eta, 0 (default, deterministic) to 1. */
+  readonly eta?: number;
+  /** For class-conditional models: one class for all pictures, or one for each, from 0. */
+  readonly class_labels?: number | readonly number[];
+  /**
+   * Classifier-free guidance (Ho & Salimans 2022): the prediction without class plus this times the difference the
+   * class makes. Default 1, no guidance. The model's last class stands for no class.
+   */
+  readonly guidance_scale?: number;
+  /** Called after every step with all pictures of the batch; may return `{ sample }` to go on with. */
+  readonly callback_on_step_end?: StepCallback;
+  /** Called with the fraction done, 0 to 1. */
+  readonly on_progress?: (fraction: number) => void;
+  /** Stops between steps; the promise rejects with `signal.reason`. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Draws pictures from a diffusion model, as diffusers' `DDPMPipeline` does.
+ *
+ * With `output_type` 'image' (default) the result is one `RawImage` for a `batch_size` of 1, else an array of them;
+ * with 'tensor' a transformers.js `Tensor` [batch_size, channels, height, width] in [0, 1]; with 'uint8' bytes,
+ * [batch_size, height, width, channels].
+ *
+ * @throws {InvalidArgumentError} when an option is out of range.
+ * @throws `signal.reason` when the signal aborts.
+ * @example
+ * const generate = await pipeline('unconditional-image-generation', './runs/digits/pipeline');
+ * const image = await generate({ num_inference_steps: 50, seed: 7 });
+ * await image.save('digit.png');
+ */
+export interface UnconditionalImageGenerationPipeline {
+  (options?: ImageGenerationOptions & { output_type?: 'image' }): Promise<RawImage | RawImage[]>;
+  (options: ImageGenerationOptions & { output_type: 'tensor' }): Promise<Tensor>;
+  (options: ImageGenerationOptions & { output_type: 'uint8' }): Promise<ImageBytes>;
+  readonly task: 'unconditional-image-generation';
+  readonly model: ModelSession;
+  /** May be replaced, as in diffusers. */
+  scheduler: DiffusionScheduler;
+  /** Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped. */
+  toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
+  /** Frees the sessions; the pipeline cannot be used afterwards. */
+  dispose(): Promise<void>;
+}
+
+/** Pictures that go through the model at once: more would only take memory. */
+const GROUP = 16;
+const countSchema = z
+  .int()
+  .min(1)
+  .max(2 ** 24);
+
+/** Loads a saved pipeline folder, with an ONNX file or with safetensors alone; see `pipeline`. */
+export async function loadUnconditionalImageGeneration(
+  model: string | null | undefined,
+  options: ImagePipelineOptions = {},
+): Promise<UnconditionalImageGenerationPipeline> {
+  const wantedDevice = parseDevice(options.device ?? 'auto');
+  if ((options.dtype ?? 'fp32') !== 'fp32')
+    throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
+  const folder = await readPipelineFolder(await localPipelineFolder(model), { require: [] });
+  const architecture = modelFromConfig(folder.unetConfig);
+  const { sampleShape } = architecture;
+  if (sampleShape.length !== 3 || ![1, 3, 4].includes(sampleShape[0] ?? 0))
+    throw new ConfigError(
+      `${folder.dir} holds a ${architecture.config._class_name} for samples of shape [${sampleShape.join(', ')}], not for pictures of 1, 3 or 4 channels`,
+    );
+  const device = await resolveDevice(wantedDevice);
+  const onnx = await modelOnnx(folder, options.ema ?? true, architecture);
+  const process = await ReverseProcess.fromOnnx(onnx, { ...architecture.config }, sampleShape, device);
+  return imagePipeline(process, schedulerFromConfig(folder.schedulerConfig), architecture.classCount);
+}
+
+/** The model built from the weights: a folder of diffusers has no ONNX file, and one beside could be outdated. */
+async function modelOnnx(
+  { paths, emaPaths }: PipelineFolder,
+  ema: boolean,
+  architecture: ReturnType<typeof modelFromConfig>,
+): Promise<Uint8Array> {
+  const tensors = await readSafetensors((ema && emaPaths ? emaPaths : paths).weights);
+  const weights = new Map<string, Float32Array>();
+  for (const [name, { data }] of tensors) {
+    if (!(data instanceof Float32Array))
+      throw new ConfigError(`${path.basename(paths.weights)}: '${name}' is not float32`);
+    weights.set(currentParameterName(name), data);
+  }
+  return writeOnnx(exportModelGraph(architecture, weights));
+}
+
+function imagePipeline(
+  process: ReverseProcess,
+  scheduler: DiffusionScheduler,
+  classCount: number | undefined,
+): UnconditionalImageGenerationPipeline {
+  /** Samples first .. first + count - 1 of a run, in model units. */
+  const sample = async (options: ImageGenerationOptions, first: number, count: number) => {
+    const active = chosenScheduler(options.scheduler, self.scheduler);
+    const steps = options.num_inference_steps ?? Math.min(1000, active.config.num_train_timesteps);
+    const size = process.model.sampleShape.reduce((product, dim) => product * dim, 1);
+    const result = new Float32Array(count * size);
+    const group = options.callback_on_step_end ? count : GROUP;
+    for (let done = 0; done < count; done += group) {
+      const batchSize = Math.min(group, count - done);
+      const samples = await process.run({
+        scheduler: active,
+        num_inference_steps: steps,
+        batchSize,
+        firstSample: first + done,
+        seed: options.seed ?? 0,
+        eta: options.eta,
+        predict: guidedPrediction(process.model, options, classCount, first + done),
+        callback: options.callback_on_step_end,
+        onProgress: (fraction) => options.on_progress?.((done + fraction * batchSize) / count),
+        signal: options.signal,
+      });
+      result.set(samples, done * size);
+    }
+    return result;
+  };
+  const bytes = async (options: ImageGenerationOptions, first: number, count: number) =>
+    toImageBytes(await sample(options, first, count), process.model.sampleShape);
+
+  const generate = async (options: ImageGenerationOptions & { output_type?: string } = {}) => {
+    const { batch_size = 1, output_type = 'image' } = options;
+    checkOptions(options, batch_size, output_type);
+    if (output_type === 'uint8') return bytes(options, 0, batch_size);
+    const { RawImage, Tensor } = await import('@huggingface/transformers');
+    if (output_type === 'tensor') {
+      const scaled = (await sample(options, 0, batch_size)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
+      return new Tensor('float32', scaled, [batch_size, ...process.model.sampleShape]);
+    }
+    const { data, height, width, channels } = await bytes(options, 0, batch_size);
+    const images = Array.from({ length: batch_size }, (_, i) => {
+      const size = height * width * channels;
+      return new RawImage(data.slice(i * size, (i + 1) * size), width, height, channels);
+    });
+    return batch_size === 1 ? images[0] : images;
+  };
+  const self = Object.assign(generate, {
+    task: 'unconditional-image-generation' as const,
+    model: process.model,
+    scheduler,
+    toFolder: (folder: string, options: ImageFolderOptions) => {
+      checkOptions(options, options.count, 'uint8');
+      const drawOptions = { ...options, on_progress: undefined };
+      return generateIntoFolder(folder, options, (first, count) => bytes(drawOptions, first, count));
+    },
+    dispose: () => process.release(),
+  }) as UnconditionalImageGenerationPipeline;
+  return self;
+}
+
+/** The model with the classes of its samples, and guidance; undefined for a model without classes. */
+function guidedPrediction(
+  model: ModelSession,
+  { class_labels, guidance_scale = 1 }: ImageGenerationOptions,
+  classCount: number | undefined,
+  first: number,
+) {
+  if (classCount === undefined) {
+    if (class_labels !== undefined || guidance_scale !== 1)
+      throw new InvalidArgumentError('class_labels and guidance_scale need a class-conditional model');
+    return undefined;
+  }
+  if (class_labels === undefined)
+    throw new InvalidArgumentError(`the model has ${classCount} classes: give class_labels`);
+  const size = model.sampleShape.reduce((product, dim) => product * dim, 1);
+  return async (sample: Float32Array, timestep: number): Promise<Float32Array> => {
+    const labels = Array.from({ length: sample.length / size }, (_, i) =>
+      typeof class_labels === 'number' ? class_labels : (class_labels[first + i] ?? -1),
+    );
+    const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label >= classCount);
+    if (wrong !== undefined)
+      throw new InvalidArgumentError(
+        `class label ${wrong}: give one from 0 to ${classCount - 1} for each picture`,
+      );
+    const conditional = await model.predict(sample, timestep, labels);
+    if (guidance_scale === 1) return conditional;
+    const none = labels.map(() => classCount - 1);
+    const unconditional = await model.predict(sample, timestep, none);
+    return unconditional.map((u, i) => u + guidance_scale * ((conditional[i] as number) - u));
+  };
+}
+
+function checkOptions(options: ImageGenerationOptions, count: number, outputType: string): void {
+  const { seed = 0, guidance_scale = 1 } = options;
+  if (!countSchema.safeParse(count).success)
+    throw new InvalidArgumentError(`${count} pictures were asked for: give an integer from 1 to 2^24`);
+  if (typeof seed !== 'number' && seed.length !== count)
+    throw new InvalidArgumentError(
+      `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,
+    );
+  if (!Number.isFinite(guidance_scale))
+    throw new InvalidArgumentError(`guidance_scale is ${guidance_scale}, but must be finite`);
+  if (!['image', 'tensor', 'uint8'].includes(outputType))
+    throw new InvalidArgumentError(
+      `output_type '${outputType}' is unknown: use 'image', 'tensor' or 'uint8'`,
+    );
+}
+
+function chosenScheduler(
+  given: ImageGenerationOptions['scheduler'],
+  own: DiffusionScheduler,
+): DiffusionScheduler {
+  if (given === undefined) return own;
+  const isScheduler = typeof given.step === 'function' && typeof given.setTimesteps === 'function';
+  return isScheduler ? (given as DiffusionScheduler) : schedulerFromConfig(given);
+}

@@ -1,0 +1,80 @@
+import sharp from 'sharp';
+import { InvalidArgumentError } from '../errors.ts';
+import { writeFileAtomic } from '../hub/atomic-file.ts';
+
+export interface GridImages {
+  /** Bytes, [count, height, width, channels]. */
+  readonly data: Uint8Array;
+  readonly count: number;
+  readonly height: number;
+  readonly width: number;
+  /** 1 grey, 3 RGB, 4 RGBA. */
+  readonly channels: 1 | 2 | 3 | 4;
+}
+
+export interface ImageGridOptions {
+  /** Pictures a row; default: as nearly square as possible. */
+  readonly columns?: number;
+  /** Every pixel becomes a square of so many; default 1. */
+  readonly scale?: number;
+  /** Pixels between pictures, after scaling; default 2. */
+  readonly gap?: number;
+}
+
+/**
+ * Lays pictures side by side on white, row by row.
+ *
+ * @returns a PNG file.
+ * @throws {InvalidArgumentError} when there is no picture, an option is no whole number, or the data is of another size.
+ * @example
+ * const images = await generate({ batch_size: 64, output_type: 'uint8' });
+ * await writeImageGrid('samples.png', images, { scale: 4 });
+ */
+export async function imageGrid(images: GridImages, options: ImageGridOptions = {}): Promise<Buffer> {
+  const { count, height, width, channels } = images;
+  const { columns = Math.ceil(Math.sqrt(count)), scale = 1, gap = 2 } = options;
+  if (count < 1 || images.data.length !== count * height * width * channels)
+    throw new InvalidArgumentError(
+      `${images.data.length} bytes are not ${count} pictures of ${height}x${width}x${channels}`,
+    );
+  if (
+    ![columns, scale].every((value) => Number.isInteger(value) && value >= 1) ||
+    !Number.isInteger(gap) ||
+    gap < 0
+  )
+    throw new InvalidArgumentError(
+      `columns ${columns} and scale ${scale} must be whole numbers from 1, gap ${gap} from 0`,
+    );
+  const size = height * width * channels;
+  const cells = await Promise.all(
+    Array.from({ length: count }, async (_, i) => ({
+      input: await sharp(images.data.subarray(i * size, (i + 1) * size), { raw: { height, width, channels } })
+        .resize(width * scale, height * scale, { kernel: 'nearest' })
+        .png()
+        .toBuffer(),
+      left: gap + (i % columns) * (width * scale + gap),
+      top: gap + Math.floor(i / columns) * (height * scale + gap),
+    })),
+  );
+  const rows = Math.ceil(count / columns);
+  return sharp({
+    create: {
+      width: gap + columns * (width * scale + gap),
+      height: gap + rows * (height * scale + gap),
+      channels: 3,
+      background: '#ffffff',
+    },
+  })
+    .composite(cells)
+    .png()
+    .toBuffer();
+}
+
+/** Writes `imageGrid` to a file, atomically. */
+export async function writeImageGrid(
+  file: string,
+  images: GridImages,
+  options?: ImageGridOptions,
+): Promise<void> {
+  await writeFileAtomic(file, await imageGrid(images, options));
+}

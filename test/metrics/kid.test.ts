@@ -1,0 +1,101 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { InvalidArgumentError } from '../../src/errors.ts';
+import { plainBlockProducts } from '../../src/metrics/block-products.ts';
+import { type KernelDistanceOptions, kernelDistance } from '../../src/metrics/kid.ts';
+import type { PointCloud } from '../../src/metrics/point-cloud.ts';
+import { RandomStream } from '../../src/random/random-stream.ts';
+
+interface Fixture {
+  real_shape: [number, number];
+  fake_shape: [number, number];
+  real: number[];
+  fake: number[];
+  expected_mmd2_unbiased: number;
+}
+
+const fixture = JSON.parse(
+  readFileSync(new URL('../fixtures/metrics/kid.json', import.meta.url), 'utf8'),
+) as Fixture;
+
+function cloud(values: ArrayLike<number>, dims: number): PointCloud {
+  return { data: Float32Array.from(values), count: values.length / dims, dims };
+}
+
+function normalCloud(seed: number, count: number, dims: number): PointCloud {
+  return cloud(new RandomStream(seed).fillNormal(new Float32Array(count * dims)), dims);
+}
+
+/** The mean over pairs i != j of each subset and over all pairs between them, by the definition. */
+function definition(x: PointCloud, y: PointCloud, degree: number): number {
+  const row = (c: PointCloud, i: number) => [...c.data.subarray(i * c.dims, (i + 1) * c.dims)];
+  const kernel = (a: number[], b: number[]) =>
+    (a.reduce((sum, value, d) => sum + value * (b[d] as number), 0) / a.length + 1) ** degree;
+  const mean = (a: PointCloud, b: PointCloud, same: boolean) => {
+    let sum = 0;
+    for (let i = 0; i < a.count; i++)
+      for (let j = 0; j < b.count; j++) if (!same || i !== j) sum += kernel(row(a, i), row(b, j));
+    return sum / (same ? a.count * (a.count - 1) : a.count * b.count);
+  };
+  return mean(x, x, true) + mean(y, y, true) - 2 * mean(x, y, false);
+}
+
+describe('kernel distance', () => {
+  const real = cloud(fixture.real, fixture.real_shape[1]);
+  const fake = cloud(fixture.fake, fixture.fake_shape[1]);
+
+  test('one subset that is the whole set gives the reference value', async () => {
+    const { mean, std } = await kernelDistance(real, fake, { num_subsets: 1 });
+    expect(Math.abs(mean / fixture.expected_mmd2_unbiased - 1)).toBeLessThan(1e-6);
+    expect(std).toBe(0);
+  });
+
+  test('blocks smaller than the subset, with a partial one, change nothing', async () => {
+    const block_products = { ...plainBlockProducts, block_size: 50 };
+    const { mean } = await kernelDistance(real, fake, { num_subsets: 1, block_products });
+    expect(Math.abs(mean / fixture.expected_mmd2_unbiased - 1)).toBeLessThan(1e-6);
+  });
+
+  test('sets of different sizes and another degree follow the definition', async () => {
+    const x = normalCloud(1, 9, 3);
+    const y = normalCloud(2, 9, 3);
+    const { mean } = await kernelDistance(x, y, { num_subsets: 1, degree: 2 });
+    // Sums of 81 values of order 1 in float64.
+    expect(Math.abs(mean - definition(x, y, 2))).toBeLessThan(1e-12);
+  });
+
+  test('subsets depend on the seed alone', async () => {
+    const options = { num_subsets: 5, subset_size: 40, seed: 3 };
+    const first = await kernelDistance(real, fake, options);
+    expect(await kernelDistance(real, fake, options)).toEqual(first);
+    expect(await kernelDistance(real, fake, { ...options, seed: 4 })).not.toEqual(first);
+    expect(first.std).toBeGreaterThan(0);
+  });
+
+  test('the mean over subsets estimates the value of the whole sets', async () => {
+    const { mean, std } = await kernelDistance(real, fake, { num_subsets: 200, subset_size: 60 });
+    // Subsets share points, but the mean of 200 is within half a spread of one of them (seeded: always the same).
+    expect(Math.abs(mean - fixture.expected_mmd2_unbiased)).toBeLessThan(0.5 * std);
+  });
+
+  test('progress ends at 1 and a signal ends it', async () => {
+    const fractions: number[] = [];
+    await kernelDistance(real, fake, { num_subsets: 4, on_progress: (fraction) => fractions.push(fraction) });
+    expect(fractions).toEqual([0.25, 0.5, 0.75, 1]);
+    const reason = new Error('enough');
+    await expect(kernelDistance(real, fake, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+
+  test.each<[string, PointCloud, KernelDistanceOptions, RegExp]>([
+    ['a subset larger than a set', fake, { subset_size: 121 }, /subset_size is 121/],
+    ['a subset of one', fake, { subset_size: 1 }, /subset_size is 1/],
+    ['no subsets', fake, { num_subsets: 0 }, /num_subsets is 0/],
+    ['a negative seed', fake, { seed: -1 }, /seed is -1/],
+    ['other dims', normalCloud(1, 100, 3), {}, /fake has 3/],
+    ['NaN', cloud(fixture.fake.with(0, Number.NaN), 16), {}, /fake holds NaN/],
+  ])('%s is refused', async (_, other, options, message) => {
+    const error = await kernelDistance(real, other, options).catch((caught) => caught);
+    expect(error).toBeInstanceOf(InvalidArgumentError);
+    expect(error.message).toMatch(message);
+  });
+});

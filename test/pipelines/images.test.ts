@@ -1,0 +1,194 @@
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { PreTrainedModel, PretrainedConfig, RawImage, Tensor } from '@huggingface/transformers';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { InvalidArgumentError } from '../../src/errors.ts';
+import { readSafetensors, writeSafetensors } from '../../src/hub/safetensors.ts';
+import { isoLoss } from '../../src/losses/index.ts';
+import { UNet2DModel } from '../../src/models/index.ts';
+import { pipeline, type UnconditionalImageGenerationPipeline } from '../../src/pipelines/index.ts';
+import { imageGrid } from '../../src/plots/index.ts';
+import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
+import { Trainer } from '../../src/trainers/index.ts';
+import { stripes } from '../trainers/stripes.ts';
+
+const modelOptions = {
+  sample_size: 8,
+  in_channels: 1,
+  out_channels: 1,
+  block_out_channels: [8, 16],
+  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'] as const,
+  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'] as const,
+  layers_per_block: 1,
+  norm_num_groups: 4,
+};
+const ddim = new DDIMScheduler({ num_train_timesteps: 1000 });
+let folder: string;
+let generate: UnconditionalImageGenerationPipeline;
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-'));
+  const trainer = new Trainer({
+    model: new UNet2DModel({
+      ...modelOptions,
+      down_block_types: [...modelOptions.down_block_types],
+      up_block_types: [...modelOptions.up_block_types],
+    }),
+    args: {
+      output_dir: path.join(folder, 'run'),
+      max_steps: 6,
+      per_device_train_batch_size: 4,
+      use_ema: true,
+      device: 'cpu',
+    },
+    train_dataset: stripes(),
+    loss: isoLoss({ lambda: 0.1 }),
+    noise_scheduler: new DDPMScheduler(),
+  });
+  await trainer.train();
+  await trainer.savePipeline(path.join(folder, 'pipeline'));
+  generate = await pipeline('unconditional-image-generation', path.join(folder, 'pipeline'), {
+    device: 'cpu',
+  });
+}, 60_000);
+afterAll(async () => {
+  await generate.dispose();
+  await rm(folder, { recursive: true, force: true });
+});
+const quick = { num_inference_steps: 4, scheduler: ddim };
+
+describe('pipeline for pictures', () => {
+  it('gives one RawImage, or an array of them', async () => {
+    const one = await generate({ ...quick });
+    expect(one).toBeInstanceOf(RawImage);
+    expect(one).toMatchObject({ width: 8, height: 8, channels: 1 });
+    const many = await generate({ ...quick, batch_size: 3 });
+    expect(many).toHaveLength(3);
+  });
+
+  it('draws picture i by the seed and i alone, whatever the batch size', async () => {
+    const all = await generate({ ...quick, batch_size: 20, seed: 3, output_type: 'uint8' });
+    const some = await generate({ ...quick, batch_size: 2, seed: 3, output_type: 'uint8' });
+    expect(all.data.slice(0, 128)).toEqual(some.data);
+    const listed = await generate({ ...quick, batch_size: 2, seed: [9, 3], output_type: 'uint8' });
+    expect(listed.data.slice(64)).toEqual(some.data.slice(0, 64));
+    expect(all.data.slice(64, 128)).not.toEqual(some.data.slice(0, 64));
+  });
+
+  it('gives tensors in [0, 1] with the values of the bytes', async () => {
+    const tensor = await generate({ ...quick, batch_size: 2, output_type: 'tensor' });
+    expect(tensor.dims).toEqual([2, 1, 8, 8]);
+    const bytes = await generate({ ...quick, batch_size: 2, output_type: 'uint8' });
+    expect(Array.from(tensor.data as Float32Array, (x) => Math.round(x * 255))).toEqual([...bytes.data]);
+  });
+
+  it('takes the averaged weights unless told not to, and transformers.js loads the same model', async () => {
+    const raw = await pipeline('unconditional-image-generation', path.join(folder, 'pipeline'), {
+      device: 'cpu',
+      ema: false,
+    });
+    const sample = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i));
+    const [averaged, plain] = [await generate.model.predict(sample, 10), await raw.model.predict(sample, 10)];
+    expect(plain).not.toEqual(averaged);
+    class Model extends PreTrainedModel {}
+    const model = await Model.from_pretrained(path.join(folder, 'pipeline'), {
+      subfolder: 'unet_ema',
+      model_file_name: 'model',
+      config: new PretrainedConfig({ model_type: 'custom' }),
+      dtype: 'fp32',
+      local_files_only: true,
+    });
+    const { out_sample } = await model({
+      sample: new Tensor('float32', sample, [1, 1, 8, 8]),
+      timestep: new Tensor('int64', BigInt64Array.of(10n), [1]),
+    });
+    expect(out_sample.data).toEqual(averaged);
+    await raw.dispose();
+    await model.dispose();
+  });
+
+  it('writes a folder and goes on where it stopped', async () => {
+    const target = path.join(folder, 'samples');
+    const controller = new AbortController();
+    const stopped = generate.toFolder(target, {
+      ...quick,
+      count: 5,
+      batch_size: 2,
+      signal: controller.signal,
+      on_progress: (fraction) => fraction >= 0.4 && controller.abort(),
+    });
+    await expect(stopped).rejects.toMatchObject({ name: 'AbortError' });
+    expect((await readdir(target)).length).toBeGreaterThan(0);
+    expect((await readdir(target)).length).toBeLessThan(5);
+    const files = await generate.toFolder(target, { ...quick, count: 5, batch_size: 3 });
+    const expected = await generate({ ...quick, batch_size: 5, output_type: 'uint8' });
+    for (const [i, file] of files.entries()) {
+      expect(await sharp(file).metadata()).toMatchObject({ width: 8, height: 8, channels: 1 });
+      const data = await sharp(file).extractChannel(0).raw().toBuffer();
+      expect([...data]).toEqual([...expected.data.slice(i * 64, (i + 1) * 64)]);
+    }
+  });
+
+  it('refuses bad options by name', async () => {
+    await expect(generate({ batch_size: 0 })).rejects.toThrow(InvalidArgumentError);
+    await expect(generate({ batch_size: 2, seed: [1] })).rejects.toThrow(/list of 1/);
+    await expect(generate({ class_labels: 1 })).rejects.toThrow(/class-conditional/);
+    await expect(generate({ ...quick, signal: AbortSignal.abort() })).rejects.toMatchObject({
+      name: 'AbortError',
+    });
+  });
+
+  it('saves the names of diffusers, so that diffusers loads it strictly', async () => {
+    const file = path.join(folder, 'pipeline/unet/diffusion_pytorch_model.safetensors');
+    expect((await readSafetensors(file)).has('down_blocks.1.attentions.0.to_out.0.weight')).toBe(true);
+  });
+
+  it('makes a grid of pictures', async () => {
+    const images = await generate({ ...quick, batch_size: 5, output_type: 'uint8' });
+    const { width, height } = await sharp(
+      await imageGrid(images, { columns: 3, scale: 2, gap: 1 }),
+    ).metadata();
+    expect([width, height]).toEqual([1 + 3 * 17, 1 + 2 * 17]);
+  });
+});
+
+it('opens a folder of diffusers without an ONNX file, with the old names of attention', async () => {
+  const fixture = new URL('../fixtures/unet/ddpm-style/', import.meta.url).pathname;
+  const legacy = [
+    ['to_q', 'query'],
+    ['to_k', 'key'],
+    ['to_v', 'value'],
+    ['to_out.0', 'proj_attn'],
+  ] as const;
+  const weights = await readSafetensors(`${fixture}diffusion_pytorch_model.safetensors`);
+  const renamed = [...weights].map(([name, tensor]) => {
+    const [now, then] = legacy.find(([current]) => name.includes(`.${current}.`)) ?? ['', ''];
+    return [name.replace(now, then), tensor] as const;
+  });
+  const target = path.join(folder, 'diffusers');
+  await mkdir(path.join(target, 'unet'), { recursive: true });
+  await mkdir(path.join(target, 'scheduler'));
+  await cp(`${fixture}config.json`, path.join(target, 'unet/config.json'));
+  await writeSafetensors(path.join(target, 'unet/diffusion_pytorch_model.safetensors'), new Map(renamed));
+  const scheduler = { _class_name: 'DDPMScheduler', _diffusers_version: '0.30.3', num_train_timesteps: 1000 };
+  await writeFile(path.join(target, 'scheduler/scheduler_config.json'), JSON.stringify(scheduler));
+  const index = {
+    _class_name: 'DDPMPipeline',
+    _diffusers_version: '0.30.3',
+    scheduler: ['diffusers', 'DDPMScheduler'],
+    unet: ['diffusers', 'UNet2DModel'],
+  };
+  await writeFile(path.join(target, 'model_index.json'), JSON.stringify(index));
+
+  const opened = await pipeline('unconditional-image-generation', target, { device: 'cpu' });
+  const given = await readSafetensors(`${fixture}case.safetensors`);
+  const timesteps = Array.from(given.get('timestep')?.data ?? [], Number);
+  const output = await opened.model.predict(given.get('sample')?.data as Float32Array, timesteps);
+  const expected = given.get('output')?.data as Float32Array;
+  // Both sides compute in float32; torch differs from its own float64 by about 1e-6.
+  const error = Math.hypot(...expected.map((value, i) => value - (output[i] as number)));
+  expect(error).toBeLessThan(1e-5 * Math.hypot(...expected));
+  await opened.dispose();
+});
