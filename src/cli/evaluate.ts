@@ -2,8 +2,9 @@ import { stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { applyScaler, loadPoints, type PointSet } from '../datasets/index.ts';
-import { precisionRecallDensityCoverage } from '../metrics/prdc.ts';
+import { precisionRecallDensityCoverage } from '../metrics/index.ts';
 import { pipeline } from '../pipelines/pipeline.ts';
+import { type PlotPoints, scatterPlot, writePlot } from '../plots/index.ts';
 import { DEVICES } from '../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from './command-options.ts';
 import { withInterrupt } from './interrupt.ts';
@@ -19,6 +20,7 @@ const options = {
   data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made real points'),
   seed: option('--seed <seed>', z.number().default(0), 'seed of the drawn points'),
   device: option('--device <name>', z.enum(DEVICES).default('auto'), DEVICES.join(', ')),
+  plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };
 
@@ -32,6 +34,7 @@ export function addEvaluateCommand(program: Command): void {
 Examples:
   iso-diffusion evaluate --real swiss-roll --fake runs/swiss-roll/pipeline
   iso-diffusion evaluate --real real.csv --fake points.csv --k 5 --json
+  iso-diffusion evaluate --real moons --fake runs/moons/pipeline --plot scatter.png
 
 A pipeline is compared in its own units: the real points are scaled as its training data was. Files are compared
 after both were scaled by the real points' minimum and maximum.`,
@@ -42,15 +45,24 @@ after both were scaled by the real points' minimum and maximum.`,
 async function evaluate(settings: Settings<typeof options>): Promise<void> {
   const { k, json } = settings;
   const isFolder = (await stat(settings.fake).catch(() => undefined))?.isDirectory() ?? false;
-  const prdc = await withInterrupt('interrupted', async (signal) => {
+  const { prdc, points } = await withInterrupt('interrupted', async (signal) => {
     const { real, fake } = isFolder ? await fromPipeline(settings, signal) : await fromFiles(settings);
     const metrics = await withFractionBar('evaluate', (on_progress) =>
       precisionRecallDensityCoverage(real, fake, { nearest_k: k, on_progress, signal }),
     );
-    return { ...metrics, k, real_count: real.count, fake_count: fake.count };
+    const prdc = { ...metrics, k, real_count: real.count, fake_count: fake.count };
+    return { prdc, points: { real, fake } };
   });
+  const plots = settings.plot ? await writeScatter(settings.plot, points) : [];
   if (json) console.log(JSON.stringify(prdc));
   else console.log(formatTable(['metric', 'value'], Object.entries(prdc)));
+  for (const plot of plots) process.stderr.write(`plot: ${plot}\n`);
+}
+
+/** @throws {InvalidArgumentError} for points that are not in 2-D. */
+async function writeScatter(file: string, points: { real: PlotPoints; fake: PlotPoints }): Promise<string[]> {
+  const svg = await scatterPlot({ ...points, title: 'generated over real' });
+  return writePlot(file.replace(/\.(svg|png)$/, ''), svg);
 }
 
 function rawReal({ real, n, data_seed }: Settings<typeof options>): Promise<PointSet> {

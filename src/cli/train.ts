@@ -141,6 +141,9 @@ function newTrainer(settings: Settings<typeof options>, data: PointSet, loss: Re
 function consoleProgress(): TrainerCallback {
   let bar: ReturnType<typeof progressBar> | undefined;
   return {
+    onCheckpointSkipped: ({ dir, error }) => {
+      process.stderr.write(`warning: ${dir} is damaged and left out: ${error.message}\n`);
+    },
     onTrainBegin: (state) => {
       bar = progressBar('train', state.max_steps);
       bar.update(state.global_step);

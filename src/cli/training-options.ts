@@ -23,6 +23,11 @@ export const trainingOptions = {
     z.number().default(defaults.per_device_train_batch_size),
     'points a step',
   ),
+  gradient_accumulation_steps: option(
+    '--gradient-accumulation-steps <count>',
+    z.number().default(defaults.gradient_accumulation_steps),
+    'batches a step',
+  ),
   learning_rate: option(
     '--lr, --learning-rate <rate>',
     z.number().default(defaults.learning_rate),

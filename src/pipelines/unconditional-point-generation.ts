@@ -18,6 +18,8 @@ export interface PointPipelineOptions {
   readonly device?: string | null;
   /** Models of points are float32: only 'fp32' (default). */
   readonly dtype?: string | null;
+  /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
+  readonly ema?: boolean;
   /** For Hub downloads; a local folder needs none of the following. */
   readonly local_files_only?: boolean;
   readonly revision?: string;
@@ -105,7 +107,8 @@ export async function loadUnconditionalPointGeneration(
   const scaler = await readScaler(path.join(folder.dir, SCALER_FILE), sampleShape[0] ?? 0);
   const scheduler = schedulerFromConfig(folder.schedulerConfig);
   const device = await resolveDevice(wantedDevice);
-  const process = await ReverseProcess.load(folder.paths.onnx, { ...config }, sampleShape, device);
+  const { onnx } = (options.ema ?? true) && folder.emaPaths ? folder.emaPaths : folder.paths;
+  const process = await ReverseProcess.load(onnx, { ...config }, sampleShape, device);
   return pointPipeline(process, scheduler, scaler);
 }
 

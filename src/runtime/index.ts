@@ -1,1 +1,2 @@
+export { type BlockGemm, createBlockGemm } from './block-gemm.ts';
 export { DEVICES, type Device, type DeviceReport, deviceReports } from './device.ts';

@@ -26,6 +26,8 @@ export interface StepMetrics {
 
 /** Hooks into a run. Each may be async and is awaited; an error from one ends the run. */
 export interface TrainerCallback {
+  /** A checkpoint was damaged when the latest was looked for; an older one, or a fresh start, takes its place. */
+  onCheckpointSkipped?(skipped: { readonly dir: string; readonly error: Error }): void | Promise<void>;
   onTrainBegin?(state: TrainerState): void | Promise<void>;
   /** Every `logging_steps` steps and after the last one. */
   onStep?(state: TrainerState, metrics: StepMetrics): void | Promise<void>;

@@ -115,7 +115,9 @@ export class Trainer {
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;
     const device = await resolveDevice(args.device);
-    const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity);
+    const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity, (skipped) =>
+      this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
+    );
     const initial = start?.state ?? this.state;
     const engine = await createTrainingEngine(
       this.graphSettings(),

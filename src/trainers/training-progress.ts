@@ -1,6 +1,11 @@
 import { CheckpointError } from '../errors.ts';
 import type { NamedTensor } from '../hub/safetensors.ts';
-import { findLatestCheckpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import {
+  findLatestCheckpoint,
+  readCheckpoint,
+  type SkippedCheckpoint,
+  writeCheckpoint,
+} from './checkpoint.ts';
 import { type RunIdentity, refuseOtherRun } from './run-identity.ts';
 import type { TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind } from './training-graph.ts';
@@ -28,6 +33,7 @@ export async function saveProgress(
 /**
  * The progress to continue from, or undefined for a fresh start.
  *
+ * @param onSkipped told of every newer checkpoint that is damaged.
  * @param resume 'latest' or the path of a checkpoint; undefined starts afresh.
  * @throws {CheckpointError} when the checkpoint is damaged or of another run.
  */
@@ -35,9 +41,15 @@ export async function loadStart(
   outputDir: string,
   resume: string | undefined,
   identity: RunIdentity,
+  onSkipped: (skipped: SkippedCheckpoint) => void | Promise<void>,
 ): Promise<Progress | undefined> {
   if (resume === undefined) return undefined;
-  const directory = resume === 'latest' ? (await findLatestCheckpoint(outputDir))?.dir : resume;
+  let directory: string | undefined = resume;
+  if (resume === 'latest') {
+    const { dir, skipped } = await findLatestCheckpoint(outputDir);
+    for (const checkpoint of skipped) await onSkipped(checkpoint);
+    directory = dir;
+  }
   if (directory === undefined) return undefined;
   const { tensors, state } = await readCheckpoint(directory);
   refuseOtherRun(state.run, identity, directory);

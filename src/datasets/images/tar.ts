@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { extract, type Headers } from 'tar-stream';
+import { extract, type Header } from 'tar-stream';
 import { DatasetError } from '../../errors.ts';
 import { fileStates } from './file-state.ts';
 import {
@@ -22,7 +22,7 @@ export function isTarName(path: string): boolean {
 }
 
 /** What a member of an archive is: `keep` it, leave it out (undefined), or list it as skipped with a reason. */
-export type MemberRule = (header: Headers) => { keep: true } | { reason: string } | undefined;
+export type MemberRule = (header: Header) => { keep: true } | { reason: string } | undefined;
 
 /**
  * Pictures in a tar archive, read as a stream: nothing is written to the disk. The folder a picture is in is its class.
@@ -53,7 +53,7 @@ async function* tarPictures(
   }
 }
 
-function pictureMember({ name, type, size = 0 }: Headers): ReturnType<MemberRule> {
+function pictureMember({ name, type, size = 0 }: Header): ReturnType<MemberRule> {
   if (!isPictureName(name)) return undefined;
   if (type !== 'file' && type !== 'contiguous-file') return { reason: `a ${type}, not a file` };
   if (name.startsWith('/') || name.split('/').includes('..'))

@@ -1,0 +1,50 @@
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { runExample } from './run-example.ts';
+
+const examples = fileURLToPath(new URL('../examples', import.meta.url));
+const folder = mkdtempSync(path.join(tmpdir(), 'iso-examples-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Short settings for each example, what it must print, and the files it must leave. */
+const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }> = {
+  'quickstart.ts': {
+    args: ['--epochs', '2', '--output', 'quick'],
+    prints: /coverage +\d\.\d{4} +\d\.\d{4}/,
+    writes: [
+      'quick/scatter.png',
+      'quick/loss.svg',
+      'quick/ddpm/pipeline/unet/model.onnx',
+      'quick/iso/pipeline',
+    ],
+  },
+  'quickstart-images.ts': {
+    args: ['--steps', '3', '--output', 'pictures'],
+    prints: /1797 pictures of 8x8/,
+    writes: ['pictures/ddpm.png', 'pictures/iso.png', 'pictures/iso/pipeline/unet_ema/model.onnx'],
+  },
+  'custom-data.ts': {
+    args: [],
+    prints: /2000 steps.*\ndrew 1000 points/,
+    writes: ['runs/custom/generated.csv', 'runs/custom/pipeline/point_scaler.json'],
+  },
+  'drop-in-loss.ts': { args: [], prints: /lambda 0.3 {2}step 60/, writes: [] },
+};
+
+describe('every example runs', () => {
+  it('and every file of examples/ is among them', () => {
+    expect(readdirSync(examples).sort()).toEqual(Object.keys(runs).sort());
+  });
+
+  it.each(Object.entries(runs))(
+    '%s',
+    async (file, { args, prints, writes }) => {
+      expect(await runExample(path.join(examples, file), args, folder)).toMatch(prints);
+      for (const written of writes) expect(existsSync(path.join(folder, written)), written).toBe(true);
+    },
+    120_000,
+  );
+});

@@ -1,0 +1,101 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import * as api from '../src/index.ts';
+import { runExample } from './run-example.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const readme = readFileSync(path.join(root, 'README.md'), 'utf8');
+const folder = mkdtempSync(path.join(tmpdir(), 'iso-readme-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const blocks = (language: string) =>
+  [...readme.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, 'g'))].map(
+    (match) => match[1] ?? '',
+  );
+const commandLines = blocks('bash').flatMap((block) => block.trim().split('\n'));
+
+/** The same text with shorter settings; fails where the README no longer has them. */
+function shortened(text: string, changes: readonly (readonly [from: string, to: string])[]): string {
+  return changes.reduce((current, [from, to]) => {
+    expect(current).toContain(from);
+    return current.replaceAll(from, to);
+  }, text);
+}
+
+describe('README', () => {
+  it('has an API example of points and one of pictures, and both run', async () => {
+    const [points = '', pictures = '', ...others] = blocks('ts');
+    expect(others).toEqual([]);
+    const imports = [`from 'iso-diffusion'`, `from '${path.join(root, 'src/index.ts')}'`] as const;
+    const runs = [
+      [points, [imports, ['num_train_epochs: 100', 'max_steps: 4']]],
+      [
+        pictures,
+        [
+          imports,
+          ["'./photos', { resolution: 32 }", "'digits', { resolution: 16, channels: 3 }"],
+          ["unet2DPreset('ddpm-cifar10')", smallUNet],
+          ['num_train_epochs: 100', 'max_steps: 2'],
+          ['num_inference_steps: 50', 'num_inference_steps: 2'],
+        ],
+      ],
+    ] as const;
+    for (const [index, [text, changes]] of runs.entries()) {
+      const file = path.join(folder, `example-${index}.mts`);
+      writeFileSync(file, shortened(text, changes));
+      await runExample(file, [], folder);
+    }
+    expect(existsSync(path.join(folder, 'runs/swiss-roll/pipeline/unet/model.onnx'))).toBe(true);
+    expect(existsSync(path.join(folder, 'runs/photos/pipeline/unet_ema/model.onnx'))).toBe(true);
+    expect(existsSync(path.join(folder, 'picture.png'))).toBe(true);
+  }, 120_000);
+
+  it('names npm scripts that exist', () => {
+    const { scripts } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+    const named = [...readme.matchAll(/npm (?:run ([\w:-]+)|(test))/g)].map((match) => match[1] ?? match[2]);
+    expect(named.length).toBeGreaterThan(3);
+    for (const name of named) expect(scripts).toHaveProperty([name ?? '']);
+  });
+
+  it('shows commands that run one after another', async () => {
+    const commands = commandLines.filter((line) => line.startsWith('npx iso-diffusion '));
+    expect(commands.length).toBeGreaterThan(3);
+    const cli = path.join(root, 'bin/iso-diffusion.js');
+    for (const command of commands) {
+      const short = command.includes(' train ')
+        ? shortened(command, [['--epochs 200', '--max-steps 4']])
+        : command;
+      const args = short.replace('npx iso-diffusion ', '').split(' ');
+      const small = args[0] === 'generate' || args[0] === 'evaluate' ? ['--steps', '5', '--n', '50'] : [];
+      const quick = args[0] === 'analyze' ? ['--n', '50'] : [];
+      await runExample(cli, [...args, ...small, ...quick], folder);
+    }
+    expect(readdirSync(folder)).toContain('points.csv');
+  }, 120_000);
+
+  it('links to files that exist', () => {
+    const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map((match) => match[1] ?? '');
+    expect(links.length).toBeGreaterThan(1);
+    for (const link of links) expect(existsSync(path.join(root, link)), link).toBe(true);
+  });
+
+  it('names exports that exist', () => {
+    const mentioned = [...readme.matchAll(/`(?:new )?([A-Za-z][A-Za-z0-9]*)\(/g)].map(
+      (match) => match[1] ?? '',
+    );
+    expect(mentioned.length).toBeGreaterThan(5);
+    for (const name of mentioned) expect(api).toHaveProperty(name);
+  });
+});
+
+const smallUNet = `{
+  sample_size: 16,
+  block_out_channels: [8, 8],
+  down_block_types: ['DownBlock2D', 'DownBlock2D'],
+  up_block_types: ['UpBlock2D', 'UpBlock2D'],
+  layers_per_block: 1,
+  norm_num_groups: 4,
+}`;
