@@ -24,7 +24,7 @@ const { values } = parseArgs({
   options: {
     images: { type: 'string', default: 'digits' },
     resolution: { type: 'string', default: '8' },
-    steps: { type: 'string', default: '1200' },
+    steps: { type: 'string', default: '1500' },
     output: { type: 'string', default: 'quickstart-images-output' },
   },
 });

@@ -41,6 +41,11 @@ export function findOp(opType: string, domain = ''): OpDefinition | undefined {
   return definitions.get(domain === '' ? opType : `${domain}:${opType}`);
 }
 
+/** Every op this package knows. */
+export function registeredOps(): OpDefinition[] {
+  return [...definitions.values()];
+}
+
 export interface ApplyOptions {
   readonly attributes?: Attributes;
   readonly outputCount?: number;

@@ -96,8 +96,12 @@ describe('iso-diffusion', () => {
       '50',
       '--fake',
       'points.csv',
+      '--plot',
+      'scatter.png',
       '--json',
     ]);
+    expect(existsSync(path.join(folder, 'scatter.svg'))).toBe(true);
+    expect(existsSync(path.join(folder, 'scatter.png'))).toBe(true);
     expect(evaluated.code).toBe(0);
     expect(JSON.parse(evaluated.stdout)).toMatchObject({
       k: 5,
@@ -154,6 +158,17 @@ describe('iso-diffusion', () => {
       readFileSync(path.join(folder, run, 'pipeline/unet/diffusion_pytorch_model.safetensors'));
     expect(weights('broken').equals(weights('unbroken'))).toBe(true);
   }, 120_000);
+
+  it('names a damaged checkpoint and goes on from the one before', async () => {
+    const args = ['train', ...small, '--save-steps', '5', '--output', 'damaged'];
+    expect((await cli([...args, '--max-steps', '10'])).code).toBe(0);
+    const file = path.join(folder, 'damaged/checkpoint-10/trainer_state.json');
+    writeFileSync(file, readFileSync(file, 'utf8').slice(0, -20));
+    const resumed = await cli([...args, '--max-steps', '15', '--resume', 'latest']);
+    expect(resumed.code).toBe(0);
+    expect(resumed.stderr).toMatch(/warning: damaged\/checkpoint-10 is damaged and left out/);
+    expect(resumed.stdout).toMatch(/^step 15:/);
+  }, 60_000);
 
   it('takes options from a file, and flags over it', async () => {
     writeFileSync(

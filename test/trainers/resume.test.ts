@@ -8,7 +8,8 @@ import { CheckpointError } from '../../src/errors.ts';
 import { smallTrainer } from './small-trainer.ts';
 
 const script = fileURLToPath(new URL('./training-run.ts', import.meta.url));
-const MAX_STEPS = 1500;
+const MAX_STEPS = { points: 1500, images: 150 };
+type Kind = keyof typeof MAX_STEPS;
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(path.join(tmpdir(), 'iso-resume-'));
@@ -17,6 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs the script; with `killAfter`, kills it by SIGKILL so many milliseconds after its first checkpoint. */
 function run(
+  kind: Kind,
   outputDir: string,
   options: { resume?: boolean; killAfter?: number } = {},
 ): Promise<{ output: string; killed: boolean }> {
@@ -24,8 +26,9 @@ function run(
     '--import',
     'tsx',
     script,
+    kind,
     outputDir,
-    String(MAX_STEPS),
+    String(MAX_STEPS[kind]),
     ...(options.resume ? ['latest'] : []),
   ];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -49,27 +52,34 @@ const logOf = (directory: string) =>
   readFileSync(path.join(directory, 'metrics.jsonl'), 'utf8').replaceAll(/,?"steps_per_second":[^,}]*/g, '');
 
 describe('resuming', () => {
-  it('after SIGKILL at ten random moments ends with the bits of an unbroken run', async () => {
-    const unbroken = path.join(folder, 'unbroken');
-    const expected = digestOf((await run(unbroken)).output);
-    expect(expected).toBeDefined();
+  it.each([
+    ['points', 10, 60],
+    ['images', 4, 400],
+  ] as const)(
+    '%s: after SIGKILL at %i random moments ends with the bits of an unbroken run',
+    async (kind, wanted, within) => {
+      const unbroken = path.join(folder, kind, 'unbroken');
+      const expected = digestOf((await run(kind, unbroken)).output);
+      expect(expected).toBeDefined();
 
-    const broken = path.join(folder, 'broken');
-    let kills = 0;
-    let last = '';
-    for (let attempt = 0; attempt < 40 && !digestOf(last); attempt++) {
-      // Random on purpose: the promise is about any moment.
-      const result = await run(broken, {
-        resume: true,
-        killAfter: kills < 10 ? Math.random() * 60 : undefined,
-      });
-      if (result.killed) kills += 1;
-      last = result.output;
-    }
-    expect(kills).toBeGreaterThanOrEqual(10);
-    expect(digestOf(last)).toBe(expected);
-    expect(logOf(broken)).toBe(logOf(unbroken));
-  }, 180_000);
+      const broken = path.join(folder, kind, 'broken');
+      let kills = 0;
+      let last = '';
+      for (let attempt = 0; attempt < 40 && !digestOf(last); attempt++) {
+        // Random on purpose: the promise is about any moment.
+        const result = await run(kind, broken, {
+          resume: true,
+          killAfter: kills < wanted ? Math.random() * within : undefined,
+        });
+        if (result.killed) kills += 1;
+        last = result.output;
+      }
+      expect(kills).toBeGreaterThanOrEqual(wanted);
+      expect(digestOf(last)).toBe(expected);
+      expect(logOf(broken)).toBe(logOf(unbroken));
+    },
+    180_000,
+  );
 
   it('refuses a checkpoint of another run and says what differs', async () => {
     const output_dir = path.join(folder, 'other');
