@@ -1,9 +1,10 @@
 /** `npm run bench -- NAME`: runs one benchmark against its Python counterpart; the last line is `ratio NAME X`. */
 import { MissingReferenceError } from './harness.ts';
 
-const benchmarks: Record<string, () => Promise<void>> = {
+const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   step: async () => (await import('./step.ts')).run(),
   sampling: async () => (await import('./sampling.ts')).run(),
+  unet: async (argv) => (await import('./unet.ts')).run(argv),
   prdc: async () => (await import('./prdc.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
 };
@@ -17,7 +18,7 @@ if (!benchmark) {
   process.exit(2);
 }
 try {
-  await benchmark();
+  await benchmark(process.argv.slice(3));
 } catch (error) {
   if (!(error instanceof MissingReferenceError)) throw error;
   console.error(error.message);

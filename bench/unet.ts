@@ -1,0 +1,143 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { packBucket, planFlatBuckets } from '../src/graph/flat-state.ts';
+import { elementCount } from '../src/graph/tensor-type.ts';
+import { type NamedTensor, writeSafetensors } from '../src/hub/safetensors.ts';
+import { isoLoss } from '../src/losses/index.ts';
+import { initialParameters, UNet2DModel, unet2DPreset } from '../src/models/index.ts';
+import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
+import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
+import { BatchSource } from '../src/trainers/batch-source.ts';
+import type { SampleSource } from '../src/trainers/sample-source.ts';
+import { createTrainingEngine, type StepEngine } from '../src/trainers/step-engine.ts';
+import { type Measurement, printRatio, requirePython, runPairs, startReference } from './harness.ts';
+
+const LAMBDA = 0.05;
+const LEARNING_RATE = 1e-4;
+
+/**
+ * Training steps of the 35.7 M-parameter DDPM U-Net (forward, iso loss, backward, clipping, AdamW, EMA) at
+ * `--batch` 4 on `--device` cpu, against eager torch of the same architecture and weights with a thread on every core.
+ * Peak memory is that of the whole process, start-up included, on both sides.
+ */
+export async function run(argv: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      batch: { type: 'string', default: '4' },
+      device: { type: 'string', default: 'cpu' },
+      dtype: { type: 'string', default: 'float32' },
+    },
+  });
+  requirePython(['torch']);
+  const batch = Number(values.batch);
+  const device = await resolveDevice(parseDevice(values.device));
+  const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
+  const weights = initialParameters(model, 0);
+  const reference = startReference(fileURLToPath(new URL('./unet_reference.py', import.meta.url)));
+  const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
+  try {
+    const file = path.join(folder, 'weights.safetensors');
+    await writeSafetensors(file, named(model, weights));
+    await reference.request({
+      command: 'load',
+      config: model.config,
+      weights: file,
+      batch,
+      threads: availableParallelism(),
+      lambda: LAMBDA,
+      dtype: values.dtype,
+      device: device === 'cpu' ? 'cpu' : 'cuda',
+    });
+    const engine = await createEngine(model, weights, batch, device);
+    let step = 0;
+    let ourPeak = 0;
+    let torchPeak = 0;
+    const result = await runPairs({
+      name: 'unet',
+      pairs: 8,
+      warmup: 3,
+      ours: async () => {
+        const start = performance.now();
+        await engine.run(step++, 1);
+        const seconds = (performance.now() - start) / 1000;
+        ourPeak = process.resourceUsage().maxRSS * 1024;
+        return { seconds };
+      },
+      reference: async (): Promise<Measurement> => {
+        const answer = await reference.request<{ seconds: number[]; peakBytes: number }>({
+          command: 'steps',
+          count: 1,
+        });
+        torchPeak = answer.peakBytes;
+        return { seconds: answer.seconds[0] ?? Number.NaN };
+      },
+    });
+    await engine.release();
+    const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+    console.log(
+      `batch ${batch} on ${device}: ours ${(result.oursSeconds * 1000).toFixed(0)} ms a step, torch (${values.dtype}) ${(result.referenceSeconds * 1000).toFixed(0)} ms`,
+    );
+    console.log(`peak memory: ours ${mebibytes(ourPeak)}, torch ${mebibytes(torchPeak)}`);
+    printRatio('unet-memory', torchPeak / ourPeak);
+    printRatio('unet-step', result.ratio);
+  } finally {
+    reference.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function named(model: UNet2DModel, weights: ReadonlyMap<string, Float32Array>): Map<string, NamedTensor> {
+  return new Map(
+    model.parameters.map(({ name, shape }) => [
+      name,
+      { dtype: 'F32', shape: [...shape], data: weights.get(name) ?? new Float32Array() },
+    ]),
+  );
+}
+
+function createEngine(
+  model: UNet2DModel,
+  weights: ReadonlyMap<string, Float32Array>,
+  batch: number,
+  device: Awaited<ReturnType<typeof resolveDevice>>,
+): Promise<StepEngine> {
+  const [bucket] = planFlatBuckets(model.parameters);
+  if (!bucket) throw new Error('the model has no parameters');
+  const initial = packBucket(weights, bucket);
+  return createTrainingEngine(
+    {
+      model,
+      loss: isoLoss({ lambda: LAMBDA }),
+      predictionType: 'epsilon',
+      alphasCumprod: new DDPMScheduler().alphasCumprod,
+      batchSize: batch,
+      adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
+      maxGradNorm: 1,
+      ema: true,
+    },
+    { device, accumulationSteps: 1 },
+    new Map([
+      ['parameters', initial],
+      ['ema', initial],
+    ]),
+    new BatchSource(uniformPictures(model.sampleShape), batch, 1000, 0),
+    { learningRate: () => LEARNING_RATE, emaDecay: () => 0.999 },
+  );
+}
+
+/** As the reference: pictures whose values are uniform in [-1, 1]. */
+function uniformPictures(sampleShape: readonly number[]): SampleSource {
+  return {
+    name: 'uniform',
+    count: 50_000,
+    sampleShape,
+    fingerprint: 'uniform',
+    fill: (_index, target, stream) => {
+      for (let i = 0; i < elementCount(sampleShape); i++) target[i] = 2 * stream.uniform() - 1;
+    },
+  };
+}

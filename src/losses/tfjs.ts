@@ -1,0 +1,61 @@
+import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
+import { checkLambda } from './lambda.ts';
+
+/** What the loss needs of tfjs: the module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu` has it. */
+export interface TfModule {
+  mean(x: Tensor): Tensor;
+  square(x: Tensor): Tensor;
+  sub(a: Tensor, b: Tensor | number): Tensor;
+  add(a: Tensor, b: Tensor): Tensor;
+  mul(a: Tensor, b: Tensor | number): Tensor;
+  tidy<T extends Tensor>(fn: () => T): T;
+}
+
+export interface TfjsIsoLossOptions {
+  /** Weight of the isotropy penalty, finite and >= 0. */
+  readonly lambda: number;
+}
+
+/**
+ * The Iso-Diffusion loss (paper, eq. 27, per element) for a model of tfjs, on whatever backend `tf` has:
+ * mean((noise - predicted)^2) + lambda (mean(predicted^2) - 1)^2, the second mean over the whole batch before the square.
+ * It is made of differentiable tfjs ops, so `tf.grads` and `optimizer.minimize` go through it.
+ *
+ * @param tf the tfjs module you train with.
+ * @param predicted_noise the model's output, [batch, ...].
+ * @param noise the noise that was added, of the same shape.
+ * @returns a scalar; with `lambda` 0 the mean squared error and nothing else.
+ * @throws {InvalidArgumentError} when lambda is not finite or negative.
+ * @example
+ * optimizer.minimize(() => isoDiffusionLoss(tf, model.apply(noisy), noise, { lambda: 0.1 }));
+ */
+export function isoDiffusionLoss(
+  tf: TfModule,
+  predicted_noise: Tensor,
+  noise: Tensor,
+  { lambda }: TfjsIsoLossOptions,
+): Scalar {
+  checkLambda(lambda);
+  return tf.tidy(() => {
+    const error = tf.mean(tf.square(tf.sub(predicted_noise, noise)));
+    if (lambda === 0) return error as Scalar;
+    const isotropy = tf.mean(tf.square(predicted_noise));
+    return tf.add(error, tf.mul(tf.square(tf.sub(isotropy, 1)), lambda)) as Scalar;
+  });
+}
+
+/**
+ * The loss in the form `LayersModel.compile({ loss })` takes. Keras-style training averages a loss over batches; the
+ * expectation of the penalty runs over each batch.
+ *
+ * @throws {InvalidArgumentError} when lambda is not finite or negative.
+ * @example
+ * model.compile({ optimizer: 'adam', loss: isoDiffusionLayersLoss(tf, { lambda: 0.1 }) });
+ */
+export function isoDiffusionLayersLoss(
+  tf: TfModule,
+  { lambda }: TfjsIsoLossOptions,
+): (noise: Tensor, predictedNoise: Tensor) => Scalar {
+  checkLambda(lambda);
+  return (noise, predictedNoise) => isoDiffusionLoss(tf, predictedNoise, noise, { lambda });
+}
