@@ -17,12 +17,6 @@ describe('pipeline', () => {
     );
   });
 
-  it('says that the image task is not there', async () => {
-    await expect(pipeline('unconditional-image-generation' as 'image-to-image', './x')).rejects.toThrow(
-      /'unconditional-image-generation' is not available/,
-    );
-  });
-
   it('says that the Hub cannot be used, and what to do', async () => {
     const made = pipeline('unconditional-point-generation', 'owner/swiss-roll');
     await expect(made).rejects.toThrow(InvalidArgumentError);

@@ -75,7 +75,7 @@ describe('unconditional-point-generation', () => {
   });
 
   it.each([
-    ['unet/model.onnx', (bytes: Buffer) => bytes.subarray(0, bytes.length / 2)],
+    ['unet_ema/model.onnx', (bytes: Buffer) => bytes.subarray(0, bytes.length / 2)],
     ['scheduler/scheduler_config.json', () => Buffer.from('{"_class_name": "PNDM"}')],
     ['model_index.json', () => Buffer.from('{')],
     ['point_scaler.json', () => Buffer.from('{"kind": "none", "offset": [0], "scale": [1]}')],
@@ -92,7 +92,7 @@ describe('unconditional-point-generation', () => {
   it("loads as transformers.js's PreTrainedModel with the same output", async () => {
     class PointModel extends PreTrainedModel {}
     const model = await PointModel.from_pretrained(saved, {
-      subfolder: 'unet',
+      subfolder: 'unet_ema',
       model_file_name: 'model',
       config: new PretrainedConfig({ model_type: 'custom' }),
       dtype: 'fp32',
