@@ -1,7 +1,6 @@
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
-import { concat, identity, mul, reduceSum, reshape, square } from '../graph/ops/index.ts';
-import { adamStep, emaStep } from '../graph/optimizer.ts';
+import { concat, identity, reshape } from '../graph/ops/index.ts';
 import { forwardDiffusion, type TrainingGraphSettings } from './training-graph.ts';
 
 /** What a batch reports, in the order of the output `terms`. */
@@ -49,36 +48,5 @@ export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
       0,
     ),
   );
-  return graph;
-}
-
-/**
- * Adam, or AdamW, and the moving average on any stretch of the flat state: inputs `parameters`, `first_moment`,
- * `second_moment`, `ema` (with `ema`), `gradient`, float32 ['n'], and the scalars `gradient_scale`, `step_size`,
- * `epsilon`, `keep`, `one_minus_decay`, float32 [1]; outputs each state vector under its name and `_next`.
- */
-export function buildUpdateGraph({ adam, ema }: Pick<TrainingGraphSettings, 'adam' | 'ema'>): Graph {
-  const graph = new Graph('update');
-  const vector = (name: string) => graph.input(name, 'float32', ['n']);
-  const scalar = (name: string) => graph.input(name, 'float32', [1]);
-  const gradient = mul(vector('gradient'), scalar('gradient_scale'));
-  const state = {
-    parameters: vector('parameters'),
-    firstMoment: vector('first_moment'),
-    secondMoment: vector('second_moment'),
-  };
-  const scalars = { stepSize: scalar('step_size'), epsilon: scalar('epsilon'), keep: scalar('keep') };
-  const next = adamStep(state, gradient, scalars, adam);
-  graph.output('parameters_next', next.parameters);
-  graph.output('first_moment_next', next.firstMoment);
-  graph.output('second_moment_next', next.secondMoment);
-  if (ema) graph.output('ema_next', emaStep(vector('ema'), next.parameters, scalar('one_minus_decay')));
-  return graph;
-}
-
-/** The sum of squares of `vector`, float32 ['n'], as `sum`. */
-export function buildSquareSumGraph(): Graph {
-  const graph = new Graph('square_sum');
-  graph.output('sum', reduceSum(square(graph.input('vector', 'float32', ['n']))));
   return graph;
 }

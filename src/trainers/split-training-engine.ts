@@ -1,15 +1,10 @@
 import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
+import { GradientSession } from '../runtime/gradient-session.ts';
 import { hostTensor } from '../runtime/session.ts';
-import { SplitTrainingSession } from '../runtime/split-training-session.ts';
 import type { BatchSource } from './batch-source.ts';
-import {
-  buildGradientGraph,
-  buildSquareSumGraph,
-  buildUpdateGraph,
-  gradientName,
-  LOSS_TERMS,
-} from './gradient-graph.ts';
+import { buildGradientGraph, gradientName, LOSS_TERMS } from './gradient-graph.ts';
+import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
 
@@ -22,7 +17,8 @@ export class SplitTrainingEngine {
   readonly maxStepsPerRun = 1;
 
   private constructor(
-    private readonly session: SplitTrainingSession,
+    private readonly session: GradientSession,
+    private readonly vectors: HostState,
     private readonly settings: TrainingGraphSettings,
     private readonly accumulationSteps: number,
     private readonly batches: BatchSource,
@@ -42,17 +38,19 @@ export class SplitTrainingEngine {
   ): Promise<SplitTrainingEngine> {
     const graphSettings = { ...settings, mode: 'single' as const };
     const [bucket] = planFlatBuckets(settings.model.parameters);
-    const kinds = STATE_KINDS.filter((kind) => settings.ema || kind !== 'ema');
-    const session = await SplitTrainingSession.create(
-      {
-        gradient: buildGradientGraph(graphSettings),
-        update: buildUpdateGraph(graphSettings),
-        squareSum: buildSquareSumGraph(),
-      },
+    const vector = (kind: StateKind) => initial.get(kind)?.slice() ?? new Float32Array(bucket?.length ?? 0);
+    const vectors = {
+      parameters: vector('parameters'),
+      first_moment: vector('first_moment'),
+      second_moment: vector('second_moment'),
+      ema: settings.ema ? vector('ema') : undefined,
+    };
+    const session = await GradientSession.create(
+      buildGradientGraph(graphSettings),
       (bucket?.entries ?? []).map((entry) => ({ ...entry, gradientName: gradientName(entry.name) })),
-      new Map(kinds.map((kind) => [kind, initial.get(kind) ?? new Float32Array(bucket?.length ?? 0)])),
+      vectors.parameters,
     );
-    return new SplitTrainingEngine(session, graphSettings, accumulationSteps, batches, schedules);
+    return new SplitTrainingEngine(session, vectors, graphSettings, accumulationSteps, batches, schedules);
   }
 
   /** See `TrainingEngine.run`. */
@@ -63,11 +61,10 @@ export class SplitTrainingEngine {
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {
-    const vectors = await this.session.state();
     return new Map(
       STATE_KINDS.flatMap((kind) => {
-        const vector = vectors.get(kind);
-        return vector ? [[kind, vector] as const] : [];
+        const vector = this.vectors[kind];
+        return vector ? [[kind, vector.slice()] as const] : [];
       }),
     );
   }
@@ -83,6 +80,7 @@ export class SplitTrainingEngine {
     const samples = [1, batchSize, ...model.sampleShape];
     const size = clean.length / this.accumulationSteps;
     const row = new Float32Array(LOSS_TERMS.length + 1);
+    this.session.clear();
     for (let batch = 0; batch < this.accumulationSteps; batch++) {
       const part = (values: Float32Array) => values.subarray(batch * size, (batch + 1) * size);
       const terms = await this.session.accumulate({
@@ -99,13 +97,16 @@ export class SplitTrainingEngine {
       });
     }
     const step = index + 1;
+    const { gradients } = this.session;
+    const norm = euclideanNorm(gradients) / this.accumulationSteps;
+    row[LOSS_TERMS.length] = norm;
     refuseNonFinite(row, step);
-    const { stepSize, epsilon, keep } = adamScalars(step, this.schedules.learningRate(step), adam);
-    row[LOSS_TERMS.length] = await this.session.update(
-      { step_size: stepSize, epsilon, keep, one_minus_decay: 1 - this.schedules.emaDecay(step) },
-      maxGradNorm,
-    );
-    refuseNonFinite(row, step);
+    const clipping = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
+    updateOnHost(this.vectors, gradients, adam, {
+      ...adamScalars(step, this.schedules.learningRate(step), adam),
+      gradientScale: clipping / this.accumulationSteps,
+      oneMinusDecay: 1 - this.schedules.emaDecay(step),
+    });
     return row;
   }
 }
