@@ -48,3 +48,17 @@ export class NonFiniteLossError extends IsoDiffusionError {
     super(message);
   }
 }
+
+/** The Hugging Face Hub refused, could not be reached, or sent something else than it listed. */
+export class HubError extends IsoDiffusionError {
+  /** Whether there was no answer at all. */
+  readonly unreachable: boolean;
+
+  constructor(
+    message: string,
+    { unreachable = false, ...options }: ErrorOptions & { unreachable?: boolean } = {},
+  ) {
+    super(message, options);
+    this.unreachable = unreachable;
+  }
+}

@@ -19,6 +19,11 @@ export const pipelineFiles = {
   onnx: 'unet/model.onnx',
   weights: 'unet/diffusion_pytorch_model.safetensors',
   schedulerConfig: 'scheduler/scheduler_config.json',
+  /** A flat folder, as a model alone is published, has these beside each other. */
+  flatConfig: 'config.json',
+  flatOnnx: 'model.onnx',
+  flatWeights: 'diffusion_pytorch_model.safetensors',
+  flatSchedulerConfig: 'scheduler_config.json',
 } as const;
 
 /** The averaged weights lie in `unet_ema` as the raw ones do in `unet`. */
@@ -137,6 +142,12 @@ export async function readPipelineFolder(
 ): Promise<PipelineFolder> {
   const root = resolve(dir);
   await checkIsFolder(root);
+  const required = options.require ?? (['onnx', 'weights'] as const);
+  if (
+    !(await isFile(join(root, pipelineFiles.modelIndex))) &&
+    (await isFile(join(root, pipelineFiles.flatConfig)))
+  )
+    return readFlatFolder(root, required);
   const modelIndex = await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
   const unetConfig = await readJsonFile(join(root, pipelineFiles.unetConfig), configSchema);
   const schedulerConfig = await readJsonFile(join(root, pipelineFiles.schedulerConfig), configSchema);
@@ -145,7 +156,7 @@ export async function readPipelineFolder(
     onnx: join(root, emaPath(pipelineFiles.onnx)),
     weights: join(root, emaPath(pipelineFiles.weights)),
   };
-  for (const name of options.require ?? (['onnx', 'weights'] as const)) await checkIsFile(paths[name], root);
+  for (const name of required) await checkIsFile(paths[name], root);
   return {
     dir: root,
     modelIndex: modelIndex as ModelIndex,
@@ -153,6 +164,32 @@ export async function readPipelineFolder(
     schedulerConfig: schedulerConfig as ComponentConfig,
     paths,
     emaPaths: (await isFile(emaPaths.weights)) ? emaPaths : undefined,
+  };
+}
+
+/** A folder with a model alone, with or without a scheduler: what is missing takes DDPM's place. */
+async function readFlatFolder(
+  root: string,
+  required: readonly ('onnx' | 'weights')[],
+): Promise<PipelineFolder> {
+  const unetConfig = await readJsonFile(join(root, pipelineFiles.flatConfig), configSchema);
+  const schedulerFile = join(root, pipelineFiles.flatSchedulerConfig);
+  const schedulerConfig = (await isFile(schedulerFile))
+    ? await readJsonFile(schedulerFile, configSchema)
+    : { _class_name: 'DDPMScheduler' };
+  const paths = { onnx: join(root, pipelineFiles.flatOnnx), weights: join(root, pipelineFiles.flatWeights) };
+  for (const name of required) await checkIsFile(paths[name], root);
+  return {
+    dir: root,
+    modelIndex: {
+      _class_name: 'DDPMPipeline',
+      scheduler: ['diffusers', schedulerConfig._class_name],
+      unet: ['diffusers', unetConfig._class_name],
+    },
+    unetConfig: unetConfig as ComponentConfig,
+    schedulerConfig: schedulerConfig as ComponentConfig,
+    paths,
+    emaPaths: undefined,
   };
 }
 

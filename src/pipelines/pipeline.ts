@@ -14,12 +14,13 @@ import {
  * transformers.js's `pipeline()`, with the diffusion tasks added: one changed import is the whole migration.
  *
  * - `unconditional-point-generation`: samples of a model that was trained on points; see
- *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline.
+ *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline, or a Hub id.
  * - `unconditional-image-generation`: pictures of a DDPM, of this package or of diffusers; see
  *   `UnconditionalImageGenerationPipeline`.
  * - every other task is handed on to `@huggingface/transformers` with the same arguments.
  *
- * @throws {InvalidArgumentError} when an option is wrong, or the model is a Hub id (points: local folders only).
+ * @throws {InvalidArgumentError} when an option is wrong.
+ * @throws {HubError} when a model on the Hub cannot be downloaded.
  * @throws {FileFormatError} when the folder is incomplete or damaged; its subclass names the file format.
  * @throws {DeviceError} when the device is not there.
  * @example

@@ -14,20 +14,17 @@ import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/inde
 import { type ImageBytes, toImageBytes } from './image-bytes.ts';
 import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
 import type { ModelSession } from './model-session.ts';
-import { localPipelineFolder } from './model-source.ts';
+import { type ModelSourceOptions, pipelineFolderOf } from './model-source.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 
 /** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
-export interface ImagePipelineOptions {
+export interface ImagePipelineOptions extends ModelSourceOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
   readonly device?: string | null;
   /** Only 'fp32' (default). */
   readonly dtype?: string | null;
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
   readonly ema?: boolean;
-  readonly local_files_only?: boolean;
-  readonly revision?: string;
-  readonly cache_dir?: string | null;
 }
 
 export interface ImageGenerationOptions {
@@ -99,7 +96,7 @@ export async function loadUnconditionalImageGeneration(
   const wantedDevice = parseDevice(options.device ?? 'auto');
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
-  const folder = await readPipelineFolder(await localPipelineFolder(model), { require: [] });
+  const folder = await readPipelineFolder(await pipelineFolderOf(model, options), { require: [] });
   const architecture = modelFromConfig(folder.unetConfig);
   const { sampleShape } = architecture;
   if (sampleShape.length !== 3 || ![1, 3, 4].includes(sampleShape[0] ?? 0))

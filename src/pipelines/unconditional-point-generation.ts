@@ -9,21 +9,17 @@ import type { SampleSeed } from '../random/sample-streams.ts';
 import { parseDevice, resolveDevice } from '../runtime/device.ts';
 import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import type { ModelSession } from './model-session.ts';
-import { localPipelineFolder } from './model-source.ts';
+import { type ModelSourceOptions, pipelineFolderOf } from './model-source.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`, named as transformers.js names them. */
-export interface PointPipelineOptions {
+export interface PointPipelineOptions extends ModelSourceOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
   readonly device?: string | null;
   /** Models of points are float32: only 'fp32' (default). */
   readonly dtype?: string | null;
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
   readonly ema?: boolean;
-  /** For Hub downloads; a local folder needs none of the following. */
-  readonly local_files_only?: boolean;
-  readonly revision?: string;
-  readonly cache_dir?: string | null;
 }
 
 export interface PointGenerationOptions {
@@ -98,7 +94,7 @@ export async function loadUnconditionalPointGeneration(
   const wantedDevice = parseDevice(options.device ?? 'auto');
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of points are 'fp32' only`);
-  const folder = await readPipelineFolder(await localPipelineFolder(model), { require: ['onnx'] });
+  const folder = await readPipelineFolder(await pipelineFolderOf(model, options), { require: ['onnx'] });
   const { config, sampleShape } = modelFromConfig(folder.unetConfig);
   if (sampleShape.length !== 1)
     throw new ConfigError(

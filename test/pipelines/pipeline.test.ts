@@ -17,12 +17,6 @@ describe('pipeline', () => {
     );
   });
 
-  it('says that the Hub cannot be used, and what to do', async () => {
-    const made = pipeline('unconditional-point-generation', 'owner/swiss-roll');
-    await expect(made).rejects.toThrow(InvalidArgumentError);
-    await expect(made).rejects.toThrow(/download it and pass its folder, such as '\.\/swiss-roll'/);
-  });
-
   it.each([['' as string], [undefined as unknown as string]])('wants a model, not %j', async (model) => {
     await expect(pipeline('unconditional-point-generation', model)).rejects.toThrow(InvalidArgumentError);
   });
