@@ -1,5 +1,6 @@
 export * from './datasets/index.ts';
 export * from './errors.ts';
+export * from './hub/index.ts';
 export * from './losses/index.ts';
 export * from './metrics/index.ts';
 export * from './models/index.ts';

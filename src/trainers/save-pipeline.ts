@@ -1,6 +1,7 @@
 import type { Scaler } from '../datasets/points.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { stringifySorted } from '../hub/json-file.ts';
+import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import { savePipelineFolder } from '../hub/pipeline-folder.ts';
 import type { NamedTensor } from '../hub/safetensors.ts';
 import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
@@ -14,6 +15,7 @@ export interface TrainedPipeline {
   readonly scheduler: DDPMScheduler;
   /** How points were scaled, which the pipeline undoes. */
   readonly scaler?: Scaler;
+  readonly card: ModelCardFacts;
 }
 
 /** Classes of ours that diffusers has under the same name. */
@@ -22,7 +24,7 @@ const DIFFUSERS_CLASSES = new Set(['UNet2DModel']);
 /** Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder. */
 export async function saveTrainedPipeline(
   directory: string,
-  { model, weights, averagedWeights, scheduler, scaler }: TrainedPipeline,
+  { model, weights, averagedWeights, scheduler, scaler, card }: TrainedPipeline,
 ): Promise<void> {
   const className = model.config._class_name;
   await savePipelineFolder(directory, {
@@ -35,14 +37,15 @@ export async function saveTrainedPipeline(
     unet: exported(model, weights),
     unetEma: averagedWeights && exported(model, averagedWeights),
     schedulerConfig: { ...scheduler.toConfig() },
-    extraFiles: scaler && {
-      'point_scaler.json': stringifySorted({
-        kind: scaler.kind,
-        offset: [...scaler.offset],
-        scale: [...scaler.scale],
-      }),
+    extraFiles: {
+      'README.md': modelCard(card),
+      ...(scaler ? { 'point_scaler.json': scalerJson(scaler) } : {}),
     },
   });
+}
+
+function scalerJson({ kind, offset, scale }: Scaler): string {
+  return stringifySorted({ kind, offset: [...offset], scale: [...scale] });
 }
 
 function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>) {

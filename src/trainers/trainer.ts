@@ -149,16 +149,34 @@ export class Trainer {
   /**
    * Writes the trained model as a pipeline folder (diffusers' layout, see `savePipelineFolder`); with `use_ema`, the
    * averaged weights lie in `unet_ema` beside the raw ones in `unet`, and `pipeline()` takes them. An existing
-   * pipeline folder is replaced once the new one is complete.
+   * pipeline folder is replaced once the new one is complete. `README.md` is a model card for the Hub with the training
+   * settings and `metrics`.
+   *
+   * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
+   * @param options.license the licence's name on the Hub, such as 'apache-2.0'.
    */
-  async savePipeline(directory: string): Promise<void> {
-    const { model, noise_scheduler, train_dataset } = this.options;
+  async savePipeline(
+    directory: string,
+    { metrics, license }: { metrics?: Readonly<Record<string, number>>; license?: string } = {},
+  ): Promise<void> {
+    const { model, noise_scheduler, train_dataset, loss } = this.options;
     await saveTrainedPipeline(directory, {
       model,
       weights: this.weights(),
       averagedWeights: this.args.use_ema ? this.weights({ ema: true }) : undefined,
       scheduler: noise_scheduler,
       scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
+      card: {
+        task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
+        className: model.config._class_name,
+        averaged: this.args.use_ema,
+        dataset: train_dataset.name,
+        steps: this.step,
+        loss: loss.config,
+        settings: this.identity.arguments,
+        metrics,
+        license,
+      },
     });
   }
 

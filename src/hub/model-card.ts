@@ -1,0 +1,88 @@
+import { stringify } from 'yaml';
+
+export interface ModelCardFacts {
+  readonly task: 'unconditional-image-generation' | 'unconditional-point-generation';
+  /** The model's class. */
+  readonly className: string;
+  /** Whether `unet_ema` lies beside `unet`. */
+  readonly averaged: boolean;
+  readonly dataset: string;
+  /** Training steps that were run. */
+  readonly steps: number;
+  readonly loss: unknown;
+  /** The training arguments. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly metrics?: Readonly<Record<string, number>>;
+  /** The licence's name on the Hub. */
+  readonly license?: string;
+}
+
+/**
+ * The README.md of a saved pipeline as the Hugging Face Hub shows it: a YAML header, how it was trained, its metrics,
+ * and how to use it here, in transformers.js and in diffusers.
+ */
+export function modelCard(facts: ModelCardFacts): string {
+  const { task, className, dataset, steps, loss, settings, metrics, license, averaged } = facts;
+  const pictures = task === 'unconditional-image-generation';
+  const header = {
+    ...(license ? { license } : {}),
+    library_name: className === 'UNet2DModel' ? 'diffusers' : 'iso-diffusion',
+    tags: ['iso-diffusion', 'ddpm', 'onnx', 'transformers.js'],
+    ...(pictures ? { pipeline_tag: task } : {}),
+  };
+  const sections = [
+    `---\n${stringify(header)}---`,
+    `# ${pictures ? 'Pictures' : 'Points'} from ${escaped(path(dataset))}`,
+    `A denoising diffusion model (${escaped(className)}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
+    `## Training\n\n${table({ dataset: path(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
+    ...(metrics ? [`## Metrics\n\n${table(metrics)}`] : []),
+    `## Use\n\n${usage(facts)}`,
+    ...(averaged ? ['`unet_ema` holds the moving average of the weights, `unet` the raw ones.'] : []),
+  ];
+  return `${sections.join('\n\n')}\n`;
+}
+
+function usage({ task, className, averaged }: ModelCardFacts): string {
+  const subfolder = averaged ? 'unet_ema' : 'unet';
+  const here = `\`\`\`ts
+import { pipeline } from 'iso-diffusion';
+
+const generate = await pipeline('${task}', './this-folder');
+const output = await generate({ batch_size: 4, seed: 0 });
+\`\`\``;
+  const transformers = `\`\`\`js
+import { PreTrainedModel, PretrainedConfig } from '@huggingface/transformers';
+
+class Model extends PreTrainedModel {}
+const config = new PretrainedConfig({ model_type: 'custom' });
+const model = await Model.from_pretrained('./this-folder', { subfolder: '${subfolder}', model_file_name: 'model', config, dtype: 'fp32' });
+const { out_sample } = await model({ sample, timestep });
+\`\`\``;
+  const python = `\`\`\`python
+from diffusers import DDPMPipeline, UNet2DModel
+
+unet = UNet2DModel.from_pretrained("./this-folder", subfolder="${subfolder}")
+pipe = DDPMPipeline.from_pretrained("./this-folder", unet=unet)
+image = pipe().images[0]
+\`\`\``;
+  return [here, transformers, ...(className === 'UNet2DModel' ? [python] : [])].join('\n\n');
+}
+
+function table(rows: Readonly<Record<string, unknown>>): string {
+  const lines = Object.entries(rows)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `| ${escaped(name)} | ${escaped(String(value))} |`);
+  return ['| | |', '|---|---|', ...lines].join('\n');
+}
+
+/** A data set may be named by a path: its last part says enough and tells nothing of the machine. */
+function path(name: string): string {
+  return name.split(/[\\/]/).filter(Boolean).at(-1) ?? name;
+}
+
+/** Text that neither Markdown nor HTML takes for anything else. */
+function escaped(text: string): string {
+  return text
+    .replaceAll(/[\r\n]+/g, ' ')
+    .replaceAll(/[\\`*_{}[\]<>()#+!|~&]/g, (mark) => `&#${mark.charCodeAt(0)};`);
+}

@@ -1,0 +1,71 @@
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
+import { HubError, InvalidArgumentError } from '../errors.ts';
+import { access, type HubOptions } from './hub-snapshot.ts';
+import { readPipelineFolder } from './pipeline-folder.ts';
+
+export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> {
+  /** Whether a new repository is private; default false. An existing one stays as it is. */
+  readonly private?: boolean;
+  /** Default 'Upload a pipeline of iso-diffusion'. */
+  readonly commit_message?: string;
+  /** The branch; default 'main'. */
+  readonly revision?: string;
+}
+
+/**
+ * Uploads a saved pipeline folder to the Hugging Face Hub in one commit; the repository is made where it is missing.
+ *
+ * @param repo `owner/name`.
+ * @returns the address of the repository.
+ * @throws {FileFormatError} when the folder is no pipeline; nothing is uploaded then.
+ * @throws {HubError} when there is no token or the Hub refuses.
+ * @example
+ * await pushToHub('./runs/digits/pipeline', 'me/digits', { private: true });
+ */
+export async function pushToHub(
+  folder: string,
+  repo: string,
+  options: PushToHubOptions = {},
+): Promise<string> {
+  if (!/^[\w.-]+\/[\w.-]+$/.test(repo))
+    throw new InvalidArgumentError(`'${repo}' is no Hub id of the form owner/name`);
+  const { dir } = await readPipelineFolder(folder, { require: ['weights'] });
+  const { accessToken, ...settings } = access(options);
+  if (!accessToken)
+    throw new HubError(
+      'uploads need a token: set HF_TOKEN to one with write access, or pass the option token',
+    );
+  const files = await readdir(dir, { recursive: true, withFileTypes: true });
+  const uploads = files
+    .filter((file) => file.isFile() && !file.name.startsWith('.'))
+    .map((file) => {
+      const full = path.join(file.parentPath, file.name);
+      return { path: path.relative(dir, full).split(path.sep).join('/'), content: pathToFileURL(full) };
+    });
+  try {
+    await createRepo({ repo, private: options.private ?? false, accessToken, ...settings }).catch(
+      ignoreExisting,
+    );
+    await uploadFiles({
+      repo,
+      files: uploads,
+      commitTitle: options.commit_message ?? 'Upload a pipeline of iso-diffusion',
+      branch: options.revision ?? 'main',
+      accessToken,
+      useXet: false,
+      ...settings,
+    });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new HubError(`the upload to ${repo} failed: ${reason}`, { cause });
+  }
+  return `${settings.hubUrl}/${repo}`;
+}
+
+/** 409: the repository is there already. */
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof HubApiError && error.statusCode === 409)) throw error;
+}
