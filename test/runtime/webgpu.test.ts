@@ -2,9 +2,14 @@ import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { packBucket } from '../../src/graph/flat-state.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
+import { elementCount } from '../../src/graph/tensor-type.ts';
 import { isoLoss } from '../../src/losses/index.ts';
-import { ConditionalDense } from '../../src/models/conditional-dense.ts';
-import { initialParameters } from '../../src/models/model.ts';
+import {
+  ConditionalDense,
+  type DiffusionModel,
+  initialParameters,
+  UNet2DModel,
+} from '../../src/models/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import type { ConcreteDevice } from '../../src/runtime/device.ts';
 import { isAvailable } from '../../src/runtime/device.ts';
@@ -25,42 +30,65 @@ if (!available)
     'skipping the webgpu tests: no adapter (apt-get install chromium libvulkan1 brings SwiftShader)',
   );
 
-const BATCH = 16;
 const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-const built = buildTrainingGraph({
-  model: new ConditionalDense({ hidden_features: 16 }),
-  loss: isoLoss({ lambda: 0.1 }),
-  predictionType: 'epsilon',
-  alphasCumprod: new DDPMScheduler().alphasCumprod,
-  batchSize: BATCH,
-  adam,
-  maxGradNorm: 1,
-  ema: true,
-  mode: 'single',
-  // Two buckets, as a model too large for one GPU buffer has.
-  maxBucketElements: 1500,
-});
 
-async function threeSteps(device: ConcreteDevice) {
-  const parameters = initialParameters(new ConditionalDense({ hidden_features: 16 }), 0);
-  const starts = built.state.filter(({ kind }) => kind === 'parameters' || kind === 'ema');
-  const slots = built.state.map(({ name, bucket }) => ({ name, length: bucket.length }));
-  const initial = new Map(starts.map(({ name, bucket }) => [name, packBucket(parameters, bucket)]));
-  const session = await TrainingSession.create(built.graph, slots, initial, device, {
+/** A model, its batch size, and a bucket size that gives several buckets, as a model too large for one GPU buffer has. */
+const cases: Record<string, { model: DiffusionModel; batchSize: number; maxBucketElements: number }> = {
+  'the 2-D network': {
+    model: new ConditionalDense({ hidden_features: 16 }),
+    batchSize: 16,
+    maxBucketElements: 1500,
+  },
+  'a tiny U-Net with attention': {
+    model: new UNet2DModel({
+      sample_size: 8,
+      block_out_channels: [8, 16],
+      down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+      up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+      layers_per_block: 1,
+      norm_num_groups: 4,
+    }),
+    batchSize: 2,
+    maxBucketElements: 20_000,
+  },
+};
+
+async function threeSteps(name: string, device: ConcreteDevice) {
+  const { model, batchSize, maxBucketElements } = cases[name] as (typeof cases)[string];
+  const { graph, buckets, state } = buildTrainingGraph({
+    model,
+    loss: isoLoss({ lambda: 0.1 }),
+    predictionType: 'epsilon',
+    alphasCumprod: new DDPMScheduler().alphasCumprod,
+    batchSize,
+    adam,
+    maxGradNorm: 1,
+    ema: true,
+    mode: 'single',
+    maxBucketElements,
+  });
+  expect(buckets.length).toBeGreaterThan(1);
+  const parameters = initialParameters(model, 0);
+  const starts = state.filter(({ kind }) => kind === 'parameters' || kind === 'ema');
+  const slots = state.map((vector) => ({ name: vector.name, length: vector.bucket.length }));
+  const initial = new Map(starts.map((vector) => [vector.name, packBucket(parameters, vector.bucket)]));
+  const session = await TrainingSession.create(graph, slots, initial, device, {
     forbidFallback: device !== 'cpu',
   });
   const random = new RandomStream(1);
   const metrics: number[] = [];
+  const shape = [1, batchSize, ...model.sampleShape];
+  const normal = () => hostTensor('float32', shape, random.fillNormal(new Float32Array(elementCount(shape))));
   for (let step = 1; step <= 3; step++) {
     const scalar = (value: number) => hostTensor('float32', [1], Float32Array.of(value));
-    const { stepSize, epsilon, keep } = adamScalars(step, 1e-2, adam);
+    const { stepSize, epsilon, keep } = adamScalars(step, 1e-3, adam);
     const outputs = await session.run({
-      clean: hostTensor('float32', [1, BATCH, 2], random.fillNormal(new Float32Array(BATCH * 2))),
-      noise: hostTensor('float32', [1, BATCH, 2], random.fillNormal(new Float32Array(BATCH * 2))),
+      clean: normal(),
+      noise: normal(),
       timestep: hostTensor(
         'int32',
-        [1, BATCH],
-        Int32Array.from({ length: BATCH }, () => random.integer(1000)),
+        [1, batchSize],
+        Int32Array.from({ length: batchSize }, () => random.integer(1000)),
       ),
       step_size: scalar(stepSize),
       epsilon: scalar(epsilon),
@@ -69,30 +97,28 @@ async function threeSteps(device: ConcreteDevice) {
     });
     metrics.push(...float32Data(outputs.metrics, 'metrics'));
   }
-  const state = await session.state();
+  const final = await session.state();
   await session.release();
-  return { metrics, state };
+  return { metrics, state: final };
 }
 
-describe.skipIf(!available)('a training step on webgpu', () => {
+describe.skipIf(!available).each(Object.keys(cases))('a training step on webgpu: %s', (name) => {
   it('runs without falling back to the cpu and equals the cpu within 1e-3', async () => {
-    expect(built.buckets.length).toBeGreaterThan(1);
-    const cpu = await threeSteps('cpu');
-    const gpu = await threeSteps('webgpu');
+    const cpu = await threeSteps(name, 'cpu');
+    const gpu = await threeSteps(name, 'webgpu');
     gpu.metrics.forEach((value, i) => {
       expect(value).toBeCloseTo(cpu.metrics[i] as number, 3);
     });
-    for (const [name, vector] of cpu.state) {
-      const other = gpu.state.get(name) as Float32Array;
-      const worst = vector.reduce(
-        (max, value, i) => Math.max(max, Math.abs(value - (other[i] as number)) / (1 + Math.abs(value))),
-        0,
-      );
-      expect(worst, name).toBeLessThan(1e-3);
+    for (const [slot, vector] of cpu.state) {
+      const other = gpu.state.get(slot) as Float32Array;
+      // By norm, not by element: the bias of a key has a gradient of exactly 0, so that each device's rounding there
+      // becomes, divided by its own size, a whole step of Adam.
+      const difference = Math.hypot(...vector.map((value, i) => value - (other[i] as number)));
+      expect(difference / Math.hypot(...vector), slot).toBeLessThan(1e-3);
     }
   });
 
   it('gives the same bits twice', async () => {
-    expect(await threeSteps('webgpu')).toEqual(await threeSteps('webgpu'));
+    expect(await threeSteps(name, 'webgpu')).toEqual(await threeSteps(name, 'webgpu'));
   });
 });
