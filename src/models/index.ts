@@ -12,6 +12,7 @@ export {
   type ParameterValues,
 } from './model.ts';
 export { modelFromConfig } from './model-from-config.ts';
+export { OnnxModel, type OnnxModelOptions } from './onnx-model.ts';
 export {
   UNET_2D_PRESETS,
   type UNet2DConfig,

@@ -1,6 +1,6 @@
 import { GraphError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readOnnx } from '../graph/onnx/read.ts';
-import { elementCount } from '../graph/tensor-type.ts';
+import { type Dim, elementCount } from '../graph/tensor-type.ts';
 import { withRegularFile } from '../hub/regular-file.ts';
 import { type SampleSeed, SampleStreams } from '../random/sample-streams.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
@@ -153,10 +153,15 @@ function shallowCopy<T extends object>(original: T): T {
   return Object.assign(Object.create(Object.getPrototypeOf(original)), original);
 }
 
+/** The loop runs all samples through a step at once: one timestep for the batch. */
+function oneTimestep(name: string, declared: readonly Dim[]): readonly Dim[] {
+  return name === 'timestep' ? declared.map(() => 1) : declared;
+}
+
 /** Undefined where the model holds what this package does not read or cannot put into a Loop. */
 function loopOf(onnx: Uint8Array, sampleShape: readonly number[]): DenoisingLoop | undefined {
   try {
-    return new DenoisingLoop(readOnnx(onnx, { inputShapes: { timestep: [1] } }), sampleShape, 'cpu');
+    return new DenoisingLoop(readOnnx(onnx, { inputShapes: oneTimestep }), sampleShape, 'cpu');
   } catch (error) {
     if (error instanceof GraphError || error instanceof OnnxFormatError) return undefined;
     throw error;

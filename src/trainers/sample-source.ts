@@ -2,6 +2,9 @@ import { createHash } from 'node:crypto';
 import { fillSample } from '../datasets/images/augment.ts';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import { formatShape, sameShape } from '../graph/tensor-type.ts';
+import type { DiffusionModel } from '../models/model.ts';
 import type { RandomStream } from '../random/random-stream.ts';
 
 /** Where training samples come from, as the network sees them. */
@@ -48,4 +51,16 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
 
 export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {
   return 'pixels' in dataset;
+}
+
+/** @throws {InvalidArgumentError} when the model takes samples of another shape. */
+export function refuseMismatch(model: DiffusionModel, source: SampleSource): void {
+  if (sameShape(model.sampleShape, source.sampleShape)) return;
+  const advice =
+    source.sampleShape.length === 1
+      ? `make the model with in_features: ${source.sampleShape[0]}`
+      : `make the model with in_channels: ${source.sampleShape[0]} and sample_size: [${source.sampleShape.slice(1).join(', ')}], or load the pictures in its size`;
+  throw new InvalidArgumentError(
+    `the data set '${source.name}' has samples of shape ${formatShape(source.sampleShape)}, but the model takes ${formatShape(model.sampleShape)}: ${advice}`,
+  );
 }

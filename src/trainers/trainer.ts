@@ -1,10 +1,13 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
-import { InvalidArgumentError } from '../errors.ts';
+import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { packBucket, planFlatBuckets, unpackBucket } from '../graph/flat-state.ts';
-import { formatShape, sameShape } from '../graph/tensor-type.ts';
+import { writeOnnx } from '../graph/onnx/write.ts';
+import { writeFileAtomic } from '../hub/atomic-file.ts';
+import { withRegularFile } from '../hub/regular-file.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, initialParameters } from '../models/model.ts';
+import { type DiffusionModel, exportModelGraph, initialParameters } from '../models/model.ts';
+import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
@@ -15,7 +18,7 @@ import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
-import { imageSource, isImageSet, pointSource, type SampleSource } from './sample-source.ts';
+import { imageSource, isImageSet, pointSource, refuseMismatch } from './sample-source.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
@@ -103,6 +106,29 @@ export class Trainer {
       ['parameters', parameters],
       ['ema', parameters],
     ]);
+  }
+
+  /**
+   * A trainer that fine-tunes an ONNX file: its constants are the parameters. `savePipeline` and `exportOnnx` of the
+   * trained model write ONNX back.
+   *
+   * @param file a model with the inputs `sample` and `timestep`.
+   * @throws {OnnxFormatError} when the file cannot be read; ops that are not supported are listed all in one error.
+   * @example
+   * const trainer = await Trainer.fromOnnx('./unet.onnx', { args, train_dataset, loss, noise_scheduler });
+   */
+  static async fromOnnx(
+    file: string,
+    { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions },
+  ): Promise<Trainer> {
+    const fail = (message: string, cause?: ErrorOptions) => new OnnxFormatError(message, cause);
+    const bytes = await withRegularFile(file, fail, (opened) => opened.read(0, opened.size));
+    return new Trainer({ ...options, model: OnnxModel.fromBytes(bytes, onnx) });
+  }
+
+  /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
+  async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
+    await writeFileAtomic(file, writeOnnx(exportModelGraph(this.options.model, this.weights({ ema }))));
   }
 
   /**
@@ -299,15 +325,4 @@ export class Trainer {
       throw new InvalidArgumentError(`the model ${this.options.model.config._class_name} has no parameters`);
     return bucket;
   }
-}
-
-function refuseMismatch(model: DiffusionModel, source: SampleSource): void {
-  if (sameShape(model.sampleShape, source.sampleShape)) return;
-  const advice =
-    source.sampleShape.length === 1
-      ? `make the model with in_features: ${source.sampleShape[0]}`
-      : `make the model with in_channels: ${source.sampleShape[0]} and sample_size: [${source.sampleShape.slice(1).join(', ')}], or load the pictures in its size`;
-  throw new InvalidArgumentError(
-    `the data set '${source.name}' has samples of shape ${formatShape(source.sampleShape)}, but the model takes ${formatShape(model.sampleShape)}: ${advice}`,
-  );
 }

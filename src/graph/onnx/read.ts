@@ -29,12 +29,15 @@ const NEWEST_OPSET = 21;
 const MAX_ELEMENTS = 2 ** 31;
 const MAX_RANK = 16;
 
+/** From an input's name and its shape in the file to the shape it shall have. */
+export type InputShapes = (name: string, declared: readonly Dim[]) => readonly Dim[];
+
 export interface ReadOnnxOptions {
   /**
-   * Shapes of inputs, by name, in place of the file's: fixes the lengths of symbolic axes, which shape inference cannot
-   * always follow. Must agree with the file's in rank and in every fixed length.
+   * Fixes the lengths of symbolic axes, which shape inference cannot always follow. Must agree with the file's shape in
+   * rank and in every fixed length; default: the file's shapes.
    */
-  readonly inputShapes?: Readonly<Record<string, readonly Dim[]>>;
+  readonly inputShapes?: InputShapes;
 }
 
 /**
@@ -49,7 +52,7 @@ export function readOnnx(bytes: Uint8Array, options: ReadOnnxOptions = {}): Grap
   if (!model.graph) throw new OnnxFormatError('the ONNX model holds no graph');
   refuseUnknownOps(model.graph);
   try {
-    return readGraph(model.graph, options.inputShapes ?? {});
+    return readGraph(model.graph, options.inputShapes ?? ((_name, declared) => declared));
   } catch (cause) {
     if (!(cause instanceof GraphError)) throw cause;
     throw new OnnxFormatError(`the ONNX model contradicts itself: ${cause.message}`, { cause });
@@ -96,7 +99,7 @@ function plainDomain(domain = ''): string {
   return domain === 'ai.onnx' ? '' : domain;
 }
 
-function readGraph(proto: GraphProto, inputShapes: Readonly<Record<string, readonly Dim[]>>): Graph {
+function readGraph(proto: GraphProto, inputShapes: InputShapes): Graph {
   const graph = new Graph(proto.name || 'graph');
   const values = new Map<string, Value>();
   for (const tensor of proto.initializer ?? []) {
@@ -109,7 +112,7 @@ function readGraph(proto: GraphProto, inputShapes: Readonly<Record<string, reado
     if (values.get(input.name ?? '')?.data) continue;
     const name = requireName(input.name, 'an input', values);
     const { dtype, shape } = readType(input, name);
-    values.set(name, graph.input(name, dtype, fixShape(shape, inputShapes[name] ?? shape, name)));
+    values.set(name, graph.input(name, dtype, fixShape(shape, inputShapes(name, shape), name)));
   }
   for (const node of proto.node ?? []) readNode(graph, node, values);
   for (const { name = '' } of proto.output ?? []) {
