@@ -62,12 +62,13 @@ export class ModelSession {
       throw new InvalidArgumentError(
         `${timesteps.length} timesteps were given for ${count} samples: give one for all or one for each`,
       );
-    const { out_sample } = await this.session.run({
+    const outputs = await this.session.run({
       sample: hostTensor('float32', [count, ...this.sampleShape], sample),
-      timestep: hostTensor('int64', [timesteps.length], BigInt64Array.from(timesteps, BigInt)),
+      timestep: timestepTensor(timesteps, count, this.session.inputType('timestep')),
       ...(this.isClassConditional ? { class_labels: labelTensor(classLabels, count) } : {}),
     });
-    return float32Data(out_sample, 'out_sample');
+    const [name = 'out_sample'] = this.session.outputNames;
+    return float32Data(outputs[name], name);
   }
 
   /** Whether the model takes class labels. */
@@ -84,10 +85,10 @@ export class ModelSession {
     const fits =
       inputNames.length === (this.isClassConditional ? 3 : 2) &&
       ['sample', 'timestep'].every((name) => inputNames.includes(name)) &&
-      outputNames.includes('out_sample');
+      outputNames.length === 1;
     if (!fits)
       throw new OnnxFormatError(
-        `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and 'out_sample'`,
+        `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and one output`,
       );
     const size = elementCount(this.sampleShape);
     const output = await this.predict(new Float32Array(size), 0, [0]).catch((error: unknown) => {
@@ -102,6 +103,33 @@ export class ModelSession {
         `the ONNX model gives ${output.length} values for a sample of ${size}: it does not fit its config.json`,
       );
   }
+}
+
+/**
+ * Timesteps in the rank and dtype that the model declares: exporters write a scalar, one for the batch, or one for each
+ * sample, as integers or floats.
+ */
+function timestepTensor(
+  timesteps: readonly number[],
+  count: number,
+  declared: { dtype: string; shape: readonly (number | string)[] } | undefined,
+) {
+  const { dtype = 'int64', shape = ['batch'] } = declared ?? {};
+  if (shape.length > 1 || (shape.length === 0 && timesteps.length > 1))
+    throw new InvalidArgumentError(
+      `the model takes a timestep of shape [${shape.join(', ')}], and ${timesteps.length} were given: give one for all samples`,
+    );
+  const [length] = shape;
+  const repeated = typeof length === 'number' && length === count && timesteps.length === 1 ? count : 0;
+  const values = repeated > 1 ? Array<number>(repeated).fill(timesteps[0] ?? 0) : timesteps;
+  const dims = shape.length === 0 ? [] : [values.length];
+  if (dtype === 'int64') return hostTensor('int64', dims, BigInt64Array.from(values, BigInt));
+  if (dtype === 'int32') return hostTensor('int32', dims, Int32Array.from(values));
+  if (dtype === 'float32') return hostTensor('float32', dims, Float32Array.from(values));
+  if (dtype === 'float64') return hostTensor('float64', dims, Float64Array.from(values));
+  throw new OnnxFormatError(
+    `the model takes timesteps of type ${dtype}; int64, int32, float32 and float64 are supported`,
+  );
 }
 
 function labelTensor(labels: readonly number[] | undefined, count: number) {

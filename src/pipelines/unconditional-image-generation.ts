@@ -1,16 +1,18 @@
 import path from 'node:path';
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import { z } from 'zod';
-import { ConfigError, InvalidArgumentError } from '../errors.ts';
+import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
+import { withRegularFile } from '../hub/regular-file.ts';
 import { readSafetensors } from '../hub/safetensors.ts';
 import { exportModelGraph } from '../models/model.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
 import { currentParameterName } from '../models/unet-2d/legacy-keys.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
-import { parseDevice, resolveDevice } from '../runtime/device.ts';
-import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
+import { Session } from '../runtime/session.ts';
+import { DDPMScheduler, type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import { type ImageBytes, toImageBytes } from './image-bytes.ts';
 import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
 import type { ModelSession } from './model-session.ts';
@@ -23,6 +25,11 @@ export interface ImagePipelineOptions extends ModelSourceOptions {
   readonly device?: string | null;
   /** Only 'fp32' (default). */
   readonly dtype?: string | null;
+  /**
+   * For an ONNX file, which comes without one: a scheduler, or the JSON config of one; default DDPM's. A folder has its
+   * own.
+   */
+  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
   readonly ema?: boolean;
 }
@@ -88,7 +95,10 @@ const countSchema = z
   .min(1)
   .max(2 ** 24);
 
-/** Loads a saved pipeline folder, with an ONNX file or with safetensors alone; see `pipeline`. */
+/**
+ * Loads a saved pipeline folder, with an ONNX file or with safetensors alone, or a path that ends in `.onnx`; see
+ * `pipeline`.
+ */
 export async function loadUnconditionalImageGeneration(
   model: string | null | undefined,
   options: ImagePipelineOptions = {},
@@ -96,6 +106,7 @@ export async function loadUnconditionalImageGeneration(
   const wantedDevice = parseDevice(options.device ?? 'auto');
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
+  if (model?.endsWith('.onnx')) return loadOnnxFile(model, wantedDevice, options.scheduler);
   const folder = await readPipelineFolder(await pipelineFolderOf(model, options), { require: [] });
   const architecture = modelFromConfig(folder.unetConfig);
   const { sampleShape } = architecture;
@@ -107,6 +118,39 @@ export async function loadUnconditionalImageGeneration(
   const onnx = await modelOnnx(folder, options.ema ?? true, architecture);
   const process = await ReverseProcess.fromOnnx(onnx, { ...architecture.config }, sampleShape, device);
   return imagePipeline(process, schedulerFromConfig(folder.schedulerConfig), architecture.classCount);
+}
+
+/** Any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep` and one output. */
+async function loadOnnxFile(
+  file: string,
+  wantedDevice: Device,
+  scheduler: ImagePipelineOptions['scheduler'] = { _class_name: 'DDPMScheduler' },
+): Promise<UnconditionalImageGenerationPipeline> {
+  const fail = (message: string, options?: ErrorOptions) => new OnnxFormatError(message, options);
+  const onnx = await withRegularFile(file, fail, (opened) => opened.read(0, opened.size));
+  const device = await resolveDevice(wantedDevice);
+  const shape = await declaredSampleShape(onnx, device, file);
+  const process = await ReverseProcess.fromOnnx(onnx, {}, shape, device);
+  return imagePipeline(process, chosenScheduler(scheduler, new DDPMScheduler()), undefined);
+}
+
+/** @throws {OnnxFormatError} unless `sample` has 1, 3 or 4 channels of a known size. */
+async function declaredSampleShape(
+  onnx: Uint8Array,
+  device: ConcreteDevice,
+  file: string,
+): Promise<number[]> {
+  const session = await Session.create(onnx, device);
+  const shape = session.inputType('sample')?.shape ?? [];
+  await session.release();
+  const sizes = shape
+    .slice(1)
+    .filter((dim) => typeof dim === 'number' && dim > 0)
+    .map(Number);
+  if (shape.length === 4 && sizes.length === 3 && [1, 3, 4].includes(sizes[0] ?? 0)) return sizes;
+  throw new OnnxFormatError(
+    `${file}: the input 'sample' is [${shape.join(', ')}], not [batch, channels, height, width] with 1, 3 or 4 channels and a fixed size`,
+  );
 }
 
 /** The model built from the weights: a folder of diffusers has no ONNX file, and one beside could be outdated. */

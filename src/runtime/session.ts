@@ -83,6 +83,14 @@ export class Session {
     return this.session.inputNames;
   }
 
+  /** Element type and declared shape of an input; undefined where there is none of that name. */
+  inputType(
+    name: string,
+  ): { readonly dtype: string; readonly shape: readonly (number | string)[] } | undefined {
+    const metadata = this.session.inputMetadata.find((input) => input.name === name);
+    return metadata?.isTensor ? { dtype: metadata.type, shape: metadata.shape } : undefined;
+  }
+
   get outputNames(): readonly string[] {
     return this.session.outputNames;
   }

@@ -4,7 +4,11 @@ import path from 'node:path';
 import { PreTrainedModel, PretrainedConfig, RawImage, Tensor } from '@huggingface/transformers';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { InvalidArgumentError } from '../../src/errors.ts';
+import { InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { add, cast, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
+import type { DType } from '../../src/graph/tensor-type.ts';
 import { readSafetensors, writeSafetensors } from '../../src/hub/safetensors.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { UNet2DModel } from '../../src/models/index.ts';
@@ -151,6 +155,56 @@ describe('pipeline for pictures', () => {
       await imageGrid(images, { columns: 3, scale: 2, gap: 1 }),
     ).metadata();
     expect([width, height]).toEqual([1 + 3 * 17, 1 + 2 * 17]);
+  });
+});
+
+describe('an ONNX file alone', () => {
+  /** out = 0.1 sample + 0 t, with the timestep as the exporters of others declare it. */
+  async function foreign(dtype: DType, shape: readonly (number | string)[]): Promise<string> {
+    const graph = new Graph('foreign');
+    const sample = graph.input('sample', 'float32', ['batch', 3, 4, 4]);
+    const timestep = graph.input('timestep', dtype, shape);
+    const time = shape.length === 0 ? reshape(timestep, [1]) : timestep;
+    const nothing = reduceSum(mul(cast(time, 'float32'), graph.constant('float32', [], Float32Array.of(0))));
+    graph.output(
+      'noise_pred',
+      add(mul(sample, graph.constant('float32', [], Float32Array.of(0.1))), nothing),
+    );
+    const file = path.join(folder, `foreign-${dtype}-${shape.length}.onnx`);
+    await writeFile(file, writeOnnx(graph));
+    return file;
+  }
+
+  it.each([
+    ['int64', []],
+    ['float32', []],
+    ['int32', [1]],
+    ['float64', ['n']],
+  ] as const)('generates with a timestep of %s %j', async (dtype, shape) => {
+    const opened = await pipeline('unconditional-image-generation', await foreign(dtype, shape), {
+      device: 'cpu',
+      scheduler: ddim,
+    });
+    const { data, count, height, width, channels } = await opened({
+      batch_size: 2,
+      num_inference_steps: 3,
+      output_type: 'uint8',
+    });
+    expect([count, height, width, channels]).toEqual([2, 4, 4, 3]);
+    expect(new Set(data).size).toBeGreaterThan(10);
+    await opened.dispose();
+  });
+
+  it('names what is wrong with other files', async () => {
+    const graph = new Graph('text');
+    graph.output('y', graph.input('x', 'float32', [1, 2]));
+    const file = path.join(folder, 'other.onnx');
+    await writeFile(file, writeOnnx(graph));
+    await expect(pipeline('unconditional-image-generation', file, { device: 'cpu' })).rejects.toThrow(
+      /'sample' is/,
+    );
+    const missing = pipeline('unconditional-image-generation', './nowhere.onnx', { device: 'cpu' });
+    await expect(missing).rejects.toThrow(OnnxFormatError);
   });
 });
 
