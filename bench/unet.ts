@@ -36,12 +36,11 @@ export async function run(argv: readonly string[]): Promise<void> {
   const batch = Number(values.batch);
   const device = await resolveDevice(parseDevice(values.device));
   const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
-  const weights = initialParameters(model, 0);
   const reference = startReference(fileURLToPath(new URL('./unet_reference.py', import.meta.url)));
   const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
   try {
     const file = path.join(folder, 'weights.safetensors');
-    await writeSafetensors(file, named(model, weights));
+    await writeSafetensors(file, named(model));
     await reference.request({
       command: 'load',
       config: model.config,
@@ -52,7 +51,7 @@ export async function run(argv: readonly string[]): Promise<void> {
       dtype: values.dtype,
       device: device === 'cpu' ? 'cpu' : 'cuda',
     });
-    const engine = await createEngine(model, weights, batch, device);
+    const engine = await createEngine(model, batch, device);
     let step = 0;
     let ourPeak = 0;
     let torchPeak = 0;
@@ -90,7 +89,8 @@ export async function run(argv: readonly string[]): Promise<void> {
   }
 }
 
-function named(model: UNet2DModel, weights: ReadonlyMap<string, Float32Array>): Map<string, NamedTensor> {
+function named(model: UNet2DModel): Map<string, NamedTensor> {
+  const weights = initialParameters(model, 0);
   return new Map(
     model.parameters.map(({ name, shape }) => [
       name,
@@ -101,13 +101,12 @@ function named(model: UNet2DModel, weights: ReadonlyMap<string, Float32Array>): 
 
 function createEngine(
   model: UNet2DModel,
-  weights: ReadonlyMap<string, Float32Array>,
   batch: number,
   device: Awaited<ReturnType<typeof resolveDevice>>,
 ): Promise<StepEngine> {
   const [bucket] = planFlatBuckets(model.parameters);
   if (!bucket) throw new Error('the model has no parameters');
-  const initial = packBucket(weights, bucket);
+  const initial = packBucket(initialParameters(model, 0), bucket);
   return createTrainingEngine(
     {
       model,

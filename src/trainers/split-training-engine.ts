@@ -27,7 +27,8 @@ export class SplitTrainingEngine {
 
   /**
    * @param settings `batchSize` is that of one batch; `batches` gives `accumulationSteps` times as many samples a step.
-   * @param initial the state to start from, a vector for each kind; a kind that is missing starts at zero.
+   * @param initial the state to start from, a vector for each kind, which the engine goes on to change; a kind that is
+   * missing starts at zero.
    */
   static async create(
     settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
@@ -38,7 +39,14 @@ export class SplitTrainingEngine {
   ): Promise<SplitTrainingEngine> {
     const graphSettings = { ...settings, mode: 'single' as const };
     const [bucket] = planFlatBuckets(settings.model.parameters);
-    const vector = (kind: StateKind) => initial.get(kind)?.slice() ?? new Float32Array(bucket?.length ?? 0);
+    const owned = new Set<Float32Array>();
+    const vector = (kind: StateKind) => {
+      const given = initial.get(kind) ?? new Float32Array(bucket?.length ?? 0);
+      // A new average begins as the parameters themselves.
+      const own = owned.has(given) ? given.slice() : given;
+      owned.add(own);
+      return own;
+    };
     const vectors = {
       parameters: vector('parameters'),
       first_moment: vector('first_moment'),
