@@ -45,7 +45,9 @@ export class GradientSession {
     parameters: readonly GradientParameter[],
     vector: Float32Array,
   ): Promise<GradientSession> {
-    return new GradientSession(await Session.create(writeOnnx(graph), 'cpu'), parameters, vector);
+    // onnxruntime's arena grows in powers of two: without it the U-Net's step takes 350 MiB less, and 3 % more time.
+    const session = await Session.create(writeOnnx(graph), 'cpu', { keepsMemory: false });
+    return new GradientSession(session, parameters, vector);
   }
 
   /** Batches since `clear`. */
