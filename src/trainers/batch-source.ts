@@ -2,11 +2,20 @@ import { elementCount } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { SampleSource } from './sample-source.ts';
 
+/** For class-conditional models. */
+export interface ClassSettings {
+  readonly classCount: number;
+  /** Probability that a sample is shown without its class. */
+  readonly dropout: number;
+}
+
 /** The inputs of consecutive steps, one step after the other. */
 export interface StepBatches {
   readonly clean: Float32Array;
   readonly noise: Float32Array;
   readonly timestep: Int32Array;
+  /** The classes of the samples, where there are classes. */
+  readonly classLabels: Int32Array | undefined;
 }
 
 /**
@@ -24,6 +33,7 @@ export class BatchSource {
     private readonly batchSize: number,
     private readonly trainTimesteps: number,
     private readonly seed: number,
+    private readonly classes?: ClassSettings,
   ) {
     this.stepsPerEpoch = Math.ceil(source.count / batchSize);
     this.sampleSize = elementCount(source.sampleShape);
@@ -35,14 +45,16 @@ export class BatchSource {
     const clean = new Float32Array(count * batchSize * sampleSize);
     const noise = new Float32Array(clean.length);
     const timestep = new Int32Array(count * batchSize);
+    const classLabels = this.classes && new Int32Array(count * batchSize);
     for (let i = 0; i < count; i++) {
       const rows = [i * batchSize * sampleSize, (i + 1) * batchSize * sampleSize] as const;
       this.copySamples(first + i, clean.subarray(...rows));
       new RandomStream(this.seed, STREAM.noise, first + i).fillNormal(noise.subarray(...rows));
+      if (classLabels) this.copyLabels(first + i, classLabels.subarray(i * batchSize, (i + 1) * batchSize));
       const times = new RandomStream(this.seed, STREAM.timesteps, first + i);
       for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(this.trainTimesteps);
     }
-    return { clean, noise, timestep };
+    return { clean, noise, timestep, classLabels };
   }
 
   private copySamples(step: number, target: Float32Array): void {
@@ -53,6 +65,19 @@ export class BatchSource {
     for (let b = 0; b < this.batchSize; b++) {
       const index = indices[(start + b) % source.count] as number;
       source.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
+    }
+  }
+
+  /** Labels of the step's samples; some are dropped, which the last class stands for. */
+  private copyLabels(step: number, target: Int32Array): void {
+    const { labels, count } = this.source;
+    const { classCount, dropout } = this.classes ?? { classCount: 1, dropout: 0 };
+    const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
+    const start = (step % this.stepsPerEpoch) * this.batchSize;
+    const stream = new RandomStream(this.seed, STREAM.augmentation, step, 1);
+    for (let b = 0; b < target.length; b++) {
+      const label = labels?.[indices[(start + b) % count] as number] ?? 0;
+      target[b] = dropout > 0 && stream.uniform() < dropout ? classCount - 1 : label;
     }
   }
 

@@ -13,6 +13,7 @@ export const gradientName = (parameter: string) => `d/${parameter}`;
  * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
  *
  * Inputs: every parameter under its name; `clean` and `noise` float32 [1, batch, ...], `timestep` int32 [1, batch].
+ * For a model with classes also `class_labels` int32 [1, batch].
  * Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [4], the `LOSS_TERMS`.
  */
 export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
@@ -25,10 +26,11 @@ export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
   const clean = graph.input('clean', 'float32', samples);
   const noise = graph.input('noise', 'float32', samples);
   const timestep = graph.input('timestep', 'int32', [1, batchSize]);
+  const classLabels = model.classCount ? graph.input('class_labels', 'int32', [1, batchSize]) : undefined;
   const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
   const step = (value: Value) => reshape(value, value.shape.slice(1).map(Number));
   const terms = loss({
-    modelOutput: model.forward(step(noisy), step(timestep), parameters),
+    modelOutput: model.forward(step(noisy), step(timestep), parameters, classLabels && step(classLabels)),
     epsilon: step(noise),
     noisySample: step(noisy),
     cleanSample: step(clean),

@@ -13,6 +13,8 @@ export interface SampleSource {
   readonly count: number;
   /** Shape of one sample: [dims], or [channels, height, width]. */
   readonly sampleShape: readonly number[];
+  /** The class of each sample, from 0, where there are classes. */
+  readonly labels?: Int32Array;
   /** Equal for equal samples. */
   readonly fingerprint: string;
   /** Writes sample `index`; random decisions are drawn from `stream`. */
@@ -41,6 +43,7 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
     name: images.name,
     count: images.count,
     sampleShape: [images.channels, images.height, images.width],
+    labels: images.labels,
     fingerprint: images.fingerprint,
     fill: (index, target, stream) => {
       const flip = random_flip && stream.uniform() < 0.5;
@@ -51,6 +54,31 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
 
 export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {
   return 'pixels' in dataset;
+}
+
+/**
+ * @param dropout probability that a sample is shown without its class, for which the model's last class stands.
+ * @throws {InvalidArgumentError} when a class-conditional model has no class for a label, or there are no labels.
+ */
+export function refuseWrongLabels(
+  { classCount }: DiffusionModel,
+  { name, labels }: SampleSource,
+  dropout: number,
+): void {
+  if (classCount === undefined) {
+    if (dropout === 0) return;
+    throw new InvalidArgumentError(`class_dropout_prob is ${dropout}, but the model has no num_class_embeds`);
+  }
+  if (!labels)
+    throw new InvalidArgumentError(
+      `the model has ${classCount} classes, but the data set '${name}' has no labels: leave out num_class_embeds, or label every sample`,
+    );
+  const usable = dropout > 0 ? classCount - 1 : classCount;
+  const wrong = labels.find((label) => label < 0 || label >= usable);
+  if (wrong !== undefined)
+    throw new InvalidArgumentError(
+      `the data set '${name}' has the label ${wrong}, but the model has classes for 0 to ${usable - 1}: set num_class_embeds to the number of classes, and one more with class_dropout_prob`,
+    );
 }
 
 /** @throws {InvalidArgumentError} when the model takes samples of another shape. */

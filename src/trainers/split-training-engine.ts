@@ -84,21 +84,20 @@ export class SplitTrainingEngine {
   /** The row of `STEP_METRICS` of step `index` (from 0). */
   private async step(index: number): Promise<Float32Array> {
     const { batchSize, model, adam, maxGradNorm } = this.settings;
-    const { clean, noise, timestep } = this.batches.steps(index, 1);
+    const { clean, noise, timestep, classLabels } = this.batches.steps(index, 1);
     const samples = [1, batchSize, ...model.sampleShape];
     const size = clean.length / this.accumulationSteps;
     const row = new Float32Array(LOSS_TERMS.length + 1);
     this.session.clear();
     for (let batch = 0; batch < this.accumulationSteps; batch++) {
       const part = (values: Float32Array) => values.subarray(batch * size, (batch + 1) * size);
+      const perSample = (values: Int32Array) =>
+        hostTensor('int32', [1, batchSize], values.subarray(batch * batchSize, (batch + 1) * batchSize));
       const terms = await this.session.accumulate({
         clean: hostTensor('float32', samples, part(clean)),
         noise: hostTensor('float32', samples, part(noise)),
-        timestep: hostTensor(
-          'int32',
-          [1, batchSize],
-          timestep.subarray(batch * batchSize, (batch + 1) * batchSize),
-        ),
+        timestep: perSample(timestep),
+        ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
       });
       terms.forEach((term, i) => {
         row[i] = (row[i] as number) + term / this.accumulationSteps;

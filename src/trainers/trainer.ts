@@ -18,7 +18,7 @@ import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
-import { imageSource, isImageSet, pointSource, refuseMismatch } from './sample-source.ts';
+import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
@@ -86,11 +86,14 @@ export class Trainer {
       ? imageSource(train_dataset, this.args)
       : pointSource(train_dataset);
     refuseMismatch(model, source);
+    const dropout = this.args.class_dropout_prob;
+    refuseWrongLabels(model, source, dropout);
     this.batches = new BatchSource(
       source,
       this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps,
       noise_scheduler.config.num_train_timesteps,
       this.args.seed,
+      model.classCount === undefined ? undefined : { classCount: model.classCount, dropout },
     );
     this.maxSteps =
       this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;

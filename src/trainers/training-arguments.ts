@@ -13,6 +13,7 @@ const schema = z.strictObject({
   per_device_train_batch_size: z.int().min(1).max(1_000_000).default(512),
   gradient_accumulation_steps: z.int().min(1).max(65_536).default(1),
   random_flip: z.boolean().default(false),
+  class_dropout_prob: fraction.default(0),
   learning_rate: finite.min(0).default(1e-3),
   lr_scheduler_type: z.enum(['constant', 'linear', 'cosine']).default('constant'),
   warmup_steps: wholeNumber.default(0),
@@ -43,6 +44,8 @@ const schema = z.strictObject({
  * - `gradient_accumulation_steps` (1): batches whose mean gradient makes one step. Each batch has its own loss, so that
  *   the expectation in the iso loss runs over a batch, not over the whole step.
  * - `random_flip` (false): mirrors half of the pictures; no effect on points.
+ * - `class_dropout_prob` (0): how often a class-conditional model sees a sample without its class, for
+ *   classifier-free guidance; 0.1 is usual. The model's last class stands for none.
  * - `learning_rate` (1e-3), `lr_scheduler_type` 'constant' (default), 'linear' or 'cosine', `warmup_steps` (0).
  * - `optim` 'adam' (default) or 'adamw'; `adam_beta1` (0.9), `adam_beta2` (0.999), `adam_epsilon` (1e-8),
  *   `weight_decay` (adamw: 0.01; must be 0 or left out for adam).

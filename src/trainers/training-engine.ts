@@ -93,12 +93,13 @@ export class TrainingEngine {
 
   private feeds(first: number, count: number): Record<string, RuntimeTensor> {
     const { batchSize, model, adam } = this.settings;
-    const { clean, noise, timestep } = this.batches.steps(first, count);
+    const { clean, noise, timestep, classLabels } = this.batches.steps(first, count);
     const shape = [count, batchSize, ...model.sampleShape];
     const feeds: Record<string, RuntimeTensor> = {
       clean: hostTensor('float32', shape, clean),
       noise: hostTensor('float32', shape, noise),
       timestep: hostTensor('int32', [count, batchSize], timestep),
+      ...(classLabels ? { class_labels: hostTensor('int32', [count, batchSize], classLabels) } : {}),
       trips: hostTensor('int64', [], BigInt64Array.of(BigInt(count))),
     };
     const scalars = STEP_SCALARS.map(() => new Float32Array(count));

@@ -50,6 +50,7 @@ interface StepInputs {
   readonly cleanSample: Value;
   readonly noise: Value;
   readonly timestep: Value;
+  readonly classLabels: Value | undefined;
   readonly alphaCumprod: Value;
   readonly scalars: Readonly<Record<(typeof STEP_SCALARS)[number], Value>>;
 }
@@ -59,7 +60,7 @@ interface StepInputs {
  * clipping, Adam and EMA.
  *
  * Inputs: the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep` int32 ['steps', batch]; the
- * `STEP_SCALARS`, float32 ['steps']; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`,
+ * `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps', batch]; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`,
  * float32 ['steps', 5]. In mode `single`, 'steps' is 1.
  */
 export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGraph {
@@ -74,8 +75,9 @@ export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGra
   const noise = graph.input('noise', 'float32', [steps, batchSize, ...model.sampleShape]);
   const timestep = graph.input('timestep', 'int32', [steps, batchSize]);
   const scalars = STEP_SCALARS.map((name) => graph.input(name, 'float32', [steps]));
+  const classLabels = model.classCount ? [graph.input('class_labels', 'int32', [steps, batchSize])] : [];
   const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
-  const perStep = [noisy, clean, noise, timestep, alphaCumprod, ...scalars];
+  const perStep = [noisy, clean, noise, timestep, alphaCumprod, ...scalars, ...classLabels];
 
   if (mode === 'single') {
     const rows = perStep.map((value) => reshape(value, value.shape.slice(1).map(Number)));
@@ -126,14 +128,25 @@ export function forwardDiffusion(
 }
 
 function stepInputs(rows: readonly Value[]): StepInputs {
-  const [noisySample, cleanSample, noise, timestep, alphaCumprod, step_size, epsilon, keep, one_minus_decay] =
-    rows as [Value, Value, Value, Value, Value, Value, Value, Value, Value];
+  const [
+    noisySample,
+    cleanSample,
+    noise,
+    timestep,
+    alphaCumprod,
+    step_size,
+    epsilon,
+    keep,
+    one_minus_decay,
+    classLabels,
+  ] = rows as [Value, Value, Value, Value, Value, Value, Value, Value, Value, Value | undefined];
   return {
     noisySample,
     cleanSample,
     noise,
     timestep,
     alphaCumprod,
+    classLabels,
     scalars: { step_size, epsilon, keep, one_minus_decay },
   };
 }
@@ -153,7 +166,7 @@ function trainingStep(
   const parameters = new Map(vectors.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
 
   const terms = loss({
-    modelOutput: model.forward(inputs.noisySample, inputs.timestep, parameters),
+    modelOutput: model.forward(inputs.noisySample, inputs.timestep, parameters, inputs.classLabels),
     epsilon: inputs.noise,
     noisySample: inputs.noisySample,
     cleanSample: inputs.cleanSample,

@@ -69,10 +69,13 @@ describe('gradient rules against central differences in float64', () => {
     await session.release();
   });
 
-  it('Gather, whose scatter runs in float32', async () => {
+  it.each([
+    ['int64', BigInt64Array.of(2n, 0n, 2n)],
+    ['int32', Int32Array.of(2, 0, 2)],
+  ] as const)('Gather by %s, whose scatter runs in float32', async (dtype, indices) => {
     const graph = new Graph('gather');
     const table = graph.input('table', 'float32', [3, 2]);
-    const picked = ops.gather(table, graph.constant('int64', [3], BigInt64Array.of(2n, 0n, 2n)));
+    const picked = ops.gather(table, graph.constant(dtype, [3], indices));
     const [gradient] = gradients(ops.reduceSum(ops.square(picked)), [table]);
     graph.output('gradient', ops.identity(gradient as Value));
     const session = await Session.create(writeOnnx(graph), 'cpu');

@@ -18,7 +18,8 @@ import {
   normalizeAxis,
   toTensorData,
 } from '../tensor-type.ts';
-import { expandTo } from './reshape.ts';
+import { cast } from './elementwise.ts';
+import { expandTo, unsqueeze } from './reshape.ts';
 
 defineOp({
   opType: 'Gather',
@@ -55,7 +56,8 @@ export function gather(data: Value, indices: Value, axis = 0): Value {
 /** Adds each row of dy to the row of zeros-like-data that it was gathered from. */
 function scatterAddRows(data: Value, indices: Value, dy: Value): Value {
   const zeros = expandTo(scalarLike(data, 0), data.shape);
-  const positions = apply('Unsqueeze', [indices, int64Vector(indices, [indices.shape.length])]);
+  // ScatterND takes int64 only.
+  const positions = unsqueeze(cast(indices, 'int64'), [indices.shape.length]);
   return apply('ScatterND', [zeros, positions, dy], { reduction: { kind: 'string', value: 'add' } });
 }
 
