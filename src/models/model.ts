@@ -28,6 +28,8 @@ export interface DiffusionModel {
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
   readonly outputChannels?: number;
+  /** Probability of dropout in training, which the trainer does not do; default 0. */
+  readonly dropout?: number;
   /** Number of classes of a class-conditional model. */
   readonly classCount?: number;
   /**

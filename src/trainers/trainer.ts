@@ -18,7 +18,14 @@ import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
-import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
+import {
+  imageSource,
+  isImageSet,
+  pointSource,
+  refuseMismatch,
+  refuseUntrainable,
+  refuseWrongLabels,
+} from './sample-source.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
@@ -85,6 +92,7 @@ export class Trainer {
     const source = isImageSet(train_dataset)
       ? imageSource(train_dataset, this.args)
       : pointSource(train_dataset);
+    refuseUntrainable(model);
     refuseMismatch(model, source);
     const dropout = this.args.class_dropout_prob;
     refuseWrongLabels(model, source, dropout);

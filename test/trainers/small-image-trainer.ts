@@ -1,5 +1,5 @@
 import { isoLoss } from '../../src/losses/index.ts';
-import { UNet2DModel } from '../../src/models/index.ts';
+import { UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
@@ -11,6 +11,7 @@ export function smallImageTrainer(
   args: TrainingArguments,
   callbacks: TrainerCallback[] = [],
   lambda = 0.1,
+  modelOptions: UNet2DOptions = {},
 ): Trainer {
   return new Trainer({
     model: new UNet2DModel({
@@ -22,6 +23,7 @@ export function smallImageTrainer(
       up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
       layers_per_block: 1,
       norm_num_groups: 4,
+      ...modelOptions,
     }),
     args: {
       per_device_train_batch_size: 2,

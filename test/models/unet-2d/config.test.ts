@@ -1,0 +1,139 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, InvalidArgumentError } from '../../../src/errors.ts';
+import { writeOnnx } from '../../../src/graph/onnx/write.ts';
+import {
+  exportModelGraph,
+  initialParameters,
+  modelFromConfig,
+  UNET_2D_PRESETS,
+  UNet2DModel,
+  type UNet2DOptions,
+  type UNet2DPreset,
+  unet2DPreset,
+} from '../../../src/models/index.ts';
+import { currentParameterName } from '../../../src/models/unet-2d/legacy-keys.ts';
+import { float32Data, hostTensor, Session } from '../../../src/runtime/session.ts';
+import { smallImageTrainer } from '../../trainers/small-image-trainer.ts';
+
+const small: UNet2DOptions = {
+  sample_size: 8,
+  block_out_channels: [8, 16],
+  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+  layers_per_block: 1,
+  norm_num_groups: 4,
+};
+
+async function outputs(model: UNet2DModel, batch: number, timesteps: number[], labels?: number[]) {
+  const session = await Session.create(
+    writeOnnx(exportModelGraph(model, initialParameters(model, 0))),
+    'cpu',
+  );
+  const shape = [batch, ...model.sampleShape];
+  const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i));
+  const int64 = (values: number[]) =>
+    hostTensor('int64', [values.length], BigInt64Array.from(values, BigInt));
+  const { out_sample } = await session.run({
+    sample: hostTensor('float32', shape, data),
+    timestep: int64(timesteps),
+    ...(labels ? { class_labels: int64(labels) } : {}),
+  });
+  const result = { dims: out_sample?.dims, data: float32Data(out_sample, 'out_sample').slice() };
+  await session.release();
+  return result;
+}
+
+describe('the exported graph', () => {
+  it('takes one timestep for all samples, or one for each', async () => {
+    const model = new UNet2DModel(small);
+    const one = await outputs(model, 3, [7]);
+    const each = await outputs(model, 3, [7, 7, 7]);
+    expect(one.dims).toEqual([3, 3, 8, 8]);
+    // The same numbers but for the order of sums in a product of one row and of three.
+    one.data.forEach((value, i) => {
+      expect(value).toBeCloseTo(each.data[i] as number, 5);
+    });
+    expect((await outputs(model, 3, [7, 8, 9])).data).not.toEqual(each.data);
+  });
+
+  it.each<[string, UNet2DOptions, number[]]>([
+    ['rectangular pictures', { sample_size: [8, 16] }, [2, 3, 8, 16]],
+    ['odd channel counts', { in_channels: 5, out_channels: 5 }, [2, 5, 8, 8]],
+    ['a learned variance', { out_channels: 6 }, [2, 6, 8, 8]],
+    ['scale and shift by time', { resnet_time_scale_shift: 'scale_shift' }, [2, 3, 8, 8]],
+    ['no attention in the middle', { add_attention: false }, [2, 3, 8, 8]],
+    ['several heads and a scaled middle', { attention_head_dim: 4, mid_block_scale_factor: 2 }, [2, 3, 8, 8]],
+    [
+      'the other padding, centring, relu',
+      { downsample_padding: 0, center_input_sample: true, act_fn: 'relu' },
+      [2, 3, 8, 8],
+    ],
+  ])('has the right shape with %s', async (_name, options, dims) => {
+    const { dims: actual, data } = await outputs(new UNet2DModel({ ...small, ...options }), 2, [5]);
+    expect(actual).toEqual(dims);
+    expect(data.every(Number.isFinite)).toBe(true);
+  });
+
+  it('depends on the class where there are classes', async () => {
+    const model = new UNet2DModel({ ...small, num_class_embeds: 4 });
+    const [a, b] = [await outputs(model, 2, [5], [0, 1]), await outputs(model, 2, [5], [1, 1])];
+    expect(a.data.slice(0, 192)).not.toEqual(b.data.slice(0, 192));
+    expect(a.data.slice(192)).toEqual(b.data.slice(192));
+  });
+});
+
+describe('the config', () => {
+  it('takes the defaults of the constructor of diffusers, and survives JSON', () => {
+    const { config } = new UNet2DModel({ sample_size: 32 });
+    expect(config).toMatchObject({
+      block_out_channels: [224, 448, 672, 896],
+      attention_head_dim: 8,
+      norm_eps: 1e-5,
+      flip_sin_to_cos: true,
+      freq_shift: 0,
+      downsample_padding: 1,
+    });
+    const json = JSON.parse(JSON.stringify({ ...config, _diffusers_version: '0.30.3' }));
+    expect(modelFromConfig(json).config).toEqual(config);
+  });
+
+  it.each<[object, RegExp]>([
+    [{ norm_num_groups: 3 }, /norm_num_groups 3 does not divide the 8 channels/],
+    [{ attention_head_dim: 5 }, /attention_head_dim 5 does not divide the 16/],
+    [{ sample_size: 9 }, /sample_size 9 must be a multiple of 2/],
+    [{ sample_size: null }, /sample_size is null/],
+    [{ up_block_types: ['UpBlock2D'] }, /must be of one length/],
+    [{ down_block_types: ['CrossAttnDownBlock2D', 'DownBlock2D'] }, /down_block_types/],
+    [{ time_embedding_type: 'fourier' }, /time_embedding_type/],
+    [{ chanels: 3 }, /chanels/],
+  ])('refuses %j', (options, message) => {
+    expect(() => new UNet2DModel({ ...small, ...options } as UNet2DOptions)).toThrow(ConfigError);
+    expect(() => new UNet2DModel({ ...small, ...options } as UNet2DOptions)).toThrow(message);
+  });
+
+  it.each(UNET_2D_PRESETS)('has the preset %s', (name) => {
+    expect(new UNet2DModel(unet2DPreset(name)).parameters.length).toBeGreaterThan(300);
+  });
+
+  it('knows no other preset', () => {
+    expect(() => unet2DPreset('ddpm-church' as UNet2DPreset)).toThrow(InvalidArgumentError);
+  });
+});
+
+it('has the old names of attention under the present ones', () => {
+  expect(currentParameterName('mid_block.attentions.0.query.weight')).toBe(
+    'mid_block.attentions.0.to_q.weight',
+  );
+  expect(currentParameterName('mid_block.attentions.0.proj_attn.bias')).toBe(
+    'mid_block.attentions.0.to_out.0.bias',
+  );
+  expect(currentParameterName('conv_in.weight')).toBe('conv_in.weight');
+});
+
+it.each([
+  [{ dropout: 0.1 }, /dropout 0.1/],
+  [{ out_channels: 2 }, /2 output channels/],
+])('%j is used, but refused in training', (options, message) => {
+  const train = () => smallImageTrainer({ output_dir: 'never-written' }, [], 0.1, options);
+  expect(train).toThrow(message);
+});
