@@ -1,8 +1,14 @@
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { PreTrainedModel, PretrainedConfig, Tensor } from '@huggingface/transformers';
-import { beforeAll, describe, expect, it } from 'vitest';
-import { ConfigError, FileFormatError, InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import {
+  ConfigError,
+  FileFormatError,
+  HubError,
+  InvalidArgumentError,
+  OnnxFormatError,
+} from '../../src/errors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import type { UnconditionalPointGenerationPipeline } from '../../src/pipelines/unconditional-point-generation.ts';
 import { SampleStreams } from '../../src/random/sample-streams.ts';
@@ -158,8 +164,10 @@ describe('damaged folders', () => {
     await expect(load(path.join(parent, 'nothing'))).rejects.toThrow(FileFormatError);
   });
 
-  it('is found by a relative path without a dot, as long as it is there', async () => {
-    const relative = path.relative(process.cwd(), folder).replace(/^(\.\.\/)+/, '');
-    await expect(load(relative)).rejects.toThrow(InvalidArgumentError);
+  it('is asked of the Hub where a relative path without a dot is no folder', async () => {
+    vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:9');
+    await expect(load('runs/not-there')).rejects.toThrow(HubError);
+    await expect(load('runs/not-there')).rejects.toThrow(/cannot be reached.*pass a local folder/);
+    vi.unstubAllEnvs();
   });
 });
