@@ -44,6 +44,12 @@ describe('readOnnx', () => {
     expect(await run(writeOnnx(graph))).toEqual(await run(bytes));
   });
 
+  it('keeps an axis of length 0, which is no axis of unknown length', () => {
+    const graph = new Graph('empty');
+    graph.output('y', relu(graph.input('x', 'float32', [0, 2, 'n'])));
+    expect(readOnnx(writeOnnx(graph)).inputs[0]?.shape).toEqual([0, 2, 'n']);
+  });
+
   it('reads or refuses 2,000 damaged models, and nothing else', () => {
     const bytes = smallModel();
     const random = new RandomStream(5);

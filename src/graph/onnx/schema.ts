@@ -78,7 +78,11 @@ const root = protobuf.Root.fromJSON({
     TypeProto: { fields: { tensorType: field('TensorTypeProto', 1) } },
     TensorTypeProto: { fields: { elemType: field('int32', 1), shape: field('TensorShapeProto', 2) } },
     TensorShapeProto: { fields: { dim: list('DimensionProto', 1) } },
-    DimensionProto: { fields: { dimValue: field('int64', 1), dimParam: field('string', 2) } },
+    DimensionProto: {
+      fields: { dimValue: field('int64', 1), dimParam: field('string', 2) },
+      // As in onnx.proto; it also keeps a length of 0, which a field of its own would leave out as its default.
+      oneofs: { value: { oneof: ['dimValue', 'dimParam'] } },
+    },
   },
 });
 
