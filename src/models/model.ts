@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { elementCount, formatShape } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
@@ -7,6 +8,8 @@ import { RandomStream, STREAM } from '../random/random-stream.ts';
 export interface ParameterSpec {
   readonly name: string;
   readonly shape: readonly number[];
+  /** Whether it holds a convolution's filters, [out, in, height, width], which `FeatureMaps` may order anew. */
+  readonly isFilter?: boolean;
   /** Fills `target`, which has the parameter's size, with initial values drawn from `stream`. */
   init(stream: RandomStream, target: Float32Array): void;
 }
@@ -42,9 +45,17 @@ export interface DiffusionModel {
    * @param sample [batch, ...sampleShape], float32 or float64; all parameters have the same dtype.
    * @param timestep [batch] or [1], int64 or int32, counted from 0.
    * @param classLabels [batch] or [1], int64 or int32, for a model with `classCount`.
+   * @param maps the memory order between input and output, for models of feature maps; default channels first. In it,
+   * parameters that are filters have the order of its `filterAxes`.
    * @returns the model output, [batch, ...sampleShape], or with `outputChannels` in place of the first axis.
    */
-  forward(sample: Value, timestep: Value, parameters: ParameterValues, classLabels?: Value): Value;
+  forward(
+    sample: Value,
+    timestep: Value,
+    parameters: ParameterValues,
+    classLabels?: Value,
+    maps?: FeatureMaps,
+  ): Value;
 }
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */

@@ -1,6 +1,8 @@
+import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { concat, identity, reshape } from '../graph/ops/index.ts';
+import type { ParameterSpec } from '../models/model.ts';
 import { forwardDiffusion, type TrainingGraphSettings } from './training-graph.ts';
 
 /** What a batch reports, in the order of the output `terms`. */
@@ -9,18 +11,25 @@ export const LOSS_TERMS = ['loss', 'base_loss', 'isotropy_penalty', 'isotropy'] 
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;
 
+/** The shape of a parameter where feature maps have the order `maps`. */
+export function shapeIn(maps: FeatureMaps, { shape, isFilter }: ParameterSpec): readonly number[] {
+  return isFilter ? maps.filterAxes.map((axis) => shape[axis] ?? 1) : shape;
+}
+
 /**
  * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
  *
- * Inputs: every parameter under its name; `clean` and `noise` float32 [1, batch, ...], `timestep` int32 [1, batch].
+ * Inputs: every parameter under its name, filters in the order of `maps`; `clean` and `noise` float32 [1, batch, ...], `timestep` int32 [1, batch].
  * For a model with classes also `class_labels` int32 [1, batch].
  * Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [4], the `LOSS_TERMS`.
  */
-export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
+export function buildGradientGraph(settings: TrainingGraphSettings, maps: FeatureMaps): Graph {
   const { model, batchSize, loss, predictionType } = settings;
   const graph = new Graph('gradients');
   const parameters = new Map(
-    model.parameters.map(({ name, shape }) => [name, graph.input(name, 'float32', shape)] as const),
+    model.parameters.map(
+      (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(maps, spec))] as const,
+    ),
   );
   const samples = [1, batchSize, ...model.sampleShape];
   const clean = graph.input('clean', 'float32', samples);
@@ -30,7 +39,13 @@ export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
   const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
   const step = (value: Value) => reshape(value, value.shape.slice(1).map(Number));
   const terms = loss({
-    modelOutput: model.forward(step(noisy), step(timestep), parameters, classLabels && step(classLabels)),
+    modelOutput: model.forward(
+      step(noisy),
+      step(timestep),
+      parameters,
+      classLabels && step(classLabels),
+      maps,
+    ),
     epsilon: step(noise),
     noisySample: step(noisy),
     cleanSample: step(clean),

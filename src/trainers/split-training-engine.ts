@@ -1,12 +1,18 @@
+import { pixelsFirst } from '../graph/feature-maps/index.ts';
 import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
+import { elementCount } from '../graph/tensor-type.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
 import { hostTensor } from '../runtime/session.ts';
 import type { BatchSource } from './batch-source.ts';
-import { buildGradientGraph, gradientName, LOSS_TERMS } from './gradient-graph.ts';
+import { buildGradientGraph, gradientName, LOSS_TERMS, shapeIn } from './gradient-graph.ts';
 import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
+import { inFilterOrder, inStateOrder } from './parameter-order.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
+
+/** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
+const MAPS = pixelsFirst;
 
 /**
  * Runs training steps on the cpu for large models and for steps of several batches: gradients by one graph, batch after
@@ -44,6 +50,7 @@ export class SplitTrainingEngine {
       const given = initial.get(kind) ?? new Float32Array(bucket?.length ?? 0);
       // A new average begins as the parameters themselves.
       const own = owned.has(given) ? given.slice() : given;
+      if (own === given) inFilterOrder(own, settings.model, MAPS);
       owned.add(own);
       return own;
     };
@@ -54,8 +61,13 @@ export class SplitTrainingEngine {
       ema: settings.ema ? vector('ema') : undefined,
     };
     const session = await GradientSession.create(
-      buildGradientGraph(graphSettings),
-      (bucket?.entries ?? []).map((entry) => ({ ...entry, gradientName: gradientName(entry.name) })),
+      buildGradientGraph(graphSettings, MAPS),
+      settings.model.parameters.map((spec) => ({
+        name: spec.name,
+        gradientName: gradientName(spec.name),
+        shape: shapeIn(MAPS, spec),
+        length: elementCount(spec.shape),
+      })),
       vectors.parameters,
     );
     return new SplitTrainingEngine(session, vectors, graphSettings, accumulationSteps, batches, schedules);
@@ -72,7 +84,7 @@ export class SplitTrainingEngine {
     return new Map(
       STATE_KINDS.flatMap((kind) => {
         const vector = this.vectors[kind];
-        return vector ? [[kind, vector.slice()] as const] : [];
+        return vector ? [[kind, inStateOrder(vector.slice(), this.settings.model, MAPS)] as const] : [];
       }),
     );
   }

@@ -9,6 +9,7 @@ import {
   required,
   scalarLike,
 } from '../op-registry.ts';
+import { again, isRecomputable, recomputable } from '../recompute.ts';
 import { broadcastShapes, type DType, isFloat, type TensorType } from '../tensor-type.ts';
 import { sumTo } from './reduce.ts';
 
@@ -231,9 +232,17 @@ export function cast(x: Value, dtype: DType): Value {
 
 /** x * sigmoid(x), also called swish. Its derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
 export function silu(x: Value): Value {
+  const { y } = siluOf(x);
+  if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(again(x, trigger)).y);
+  return withGradient(y, [x], (dy) => {
+    const { y, gate } = siluOf(again(x, dy));
+    return [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))];
+  });
+}
+
+function siluOf(x: Value): { y: Value; gate: Value } {
   const gate = sigmoid(x);
-  const y = mul(x, gate);
-  return withGradient(y, [x], (dy) => [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))]);
+  return { y: mul(x, gate), gate };
 }
 
 export function square(x: Value): Value {

@@ -1,4 +1,5 @@
 import { GraphError } from '../../errors.ts';
+import type { FeatureMaps } from '../../graph/feature-maps/index.ts';
 import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
 import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
@@ -12,7 +13,15 @@ import {
   type UNet2DConfig,
   type UNet2DOptions,
 } from './config.ts';
-import { activation, type Conv2d, GroupNorm, Linear, parameter, parametersOf, sameConv } from './layers.ts';
+import {
+  activation,
+  type Conv2d,
+  ForwardContext,
+  GroupNorm,
+  Linear,
+  parametersOf,
+  sameConv,
+} from './layers.ts';
 import { sinusoidalEmbedding } from './time-embedding.ts';
 
 /**
@@ -77,37 +86,44 @@ export class UNet2DModel implements DiffusionModel {
    * @param classLabels int64 or int32 [batch] or [1]; needed where the model has `num_class_embeds`.
    * @returns [batch, out_channels, height, width].
    */
-  forward(sample: Value, timestep: Value, values: ParameterValues, classLabels?: Value): Value {
+  forward(
+    sample: Value,
+    timestep: Value,
+    values: ParameterValues,
+    classLabels?: Value,
+    maps?: FeatureMaps,
+  ): Value {
     if (sample.shape.length !== 4 || sample.shape[1] !== this.config.in_channels)
       throw new GraphError(
         `UNet2DModel: the sample must be [batch, ${this.sampleShape.join(', ')}], but is ${formatShape(sample.shape)}`,
       );
-    const time = activation(this.config)(this.embed(sample, timestep, values, classLabels));
+    const context = new ForwardContext(values, maps);
+    const time = activation(this.config)(this.embed(sample, timestep, context, classLabels));
     // diffusers' center_input_sample maps [0, 1] to [-1, 1].
     const centred = this.config.center_input_sample
       ? sub(mul(sample, scalarLike(sample, 2)), scalarLike(sample, 1))
       : sample;
-    let hidden = this.convIn.forward(centred, values);
+    let hidden = this.convIn.forward(context.maps.fromImages(centred), context);
     const skips = [hidden];
     for (const block of this.downBlocks) {
-      const states = block.forward(hidden, time, values);
+      const states = block.forward(hidden, time, context);
       skips.push(...states);
       hidden = states.at(-1) ?? hidden;
     }
-    hidden = this.midBlock.forward(hidden, time, values);
-    for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, values);
-    return this.convOut.forward(silu(this.normOut.forward(hidden, values)), values);
+    hidden = this.midBlock.forward(hidden, time, context);
+    for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, context);
+    return context.maps.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
   }
 
-  private embed(sample: Value, timestep: Value, values: ParameterValues, classLabels?: Value): Value {
+  private embed(sample: Value, timestep: Value, context: ForwardContext, classLabels?: Value): Value {
     const [firstChannels = 1] = this.config.block_out_channels;
     const waves = sinusoidalEmbedding(timestep, firstChannels, this.config, sample);
-    const hidden = silu(this.timeLinear1.forward(waves, values));
-    const time = this.timeLinear2.forward(hidden, values);
+    const hidden = silu(this.timeLinear1.forward(waves, context));
+    const time = this.timeLinear2.forward(hidden, context);
     if (this.classCount === undefined) return time;
     if (!classLabels)
       throw new GraphError(`UNet2DModel: the model has ${this.classCount} classes and needs class labels`);
-    return add(time, gather(parameter(values, 'class_embedding.weight'), classLabels));
+    return add(time, gather(context.parameter('class_embedding.weight'), classLabels));
   }
 }
 
