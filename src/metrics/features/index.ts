@@ -1,3 +1,4 @@
+export { type ConvertedExtractor, convertExtractor } from './convert-extractor.ts';
 export type { FeatureExtractor, FeatureImage } from './feature-extractor.ts';
 export { OnnxFeatures, type OnnxFeaturesOptions } from './onnx-features.ts';
 export { extractorsFolder } from './published-extractors.ts';

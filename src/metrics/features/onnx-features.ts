@@ -10,7 +10,10 @@ import { type ImageTensorOptions, imageTensor } from './image-tensor.ts';
 export interface OnnxFeaturesOptions {
   /** Path of the ONNX file, or its bytes with a name to report. */
   model: string | { readonly name: string; readonly bytes: Uint8Array };
-  /** The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output. */
+  /**
+   * The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output,
+   * or of several the one that FID or precision and recall are taken of, '2048' or 'fc2_relu'.
+   */
   output_name?: string;
   /** Default: the model's only input. */
   input_name?: string;
@@ -60,7 +63,8 @@ export class OnnxFeatures implements FeatureExtractor {
     const session = await Session.create(source, await resolveDevice(options.device ?? 'cpu'));
     try {
       const input = chosen('input', session.inputNames, options.input_name, name);
-      const output = chosen('output', session.outputNames, options.output_name, name);
+      const usual = USUAL_OUTPUTS.find((usualName) => session.outputNames.includes(usualName));
+      const output = chosen('output', session.outputNames, options.output_name ?? usual, name);
       const tensorOptions = tensorOptionsFor(session, input, options, name);
       const runner = new FeatureRunner(session, input, output, tensorOptions);
       const { height, width } = tensorOptions;
@@ -150,6 +154,8 @@ function chosen(
   );
 }
 
+/** Layers of the models that `convertExtractor` writes. */
+const USUAL_OUTPUTS = ['2048', 'fc2_relu'];
 const HALF = [0.5, 0.5, 0.5] as const;
 
 /** What is not given is taken from the shape that the input declares. */

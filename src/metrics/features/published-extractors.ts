@@ -12,8 +12,7 @@ export interface PublishedExtractor {
   /** The published file, a pickle. */
   readonly pickle: string;
   readonly url: string;
-  readonly defaultLayer: string;
-  /** Channels' mean and std, in units where white is 1, for the preprocessing of torch-fidelity. */
+  /** Mean and std of every channel in torch-fidelity, in units where white is 1. */
   readonly torchFidelityScale: number;
 }
 
@@ -26,7 +25,6 @@ export const PUBLISHED_EXTRACTORS = {
     ],
     pickle: 'pt_inception-2015-12-05-6726825d.pth',
     url: 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth',
-    defaultLayer: '2048',
     torchFidelityScale: 128 / 255,
   },
   vgg16: {
@@ -34,7 +32,6 @@ export const PUBLISHED_EXTRACTORS = {
     safetensors: ['vgg16-397923af.safetensors'],
     pickle: 'vgg16-397923af.pth',
     url: 'https://download.pytorch.org/models/vgg16-397923af.pth',
-    defaultLayer: 'fc2_relu',
     torchFidelityScale: 0.5,
   },
 } as const satisfies Record<string, PublishedExtractor>;
