@@ -19,7 +19,7 @@ import {
 } from './reference.ts';
 
 /** At full width, VGG16 needs 2 GB and half a minute: `npm run test:slow`. */
-const widths = process.env.SLOW_TESTS ? [16, 1] : [16];
+const widths = process.env.MODE === 'slow' ? [16, 1] : [16];
 const networks = [
   { name: 'inception' as const, make: inceptionV3 },
   { name: 'vgg16' as const, make: vgg16 },
