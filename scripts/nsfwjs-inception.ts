@@ -17,7 +17,7 @@ import { writeOnnx } from '../src/graph/onnx/write.ts';
 import { scalarLike } from '../src/graph/op-registry.ts';
 import { add, mul } from '../src/graph/ops/index.ts';
 import { writeFileAtomic } from '../src/hub/atomic-file.ts';
-import { extractorsFolder } from '../src/metrics/index.ts';
+import { extractorsFolder, NSFWJS_EXTRACTOR } from '../src/metrics/features/published-extractors.ts';
 import { buildLayers } from './tfjs-layers/build.ts';
 import { type NsfwjsModel, readNsfwjsInception } from './tfjs-layers/nsfwjs.ts';
 import { topology } from './tfjs-layers/topology.ts';
@@ -27,7 +27,7 @@ import { decodeWeights, weightsManifest } from './tfjs-layers/weights.ts';
 export function nsfwjsGraph(model: NsfwjsModel): Graph {
   const layers = topology.parse(model.modelTopology);
   const weights = decodeWeights(weightsManifest.parse(model.weightsManifest), model.weightData);
-  const graph = new Graph('nsfwjs-inception-v3');
+  const graph = new Graph(NSFWJS_EXTRACTOR);
   const images = graph.input('images', 'float32', ['batch_size', 3, 299, 299]);
   // nsfwjs divides pixels by 255.
   const half = scalarLike(images, 0.5);
@@ -44,12 +44,12 @@ export function nsfwjsGraph(model: NsfwjsModel): Graph {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { output: { type: 'string' }, tarball: { type: 'string' } } });
-  const output = values.output ?? path.join(extractorsFolder(), 'nsfwjs-inception-v3.onnx');
+  const output = values.output ?? path.join(extractorsFolder(), `${NSFWJS_EXTRACTOR}.onnx`);
   const bytes = writeOnnx(nsfwjsGraph(await readNsfwjsInception(values.tarball)));
   await writeFileAtomic(output, bytes);
   console.log(`written: ${output}`);
   console.log(`sha256:  ${createHash('sha256').update(bytes).digest('hex')}`);
-  console.log('use it:  iso-diffusion evaluate --extractor nsfwjs-inception-v3 ...');
+  console.log(`use it:  iso-diffusion evaluate --extractor ${values.output ?? NSFWJS_EXTRACTOR} ...`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

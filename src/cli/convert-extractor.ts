@@ -34,5 +34,5 @@ async function convert({ weights, output, json }: Settings<typeof options>): Pro
     return;
   }
   const rows = Object.entries({ ...converted, layers: converted.layers.join(', ') });
-  console.log(formatTable(['', 'value'], rows));
+  console.log(formatTable(['property', 'value'], rows));
 }

@@ -42,6 +42,9 @@ export function isPublishedExtractor(name: string): name is PublishedExtractorNa
   return Object.hasOwn(PUBLISHED_EXTRACTORS, name);
 }
 
+/** The model that scripts/nsfwjs-inception.ts makes. */
+export const NSFWJS_EXTRACTOR = 'nsfwjs-inception-v3';
+
 /** The environment's ISO_DIFFUSION_EXTRACTORS, or `$XDG_CACHE_HOME/iso-diffusion/extractors`, or that in `~/.cache`. */
 export function extractorsFolder(): string {
   const cache = process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache');

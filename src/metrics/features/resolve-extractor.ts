@@ -11,6 +11,7 @@ import {
   extractorsFolder,
   findPublishedExtractor,
   isPublishedExtractor,
+  NSFWJS_EXTRACTOR,
   PUBLISHED_EXTRACTORS,
   type PublishedExtractorName,
 } from './published-extractors.ts';
@@ -45,7 +46,7 @@ export interface ResolveExtractorOptions
  * - `raw-pixels`: the pixels themselves; needs `image_shape`.
  * - `path/to/file.onnx`: any ONNX model of images; or `.safetensors` of the published weights.
  * - `owner/name/path/file.onnx`: the same from the Hub.
- * - `NAME`: NAME.onnx in `extractors_dir`.
+ * - `NAME`: NAME.onnx in `extractors_dir`; `nsfwjs-inception-v3` is what `npm run nsfwjs-inception` puts there.
  * - `owner/name`, or a folder with config.json: a transformers.js model for image-feature-extraction.
  *
  * All ONNX models take a layer behind a colon, `inception:64`: 64, 192, 768, 2048 (default), logits_unbiased, logits of
@@ -77,6 +78,10 @@ export async function resolveExtractor(
   const inFolder = path.join(folder, `${name}.onnx`);
   if (/^[\w.-]+$/.test(name) && (await isFile(inFolder)))
     return modelFile(inFolder, layer, modelOptions(options));
+  if (name === NSFWJS_EXTRACTOR)
+    throw new ExtractorNotFoundError(
+      `the extractor ${name} is not at ${inFolder}: in a clone of this package run \`npm run nsfwjs-inception\`, which makes it from the npm package nsfwjs.`,
+    );
   return transformersModel(spec, folder, options);
 }
 
