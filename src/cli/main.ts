@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
 import { addAnalyzeCommand } from './analyze.ts';
+import { addConvertExtractorCommand } from './convert-extractor.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addEvaluateCommand } from './evaluate.ts';
 import { addGenerateCommand } from './generate.ts';
@@ -48,6 +49,7 @@ DEBUG=1 shows the stack of an error.`,
   addGenerateCommand(program);
   addEvaluateCommand(program);
   addAnalyzeCommand(program);
+  addConvertExtractorCommand(program);
   addDoctorCommand(program);
   return program;
 }

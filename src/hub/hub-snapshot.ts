@@ -44,7 +44,8 @@ const NEEDED = [
   /^point_scaler\.json$/,
   /^((unet|unet_ema)\/)?(diffusion_pytorch_model\.safetensors|model\.onnx)$/,
 ];
-const MAX_FILES = 10_000;
+/** A listing with more files is given up. */
+export const MAX_FILES = 10_000;
 const COMPLETE = '.complete.json';
 
 /**
@@ -58,10 +59,7 @@ const COMPLETE = '.complete.json';
  */
 export async function downloadSnapshot(name: string, options: HubOptions = {}): Promise<string> {
   const { revision = 'main', local_files_only = false } = options;
-  if (!NAME.test(name) || !REVISION.test(revision) || revision.includes('..'))
-    throw new InvalidArgumentError(
-      `'${name}' at revision '${revision}' is no Hub id of the form owner/name and revision`,
-    );
+  checkHubId(name, revision);
   const root = path.join(options.cache_dir ?? defaultCache(), `models--${name.replace('/', '--')}`);
   const ref = path.join(root, 'refs', ...revision.split('/'));
   if (local_files_only) return cachedSnapshot(root, ref, name, revision);
@@ -77,6 +75,14 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
   if (!(await isFile(path.join(folder, COMPLETE)))) await downloadAll(name, commit, folder, options);
   await writeFileAtomic(ref, commit);
   return folder;
+}
+
+/** @throws {InvalidArgumentError} for what is no `owner/name` or no revision. */
+export function checkHubId(name: string, revision: string): void {
+  if (NAME.test(name) && REVISION.test(revision) && !revision.includes('..')) return;
+  throw new InvalidArgumentError(
+    `'${name}' at revision '${revision}' is no Hub id of the form owner/name and revision`,
+  );
 }
 
 async function downloadAll(name: string, commit: string, folder: string, options: HubOptions): Promise<void> {
@@ -133,7 +139,7 @@ async function neededFiles(name: string, commit: string, options: HubOptions): P
   );
 }
 
-async function commitOf(name: string, revision: string, options: HubOptions): Promise<string> {
+export async function commitOf(name: string, revision: string, options: HubOptions): Promise<string> {
   const info = await named(name, () =>
     modelInfo({ name, revision, additionalFields: ['sha'], ...access(options) }),
   );
@@ -142,7 +148,7 @@ async function commitOf(name: string, revision: string, options: HubOptions): Pr
 }
 
 /** Turns the errors of `@huggingface/hub` and of fetch into ours. */
-async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
+export async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
@@ -183,7 +189,7 @@ export function access(options: Pick<HubOptions, 'token' | 'endpoint' | 'fetch'>
   };
 }
 
-function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
+export function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
   const token = options.token ?? (process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN || undefined);
   if (token === undefined || token.startsWith('hf_')) return token;
   throw new InvalidArgumentError(
@@ -191,11 +197,11 @@ function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
   );
 }
 
-function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
+export function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
   return (endpoint ?? process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '');
 }
 
-function defaultCache(): string {
+export function defaultCache(): string {
   return path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'iso-diffusion', 'hub');
 }
 

@@ -4,6 +4,7 @@ export * from './indexing.ts';
 export * from './loop.ts';
 export * from './matmul.ts';
 export * from './normalization.ts';
+export * from './pooling.ts';
 export * from './reduce.ts';
 export * from './resample.ts';
 export * from './reshape.ts';
