@@ -84,6 +84,8 @@ export interface UnconditionalImageGenerationPipeline {
   scheduler: DiffusionScheduler;
   /** Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped. */
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
+  /** Draws `count` pictures as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
+  batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
   /** Frees the sessions; the pipeline cannot be used afterwards. */
   dispose(): Promise<void>;
 }
@@ -226,6 +228,15 @@ function imagePipeline(
       checkOptions(options, options.count, 'uint8');
       const drawOptions = { ...options, on_progress: undefined };
       return generateIntoFolder(folder, options, (first, count) => bytes(drawOptions, first, count));
+    },
+    batches: async function* (options: ImageFolderOptions) {
+      checkOptions(options, options.count, 'uint8');
+      for (let first = 0; first < options.count; first += options.batch_size ?? GROUP) {
+        const size = Math.min(options.batch_size ?? GROUP, options.count - first);
+        const on_progress = (fraction: number) =>
+          options.on_progress?.((first + fraction * size) / options.count);
+        yield bytes({ ...options, on_progress }, first, size);
+      }
     },
     dispose: () => process.release(),
   }) as UnconditionalImageGenerationPipeline;

@@ -18,29 +18,35 @@ export interface EvaluationImages {
   batches(size: number, signal?: AbortSignal): AsyncIterable<FeatureImage[]>;
 }
 
-/**
- * Which of `count` pictures to take: all, or a random part in ascending order.
- *
- * @throws {InvalidArgumentError} when there are fewer than wanted.
- */
-export function chosenIndices(
-  name: string,
-  count: number,
-  wanted: number | undefined,
-  seed: number,
-): Uint32Array {
-  if (wanted !== undefined && wanted > count)
-    throw new InvalidArgumentError(
-      `${name} has ${count} pictures, fewer than the ${wanted} that were asked for`,
-    );
-  const order = new RandomStream(seed, STREAM.metrics, 1).permutation(count);
-  return order.subarray(0, wanted ?? count).sort();
+/** Which pictures of a set to take, as ascending numbers. @throws {InvalidArgumentError} when it has too few. */
+export type Selection = (name: string, count: number) => Uint32Array;
+
+/** All pictures, or a random part of `wanted`. */
+export function randomPart(wanted: number | undefined, seed: number): Selection {
+  return (name, count) => {
+    if (wanted !== undefined && wanted > count)
+      throw new InvalidArgumentError(
+        `${name} has ${count} pictures, fewer than the ${wanted} that were asked for`,
+      );
+    const order = new RandomStream(seed, STREAM.metrics, 1).permutation(count);
+    return order.subarray(0, wanted ?? count).sort();
+  };
 }
 
-/** A loaded set, or a random part of it. */
-export function imagesOfSet(set: ImageSet, wanted: number | undefined, seed: number): EvaluationImages {
+/** Share `index` (from 1) of `shares` consecutive ones of nearly equal size. */
+export function consecutiveShare(index: number, shares: number): Selection {
+  return (name, count) => {
+    const start = Math.floor(((index - 1) * count) / shares);
+    const end = Math.floor((index * count) / shares);
+    if (end > start) return Uint32Array.from({ length: end - start }, (_, i) => start + i);
+    throw new InvalidArgumentError(`${name} has ${count} pictures, too few for ${shares} shares`);
+  };
+}
+
+/** The selected pictures of a loaded set. */
+export function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
   const { name, height, width } = set;
-  const indices = chosenIndices(name, set.count, wanted, seed);
+  const indices = select(name, set.count);
   const part = indices.length < set.count ? `${set.fingerprint} ${indices.join(' ')}` : set.fingerprint;
   return {
     name,

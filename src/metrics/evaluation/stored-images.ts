@@ -9,7 +9,7 @@ import type { PictureSource, SourcePicture } from '../../datasets/images/picture
 import { preparePictures } from '../../datasets/images/prepare.ts';
 import { DatasetError } from '../../errors.ts';
 import type { FeatureImage } from '../features/feature-extractor.ts';
-import { chosenIndices, type EvaluationImages } from './evaluation-images.ts';
+import type { EvaluationImages, Selection } from './evaluation-images.ts';
 
 /** Pictures decoded at a time; libuv runs at most four of them in parallel. */
 const DECODERS = 8;
@@ -17,9 +17,7 @@ const DECODERS = 8;
 export interface StoredImagesOptions {
   /** [height, width] that every picture is resized to (shorter side, antialiased, centre kept); default: as they are. */
   readonly resolution?: readonly [number, number];
-  /** A random part of so many pictures; default all. */
-  readonly wanted?: number;
-  readonly seed: number;
+  readonly select: Selection;
   /** Where downloads lie. */
   readonly cacheDir?: string;
   readonly signal?: AbortSignal;
@@ -30,13 +28,13 @@ export interface StoredImagesOptions {
  * held. All headers are read first, so that what cannot be compared is refused before the work begins.
  *
  * @throws {DatasetError} that names the first picture that cannot be read, or two pictures of different sizes.
- * @throws {InvalidArgumentError} when the source is unknown or has fewer pictures than wanted.
+ * @throws {InvalidArgumentError} when the source is unknown or has too few pictures.
  */
 export async function storedImages(source: string, options: StoredImagesOptions): Promise<EvaluationImages> {
   const places = { cacheDir: options.cacheDir ?? defaultCacheDir(), dataDir: undefined };
   const pictures = await openSource(source, places);
   const { digests, height, width, channels } = await inspect(pictures, options);
-  const indices = chosenIndices(pictures.name, digests.length, options.wanted, options.seed);
+  const indices = options.select(pictures.name, digests.length);
   const format: PictureFormat = { height, width, channels, centerCrop: true, interpolation: 'bilinear' };
   const hash = createHash('sha256').update(JSON.stringify([format, sharp.versions.vips]));
   for (const index of indices) hash.update(digests[index] as Buffer);
@@ -93,7 +91,8 @@ async function headerOf(picture: SourcePicture): Promise<Omit<Inspection, 'diges
     const { height, width, channels } = picture;
     return { height, width, channels, digest };
   }
-  if (pictureFormatOf(bytes) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF picture');
+  if (pictureFormatOf(bytes) === undefined)
+    throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF picture');
   const { autoOrient, channels } = await sharp(bytes, { limitInputPixels: MAX_PICTURE_PIXELS }).metadata();
   return { height: autoOrient.height, width: autoOrient.width, channels: channels < 3 ? 1 : 3, digest };
 }
