@@ -6,6 +6,7 @@ import { addDoctorCommand } from './doctor.ts';
 import { addEvaluateCommand } from './evaluate.ts';
 import { addGenerateCommand } from './generate.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
+import { addStatisticsCommand } from './statistics.ts';
 import { addTrainCommand } from './train.ts';
 
 /**
@@ -47,6 +48,7 @@ DEBUG=1 shows the stack of an error.`,
   addTrainCommand(program);
   addGenerateCommand(program);
   addEvaluateCommand(program);
+  addStatisticsCommand(program);
   addAnalyzeCommand(program);
   addDoctorCommand(program);
   return program;

@@ -3,16 +3,18 @@ import { loadUnconditionalImageGeneration } from '../../pipelines/unconditional-
 import type { FeatureExtractor } from '../features/feature-extractor.ts';
 import { resolveExtractor } from '../features/resolve-extractor.ts';
 import { checkSizes, compareFeatures } from './compare-features.ts';
-import type { EvaluateOptions, EvaluateSettings, MetricName } from './evaluate-options.ts';
+import {
+  DEFAULT_SAMPLES,
+  type EvaluateOptions,
+  type EvaluateSettings,
+  type MetricName,
+} from './evaluate-options.ts';
 import { type EvaluationImages, featureImages, imagesOfSet, randomPart } from './evaluation-images.ts';
 import type { EvaluationInput } from './evaluation-input.ts';
 import type { EvaluationReport, ReportedExtractor } from './evaluation-report.ts';
 import { probeExtractor } from './feature-pass.ts';
 import { type Extractors, featuresOfFake, featuresOfReal, type Side } from './image-features.ts';
 import { storedImages } from './stored-images.ts';
-
-/** Pictures drawn from a pipeline where it was not said how many. */
-const DEFAULT_SAMPLES = 10_000;
 
 /** `evaluate` for pictures, on one side or on both. */
 export async function evaluateImages(

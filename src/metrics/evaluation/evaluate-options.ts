@@ -9,6 +9,9 @@ import type { FakeInput, RealInput } from './evaluation-input.ts';
 export const METRIC_NAMES = ['fid', 'kid', 'is', 'prdc'] as const;
 export type MetricName = (typeof METRIC_NAMES)[number];
 
+/** Pictures drawn from a pipeline where it was not said how many. */
+export const DEFAULT_SAMPLES = 10_000;
+
 const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 const side = z.int().min(1).max(8192);
 
