@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { zipSync } from 'fflate';
 import sharp from 'sharp';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { loadImages } from '../../../src/datasets/images/load-images.ts';
 import { loadPoints } from '../../../src/datasets/load-points.ts';
 import { InvalidArgumentError } from '../../../src/errors.ts';
@@ -335,16 +335,14 @@ describe('what does not fit is refused before the work', () => {
   });
 
   it('without an extractor says what to fetch and where to put it', async () => {
-    const { ISO_DIFFUSION_EXTRACTORS: before } = process.env;
-    process.env.ISO_DIFFUSION_EXTRACTORS = path.join(folder, 'no-extractors');
+    vi.stubEnv('ISO_DIFFUSION_EXTRACTORS', path.join(folder, 'no-extractors'));
     try {
       const failure = await evaluate({ real: 'digits', fake: 'digits', cache_dir }).catch((caught) => caught);
       expect(failure.name).toBe('ExtractorNotFoundError');
       expect(failure.message).toContain(path.join(folder, 'no-extractors'));
       expect(failure.message).toMatch(/https:\/\/.*inception.*raw-pixels/);
     } finally {
-      if (before === undefined) delete process.env.ISO_DIFFUSION_EXTRACTORS;
-      else process.env.ISO_DIFFUSION_EXTRACTORS = before;
+      vi.unstubAllEnvs();
     }
   });
 });
