@@ -279,6 +279,8 @@ function checkOptions(options: ImageGenerationOptions, count: number, outputType
   const { seed = 0, guidance_scale = 1 } = options;
   if (!countSchema.safeParse(count).success)
     throw new InvalidArgumentError(`${count} pictures were asked for: give an integer from 1 to 2^24`);
+  if (!countSchema.safeParse(options.batch_size ?? 1).success)
+    throw new InvalidArgumentError(`batch_size is ${options.batch_size}; give an integer from 1 to 2^24`);
   if (typeof seed !== 'number' && seed.length !== count)
     throw new InvalidArgumentError(
       `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,

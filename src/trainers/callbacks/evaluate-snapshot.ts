@@ -17,8 +17,6 @@ import {
   type UnconditionalPointGenerationPipeline,
 } from '../../pipelines/unconditional-point-generation.ts';
 import { writeImageGrid } from '../../plots/image-grid.ts';
-import { writePlot } from '../../plots/render.ts';
-import { scatterPlot } from '../../plots/scatter.ts';
 
 /** Pictures of a training set are read from their file where they are more than this. */
 const MAX_MEMORY_BYTES = 2 ** 30;
@@ -124,6 +122,8 @@ export class SnapshotEvaluation {
     if (real.kind !== 'points' || real.points.dims !== 2) return [];
     const { points, dims } = await draw({ ...options, output_type: 'scaled' });
     const fake = { data: points, count: dims[0], dims: dims[1] };
+    // Half a second to load, which only points need.
+    const { scatterPlot, writePlot } = await import('../../plots/index.ts');
     const svg = await scatterPlot({ real: real.points, fake, title: path.basename(picture) });
     return (await writePlot(picture, svg)).map((file) => path.basename(file));
   }
