@@ -7,6 +7,7 @@ import { addDoctorCommand } from './doctor.ts';
 import { addEvaluateCommand } from './evaluate.ts';
 import { addGenerateCommand } from './generate.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
+import { addStatisticsCommand } from './statistics.ts';
 import { addTrainCommand } from './train.ts';
 
 /**
@@ -48,6 +49,7 @@ DEBUG=1 shows the stack of an error.`,
   addTrainCommand(program);
   addGenerateCommand(program);
   addEvaluateCommand(program);
+  addStatisticsCommand(program);
   addAnalyzeCommand(program);
   addConvertExtractorCommand(program);
   addDoctorCommand(program);

@@ -84,6 +84,8 @@ export interface UnconditionalImageGenerationPipeline {
   scheduler: DiffusionScheduler;
   /** Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped. */
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
+  /** Draws `count` pictures as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
+  batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
   /** Frees the sessions; the pipeline cannot be used afterwards. */
   dispose(): Promise<void>;
 }
@@ -227,6 +229,15 @@ function imagePipeline(
       const drawOptions = { ...options, on_progress: undefined };
       return generateIntoFolder(folder, options, (first, count) => bytes(drawOptions, first, count));
     },
+    batches: async function* (options: ImageFolderOptions) {
+      checkOptions(options, options.count, 'uint8');
+      for (let first = 0; first < options.count; first += options.batch_size ?? GROUP) {
+        const size = Math.min(options.batch_size ?? GROUP, options.count - first);
+        const on_progress = (fraction: number) =>
+          options.on_progress?.((first + fraction * size) / options.count);
+        yield bytes({ ...options, on_progress }, first, size);
+      }
+    },
     dispose: () => process.release(),
   }) as UnconditionalImageGenerationPipeline;
   return self;
@@ -268,6 +279,8 @@ function checkOptions(options: ImageGenerationOptions, count: number, outputType
   const { seed = 0, guidance_scale = 1 } = options;
   if (!countSchema.safeParse(count).success)
     throw new InvalidArgumentError(`${count} pictures were asked for: give an integer from 1 to 2^24`);
+  if (!countSchema.safeParse(options.batch_size ?? 1).success)
+    throw new InvalidArgumentError(`batch_size is ${options.batch_size}; give an integer from 1 to 2^24`);
   if (typeof seed !== 'number' && seed.length !== count)
     throw new InvalidArgumentError(
       `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,

@@ -15,7 +15,8 @@ export interface TrainedPipeline {
   readonly scheduler: DDPMScheduler;
   /** How points were scaled, which the pipeline undoes. */
   readonly scaler?: Scaler;
-  readonly card: ModelCardFacts;
+  /** For `README.md`; none without. */
+  readonly card?: ModelCardFacts;
 }
 
 /** Classes of ours that diffusers has under the same name. */
@@ -38,7 +39,7 @@ export async function saveTrainedPipeline(
     unetEma: averagedWeights && exported(model, averagedWeights),
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
-      'README.md': modelCard(card),
+      ...(card ? { 'README.md': modelCard(card) } : {}),
       ...(scaler ? { 'point_scaler.json': scalerJson(scaler) } : {}),
     },
   });

@@ -28,7 +28,7 @@ import {
 } from './sample-source.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
-import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
+import type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
   resolveTrainingArguments,
@@ -240,7 +240,8 @@ export class Trainer {
       await this.notify((callback) => callback.onSave?.(this.progress(0), directory));
     };
 
-    await this.notify((callback) => callback.onTrainBegin?.(this.progress(0)));
+    const run = this.runOf(engine);
+    await this.notify((callback) => callback.onTrainBegin?.(this.progress(0), run));
     while (this.step < maxSteps && !signal?.aborted) {
       const count = Math.min(this.stepsUntilNextEvent(), engine.maxStepsPerRun);
       for (const row of await engine.run(this.step, count)) window.add(row);
@@ -260,12 +261,27 @@ export class Trainer {
         await this.notify((callback) => callback.onStep?.(this.progress(stepsPerSecond), current));
       }
       if (this.step % this.batches.stepsPerEpoch === 0)
-        await this.notify((callback) => callback.onEpoch?.(this.progress(0)));
+        await this.notify((callback) => callback.onEpoch?.(this.progress(0), run));
       if (args.save_steps > 0 && this.step % args.save_steps === 0) await save();
     }
     if (saved !== this.step) await save();
-    await this.notify((callback) => callback.onTrainEnd?.(this.progress(0)));
+    await this.notify((callback) => callback.onTrainEnd?.(this.progress(0), run));
     return { global_step: this.step, metrics, interrupted: this.step < maxSteps };
+  }
+
+  private runOf(engine: StepEngine): TrainerRun {
+    const { model, noise_scheduler: scheduler, train_dataset } = this.options;
+    return {
+      output_dir: this.args.output_dir,
+      train_dataset,
+      saveSnapshot: async (directory) => {
+        const state = await engine.state();
+        const vector = state.get(this.args.use_ema ? 'ema' : 'parameters') ?? new Float32Array();
+        const weights = unpackBucket(vector, this.wholeBucket());
+        const scaler = isImageSet(train_dataset) ? undefined : train_dataset.scaler;
+        await saveTrainedPipeline(directory, { model, weights, scheduler, scaler });
+      },
+    };
   }
 
   /** Runs end where something has to happen: a log, the end of an epoch, a checkpoint, the end. */

@@ -117,7 +117,8 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   return written;
 }
 
-function defaultCacheDir(): string {
+/** `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. */
+export function defaultCacheDir(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'iso-diffusion');
 }
 
