@@ -29,7 +29,8 @@ export async function floatTensorInfos(path: string): Promise<Map<string, FloatT
       if (infos.has(name)) throw new SafetensorsError(`${path}: '${name}' lies in two of its files.`);
       infos.set(name, { dtype, shape });
     }
-    const missing = expected?.find((name) => !infos.has(name));
+    const own = new Set(entries.map(({ name }) => name));
+    const missing = expected?.find((name) => !own.has(name));
     if (missing !== undefined)
       throw new SafetensorsError(`${path} puts '${missing}' into ${file}, which does not have it.`);
   }
@@ -81,11 +82,16 @@ async function readAsFloat32(
   const start = dataStart + begin;
   if (dtype === 'F32')
     return file.readInto(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), start);
+  const stored = new Uint8Array(Math.min(PIECE, target.length) * width);
   for (let done = 0; done < target.length; done += PIECE) {
     const piece = target.subarray(done, done + PIECE);
-    const { buffer } = await file.read(start + done * width, start + (done + piece.length) * width);
-    if (dtype === 'F64') piece.set(new Float64Array(buffer));
-    else (dtype === 'F16' ? decodeFloat16 : decodeBfloat16)(new Uint16Array(buffer), piece);
+    await file.readInto(stored.subarray(0, piece.length * width), start + done * width);
+    if (dtype === 'F64') piece.set(new Float64Array(stored.buffer, 0, piece.length));
+    else
+      (dtype === 'F16' ? decodeFloat16 : decodeBfloat16)(
+        new Uint16Array(stored.buffer, 0, piece.length),
+        piece,
+      );
   }
 }
 
