@@ -1,7 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HubError, InvalidArgumentError } from '../../src/errors.ts';
 import { floatTensorInfos } from '../../src/hub/float-tensors.ts';
 import { type DownloadProgress, downloadSnapshot } from '../../src/hub/hub-snapshot.ts';
@@ -208,10 +208,11 @@ describe('downloadSnapshot', () => {
     await expect(download()).rejects.toThrow(/broke 5 times/);
   });
 
-  it('sends the token, and says what 401 and 404 mean', async () => {
+  it('sends the token of the environment, and says what 401 and 404 mean', async () => {
     hub.token = 'hf_secret';
     await expect(download()).rejects.toThrow(/status 401.*HF_TOKEN/);
-    await download({ token: 'hf_secret' });
+    vi.stubEnv('HF_TOKEN', 'hf_secret');
+    await download().finally(() => vi.unstubAllEnvs());
     expect(hub.requests.at(-2)?.authorization ?? hub.requests.at(-1)?.authorization).toBe('Bearer hf_secret');
     await expect(download({ token: 'secret' })).rejects.toThrow(InvalidArgumentError);
     const other = downloadSnapshot('owner/nothing', {
