@@ -20,9 +20,19 @@ import {
   weightsFile,
 } from './weight-files.ts';
 
-/** The files of a pipeline, as diffusers names them; `model.onnx` as transformers.js does. */
+/** Where each part of a nested pipeline lies in its folder, as diffusers lays it out; `model.onnx` as transformers.js does. */
 export const pipelineFiles = {
   modelIndex: 'model_index.json',
+  unetConfig: 'unet/config.json',
+  onnx: 'unet/model.onnx',
+  weights: 'unet/diffusion_pytorch_model.safetensors',
+  schedulerConfig: 'scheduler/scheduler_config.json',
+  /** Of a flat folder, and of a model alone. */
+  flatConfig: 'config.json',
+} as const;
+
+/** The names of the same files in their component's folder. */
+const componentFiles = {
   config: 'config.json',
   onnx: 'model.onnx',
   schedulerConfig: 'scheduler_config.json',
@@ -144,13 +154,13 @@ function filesOf(parts: PipelineParts) {
   const files = new Map<string, string | Uint8Array | Iterable<Uint8Array> | (() => Uint8Array)>([
     [pipelineFiles.modelIndex, stringifySorted(checked(modelIndex, modelIndexSchema, 'modelIndex'))],
     [
-      inFolder(folders.scheduler, pipelineFiles.schedulerConfig),
+      inFolder(folders.scheduler, componentFiles.schedulerConfig),
       stringifySorted(checked(schedulerConfig, configSchema, 'schedulerConfig')),
     ],
   ]);
   const addModel = (folder: string, { onnx, weights }: ModelFiles) => {
-    files.set(inFolder(folder, pipelineFiles.config), configText);
-    files.set(inFolder(folder, pipelineFiles.onnx), onnx);
+    files.set(inFolder(folder, componentFiles.config), configText);
+    files.set(inFolder(folder, componentFiles.onnx), onnx);
     files.set(inFolder(folder, weightsFile(variant)), safetensorsChunks(weights, { format: 'pt' }));
   };
   addModel(folders.unet, parts.unet);
@@ -179,15 +189,16 @@ export async function readPipelineFolder(
   const root = resolve(dir);
   await checkIsFolder(root);
   const modelAlone =
-    !(await isFile(join(root, pipelineFiles.modelIndex))) && (await isFile(join(root, pipelineFiles.config)));
+    !(await isFile(join(root, pipelineFiles.modelIndex))) &&
+    (await isFile(join(root, componentFiles.config)));
   const component = async (name: 'unet' | 'scheduler') =>
     !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
   const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
   const givenIndex = modelAlone
     ? undefined
     : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
-  const unetConfig = await readJsonFile(join(unetFolder, pipelineFiles.config), configSchema);
-  const schedulerFile = join(schedulerFolder, pipelineFiles.schedulerConfig);
+  const unetConfig = await readJsonFile(join(unetFolder, componentFiles.config), configSchema);
+  const schedulerFile = join(schedulerFolder, componentFiles.schedulerConfig);
   const schedulerConfig =
     modelAlone && !(await isFile(schedulerFile))
       ? { _class_name: 'DDPMScheduler' }
@@ -208,7 +219,7 @@ export async function readPipelineFolder(
     emaPaths:
       emaWeights === undefined
         ? undefined
-        : { onnx: join(emaFolder, pipelineFiles.onnx), weights: emaWeights },
+        : { onnx: join(emaFolder, componentFiles.onnx), weights: emaWeights },
   };
 }
 
@@ -217,7 +228,7 @@ async function modelPaths(
   required: readonly ('onnx' | 'weights')[],
   variant: string | undefined,
 ): Promise<ModelPaths> {
-  const onnx = join(folder, pipelineFiles.onnx);
+  const onnx = join(folder, componentFiles.onnx);
   const weights = await findWeights(folder, variant);
   if (required.includes('onnx') && !(await isFile(onnx)))
     throw new FileFormatError(`The pipeline lacks its file ${onnx}.`);
