@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
+import { pipelineFolderOf } from '../hub/open-pretrained.ts';
 import { readPipelineFolder } from '../hub/pipeline-folder.ts';
 import {
   checkedSettings,
@@ -12,7 +13,6 @@ import {
 import { identify, type RealInput } from '../metrics/evaluation/evaluation-input.ts';
 import { loadPointPair } from '../metrics/evaluation/point-sets.ts';
 import { type EvaluationReport, evaluate, mergeStatistics, readStatistics } from '../metrics/index.ts';
-import { pipelineFolderOf } from '../pipelines/model-source.ts';
 import { scatterPlot, writePlot } from '../plots/index.ts';
 import { DEVICES } from '../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from './command-options.ts';

@@ -69,6 +69,19 @@ export function initialParameters(model: DiffusionModel, seed: number): Map<stri
   );
 }
 
+/** {@link initialParameters} in one vector, one after another in the order of the state dict, without a copy. */
+export function initialVector(model: DiffusionModel, seed: number): Float32Array<ArrayBuffer> {
+  const sizes = model.parameters.map(({ shape }) => elementCount(shape));
+  const vector = new Float32Array(sizes.reduce((sum, size) => sum + size, 0));
+  let offset = 0;
+  model.parameters.forEach(({ init }, index) => {
+    const end = offset + (sizes[index] ?? 0);
+    init(new RandomStream(seed, STREAM.init, index), vector.subarray(offset, end));
+    offset = end;
+  });
+  return vector;
+}
+
 /**
  * The forward pass with `weights` put in, ready to be written as ONNX.
  *

@@ -1,14 +1,13 @@
-import path from 'node:path';
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
+import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
+import type { PipelineFolder } from '../hub/pipeline-folder.ts';
 import { withRegularFile } from '../hub/regular-file.ts';
-import { readSafetensors } from '../hub/safetensors.ts';
 import { exportModelGraph } from '../models/model.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
-import { currentParameterName } from '../models/unet-2d/legacy-keys.ts';
+import { readModelWeights } from '../models/pretrained-weights.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { Session } from '../runtime/session.ts';
@@ -16,11 +15,10 @@ import { DDPMScheduler, type DiffusionScheduler, schedulerFromConfig } from '../
 import { type ImageBytes, toImageBytes } from './image-bytes.ts';
 import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
 import type { ModelSession } from './model-session.ts';
-import { type ModelSourceOptions, pipelineFolderOf } from './model-source.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 
 /** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
-export interface ImagePipelineOptions extends ModelSourceOptions {
+export interface ImagePipelineOptions extends PretrainedOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
   readonly device?: string | null;
   /** Only 'fp32' (default). */
@@ -109,7 +107,7 @@ export async function loadUnconditionalImageGeneration(
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
   if (model?.endsWith('.onnx')) return loadOnnxFile(model, wantedDevice, options.scheduler);
-  const folder = await readPipelineFolder(await pipelineFolderOf(model, options), { require: [] });
+  const folder = await openPretrained(model, options);
   const architecture = modelFromConfig(folder.unetConfig);
   const { sampleShape } = architecture;
   if (sampleShape.length !== 3 || ![1, 3, 4].includes(sampleShape[0] ?? 0))
@@ -161,13 +159,7 @@ async function modelOnnx(
   ema: boolean,
   architecture: ReturnType<typeof modelFromConfig>,
 ): Promise<Uint8Array> {
-  const tensors = await readSafetensors((ema && emaPaths ? emaPaths : paths).weights);
-  const weights = new Map<string, Float32Array>();
-  for (const [name, { data }] of tensors) {
-    if (!(data instanceof Float32Array))
-      throw new ConfigError(`${path.basename(paths.weights)}: '${name}' is not float32`);
-    weights.set(currentParameterName(name), data);
-  }
+  const weights = await readModelWeights(architecture, (ema && emaPaths ? emaPaths : paths).weights);
   return writeOnnx(exportModelGraph(architecture, weights));
 }
 

@@ -37,7 +37,7 @@ export function pointSource({ name, count, dims, data }: PointSet): SampleSource
   };
 }
 
-/** Pictures in [-1, 1], channels first. */
+/** Pictures in [-1, 1], channels first, mirrored and cropped at random where that was asked for. */
 export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation): SampleSource {
   return {
     name: images.name,
@@ -47,7 +47,20 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
     fingerprint: images.fingerprint,
     fill: (index, target, stream) => {
       const flip = random_flip && stream.uniform() < 0.5;
-      fillSample(target, 0, images.pixels(index), images, { flip });
+      const { pixels, height, width } = images.uncropped?.(index) ?? {
+        pixels: images.pixels(index),
+        height: images.height,
+        width: images.width,
+      };
+      const offset = (length: number, kept: number) =>
+        length > kept ? stream.integer(length - kept + 1) : 0;
+      const crop = {
+        top: offset(height, images.height),
+        left: offset(width, images.width),
+        height: images.height,
+        width: images.width,
+      };
+      fillSample(target, 0, pixels, { channels: images.channels, height, width }, { flip, crop });
     },
   };
 }

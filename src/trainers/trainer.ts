@@ -1,12 +1,12 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
 import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
-import { packBucket, planFlatBuckets, unpackBucket } from '../graph/flat-state.ts';
+import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-state.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 import { withRegularFile } from '../hub/regular-file.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, exportModelGraph, initialParameters } from '../models/model.ts';
+import { type DiffusionModel, exportModelGraph, initialVector } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
@@ -26,7 +26,7 @@ import {
   refuseUntrainable,
   refuseWrongLabels,
 } from './sample-source.ts';
-import { saveTrainedPipeline } from './save-pipeline.ts';
+import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 import {
@@ -112,7 +112,7 @@ export class Trainer {
       dataset: source.fingerprint,
       args: this.args,
     });
-    const parameters = packBucket(initialParameters(model, this.args.seed), this.wholeBucket());
+    const parameters = initialVector(model, this.args.seed);
     this.state = new Map([
       ['parameters', parameters],
       ['ema', parameters],
@@ -139,7 +139,10 @@ export class Trainer {
 
   /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
-    await writeFileAtomic(file, writeOnnx(exportModelGraph(this.options.model, this.weights({ ema }))));
+    await writeFileAtomic(
+      file,
+      writeOnnx(exportModelGraph(this.options.model, viewBucket(this.vector(ema), this.wholeBucket()))),
+    );
   }
 
   /**
@@ -176,11 +179,7 @@ export class Trainer {
 
   /** The trained parameters by name, or their moving average. @throws {InvalidArgumentError} without `use_ema`. */
   weights({ ema = false }: { ema?: boolean } = {}): Map<string, Float32Array> {
-    if (ema && !this.args.use_ema)
-      throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
-    const vector = this.state.get(ema ? 'ema' : 'parameters');
-    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
-    return unpackBucket(vector, this.wholeBucket());
+    return unpackBucket(this.vector(ema), this.wholeBucket());
   }
 
   /**
@@ -191,16 +190,21 @@ export class Trainer {
    *
    * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
    * @param options.license the licence's name on the Hub, such as 'apache-2.0'.
+   * @param options.dtype, options.variant, options.layout see `SaveFormat`.
    */
   async savePipeline(
     directory: string,
-    { metrics, license }: { metrics?: Readonly<Record<string, number>>; license?: string } = {},
+    {
+      metrics,
+      license,
+      ...format
+    }: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
   ): Promise<void> {
     const { model, noise_scheduler, train_dataset, loss } = this.options;
-    await saveTrainedPipeline(directory, {
+    const trained = {
       model,
-      weights: this.weights(),
-      averagedWeights: this.args.use_ema ? this.weights({ ema: true }) : undefined,
+      weights: viewBucket(this.vector(false), this.wholeBucket()),
+      averagedWeights: this.args.use_ema ? viewBucket(this.vector(true), this.wholeBucket()) : undefined,
       scheduler: noise_scheduler,
       scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
       card: {
@@ -214,7 +218,8 @@ export class Trainer {
         metrics,
         license,
       },
-    });
+    } as const;
+    await saveTrainedPipeline(directory, trained, format);
   }
 
   private async loop(
@@ -344,6 +349,14 @@ export class Trainer {
           max_decay: args.ema_max_decay,
         }),
     };
+  }
+
+  private vector(ema: boolean): Float32Array {
+    if (ema && !this.args.use_ema)
+      throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
+    const vector = this.state.get(ema ? 'ema' : 'parameters');
+    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
+    return vector;
   }
 
   private wholeBucket() {

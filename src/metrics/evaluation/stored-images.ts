@@ -35,7 +35,7 @@ export async function storedImages(source: string, options: StoredImagesOptions)
   const pictures = await openSource(source, places);
   const { digests, height, width, channels } = await inspect(pictures, options);
   const indices = options.select(pictures.name, digests.length);
-  const format: PictureFormat = { height, width, channels, centerCrop: true, interpolation: 'bilinear' };
+  const format: PictureFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };
   const hash = createHash('sha256').update(JSON.stringify([format, sharp.versions.vips]));
   for (const index of indices) hash.update(digests[index] as Buffer);
   return {

@@ -4,7 +4,9 @@ import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
 import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
 import { formatShape } from '../../graph/tensor-type.ts';
+import { openPretrained, type PretrainedOptions } from '../../hub/open-pretrained.ts';
 import type { DiffusionModel, ParameterSpec, ParameterValues } from '../model.ts';
+import { readModelWeights, withInitialValues } from '../pretrained-weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
 import {
   optionsFromJson,
@@ -48,8 +50,12 @@ export class UNet2DModel implements DiffusionModel {
   private readonly normOut: GroupNorm;
   private readonly convOut: Conv2d;
 
-  /** @throws {ConfigError} when an option is unknown, out of range, or in conflict with another. */
-  constructor(options: UNet2DOptions) {
+  /**
+   * @param weights what training begins from, by parameter name; default: random, as torch initialises its layers.
+   * @throws {ConfigError} when an option is unknown, out of range, or in conflict with another, or `weights` are of
+   * another model.
+   */
+  constructor(options: UNet2DOptions, weights?: ReadonlyMap<string, Float32Array>) {
     const config = parseUNet2DOptions(options);
     this.config = config;
     this.sampleShape = [config.in_channels, ...sampleSize(config)];
@@ -68,16 +74,41 @@ export class UNet2DModel implements DiffusionModel {
     this.midBlock = new MidBlock('mid_block', config, deepest, timeChannels);
     this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
     this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
-    this.parameters = [
+    const parameters = [
       ...parametersOf([this.convIn, this.timeLinear1, this.timeLinear2]),
       ...classEmbedding(config, timeChannels),
       ...parametersOf([...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut]),
     ];
+    this.parameters = weights ? withInitialValues(parameters, weights) : parameters;
   }
 
   /** Builds the model of a parsed `config.json`. @throws {ConfigError} as the constructor. */
   static fromConfig(json: unknown): UNet2DModel {
     return new UNet2DModel(optionsFromJson(json));
+  }
+
+  /**
+   * The model of a diffusers folder or a Hub id with its weights, to be fine-tuned: a `Trainer` begins from them.
+   * Safetensors of float32, float16, bfloat16 or float64, whole or in shards, with present or old names of attention.
+   *
+   * @param model a local path (`./...`, `/...`), a pipeline or a model alone, or a Hub id `owner/name`.
+   * @param options.ema whether to take the averaged weights, `unet_ema`; default true where the folder has them.
+   * @throws {FileFormatError} when the folder is incomplete or damaged, or has its weights as pickles only.
+   * @throws {ConfigError} when the config is not one of a UNet2DModel, or does not fit the weights.
+   * @throws {HubError} when it cannot be downloaded.
+   * @example
+   * const model = await UNet2DModel.from_pretrained('google/ddpm-cifar10-32');
+   * const noise_scheduler = await DDPMScheduler.from_pretrained('google/ddpm-cifar10-32');
+   * const trainer = new Trainer({ model, noise_scheduler, args, train_dataset, loss: isoLoss({ lambda: 0.05 }) });
+   */
+  static async from_pretrained(
+    model: string,
+    { ema = true, ...options }: PretrainedOptions & { readonly ema?: boolean } = {},
+  ): Promise<UNet2DModel> {
+    const { unetConfig, paths, emaPaths } = await openPretrained(model, options);
+    const architecture = UNet2DModel.fromConfig(unetConfig);
+    const weights = await readModelWeights(architecture, (ema && emaPaths ? emaPaths : paths).weights);
+    return new UNet2DModel(optionsFromJson(unetConfig), weights);
   }
 
   /**

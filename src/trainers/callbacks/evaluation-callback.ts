@@ -191,7 +191,7 @@ async function pictureSettings(set: ImageSet, file: string | undefined): Promise
     for (let i = 0; i < count; i++)
       yield { source: `${i}`, label: labels?.[i], pixels: set.pixels(i).slice() };
   };
-  if (file) await writeCacheFile(file, { name, height, width, channels }, pictures());
+  if (file) await writeCacheFile(file, { name, height, width, channels, randomCrop: false }, pictures());
   return { kind: 'images', file, gridScale: Math.max(1, Math.round(64 / width)) };
 }
 
