@@ -1,5 +1,5 @@
 import { GradientError } from '../errors.ts';
-import { compositeOf } from './custom-gradient.ts';
+import { compositeOf, differentiatedInputs } from './custom-gradient.ts';
 import type { GraphNode, Value } from './graph.ts';
 import { findOp, scalarLike } from './op-registry.ts';
 import { add } from './ops/elementwise.ts';
@@ -60,7 +60,8 @@ function nodesBetween(wrt: readonly Value[], loss: Value): { nodes: GraphNode[];
   const upstream = ancestorsOf(loss);
   const values = new Set<Value>(wrt);
   const nodes = loss.graph.nodes.filter((node) => {
-    const reached = upstream.has(node) && node.inputs.some((input) => input !== null && values.has(input));
+    const reached =
+      upstream.has(node) && differentiatedInputs(node).some((input) => input !== null && values.has(input));
     if (reached) for (const output of node.outputs) if (isFloat(output.dtype)) values.add(output);
     return reached;
   });
