@@ -1,8 +1,9 @@
 import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
-import { hostTensor } from '../runtime/session.ts';
+import { hostTensor, type RuntimeTensor } from '../runtime/session.ts';
 import type { BatchSource } from './batch-source.ts';
+import type { DropoutInput } from './dropout-inputs.ts';
 import { buildGradientGraph, gradientName, LOSS_TERMS } from './gradient-graph.ts';
 import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
@@ -20,6 +21,7 @@ export class SplitTrainingEngine {
     private readonly session: GradientSession,
     private readonly vectors: HostState,
     private readonly settings: TrainingGraphSettings,
+    private readonly dropouts: readonly DropoutInput[],
     private readonly accumulationSteps: number,
     private readonly batches: BatchSource,
     private readonly schedules: StepSchedules,
@@ -53,12 +55,21 @@ export class SplitTrainingEngine {
       second_moment: vector('second_moment'),
       ema: settings.ema ? vector('ema') : undefined,
     };
+    const { graph, dropouts } = buildGradientGraph(graphSettings);
     const session = await GradientSession.create(
-      buildGradientGraph(graphSettings),
+      graph,
       (bucket?.entries ?? []).map((entry) => ({ ...entry, gradientName: gradientName(entry.name) })),
       vectors.parameters,
     );
-    return new SplitTrainingEngine(session, vectors, graphSettings, accumulationSteps, batches, schedules);
+    return new SplitTrainingEngine(
+      session,
+      vectors,
+      graphSettings,
+      dropouts,
+      accumulationSteps,
+      batches,
+      schedules,
+    );
   }
 
   /** See `TrainingEngine.run`. */
@@ -81,6 +92,15 @@ export class SplitTrainingEngine {
     return this.session.release();
   }
 
+  private dropoutFeeds(step: number, batch: number): Record<string, RuntimeTensor> {
+    return Object.fromEntries(
+      this.dropouts.map(({ name, length }, dropout) => {
+        const numbers = this.batches.dropoutNumbers({ step, batch, dropout }, new Float32Array(length));
+        return [name, hostTensor('float32', [1, length], numbers)];
+      }),
+    );
+  }
+
   /** The row of `STEP_METRICS` of step `index` (from 0). */
   private async step(index: number): Promise<Float32Array> {
     const { batchSize, model, adam, maxGradNorm } = this.settings;
@@ -98,6 +118,7 @@ export class SplitTrainingEngine {
         noise: hostTensor('float32', samples, part(noise)),
         timestep: perSample(timestep),
         ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
+        ...this.dropoutFeeds(index, batch),
       });
       terms.forEach((term, i) => {
         row[i] = (row[i] as number) + term / this.accumulationSteps;

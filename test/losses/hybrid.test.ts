@@ -18,7 +18,7 @@ import { type PlainPrediction, plainVariationalTerm } from './plain-variational-
 const stream = new RandomStream(21);
 const normals = (length: number) => stream.fillNormal(new Float64Array(length));
 const betas = Float64Array.from(new DDPMScheduler().betas);
-const alphaBars = betas.reduce<number[]>((bars, beta) => [...bars, (bars.at(-1) ?? 1) * (1 - beta)], []);
+const alphaBars = betas.map((_, t) => betas.subarray(0, t + 1).reduce((bar, beta) => bar * (1 - beta), 1));
 /** The first timestep, where the bound is a likelihood, among others; twice, because a batch may hold it twice. */
 const timesteps = [0, 1, 400, 999, 0];
 const sampleSize = 4;

@@ -59,6 +59,7 @@ async function threeSteps(name: string, device: ConcreteDevice) {
     model,
     loss: isoLoss({ lambda: 0.1 }),
     predictionType: 'epsilon',
+    betas: new DDPMScheduler().betas,
     alphasCumprod: new DDPMScheduler().alphasCumprod,
     batchSize,
     adam,
