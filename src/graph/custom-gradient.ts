@@ -1,7 +1,10 @@
 import type { GraphNode, Value } from './graph.ts';
 
-/** From dL/d(output) to dL/d(input) for each input of a composite; undefined where there is none. */
-export type CompositeGradient = (dy: Value) => (Value | undefined)[];
+/**
+ * From dL/d(output) to dL/d(input) for each input of a composite; undefined where there is none. Only those of `needed` are
+ * used.
+ */
+export type CompositeGradient = (dy: Value, needed: ReadonlySet<Value>) => readonly (Value | undefined)[];
 
 export interface Composite {
   readonly inputs: readonly Value[];

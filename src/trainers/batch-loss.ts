@@ -1,5 +1,6 @@
 import type { Value } from '../graph/graph.ts';
 import { type DropoutNumbers, enableDropout, split } from '../graph/ops/index.ts';
+import { segmentGradients } from '../graph/rematerialise.ts';
 import type { LossTerms } from '../losses/index.ts';
 import { learnsVariance, type ParameterValues } from '../models/model.ts';
 import type { TrainingGraphSettings } from './training-graph.ts';
@@ -18,11 +19,12 @@ export interface BatchInputs {
 
 /** The loss of a batch: the forward pass as it is in training, and the loss of its output. */
 export function batchLoss(
-  { model, loss, predictionType, betas }: TrainingGraphSettings,
+  { model, loss, predictionType, betas, gradientCheckpointing = false }: TrainingGraphSettings,
   inputs: BatchInputs,
   parameters: ParameterValues,
 ): LossTerms {
   const { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels, dropoutNumbers } = inputs;
+  segmentGradients(noisySample.graph, { recompute: gradientCheckpointing });
   enableDropout(noisySample.graph, dropoutNumbers);
   const output = model.forward(noisySample, timestep, parameters, classLabels);
   const [channels = 1] = model.sampleShape;

@@ -308,6 +308,7 @@ export class Trainer {
       },
       maxGradNorm: args.max_grad_norm,
       ema: args.use_ema,
+      gradientCheckpointing: args.gradient_checkpointing,
     };
   }
 

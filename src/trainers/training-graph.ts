@@ -30,6 +30,8 @@ export interface TrainingGraphSettings {
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
   readonly ema: boolean;
+  /** Whether the model's checkpoints are computed again in the backward pass, which saves memory; default false. */
+  readonly gradientCheckpointing?: boolean;
   /** `loop` runs many steps in one ONNX Loop, `single` one step a run. */
   readonly mode: 'loop' | 'single';
   readonly maxBucketElements?: number;

@@ -24,6 +24,22 @@ export function enableDropout(graph: Graph, numbers: DropoutNumbers): void {
   sources.set(graph, numbers);
 }
 
+/** Lets `source` give the random integers, with the graph's own source at hand, to the dropouts that `build` adds. */
+export function withDropoutNumbers<T>(
+  graph: Graph,
+  source: (length: number, draw: DropoutNumbers) => Value,
+  build: () => T,
+): T {
+  const own = sources.get(graph);
+  if (!own) return build();
+  sources.set(graph, (length) => source(length, own));
+  try {
+    return build();
+  } finally {
+    sources.set(graph, own);
+  }
+}
+
 defineOp({
   opType: 'Floor',
   infer: (context) => {

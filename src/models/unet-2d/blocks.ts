@@ -1,5 +1,6 @@
 import type { Value } from '../../graph/graph.ts';
 import { concat, pad, upsampleNearest2x } from '../../graph/ops/index.ts';
+import { checkpoint } from '../../graph/rematerialise.ts';
 import type { ParameterSpec, ParameterValues } from '../model.ts';
 import { AttentionBlock } from './attention-block.ts';
 import type { UNet2DConfig } from './config.ts';
@@ -50,8 +51,8 @@ export class DownBlock implements Layer {
     const states: Value[] = [];
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
-      hidden = resnet.forward(hidden, activatedTime, values);
-      hidden = this.attentions[i]?.forward(hidden, values) ?? hidden;
+      hidden = checkpoint((x) => resnet.forward(x, activatedTime, values), [hidden]);
+      hidden = attend(this.attentions[i], hidden, values);
       states.push(hidden);
     });
     if (this.downsample) {
@@ -99,8 +100,11 @@ export class UpBlock implements Layer {
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
       const skip = skips.pop();
-      hidden = resnet.forward(skip ? concat([hidden, skip], 1) : hidden, activatedTime, values);
-      hidden = this.attentions[i]?.forward(hidden, values) ?? hidden;
+      hidden = checkpoint(
+        (...parts) => resnet.forward(concat(parts, 1), activatedTime, values),
+        skip ? [hidden, skip] : [hidden],
+      );
+      hidden = attend(this.attentions[i], hidden, values);
     });
     return this.upsample ? this.upsample.forward(upsampleNearest2x(hidden), values) : hidden;
   }
@@ -133,10 +137,14 @@ export class MidBlock implements Layer {
   }
 
   forward(x: Value, activatedTime: Value, values: ParameterValues): Value {
-    const hidden = this.first.forward(x, activatedTime, values);
-    const attended = this.attention?.forward(hidden, values) ?? hidden;
-    return this.second.forward(attended, activatedTime, values);
+    const hidden = checkpoint((part) => this.first.forward(part, activatedTime, values), [x]);
+    const attended = attend(this.attention, hidden, values);
+    return checkpoint((part) => this.second.forward(part, activatedTime, values), [attended]);
   }
+}
+
+function attend(attention: AttentionBlock | undefined, x: Value, values: ParameterValues): Value {
+  return attention ? checkpoint((part) => attention.forward(part, values), [x]) : x;
 }
 
 function blockAttention(name: string, config: UNet2DConfig, channels: number): AttentionBlock {
