@@ -12,6 +12,7 @@ import {
   mul,
   neg,
   reduceMean,
+  reshape,
   square,
   stopGradient,
   sub,
@@ -19,7 +20,7 @@ import {
   unsqueeze,
   where,
 } from '../graph/ops/index.ts';
-import { formatShape, sameShape, toTensorData } from '../graph/tensor-type.ts';
+import { elementCount, fixedShape, formatShape, sameShape, toTensorData } from '../graph/tensor-type.ts';
 import type { LearnedVariance, LossInputs } from './diffusion-loss.ts';
 import { posteriorTables } from './posterior-tables.ts';
 import { cleanSampleError } from './predicted-epsilon.ts';
@@ -39,9 +40,12 @@ export function variationalBoundOf(inputs: LossInputs, learned: LearnedVariance)
   checkShapes(inputs, learned);
   const { logVariance, logRange, cleanPrecision } = posteriorTables(learned.betas);
   const at = atTimestep(inputs, learned);
+  // As rows, because webgpu, which turns pictures to channels last, would turn the masks of `where` on the cpu.
+  const [batch = 1, ...rest] = fixedShape(inputs.epsilon.shape);
+  const asRows = (value: Value) => reshape(value, [batch, elementCount(rest)]);
   // x_0 less its prediction. The means of q and p differ by this times the factor of x_0.
-  const error = stopGradient(cleanSampleError(inputs));
-  const fraction = mul(add(learned.output, scalarLike(error, 1)), scalarLike(error, 0.5));
+  const error = asRows(stopGradient(cleanSampleError(inputs)));
+  const fraction = mul(add(asRows(learned.output), scalarLike(error, 1)), scalarLike(error, 0.5));
   // log of the learned variance over the posterior's
   const excess = mul(fraction, at(logRange));
 
@@ -49,7 +53,7 @@ export function variationalBoundOf(inputs: LossInputs, learned: LearnedVariance)
   const divergence = mul(add(sub(excess, scalarLike(error, 1)), overlap), scalarLike(error, 0.5));
   // At t = 0 the posterior mean is the predicted x_0 itself.
   const halfLog = mul(add(excess, at(logVariance)), scalarLike(error, 0.5));
-  const nll = neg(discretisedGaussianLogLikelihood(inputs.cleanSample, error, exp(neg(halfLog))));
+  const nll = neg(discretisedGaussianLogLikelihood(asRows(inputs.cleanSample), error, exp(neg(halfLog))));
 
   const isFirst = greater(at(logVariance.map((_, t) => (t === 0 ? 1 : 0))), scalarLike(error, 0.5));
   return mul(reduceMean(where(isFirst, nll, divergence)), scalarLike(error, 1 / Math.LN2));
@@ -66,12 +70,11 @@ function checkShapes({ epsilon }: LossInputs, { output, timestep }: LearnedVaria
     );
 }
 
-/** Picks each sample's entry of a table, in a shape that broadcasts over the sample. */
+/** Picks each sample's entry of a table: [batch, 1]. */
 function atTimestep({ epsilon }: LossInputs, { timestep }: LearnedVariance) {
-  const axes = epsilon.shape.slice(1).map((_, axis) => axis + 1);
   return (table: Float64Array): Value => {
     const data = toTensorData(epsilon.dtype, Array.from(table));
-    return unsqueeze(gather(epsilon.graph.constant(epsilon.dtype, [table.length], data), timestep), axes);
+    return unsqueeze(gather(epsilon.graph.constant(epsilon.dtype, [table.length], data), timestep), [1]);
   };
 }
 

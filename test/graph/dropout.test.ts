@@ -63,7 +63,7 @@ describe('dropout', () => {
       expect(length).toBe(4 * (128 + 128));
       const kept = Math.round((1 - probability) * MODULUS);
       const mask = plainMask(128, 128, integers(5, length), kept);
-      expect(y).toEqual(Array.from(x, (value, i) => (mask[i] ? value * (MODULUS / kept) : 0)));
+      expect(y).toEqual(Array.from(x, (value, i) => value * (mask[i] ? MODULUS / kept : 0)));
     }
   });
 

@@ -71,8 +71,10 @@ export function dropout(x: Value, probability: number): Value {
   const half = drawn.graph.constant('float32', [1], Float32Array.of(0.5));
   const quotient = mul(gemm(left, right, half), scalarLike(drawn, 1 / MODULUS));
   const remainder = sub(quotient, apply('Floor', [quotient]));
-  const keeps = less(reshape(remainder, fixedShape(x.shape)), scalarLike(drawn, kept / MODULUS));
-  return where(keeps, mul(x, scalarLike(x, MODULUS / kept)), scalarLike(x, 0));
+  const keeps = less(remainder, scalarLike(drawn, kept / MODULUS));
+  // A mask of floats: on webgpu, which turns pictures to channels last, one of booleans would be turned on the cpu.
+  const mask = where(keeps, scalarLike(x, MODULUS / kept), scalarLike(x, 0));
+  return mul(x, reshape(mask, fixedShape(x.shape)));
 }
 
 /** Two factors of `count`, as near to each other as can be. */
