@@ -1,11 +1,9 @@
 import type { Value } from './graph.ts';
-import { scalarLike } from './op-registry.ts';
-import { add, mul } from './ops/elementwise.ts';
-import { slice } from './ops/indexing.ts';
-import { reshape } from './ops/reshape.ts';
-import { fixedShape } from './tensor-type.ts';
 
-/** Adds the nodes of a value a second time; `trigger` is a gradient, and the nodes must depend on it. */
+/**
+ * Adds the nodes of a value a second time; `trigger` is a gradient, and the nodes must come `after` it: else onnxruntime
+ * finds that they exist already.
+ */
 export type Recipe = (trigger: Value) => Value;
 
 const recipes = new WeakMap<Value, Recipe>();
@@ -33,17 +31,4 @@ export function again(value: Value, trigger: Value): Value {
   const anew = recipe(trigger);
   repeated.set(value, anew);
   return anew;
-}
-
-/**
- * `value`, which should be small, as a value that exists only after `trigger`: plus 0 times one of its elements.
- * Without this, onnxruntime would find that the nodes after it exist already, or run them early.
- */
-export function after(value: Value, trigger: Value): Value {
-  const shape = fixedShape(trigger.shape);
-  const element = reshape(
-    shape.reduce((cut, _, axis) => slice(cut, 0, 1, axis), trigger),
-    [1],
-  );
-  return add(value, mul(element, scalarLike(element, 0)));
 }

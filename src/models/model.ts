@@ -31,8 +31,6 @@ export interface DiffusionModel {
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
   readonly outputChannels?: number;
-  /** Probability of dropout in training, which the trainer does not do; default 0. */
-  readonly dropout?: number;
   /** Number of classes of a class-conditional model. */
   readonly classCount?: number;
   /**
@@ -56,6 +54,11 @@ export interface DiffusionModel {
     classLabels?: Value,
     maps?: FeatureMaps,
   ): Value;
+}
+
+/** Whether the second half of the model's output channels is a variance. */
+export function learnsVariance({ outputChannels, sampleShape }: DiffusionModel): boolean {
+  return outputChannels !== undefined && outputChannels === 2 * (sampleShape[0] ?? 0);
 }
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */

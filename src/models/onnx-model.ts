@@ -26,6 +26,7 @@ export class OnnxModel implements DiffusionModel {
   readonly config: ModelConfig & { readonly graph: string };
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
+  readonly outputChannels: number | undefined;
 
   private constructor(
     private readonly graph: Graph,
@@ -36,6 +37,8 @@ export class OnnxModel implements DiffusionModel {
   ) {
     this.config = { _class_name: 'OnnxModel', graph: graph.name };
     this.sampleShape = fixedShape(sample.shape.slice(1));
+    const channels = output.shape[1];
+    this.outputChannels = typeof channels === 'number' ? channels : undefined;
     this.parameters = graph.constants.flatMap(({ name, dtype, shape, data }) => {
       const dims = fixedShape(shape);
       if (dtype !== 'float32' || !(data instanceof Float32Array) || !trainable(name, dims)) return [];

@@ -1,3 +1,4 @@
+import { MAX_DROPOUT_NUMBER } from '../graph/ops/index.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { SampleSource } from './sample-source.ts';
@@ -55,6 +56,17 @@ export class BatchSource {
       for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(this.trainTimesteps);
     }
     return { clean, noise, timestep, classLabels };
+  }
+
+  /** Fills `target` with the random integers of the dropout `dropout` for one batch of a step. */
+  dropoutNumbers(
+    { step, batch, dropout }: { readonly step: number; readonly batch: number; readonly dropout: number },
+    target: Float32Array,
+  ): Float32Array {
+    const stream = new RandomStream(this.seed, STREAM.dropout, step, batch, dropout);
+    for (let i = 0; i < target.length; i++)
+      target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
+    return target;
   }
 
   private copySamples(step: number, target: Float32Array): void {

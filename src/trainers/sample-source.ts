@@ -70,21 +70,6 @@ export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {
 }
 
 /**
- * @throws {InvalidArgumentError} when training the model needs what the trainer does not do, rather than leave it out
- * in silence.
- */
-export function refuseUntrainable({ dropout = 0, outputChannels, sampleShape }: DiffusionModel): void {
-  if (dropout > 0)
-    throw new InvalidArgumentError(
-      `the model has dropout ${dropout}, which the trainer does not do: set dropout to 0, as most published DDPMs have it`,
-    );
-  if (outputChannels !== undefined && outputChannels !== sampleShape[0])
-    throw new InvalidArgumentError(
-      `the model has ${outputChannels} output channels for ${sampleShape[0]} of the sample; a learned variance can be used, but not trained here: set out_channels to ${sampleShape[0]}`,
-    );
-}
-
-/**
  * @param dropout probability that a sample is shown without its class, for which the model's last class stands.
  * @throws {InvalidArgumentError} when a class-conditional model has no class for a label, or there are no labels.
  */

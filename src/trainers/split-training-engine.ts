@@ -3,8 +3,9 @@ import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
-import { hostTensor } from '../runtime/session.ts';
+import { hostTensor, type RuntimeTensor } from '../runtime/session.ts';
 import type { BatchSource } from './batch-source.ts';
+import type { DropoutInput } from './dropout-inputs.ts';
 import { buildGradientGraph, gradientName, LOSS_TERMS, shapeIn } from './gradient-graph.ts';
 import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
 import { inFilterOrder, inStateOrder } from './parameter-order.ts';
@@ -26,6 +27,7 @@ export class SplitTrainingEngine {
     private readonly session: GradientSession,
     private readonly vectors: HostState,
     private readonly settings: TrainingGraphSettings,
+    private readonly dropouts: readonly DropoutInput[],
     private readonly accumulationSteps: number,
     private readonly batches: BatchSource,
     private readonly schedules: StepSchedules,
@@ -60,8 +62,9 @@ export class SplitTrainingEngine {
       second_moment: vector('second_moment'),
       ema: settings.ema ? vector('ema') : undefined,
     };
+    const { graph, dropouts } = buildGradientGraph(graphSettings, MAPS);
     const session = await GradientSession.create(
-      buildGradientGraph(graphSettings, MAPS),
+      graph,
       settings.model.parameters.map((spec) => ({
         name: spec.name,
         gradientName: gradientName(spec.name),
@@ -70,7 +73,15 @@ export class SplitTrainingEngine {
       })),
       vectors.parameters,
     );
-    return new SplitTrainingEngine(session, vectors, graphSettings, accumulationSteps, batches, schedules);
+    return new SplitTrainingEngine(
+      session,
+      vectors,
+      graphSettings,
+      dropouts,
+      accumulationSteps,
+      batches,
+      schedules,
+    );
   }
 
   /** See `TrainingEngine.run`. */
@@ -93,6 +104,15 @@ export class SplitTrainingEngine {
     return this.session.release();
   }
 
+  private dropoutFeeds(step: number, batch: number): Record<string, RuntimeTensor> {
+    return Object.fromEntries(
+      this.dropouts.map(({ name, length }, dropout) => {
+        const numbers = this.batches.dropoutNumbers({ step, batch, dropout }, new Float32Array(length));
+        return [name, hostTensor('float32', [1, length], numbers)];
+      }),
+    );
+  }
+
   /** The row of `STEP_METRICS` of step `index` (from 0). */
   private async step(index: number): Promise<Float32Array> {
     const { batchSize, model, adam, maxGradNorm } = this.settings;
@@ -110,6 +130,7 @@ export class SplitTrainingEngine {
         noise: hostTensor('float32', samples, part(noise)),
         timestep: perSample(timestep),
         ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
+        ...this.dropoutFeeds(index, batch),
       });
       terms.forEach((term, i) => {
         row[i] = (row[i] as number) + term / this.accumulationSteps;

@@ -13,19 +13,13 @@ import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
 import { pruneCheckpoints } from './checkpoint.ts';
 import { emaDecayAt } from './ema-decay.ts';
+import { refuseVarianceMismatch, samplingScheduler } from './learned-variance.ts';
 import { learningRateAt } from './learning-rate.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
-import {
-  imageSource,
-  isImageSet,
-  pointSource,
-  refuseMismatch,
-  refuseUntrainable,
-  refuseWrongLabels,
-} from './sample-source.ts';
+import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
@@ -92,7 +86,7 @@ export class Trainer {
     const source = isImageSet(train_dataset)
       ? imageSource(train_dataset, this.args)
       : pointSource(train_dataset);
-    refuseUntrainable(model);
+    refuseVarianceMismatch(model, loss, noise_scheduler);
     refuseMismatch(model, source);
     const dropout = this.args.class_dropout_prob;
     refuseWrongLabels(model, source, dropout);
@@ -205,7 +199,7 @@ export class Trainer {
       model,
       weights: viewBucket(this.vector(false), this.wholeBucket()),
       averagedWeights: this.args.use_ema ? viewBucket(this.vector(true), this.wholeBucket()) : undefined,
-      scheduler: noise_scheduler,
+      scheduler: samplingScheduler(model, noise_scheduler),
       scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
       card: {
         task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
@@ -324,6 +318,7 @@ export class Trainer {
       model,
       loss,
       predictionType: noise_scheduler.config.prediction_type,
+      betas: noise_scheduler.betas,
       alphasCumprod: noise_scheduler.alphasCumprod,
       batchSize: args.per_device_train_batch_size,
       adam: {
@@ -334,6 +329,7 @@ export class Trainer {
       },
       maxGradNorm: args.max_grad_norm,
       ema: args.use_ema,
+      gradientCheckpointing: args.gradient_checkpointing,
     };
   }
 

@@ -1,15 +1,28 @@
 import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../graph/flat-state.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
-import { add, concat, gather, loop, mul, reshape, unsqueeze } from '../graph/ops/index.ts';
+import {
+  add,
+  concat,
+  type DropoutNumbers,
+  gather,
+  loop,
+  mul,
+  reshape,
+  unsqueeze,
+} from '../graph/ops/index.ts';
 import { type AdamSettings, adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../graph/optimizer.ts';
 import type { DiffusionLoss, PredictionType } from '../losses/index.ts';
 import type { DiffusionModel } from '../models/model.ts';
+import { type BatchInputs, batchLoss } from './batch-loss.ts';
+import { type DropoutInput, DropoutInputs } from './dropout-inputs.ts';
 
 export interface TrainingGraphSettings {
   readonly model: DiffusionModel;
   readonly loss: DiffusionLoss;
   readonly predictionType: PredictionType;
+  /** The variances of the forward process, one for each training timestep. */
+  readonly betas: Float32Array;
   /** Cumulative products of 1 - beta, one for each training timestep. */
   readonly alphasCumprod: Float32Array;
   readonly batchSize: number;
@@ -17,6 +30,8 @@ export interface TrainingGraphSettings {
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
   readonly ema: boolean;
+  /** Whether the model's checkpoints are computed again in the backward pass, which saves memory; default false. */
+  readonly gradientCheckpointing?: boolean;
   /** `loop` runs many steps in one ONNX Loop, `single` one step a run. */
   readonly mode: 'loop' | 'single';
   readonly maxBucketElements?: number;
@@ -33,6 +48,7 @@ export interface TrainingGraph {
   readonly buckets: readonly FlatBucket[];
   /** Inputs of the state vectors; the output of each has the suffix `_next`. */
   readonly state: readonly StateVector[];
+  readonly dropouts: readonly DropoutInput[];
 }
 
 /** One flat state vector: parameters, a moment or the moving average of one bucket. */
@@ -45,13 +61,7 @@ export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'
 export type StateKind = (typeof STATE_KINDS)[number];
 
 /** The inputs of one step, with the axis of steps removed. */
-interface StepInputs {
-  readonly noisySample: Value;
-  readonly cleanSample: Value;
-  readonly noise: Value;
-  readonly timestep: Value;
-  readonly classLabels: Value | undefined;
-  readonly alphaCumprod: Value;
+interface StepInputs extends BatchInputs {
   readonly scalars: Readonly<Record<(typeof STEP_SCALARS)[number], Value>>;
 }
 
@@ -60,8 +70,9 @@ interface StepInputs {
  * clipping, Adam and EMA.
  *
  * Inputs: the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep` int32 ['steps', batch]; the
- * `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps', batch]; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`,
- * float32 ['steps', 5]. In mode `single`, 'steps' is 1.
+ * `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps', batch]; for one with dropout
+ * the `dropouts`; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`, float32 ['steps', 5]. In
+ * mode `single`, 'steps' is 1.
  */
 export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGraph {
   const { model, batchSize, mode } = settings;
@@ -77,28 +88,31 @@ export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGra
   const scalars = STEP_SCALARS.map((name) => graph.input(name, 'float32', [steps]));
   const classLabels = model.classCount ? [graph.input('class_labels', 'int32', [steps, batchSize])] : [];
   const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
+  const dropouts = new DropoutInputs(graph, steps);
   const perStep = [noisy, clean, noise, timestep, alphaCumprod, ...scalars, ...classLabels];
 
   if (mode === 'single') {
-    const rows = perStep.map((value) => reshape(value, value.shape.slice(1).map(Number)));
-    const { next, metrics } = trainingStep(settings, state, stateInputs, stepInputs(rows));
+    const row = (value: Value) => reshape(value, value.shape.slice(1).map(Number));
+    const inputs = stepInputs(perStep.map(row), (length) => row(dropouts.declare(length)));
+    const { next, metrics } = trainingStep(settings, state, stateInputs, inputs);
     state.forEach(({ name }, index) => {
       graph.output(`${name}_next`, next[index] ?? metrics);
     });
     graph.output('metrics', unsqueeze(metrics, [0]));
-    return { graph, buckets, state };
+    return { graph, buckets, state, dropouts: dropouts.all };
   }
   const trips = graph.input('trips', 'int64', []);
   const looped = loop(trips, stateInputs, (_body, trip, carried) => {
-    const rows = perStep.map((value) => gather(value, trip));
-    const { next, metrics } = trainingStep(settings, state, carried, stepInputs(rows));
+    const row = (value: Value) => gather(value, trip);
+    const inputs = stepInputs(perStep.map(row), (length) => row(dropouts.declare(length)));
+    const { next, metrics } = trainingStep(settings, state, carried, inputs);
     return { state: next, perTrip: [metrics] };
   });
   state.forEach(({ name }, index) => {
     graph.output(`${name}_next`, looped.state[index] ?? trips);
   });
   graph.output('metrics', looped.perTrip[0] ?? trips);
-  return { graph, buckets, state };
+  return { graph, buckets, state, dropouts: dropouts.all };
 }
 
 function stateVectors(buckets: readonly FlatBucket[], ema: boolean): StateVector[] {
@@ -127,7 +141,7 @@ export function forwardDiffusion(
   return { noisy, alphaCumprod: atTimestep(alphasCumprod) };
 }
 
-function stepInputs(rows: readonly Value[]): StepInputs {
+function stepInputs(rows: readonly Value[], dropoutNumbers: DropoutNumbers): StepInputs {
   const [
     noisySample,
     cleanSample,
@@ -147,6 +161,7 @@ function stepInputs(rows: readonly Value[]): StepInputs {
     timestep,
     alphaCumprod,
     classLabels,
+    dropoutNumbers,
     scalars: { step_size, epsilon, keep, one_minus_decay },
   };
 }
@@ -157,7 +172,7 @@ function trainingStep(
   state: readonly Value[],
   inputs: StepInputs,
 ): { next: Value[]; metrics: Value } {
-  const { model, loss, predictionType, adam, maxGradNorm } = settings;
+  const { adam, maxGradNorm } = settings;
   const current = (kind: StateKind) =>
     layout.flatMap((vector, index) =>
       vector.kind === kind ? [{ bucket: vector.bucket, value: state[index] as Value }] : [],
@@ -165,14 +180,7 @@ function trainingStep(
   const vectors = current('parameters');
   const parameters = new Map(vectors.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
 
-  const terms = loss({
-    modelOutput: model.forward(inputs.noisySample, inputs.timestep, parameters, inputs.classLabels),
-    epsilon: inputs.noise,
-    noisySample: inputs.noisySample,
-    cleanSample: inputs.cleanSample,
-    alphaCumprod: inputs.alphaCumprod,
-    predictionType,
-  });
+  const terms = batchLoss(settings, inputs, parameters);
   const names = [...parameters.keys()];
   const found = gradients(terms.loss, [...parameters.values()]);
   const byName = new Map(names.map((name, index) => [name, found[index] as Value]));

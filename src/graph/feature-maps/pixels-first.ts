@@ -1,5 +1,6 @@
 import { GraphError } from '../../errors.ts';
 import { withGradient } from '../custom-gradient.ts';
+import { after } from '../evaluation-order.ts';
 import type { Value } from '../graph.ts';
 import { scalarLike } from '../op-registry.ts';
 import { add, div, mul, neg, reciprocal, sqrt, square, sub } from '../ops/elementwise.ts';
@@ -7,7 +8,7 @@ import { gemm, matmul } from '../ops/matmul.ts';
 import { softmax } from '../ops/normalization.ts';
 import { reduceSum } from '../ops/reduce.ts';
 import { concat, expandTo, reshape, transpose } from '../ops/reshape.ts';
-import { after, recomputable } from '../recompute.ts';
+import { recomputable } from '../recompute.ts';
 import { fixedShape, formatShape } from '../tensor-type.ts';
 import { columnConvolution, fitsShiftedProduct, shiftedProductConvolution } from './column-convolution.ts';
 import type { FeatureMaps, Projection } from './feature-maps.ts';
@@ -84,7 +85,7 @@ function groupNorm(x: Value, groups: number, weight: Value, bias: Value, epsilon
   const factor = toPixels(scale);
   const summand = toPixels(shift);
   const output = add(mul(x, factor), summand);
-  recomputable(output, (trigger) => add(mul(x, after(factor, trigger)), summand));
+  recomputable(output, (trigger) => add(mul(x, after(factor, [trigger])), summand));
 
   return withGradient(output, [x, weight, bias], (dy) => {
     const dyTotal = sumOverPixels(dy);

@@ -1,10 +1,11 @@
 import { withGradient } from '../custom-gradient.ts';
+import { after } from '../evaluation-order.ts';
 import type { Value } from '../graph.ts';
 import { add } from '../ops/elementwise.ts';
 import { gemm, matmul } from '../ops/matmul.ts';
 import { reduceSum } from '../ops/reduce.ts';
 import { reshape, transpose } from '../ops/reshape.ts';
-import { after, again } from '../recompute.ts';
+import { again } from '../recompute.ts';
 import { fixedShape, toTensorData } from '../tensor-type.ts';
 import type { MapGeometry } from './column-convolution.ts';
 
@@ -81,7 +82,7 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
     const dFilters = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
     // onnxruntime copies a parameter to reshape it: in other words than before, so that the copy is not kept.
     const byTap = reshape(filters, [9, -1]);
-    const weights = filterPoints(after(after(transform, dFilters), dBias), byTap);
+    const weights = filterPoints(after(transform, [dFilters, dBias]), byTap);
     const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));
     return [
       toPointsAdjoint(dPoints, fixedShape(maps.shape)),

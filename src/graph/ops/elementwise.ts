@@ -248,3 +248,8 @@ function siluOf(x: Value): { y: Value; gate: Value } {
 export function square(x: Value): Value {
   return mul(x, x);
 }
+
+/** x itself, as if it did not depend on anything: no gradient flows through. */
+export function stopGradient(x: Value): Value {
+  return withGradient(identity(x), [], () => []);
+}

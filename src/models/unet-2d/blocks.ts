@@ -1,4 +1,5 @@
 import type { Value } from '../../graph/graph.ts';
+import { checkpoint } from '../../graph/rematerialise.ts';
 import type { ParameterSpec } from '../model.ts';
 import { AttentionBlock } from './attention-block.ts';
 import type { UNet2DConfig } from './config.ts';
@@ -48,8 +49,8 @@ export class DownBlock implements Layer {
     const states: Value[] = [];
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
-      hidden = resnet.forward(hidden, activatedTime, context);
-      hidden = this.attentions[i]?.forward(hidden, context) ?? hidden;
+      hidden = checkpoint((x) => resnet.forward(x, activatedTime, context), [hidden]);
+      hidden = attend(this.attentions[i], hidden, context);
       states.push(hidden);
     });
     if (this.downsample) states.push(this.downsample.forward(hidden, context));
@@ -93,12 +94,11 @@ export class UpBlock implements Layer {
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
       const skip = skips.pop();
-      hidden = resnet.forward(
-        skip ? context.maps.concatChannels([hidden, skip]) : hidden,
-        activatedTime,
-        context,
+      hidden = checkpoint(
+        (...parts) => resnet.forward(context.maps.concatChannels(parts), activatedTime, context),
+        skip ? [hidden, skip] : [hidden],
       );
-      hidden = this.attentions[i]?.forward(hidden, context) ?? hidden;
+      hidden = attend(this.attentions[i], hidden, context);
     });
     return this.upsample ? this.upsample.forward(context.maps.upsampleNearest2x(hidden), context) : hidden;
   }
@@ -131,10 +131,14 @@ export class MidBlock implements Layer {
   }
 
   forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
-    const hidden = this.first.forward(x, activatedTime, context);
-    const attended = this.attention?.forward(hidden, context) ?? hidden;
-    return this.second.forward(attended, activatedTime, context);
+    const hidden = checkpoint((part) => this.first.forward(part, activatedTime, context), [x]);
+    const attended = attend(this.attention, hidden, context);
+    return checkpoint((part) => this.second.forward(part, activatedTime, context), [attended]);
   }
+}
+
+function attend(attention: AttentionBlock | undefined, x: Value, context: ForwardContext): Value {
+  return attention ? checkpoint((part) => attention.forward(part, context), [x]) : x;
 }
 
 function blockAttention(name: string, config: UNet2DConfig, channels: number): AttentionBlock {

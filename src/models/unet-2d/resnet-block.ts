@@ -1,6 +1,6 @@
 import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
-import { add, mul, split } from '../../graph/ops/index.ts';
+import { add, dropout, mul, split } from '../../graph/ops/index.ts';
 import type { ParameterSpec } from '../model.ts';
 import type { UNet2DConfig } from './config.ts';
 import {
@@ -33,12 +33,14 @@ export class ResnetBlock implements Layer {
   private readonly shortcut: Conv2d | undefined;
   private readonly activate: (x: Value) => Value;
   private readonly scalesAndShifts: boolean;
+  private readonly dropout: number;
   private readonly outputScale: number;
 
   constructor(name: string, config: UNet2DConfig, options: ResnetBlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
     const { norm_num_groups, norm_eps } = config;
     this.scalesAndShifts = config.resnet_time_scale_shift === 'scale_shift';
+    this.dropout = config.dropout;
     this.outputScale = options.outputScale ?? 1;
     this.activate = activation(config);
     this.norm1 = new GroupNorm(`${name}.norm1`, norm_num_groups, inChannels, norm_eps);
@@ -59,7 +61,7 @@ export class ResnetBlock implements Layer {
   forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
     let hidden = this.conv1.forward(this.activate(this.norm1.forward(x, context)), context);
     hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, context), context);
-    hidden = this.conv2.forward(this.activate(hidden), context);
+    hidden = this.conv2.forward(dropout(this.activate(hidden), this.dropout), context);
     const around = this.shortcut ? this.shortcut.forward(x, context) : x;
     const sum = add(around, hidden);
     return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));

@@ -40,7 +40,6 @@ export class UNet2DModel implements DiffusionModel {
   readonly sampleShape: readonly number[];
   readonly outputChannels: number;
   readonly classCount: number | undefined;
-  readonly dropout: number;
   private readonly convIn: Conv2d;
   private readonly timeLinear1: Linear;
   private readonly timeLinear2: Linear;
@@ -61,7 +60,6 @@ export class UNet2DModel implements DiffusionModel {
     this.sampleShape = [config.in_channels, ...sampleSize(config)];
     this.outputChannels = config.out_channels;
     this.classCount = config.num_class_embeds ?? undefined;
-    this.dropout = config.dropout;
     const channels = config.block_out_channels;
     const [firstChannels = 1] = channels;
     const deepest = channels.at(-1) ?? firstChannels;

@@ -189,7 +189,7 @@ async function pictureSettings(set: ImageSet, file: string | undefined): Promise
   const { name, count, height, width, channels, labels } = set;
   const pictures = async function* () {
     for (let i = 0; i < count; i++)
-      yield { source: `${i}`, label: labels?.[i], pixels: set.pixels(i).slice() };
+      yield { source: `${i}`, label: labels?.[i], pixels: set.pixels(i).slice(), height, width };
   };
   if (file) await writeCacheFile(file, { name, height, width, channels, randomCrop: false }, pictures());
   return { kind: 'images', file, gridScale: Math.max(1, Math.round(64 / width)) };
