@@ -9,14 +9,21 @@ export const LOSS_TERMS = ['loss', 'base_loss', 'isotropy_penalty', 'isotropy'] 
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;
 
+/** A batch's forward pass and loss, without gradients. */
+export interface LossGraph {
+  readonly graph: Graph;
+  /** The inputs of the parameters, in the model's order. */
+  readonly parameters: ReadonlyMap<string, Value>;
+  readonly loss: Value;
+  /** float32 [4], the `LOSS_TERMS`. */
+  readonly terms: Value;
+}
+
 /**
- * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
- *
  * Inputs: every parameter under its name; `clean` and `noise` float32 [1, batch, ...], `timestep` int32 [1, batch].
  * For a model with classes also `class_labels` int32 [1, batch].
- * Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [4], the `LOSS_TERMS`.
  */
-export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
+export function buildLossGraph(settings: TrainingGraphSettings): LossGraph {
   const { model, batchSize, loss, predictionType } = settings;
   const graph = new Graph('gradients');
   const parameters = new Map(
@@ -37,18 +44,24 @@ export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
     alphaCumprod: step(alphaCumprod),
     predictionType,
   });
-  const found = gradients(terms.loss, [...parameters.values()]);
-  model.parameters.forEach(({ name }, index) => {
+  const scalars = [terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy];
+  const rows = scalars.map((scalar) => reshape(scalar, [1]));
+  return { graph, parameters, loss: terms.loss, terms: concat(rows, 0) };
+}
+
+/**
+ * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
+ *
+ * Inputs: those of `buildLossGraph`. Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [4], the
+ * `LOSS_TERMS`.
+ */
+export function buildGradientGraph(settings: TrainingGraphSettings): Graph {
+  const { graph, parameters, loss, terms } = buildLossGraph(settings);
+  const found = gradients(loss, [...parameters.values()]);
+  [...parameters.keys()].forEach((name, index) => {
     const gradient = found[index];
     if (gradient) graph.output(gradientName(name), identity(gradient));
   });
-  const scalars = [terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy];
-  graph.output(
-    'terms',
-    concat(
-      scalars.map((scalar) => reshape(scalar, [1])),
-      0,
-    ),
-  );
+  graph.output('terms', terms);
   return graph;
 }

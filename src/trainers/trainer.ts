@@ -9,6 +9,7 @@ import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, exportModelGraph, initialParameters } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
+import type { Tfjs } from '../runtime/tfjs/tf-module.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
 import { pruneCheckpoints } from './checkpoint.ts';
@@ -27,7 +28,7 @@ import {
   refuseWrongLabels,
 } from './sample-source.ts';
 import { saveTrainedPipeline } from './save-pipeline.ts';
-import { createTrainingEngine, type StepEngine } from './step-engine.ts';
+import { createTrainingEngine, refuseWrongEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
@@ -45,6 +46,13 @@ export interface TrainerOptions {
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: DDPMScheduler;
   readonly callbacks?: readonly TrainerCallback[];
+  /**
+   * What computes the steps: 'onnxruntime' (default) on `args.device`, or 'tfjs' on the backend that `tf` has. Both take
+   * the same steps up to rounding, and a checkpoint of one can be continued by the other. See docs/tfjs.md.
+   */
+  readonly engine?: 'onnxruntime' | 'tfjs';
+  /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'. */
+  readonly tf?: Tfjs;
 }
 
 export interface TrainOptions {
@@ -89,6 +97,7 @@ export class Trainer {
   constructor(private readonly options: TrainerOptions) {
     const { model, train_dataset, loss, noise_scheduler } = options;
     this.args = resolveTrainingArguments(options.args);
+    refuseWrongEngine(options, this.args.device);
     const source = isImageSet(train_dataset)
       ? imageSource(train_dataset, this.args)
       : pointSource(train_dataset);
@@ -151,14 +160,15 @@ export class Trainer {
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;
-    const device = await resolveDevice(args.device);
+    const { tf } = this.options;
+    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
     const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity, (skipped) =>
       this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
     );
     const initial = start?.state ?? this.state;
     const engine = await createTrainingEngine(
       this.graphSettings(),
-      { device, accumulationSteps: args.gradient_accumulation_steps },
+      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
       initial,
       this.batches,
       this.schedules(),

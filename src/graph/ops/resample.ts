@@ -13,7 +13,9 @@ import { type Dim, elementCount, formatShape, toTensorData } from '../tensor-typ
 import { mul } from './elementwise.ts';
 
 /** The whole factors by which a Resize enlarges height and width. @throws {GraphError} for every other Resize. */
-function enlargement(context: Pick<InferenceContext, 'where' | 'inputs' | 'attributes'>): [number, number] {
+export function enlargement(
+  context: Pick<InferenceContext, 'where' | 'inputs' | 'attributes'>,
+): [number, number] {
   const { where, inputs, attributes } = context;
   const x = required(context, 0);
   const text = (name: string, fallback: string) => {
@@ -76,7 +78,7 @@ export function upsampleNearest2x(x: Value): Value {
 }
 
 /** The sides of the windows, which must lie side by side without padding. */
-function poolWindow(context: Pick<InferenceContext, 'where' | 'attributes'>): [number, number] {
+export function poolWindow(context: Pick<InferenceContext, 'where' | 'attributes'>): [number, number] {
   const [height = 0, width = 0] = intsAttribute(context.attributes, 'kernel_shape') ?? [];
   const strides = intsAttribute(context.attributes, 'strides') ?? [1, 1];
   const padded = (intsAttribute(context.attributes, 'pads') ?? []).some((count) => count !== 0);
