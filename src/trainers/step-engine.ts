@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import type { ConcreteDevice, Device } from '../runtime/device.ts';
-import type { Tfjs } from '../runtime/tfjs/tf-module.ts';
+import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { BatchSource } from './batch-source.ts';
 import { SplitTrainingEngine } from './split-training-engine.ts';
 import { TfjsTrainingEngine } from './tfjs-training-engine.ts';
@@ -25,7 +25,7 @@ export interface StepEngine {
 }
 
 /** What computes a step: a device of onnxruntime, or the backend of the user's tfjs. */
-export type Compute = { readonly device: ConcreteDevice } | { readonly tf: Tfjs };
+export type Compute = { readonly device: ConcreteDevice } | { readonly tf: TfjsModule };
 
 /**
  * The engine that suits the device and the model: one graph for the whole step, in a Loop where steps are short; or,
@@ -42,7 +42,14 @@ export async function createTrainingEngine(
 ): Promise<StepEngine> {
   const { accumulationSteps } = compute;
   if ('tf' in compute)
-    return TfjsTrainingEngine.create(compute.tf, settings, accumulationSteps, initial, batches, schedules);
+    return TfjsTrainingEngine.create(
+      asTfjs(compute.tf),
+      settings,
+      accumulationSteps,
+      initial,
+      batches,
+      schedules,
+    );
   const { device } = compute;
   const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   if (device === 'cpu' && (accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
@@ -56,7 +63,7 @@ export async function createTrainingEngine(
 
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
 export function refuseWrongEngine(
-  { engine = 'onnxruntime', tf }: { readonly engine?: string; readonly tf?: Tfjs },
+  { engine = 'onnxruntime', tf }: { readonly engine?: string; readonly tf?: TfjsModule },
   device: Device,
 ): void {
   if (engine !== 'onnxruntime' && engine !== 'tfjs')
@@ -64,10 +71,7 @@ export function refuseWrongEngine(
   if (engine === 'onnxruntime' && tf)
     throw new InvalidArgumentError("tf is given, but is for engine 'tfjs' only: set engine: 'tfjs'");
   if (engine === 'onnxruntime') return;
-  if (typeof tf?.valueAndGrads !== 'function')
-    throw new InvalidArgumentError(
-      "engine 'tfjs' needs the module of tfjs as tf: @tensorflow/tfjs, @tensorflow/tfjs-node or @tensorflow/tfjs-node-gpu",
-    );
+  asTfjs(tf);
   if (device !== 'auto')
     throw new InvalidArgumentError(
       `device is '${device}', but engine 'tfjs' runs on the backend that tf has: leave device out, and choose with tf.setBackend()`,

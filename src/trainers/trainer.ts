@@ -9,7 +9,7 @@ import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, exportModelGraph, initialParameters } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
-import type { Tfjs } from '../runtime/tfjs/tf-module.ts';
+import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
 import { pruneCheckpoints } from './checkpoint.ts';
@@ -52,7 +52,7 @@ export interface TrainerOptions {
    */
   readonly engine?: 'onnxruntime' | 'tfjs';
   /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'. */
-  readonly tf?: Tfjs;
+  readonly tf?: TfjsModule;
 }
 
 export interface TrainOptions {

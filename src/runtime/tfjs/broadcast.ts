@@ -24,17 +24,12 @@ export function select(
  * Computes what has no derivative, such as a comparison. tfjs demands a gradient function of every kernel between
  * parameters and loss, and has none for these.
  */
-export function withoutGradient(
-  tf: Tfjs,
-  inputs: readonly TfTensor[],
-  compute: (...inputs: TfTensor[]) => TfTensor,
-): TfTensor {
-  const wrapped = tf.customGrad((...all) => ({
-    // tfjs appends a function to the inputs.
-    value: compute(...all.slice(0, inputs.length)),
+export function withoutGradient(tf: Tfjs, inputs: readonly TfTensor[], compute: () => TfTensor): TfTensor {
+  const severed = tf.customGrad(() => ({
+    value: compute(),
     gradFunc: () => inputs.map(({ shape }) => tf.zeros(shape)),
   }));
-  return wrapped(...inputs);
+  return severed(...inputs);
 }
 
 /** Adds zeros around each axis, or cuts where the count is negative. */

@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { GraphNode, Value } from '../../graph/graph.ts';
 import { constantTensor, tfDType } from './dtype.ts';
-import type { Tfjs, TfTensor } from './tf-module.ts';
+import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
 import { findTfOp, type TfKernel } from './tf-op.ts';
 import './ops/index.ts';
 
@@ -55,7 +55,7 @@ export class GraphInterpreter {
       }
     }
     if (problems.length > 0) {
-      tf.dispose([...constants.values()]);
+      disposeAll(constants.values());
       throw new GraphError(
         `the tfjs engine cannot compute this graph: ${problems.join('; ')}. Train it with the engine 'onnxruntime'`,
       );
@@ -64,7 +64,7 @@ export class GraphInterpreter {
   }
 
   /**
-   * The values of the outputs. The caller disposes of them and of everything between, by `tf.tidy`.
+   * The values of the outputs. The caller disposes of them and of everything between, with `tf.tidy`.
    *
    * @param feeds a tensor for each input of the graph.
    */
@@ -91,7 +91,7 @@ export class GraphInterpreter {
 
   /** Frees the constants. */
   dispose(): void {
-    this.tf.dispose([...this.constants.values()]);
+    disposeAll(this.constants.values());
   }
 }
 

@@ -1,19 +1,34 @@
+import { InvalidArgumentError } from '../../errors.ts';
+
 /**
- * The part of tfjs 4.22 that the engine calls, as the modules of `@tensorflow/tfjs`, `@tensorflow/tfjs-node` and
- * `@tensorflow/tfjs-node-gpu` have it. Written down here so that neither code nor types of this package need tfjs
- * installed.
+ * The module of `@tensorflow/tfjs`, `@tensorflow/tfjs-node` or `@tensorflow/tfjs-node-gpu`, 4.22 or later, by the
+ * functions that are called. This package's types do not name tfjs's own, so that it need not be installed.
  */
+export type TfjsModule = { readonly [name in keyof Tfjs]: (...args: never[]) => unknown };
+
+/** @throws {InvalidArgumentError} when it is another module, or wrapped in one. */
+export function asTfjs(module: TfjsModule | undefined): Tfjs {
+  const missing = (['valueAndGrads', 'customGrad', 'tidy', 'tensor', 'conv2d', 'getBackend'] as const).filter(
+    (name) => typeof module?.[name] !== 'function',
+  );
+  if (module && missing.length === 0) return module as unknown as Tfjs;
+  throw new InvalidArgumentError(
+    `engine 'tfjs' needs the module of @tensorflow/tfjs, @tensorflow/tfjs-node or @tensorflow/tfjs-node-gpu as tf; ${module ? `this one has no ${missing.join(', ')}` : 'none is given'}`,
+  );
+}
+
+/** The part of tfjs that is used, with its parameters narrowed to how it is used. */
 export interface Tfjs {
   ready(): Promise<void>;
   getBackend(): string;
+  /** Runs `fn` and frees every tensor made in it, except those it returns. */
   tidy<T extends TfTensor | TfTensor[]>(fn: () => T): T;
   keep(x: TfTensor): TfTensor;
-  dispose(tensors: TfTensor[]): void;
   valueAndGrads(
     f: (...args: TfTensor[]) => TfTensor,
   ): (args: TfTensor[]) => { value: TfTensor; grads: TfTensor[] };
   customGrad(
-    f: (...inputs: TfTensor[]) => { value: TfTensor; gradFunc: (dy: TfTensor) => TfTensor[] },
+    f: () => { value: TfTensor; gradFunc: (dy: TfTensor) => TfTensor[] },
   ): (...inputs: TfTensor[]) => TfTensor;
 
   tensor(values: Float32Array | Int32Array | Uint8Array, shape: number[], dtype: TfDType): TfTensor;
@@ -72,4 +87,8 @@ export interface TfTensor {
   readonly dtype: string;
   data(): Promise<Float32Array | Int32Array | Uint8Array | string[]>;
   dispose(): void;
+}
+
+export function disposeAll(tensors: Iterable<TfTensor>): void {
+  for (const tensor of tensors) tensor.dispose();
 }

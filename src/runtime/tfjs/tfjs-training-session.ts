@@ -3,7 +3,7 @@ import type { FlatBucket } from '../../graph/flat-state.ts';
 import type { Value } from '../../graph/graph.ts';
 import type { AdamScalars, AdamSettings } from '../../graph/optimizer.ts';
 import { differentiableAncestors, GraphInterpreter } from './graph-interpreter.ts';
-import type { Tfjs, TfTensor } from './tf-module.ts';
+import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
 
 /** What is trained, as values of one graph. */
 export interface TrainedLoss {
@@ -97,7 +97,7 @@ export class TfjsTrainingSession {
     } catch (error) {
       throw missingKernel(error) ?? error;
     } finally {
-      tf.dispose([...feeds.values()]);
+      disposeAll(feeds.values());
     }
   }
 
@@ -128,7 +128,7 @@ export class TfjsTrainingSession {
       return [parameters, firstMoment, secondMoment, ...average];
     });
     this.clear();
-    tf.dispose(present(vectors));
+    disposeAll(present(vectors));
     const [parameters, first_moment, second_moment, ema] = next as [TfTensor, TfTensor, TfTensor, TfTensor?];
     this.vectors = { parameters, first_moment, second_moment, ema };
   }
@@ -155,7 +155,7 @@ export class TfjsTrainingSession {
   release(): void {
     this.clear();
     this.interpreter.dispose();
-    this.tf.dispose(present(this.vectors));
+    disposeAll(present(this.vectors));
   }
 
   private differentiate(feeds: ReadonlyMap<Value, TfTensor>): { gradient: TfTensor; terms: TfTensor } {

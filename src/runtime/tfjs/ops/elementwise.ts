@@ -54,7 +54,7 @@ defineTfOp('Div', (node) => {
 
 type Comparison = 'greater' | 'less' | 'equal';
 function compare(tf: Tfjs, comparison: Comparison, a: TfTensor, b: TfTensor): TfTensor {
-  return withoutGradient(tf, [a, b], (left, right) => tf[comparison](left as TfTensor, right as TfTensor));
+  return withoutGradient(tf, [a, b], () => tf[comparison](a, b));
 }
 for (const [opType, comparison] of [
   ['Greater', 'greater'],
@@ -98,7 +98,7 @@ defineTfOp('Cast', (node) => {
   return (tf, inputs) => {
     const x = given(inputs, 0);
     if (dtype === 'float32') return tf.cast(x, dtype);
-    return withoutGradient(tf, [x], (value) => tf.cast(value as TfTensor, dtype));
+    return withoutGradient(tf, [x], () => tf.cast(x, dtype));
   };
 });
 
