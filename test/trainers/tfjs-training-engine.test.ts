@@ -87,7 +87,7 @@ function imageTrainer(name: string, engine: Engine, losses: number[]): Trainer {
     args: {
       ...everything,
       output_dir: path.join(folder, name),
-      max_steps: 3,
+      max_steps: 2,
       per_device_train_batch_size: 1,
       random_flip: true,
       class_dropout_prob: 0.2,
@@ -158,7 +158,7 @@ describe('a step by tfjs', () => {
     const theirs = imageTrainer('theirs', tfjs, losses.theirs as number[]);
     await ours.train();
     await theirs.train();
-    // Gradients agree to some 1e-6, and 3 steps of at most 3e-3 carry that over.
+    // Gradients agree to some 1e-6, and 2 steps of at most 3e-3 carry that over.
     expect(relativeError(losses.theirs ?? [], losses.ours ?? [])).toBeLessThan(1e-5);
     for (const ema of [false, true])
       expect(relativeError(flat(theirs.weights({ ema })), flat(ours.weights({ ema })))).toBeLessThan(1e-5);
