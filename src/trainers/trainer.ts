@@ -156,7 +156,8 @@ export class Trainer {
    *
    * @throws {NonFiniteLossError} when the loss diverges; the last checkpoint stays.
    * @throws {CheckpointError} when the checkpoint to resume from is damaged or of another run.
-   * @throws {DeviceError} when the device cannot be used.
+   * @throws {DeviceError} when the device cannot be used, or tfjs's backend lacks a kernel.
+   * @throws {GraphError} that lists all that the engine 'tfjs' cannot compute.
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;

@@ -44,7 +44,7 @@ export class TfjsTrainingSession {
     private readonly trained: TrainedLoss,
     private readonly bucket: FlatBucket,
     /** The indices of the parameters that have a gradient. */
-    private readonly differentiable: ReadonlySet<number>,
+    private readonly differentiable: readonly number[],
     private vectors: FlatState<TfTensor>,
   ) {}
 
@@ -60,10 +60,10 @@ export class TfjsTrainingSession {
   ): Promise<TfjsTrainingSession> {
     await tf.ready();
     const ancestors = differentiableAncestors(trained.loss);
-    const differentiable = new Set(
-      trained.parameters.flatMap((value, index) => (ancestors.has(value) ? [index] : [])),
+    const differentiable = trained.parameters.flatMap((value, index) =>
+      ancestors.has(value) ? [index] : [],
     );
-    if (differentiable.size === 0) throw new GraphError('the loss depends on no parameter');
+    if (differentiable.length === 0) throw new GraphError('the loss depends on no parameter');
     const interpreter = GraphInterpreter.compile(tf, [trained.loss, trained.terms]);
     const { parameters, first_moment, second_moment, ema } = initial;
     // tfjs's cpu backend computes on the array it is given.
@@ -158,22 +158,21 @@ export class TfjsTrainingSession {
     disposeAll(present(this.vectors));
   }
 
+  /** The flat gradient of one batch, and its terms, which the caller has to dispose of. */
   private differentiate(feeds: ReadonlyMap<Value, TfTensor>): { gradient: TfTensor; terms: TfTensor } {
-    const { tf, trained, differentiable } = this;
+    const { tf, trained, bucket, differentiable } = this;
     const pieces = this.parameterTensors();
-    const fixed = trained.parameters.map((value, index) => [value, pieces[index] as TfTensor] as const);
+    const pick = <T>(all: readonly T[]) => differentiable.map((index) => all[index] as T);
+    const fixed = pairs(trained.parameters, pieces);
     const reported: TfTensor[] = [];
-    const { grads } = tf.valueAndGrads((...parameters) => {
-      const own = [...differentiable].map(
-        (index, i) => [trained.parameters[index] as Value, parameters[i] as TfTensor] as const,
-      );
-      const [loss, terms] = this.interpreter.run(new Map([...feeds, ...fixed, ...own]));
-      // Kept, it outlives the scope of the gradients; and it has to be disposed of by hand.
-      reported.push(tf.keep(terms as TfTensor));
-      return tf.reshape(loss as TfTensor, []);
-    })([...differentiable].map((index) => pieces[index] as TfTensor));
-    const found = new Map([...differentiable].map((index, i) => [index, grads[i]]));
-    const flat = this.bucket.entries.map(({ length }, index) => {
+    const { grads } = tf.valueAndGrads((...varied) => {
+      const values = new Map([...feeds, ...fixed, ...pairs(pick(trained.parameters), varied)]);
+      const [loss, terms] = this.interpreter.run(values) as [TfTensor, TfTensor];
+      reported.push(tf.keep(terms));
+      return tf.reshape(loss, []);
+    })(pick(pieces));
+    const found = new Map(pairs(differentiable, grads));
+    const flat = bucket.entries.map(({ length }, index) => {
       const gradient = found.get(index);
       return gradient ? tf.reshape(gradient, [length]) : tf.zeros([length]);
     });
@@ -188,6 +187,10 @@ export class TfjsTrainingSession {
       .split(vectors.parameters, lengths, 0)
       .map((piece, index) => tf.reshape(piece, [...(bucket.entries[index]?.shape ?? [])]));
   }
+}
+
+function pairs<K>(keys: readonly K[], tensors: readonly TfTensor[]): [K, TfTensor][] {
+  return keys.map((key, index) => [key, tensors[index] as TfTensor]);
 }
 
 function present(state: FlatState<TfTensor>): TfTensor[] {

@@ -107,9 +107,9 @@ const more: OpCase[] = [
     build: ([x]) => ops.clip(x as Value, -1, 1),
   },
   {
-    name: 'AveragePool with a row left over, forward',
-    shapes: [[1, 2, 5, 4]],
-    build: ([x]) => ops.averagePool2x(ops.slice(x as Value, 0, 4, 2)),
+    name: 'Gather of one slice',
+    shapes: [[4, 3]],
+    build: ([x]) => ops.gather(x as Value, (x as Value).graph.constant('int64', [], BigInt64Array.of(-2n))),
   },
   {
     name: 'Cast to int64 and back, which has no gradient',
@@ -171,6 +171,22 @@ describe('what our rules do not differentiate', () => {
     expect(touched).toEqual([0, 2, 4, 10, 12, 14]);
     const [whole = []] = await byTfjs(sliced([1, 1], [0, 0], [4, 5]));
     expect(y).toEqual([4, 2, 0, 14, 12, 10].map((i) => whole[i]));
+  });
+
+  it('AveragePool with a row and a column left over', async () => {
+    const pool = (shape: number[], build: OpCase['build']) =>
+      byTfjs({ name: 'AveragePool', shapes: [shape], domain: () => 1, build });
+    const ramp = (x: Value) =>
+      x.graph.constant(
+        'float32',
+        [1, 1, 3, 3],
+        Float32Array.from({ length: 9 }, (_, i) => i),
+      );
+    const [y = [], dx = []] = await pool([1, 1, 3, 3], ([x]) =>
+      ops.averagePool2x(ops.mul(x as Value, ramp(x as Value))),
+    );
+    expect(y).toEqual([(0 + 1 + 3 + 4) / 4]);
+    expect(dx.flatMap((value, i) => (value === 0 ? [] : [i]))).toEqual([1, 3, 4]);
   });
 
   it('QuickGelu', async () => {
