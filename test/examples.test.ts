@@ -31,6 +31,11 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
     prints: /2000 steps.*\ndrew 1000 points/,
     writes: ['runs/custom/generated.csv', 'runs/custom/pipeline/point_scaler.json'],
   },
+  'tfjs-engine.ts': {
+    args: ['--steps', '5', '--output', 'tfjs'],
+    prints: /backend cpu[\s\S]*5 steps[\s\S]*drew 500 points/,
+    writes: ['tfjs/pipeline/unet/model.onnx'],
+  },
   'tfjs-loss.ts': { args: ['20'], prints: /step 20 {2}loss \d/, writes: [] },
   'drop-in-loss.ts': { args: [], prints: /lambda 0.3 {2}step 60/, writes: [] },
 };

@@ -1,4 +1,5 @@
 import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
+import { InvalidArgumentError } from '../errors.ts';
 import { checkLambda } from './lambda.ts';
 
 /** What the loss needs of tfjs: the module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu` has it. */
@@ -25,7 +26,8 @@ export interface TfjsIsoLossOptions {
  * @param predicted_noise the model's output, [batch, ...].
  * @param noise the noise that was added, of the same shape.
  * @returns a scalar; with `lambda` 0 the mean squared error and nothing else.
- * @throws {InvalidArgumentError} when lambda is not finite or negative.
+ * @throws {InvalidArgumentError} when lambda is not finite or negative, or the shapes differ: broadcasting would turn a
+ * mistake into a wrong loss.
  * @example
  * optimizer.minimize(() => isoDiffusionLoss(tf, model.apply(noisy), noise, { lambda: 0.1 }));
  */
@@ -36,6 +38,10 @@ export function isoDiffusionLoss(
   { lambda }: TfjsIsoLossOptions,
 ): Scalar {
   checkLambda(lambda);
+  if (String(predicted_noise.shape) !== String(noise.shape))
+    throw new InvalidArgumentError(
+      `predicted_noise is [${predicted_noise.shape.join(', ')}], but noise is [${noise.shape.join(', ')}]: they must be alike`,
+    );
   return tf.tidy(() => {
     const error = tf.mean(tf.square(tf.sub(predicted_noise, noise)));
     if (lambda === 0) return error as Scalar;

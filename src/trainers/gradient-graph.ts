@@ -23,14 +23,23 @@ export interface GradientGraph {
   readonly dropouts: readonly DropoutInput[];
 }
 
+/** A batch's forward pass and loss, without gradients. */
+export interface LossGraph {
+  readonly graph: Graph;
+  /** The inputs of the parameters, in the model's order. */
+  readonly parameters: ReadonlyMap<string, Value>;
+  readonly loss: Value;
+  /** float32 [4], the `LOSS_TERMS`. */
+  readonly terms: Value;
+  readonly dropouts: readonly DropoutInput[];
+}
+
 /**
- * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
- *
- * Inputs: every parameter under its name, filters in the order of `maps`; `clean` and `noise` float32 [1, batch, ...], `timestep` int32 [1, batch].
- * For a model with classes also `class_labels` int32 [1, batch]; for one with dropout the `dropouts`.
- * Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [4], the `LOSS_TERMS`.
+ * Inputs: every parameter under its name, filters in the order of `maps`; `clean` and `noise` float32 [1, batch, ...],
+ * `timestep` int32 [1, batch]. For a model with classes also `class_labels` int32 [1, batch]; for one with dropout the
+ * `dropouts`.
  */
-export function buildGradientGraph(settings: TrainingGraphSettings, maps: FeatureMaps): GradientGraph {
+export function buildLossGraph(settings: TrainingGraphSettings, maps: FeatureMaps): LossGraph {
   const { model, batchSize } = settings;
   const graph = new Graph('gradients');
   const parameters = new Map(
@@ -56,18 +65,24 @@ export function buildGradientGraph(settings: TrainingGraphSettings, maps: Featur
     dropoutNumbers: (length: number) => step(dropouts.declare(length)),
   };
   const terms = batchLoss(settings, inputs, parameters, maps);
-  const found = gradients(terms.loss, [...parameters.values()]);
-  model.parameters.forEach(({ name }, index) => {
+  const scalars = [terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy];
+  const rows = scalars.map((scalar) => reshape(scalar, [1]));
+  return { graph, parameters, loss: terms.loss, terms: concat(rows, 0), dropouts: dropouts.all };
+}
+
+/**
+ * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
+ *
+ * Inputs: those of `buildLossGraph`. Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [4], the
+ * `LOSS_TERMS`.
+ */
+export function buildGradientGraph(settings: TrainingGraphSettings, maps: FeatureMaps): GradientGraph {
+  const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, maps);
+  const found = gradients(loss, [...parameters.values()]);
+  [...parameters.keys()].forEach((name, index) => {
     const gradient = found[index];
     if (gradient) graph.output(gradientName(name), identity(gradient));
   });
-  const scalars = [terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy];
-  graph.output(
-    'terms',
-    concat(
-      scalars.map((scalar) => reshape(scalar, [1])),
-      0,
-    ),
-  );
-  return { graph, dropouts: dropouts.all };
+  graph.output('terms', terms);
+  return { graph, dropouts };
 }

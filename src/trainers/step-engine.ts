@@ -1,8 +1,10 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/tensor-type.ts';
-import type { ConcreteDevice } from '../runtime/device.ts';
+import type { ConcreteDevice, Device } from '../runtime/device.ts';
+import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { BatchSource } from './batch-source.ts';
 import { SplitTrainingEngine } from './split-training-engine.ts';
+import { TfjsTrainingEngine } from './tfjs-training-engine.ts';
 import {
   LOOP_MAX_PARAMETERS,
   type StepSchedules,
@@ -22,19 +24,33 @@ export interface StepEngine {
   release(): Promise<void>;
 }
 
+/** What computes a step: a device of onnxruntime, or the backend of the user's tfjs. */
+export type Compute = { readonly device: ConcreteDevice } | { readonly tf: TfjsModule };
+
 /**
  * The engine that suits the device and the model: one graph for the whole step, in a Loop where steps are short; or,
- * on the cpu, gradients and update apart, which holds a large model once instead of twice.
+ * on the cpu, gradients and update apart, which holds a large model once instead of twice; or that of tfjs.
  *
  * @throws {InvalidArgumentError} for several batches a step on a device that cannot add up their gradients.
  */
 export async function createTrainingEngine(
   settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
-  { device, accumulationSteps }: { device: ConcreteDevice; accumulationSteps: number },
+  compute: Compute & { readonly accumulationSteps: number },
   initial: TrainingState,
   batches: BatchSource,
   schedules: StepSchedules,
 ): Promise<StepEngine> {
+  const { accumulationSteps } = compute;
+  if ('tf' in compute)
+    return TfjsTrainingEngine.create(
+      asTfjs(compute.tf),
+      settings,
+      accumulationSteps,
+      initial,
+      batches,
+      schedules,
+    );
+  const { device } = compute;
   const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   if (device === 'cpu' && (accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
     return SplitTrainingEngine.create(settings, accumulationSteps, initial, batches, schedules);
@@ -43,4 +59,21 @@ export async function createTrainingEngine(
       `gradient_accumulation_steps is ${accumulationSteps}, but '${device}' takes 1 only: use device 'cpu', or a larger per_device_train_batch_size`,
     );
   return TrainingEngine.create(settings, device, initial, batches, schedules);
+}
+
+/** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
+export function refuseWrongEngine(
+  { engine = 'onnxruntime', tf }: { readonly engine?: string; readonly tf?: TfjsModule },
+  device: Device,
+): void {
+  if (engine !== 'onnxruntime' && engine !== 'tfjs')
+    throw new InvalidArgumentError(`engine '${engine}' is unknown: use 'onnxruntime' or 'tfjs'`);
+  if (engine === 'onnxruntime' && tf)
+    throw new InvalidArgumentError("tf is given, but is for engine 'tfjs' only: set engine: 'tfjs'");
+  if (engine === 'onnxruntime') return;
+  asTfjs(tf);
+  if (device !== 'auto')
+    throw new InvalidArgumentError(
+      `device is '${device}', but engine 'tfjs' runs on the backend that tf has: leave device out, and choose with tf.setBackend()`,
+    );
 }

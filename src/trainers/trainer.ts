@@ -9,6 +9,7 @@ import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, exportModelGraph, initialVector } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
+import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
 import { pruneCheckpoints } from './checkpoint.ts';
@@ -21,7 +22,7 @@ import { MetricsWindow } from './metrics-window.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
 import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
-import { createTrainingEngine, type StepEngine } from './step-engine.ts';
+import { createTrainingEngine, refuseWrongEngine, type StepEngine } from './step-engine.ts';
 import type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
@@ -39,6 +40,13 @@ export interface TrainerOptions {
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: DDPMScheduler;
   readonly callbacks?: readonly TrainerCallback[];
+  /**
+   * What computes the steps: 'onnxruntime' (default) on `args.device`, or 'tfjs' on the backend that `tf` has. Both take
+   * the same steps up to rounding, and a checkpoint of one can be continued by the other. See docs/tfjs.md.
+   */
+  readonly engine?: 'onnxruntime' | 'tfjs';
+  /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'. */
+  readonly tf?: TfjsModule;
 }
 
 export interface TrainOptions {
@@ -83,6 +91,7 @@ export class Trainer {
   constructor(private readonly options: TrainerOptions) {
     const { model, train_dataset, loss, noise_scheduler } = options;
     this.args = resolveTrainingArguments(options.args);
+    refuseWrongEngine(options, this.args.device);
     const source = isImageSet(train_dataset)
       ? imageSource(train_dataset, this.args)
       : pointSource(train_dataset);
@@ -144,18 +153,20 @@ export class Trainer {
    *
    * @throws {NonFiniteLossError} when the loss diverges; the last checkpoint stays.
    * @throws {CheckpointError} when the checkpoint to resume from is damaged or of another run.
-   * @throws {DeviceError} when the device cannot be used.
+   * @throws {DeviceError} when the device cannot be used, or tfjs's backend lacks a kernel.
+   * @throws {GraphError} that lists all that the engine 'tfjs' cannot compute.
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;
-    const device = await resolveDevice(args.device);
+    const { tf } = this.options;
+    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
     const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity, (skipped) =>
       this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
     );
     const initial = start?.state ?? this.state;
     const engine = await createTrainingEngine(
       this.graphSettings(),
-      { device, accumulationSteps: args.gradient_accumulation_steps },
+      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
       initial,
       this.batches,
       this.schedules(),

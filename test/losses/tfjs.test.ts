@@ -42,6 +42,12 @@ describe('isoDiffusionLoss(tf, ...)', () => {
     expect(() => isoDiffusionLayersLoss(tf, { lambda: -1 })).toThrow(InvalidArgumentError);
   });
 
+  it('refuses shapes that only broadcast', () => {
+    const loss = () => isoDiffusionLoss(tf, tf.zeros([4, 2]), tf.zeros([4, 1]), { lambda: 0.1 });
+    expect(loss).toThrow(InvalidArgumentError);
+    expect(loss).toThrow(/\[4, 2\], but noise is \[4, 1\]/);
+  });
+
   it('trains a LayersModel', async () => {
     const model = tf.sequential({ layers: [tf.layers.dense({ inputShape: [2], units: 2, useBias: false })] });
     model.compile({ optimizer: tf.train.sgd(0.5), loss: isoDiffusionLayersLoss(tf, { lambda: 0.1 }) });

@@ -69,7 +69,7 @@ defineOp({
   },
 });
 
-interface SliceRange {
+export interface SliceRange {
   readonly axis: number;
   readonly start: number;
   readonly end: number;
@@ -77,7 +77,7 @@ interface SliceRange {
   readonly length: number;
 }
 
-function sliceRanges(context: InferenceContext): SliceRange[] {
+export function sliceRanges(context: InferenceContext): SliceRange[] {
   const x = required(context, 0);
   const starts = constantIntegers(context, 1, 'the starts');
   const ends = constantIntegers(context, 2, 'the ends');

@@ -35,7 +35,7 @@ interface PoolGeometry {
 }
 
 /** @throws {GraphError} for windows that are not in 2-D, dilated, or rounded up at the end. */
-function poolGeometry(context: Pick<InferenceContext, 'where' | 'attributes'>): PoolGeometry {
+export function poolGeometry(context: Pick<InferenceContext, 'where' | 'attributes'>): PoolGeometry {
   const { attributes, where } = context;
   const ints = (name: string, count: number, fallback: number) =>
     intsAttribute(attributes, name) ?? Array<number>(count).fill(fallback);

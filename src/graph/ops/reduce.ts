@@ -23,7 +23,7 @@ import { mul } from './elementwise.ts';
 import { expandTo, reshape } from './reshape.ts';
 
 /** The reduced axes, from the second input (opset 18) or, in older files, from the attribute. */
-function reducedAxes(context: InferenceContext): number[] {
+export function reducedAxes(context: InferenceContext): number[] {
   const rank = required(context, 0).shape.length;
   const given = context.inputs[1]
     ? constantIntegers(context, 1, 'the axes')

@@ -6,7 +6,9 @@ import { mul } from './elementwise.ts';
 import { averagePool } from './pooling.ts';
 
 /** The whole factors by which a Resize enlarges height and width. @throws {GraphError} for every other Resize. */
-function enlargement(context: Pick<InferenceContext, 'where' | 'inputs' | 'attributes'>): [number, number] {
+export function enlargement(
+  context: Pick<InferenceContext, 'where' | 'inputs' | 'attributes'>,
+): [number, number] {
   const { where, inputs, attributes } = context;
   const x = required(context, 0);
   const text = (name: string, fallback: string) => {

@@ -1,0 +1,64 @@
+/**
+ * The trainer on tfjs: the steps are computed by the backend that your tfjs has, and the result is the same ONNX
+ * pipeline as ever, which onnxruntime runs.
+ *
+ *   npx tsx examples/tfjs-engine.ts --steps 200 --output runs/tfjs
+ *
+ * Here tfjs runs on its plain CPU backend. With `@tensorflow/tfjs-node` or `@tensorflow/tfjs-node-gpu` installed,
+ * require that instead; nothing else changes. docs/tfjs.md says which to take.
+ */
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import type * as Tf from '@tensorflow/tfjs';
+import {
+  ConditionalDense,
+  DDIMScheduler,
+  DDPMScheduler,
+  isoLoss,
+  loadPoints,
+  pipeline,
+  Trainer,
+} from '../src/index.ts';
+
+// In a bundler: import * as tf from '@tensorflow/tfjs'. Its ES modules do not resolve in Node.
+const tf: typeof Tf = createRequire(import.meta.url)('@tensorflow/tfjs');
+const { values } = parseArgs({
+  options: {
+    steps: { type: 'string', default: '200' },
+    output: { type: 'string', default: 'runs/tfjs' },
+  },
+});
+
+await tf.ready();
+console.log(`tfjs ${tf.version.tfjs}, backend ${tf.getBackend()}`);
+const trainer = new Trainer({
+  model: new ConditionalDense({ hidden_features: 64 }),
+  args: {
+    output_dir: values.output,
+    max_steps: Number(values.steps),
+    per_device_train_batch_size: 128,
+    logging_steps: Math.ceil(Number(values.steps) / 5),
+  },
+  train_dataset: await loadPoints('moons'),
+  loss: isoLoss({ lambda: 0.1 }),
+  noise_scheduler: new DDPMScheduler({ clip_sample: false }),
+  callbacks: [
+    {
+      onStep: ({ global_step }, { loss, isotropy }) =>
+        console.log(`step ${global_step}  loss ${loss.toFixed(4)}  isotropy ${isotropy.toFixed(4)}`),
+    },
+  ],
+  engine: 'tfjs',
+  tf,
+});
+const { global_step } = await trainer.train();
+const target = path.resolve(values.output, 'pipeline');
+await trainer.savePipeline(target);
+console.log(`${global_step} steps; the pipeline is in ${target}`);
+
+const generate = await pipeline('unconditional-point-generation', target, { device: 'cpu' });
+const scheduler = new DDIMScheduler({ clip_sample: false });
+const { dims } = await generate({ batch_size: 500, num_inference_steps: 50, scheduler, seed: 0 });
+console.log(`onnxruntime drew ${dims[0]} points`);
+await generate.dispose();

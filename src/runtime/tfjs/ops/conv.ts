@@ -1,0 +1,100 @@
+import { GraphError } from '../../../errors.ts';
+import type { GraphNode } from '../../../graph/graph.ts';
+import { intsAttribute } from '../../../graph/op-registry.ts';
+import { type ConvGeometry, convGeometry } from '../../../graph/ops/index.ts';
+import { padOrCrop } from '../broadcast.ts';
+import type { Tfjs, TfTensor } from '../tf-module.ts';
+import { defineTfOp, given, inputShape } from '../tf-op.ts';
+
+/**
+ * tfjs convolves with the channels last: TensorFlow's CPU kernels know nothing else. Between two convolutions of a
+ * U-Net stands a group normalisation, which reshapes channels-first pixels, so no two of these transposes cancel.
+ */
+const channelsLast = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 2, 3, 1]);
+const channelsFirst = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 3, 1, 2]);
+
+/** The geometry, where tfjs can differentiate it. */
+function differentiableGeometry(node: GraphNode): ConvGeometry {
+  const geometry = convGeometry(node.attributes, `node '${node.name}'`);
+  if (geometry.dilations.some((step) => step !== 1))
+    throw new GraphError(
+      `node '${node.name}': tfjs has no gradient for the dilations [${geometry.dilations.join(', ')}]`,
+    );
+  return geometry;
+}
+
+/**
+ * Padded beforehand except where 'same' means these pads: the gradient kernels of tfjs-node know 'valid' and 'same'
+ * only (its kernels/Conv2DBackpropInput.ts and Conv2DBackpropFilter.ts).
+ */
+defineTfOp('Conv', (node) => {
+  const { strides, pads, group } = differentiableGeometry(node);
+  const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = inputShape(node, 1);
+  const same =
+    strides.every((stride) => stride === 1) &&
+    [pads[0], pads[2]].every((count) => 2 * count === kernelHeight - 1) &&
+    [pads[1], pads[3]].every((count) => 2 * count === kernelWidth - 1);
+  return (tf, inputs) => {
+    const images = channelsLast(tf, given(inputs, 0));
+    const padded = same
+      ? images
+      : padOrCrop(tf, images, [
+          [0, 0],
+          [pads[0], pads[2]],
+          [pads[1], pads[3]],
+          [0, 0],
+        ]);
+    const weight = tf.transpose(given(inputs, 1), [2, 3, 1, 0]);
+    const convolve = (x: TfTensor, filter: TfTensor) =>
+      tf.conv2d(x, filter, [strides[0], strides[1]], same ? 'same' : 'valid');
+    const result =
+      group === 1
+        ? convolve(padded, weight)
+        : byGroup(
+            tf,
+            [padded, weight],
+            [Array<number>(group).fill(channels), Array<number>(group).fill(filters / group)],
+            convolve,
+          );
+    return channelsFirst(tf, inputs[2] ? tf.add(result, inputs[2]) : result);
+  };
+});
+
+/** Cuts both along the last axis, the channels and the filters, convolves the pieces and joins the results. */
+function byGroup(
+  tf: Tfjs,
+  [x, weight]: readonly [TfTensor, TfTensor],
+  [channels, filters]: readonly [number[], number[]],
+  convolve: (x: TfTensor, filter: TfTensor) => TfTensor,
+): TfTensor {
+  const weights = tf.split(weight, filters, 3);
+  const parts = tf.split(x, channels, 3).map((part, i) => convolve(part, given(weights, i)));
+  return tf.concat(parts, 3);
+}
+
+/** The whole adjoint of an unpadded convolution, of which the pads are then cut off. */
+defineTfOp('ConvTranspose', (node) => {
+  const { strides, pads, group } = differentiableGeometry(node);
+  if (group !== 1) throw new GraphError(`node '${node.name}': tfjs has no ConvTranspose in ${group} groups`);
+  const [batch = 1, , height = 1, width = 1] = inputShape(node, 0);
+  const [, filters = 1, kernelHeight = 1, kernelWidth = 1] = inputShape(node, 1);
+  const [extraHeight = 0, extraWidth = 0] = intsAttribute(node.attributes, 'output_padding') ?? [];
+  const whole: [number, number, number, number] = [
+    batch,
+    strides[0] * (height - 1) + kernelHeight,
+    strides[1] * (width - 1) + kernelWidth,
+    filters,
+  ];
+  return (tf, inputs) => {
+    const weight = tf.transpose(given(inputs, 1), [2, 3, 1, 0]);
+    const images = channelsLast(tf, given(inputs, 0));
+    const full = tf.conv2dTranspose(images, weight, whole, [strides[0], strides[1]], 'valid');
+    const cut = padOrCrop(tf, full, [
+      [0, 0],
+      [-pads[0], extraHeight - pads[2]],
+      [-pads[1], extraWidth - pads[3]],
+      [0, 0],
+    ]);
+    return channelsFirst(tf, inputs[2] ? tf.add(cut, inputs[2]) : cut);
+  };
+});

@@ -1,0 +1,66 @@
+import { GraphError } from '../../../errors.ts';
+import { constantIntegers, intAttribute } from '../../../graph/op-registry.ts';
+import { sliceRanges } from '../../../graph/ops/index.ts';
+import { normalizeAxis } from '../../../graph/tensor-type.ts';
+import { padOrCrop, select } from '../broadcast.ts';
+import { contextOf, defineTfOp, given, inputShape } from '../tf-op.ts';
+
+/** ONNX counts negative indices from the end, tfjs refuses them. */
+defineTfOp('Gather', (node) => {
+  const shape = inputShape(node);
+  const axis = normalizeAxis(intAttribute(node.attributes, 'axis', 0), shape.length, node.name);
+  const length = shape[axis] ?? 0;
+  return (tf, inputs) => {
+    const indices = given(inputs, 1);
+    const negative = tf.less(indices, tf.tensor(Int32Array.of(0), [], 'int32'));
+    const fromEnd = tf.add(indices, tf.tensor(Int32Array.of(length), [], 'int32'));
+    const positions = select(tf, negative, fromEnd, indices, indices.shape);
+    return tf.gather(given(inputs, 0), positions, axis);
+  };
+});
+
+/** tfjs has no gradient for slices with steps: those are gathered. */
+defineTfOp(
+  'Slice',
+  (node) => {
+    const shape = inputShape(node);
+    const ranges = sliceRanges(contextOf(node));
+    const begin = shape.map(() => 0);
+    const size = [...shape];
+    for (const { axis, start, step, length } of ranges)
+      if (step === 1) [begin[axis], size[axis]] = [start, length];
+    const stepped = ranges
+      .filter(({ step }) => step !== 1)
+      .map(({ axis, start, step, length }) => ({
+        axis,
+        positions: Int32Array.from({ length }, (_, i) => start + i * step),
+      }));
+    const cuts = size.some((length, axis) => length !== shape[axis]);
+    return (tf, inputs) => {
+      const x = given(inputs, 0);
+      return stepped.reduce(
+        (result, { axis, positions }) =>
+          tf.gather(result, tf.tensor(positions, [positions.length], 'int32'), axis),
+        cuts ? tf.slice(x, begin, size) : x,
+      );
+    };
+  },
+  { tensorInputs: 1 },
+);
+
+defineTfOp(
+  'Pad',
+  (node) => {
+    const rank = inputShape(node).length;
+    const counts = constantIntegers(contextOf(node), 1, 'the pads');
+    const pads = Array.from(
+      { length: rank },
+      (_, axis) => [counts[axis] ?? 0, counts[axis + rank] ?? 0] as const,
+    );
+    const fill = node.inputs[2];
+    if (fill && !fill.data) throw new GraphError(`node '${node.name}': the padding must be a constant`);
+    const value = Number(fill?.data?.[0] ?? 0);
+    return (tf, inputs) => padOrCrop(tf, given(inputs, 0), pads, value);
+  },
+  { tensorInputs: 1 },
+);

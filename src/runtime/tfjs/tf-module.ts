@@ -1,0 +1,95 @@
+import { InvalidArgumentError } from '../../errors.ts';
+
+/**
+ * The module of `@tensorflow/tfjs`, `@tensorflow/tfjs-node` or `@tensorflow/tfjs-node-gpu`, 4.22 or later, by the
+ * functions that are called. This package's types do not name tfjs's own, so that it need not be installed.
+ */
+export type TfjsModule = { readonly [name in keyof Tfjs]: (...args: never[]) => unknown };
+
+/** @throws {InvalidArgumentError} when it is another module, or wrapped in one. */
+export function asTfjs(module: TfjsModule | undefined): Tfjs {
+  const missing = (['valueAndGrads', 'customGrad', 'tidy', 'tensor', 'conv2d', 'getBackend'] as const).filter(
+    (name) => typeof module?.[name] !== 'function',
+  );
+  if (module && missing.length === 0) return module as unknown as Tfjs;
+  throw new InvalidArgumentError(
+    `engine 'tfjs' needs the module of @tensorflow/tfjs, @tensorflow/tfjs-node or @tensorflow/tfjs-node-gpu as tf; ${module ? `this one has no ${missing.join(', ')}` : 'none is given'}`,
+  );
+}
+
+/** The part of tfjs that is used, with its parameters narrowed to how it is used. */
+export interface Tfjs {
+  ready(): Promise<void>;
+  getBackend(): string;
+  /** Runs `fn` and frees every tensor made in it, except those it returns. */
+  tidy<T extends TfTensor | TfTensor[]>(fn: () => T): T;
+  keep(x: TfTensor): TfTensor;
+  valueAndGrads(
+    f: (...args: TfTensor[]) => TfTensor,
+  ): (args: TfTensor[]) => { value: TfTensor; grads: TfTensor[] };
+  customGrad(
+    f: () => { value: TfTensor; gradFunc: (dy: TfTensor) => TfTensor[] },
+  ): (...inputs: TfTensor[]) => TfTensor;
+
+  tensor(values: Float32Array | Int32Array | Uint8Array, shape: number[], dtype: TfDType): TfTensor;
+  zeros(shape: number[]): TfTensor;
+  cast(x: TfTensor, dtype: TfDType): TfTensor;
+  add(a: TfTensor, b: TfTensor | number): TfTensor;
+  sub(a: TfTensor, b: TfTensor | number): TfTensor;
+  mul(a: TfTensor, b: TfTensor | number): TfTensor;
+  div(a: TfTensor, b: TfTensor | number): TfTensor;
+  pow(a: TfTensor, b: TfTensor): TfTensor;
+  neg(x: TfTensor): TfTensor;
+  exp(x: TfTensor): TfTensor;
+  log(x: TfTensor): TfTensor;
+  sqrt(x: TfTensor): TfTensor;
+  square(x: TfTensor): TfTensor;
+  reciprocal(x: TfTensor): TfTensor;
+  sin(x: TfTensor): TfTensor;
+  cos(x: TfTensor): TfTensor;
+  tanh(x: TfTensor): TfTensor;
+  sigmoid(x: TfTensor): TfTensor;
+  relu(x: TfTensor): TfTensor;
+  leakyRelu(x: TfTensor, alpha: number): TfTensor;
+  softplus(x: TfTensor): TfTensor;
+  erf(x: TfTensor): TfTensor;
+  softmax(x: TfTensor): TfTensor;
+  greater(a: TfTensor, b: TfTensor | number): TfTensor;
+  less(a: TfTensor, b: TfTensor | number): TfTensor;
+  equal(a: TfTensor, b: TfTensor): TfTensor;
+  where(condition: TfTensor, a: TfTensor, b: TfTensor): TfTensor;
+  sum(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
+  max(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
+  mean(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
+  matMul(a: TfTensor, b: TfTensor, transposeA?: boolean, transposeB?: boolean): TfTensor;
+  conv2d(x: TfTensor, filter: TfTensor, strides: [number, number], pad: 'valid' | 'same'): TfTensor;
+  conv2dTranspose(
+    x: TfTensor,
+    filter: TfTensor,
+    outputShape: [number, number, number, number],
+    strides: [number, number],
+    pad: 'valid',
+  ): TfTensor;
+  reshape(x: TfTensor, shape: number[]): TfTensor;
+  broadcastTo(x: TfTensor, shape: number[]): TfTensor;
+  transpose(x: TfTensor, perm: number[]): TfTensor;
+  concat(tensors: TfTensor[], axis: number): TfTensor;
+  split(x: TfTensor, sizes: number[], axis: number): TfTensor[];
+  slice(x: TfTensor, begin: number[], size: number[]): TfTensor;
+  pad(x: TfTensor, paddings: [number, number][], value: number): TfTensor;
+  gather(x: TfTensor, indices: TfTensor, axis: number): TfTensor;
+}
+
+/** The dtypes of tfjs that a graph is computed in; ONNX's int64 becomes int32. */
+export type TfDType = 'float32' | 'int32' | 'bool';
+
+export interface TfTensor {
+  readonly shape: number[];
+  readonly dtype: string;
+  data(): Promise<Float32Array | Int32Array | Uint8Array | string[]>;
+  dispose(): void;
+}
+
+export function disposeAll(tensors: Iterable<TfTensor>): void {
+  for (const tensor of tensors) tensor.dispose();
+}
