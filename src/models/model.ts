@@ -59,6 +59,29 @@ export function initialParameters(model: DiffusionModel, seed: number): Map<stri
 }
 
 /**
+ * The model with `weights` as the initial values of its parameters: what a trainer of it fine-tunes.
+ *
+ * @param weights every parameter by name, row-major.
+ * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
+ * @example
+ * const model = withInitialWeights(new ConditionalDense(), trainer.weights());
+ */
+export function withInitialWeights<Model extends DiffusionModel>(
+  model: Model,
+  weights: ReadonlyMap<string, Float32Array>,
+): Model {
+  checkWeights(model, weights);
+  const parameters = model.parameters.map(
+    ({ name, shape }): ParameterSpec => ({
+      name,
+      shape,
+      init: (_stream, target) => target.set(weights.get(name) ?? []),
+    }),
+  );
+  return Object.create(model, { parameters: { value: parameters, enumerable: true } });
+}
+
+/**
  * The forward pass with `weights` put in, ready to be written as ONNX.
  *
  * Inputs: `sample` float32 ['batch_size', ...sampleShape] and `timestep` int64 ['timestep_count'], where the number of
