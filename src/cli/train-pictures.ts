@@ -12,6 +12,7 @@ import type { TrainerCallback } from '../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../trainers/training-arguments.ts';
 import { grouped, option, type Settings } from './command-options.ts';
 import { downloadBar } from './download-bar.ts';
+import { folderNamed } from './model-name.ts';
 import { readOnnxFile } from './onnx-file.ts';
 import { chosenUNet, unetFor } from './picture-model.ts';
 import { progressBar } from './progress.ts';
@@ -138,7 +139,9 @@ async function newModel(source: string, settings: PictureSettings) {
 async function savedModel(from: string, source: string, settings: PictureSettings) {
   const saved: { model: DiffusionModel; noise_scheduler?: DDPMScheduler } = isOnnx(from)
     ? { model: OnnxModel.fromBytes(await readOnnxFile(from)) }
-    : await downloadBar((progress_callback) => loadPretrainedModel(from, { progress_callback }));
+    : await downloadBar(async (progress_callback) =>
+        loadPretrainedModel(await folderNamed(from, { progress_callback })),
+      );
   const [channels, height, width] = saved.model.sampleShape;
   if (channels === undefined || height === undefined || width === undefined)
     throw new InvalidArgumentError(

@@ -46,14 +46,28 @@ export async function claimFolder(
   const known = (await readJsonFile(file, z.record(z.string(), z.unknown()), {
     maxBytes: MAX_RECORD_BYTES,
   })) as Record<string, JsonValue>;
-  const differing = Object.keys(record).filter((key) => !sameSetting(known[key], record[key]));
+  const [there, here] = [settings(known), settings(record)];
+  const differing = [...here.keys()].filter((key) => !sameSetting(there.get(key), here.get(key)));
   if (differing.length > 0) {
-    const list = differing.map((key) => `${key} ${brief(known[key])} there, ${brief(record[key])} here`);
+    const list = differing.map(
+      (key) => `${key} ${brief(there.get(key))} there, ${brief(here.get(key))} here`,
+    );
     throw new InvalidArgumentError(
       `${folder} holds pictures made with other settings (${list.join('; ')}): use the same, or choose another folder`,
     );
   }
   if (longerLists(record, known)) await writeFileAtomic(file, stringifySorted(record));
+}
+
+/** By name, those of the scheduler one by one. */
+function settings({ scheduler, ...others }: Record<string, JsonValue>): Map<string, JsonValue> {
+  const ofScheduler = Object.entries((scheduler ?? {}) as JsonObject);
+  return new Map([
+    ...Object.entries(others),
+    ...ofScheduler
+      .filter(([key]) => key !== '_diffusers_version')
+      .map(([key, value]) => [`scheduler.${key}`, value] as const),
+  ]);
 }
 
 function sameSetting(known: JsonValue | undefined, current: JsonValue | undefined): boolean {

@@ -1,10 +1,9 @@
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import sharp from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 import { claimFolder, type GenerationRecord } from './generation-record.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import { encodePng, type ImageBytes } from './image-bytes.ts';
 import type { ImageGenerationOptions } from './unconditional-image-generation.ts';
 
 export interface ImageFolderOptions extends Omit<ImageGenerationOptions, 'batch_size'> {
@@ -56,15 +55,10 @@ export async function generateIntoFolder(
 }
 
 async function writePictures(files: readonly string[], images: ImageBytes): Promise<void> {
-  const { height, width, channels } = images;
-  const size = height * width * channels;
+  const size = images.height * images.width * images.channels;
   for (const [i, file] of files.entries()) {
     const pixels = images.data.subarray(i * size, (i + 1) * size);
-    const png = await sharp(pixels, { raw: { height, width, channels } })
-      .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-      .png()
-      .toBuffer();
-    await writeFileAtomic(file, png);
+    await writeFileAtomic(file, await encodePng(pixels, images));
   }
 }
 

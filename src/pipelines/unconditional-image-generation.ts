@@ -269,7 +269,7 @@ function sha256(bytes: Uint8Array): string {
 }
 
 function checkOptions({ seed = 0, eta = 0 }: ImageGenerationOptions, count: number): void {
-  checkCount('pictures', count);
+  checkCount('the number of pictures', count);
   if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`eta is ${eta}, but must be in [0, 1]`);
   if (typeof seed !== 'number' && seed.length !== count)
     throw new InvalidArgumentError(
@@ -279,7 +279,7 @@ function checkOptions({ seed = 0, eta = 0 }: ImageGenerationOptions, count: numb
 
 function checkCount(what: string, count: number): void {
   if (!countSchema.safeParse(count).success)
-    throw new InvalidArgumentError(`${what}: ${count} is no integer from 1 to 2^24`);
+    throw new InvalidArgumentError(`${what} is ${count}, but must be an integer from 1 to 2^24`);
 }
 
 function checkOutputType(outputType: string): void {
