@@ -7,8 +7,22 @@ const defaults = resolveTrainingArguments({ output_dir: '-' });
 
 /** What is usual for points (the paper's 2-D runs) and for pictures (Ho et al. 2020) where the two differ. */
 const KIND_DEFAULTS = {
-  points: { num_train_epochs: 1000, per_device_train_batch_size: 512, learning_rate: 1e-3, max_grad_norm: 0 },
-  pictures: { num_train_epochs: 100, per_device_train_batch_size: 16, learning_rate: 2e-4, max_grad_norm: 1 },
+  points: {
+    num_train_epochs: 1000,
+    per_device_train_batch_size: 512,
+    learning_rate: 1e-3,
+    max_grad_norm: 0,
+    logging_steps: 100,
+    save_steps: 0,
+  },
+  pictures: {
+    num_train_epochs: 100,
+    per_device_train_batch_size: 16,
+    learning_rate: 2e-4,
+    max_grad_norm: 1,
+    logging_steps: 10,
+    save_steps: 1000,
+  },
 } as const;
 const byKind = (key: keyof typeof KIND_DEFAULTS.points) =>
   `(default: points ${KIND_DEFAULTS.points[key]}, pictures ${KIND_DEFAULTS.pictures[key]})`;
@@ -20,11 +34,7 @@ export const trainingOptions = grouped('Training:', {
     z.number().optional(),
     `epochs ${byKind('num_train_epochs')}`,
   ),
-  max_steps: option(
-    '--max-steps <count>',
-    z.number().default(defaults.max_steps),
-    'steps; overrides the epochs',
-  ),
+  max_steps: option('--max-steps <count>', z.number().optional(), 'steps, in place of the epochs'),
   per_device_train_batch_size: option(
     '--batch-size, --per-device-train-batch-size <count>',
     z.number().optional(),
@@ -76,13 +86,13 @@ export const outputOptions = grouped('Output:', {
   output_dir: option('--output, --output-dir <folder>', z.string().default('runs/latest'), 'where to write'),
   logging_steps: option(
     '--logging-steps <count>',
-    z.number().default(defaults.logging_steps),
-    'steps from log to log',
+    z.number().optional(),
+    `steps from log to log ${byKind('logging_steps')}`,
   ),
   save_steps: option(
     '--save-steps <count>',
-    z.number().default(defaults.save_steps),
-    'steps from checkpoint to checkpoint; 0: only the last',
+    z.number().optional(),
+    `steps from checkpoint to checkpoint; 0: only the last ${byKind('save_steps')}`,
   ),
   save_total_limit: option(
     '--save-total-limit <count>',
