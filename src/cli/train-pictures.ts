@@ -6,7 +6,6 @@ import type { DiffusionLoss } from '../losses/index.ts';
 import type { DiffusionModel } from '../models/index.ts';
 import { OnnxModel } from '../models/onnx-model.ts';
 import type { DDPMScheduler } from '../schedulers/index.ts';
-import { loadPretrainedModel } from '../trainers/pretrained-model.ts';
 import { Trainer } from '../trainers/trainer.ts';
 import type { TrainerCallback } from '../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../trainers/training-arguments.ts';
@@ -17,6 +16,7 @@ import { readOnnxFile } from './onnx-file.ts';
 import { chosenUNet, unetFor } from './picture-model.ts';
 import { progressBar } from './progress.ts';
 import { resolutionSchema } from './resolution.ts';
+import { savedModel } from './saved-model.ts';
 
 export const pictureOptions = grouped('Pictures:', {
   resolution: option(
@@ -98,7 +98,7 @@ export async function pictureTrainer(
     ...(class_dropout_prob === undefined ? {} : { class_dropout_prob }),
   };
   const { images, ...model } = settings.init_from
-    ? await savedModel(settings.init_from, source, settings)
+    ? await tunedModel(settings.init_from, source, settings)
     : await newModel(source, settings);
   const trainer = new Trainer({ ...common, ...model, args, train_dataset: images, callbacks });
   announce(description(images, model.model));
@@ -136,11 +136,11 @@ async function newModel(source: string, settings: PictureSettings) {
   return { images, model: unetFor(chosen, images, classes) };
 }
 
-async function savedModel(from: string, source: string, settings: PictureSettings) {
+async function tunedModel(from: string, source: string, settings: PictureSettings) {
   const saved: { model: DiffusionModel; noise_scheduler?: DDPMScheduler } = isOnnx(from)
     ? { model: OnnxModel.fromBytes(await readOnnxFile(from)) }
     : await downloadBar(async (progress_callback) =>
-        loadPretrainedModel(await folderNamed(from, { progress_callback })),
+        savedModel(await folderNamed(from, { progress_callback })),
       );
   const [channels, height, width] = saved.model.sampleShape;
   if (channels === undefined || height === undefined || width === undefined)

@@ -10,7 +10,6 @@ export {
   type ModelConfig,
   type ParameterSpec,
   type ParameterValues,
-  withInitialWeights,
 } from './model.ts';
 export { modelFromConfig } from './model-from-config.ts';
 export { OnnxModel, type OnnxModelOptions } from './onnx-model.ts';

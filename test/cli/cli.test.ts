@@ -162,7 +162,7 @@ describe('iso-diffusion', () => {
     [['train', '--lambda', '-1'], /lambda/],
     [['train', '--epochs', 'many'], /--epochs.*expected number/],
     [['generate', '--model', 'nowhere'], /nowhere/],
-    [['generate', '--model', 'nowhere', '--out', 'x.txt'], /must end in .csv/],
+    [['generate', '--model', 'nowhere.onnx', '--out', 'x.npy'], /must be a folder or end in .png/],
     [['evaluate', '--real', 'moons', '--n', '3', '--fake', 'few.csv'], /3/],
     [['sing'], /unknown command 'sing'/],
   ])('%j is refused with exit code 2', async (args, message) => {
