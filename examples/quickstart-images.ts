@@ -1,6 +1,7 @@
 /**
- * Trains DDPM (lambda = 0) and Iso-Diffusion (lambda = 0.05) on pictures and draws a grid from each. Without a folder it
- * takes the 1,797 handwritten digits of 8x8 pixels that come with this package.
+ * Trains DDPM (lambda = 0) and Iso-Diffusion (lambda = 0.05) on pictures, draws from each, and puts the drawn pictures
+ * beside real ones. Without --images (a folder, a .tar or a .parquet file) it takes the 1,797 handwritten digits of 8x8
+ * pixels that come with this package.
  *
  *   npm run quickstart:images
  *   npm run quickstart:images -- --steps 300 --output ./quick
@@ -11,6 +12,7 @@ import { parseArgs } from 'node:util';
 import {
   DDIMScheduler,
   DDPMScheduler,
+  type GridImages,
   type ImageSet,
   isoLoss,
   loadImages,
@@ -18,6 +20,7 @@ import {
   Trainer,
   UNet2DModel,
   writeImageGrid,
+  writeImagePanels,
 } from '../src/index.ts';
 
 const { values } = parseArgs({
@@ -30,6 +33,7 @@ const { values } = parseArgs({
 });
 const output = path.resolve(values.output);
 const digits = values.images === 'digits';
+const SHOWN = 64;
 
 /** A U-Net small enough for a CPU: attention at half the resolution. */
 function smallUNet({ channels, height, width }: ImageSet): UNet2DModel {
@@ -46,7 +50,7 @@ function smallUNet({ channels, height, width }: ImageSet): UNet2DModel {
 }
 
 /** One run: train, save, load as a user would, draw a grid. */
-async function trainAndDraw(images: ImageSet, lambda: number): Promise<string[]> {
+async function trainAndDraw(images: ImageSet, lambda: number) {
   const folder = path.join(output, lambda === 0 ? 'ddpm' : 'iso');
   const trainer = new Trainer({
     model: smallUNet(images),
@@ -81,7 +85,7 @@ async function trainAndDraw(images: ImageSet, lambda: number): Promise<string[]>
 
   const generate = await pipeline('unconditional-image-generation', pipelineFolder, { device: 'cpu' });
   const samples = await generate({
-    batch_size: 64,
+    batch_size: SHOWN,
     num_inference_steps: 50,
     scheduler: new DDIMScheduler(),
     seed: 0,
@@ -89,8 +93,23 @@ async function trainAndDraw(images: ImageSet, lambda: number): Promise<string[]>
   });
   await generate.dispose();
   const grid = path.join(output, `${lambda === 0 ? 'ddpm' : 'iso'}.png`);
-  await writeImageGrid(grid, samples, { scale: Math.max(1, Math.round(64 / images.width)) });
-  return [grid, pipelineFolder];
+  await writeImageGrid(grid, samples, { scale: scaleOf(images) });
+  return { samples, files: [grid, pipelineFolder] };
+}
+
+/** Small pictures are enlarged, so that they can be seen. */
+function scaleOf({ width }: ImageSet): number {
+  return Math.max(1, Math.round(48 / width));
+}
+
+/** As many real pictures as are drawn, from the whole of the set. */
+function realPictures(images: ImageSet): GridImages {
+  const { height, width, channels } = images;
+  const count = Math.min(SHOWN, images.count);
+  const data = new Uint8Array(count * height * width * channels);
+  for (let i = 0; i < count; i++)
+    data.set(images.pixels(Math.floor((i * images.count) / count)), i * height * width * channels);
+  return { data, count, height, width, channels };
 }
 
 const started = performance.now();
@@ -101,6 +120,18 @@ const images = await loadImages(values.images, {
 console.log(
   `${images.name}: ${images.count} pictures of ${images.height}x${images.width}, batch 32, ${values.steps} steps, on the CPU`,
 );
-const files = [...(await trainAndDraw(images, 0)), ...(await trainAndDraw(images, 0.05))];
+const ddpm = await trainAndDraw(images, 0);
+const iso = await trainAndDraw(images, 0.05);
+const comparison = path.join(output, 'comparison.png');
+await writeImagePanels(
+  comparison,
+  [
+    { title: `Real: ${path.basename(images.name)}`, images: realPictures(images) },
+    { title: 'DDPM, λ = 0', images: ddpm.samples },
+    { title: 'Iso-Diffusion, λ = 0.05', images: iso.samples },
+  ],
+  { scale: scaleOf(images) },
+);
+const files = [comparison, ...ddpm.files, ...iso.files];
 console.log(`\nWritten:\n${files.map((file) => `  ${path.relative('.', file) || file}`).join('\n')}`);
 console.log(`${((performance.now() - started) / 1000).toFixed(0)} s.`);

@@ -7,6 +7,7 @@ export * from './models/index.ts';
 export * from './pipelines/index.ts';
 export * from './plots/index.ts';
 export { RandomStream, STREAM } from './random/random-stream.ts';
+export { type SampleSeed, SampleStreams } from './random/sample-streams.ts';
 export * from './runtime/index.ts';
 export * from './schedulers/index.ts';
 export * from './trainers/index.ts';

@@ -24,7 +24,12 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
   'quickstart-images.ts': {
     args: ['--steps', '3', '--output', 'pictures'],
     prints: /1797 pictures of 8x8/,
-    writes: ['pictures/ddpm.png', 'pictures/iso.png', 'pictures/iso/pipeline/unet_ema/model.onnx'],
+    writes: [
+      'pictures/comparison.png',
+      'pictures/ddpm.png',
+      'pictures/iso.png',
+      'pictures/iso/pipeline/unet_ema/model.onnx',
+    ],
   },
   'custom-data.ts': {
     args: [],

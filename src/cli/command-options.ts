@@ -8,6 +8,8 @@ export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
   readonly flags: string;
   readonly description: string;
   readonly schema: Schema;
+  /** The heading it has in the help; default commander's own. */
+  readonly heading?: string;
 }
 
 /** The options of a command by key. The key is the long flag with underscores. */
@@ -24,13 +26,20 @@ export function option<Schema extends z.ZodType>(
   return { flags, schema, description };
 }
 
+/** The options of a table under a heading of the help. */
+export function grouped<Table extends OptionTable>(heading: string, table: Table): Table {
+  const entries = Object.entries(table).map(([key, one]) => [key, { ...one, heading }]);
+  return Object.fromEntries(entries) as Table;
+}
+
 /** Adds `--config` and the flags of the table. Commander gets no defaults: the schemas have them. */
 export function addOptions(command: Command, table: OptionTable): Command {
   command.option('--config <file>', 'options from a .json or .yaml file; flags override it');
-  for (const { flags, description, schema } of Object.values(table)) {
+  for (const { flags, description, schema, heading } of Object.values(table)) {
     const fallback = schema.safeParse(undefined).data;
     const note = fallback === undefined || fallback === false ? '' : ` (default: ${fallback})`;
-    command.addOption(new Option(flags, description + note));
+    const added = new Option(flags, description + note);
+    command.addOption(heading === undefined ? added : added.helpGroup(heading));
   }
   return command;
 }

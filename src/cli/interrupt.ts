@@ -1,10 +1,12 @@
 /** The exit status of a process that Ctrl-C ended. */
 export const INTERRUPTED_STATUS = 130;
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
 /** The user pressed Ctrl-C. */
 export class InterruptedError extends Error {}
 
-/** Runs `work` with a signal that the first Ctrl-C aborts; the second one exits at once. */
+/** Runs `work` with a signal that the first Ctrl-C, or a polite `kill`, aborts; the second one exits at once. */
 export async function withInterrupt<T>(
   notice: string,
   work: (signal: AbortSignal) => Promise<T>,
@@ -15,10 +17,10 @@ export async function withInterrupt<T>(
     process.stderr.write(`\n${notice}\n`);
     controller.abort(new InterruptedError('interrupted'));
   };
-  process.on('SIGINT', onInterrupt);
+  for (const signal of SIGNALS) process.on(signal, onInterrupt);
   try {
     return await work(controller.signal);
   } finally {
-    process.off('SIGINT', onInterrupt);
+    for (const signal of SIGNALS) process.off(signal, onInterrupt);
   }
 }

@@ -6,20 +6,49 @@ export interface Progress {
   stop(): void;
 }
 
-/** A progress bar on stderr; nothing where stderr is no terminal. */
-export function progressBar(label: string, total: number): Progress {
-  if (!process.stderr.isTTY) return { update: () => {}, stop: () => {} };
+/** Off a terminal, in a log file say, a line now and then takes the place of the bar. */
+const LINE_INTERVAL_MS = 30_000;
+
+/**
+ * A progress bar on stderr with the time left; a line every half minute where stderr is no terminal.
+ *
+ * @param start what was done before, which says nothing about the speed now.
+ */
+export function progressBar(label: string, total: number, start = 0): Progress {
+  if (!process.stderr.isTTY) return progressLines(label, total, start);
   const bar = new cliProgress.SingleBar({
     format: `${label} {bar} {percentage}% | {eta_formatted} left {text}`,
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
   });
-  bar.start(total, 0, { text: '' });
+  bar.start(total, start, { text: '' });
   return {
     update: (done, text = '') => bar.update(done, { text: text && `| ${text}` }),
     stop: () => bar.stop(),
   };
+}
+
+function progressLines(label: string, total: number, start: number): Progress {
+  const began = performance.now();
+  let written = began;
+  return {
+    update: (done, text = '') => {
+      const now = performance.now();
+      if (done <= start || now - written < LINE_INTERVAL_MS) return;
+      written = now;
+      const seconds = (((now - began) / 1000) * (total - done)) / (done - start);
+      const percentage = Math.floor((100 * done) / total);
+      process.stderr.write(`${label} ${percentage}%, ${duration(seconds)} left${text && `, ${text}`}\n`);
+    },
+    stop: () => {},
+  };
+}
+
+function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
 }
 
 /** A bar for a task that reports its finished fraction; removed when `work` ends. */

@@ -86,6 +86,28 @@ export function initialVector(model: DiffusionModel, seed: number): Float32Array
 }
 
 /**
+ * The model with `weights` as the initial values of its parameters: what a trainer of it fine-tunes.
+ *
+ * @param weights every parameter by name, row-major.
+ * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
+ * @example
+ * const model = withInitialWeights(new ConditionalDense(), trainer.weights());
+ */
+export function withInitialWeights<Model extends DiffusionModel>(
+  model: Model,
+  weights: ReadonlyMap<string, Float32Array>,
+): Model {
+  checkWeights(model, weights);
+  const parameters = model.parameters.map(
+    (spec): ParameterSpec => ({
+      ...spec,
+      init: (_stream, target) => target.set(weights.get(spec.name) ?? []),
+    }),
+  );
+  return Object.create(model, { parameters: { value: parameters, enumerable: true } });
+}
+
+/**
  * The forward pass with `weights` put in, ready to be written as ONNX.
  *
  * Inputs: `sample` float32 ['batch_size', ...sampleShape] and `timestep` int64 ['timestep_count'], where the number of

@@ -39,13 +39,14 @@ export function withInitialValues(
   parameters: readonly ParameterSpec[],
   weights: ReadonlyMap<string, Float32Array>,
 ): ParameterSpec[] {
-  return parameters.map(({ name, shape }) => {
+  return parameters.map((spec) => {
+    const { name, shape } = spec;
     const values = weights.get(name);
     if (values?.length !== elementCount(shape))
       throw new ConfigError(
         `the weights have ${values ? `${values.length} values` : 'no values'} for '${name}' of shape ${formatShape(shape)}`,
       );
-    return { name, shape, init: (_stream, target) => target.set(values) };
+    return { ...spec, init: (_stream, target) => target.set(values) };
   });
 }
 

@@ -1,3 +1,5 @@
+import sharp from 'sharp';
+
 /** Pictures as bytes, [count, height, width, channels]. */
 export interface ImageBytes {
   readonly data: Uint8Array;
@@ -23,4 +25,15 @@ export function toImageBytes(
         data[(i * pixels + p) * channels + c] = Math.round(unit * 255);
       }
   return { data, count, height, width, channels: channels as ImageBytes['channels'] };
+}
+
+/** One picture, [height, width, channels], as a PNG file. */
+export function encodePng(
+  pixels: Uint8Array,
+  { height, width, channels }: Pick<ImageBytes, 'height' | 'width' | 'channels'>,
+): Promise<Buffer> {
+  return sharp(pixels, { raw: { height, width, channels } })
+    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
+    .png()
+    .toBuffer();
 }

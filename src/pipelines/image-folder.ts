@@ -1,29 +1,41 @@
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import sharp from 'sharp';
+import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import { claimFolder, type GenerationRecord } from './generation-record.ts';
+import { encodePng, type ImageBytes } from './image-bytes.ts';
 import type { ImageGenerationOptions } from './unconditional-image-generation.ts';
 
 export interface ImageFolderOptions extends Omit<ImageGenerationOptions, 'batch_size'> {
-  /** Pictures the folder shall have in the end. */
+  /** Pictures the folder shall have in the end, 1 to 2^24. */
   readonly count: number;
-  /** Pictures drawn and written at a time; default 16. */
+  /** Pictures that go through the model and are written at a time, 1 or more; default 16. */
   readonly batch_size?: number;
 }
+
+/** Draws pictures `first` .. `first + count - 1` of a run. */
+export type DrawPictures = (
+  first: number,
+  count: number,
+  onProgress: (fraction: number) => void,
+) => Promise<ImageBytes>;
 
 /**
  * Writes the pictures `000000.png`, `000001.png`, ... that the folder does not have yet. A picture appears whole or
  * not at all and depends on the seed and its number alone, so that a call that was stopped can be repeated.
  *
  * @returns the paths of all pictures.
+ * @throws {InvalidArgumentError} when the folder is a file, or holds pictures of other settings.
  */
 export async function generateIntoFolder(
   folder: string,
   { count, batch_size = 16, on_progress, signal }: ImageFolderOptions,
-  draw: (first: number, count: number) => Promise<ImageBytes>,
+  record: GenerationRecord,
+  draw: DrawPictures,
 ): Promise<string[]> {
+  if (await isFile(folder)) throw new InvalidArgumentError(`${folder} is a file, but pictures need a folder`);
   await mkdir(folder, { recursive: true });
+  await claimFolder(folder, record, (name) => /^\d{6,}\.png$/.test(name));
   const files = Array.from({ length: count }, (_, i) =>
     path.join(folder, `${String(i).padStart(6, '0')}.png`),
   );
@@ -32,22 +44,21 @@ export async function generateIntoFolder(
     on_progress?.(first / count);
     const group = files.slice(first, first + batch_size);
     const present = await Promise.all(group.map(isFile));
-    if (!present.every(Boolean)) await writePictures(group, await draw(first, group.length));
+    if (present.every(Boolean)) continue;
+    const images = await draw(first, group.length, (fraction) =>
+      on_progress?.((first + fraction * group.length) / count),
+    );
+    await writePictures(group, images);
   }
   on_progress?.(1);
   return files;
 }
 
 async function writePictures(files: readonly string[], images: ImageBytes): Promise<void> {
-  const { height, width, channels } = images;
-  const size = height * width * channels;
+  const size = images.height * images.width * images.channels;
   for (const [i, file] of files.entries()) {
     const pixels = images.data.subarray(i * size, (i + 1) * size);
-    const png = await sharp(pixels, { raw: { height, width, channels } })
-      .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-      .png()
-      .toBuffer();
-    await writeFileAtomic(file, png);
+    await writeFileAtomic(file, await encodePng(pixels, images));
   }
 }
 

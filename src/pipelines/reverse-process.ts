@@ -131,7 +131,8 @@ export class ReverseProcess {
     for (const [step, timestep] of scheduler.timesteps.entries()) {
       signal?.throwIfAborted();
       onProgress?.(step / scheduler.timesteps.length);
-      const output = await (predict ?? ((x, t) => this.model.predict(x, t)))(sample, timestep);
+      const predicted = await (predict ?? ((x, t) => this.model.predict(x, t)))(sample, timestep);
+      const output = learnsVariance(scheduler) ? predicted : meanPart(predicted, sample.length, batchSize);
       if (scheduler.needsNoise(timestep, eta)) streams.fillNormal(noise);
       sample = scheduler.step(output, timestep, sample, { noise, sample_shape, eta }).prev_sample;
       const replaced = await callback?.(step, timestep, { sample });
@@ -139,6 +140,19 @@ export class ReverseProcess {
     }
     return sample;
   }
+}
+
+function learnsVariance({ config }: DiffusionScheduler): boolean {
+  return 'variance_type' in config && ['learned', 'learned_range'].includes(config.variance_type);
+}
+
+/** A scheduler with a fixed variance has no use for the second half of the channels, a model's learned variance. */
+function meanPart(output: Float32Array, sampleLength: number, batchSize: number): Float32Array {
+  if (output.length !== 2 * sampleLength) return output;
+  const size = sampleLength / batchSize;
+  const mean = new Float32Array(sampleLength);
+  for (let i = 0; i < batchSize; i++) mean.set(output.subarray(2 * i * size, (2 * i + 1) * size), i * size);
+  return mean;
 }
 
 function checkedReplacement(sample: unknown, length: number): Float32Array {

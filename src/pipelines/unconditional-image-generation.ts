@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
+import { elementCount } from '../graph/tensor-type.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import type { PipelineFolder } from '../hub/pipeline-folder.ts';
 import { withRegularFile } from '../hub/regular-file.ts';
@@ -12,6 +14,8 @@ import type { SampleSeed } from '../random/sample-streams.ts';
 import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { Session } from '../runtime/session.ts';
 import { DDPMScheduler, type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { spacedTimesteps } from '../schedulers/timesteps.ts';
+import { type ClassOptions, checkClassOptions, guidedPrediction } from './class-guidance.ts';
 import { type ImageBytes, toImageBytes } from './image-bytes.ts';
 import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
 import type { ModelSession } from './model-session.ts';
@@ -32,7 +36,7 @@ export interface ImagePipelineOptions extends PretrainedOptions {
   readonly ema?: boolean;
 }
 
-export interface ImageGenerationOptions {
+export interface ImageGenerationOptions extends ClassOptions {
   /** Pictures to draw, 1 or more; default 1. */
   readonly batch_size?: number;
   /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
@@ -43,13 +47,6 @@ export interface ImageGenerationOptions {
   readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
   /** DDIM's eta, 0 (default, deterministic) to 1. */
   readonly eta?: number;
-  /** For class-conditional models: one class for all pictures, or one for each, from 0. */
-  readonly class_labels?: number | readonly number[];
-  /**
-   * Classifier-free guidance (Ho & Salimans 2022): the prediction without class plus this times the difference the
-   * class makes. Default 1, no guidance. The model's last class stands for no class.
-   */
-  readonly guidance_scale?: number;
   /** Called after every step with all pictures of the batch; may return `{ sample }` to go on with. */
   readonly callback_on_step_end?: StepCallback;
   /** Called with the fraction done, 0 to 1. */
@@ -80,7 +77,10 @@ export interface UnconditionalImageGenerationPipeline {
   readonly model: ModelSession;
   /** May be replaced, as in diffusers. */
   scheduler: DiffusionScheduler;
-  /** Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped. */
+  /**
+   * Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
+   * may have been killed. `generation.json` there says how they were made; a call with other settings is refused.
+   */
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
   /** Draws `count` pictures as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
   batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
@@ -107,7 +107,12 @@ export async function loadUnconditionalImageGeneration(
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
   if (model?.endsWith('.onnx')) return loadOnnxFile(model, wantedDevice, options.scheduler);
-  const folder = await openPretrained(model, options);
+  const folder = await openPretrained(model, { ...options, require: [] });
+  const ema = options.ema ?? true;
+  if (folder.unetConfig._class_name === 'OnnxModel') {
+    const { onnx } = (ema && folder.emaPaths) || folder.paths;
+    return loadOnnxFile(onnx, wantedDevice, folder.schedulerConfig);
+  }
   const architecture = modelFromConfig(folder.unetConfig);
   const { sampleShape } = architecture;
   if (sampleShape.length !== 3 || ![1, 3, 4].includes(sampleShape[0] ?? 0))
@@ -115,9 +120,12 @@ export async function loadUnconditionalImageGeneration(
       `${folder.dir} holds a ${architecture.config._class_name} for samples of shape [${sampleShape.join(', ')}], not for pictures of 1, 3 or 4 channels`,
     );
   const device = await resolveDevice(wantedDevice);
-  const onnx = await modelOnnx(folder, options.ema ?? true, architecture);
+  const onnx = await modelOnnx(folder, ema, architecture);
   const process = await ReverseProcess.fromOnnx(onnx, { ...architecture.config }, sampleShape, device);
-  return imagePipeline(process, schedulerFromConfig(folder.schedulerConfig), architecture.classCount);
+  return imagePipeline(process, schedulerFromConfig(folder.schedulerConfig), {
+    classCount: architecture.classCount,
+    sha256: sha256(onnx),
+  });
 }
 
 /** Any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep` and one output. */
@@ -131,7 +139,7 @@ async function loadOnnxFile(
   const device = await resolveDevice(wantedDevice);
   const shape = await declaredSampleShape(onnx, device, file);
   const process = await ReverseProcess.fromOnnx(onnx, {}, shape, device);
-  return imagePipeline(process, chosenScheduler(scheduler, new DDPMScheduler()), undefined);
+  return imagePipeline(process, chosenScheduler(scheduler, new DDPMScheduler()), { sha256: sha256(onnx) });
 }
 
 /** @throws {OnnxFormatError} unless `sample` has 1, 3 or 4 channels of a known size. */
@@ -159,32 +167,35 @@ async function modelOnnx(
   ema: boolean,
   architecture: ReturnType<typeof modelFromConfig>,
 ): Promise<Uint8Array> {
-  const weights = await readModelWeights(architecture, (ema && emaPaths ? emaPaths : paths).weights);
+  const weights = await readModelWeights(architecture, ((ema && emaPaths) || paths).weights);
   return writeOnnx(exportModelGraph(architecture, weights));
+}
+
+/** What a pipeline knows of its model beside the session. */
+interface ModelFacts {
+  /** Undefined where there are none, and for an ONNX file, which does not say. */
+  readonly classCount?: number;
+  /** Of the ONNX file. */
+  readonly sha256: string;
 }
 
 function imagePipeline(
   process: ReverseProcess,
   scheduler: DiffusionScheduler,
-  classCount: number | undefined,
+  { classCount, sha256 }: ModelFacts,
 ): UnconditionalImageGenerationPipeline {
-  /** Samples first .. first + count - 1 of a run, in model units. */
-  const sample = async (options: ImageGenerationOptions, first: number, count: number) => {
-    const active = chosenScheduler(options.scheduler, self.scheduler);
-    const steps = options.num_inference_steps ?? Math.min(1000, active.config.num_train_timesteps);
-    const size = process.model.sampleShape.reduce((product, dim) => product * dim, 1);
+  /** Samples first .. first + count - 1 of a run, in model units; `group` of them go through the model at once. */
+  const sample = async (options: ImageGenerationOptions, first: number, count: number, group = GROUP) => {
+    const size = elementCount(process.model.sampleShape);
     const result = new Float32Array(count * size);
-    const group = options.callback_on_step_end ? count : GROUP;
-    for (let done = 0; done < count; done += group) {
-      const batchSize = Math.min(group, count - done);
+    const together = options.callback_on_step_end ? count : group;
+    for (let done = 0; done < count; done += together) {
+      const batchSize = Math.min(together, count - done);
       const samples = await process.run({
-        scheduler: active,
-        num_inference_steps: steps,
+        ...settingsOf(options),
         batchSize,
         firstSample: first + done,
-        seed: options.seed ?? 0,
-        eta: options.eta,
-        predict: guidedPrediction(process.model, options, classCount, first + done),
+        predict: guidedPrediction(process.model, classCount, options, first + done),
         callback: options.callback_on_step_end,
         onProgress: (fraction) => options.on_progress?.((done + fraction * batchSize) / count),
         signal: options.signal,
@@ -193,12 +204,22 @@ function imagePipeline(
     }
     return result;
   };
-  const bytes = async (options: ImageGenerationOptions, first: number, count: number) =>
-    toImageBytes(await sample(options, first, count), process.model.sampleShape);
+  const settingsOf = ({ scheduler: given, num_inference_steps, seed = 0, eta }: ImageGenerationOptions) => {
+    const active = chosenScheduler(given, self.scheduler);
+    const steps = num_inference_steps ?? Math.min(1000, active.config.num_train_timesteps);
+    return { scheduler: active, num_inference_steps: steps, seed, eta };
+  };
+  const check = (options: ImageGenerationOptions, count: number) => {
+    checkOptions(options, count);
+    checkClassOptions(process.model, classCount, options, count);
+  };
+  const bytes = async (...drawn: Parameters<typeof sample>) =>
+    toImageBytes(await sample(...drawn), process.model.sampleShape);
 
   const generate = async (options: ImageGenerationOptions & { output_type?: string } = {}) => {
     const { batch_size = 1, output_type = 'image' } = options;
-    checkOptions(options, batch_size, output_type);
+    check(options, batch_size);
+    checkOutputType(output_type);
     if (output_type === 'uint8') return bytes(options, 0, batch_size);
     const { RawImage, Tensor } = await import('@huggingface/transformers');
     if (output_type === 'tensor') {
@@ -212,22 +233,39 @@ function imagePipeline(
     });
     return batch_size === 1 ? images[0] : images;
   };
+  const toFolder = async (folder: string, options: ImageFolderOptions) => {
+    check(options, options.count);
+    if (options.batch_size !== undefined) checkCount('batch_size', options.batch_size);
+    const { scheduler: active, ...settings } = settingsOf(options);
+    // A wrong number of steps is refused before the folder is made.
+    spacedTimesteps(settings.num_inference_steps, active.config);
+    const record = {
+      model_sha256: sha256,
+      scheduler: active.toConfig(),
+      num_inference_steps: settings.num_inference_steps,
+      seed: listOrNumber(settings.seed),
+      eta: settings.eta ?? 0,
+      guidance_scale: options.guidance_scale ?? 1,
+      class_labels: options.class_labels === undefined ? null : listOrNumber(options.class_labels),
+    };
+    return generateIntoFolder(folder, options, record, (first, count, on_progress) =>
+      bytes({ ...options, on_progress }, first, count, options.batch_size),
+    );
+  };
   const self = Object.assign(generate, {
     task: 'unconditional-image-generation' as const,
     model: process.model,
     scheduler,
-    toFolder: (folder: string, options: ImageFolderOptions) => {
-      checkOptions(options, options.count, 'uint8');
-      const drawOptions = { ...options, on_progress: undefined };
-      return generateIntoFolder(folder, options, (first, count) => bytes(drawOptions, first, count));
-    },
+    toFolder,
     batches: async function* (options: ImageFolderOptions) {
-      checkOptions(options, options.count, 'uint8');
-      for (let first = 0; first < options.count; first += options.batch_size ?? GROUP) {
-        const size = Math.min(options.batch_size ?? GROUP, options.count - first);
+      check(options, options.count);
+      const { batch_size = GROUP } = options;
+      checkCount('batch_size', batch_size);
+      for (let first = 0; first < options.count; first += batch_size) {
+        const size = Math.min(batch_size, options.count - first);
         const on_progress = (fraction: number) =>
           options.on_progress?.((first + fraction * size) / options.count);
-        yield bytes({ ...options, on_progress }, first, size);
+        yield bytes({ ...options, on_progress }, first, size, batch_size);
       }
     },
     dispose: () => process.release(),
@@ -235,50 +273,29 @@ function imagePipeline(
   return self;
 }
 
-/** The model with the classes of its samples, and guidance; undefined for a model without classes. */
-function guidedPrediction(
-  model: ModelSession,
-  { class_labels, guidance_scale = 1 }: ImageGenerationOptions,
-  classCount: number | undefined,
-  first: number,
-) {
-  if (classCount === undefined) {
-    if (class_labels !== undefined || guidance_scale !== 1)
-      throw new InvalidArgumentError('class_labels and guidance_scale need a class-conditional model');
-    return undefined;
-  }
-  if (class_labels === undefined)
-    throw new InvalidArgumentError(`the model has ${classCount} classes: give class_labels`);
-  const size = model.sampleShape.reduce((product, dim) => product * dim, 1);
-  return async (sample: Float32Array, timestep: number): Promise<Float32Array> => {
-    const labels = Array.from({ length: sample.length / size }, (_, i) =>
-      typeof class_labels === 'number' ? class_labels : (class_labels[first + i] ?? -1),
-    );
-    const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label >= classCount);
-    if (wrong !== undefined)
-      throw new InvalidArgumentError(
-        `class label ${wrong}: give one from 0 to ${classCount - 1} for each picture`,
-      );
-    const conditional = await model.predict(sample, timestep, labels);
-    if (guidance_scale === 1) return conditional;
-    const none = labels.map(() => classCount - 1);
-    const unconditional = await model.predict(sample, timestep, none);
-    return unconditional.map((u, i) => u + guidance_scale * ((conditional[i] as number) - u));
-  };
+function listOrNumber(value: number | readonly number[]): number | number[] {
+  return typeof value === 'number' ? value : [...value];
 }
 
-function checkOptions(options: ImageGenerationOptions, count: number, outputType: string): void {
-  const { seed = 0, guidance_scale = 1 } = options;
-  if (!countSchema.safeParse(count).success)
-    throw new InvalidArgumentError(`${count} pictures were asked for: give an integer from 1 to 2^24`);
-  if (!countSchema.safeParse(options.batch_size ?? 1).success)
-    throw new InvalidArgumentError(`batch_size is ${options.batch_size}; give an integer from 1 to 2^24`);
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+function checkOptions({ seed = 0, eta = 0 }: ImageGenerationOptions, count: number): void {
+  checkCount('the number of pictures', count);
+  if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`eta is ${eta}, but must be in [0, 1]`);
   if (typeof seed !== 'number' && seed.length !== count)
     throw new InvalidArgumentError(
       `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,
     );
-  if (!Number.isFinite(guidance_scale))
-    throw new InvalidArgumentError(`guidance_scale is ${guidance_scale}, but must be finite`);
+}
+
+function checkCount(what: string, count: number): void {
+  if (!countSchema.safeParse(count).success)
+    throw new InvalidArgumentError(`${what} is ${count}, but must be an integer from 1 to 2^24`);
+}
+
+function checkOutputType(outputType: string): void {
   if (!['image', 'tensor', 'uint8'].includes(outputType))
     throw new InvalidArgumentError(
       `output_type '${outputType}' is unknown: use 'image', 'tensor' or 'uint8'`,

@@ -1,46 +1,16 @@
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCli } from './run-cli.ts';
 
-const main = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-interface Result {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs the CLI in the temporary folder; `interruptWhen` sends Ctrl-C as soon as it is true. */
-function cli(args: string[], interruptWhen?: () => boolean): Promise<Result> {
-  const child = spawn(process.execPath, [main, ...args], { cwd: folder });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    stderr += chunk.toString();
-  });
-  const timer = setInterval(() => {
-    if (!interruptWhen?.()) return;
-    clearInterval(timer);
-    child.kill('SIGINT');
-  }, 20);
-  return new Promise((resolve) => {
-    child.on('close', (code) => {
-      clearInterval(timer);
-      resolve({ code, stdout, stderr });
-    });
-  });
-}
+const cli = (args: string[], interruptWhen?: () => boolean) => runCli(args, folder, { interruptWhen });
 const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
 
 describe('iso-diffusion', () => {
@@ -192,7 +162,7 @@ describe('iso-diffusion', () => {
     [['train', '--lambda', '-1'], /lambda/],
     [['train', '--epochs', 'many'], /--epochs.*expected number/],
     [['generate', '--model', 'nowhere'], /nowhere/],
-    [['generate', '--model', 'nowhere', '--out', 'x.txt'], /must end in .csv/],
+    [['generate', '--model', 'nowhere.onnx', '--out', 'x.npy'], /must be a folder or end in .png/],
     [['evaluate', '--real', 'moons', '--n', '3', '--fake', 'few.csv'], /3/],
     [['convert-extractor', '--weights', 'vgg16-397923af.pth'], /is a pickle.*save_file/],
     [['sing'], /unknown command 'sing'/],

@@ -4,7 +4,14 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { curvePlot, scatterPanels, scatterPlot, svgToPng, writePlot } from '../../src/plots/index.ts';
+import {
+  curvePlot,
+  imagePanels,
+  scatterPanels,
+  scatterPlot,
+  svgToPng,
+  writePlot,
+} from '../../src/plots/index.ts';
 
 const points = (...data: number[]) => ({ data: Float32Array.from(data), count: data.length / 2, dims: 2 });
 const square = points(0, 0, 1, 0, 1, 1, 0, 1);
@@ -67,5 +74,42 @@ describe('curvePlot', () => {
     await expect(
       curvePlot({ series: [{ name: 'a', x: [1], y: [0] }], log_y: true, ...plot }),
     ).rejects.toThrow(/logarithmic/);
+  });
+});
+
+describe('imagePanels', () => {
+  const white = (count: number) => ({
+    data: new Uint8Array(count * 12).fill(255),
+    count,
+    height: 2,
+    width: 2,
+    channels: 3 as const,
+  });
+
+  it('puts titled grids side by side', async () => {
+    const png = await imagePanels(
+      [
+        { title: 'real & <rare>', images: white(4) },
+        { title: 'drawn', images: white(1) },
+      ],
+      { scale: 10 },
+    );
+    // Grids of 2x2 and 1x1 pictures of 20 pixels with gaps of 2; 18 around, 34 for the titles.
+    expect(await sharp(png).metadata()).toMatchObject({
+      format: 'png',
+      width: 18 + 46 + 18 + 24 + 18,
+      height: 34 + 46 + 18,
+    });
+    // White pictures on white: what is dark is the titles, and they are above the grids.
+    const { data, info } = await sharp(png).greyscale().raw().toBuffer({ resolveWithObject: true });
+    const rows = [...data].flatMap((value, i) => (value < 128 ? [Math.floor(i / info.width)] : []));
+    expect(rows.length).toBeGreaterThan(0);
+    expect(Math.max(...rows)).toBeLessThan(34);
+  });
+
+  it('refuses no panels, and data of another size', async () => {
+    await expect(imagePanels([])).rejects.toThrow(InvalidArgumentError);
+    const wrong = { ...white(1), count: 2 };
+    await expect(imagePanels([{ title: 'x', images: wrong }])).rejects.toThrow(InvalidArgumentError);
   });
 });

@@ -1,0 +1,91 @@
+import { InvalidArgumentError } from '../errors.ts';
+import { elementCount } from '../graph/tensor-type.ts';
+import type { ModelSession } from './model-session.ts';
+
+export interface ClassOptions {
+  /** For class-conditional models: one class for all pictures, or one for each, from 0. */
+  readonly class_labels?: number | readonly number[];
+  /**
+   * Classifier-free guidance (Ho & Salimans 2022): the prediction without class plus this times the difference the
+   * class makes. Default 1, no guidance. The model's last class stands for no class.
+   */
+  readonly guidance_scale?: number;
+}
+
+/**
+ * @param classCount of the model; undefined where it is not known, as of an ONNX file alone.
+ * @throws {InvalidArgumentError} when the options do not fit the model, or not `count` pictures.
+ */
+export function checkClassOptions(
+  model: Pick<ModelSession, 'isClassConditional'>,
+  classCount: number | undefined,
+  { class_labels, guidance_scale = 1 }: ClassOptions,
+  count: number,
+): void {
+  if (!Number.isFinite(guidance_scale))
+    throw new InvalidArgumentError(`guidance_scale is ${guidance_scale}, but must be finite`);
+  if (!model.isClassConditional) {
+    if (class_labels !== undefined || guidance_scale !== 1)
+      throw new InvalidArgumentError('class_labels and guidance_scale need a class-conditional model');
+    return;
+  }
+  const classes = classCount === undefined ? 'classes' : `${classCount} classes`;
+  if (class_labels === undefined)
+    throw new InvalidArgumentError(`the model has ${classes}: give class_labels`);
+  if (classCount === undefined && guidance_scale !== 1)
+    throw new InvalidArgumentError(
+      'guidance_scale needs to know which class stands for none, which an ONNX file does not say: open the folder of the pipeline',
+    );
+  const labels = typeof class_labels === 'number' ? [class_labels] : class_labels;
+  if (typeof class_labels !== 'number' && labels.length !== count)
+    throw new InvalidArgumentError(
+      `class_labels is a list of ${labels.length}, but ${count} pictures were asked for: give one class, or one for each`,
+    );
+  const limit = classCount ?? Number.POSITIVE_INFINITY;
+  const wrong = labels.find((label) => !Number.isSafeInteger(label) || label < 0 || label >= limit);
+  if (wrong !== undefined)
+    throw new InvalidArgumentError(
+      `class label ${wrong}: the model has ${classes}, numbered from 0${classCount === undefined ? '' : ` to ${classCount - 1}`}`,
+    );
+}
+
+/**
+ * The model's prediction for pictures of their classes, with guidance; undefined for a model without classes. Options
+ * must have been checked.
+ *
+ * @param first number of the first picture, by which labels are found.
+ */
+export function guidedPrediction(
+  model: ModelSession,
+  classCount: number | undefined,
+  { class_labels = 0, guidance_scale = 1 }: ClassOptions,
+  first: number,
+): ((sample: Float32Array, timestep: number) => Promise<Float32Array>) | undefined {
+  if (!model.isClassConditional) return undefined;
+  const size = elementCount(model.sampleShape);
+  return async (sample, timestep) => {
+    const labels = Array.from({ length: sample.length / size }, (_, i) =>
+      typeof class_labels === 'number' ? class_labels : (class_labels[first + i] ?? 0),
+    );
+    const conditional = await model.predict(sample, timestep, labels);
+    if (guidance_scale === 1 || classCount === undefined) return conditional;
+    const none = labels.map(() => classCount - 1);
+    const unconditional = await model.predict(sample, timestep, none);
+    return guided(conditional, unconditional, guidance_scale, size, labels.length);
+  };
+}
+
+/** A learned variance, the second half of the channels, is the class's own, as in diffusers' DiTPipeline. */
+function guided(
+  conditional: Float32Array,
+  unconditional: Float32Array,
+  scale: number,
+  sampleSize: number,
+  count: number,
+): Float32Array {
+  const outputSize = conditional.length / count;
+  return unconditional.map((u, i) => {
+    const c = conditional[i] as number;
+    return i % outputSize < sampleSize ? u + scale * (c - u) : c;
+  });
+}

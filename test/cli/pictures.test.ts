@@ -1,0 +1,165 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCli, runHere } from './run-cli.ts';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-pictures-'));
+const at = (...names: string[]) => path.join(folder, ...names);
+const cli = (line: string) => runHere(line.trim().split(' '));
+/** In a process of its own. */
+const apart = (line: string, interruptWhen?: () => boolean) =>
+  runCli(line.split(' '), folder, { interruptWhen });
+
+const tiny = {
+  _class_name: 'UNet2DModel',
+  block_out_channels: [8, 8],
+  down_block_types: ['DownBlock2D', 'DownBlock2D'],
+  up_block_types: ['UpBlock2D', 'UpBlock2D'],
+  layers_per_block: 1,
+  norm_num_groups: 4,
+};
+
+beforeAll(async () => {
+  process.chdir(folder);
+  mkdirSync(at('flat'));
+  const red = { width: 8, height: 8, channels: 3, background: 'red' } as const;
+  await sharp({ create: red }).png().toFile(at('flat', 'a.png'));
+  writeFileSync(at('tiny.json'), JSON.stringify(tiny));
+  for (const [kind, hue] of [
+    ['warm', 200],
+    ['cold', 20],
+  ] as const) {
+    mkdirSync(at('photos', kind), { recursive: true });
+    for (let i = 0; i < 6; i++)
+      await sharp({
+        create: { width: 20 + i, height: 24, channels: 3, background: { r: hue, g: 30 * i, b: 220 - hue } },
+      })
+        .png()
+        .toFile(at('photos', kind, `${i}.png`));
+  }
+  writeFileSync(at('photos', 'warm', 'broken.jpg'), 'this is no picture');
+});
+afterAll(() => {
+  process.chdir('/');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const weights = (run: string) =>
+  readFileSync(at(run, 'pipeline/unet/diffusion_pytorch_model.safetensors')).toString('base64');
+
+describe('pictures on the command line', () => {
+  it('are trained on with classes, and drawn as a grid and into a folder', async () => {
+    const trained = await cli(
+      'train --dataset photos --cache-dir cache --resolution 8 --model tiny.json --class-conditional --class-dropout-prob 0.2 --random-flip --ema --batch-size 4 --gradient-accumulation-steps 2 --max-steps 6 --device cpu --output run',
+    );
+    expect(trained.code).toBe(0);
+    expect(trained.stdout).toMatch(
+      /photos: 12 pictures of 8x8x3, 1 left out; model: .* parameters, 3 classes/,
+    );
+    expect(trained.stdout).toMatch(/step 6: loss \d.*isotropy \d/);
+    expect(trained.stderr).toMatch(/^warning: .*broken.jpg is left out/);
+    const config = JSON.parse(readFileSync(at('run/pipeline/unet/config.json'), 'utf8'));
+    expect(config).toMatchObject({ sample_size: 8, in_channels: 3, num_class_embeds: 3 });
+    expect(existsSync(at('run/pipeline/unet_ema/model.onnx'))).toBe(true);
+    expect(existsSync(at('run/loss.png'))).toBe(true);
+
+    const draw =
+      'generate --model run --class-labels 0 1 --guidance-scale 2 --scheduler ddim --eta 0.5 --steps 3 --device cpu';
+    const drawn = await cli(`${draw} --n 5 --batch-size 2 --out samples grid.png`);
+    expect(drawn).toMatchObject({ code: 0, stdout: '5 pictures: samples, grid.png\n', stderr: '' });
+    expect(readdirSync(at('samples'))).toHaveLength(6);
+    // 3 columns and 2 rows of 8 pixels at scale 8, with gaps of 2.
+    expect(await sharp(at('grid.png')).metadata()).toMatchObject({ width: 3 * 66 + 2, height: 2 * 66 + 2 });
+
+    const first = readFileSync(at('samples/000001.png'));
+    rmSync(at('samples/000001.png'));
+    expect(await cli(`${draw} --n 6 --batch-size 5 --out samples`)).toMatchObject({ code: 0 });
+    expect(readFileSync(at('samples/000001.png')).equals(first)).toBe(true);
+    expect(readdirSync(at('samples'))).toHaveLength(7);
+    const other = await cli(`${draw} --n 6 --seed 1 --out samples`);
+    expect(other).toMatchObject({ code: 2, stderr: expect.stringMatching(/seed 0 there, 1 here/) });
+
+    expect((await cli(`${draw} --n 1 --out one.png`)).code).toBe(0);
+    expect(await sharp(at('one.png')).metadata()).toMatchObject({ width: 8, height: 8, channels: 3 });
+  }, 180_000);
+
+  it('are trained on from a saved pipeline and from an ONNX file', async () => {
+    const train =
+      'train --dataset photos --cache-dir cache --max-steps 2 --batch-size 4 --device cpu --lambda 0.1';
+    expect((await cli(`${train} --model tiny.json --resolution 8x12 --output base`)).code).toBe(0);
+    const tuned = await cli(`${train} --init-from base --output tuned --lr 0`);
+    expect(tuned.stdout).toMatch(/12 pictures of 8x12x3/);
+    // A learning rate of 0 leaves the weights where they began: those of the saved model.
+    expect(weights('tuned')).toBe(weights('base'));
+    const onnx = await cli(`${train} --init-from base/pipeline/unet/model.onnx --output from-onnx`);
+    expect(onnx).toMatchObject({ code: 0 });
+    const drawn = await cli('generate --model from-onnx --n 2 --steps 2 --device cpu --out onnx.png');
+    expect(drawn).toMatchObject({ code: 0, stdout: '2 pictures: onnx.png\n' });
+  }, 180_000);
+
+  it('are kept when Ctrl-C comes, and the resumed run equals an unbroken one', async () => {
+    writeFileSync(
+      at('run.yaml'),
+      'dataset: digits\nmodel: tiny.json\nper_device_train_batch_size: 4\nuse_ema: true\nmax_steps: 400\nlogging_steps: 5\nsave_steps: 50\nrandom_flip: true\ndevice: cpu\n',
+    );
+    const log = at('broken/metrics.jsonl');
+    const stopped = await apart(
+      'train --config run.yaml --output broken',
+      () => existsSync(log) && readFileSync(log, 'utf8').includes('\n'),
+    );
+    expect(stopped).toMatchObject({
+      code: 130,
+      stderr: expect.stringMatching(/stopped at step \d+ of 400; go on with the same command and --resume/),
+    });
+    expect((await cli('train --config run.yaml --output broken --resume')).code).toBe(0);
+    expect((await cli('train --config run.yaml --output unbroken')).code).toBe(0);
+    expect(weights('broken')).toBe(weights('unbroken'));
+  }, 240_000);
+
+  it.each([
+    ['train --dataset digit', /data set 'digit' is unknown.*Did you mean 'digits'\?/],
+    ['train --dataset ./phots', /'.\/phots' is unknown: use swiss-roll.*digits.*there is none at this path/],
+    [
+      'train --dataset digits --model ddpm-cifar',
+      /--model 'ddpm-cifar' is unknown.*Did you mean 'ddpm-cifar10'\?/,
+    ],
+    ['train --dataset digits --resolution big', /--resolution.*must be a side in pixels/],
+    [
+      'train --dataset digits --hidden-features 8',
+      /--hidden-features.* is for points, but 'digits' has pictures/,
+    ],
+    ['train --dataset moons --random-flip', /--random-flip is for pictures, but 'moons' has points/],
+    ['train --dataset digits --init-from nowhere', /there is no folder 'nowhere', and it is no Hub id/],
+    ['train --dataset digits --init-from x.onnx --model small', /leave out --model beside --init-from/],
+    ['train --dataset digits --init-from runs/x --beta-schedule linear', /leave out --beta-schedule/],
+    ['train --dataset digits --class-dropout-prob 0.1', /needs --class-conditional/],
+    [
+      'train --dataset flat --cache-dir cache --class-conditional --resolution 8',
+      /needs labels, but '.*flat' has none/,
+    ],
+    ['train --dataset digits --batch 4 ', /unknown option '--batch'/],
+    ['generate', /--model.*name the folder of a pipeline/],
+    ['generate --model nowhere', /there is no folder 'nowhere', and it is no Hub id/],
+    ['generate --model photos', /'photos' is no pipeline/],
+    ['generate --model nowhere.onnx --out x.jpg', /--out 'x.jpg' must be a folder or end in .png/],
+    ['generate --model nowhere.onnx --out a b', /one folder and one .png/],
+    ['generate --model nowhere.onnx --n 5000', /a grid holds at most 4096/],
+    ['generate --model nowhere.onnx', /nowhere.onnx/],
+    ['generate --model nowhere.onnx --class-labels one', /must be class numbers/],
+  ])('%s is refused with exit code 2', async (line, message) => {
+    const { code, stderr } = await cli(line);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n\s+at /);
+    expect(code).toBe(2);
+  });
+});

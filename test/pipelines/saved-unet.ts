@@ -1,0 +1,47 @@
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
+import type { NamedTensor } from '../../src/hub/safetensors.ts';
+import {
+  exportModelGraph,
+  initialParameters,
+  UNet2DModel,
+  type UNet2DOptions,
+} from '../../src/models/index.ts';
+import { type DDPMOptions, DDPMScheduler } from '../../src/schedulers/index.ts';
+
+/** A small U-Net for grey pictures of 8x8; channel counts that no vector width divides. */
+export const smallUNet: UNet2DOptions = {
+  sample_size: 8,
+  in_channels: 1,
+  out_channels: 1,
+  block_out_channels: [4, 12],
+  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+  layers_per_block: 1,
+  norm_num_groups: 4,
+  attention_head_dim: 4,
+};
+
+/** Saves a U-Net with random weights as a pipeline folder. */
+export async function saveUNet(
+  folder: string,
+  options: UNet2DOptions = {},
+  scheduler: DDPMOptions = {},
+): Promise<void> {
+  const model = new UNet2DModel({ ...smallUNet, ...options });
+  const weights = initialParameters(model, 0);
+  const tensors = model.parameters.map(({ name, shape }): [string, NamedTensor] => [
+    name,
+    { dtype: 'F32', shape: [...shape], data: weights.get(name) ?? new Float32Array() },
+  ]);
+  await savePipelineFolder(folder, {
+    modelIndex: {
+      _class_name: 'DDPMPipeline',
+      scheduler: ['diffusers', 'DDPMScheduler'],
+      unet: ['diffusers', 'UNet2DModel'],
+    },
+    unetConfig: JSON.parse(JSON.stringify(model.config)),
+    unet: { onnx: writeOnnx(exportModelGraph(model, weights)), weights: new Map(tensors) },
+    schedulerConfig: new DDPMScheduler(scheduler).toConfig(),
+  });
+}
