@@ -6,6 +6,8 @@ import { addDoctorCommand } from './doctor.ts';
 import { addEvaluateCommand } from './evaluate.ts';
 import { addGenerateCommand } from './generate.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
+import { addReproduceCommand } from './reproduce.ts';
+import { addReproduceJobCommand } from './reproduce-job.ts';
 import { addTrainCommand } from './train.ts';
 
 /**
@@ -49,6 +51,8 @@ DEBUG=1 shows the stack of an error.`,
   addEvaluateCommand(program);
   addAnalyzeCommand(program);
   addDoctorCommand(program);
+  addReproduceCommand(program);
+  addReproduceJobCommand(program);
   return program;
 }
 
