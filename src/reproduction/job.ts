@@ -11,6 +11,9 @@ const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 const lambda = z.number().min(0).refine(Number.isFinite);
 const finite = z.number().refine(Number.isFinite);
 
+/** U-Nets for pictures: presets of `unet2DPreset`, and one small enough for a CPU. */
+export const PICTURE_MODELS = ['tiny', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
+
 /** One training run on points, its samples and all that is measured on them. */
 const pointJobSchema = z.strictObject({
   kind: z.literal('points'),
@@ -29,7 +32,39 @@ const pointJobSchema = z.strictObject({
   device: z.enum(DEVICES),
 });
 export type PointJob = z.output<typeof pointJobSchema>;
-export type Job = PointJob;
+
+/** One training run of the U-Net on pictures, its samples and all that is measured on them. */
+const pictureJobSchema = z.strictObject({
+  kind: z.literal('pictures'),
+  /** What reports and the paper's figures call the set. */
+  name: z.string().regex(/^[\w.-]+$/),
+  /** For `loadImages`. */
+  source: z.string().min(1),
+  /** The folder of an Oxford set's archive; null where it is downloaded or not one of them. */
+  data_dir: z.string().nullable(),
+  resolution: count,
+  model: z.enum(PICTURE_MODELS),
+  lambda,
+  seed,
+  epochs: count,
+  batch_size: count,
+  learning_rate: z.number().positive(),
+  random_flip: z.boolean(),
+  num_train_timesteps: count,
+  num_inference_steps: count,
+  /** Generated pictures; null: as many as real ones. */
+  samples: count.nullable(),
+  nearest_k: count,
+  extractor: z.string().min(1),
+  /** Gives the class logits of the Inception Score; null: that is not computed. */
+  logits_extractor: z.string().min(1).nullable(),
+  is_splits: count,
+  device: z.enum(DEVICES),
+});
+export type PictureJob = z.output<typeof pictureJobSchema>;
+
+const jobSchema = z.discriminatedUnion('kind', [pointJobSchema, pictureJobSchema]);
+export type Job = PointJob | PictureJob;
 
 const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_seconds: z.number().min(0) });
 /** The time of all attempts at a job together. Stops and other processes lengthen the wall time alone. */
@@ -60,20 +95,47 @@ const pointResultSchema = z.strictObject({
 });
 export type PointResult = z.output<typeof pointResultSchema>;
 
+const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
+const pictureResultSchema = z.strictObject({
+  job: pictureJobSchema,
+  real_pictures: count,
+  generated_pictures: count,
+  extractor: extractorSchema,
+  logits_extractor: extractorSchema.nullable(),
+  metrics: z.strictObject({
+    fid: finite,
+    inception_score: finite.nullable(),
+    precision: finite,
+    recall: finite,
+    density: finite,
+    coverage: finite,
+  }),
+  training: curveSchema,
+  timing: timingSchema,
+  environment: environmentSchema,
+});
+export type PictureResult = z.output<typeof pictureResultSchema>;
+
+const resultSchema = z.union([pointResultSchema, pictureResultSchema]);
+export type JobResult = PointResult | PictureResult;
+
 export const JOB_FILE = 'job.json';
 export const RESULT_FILE = 'result.json';
 /** The generated points in the model's units, [points, 2]. */
 export const GENERATED_FILE = 'generated.npy';
+/** Some of the generated pictures, side by side. */
+export const GRID_FILE = 'grid.png';
 const TIMING_FILE = 'timing.json';
 
 /** The name of a job's folder: what tells the jobs of one reproduction apart. */
-export function jobName({ dataset, lambda, seed }: Job): string {
-  return `${dataset}-lambda-${lambda}-seed-${seed}`;
+export function jobName(job: Job): string {
+  const set = job.kind === 'points' ? job.dataset : job.name;
+  return `${set}-lambda-${job.lambda}-seed-${job.seed}`;
 }
 
 /** The settings of a job, or undefined where there is none. @throws {ConfigError} when the file is damaged. */
 export function readJob(folder: string): Promise<Job | undefined> {
-  return unlessMissing(path.join(folder, JOB_FILE), pointJobSchema);
+  return unlessMissing(path.join(folder, JOB_FILE), jobSchema);
 }
 
 export function writeJob(folder: string, job: Job): Promise<void> {
@@ -81,12 +143,12 @@ export function writeJob(folder: string, job: Job): Promise<void> {
 }
 
 /** The finished result, or undefined where the job has not come to its end. @throws {ConfigError} when damaged. */
-export function readResult(folder: string): Promise<PointResult | undefined> {
-  return unlessMissing(path.join(folder, RESULT_FILE), pointResultSchema);
+export function readResult(folder: string): Promise<JobResult | undefined> {
+  return unlessMissing(path.join(folder, RESULT_FILE), resultSchema);
 }
 
 /** Written last: a folder with this file holds all of a job. */
-export function writeResult(folder: string, result: PointResult): Promise<void> {
+export function writeResult(folder: string, result: JobResult): Promise<void> {
   return writeFileAtomic(path.join(folder, RESULT_FILE), stringifySorted(result));
 }
 

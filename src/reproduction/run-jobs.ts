@@ -36,19 +36,35 @@ export function jobRuns(output: string, jobs: readonly Job[]): JobRun[] {
  * @throws {ConfigError} when a job there has other settings, or its result is damaged.
  */
 export async function prepareJobs(runs: readonly JobRun[], resume: boolean): Promise<JobRun[]> {
-  const open: JobRun[] = [];
-  for (const run of runs) {
-    const there = await readJob(run.folder);
-    if (there && !resume)
-      throw new InvalidArgumentError(
-        `${run.folder} is there already: add --resume to go on with what is there, or choose another --output`,
-      );
-    if (there) refuseOtherSettings(run, there);
-    if (!there || !(await readResult(run.folder))) open.push(run);
-  }
+  if (!resume) await refuseOldJobs(runs);
+  const open = await unfinishedJobs(runs);
   for (const { folder, job } of open) {
     await mkdir(folder, { recursive: true });
     await writeJob(folder, job);
+  }
+  return open;
+}
+
+async function refuseOldJobs(runs: readonly JobRun[]): Promise<void> {
+  for (const { folder } of runs) {
+    if (await readJob(folder))
+      throw new InvalidArgumentError(
+        `${folder} is there already: add --resume to go on with what is there, or choose another --output`,
+      );
+  }
+}
+
+/**
+ * The jobs that have no result. Writes nothing.
+ *
+ * @throws {ConfigError} when a job's folder is there with other settings, or its result is damaged.
+ */
+export async function unfinishedJobs(runs: readonly JobRun[]): Promise<JobRun[]> {
+  const open: JobRun[] = [];
+  for (const run of runs) {
+    const there = await readJob(run.folder);
+    if (there) refuseOtherSettings(run, there);
+    if (!there || !(await readResult(run.folder))) open.push(run);
   }
   return open;
 }

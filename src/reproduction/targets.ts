@@ -1,22 +1,20 @@
 import type { SyntheticName } from '../datasets/synthetic.ts';
-import type { PointJob } from './job.ts';
+import type { PictureJob, PointJob } from './job.ts';
+import { PAPER_LAMBDAS, PAPER_TABLE_1 } from './paper-results.ts';
+import type { PictureSet } from './picture-sets.ts';
+import type { PictureSettings, PointSettings } from './presets.ts';
 
-/** The weights of Tables 2 to 5; 0 is DDPM. */
-export const PAPER_LAMBDAS = [0, 0.01, 0.05, 0.1, 0.2, 0.3] as const;
-/** The weight that Table 1 shows for each set. */
-export const TABLE_1_LAMBDAS: Readonly<Record<SyntheticName, number>> = {
-  'swiss-roll': 0.1,
-  moons: 0.1,
-  's-curve': 0.2,
-  '8-gaussians': 0.3,
-};
-export const POINT_SETS = Object.keys(TABLE_1_LAMBDAS) as SyntheticName[];
+export const POINT_SETS = Object.keys(PAPER_TABLE_1) as SyntheticName[];
 
 export const TARGETS = [
   ...(['table-1', 'table-2', 'table-3', 'table-4', 'table-5', 'table-6'] as const),
   ...(['figure-1', 'figure-2', 'figure-3', 'figure-4', 'figure-5', 'section-4'] as const),
 ] as const;
 export type Target = (typeof TARGETS)[number];
+
+export function isPictureTarget(target: Target): boolean {
+  return target === 'table-6' || target === 'figure-2';
+}
 
 /** Set and weight of each run that a table or figure on points is made of. */
 export function pointCells(target: Target): { dataset: SyntheticName; lambda: number }[] {
@@ -26,7 +24,7 @@ export function pointCells(target: Target): { dataset: SyntheticName; lambda: nu
     case 'section-4':
       return POINT_SETS.flatMap((dataset) => [
         { dataset, lambda: 0 },
-        { dataset, lambda: TABLE_1_LAMBDAS[dataset] },
+        { dataset, lambda: PAPER_TABLE_1[dataset].lambda },
       ]);
     case 'table-2':
     case 'figure-1':
@@ -46,8 +44,6 @@ export function pointCells(target: Target): { dataset: SyntheticName; lambda: nu
   }
 }
 
-export type PointSettings = Omit<PointJob, 'kind' | 'dataset' | 'lambda' | 'seed'>;
-
 /**
  * The jobs of the targets, each once: the first seed of everything first, so that a reproduction that was stopped
  * has a run of every cell.
@@ -63,5 +59,25 @@ export function pointJobs(
   const distinct = new Map(cells.map((cell) => [`${cell.dataset} ${cell.lambda}`, cell]));
   return seeds.flatMap((seed) =>
     [...distinct.values()].map((cell) => ({ kind: 'points' as const, ...cell, seed, ...settings })),
+  );
+}
+
+/** DDPM and Iso-Diffusion on each set of pictures, the first seed of everything first. */
+export function pictureJobs(
+  sets: readonly PictureSet[],
+  lambda: number,
+  seeds: readonly number[],
+  settings: PictureSettings,
+): PictureJob[] {
+  return seeds.flatMap((seed) =>
+    sets.flatMap((set) =>
+      [0, lambda].map((weight) => ({
+        kind: 'pictures' as const,
+        ...set,
+        lambda: weight,
+        seed,
+        ...settings,
+      })),
+    ),
   );
 }
