@@ -133,6 +133,11 @@ export function jobName(job: Job): string {
   return `${set}-lambda-${job.lambda}-seed-${job.seed}`;
 }
 
+/** The noise of the samples is kept apart from that of the training, whose seed is the job's. */
+export function samplingSeed({ seed }: Job): number {
+  return 1000 + seed;
+}
+
 /** The settings of a job, or undefined where there is none. @throws {ConfigError} when the file is damaged. */
 export function readJob(folder: string): Promise<Job | undefined> {
   return unlessMissing(path.join(folder, JOB_FILE), jobSchema);

@@ -11,20 +11,16 @@ import { imageGrid } from '../plots/index.ts';
 import { DDPMScheduler } from '../schedulers/index.ts';
 import { Trainer } from '../trainers/index.ts';
 import { environment } from './environment.ts';
-import { GRID_FILE, type PictureJob, type PictureResult, writeResult } from './job.ts';
+import { GRID_FILE, type PictureJob, type PictureResult, samplingSeed, writeResult } from './job.ts';
 import { JobClock } from './job-clock.ts';
 import type { JobContext } from './job-context.ts';
 import { measurePictures, type Pictures, picturesOf } from './picture-metrics.ts';
 import { pictureModel } from './picture-model.ts';
-import { readTrainingCurve } from './training-curve.ts';
+import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
 
 /** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
 const TRAINING_SHARE = 0.7;
 const SAMPLING_SHARE = 0.2;
-const CURVE_LENGTH = 200;
-const CHECKPOINTS = 50;
-/** Keeps the noise of the samples apart from that of the training with the same seed. */
-const SAMPLING_SEED_OFFSET = 1000;
 const GRID_PICTURES = 64;
 const GRID_SIDE_PIXELS = 64;
 
@@ -92,19 +88,12 @@ function newTrainer(
       use_ema: true,
       seed: job.seed,
       device: job.device,
-      logging_steps: Math.ceil(steps / CURVE_LENGTH),
-      save_steps: Math.ceil(steps / CHECKPOINTS),
-      report_to: ['jsonl'],
+      ...logAndSave(steps),
     },
     train_dataset: real,
     loss: isoLoss({ lambda: job.lambda }),
     noise_scheduler: new DDPMScheduler({ num_train_timesteps: job.num_train_timesteps }),
-    callbacks: [
-      {
-        onStep: ({ global_step, max_steps }) => onProgress((TRAINING_SHARE * global_step) / max_steps),
-        onSave: () => clock.save(),
-      },
-    ],
+    callbacks: [followTraining(clock, (fraction) => onProgress(TRAINING_SHARE * fraction))],
   });
 }
 
@@ -121,7 +110,7 @@ async function drawPictures(
     const files = await generate.toFolder(path.join(folder, 'pictures'), {
       count: job.samples ?? real.count,
       num_inference_steps: job.num_inference_steps,
-      seed: SAMPLING_SEED_OFFSET + job.seed,
+      seed: samplingSeed(job),
       on_progress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
       signal,
     });

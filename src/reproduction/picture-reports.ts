@@ -3,7 +3,7 @@ import path from 'node:path';
 import { type Effect, effectOf } from './effect.ts';
 import { effectText, verdictSummary } from './effect-text.ts';
 import { GRID_FILE, type PictureResult } from './job.ts';
-import { markdownTable } from './markdown.ts';
+import { counted, markdownTable } from './markdown.ts';
 import { PAPER_PICTURES, PICTURE_METRICS, type PictureMetric } from './paper-results.ts';
 import { spreadOf, spreadText } from './spread.ts';
 import type { ReportPlot, ReportRow, TargetReport } from './target-report.ts';
@@ -71,7 +71,7 @@ function setSection(name: string, results: readonly PictureResult[]) {
   );
   const headers = [
     'Metric',
-    ...variants.map(({ title, runs }) => `${title}, ${runs.length} runs`),
+    ...variants.map(({ title, runs }) => `${title}, ${counted(runs.length, 'run')}`),
     'Paper, DDPM',
     'Paper, Iso',
     'Change, measured (paper)',

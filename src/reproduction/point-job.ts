@@ -10,20 +10,15 @@ import { pipeline } from '../pipelines/pipeline.ts';
 import { DDPMScheduler } from '../schedulers/index.ts';
 import { Trainer } from '../trainers/index.ts';
 import { environment } from './environment.ts';
-import { GENERATED_FILE, type PointJob, type PointResult, writeResult } from './job.ts';
+import { GENERATED_FILE, type PointJob, type PointResult, samplingSeed, writeResult } from './job.ts';
 import { JobClock } from './job-clock.ts';
 import type { JobContext } from './job-context.ts';
-import { readTrainingCurve } from './training-curve.ts';
+import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
 
 /** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
 const TRAINING_SHARE = 0.85;
 const SAMPLING_SHARE = 0.12;
-/** Entries of the training curve, and checkpoints on the way. */
-const CURVE_LENGTH = 200;
-const CHECKPOINTS = 20;
 const ANALYSED_TIMESTEPS = 21;
-/** Keeps the noise of the samples apart from that of the training with the same seed. */
-const SAMPLING_SEED_OFFSET = 1000;
 
 /**
  * Trains on a point set, draws as many points as it has, and measures them: the set-up of the paper's 2-D experiments.
@@ -52,7 +47,7 @@ export async function runPointJob(
     const { points } = await generate({
       batch_size: job.points,
       num_inference_steps: job.num_inference_steps,
-      seed: SAMPLING_SEED_OFFSET + job.seed,
+      seed: samplingSeed(job),
       output_type: 'scaled',
       on_progress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
       signal,
@@ -73,7 +68,7 @@ export async function runPointJob(
           points: data,
           alphasCumprod: generate.scheduler.alphasCumprod,
           timesteps: analysedTimesteps(job.num_train_timesteps),
-          seed: SAMPLING_SEED_OFFSET + job.seed,
+          seed: samplingSeed(job),
           signal,
         })
       ).map(({ timestep, per_element, mse }) => ({ timestep, per_element, mse })),
@@ -116,9 +111,7 @@ function newTrainer(
       learning_rate: job.learning_rate,
       seed: job.seed,
       device: job.device,
-      logging_steps: Math.ceil(steps / CURVE_LENGTH),
-      save_steps: Math.ceil(steps / CHECKPOINTS),
-      report_to: ['jsonl'],
+      ...logAndSave(steps),
     },
     train_dataset: data,
     loss: isoLoss({ lambda: job.lambda }),
@@ -127,11 +120,6 @@ function newTrainer(
       num_train_timesteps: job.num_train_timesteps,
       clip_sample: false,
     }),
-    callbacks: [
-      {
-        onStep: ({ global_step, max_steps }) => onProgress((TRAINING_SHARE * global_step) / max_steps),
-        onSave: () => clock.save(),
-      },
-    ],
+    callbacks: [followTraining(clock, (fraction) => onProgress(TRAINING_SHARE * fraction))],
   });
 }

@@ -2,7 +2,7 @@ import type { SyntheticName } from '../datasets/synthetic.ts';
 import { type Effect, effectOf } from './effect.ts';
 import { effectText, verdictSummary } from './effect-text.ts';
 import type { PointResult } from './job.ts';
-import { capitalised, markdownTable } from './markdown.ts';
+import { capitalised, counted, markdownTable } from './markdown.ts';
 import { PRDC_METRICS, type PrdcMetric, paperValue } from './paper-results.ts';
 import { spreadOf, spreadText } from './spread.ts';
 import type { ReportRow, TargetReport } from './target-report.ts';
@@ -44,7 +44,7 @@ function setSection(dataset: SyntheticName, lambdas: readonly number[], results:
   const values = lambdas.flatMap((lambda) => [
     [
       String(lambda),
-      `measured, ${runsAt(lambda).length} runs`,
+      `measured, ${counted(runsAt(lambda).length, 'run')}`,
       ...PRDC_METRICS.map((metric) => spreadText(spreadAt(lambda, metric))),
     ],
     [

@@ -12,7 +12,7 @@ export type PictureSettings = Omit<PictureJob, 'kind' | 'name' | 'source' | 'dat
 interface PresetSettings {
   readonly runs: number;
   readonly points: Omit<PointSettings, 'device'>;
-  readonly pictures: Omit<PictureSettings, 'device'>;
+  readonly pictures: Omit<PictureSettings, 'device' | 'logits_extractor'>;
   readonly pictureSets: readonly PictureSet[];
 }
 
@@ -45,7 +45,6 @@ export const PRESET_SETTINGS: Readonly<Record<Preset, PresetSettings>> = {
       num_inference_steps: 1000,
       samples: null,
       extractor: 'inception',
-      logits_extractor: 'inception:logits_unbiased',
       is_splits: 10,
     },
     pictureSets: [
@@ -75,7 +74,6 @@ export const PRESET_SETTINGS: Readonly<Record<Preset, PresetSettings>> = {
       num_inference_steps: 50,
       samples: 256,
       extractor: 'raw-pixels',
-      logits_extractor: null,
       is_splits: 10,
     },
     pictureSets: [{ name: 'digits', source: 'digits', data_dir: null }],

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 import { svgToPng } from '../plots/index.ts';
+import { agreementMarkdown } from './agreement.ts';
 import { PAPER_SOURCE } from './paper-results.ts';
 import { type RunSummary, summaryMarkdown } from './run-summary.ts';
 import type { ReportPlot, ReportRow, TargetReport } from './target-report.ts';
@@ -37,7 +38,13 @@ export async function writeCombinedReport(
   for (const { name, image } of reports.flatMap(({ plots }) => plots))
     await writeFileAtomic(path.join(images, `${name}.png`), await pngOf(image));
   const sections = reports.map((report) => `## ${report.title}\n\n${bodyMarkdown(report, 'images/')}`);
-  const text = ['# Reproduction of the paper', summaryMarkdown(summary), ...sections].join('\n\n');
+  const agreement = agreementMarkdown(reports);
+  const text = [
+    '# Reproduction of the paper',
+    summaryMarkdown(summary),
+    ...(agreement ? [agreement] : []),
+    ...sections,
+  ].join('\n\n');
   await writeFileAtomic(file, `${text}\n`);
 }
 

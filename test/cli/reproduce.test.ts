@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -7,7 +7,7 @@ import { RESULT_FILE, writeJob } from '../../src/reproduction/job.ts';
 import { PRESET_SETTINGS } from '../../src/reproduction/presets.ts';
 import { runJob } from '../../src/reproduction/run-job.ts';
 import { jobRuns } from '../../src/reproduction/run-jobs.ts';
-import { pointJobs, TARGETS, type Target } from '../../src/reproduction/targets.ts';
+import { pointJobs, TARGETS } from '../../src/reproduction/targets.ts';
 import { undisturbed } from '../reproduction/tiny-jobs.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
@@ -129,7 +129,7 @@ describe('iso-diffusion reproduce', () => {
       '--samples',
       '12',
     ];
-    const flags = [...args, '--steps', '2', '--jobs', '2', '--output', output];
+    const flags = [...args, '--batch-size', '512', '--steps', '2', '--jobs', '2', '--output', output];
     const begun = () => existsSync(path.join(output, 'jobs/digits-lambda-0-seed-0/training'));
     const timer = setInterval(() => {
       if (!begun()) return;
@@ -153,6 +153,14 @@ describe('iso-diffusion reproduce', () => {
     expect(complained).toMatch(/epochs 1 there, 2 here/);
   });
 
+  it('shows examples in its help', async () => {
+    const write = vi.spyOn(process.stdout, 'write').mockImplementation(() => true);
+    expect(await reproduce('--help')).toBe(0);
+    const help = write.mock.calls.map(([text]) => String(text)).join('');
+    expect(help).toMatch(/Examples:\n +iso-diffusion reproduce table-1 --preset smoke/);
+    expect(help).not.toContain('reproduce-job');
+  });
+
   it.each([
     [['table-7'], /the target 'table-7' is unknown; did you mean 'table-\d'\?/],
     [['table-1', '--preset', 'quick'], /--preset/],
@@ -163,6 +171,7 @@ describe('iso-diffusion reproduce', () => {
     [['table-6', '--data', 'nowhere/flowers'], /'nowhere\/flowers' does not exist; give digits, oxford/],
     [['table-6', '--preset', 'smoke', '--extractor', 'nothing.onnx'], /nothing.onnx/],
     [['table-6', '--preset', 'smoke', '--resolution', '9'], /sample_size 9 must be a multiple of 2/],
+    [['table-1', '--report-only'], /has no finished run of table-1/],
     [['table-1', '--preset', 'smoke', '--report', 'report.txt'], /--report.*must end in .md/],
   ])('refuses %j before any work', async (args, message) => {
     const output = path.join(root, 'refused');
