@@ -19,6 +19,7 @@ async function reproduceJob(folder: string): Promise<void> {
   process.on('message', stop);
   // A job must not outlive its parent: a resumed parent would start it again beside it.
   process.on('disconnect', () => process.exit(1));
+  if (process.send && !process.connected) process.exit(1);
   // One thread a job, so that a result depends neither on the cores nor on how many jobs run beside it.
   if (job.device === 'cpu') limitThreads(1);
   try {

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import sharp from 'sharp';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 import { svgToPng } from '../plots/index.ts';
 import { agreementMarkdown } from './agreement.ts';
@@ -36,7 +37,7 @@ export async function writeCombinedReport(
 ): Promise<void> {
   const images = path.join(path.dirname(file), 'images');
   for (const { name, image } of reports.flatMap(({ plots }) => plots))
-    await writeFileAtomic(path.join(images, `${name}.png`), await pngOf(image));
+    await writeFileAtomic(path.join(images, `${name}.png`), await smallPng(await pngOf(image)));
   const sections = reports.map((report) => `## ${report.title}\n\n${bodyMarkdown(report, 'images/')}`);
   const agreement = agreementMarkdown(reports);
   const text = [
@@ -63,6 +64,11 @@ async function writeReportPlot(folder: string, { name, image }: ReportPlot): Pro
 
 function pngOf(image: ReportPlot['image']): Buffer | Promise<Buffer> {
   return typeof image === 'string' ? svgToPng(image) : image;
+}
+
+/** With a palette, less than half as large: the combined report is meant to be kept with the sources. */
+function smallPng(png: Buffer): Promise<Buffer> {
+  return sharp(png).png({ palette: true, colours: 64 }).toBuffer();
 }
 
 /** Empty cells for what there is not. */
