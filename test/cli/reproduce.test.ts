@@ -8,7 +8,7 @@ import { PRESET_SETTINGS } from '../../src/reproduction/presets.ts';
 import { runJob } from '../../src/reproduction/run-job.ts';
 import { jobRuns } from '../../src/reproduction/run-jobs.ts';
 import { pointJobs, TARGETS } from '../../src/reproduction/targets.ts';
-import { undisturbed } from '../reproduction/tiny-jobs.ts';
+import { undisturbed, writeSquares } from '../reproduction/tiny-jobs.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 let root: string;
@@ -18,7 +18,10 @@ beforeAll(() => {
   root = mkdtempSync(path.join(tmpdir(), 'iso-reproduce-cli-'));
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
-afterEach(() => vi.restoreAllMocks());
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+});
 
 /** The command line in this process; only the jobs are processes of their own. */
 async function reproduce(...args: string[]): Promise<number> {
@@ -101,7 +104,8 @@ describe('iso-diffusion reproduce', () => {
         expect(existsSync(path.join(output, `${plot}.${extension}`))).toBe(true);
 
     const combined = readFileSync(report, 'utf8');
-    expect(combined.match(/^## /gm)).toHaveLength(targets.length);
+    // One for each target, and the overview of what agrees.
+    expect(combined.match(/^## /gm)).toHaveLength(targets.length + 1);
     for (const [, link = ''] of combined.matchAll(/\]\((images[^)]+)\)/g))
       expect(existsSync(path.join(path.dirname(report), link)), link).toBe(true);
   });
@@ -116,6 +120,8 @@ describe('iso-diffusion reproduce', () => {
   });
 
   it('trains on pictures; Ctrl-C stops it with advice, --resume ends it', async () => {
+    vi.stubEnv('XDG_CACHE_HOME', path.join(root, 'cache'));
+    await writeSquares(path.join(root, 'squares'));
     const output = path.join(root, 'pictures');
     const args = [
       'table-6',
@@ -129,8 +135,20 @@ describe('iso-diffusion reproduce', () => {
       '--samples',
       '12',
     ];
-    const flags = [...args, '--batch-size', '512', '--steps', '2', '--jobs', '2', '--output', output];
-    const begun = () => existsSync(path.join(output, 'jobs/digits-lambda-0-seed-0/training'));
+    const flags = [
+      ...args,
+      '--data',
+      path.join(root, 'squares'),
+      '--batch-size',
+      '8',
+      '--steps',
+      '2',
+      '--jobs',
+      '2',
+      '--output',
+      output,
+    ];
+    const begun = () => existsSync(path.join(output, 'jobs/squares-lambda-0-seed-0/training'));
     const timer = setInterval(() => {
       if (!begun()) return;
       clearInterval(timer);
@@ -146,9 +164,9 @@ describe('iso-diffusion reproduce', () => {
     expect(complained).toMatch(/is there already: add --resume/);
     expect(await reproduce(...flags, '--resume')).toBe(0);
     expect(printed).toMatch(/FID +\| \d+\.\d{4}/);
-    expect(readFileSync(path.join(output, 'table-6.md'), 'utf8')).toMatch(/raw-pixels 8x8x1 \(SHA-256/);
+    expect(readFileSync(path.join(output, 'table-6.md'), 'utf8')).toMatch(/raw-pixels 8x8x3 \(SHA-256/);
     for (const model of ['ddpm', 'iso'])
-      expect(existsSync(path.join(output, `figure-2-digits-${model}.png`))).toBe(true);
+      expect(existsSync(path.join(output, `figure-2-squares-${model}.png`))).toBe(true);
     expect(await reproduce(...flags, '--epochs', '2', '--resume')).toBe(2);
     expect(complained).toMatch(/epochs 1 there, 2 here/);
   });

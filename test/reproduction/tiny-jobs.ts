@@ -1,3 +1,6 @@
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import sharp from 'sharp';
 import type { PictureJob, PointJob } from '../../src/reproduction/job.ts';
 import type { JobContext } from '../../src/reproduction/job-context.ts';
 import type { PictureSettings, PointSettings } from '../../src/reproduction/presets.ts';
@@ -18,8 +21,8 @@ export const tinyPoints: PointSettings = {
 export const tinyPictures: PictureSettings = {
   resolution: 8,
   model: 'tiny',
-  epochs: 1,
-  batch_size: 512,
+  epochs: 2,
+  batch_size: 8,
   learning_rate: 1e-3,
   random_flip: false,
   num_train_timesteps: 20,
@@ -54,3 +57,14 @@ export const pictureJob = (changes: Partial<PictureJob> = {}): PictureJob => ({
 
 /** For a job that is run to its end in this process. */
 export const undisturbed = (): JobContext => ({ signal: new AbortController().signal, onProgress: () => {} });
+
+/** Writes 24 pictures of 8x8: squares of one colour each. */
+export async function writeSquares(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  for (let i = 0; i < 24; i++) {
+    const background = { r: 10 * i, g: (90 * i) % 256, b: 255 - 10 * i };
+    await sharp({ create: { width: 8, height: 8, channels: 3, background } })
+      .png()
+      .toFile(path.join(folder, `${i}.png`));
+  }
+}
