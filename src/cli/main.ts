@@ -7,6 +7,8 @@ import { addDoctorCommand } from './doctor.ts';
 import { addEvaluateCommand } from './evaluate.ts';
 import { addGenerateCommand } from './generate.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
+import { addReproduceCommand } from './reproduce.ts';
+import { addReproduceJobCommand } from './reproduce-job.ts';
 import { addStatisticsCommand } from './statistics.ts';
 import { addTrainCommand } from './train.ts';
 
@@ -55,6 +57,8 @@ DEBUG=1 shows the stack of an error.`,
   addAnalyzeCommand(program);
   addConvertExtractorCommand(program);
   addDoctorCommand(program);
+  addReproduceCommand(program);
+  addReproduceJobCommand(program);
   return program;
 }
 

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../errors.ts';
-import { type ModelSourceOptions, pipelineFolderOf } from '../hub/open-pretrained.ts';
+import { type PretrainedOptions, pipelineFolderOf } from '../hub/open-pretrained.ts';
 import { pipelineFiles, readPipelineFolder } from '../hub/pipeline-folder.ts';
 import { modelFromConfig } from '../models/index.ts';
 
@@ -18,7 +18,7 @@ export interface ModelName {
  * @param name the folder of a pipeline or of the run that wrote it, a Hub id, or the path of an ONNX file.
  * @throws {InvalidArgumentError}, {HubError}, {FileFormatError} as `pipeline()`.
  */
-export async function modelNamed(name: string, options: ModelSourceOptions = {}): Promise<ModelName> {
+export async function modelNamed(name: string, options: PretrainedOptions = {}): Promise<ModelName> {
   if (name.toLowerCase().endsWith('.onnx')) return { kind: 'pictures', path: name };
   const { dir, unetConfig } = await readPipelineFolder(await folderNamed(name, options), { require: [] });
   // An ONNX file in a folder names no sample shape; those of points have a class of their own.
@@ -32,7 +32,7 @@ export async function modelNamed(name: string, options: ModelSourceOptions = {})
  *
  * @throws {InvalidArgumentError}, {HubError} as `pipeline()`, and they say that there is no such folder.
  */
-export async function folderNamed(name: string, options: ModelSourceOptions = {}): Promise<string> {
+export async function folderNamed(name: string, options: PretrainedOptions = {}): Promise<string> {
   const ofRun = path.join(name, 'pipeline');
   if (await exists(path.join(ofRun, pipelineFiles.modelIndex))) return path.resolve(ofRun);
   try {

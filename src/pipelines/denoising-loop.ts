@@ -1,10 +1,10 @@
-import { availableParallelism } from 'node:os';
 import type { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, type TensorType } from '../graph/tensor-type.ts';
 import { type SampleSeed, SampleStreams } from '../random/sample-streams.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../runtime/session.ts';
+import { parallelSessions } from '../runtime/threads.ts';
 import { WorkerSession } from '../runtime/worker-session.ts';
 import type { StepCoefficients } from '../schedulers/index.ts';
 import { denoisingGraph, type StepForm, scalarsOf, timeGraph, timeValueName } from './denoising-graphs.ts';
@@ -138,7 +138,7 @@ export class DenoisingLoop {
   private async runners(form: StepForm, blocks: number): Promise<readonly Runner[]> {
     const key = JSON.stringify(form);
     const build = () => writeOnnx(denoisingGraph(this.split, this.timeTypes, this.sampleShape, form));
-    const count = Math.min(blocks, availableParallelism());
+    const count = Math.min(blocks, parallelSessions());
     if (count === 1 || this.device !== 'cpu' || this.modelBytes > MAX_WORKER_MODEL_BYTES)
       return [await this.session(key, build)];
     const workers = this.workers.get(key) ?? [];

@@ -23,6 +23,8 @@ export interface ScatterOptions {
   readonly size?: number;
   /** The most points of each kind that are drawn (the first ones), default 5,000. */
   readonly max_points?: number;
+  /** Panels a row, default all in one. */
+  readonly columns?: number;
 }
 
 /**
@@ -34,12 +36,12 @@ export function scatterPlot(panel: ScatterPanel, options: ScatterOptions = {}): 
   return scatterPanels([panel], options);
 }
 
-/** Several scatter plots side by side, all with the same axes. */
+/** Several scatter plots side by side or in rows, all with the same axes. */
 export async function scatterPanels(
   panels: readonly ScatterPanel[],
   options: ScatterOptions = {},
 ): Promise<string> {
-  const { size = 360, max_points = 5000 } = options;
+  const { size = 360, max_points = 5000, columns = panels.length } = options;
   if (panels.length === 0) throw new InvalidArgumentError('there are no panels to plot');
   for (const { real, fake, title } of panels) {
     checkPoints(real, `the real points of '${title}'`);
@@ -61,7 +63,7 @@ export async function scatterPanels(
     scales: [
       { name: 'kind', type: 'ordinal', domain: ['real', 'generated'], range: ['#b5b5b5', PALETTE[0]] },
     ],
-    layout: { padding: 28, columns: panels.length, bounds: 'full', align: 'each' },
+    layout: { padding: 28, columns, bounds: 'full', align: 'each' },
     marks: panels.map(({ title }, i) => panelMark(title, i, size, domain, i === panels.length - 1)),
   } satisfies Spec);
 }

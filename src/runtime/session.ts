@@ -2,6 +2,7 @@ import * as ort from 'onnxruntime-node';
 import { DeviceError, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/tensor-type.ts';
 import type { ConcreteDevice } from './device.ts';
+import { threadLimit } from './threads.ts';
 
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
 export type RuntimeTensor = ort.Tensor;
@@ -26,7 +27,7 @@ export function float32Data(tensor: RuntimeTensor | undefined, name: string): Fl
 export interface SessionOptions {
   /** Outputs to leave on the device, to be fed straight back; only webgpu can. */
   readonly deviceOutputs?: readonly string[];
-  /** Threads of one op on the cpu; default: onnxruntime's, one a physical core. */
+  /** Threads of one op on the cpu; default: `limitThreads`, else onnxruntime's, one a physical core. */
   readonly intraOpThreads?: number;
   /** Whether the cpu keeps freed memory for later runs; default true, faster and larger. */
   readonly keepsMemory?: boolean;
@@ -50,13 +51,14 @@ export class Session {
     device: ConcreteDevice,
     options: SessionOptions = {},
   ): Promise<Session> {
+    const intraOpThreads = options.intraOpThreads ?? threadLimit();
     const settings: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
       logSeverityLevel: 3,
       executionMode: 'sequential',
       enableCpuMemArena: options.keepsMemory ?? true,
       graphOptimizationLevel: 'all',
-      ...(options.intraOpThreads ? { intraOpNumThreads: options.intraOpThreads } : {}),
+      ...(intraOpThreads ? { intraOpNumThreads: intraOpThreads } : {}),
       extra: {
         session: {
           set_denormal_as_zero: '1',
