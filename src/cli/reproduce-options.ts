@@ -24,7 +24,7 @@ const pictureOptions = {
   samples: option(
     '--samples <count>',
     z.int().min(6).optional(),
-    'generated pictures (as many as real ones; smoke: 256)',
+    'generated pictures (as many as real ones; smoke: 128)',
   ),
   extractor: option(
     '--extractor <spec>',
@@ -46,17 +46,17 @@ export const reproduceOptions = {
   points: option(
     '--points <count>',
     z.int().min(6).optional(),
-    'real and generated points (10000; smoke: 2000)',
+    'real and generated points (10000; smoke: 1000)',
   ),
   batch_size: option(
     '--batch-size <count>',
     wholeNumber.optional(),
-    'batch (512, pictures 64; smoke: 256, pictures 32)',
+    'batch (512, pictures 64; smoke: 128, pictures 32)',
   ),
   steps: option(
     '--steps <count>',
     z.int().min(1).max(1000).optional(),
-    'sampling steps (1000; smoke: 250, pictures 50)',
+    'sampling steps (1000; smoke: 100, pictures 50)',
   ),
   jobs: option('--jobs <count>', wholeNumber.optional(), 'runs at a time (cpu: one a core; else 1)'),
   device: option('--device <name>', z.enum(DEVICES).default('cpu'), DEVICES.join(', ')),

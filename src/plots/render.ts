@@ -1,5 +1,5 @@
 import sharp from 'sharp';
-import { parse, type Spec, View } from 'vega';
+import type { Spec } from 'vega';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 
 /** Okabe & Ito's palette, told apart with every kind of colour vision. */
@@ -7,6 +7,8 @@ export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '
 
 /** Draws a vega specification as SVG text. */
 export async function renderSvg(spec: Spec): Promise<string> {
+  // Loaded only here: it takes a third of a second, and most commands plot nothing.
+  const { parse, View } = await import('vega');
   const view = new View(parse(spec), { renderer: 'none' });
   try {
     return await view.toSVG();
