@@ -5,7 +5,7 @@ import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
-import type { PipelineFolder } from '../hub/pipeline-folder.ts';
+import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
 import { withRegularFile } from '../hub/regular-file.ts';
 import { exportModelGraph } from '../models/model.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
@@ -107,12 +107,13 @@ export async function loadUnconditionalImageGeneration(
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
   if (model?.endsWith('.onnx')) return loadOnnxFile(model, wantedDevice, options.scheduler);
-  const folder = await openPretrained(model, { ...options, require: [] });
+  const opened = await openPretrained(model, { ...options, require: [] });
   const ema = options.ema ?? true;
-  if (folder.unetConfig._class_name === 'OnnxModel') {
-    const { onnx } = (ema && folder.emaPaths) || folder.paths;
-    return loadOnnxFile(onnx, wantedDevice, folder.schedulerConfig);
+  if (opened.unetConfig._class_name === 'OnnxModel') {
+    const { onnx } = (ema && opened.emaPaths) || opened.paths;
+    return loadOnnxFile(onnx, wantedDevice, opened.schedulerConfig);
   }
+  const folder = await readPipelineFolder(opened.dir, { require: ['weights'], variant: options.variant });
   const architecture = modelFromConfig(folder.unetConfig);
   const { sampleShape } = architecture;
   if (sampleShape.length !== 3 || ![1, 3, 4].includes(sampleShape[0] ?? 0))
