@@ -25,6 +25,25 @@ function shortened(text: string, changes: readonly (readonly [from: string, to: 
   }, text);
 }
 
+/** The arguments of a command of the README, with few steps, points and pictures. */
+function quicker(command: string): string[] {
+  const changes: Record<string, readonly (readonly [from: string, to: string])[]> = {
+    train: [['--epochs 200', '--max-steps 4']],
+    reproduce: [['--preset smoke', '--preset smoke --epochs 1 --runs 1']],
+  };
+  const [, , verb = ''] = command.split(' ');
+  const short = shortened(command, changes[verb] ?? [])
+    .replace('--steps 50', '--steps 2')
+    .replace(/--n \d+/, '--n 40');
+  const few = short.includes('--steps') || short.includes('--metrics') ? [] : ['--steps', '5'];
+  const more: Record<string, string[]> = {
+    generate: [...few, ...(short.includes('--n ') ? [] : ['--n', '50'])],
+    evaluate: short.includes('--metrics') ? ['--n', '40'] : [...few, '--n', '50'],
+    analyze: ['--n', '50'],
+  };
+  return [...short.replace('npx iso-diffusion ', '').split(' '), ...(more[verb] ?? [])];
+}
+
 describe('README', () => {
   it('has an API example of points and one of pictures, and both run', async () => {
     const [points = '', pictures = '', ...others] = blocks('ts');
@@ -64,17 +83,9 @@ describe('README', () => {
     const commands = commandLines.filter((line) => line.startsWith('npx iso-diffusion '));
     expect(commands.length).toBeGreaterThan(3);
     const cli = path.join(root, 'bin/iso-diffusion.js');
-    for (const command of commands) {
-      const short = command.includes(' train ')
-        ? shortened(command, [['--epochs 200', '--max-steps 4']])
-        : command;
-      const args = short.replace('npx iso-diffusion ', '').split(' ');
-      const small = args[0] === 'generate' || args[0] === 'evaluate' ? ['--steps', '5', '--n', '50'] : [];
-      const quick = args[0] === 'analyze' ? ['--n', '50'] : [];
-      await runExample(cli, [...args, ...small, ...quick], folder);
-    }
-    expect(readdirSync(folder)).toContain('points.csv');
-  }, 120_000);
+    for (const command of commands) await runExample(cli, quicker(command), folder);
+    expect(readdirSync(folder)).toEqual(expect.arrayContaining(['points.csv', 'grid.png', 'samples']));
+  }, 240_000);
 
   it('links to files that exist', () => {
     const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map((match) => match[1] ?? '');
