@@ -78,11 +78,20 @@ function ancestorsOf(loss: Value): Set<GraphNode> {
   return found;
 }
 
-function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
-  const without = nodes.filter(
+/** The nodes through which `output` depends on `wrt` and that have no gradient rule. */
+export function nodesWithoutRule(wrt: readonly Value[], output: Value): GraphNode[] {
+  return withoutRule(nodesBetween(wrt, output).nodes);
+}
+
+function withoutRule(nodes: readonly GraphNode[]): GraphNode[] {
+  return nodes.filter(
     (node) =>
       node.outputs.some((output) => isFloat(output.dtype)) && !findOp(node.opType, node.domain)?.gradient,
   );
+}
+
+function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
+  const without = withoutRule(nodes);
   if (without.length === 0) return;
   const list = without
     .map((node) => `node '${node.name}' (op ${node.domain ? `${node.domain}:` : ''}${node.opType})`)

@@ -1,10 +1,9 @@
 import type { Scaler } from '../datasets/points.ts';
-import { writeOnnx } from '../graph/onnx/write.ts';
 import { stringifySorted } from '../hub/json-file.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import { savePipelineFolder } from '../hub/pipeline-folder.ts';
 import type { NamedTensor } from '../hub/safetensors.ts';
-import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
+import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 
 export interface TrainedPipeline {
@@ -53,5 +52,5 @@ function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Arr
     name,
     { dtype: 'F32', shape: [...shape], data: weights.get(name) ?? new Float32Array() },
   ]);
-  return { onnx: writeOnnx(exportModelGraph(model, weights)), weights: new Map(tensors) };
+  return { onnx: exportModel(model, weights), weights: new Map(tensors) };
 }

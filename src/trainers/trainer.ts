@@ -1,12 +1,10 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
-import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { InvalidArgumentError } from '../errors.ts';
 import { packBucket, planFlatBuckets, unpackBucket } from '../graph/flat-state.ts';
-import { writeOnnx } from '../graph/onnx/write.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
-import { withRegularFile } from '../hub/regular-file.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, exportModelGraph, initialParameters } from '../models/model.ts';
+import { type DiffusionModel, exportModel, initialParameters } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
@@ -120,11 +118,13 @@ export class Trainer {
   }
 
   /**
-   * A trainer that fine-tunes an ONNX file: its constants are the parameters. `savePipeline` and `exportOnnx` of the
-   * trained model write ONNX back.
+   * A trainer that fine-tunes an ONNX file, as torch.onnx.export, optimum or this package write it: its initializers are
+   * the parameters (see `OnnxModel`). `savePipeline` and `exportOnnx` write the same file back with the trained ones.
    *
-   * @param file a model with the inputs `sample` and `timestep`.
-   * @throws {OnnxFormatError} when the file cannot be read; ops that are not supported are listed all in one error.
+   * @param file a model with the inputs `sample` and `timestep`; it may keep its weights in files beside it.
+   * @param options.onnx which initializers are trained, and the shape of a sample; default that of the data set.
+   * @throws {OnnxFormatError} when the file cannot be read; what is not supported is listed all in one error.
+   * @throws {GradientError} that lists all ops without a gradient rule.
    * @example
    * const trainer = await Trainer.fromOnnx('./unet.onnx', { args, train_dataset, loss, noise_scheduler });
    */
@@ -132,14 +132,14 @@ export class Trainer {
     file: string,
     { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions },
   ): Promise<Trainer> {
-    const fail = (message: string, cause?: ErrorOptions) => new OnnxFormatError(message, cause);
-    const bytes = await withRegularFile(file, fail, (opened) => opened.read(0, opened.size));
-    return new Trainer({ ...options, model: OnnxModel.fromBytes(bytes, onnx) });
+    const { train_dataset: data } = options;
+    const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
+    return new Trainer({ ...options, model: await OnnxModel.fromFile(file, { sample_shape, ...onnx }) });
   }
 
   /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
-    await writeFileAtomic(file, writeOnnx(exportModelGraph(this.options.model, this.weights({ ema }))));
+    await writeFileAtomic(file, exportModel(this.options.model, this.weights({ ema })));
   }
 
   /**

@@ -231,7 +231,11 @@ export function cast(x: Value, dtype: DType): Value {
 
 /** x * sigmoid(x), also called swish. Its derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
 export function silu(x: Value): Value {
-  const gate = sigmoid(x);
+  return siluFromGate(x, sigmoid(x));
+}
+
+/** `silu` from x and `gate`, its sigmoid. */
+export function siluFromGate(x: Value, gate: Value): Value {
   const y = mul(x, gate);
   return withGradient(y, [x], (dy) => [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))]);
 }
