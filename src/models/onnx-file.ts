@@ -1,7 +1,7 @@
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { OnnxFormatError } from '../errors.ts';
-import { decodeOnnx } from '../graph/onnx/decode.ts';
+import { decodeModel } from '../graph/onnx/decode.ts';
 import type { GraphProto, TensorProto } from '../graph/onnx/schema.ts';
 import { type ExternalBytes, tensorHeader } from '../graph/onnx/tensors.ts';
 import { bytesPerElement } from '../graph/tensor-type.ts';
@@ -23,12 +23,8 @@ const MAX_FILE_BYTES = 2 ** 31;
  * @throws {OnnxFormatError} when a file is missing, too short or too large, or a path leaves the folder.
  */
 export async function readOnnxFile(file: string): Promise<OnnxFile> {
-  const bytes = await withRegularFile(file, fail, async (opened) => {
-    if (opened.size > MAX_FILE_BYTES)
-      throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
-    return opened.read(0, opened.size);
-  });
-  const pieces = externalPieces(decodeOnnx(bytes).graph);
+  const bytes = await readModelBytes(file);
+  const pieces = externalPieces(decodeModel(bytes).graph);
   const external = new Map<string, Uint8Array>();
   for (const [location, tensors] of groupByLocation(pieces))
     await withRegularFile(await besideModel(file, location), fail, async (data) => {
@@ -43,20 +39,26 @@ export async function readOnnxFile(file: string): Promise<OnnxFile> {
   return { bytes, external };
 }
 
-/** Whether the model keeps tensors in other files. */
-export function hasExternalData(bytes: Uint8Array): boolean {
-  return externalPieces(decodeOnnx(bytes).graph).length > 0;
-}
-
 /**
- * Checks that every file the model refers to lies beside it, before onnxruntime opens them.
+ * What onnxruntime loads the file from: its bytes, or, where weights lie in files beside it, its path, once those are
+ * known to lie in its folder.
  *
  * @throws {OnnxFormatError} as `readOnnxFile`.
  */
-export async function checkExternalData(file: string, bytes: Uint8Array): Promise<void> {
-  const locations = new Set(externalPieces(decodeOnnx(bytes).graph).map(({ location }) => location));
+export async function onnxSource(file: string): Promise<Uint8Array | string> {
+  const bytes = await readModelBytes(file);
+  const locations = new Set(externalPieces(decodeModel(bytes).graph).map(({ location }) => location));
   for (const location of locations)
     await withRegularFile(await besideModel(file, location), fail, async () => undefined);
+  return locations.size > 0 ? path.resolve(file) : bytes;
+}
+
+function readModelBytes(file: string): Promise<Uint8Array> {
+  return withRegularFile(file, fail, async (opened) => {
+    if (opened.size > MAX_FILE_BYTES)
+      throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
+    return opened.read(0, opened.size);
+  });
 }
 
 interface ExternalPiece {

@@ -13,12 +13,18 @@ export interface OnnxProgram {
 
 /** @throws {OnnxFormatError} when the bytes are no ONNX model, are damaged, or of an operator set that is not supported. */
 export function decodeOnnx(bytes: Uint8Array): OnnxProgram {
-  const model = decode(bytes);
-  const opset = model.opsetImport?.find(({ domain = '' }) => plainDomain(domain) === '')?.version;
+  const { graph, opset } = decodeModel(bytes);
   if (opset === undefined || !(opset >= OLDEST_OPSET && opset <= NEWEST_OPSET))
     throw new OnnxFormatError(
       `operator set ${opset ?? 'missing'} is not supported: export the model with opset ${OLDEST_OPSET} to ${NEWEST_OPSET}`,
     );
+  return { graph, opset };
+}
+
+/** A decoded model of any operator set. @throws {OnnxFormatError} when the bytes are no ONNX model, or are damaged. */
+export function decodeModel(bytes: Uint8Array): { graph: GraphProto; opset: number | undefined } {
+  const model = decode(bytes);
+  const opset = model.opsetImport?.find(({ domain = '' }) => plainDomain(domain) === '')?.version;
   if (!model.graph) throw new OnnxFormatError('the ONNX model holds no graph');
   return { graph: model.graph, opset };
 }
