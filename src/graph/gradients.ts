@@ -1,6 +1,6 @@
 import { GradientError } from '../errors.ts';
 import { compositeOf } from './custom-gradient.ts';
-import type { GraphNode, Value } from './graph.ts';
+import type { Graph, GraphNode, Value } from './graph.ts';
 import { findOp, scalarLike } from './op-registry.ts';
 import { add } from './ops/elementwise.ts';
 import { expandTo } from './ops/reshape.ts';
@@ -59,12 +59,17 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
 function nodesBetween(wrt: readonly Value[], loss: Value): { nodes: GraphNode[]; values: Set<Value> } {
   const upstream = ancestorsOf(loss);
   const values = new Set<Value>(wrt);
-  const nodes = loss.graph.nodes.filter((node) => {
+  const nodes = visibleNodes(loss.graph).filter((node) => {
     const reached = upstream.has(node) && node.inputs.some((input) => input !== null && values.has(input));
     if (reached) for (const output of node.outputs) if (isFloat(output.dtype)) values.add(output);
     return reached;
   });
   return { nodes, values };
+}
+
+/** The nodes of a graph after those of the graphs around it: a body may use what was computed outside. */
+function visibleNodes(graph: Graph): GraphNode[] {
+  return graph.parent ? [...visibleNodes(graph.parent), ...graph.nodes] : graph.nodes;
 }
 
 function ancestorsOf(loss: Value): Set<GraphNode> {

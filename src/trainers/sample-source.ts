@@ -17,6 +17,8 @@ export interface SampleSource {
   readonly labels?: Int32Array;
   /** Equal for equal samples. */
   readonly fingerprint: string;
+  /** Where the samples are pictures: the set, and what is done with each. */
+  readonly pictures?: { readonly images: ImageSet; readonly augmentation: ImageAugmentation };
   /** Writes sample `index`; random decisions are drawn from `stream`. */
   fill(index: number, target: Float32Array, stream: RandomStream): void;
 }
@@ -40,6 +42,7 @@ export function pointSource({ name, count, dims, data }: PointSet): SampleSource
 /** Pictures in [-1, 1], channels first. */
 export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation): SampleSource {
   return {
+    pictures: { images, augmentation: { random_flip } },
     name: images.name,
     count: images.count,
     sampleShape: [images.channels, images.height, images.width],

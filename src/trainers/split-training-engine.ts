@@ -2,9 +2,9 @@ import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
 import { hostTensor } from '../runtime/session.ts';
-import type { BatchSource } from './batch-source.ts';
 import { buildGradientGraph, gradientName, LOSS_TERMS } from './gradient-graph.ts';
 import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
+import type { BatchSupply } from './prefetched-batches.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
 
@@ -21,7 +21,7 @@ export class SplitTrainingEngine {
     private readonly vectors: HostState,
     private readonly settings: TrainingGraphSettings,
     private readonly accumulationSteps: number,
-    private readonly batches: BatchSource,
+    private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
   ) {}
 
@@ -34,7 +34,7 @@ export class SplitTrainingEngine {
     settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
     accumulationSteps: number,
     initial: TrainingState,
-    batches: BatchSource,
+    batches: BatchSupply,
     schedules: StepSchedules,
   ): Promise<SplitTrainingEngine> {
     const graphSettings = { ...settings, mode: 'single' as const };
@@ -84,7 +84,7 @@ export class SplitTrainingEngine {
   /** The row of `STEP_METRICS` of step `index` (from 0). */
   private async step(index: number): Promise<Float32Array> {
     const { batchSize, model, adam, maxGradNorm } = this.settings;
-    const { clean, noise, timestep, classLabels } = this.batches.steps(index, 1);
+    const { clean, noise, timestep, classLabels } = await this.batches.steps(index, 1);
     const samples = [1, batchSize, ...model.sampleShape];
     const size = clean.length / this.accumulationSteps;
     const row = new Float32Array(LOSS_TERMS.length + 1);

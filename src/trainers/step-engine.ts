@@ -1,7 +1,7 @@
-import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
-import type { BatchSource } from './batch-source.ts';
+import { AccumulatingTrainingEngine } from './accumulating-training-engine.ts';
+import type { BatchSupply } from './prefetched-batches.ts';
 import { SplitTrainingEngine } from './split-training-engine.ts';
 import {
   LOOP_MAX_PARAMETERS,
@@ -24,23 +24,27 @@ export interface StepEngine {
 
 /**
  * The engine that suits the device and the model: one graph for the whole step, in a Loop where steps are short; or,
- * on the cpu, gradients and update apart, which holds a large model once instead of twice.
- *
- * @throws {InvalidArgumentError} for several batches a step on a device that cannot add up their gradients.
+ * on the cpu, gradients and update apart, which holds a large model once instead of twice and adds up the gradients of
+ * several batches. On webgpu several batches are added up by a session of their own; on cuda, whose state is copied for
+ * every run, the graph itself goes through them.
  */
 export async function createTrainingEngine(
   settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
   { device, accumulationSteps }: { device: ConcreteDevice; accumulationSteps: number },
   initial: TrainingState,
-  batches: BatchSource,
+  batches: BatchSupply,
   schedules: StepSchedules,
 ): Promise<StepEngine> {
   const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   if (device === 'cpu' && (accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
     return SplitTrainingEngine.create(settings, accumulationSteps, initial, batches, schedules);
-  if (accumulationSteps > 1)
-    throw new InvalidArgumentError(
-      `gradient_accumulation_steps is ${accumulationSteps}, but '${device}' takes 1 only: use device 'cpu', or a larger per_device_train_batch_size`,
+  if (device === 'webgpu' && accumulationSteps > 1)
+    return AccumulatingTrainingEngine.create(
+      { ...settings, accumulationSteps },
+      device,
+      initial,
+      batches,
+      schedules,
     );
-  return TrainingEngine.create(settings, device, initial, batches, schedules);
+  return TrainingEngine.create({ ...settings, accumulationSteps }, device, initial, batches, schedules);
 }

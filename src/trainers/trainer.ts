@@ -15,6 +15,7 @@ import { learningRateAt } from './learning-rate.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
+import { openBatchSupply } from './prefetched-batches.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
 import {
   imageSource,
@@ -156,21 +157,26 @@ export class Trainer {
       this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
     );
     const initial = start?.state ?? this.state;
-    const engine = await createTrainingEngine(
-      this.graphSettings(),
-      { device, accumulationSteps: args.gradient_accumulation_steps },
-      initial,
-      this.batches,
-      this.schedules(),
-    );
-    this.step = start?.step ?? 0;
-    const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
+    const supply = openBatchSupply(this.batches);
     try {
-      return await this.loop(engine, loggers, start, signal);
+      const engine = await createTrainingEngine(
+        this.graphSettings(),
+        { device, accumulationSteps: args.gradient_accumulation_steps },
+        initial,
+        supply,
+        this.schedules(),
+      );
+      this.step = start?.step ?? 0;
+      const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
+      try {
+        return await this.loop(engine, loggers, start, signal);
+      } finally {
+        this.state = await engine.state();
+        await loggers.close();
+        await engine.release();
+      }
     } finally {
-      this.state = await engine.state();
-      await loggers.close();
-      await engine.release();
+      await supply.close();
     }
   }
 
