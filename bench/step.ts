@@ -66,6 +66,7 @@ async function createEngine(batch: number): Promise<TrainingEngine> {
       model,
       loss: isoLoss({ lambda: 0.1 }),
       predictionType: 'epsilon',
+      betas: new DDPMScheduler().betas,
       alphasCumprod: new DDPMScheduler().alphasCumprod,
       batchSize: batch,
       adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 },

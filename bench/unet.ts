@@ -112,6 +112,7 @@ function createEngine(
       model,
       loss: isoLoss({ lambda: LAMBDA }),
       predictionType: 'epsilon',
+      betas: new DDPMScheduler().betas,
       alphasCumprod: new DDPMScheduler().alphasCumprod,
       batchSize: batch,
       adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },

@@ -1,6 +1,7 @@
 """One training step of diffusers' UNet2DModel in eager torch (float32): forward, iso loss, backward, gradient clipping,
 AdamW and EMA. Driven over JSON lines: {"command": "load", "config", "weights": path of a safetensors file, "batch",
-"threads", "lambda", "dtype", "device"}, {"command": "loss"} for a check on fixed inputs, and {"command": "steps",
+"threads", "lambda", "dtype", "device"}, {"command": "loss"} for a check on fixed inputs, {"command": "predict", "folder",
+"sample", "shape", "timestep"} for the output of a saved model, and {"command": "steps",
 "count"} as often as wanted, which answers the seconds of each step and the peak of the resident set in bytes."""
 
 import json
@@ -19,11 +20,12 @@ def read_safetensors(path):
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
         body = file.read()
+    dtypes = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "F64": torch.float64}
     tensors = {}
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            flat = torch.frombuffer(bytearray(body[begin:end]), dtype=torch.float32)
+            flat = torch.frombuffer(bytearray(body[begin:end]), dtype=dtypes[entry["dtype"]])
             tensors[name] = flat.reshape(entry["shape"])
     return tensors
 
@@ -217,6 +219,24 @@ class Trainer:
             torch.cuda.synchronize()
 
 
+def predict(message):
+    """The output of the model in a folder of diffusers' layout, its weights loaded strictly, for given inputs."""
+    folder, torch_dtype = message["folder"], torch.float32
+    with open(f"{folder}/config.json") as file:
+        config = json.load(file)
+    assert config["_class_name"] == "UNet2DModel" and config["_diffusers_version"], config
+    model = UNet(config).eval()
+    weights = read_safetensors(f"{folder}/{message.get('weights', 'diffusion_pytorch_model.safetensors')}")
+    expected = model.state_dict()
+    shapes = {name: list(value.shape) for name, value in weights.items()}
+    assert shapes == {name: list(value.shape) for name, value in expected.items()}, "shapes differ"
+    model.load_state_dict({name: value.to(torch_dtype) for name, value in weights.items()}, strict=True)
+    sample = torch.tensor(message["sample"], dtype=torch_dtype).reshape(message["shape"])
+    with torch.no_grad():
+        output = model(sample, torch.tensor(message["timestep"]))
+    return {"output": output.flatten().tolist(), "dtypes": sorted({str(value.dtype) for value in weights.values()})}
+
+
 def main():
     trainer = None
     for line in sys.stdin:
@@ -225,6 +245,8 @@ def main():
             if message["command"] == "load":
                 trainer = Trainer(message)
                 answer = {"torch": torch.__version__}
+            elif message["command"] == "predict":
+                answer = predict(message)
             elif message["command"] == "loss":
                 with torch.no_grad():
                     answer = {"loss": trainer.loss(*trainer.fixed_inputs()).item()}

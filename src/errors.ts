@@ -33,6 +33,12 @@ export class OnnxFormatError extends FileFormatError {}
 /** A safetensors file is truncated or malformed. */
 export class SafetensorsError extends FileFormatError {}
 
+/** The weights of a feature extractor are not there; the message says which file to fetch from where. */
+export class ExtractorNotFoundError extends IsoDiffusionError {}
+
+/** The weights of a feature extractor have missing, unknown or mis-shaped tensors; the message lists them. */
+export class ExtractorWeightsError extends FileFormatError {}
+
 /** A JSON or YAML configuration is malformed or has unknown or wrong values. */
 export class ConfigError extends FileFormatError {}
 

@@ -2,10 +2,12 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
 import { addAnalyzeCommand } from './analyze.ts';
+import { addConvertExtractorCommand } from './convert-extractor.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addEvaluateCommand } from './evaluate.ts';
 import { addGenerateCommand } from './generate.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
+import { addStatisticsCommand } from './statistics.ts';
 import { addTrainCommand } from './train.ts';
 
 /**
@@ -47,7 +49,9 @@ DEBUG=1 shows the stack of an error.`,
   addTrainCommand(program);
   addGenerateCommand(program);
   addEvaluateCommand(program);
+  addStatisticsCommand(program);
   addAnalyzeCommand(program);
+  addConvertExtractorCommand(program);
   addDoctorCommand(program);
   return program;
 }

@@ -34,3 +34,21 @@ export async function withFractionBar<T>(
     bar.stop();
   }
 }
+
+/** A bar for each stage of a task that reports its stage and the finished fraction of it. */
+export async function withStageBars<T>(
+  work: (onProgress: (fraction: number, stage: string) => void) => Promise<T>,
+): Promise<T> {
+  let current: { stage: string; bar: Progress } | undefined;
+  try {
+    return await work((fraction, stage) => {
+      if (current?.stage !== stage) {
+        current?.bar.stop();
+        current = { stage, bar: progressBar(stage, 1000) };
+      }
+      current.bar.update(Math.round(fraction * 1000));
+    });
+  } finally {
+    current?.bar.stop();
+  }
+}

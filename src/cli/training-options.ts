@@ -28,6 +28,11 @@ export const trainingOptions = {
     z.number().default(defaults.gradient_accumulation_steps),
     'batches a step',
   ),
+  gradient_checkpointing: option(
+    '--gradient-checkpointing',
+    z.boolean().default(defaults.gradient_checkpointing),
+    'compute the blocks of a U-Net again in the backward pass: less memory, more time',
+  ),
   learning_rate: option(
     '--lr, --learning-rate <rate>',
     z.number().default(defaults.learning_rate),

@@ -1,7 +1,10 @@
-import type { Value } from './graph.ts';
+import type { GraphNode, Value } from './graph.ts';
 
-/** From dL/d(output) to dL/d(input) for each input of a composite; undefined where there is none. */
-export type CompositeGradient = (dy: Value) => (Value | undefined)[];
+/**
+ * From dL/d(output) to dL/d(input) for each input of a composite; undefined where there is none. Only those of `needed` are
+ * used.
+ */
+export type CompositeGradient = (dy: Value, needed: ReadonlySet<Value>) => readonly (Value | undefined)[];
 
 export interface Composite {
   readonly inputs: readonly Value[];
@@ -22,4 +25,10 @@ export function withGradient(output: Value, inputs: readonly Value[], gradient: 
 
 export function compositeOf(output: Value): Composite | undefined {
   return composites.get(output);
+}
+
+/** The values that gradients of `node` flow to. */
+export function differentiatedInputs(node: GraphNode): readonly (Value | null)[] {
+  const [output] = node.outputs;
+  return (output && compositeOf(output)?.inputs) ?? node.inputs;
 }

@@ -88,13 +88,18 @@ export function packBucket(
   return vector;
 }
 
-/** Copies of the tensors of a bucket on the host. */
-export function unpackBucket(vector: Float32Array, bucket: FlatBucket): Map<string, Float32Array> {
+/** The tensors of a bucket on the host, as views of its vector. */
+export function viewBucket(vector: Float32Array, bucket: FlatBucket): Map<string, Float32Array> {
   const tensors = new Map<string, Float32Array>();
   let offset = 0;
   for (const { name, length } of bucket.entries) {
-    tensors.set(name, vector.slice(offset, offset + length));
+    tensors.set(name, vector.subarray(offset, offset + length));
     offset += length;
   }
   return tensors;
+}
+
+/** Copies of the tensors of a bucket on the host. */
+export function unpackBucket(vector: Float32Array, bucket: FlatBucket): Map<string, Float32Array> {
+  return new Map([...viewBucket(vector, bucket)].map(([name, view]) => [name, view.slice()]));
 }

@@ -1,5 +1,5 @@
 import { GradientError } from '../errors.ts';
-import { compositeOf } from './custom-gradient.ts';
+import { compositeOf, differentiatedInputs } from './custom-gradient.ts';
 import type { Graph, GraphNode, Value } from './graph.ts';
 import { findOp, scalarLike } from './op-registry.ts';
 import { add } from './ops/elementwise.ts';
@@ -21,10 +21,27 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
       `the loss must be one float, but '${loss.name}' is ${loss.dtype} ${formatShape(loss.shape)}`,
     );
   }
-  const path = nodesBetween(wrt, loss);
+  const found = backpropagate(loss, expandTo(scalarLike(loss, 1), loss.shape), wrt, visibleNodes(loss.graph));
+  return wrt.map((value, index) => found[index] ?? zerosOf(value));
+}
+
+/**
+ * Adds the backward pass from `output`, whose gradient is `dy`. Returns dL/d(value) for each of `wrt`; undefined for a
+ * value that `output` does not depend on.
+ *
+ * @param nodes those to go back through, in topological order; what they take from others counts as given.
+ * @throws {GradientError} as `gradients`.
+ */
+export function backpropagate(
+  output: Value,
+  dy: Value,
+  wrt: readonly Value[],
+  nodes: readonly GraphNode[],
+): (Value | undefined)[] {
+  const path = nodesBetween(wrt, output, nodes);
   refuseNodesWithoutRule(path.nodes);
 
-  const accumulated = new Map<Value, Value>([[loss, expandTo(scalarLike(loss, 1), loss.shape)]]);
+  const accumulated = new Map<Value, Value>([[output, dy]]);
   const accumulate = (inputs: readonly (Value | null)[], contributions: readonly (Value | undefined)[]) => {
     inputs.forEach((input, index) => {
       const gradient = contributions[index];
@@ -36,11 +53,10 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
   for (const node of path.nodes.toReversed()) {
     const outputGradients = node.outputs.map((output) => accumulated.get(output));
     if (outputGradients.every((gradient) => gradient === undefined)) continue;
-    const [output] = node.outputs;
-    const composite = output && compositeOf(output);
-    const [dy] = outputGradients;
-    if (composite && dy) {
-      accumulate(composite.inputs, composite.gradient(dy));
+    const composite = node.outputs[0] && compositeOf(node.outputs[0]);
+    const [gradient] = outputGradients;
+    if (composite && gradient) {
+      accumulate(composite.inputs, composite.gradient(gradient, path.values));
       continue;
     }
     const contributions = findOp(node.opType, node.domain)?.gradient?.({
@@ -52,31 +68,36 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
     });
     accumulate(node.inputs, contributions ?? []);
   }
-  return wrt.map((value) => accumulated.get(value) ?? zerosOf(value));
+  return wrt.map((value) => accumulated.get(value));
 }
 
-/** The nodes through which `loss` depends on `wrt`, in topological order, and the values along them. */
-function nodesBetween(wrt: readonly Value[], loss: Value): { nodes: GraphNode[]; values: Set<Value> } {
-  const upstream = ancestorsOf(loss);
+/** Those of `candidates` through which `output` depends on `wrt`, and the values along them. */
+function nodesBetween(
+  wrt: readonly Value[],
+  output: Value,
+  candidates: readonly GraphNode[],
+): { nodes: GraphNode[]; values: Set<Value> } {
+  const upstream = ancestorsOf(output, new Set(candidates));
   const values = new Set<Value>(wrt);
-  const nodes = visibleNodes(loss.graph).filter((node) => {
-    const reached = upstream.has(node) && node.inputs.some((input) => input !== null && values.has(input));
-    if (reached) for (const output of node.outputs) if (isFloat(output.dtype)) values.add(output);
+  const nodes = candidates.filter((node) => {
+    const reached =
+      upstream.has(node) && differentiatedInputs(node).some((input) => input !== null && values.has(input));
+    if (reached) for (const result of node.outputs) if (isFloat(result.dtype)) values.add(result);
     return reached;
   });
   return { nodes, values };
 }
 
 /** The nodes of a graph after those of the graphs around it: a body may use what was computed outside. */
-function visibleNodes(graph: Graph): GraphNode[] {
+export function visibleNodes(graph: Graph): GraphNode[] {
   return graph.parent ? [...visibleNodes(graph.parent), ...graph.nodes] : graph.nodes;
 }
 
-function ancestorsOf(loss: Value): Set<GraphNode> {
+function ancestorsOf(output: Value, among: ReadonlySet<GraphNode>): Set<GraphNode> {
   const found = new Set<GraphNode>();
-  const pending = loss.producer ? [loss.producer] : [];
+  const pending = output.producer ? [output.producer] : [];
   for (let node = pending.pop(); node; node = pending.pop()) {
-    if (found.has(node)) continue;
+    if (found.has(node) || !among.has(node)) continue;
     found.add(node);
     for (const input of node.inputs) if (input?.producer) pending.push(input.producer);
   }
@@ -85,7 +106,7 @@ function ancestorsOf(loss: Value): Set<GraphNode> {
 
 /** The nodes through which `output` depends on `wrt` and that have no gradient rule. */
 export function nodesWithoutRule(wrt: readonly Value[], output: Value): GraphNode[] {
-  return withoutRule(nodesBetween(wrt, output).nodes);
+  return withoutRule(nodesBetween(wrt, output, visibleNodes(output.graph)).nodes);
 }
 
 function withoutRule(nodes: readonly GraphNode[]): GraphNode[] {

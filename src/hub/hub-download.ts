@@ -1,7 +1,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { HubError } from '../errors.ts';
 
 /** A file of a repository, as the Hub lists it. */
@@ -22,13 +23,15 @@ export interface DownloadRequest {
   readonly signal: AbortSignal | undefined;
 }
 
-/** A cut connection is taken up again so often, from where it broke. */
+/** A cut connection is taken up again so often, from where it broke, after a pause that doubles. */
 const ATTEMPTS = 5;
+const FIRST_PAUSE_MS = 100;
 
 /**
  * Downloads a file to `target`. What has arrived is kept in `<target>.incomplete` and taken up again by a Range
- * request, in this call after a cut connection, or in a later one. The file appears under its name only when size and
- * digest are those of the listing.
+ * request, in this call after a cut connection, or in a later one; If-Range with the ETag of the first answer makes a
+ * server whose file has changed meanwhile send it whole. The file appears under its name only when size and digest are
+ * those of the listing.
  *
  * @throws {HubError} when the server refuses, the connection breaks again and again, or the content is another.
  */
@@ -45,11 +48,11 @@ export async function downloadHubFile(
     if (attempt === ATTEMPTS)
       throw new HubError(
         `${request.url}: the connection broke ${ATTEMPTS} times (${cut.message}); run again to go on`,
-        {
-          cause: cut,
-        },
+        { cause: cut },
       );
+    await wait(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal: request.signal });
   }
+  await rm(etagFile(partial), { force: true });
   const digest = await digestOf(partial, file);
   if (digest !== file.digest.hex) {
     await rm(partial, { force: true });
@@ -71,17 +74,27 @@ async function fetchRest(
   if (have === file.size && file.size > 0) return undefined;
   const headers: Record<string, string> = {};
   if (token) headers.authorization = `Bearer ${token}`;
-  if (have > 0) headers.range = `bytes=${have}-`;
+  if (have > 0) {
+    headers.range = `bytes=${have}-`;
+    const etag = await readFile(etagFile(partial), 'utf8').catch(() => '');
+    if (isStrong(etag)) headers['if-range'] = etag;
+  }
   const response = await fetch(url, { headers, signal }).catch((cause: unknown) => {
     signal?.throwIfAborted();
     return cause instanceof Error ? cause : new Error(String(cause));
   });
   if (response instanceof Error) return response;
   if (response.status >= 500) return new Error(`status ${response.status}`);
+  const resumed = response.status === 206;
+  if (response.status === 416 || (resumed && !startsAt(have, response))) {
+    await rm(partial, { force: true });
+    return new Error(`the server has no bytes from ${have} on`);
+  }
   if (!response.ok) throw refusal(url, response);
-  // A server that ignores the range sends everything again.
-  const handle = await open(partial, response.status === 206 ? 'a' : 'w');
-  let loaded = response.status === 206 ? have : 0;
+  if (!resumed) await rememberEtag(partial, response.headers.get('etag') ?? '');
+  // A server that ignores the range, or has another file by now, sends everything again.
+  const handle = await open(partial, resumed ? 'a' : 'w');
+  let loaded = resumed ? have : 0;
   try {
     for await (const chunk of response.body ?? []) {
       loaded += chunk.length;
@@ -98,6 +111,24 @@ async function fetchRest(
     await handle.close();
   }
   return loaded === file.size ? undefined : new Error(`it ended after ${loaded} of ${file.size} bytes`);
+}
+
+/** Whether a partial answer begins at byte `have`, as far as it says where it begins. */
+function startsAt(have: number, { headers }: Response): boolean {
+  const start = /^bytes (\d+)-/.exec(headers.get('content-range') ?? '')?.[1];
+  return start === undefined || Number(start) === have;
+}
+
+const etagFile = (partial: string) => `${partial}.etag`;
+
+async function rememberEtag(partial: string, etag: string): Promise<void> {
+  if (isStrong(etag)) await writeFile(etagFile(partial), etag);
+  else await rm(etagFile(partial), { force: true });
+}
+
+/** A weak ETag (W/"...") does not promise equal bytes. */
+function isStrong(etag: string): boolean {
+  return /^"[\x21\x23-\x7e]{1,200}"$/.test(etag);
 }
 
 /** What a status means to the user. */

@@ -5,6 +5,7 @@ import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
 import { HubError, InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from './atomic-file.ts';
 import { downloadHubFile, type HubFile } from './hub-download.ts';
+import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './weight-files.ts';
 
 /** As transformers.js reports downloads. */
 export interface DownloadProgress {
@@ -21,6 +22,8 @@ export interface DownloadProgress {
 export interface HubOptions {
   /** A branch, tag or commit; default 'main'. */
   readonly revision?: string;
+  /** Which weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default those without a mark. */
+  readonly variant?: string;
   /** Default `$XDG_CACHE_HOME/iso-diffusion/hub` or `~/.cache/iso-diffusion/hub`. */
   readonly cache_dir?: string | null;
   /** Takes what was downloaded before and asks nobody. */
@@ -35,52 +38,68 @@ export interface HubOptions {
 }
 
 const NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
+const COMMIT = /^[0-9a-f]{40}$/;
 const REVISION = /^[A-Za-z0-9][\w.-]*(\/[\w.-]+)*$/;
-/** What a pipeline may need; demo pictures and training logs are left out. */
+/** What a pipeline may need besides weights; demo pictures and training logs are left out. */
 const NEEDED = [
   /^model_index\.json$/,
-  /^(.*\/)?config\.json$/,
+  /^((unet|unet_ema)\/)?(config\.json|model\.onnx)$/,
   /^(scheduler\/)?scheduler_config\.json$/,
   /^point_scaler\.json$/,
-  /^((unet|unet_ema)\/)?(diffusion_pytorch_model\.safetensors|model\.onnx)$/,
 ];
-const MAX_FILES = 10_000;
-const COMPLETE = '.complete.json';
+const MODEL_FOLDERS = ['', 'unet', 'unet_ema'];
+/** A listing with more files is given up. */
+export const MAX_FILES = 10_000;
+/** Lists what was downloaded, once all of it was. */
+const completeFile = (variant: string | undefined) => `.complete${variant ? `.${variant}` : ''}.json`;
 
 /**
- * Downloads the files of a pipeline from the Hugging Face Hub into the cache and returns their folder. A revision that
- * is there already is not downloaded again; without a network a cached one is taken.
+ * Downloads the files of a pipeline from the Hugging Face Hub into the cache and returns their folder: configurations,
+ * ONNX files and the weights, all shards of them. A revision that is there already is not downloaded again; without a
+ * network a cached one is taken.
  *
  * @param name `owner/name`.
  * @throws {HubError} when the Hub refuses or cannot be reached and nothing is cached, when a download breaks off or is
  * damaged, or when the repository has no safetensors.
- * @throws {InvalidArgumentError} when name, revision or token is malformed.
+ * @throws {InvalidArgumentError} when name, revision, variant or token is malformed.
  */
 export async function downloadSnapshot(name: string, options: HubOptions = {}): Promise<string> {
-  const { revision = 'main', local_files_only = false } = options;
-  if (!NAME.test(name) || !REVISION.test(revision) || revision.includes('..'))
-    throw new InvalidArgumentError(
-      `'${name}' at revision '${revision}' is no Hub id of the form owner/name and revision`,
-    );
+  const { revision = 'main', local_files_only = false, variant } = options;
+  weightsFile(variant);
+  checkHubId(name, revision);
   const root = path.join(options.cache_dir ?? defaultCache(), `models--${name.replace('/', '--')}`);
   const ref = path.join(root, 'refs', ...revision.split('/'));
-  if (local_files_only) return cachedSnapshot(root, ref, name, revision);
+  if (local_files_only) return cachedSnapshot(root, ref, name, options);
+  if (COMMIT.test(revision)) {
+    // A commit never changes.
+    const cached = await cachedSnapshot(root, ref, name, options).catch(() => undefined);
+    if (cached) return cached;
+  }
   let commit: string;
   try {
     commit = await commitOf(name, revision, options);
   } catch (error) {
-    const cached = await cachedSnapshot(root, ref, name, revision).catch(() => undefined);
+    const cached = await cachedSnapshot(root, ref, name, options).catch(() => undefined);
     if (cached && error instanceof HubError && error.unreachable) return cached;
     throw error;
   }
   const folder = path.join(root, 'snapshots', commit);
-  if (!(await isFile(path.join(folder, COMPLETE)))) await downloadAll(name, commit, folder, options);
+  if (!(await isFile(path.join(folder, completeFile(variant)))))
+    await downloadAll(name, commit, folder, options);
   await writeFileAtomic(ref, commit);
   return folder;
 }
 
+/** @throws {InvalidArgumentError} for what is no `owner/name` or no revision. */
+export function checkHubId(name: string, revision: string): void {
+  if (NAME.test(name) && REVISION.test(revision) && !revision.includes('..')) return;
+  throw new InvalidArgumentError(
+    `'${name}' at revision '${revision}' is no Hub id of the form owner/name and revision`,
+  );
+}
+
 async function downloadAll(name: string, commit: string, folder: string, options: HubOptions): Promise<void> {
-  const { progress_callback, signal } = options;
+  const { progress_callback, signal, variant } = options;
   const files = await neededFiles(name, commit, options);
   for (const file of files) {
     const target = path.join(folder, ...file.path.split('/'));
@@ -104,21 +123,29 @@ async function downloadAll(name: string, commit: string, folder: string, options
       });
     report('done');
   }
-  await writeFileAtomic(path.join(folder, COMPLETE), JSON.stringify(files.map((file) => file.path)));
+  await writeFileAtomic(
+    path.join(folder, completeFile(variant)),
+    JSON.stringify(files.map((file) => file.path)),
+  );
 }
 
-/** @throws {HubError} when the weights are there as pickles only. */
+/** @throws {HubError} when there are no weights, of this variant or but as pickles; it says what there is. */
 async function neededFiles(name: string, commit: string, options: HubOptions): Promise<HubFile[]> {
+  const { variant } = options;
   const files: HubFile[] = [];
-  let pickle: string | undefined;
+  const besides: string[] = [];
   let seen = 0;
   const listing = listFiles({ repo: name, revision: commit, recursive: true, ...access(options) });
   await named(name, async () => {
     for await (const { type, path: file, size, oid, lfs } of listing) {
       if (++seen > MAX_FILES) throw new HubError(`${name} lists more than ${MAX_FILES} files`);
+      const slash = file.lastIndexOf('/');
+      const inModelFolder = MODEL_FOLDERS.includes(file.slice(0, Math.max(slash, 0)));
+      const base = file.slice(slash + 1);
       if (type !== 'file') continue;
-      if (/diffusion_pytorch_model.*\.bin$/.test(file)) pickle = file;
-      if (!NEEDED.some((pattern) => pattern.test(file)) || file.split('/').includes('..')) continue;
+      if (inModelFolder) besides.push(base);
+      if (!(inModelFolder && isWeightsFile(base, variant)) && !NEEDED.some((pattern) => pattern.test(file)))
+        continue;
       const digest = lfs
         ? ({ kind: 'sha256', hex: lfs.oid } as const)
         : ({ kind: 'git-sha1', hex: oid ?? '' } as const);
@@ -126,23 +153,19 @@ async function neededFiles(name: string, commit: string, options: HubOptions): P
     }
   });
   if (files.some((file) => file.path.endsWith('.safetensors'))) return files;
-  throw new HubError(
-    pickle
-      ? `${name} has its weights as a pickle only (${pickle}), which can run any code when it is read. Convert it once in Python: DDPMPipeline.from_pretrained('${name}').save_pretrained('./model', safe_serialization=True), and pass './model'`
-      : `${name} has no diffusion_pytorch_model.safetensors: is it a diffusers pipeline?`,
-  );
+  throw new HubError(`${name} cannot be loaded: ${adviceOnMissingWeights(besides, variant, name)}`);
 }
 
-async function commitOf(name: string, revision: string, options: HubOptions): Promise<string> {
+export async function commitOf(name: string, revision: string, options: HubOptions): Promise<string> {
   const info = await named(name, () =>
     modelInfo({ name, revision, additionalFields: ['sha'], ...access(options) }),
   );
-  if (typeof info.sha === 'string' && /^[0-9a-f]{40}$/.test(info.sha)) return info.sha;
+  if (typeof info.sha === 'string' && COMMIT.test(info.sha)) return info.sha;
   throw new HubError(`the Hub gives no commit for ${name} at ${revision}`);
 }
 
 /** Turns the errors of `@huggingface/hub` and of fetch into ours. */
-async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
+export async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
@@ -162,14 +185,17 @@ async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-async function cachedSnapshot(root: string, ref: string, name: string, revision: string): Promise<string> {
-  const commit = /^[0-9a-f]{40}$/.test(revision)
-    ? revision
-    : (await readFile(ref, 'utf8').catch(() => '')).trim();
+async function cachedSnapshot(
+  root: string,
+  ref: string,
+  name: string,
+  { revision = 'main', variant }: HubOptions,
+): Promise<string> {
+  const commit = COMMIT.test(revision) ? revision : (await readFile(ref, 'utf8').catch(() => '')).trim();
   const folder = path.join(root, 'snapshots', commit);
-  if (/^[0-9a-f]{40}$/.test(commit) && (await isFile(path.join(folder, COMPLETE)))) return folder;
+  if (COMMIT.test(commit) && (await isFile(path.join(folder, completeFile(variant))))) return folder;
   throw new HubError(
-    `${name} at ${revision} is not in the cache ${root}: leave out local_files_only once, with a network`,
+    `${name} at ${revision}${variant ? ` (${variant})` : ''} is not in the cache ${root}: leave out local_files_only once, with a network`,
   );
 }
 
@@ -183,7 +209,7 @@ export function access(options: Pick<HubOptions, 'token' | 'endpoint' | 'fetch'>
   };
 }
 
-function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
+export function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
   const token = options.token ?? (process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN || undefined);
   if (token === undefined || token.startsWith('hf_')) return token;
   throw new InvalidArgumentError(
@@ -191,11 +217,11 @@ function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
   );
 }
 
-function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
+export function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
   return (endpoint ?? process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '');
 }
 
-function defaultCache(): string {
+export function defaultCache(): string {
   return path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'iso-diffusion', 'hub');
 }
 

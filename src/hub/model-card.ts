@@ -1,4 +1,5 @@
 import { stringify } from 'yaml';
+import type { PipelineLayout } from './pipeline-folder.ts';
 
 export interface ModelCardFacts {
   readonly task: 'unconditional-image-generation' | 'unconditional-point-generation';
@@ -15,6 +16,8 @@ export interface ModelCardFacts {
   readonly metrics?: Readonly<Record<string, number>>;
   /** The licence's name on the Hub. */
   readonly license?: string;
+  /** Of the folder; default 'nested'. */
+  readonly layout?: PipelineLayout;
 }
 
 /**
@@ -42,8 +45,8 @@ export function modelCard(facts: ModelCardFacts): string {
   return `${sections.join('\n\n')}\n`;
 }
 
-function usage({ task, className, averaged }: ModelCardFacts): string {
-  const subfolder = averaged ? 'unet_ema' : 'unet';
+function usage({ task, className, averaged, layout = 'nested' }: ModelCardFacts): string {
+  const subfolder = averaged ? 'unet_ema' : layout === 'nested' ? 'unet' : undefined;
   const here = `\`\`\`ts
 import { pipeline } from 'iso-diffusion';
 
@@ -55,13 +58,13 @@ import { PreTrainedModel, PretrainedConfig } from '@huggingface/transformers';
 
 class Model extends PreTrainedModel {}
 const config = new PretrainedConfig({ model_type: 'custom' });
-const model = await Model.from_pretrained('./this-folder', { subfolder: '${subfolder}', model_file_name: 'model', config, dtype: 'fp32' });
+const model = await Model.from_pretrained('./this-folder', { subfolder: '${subfolder ?? ''}', model_file_name: 'model', config, dtype: 'fp32' });
 const { out_sample } = await model({ sample, timestep });
 \`\`\``;
   const python = `\`\`\`python
 from diffusers import DDPMPipeline, UNet2DModel
 
-unet = UNet2DModel.from_pretrained("./this-folder", subfolder="${subfolder}")
+unet = UNet2DModel.from_pretrained("./this-folder"${subfolder ? `, subfolder="${subfolder}"` : ''})
 pipe = DDPMPipeline.from_pretrained("./this-folder", unet=unet)
 image = pipe().images[0]
 \`\`\``;

@@ -11,23 +11,44 @@ import {
 import { readJsonFile, stringifySorted } from './json-file.ts';
 import type { JsonObject } from './json-text.ts';
 import { type NamedTensor, safetensorsChunks } from './safetensors.ts';
+import {
+  adviceOnMissingWeights,
+  adviceOnPickle,
+  findWeights,
+  isPickle,
+  namesIn,
+  weightsFile,
+} from './weight-files.ts';
 
-/** Where each part of a pipeline lies in its folder, as diffusers lays it out; `model.onnx` as transformers.js does. */
+/** Where each part of a nested pipeline lies in its folder, as diffusers lays it out; `model.onnx` as transformers.js does. */
 export const pipelineFiles = {
   modelIndex: 'model_index.json',
   unetConfig: 'unet/config.json',
   onnx: 'unet/model.onnx',
   weights: 'unet/diffusion_pytorch_model.safetensors',
   schedulerConfig: 'scheduler/scheduler_config.json',
-  /** A flat folder, as a model alone is published, has these beside each other. */
+  /** Of a flat folder, and of a model alone. */
   flatConfig: 'config.json',
-  flatOnnx: 'model.onnx',
-  flatWeights: 'diffusion_pytorch_model.safetensors',
-  flatSchedulerConfig: 'scheduler_config.json',
 } as const;
 
-/** The averaged weights lie in `unet_ema` as the raw ones do in `unet`. */
-export const emaPath = (unetPath: string) => unetPath.replace(/^unet\//, 'unet_ema/');
+/** The names of the same files in their component's folder. */
+const componentFiles = {
+  config: 'config.json',
+  onnx: 'model.onnx',
+  schedulerConfig: 'scheduler_config.json',
+} as const;
+
+/**
+ * `nested`: each component in a folder of its own, as diffusers saves a pipeline. `flat`: all in one folder, as
+ * google/ddpm-* are published. diffusers loads both.
+ */
+export type PipelineLayout = 'nested' | 'flat';
+
+/** The folders of the components. The averaged weights lie in `unet_ema` as the raw ones do in `unet`. */
+const componentFolders = {
+  nested: { unet: 'unet', unetEma: 'unet_ema', scheduler: 'scheduler' },
+  flat: { unet: '', unetEma: 'unet_ema', scheduler: '' },
+} as const;
 
 const component = z.tuple([z.string(), z.string()]);
 const modelIndexSchema = z.looseObject({
@@ -51,8 +72,8 @@ export type ComponentConfig = JsonObject & { _class_name: string };
 
 /** One set of weights in both forms. */
 export interface ModelFiles {
-  /** The model in ONNX's binary form. */
-  readonly onnx: Uint8Array;
+  /** The model in ONNX's binary form, or what makes it when it is its turn to be written. */
+  readonly onnx: Uint8Array | (() => Uint8Array);
   readonly weights: ReadonlyMap<string, NamedTensor>;
 }
 
@@ -65,11 +86,23 @@ export interface PipelineParts {
   readonly schedulerConfig: ComponentConfig;
   /** Further files by their path in the folder (`/` between folders), for instance `point_scaler.json`. */
   readonly extraFiles?: Readonly<Record<string, string | Uint8Array>>;
+  /** Default 'nested'. */
+  readonly layout?: PipelineLayout;
+  /** Marks the files of weights, e.g. 'fp16': `diffusion_pytorch_model.fp16.safetensors`. */
+  readonly variant?: string;
 }
 
 export interface ModelPaths {
   readonly onnx: string;
+  /** The safetensors file, or the `.index.json` of a sharded model. */
   readonly weights: string;
+}
+
+export interface ReadPipelineOptions {
+  /** The large files that must be there; default both. A folder of diffusers has no ONNX file. */
+  readonly require?: readonly ('onnx' | 'weights')[];
+  /** Which weights, e.g. 'fp16'; default those without a mark. */
+  readonly variant?: string;
 }
 
 export interface PipelineFolder {
@@ -87,28 +120,14 @@ export interface PipelineFolder {
 /**
  * Saves a pipeline as a folder that `pipeline()`, and for models diffusers knows also diffusers, can load. The folder
  * appears whole or not at all. One already there is replaced only if it is empty or a pipeline itself, and is kept
- * until the new one is in place.
+ * until the new one is in place. Weights are written tensor by tensor, without a copy of them.
  *
  * @throws InvalidArgumentError if `dir` holds something else, a part is malformed or a path leaves the folder.
  * @throws the operating system's error if the folder cannot be written.
  */
 export async function savePipelineFolder(dir: string, parts: PipelineParts): Promise<void> {
-  // Everything is checked and serialised before the first byte is written.
-  const files = new Map<string, string | Uint8Array | Iterable<Uint8Array>>([
-    [pipelineFiles.modelIndex, stringifySorted(checked(parts.modelIndex, modelIndexSchema, 'modelIndex'))],
-    [pipelineFiles.unetConfig, stringifySorted(checked(parts.unetConfig, configSchema, 'unetConfig'))],
-    [
-      pipelineFiles.schedulerConfig,
-      stringifySorted(checked(parts.schedulerConfig, configSchema, 'schedulerConfig')),
-    ],
-    [pipelineFiles.onnx, parts.unet.onnx],
-    [pipelineFiles.weights, safetensorsChunks(parts.unet.weights, { format: 'pt' })],
-  ]);
-  if (parts.unetEma) {
-    files.set(emaPath(pipelineFiles.unetConfig), stringifySorted(parts.unetConfig));
-    files.set(emaPath(pipelineFiles.onnx), parts.unetEma.onnx);
-    files.set(emaPath(pipelineFiles.weights), safetensorsChunks(parts.unetEma.weights, { format: 'pt' }));
-  }
+  // Everything is checked, and all but ONNX serialised, before the first byte is written.
+  const files = filesOf(parts);
   for (const [path, content] of Object.entries(parts.extraFiles ?? {})) {
     checkRelativePath(path);
     if (files.has(path))
@@ -121,76 +140,103 @@ export async function savePipelineFolder(dir: string, parts: PipelineParts): Pro
     for (const [path, content] of files) {
       const target = join(temporary, path);
       await mkdir(dirname(target), { recursive: true });
-      await writeFileSynced(target, content);
+      await writeFileSynced(target, typeof content === 'function' ? content() : content);
       folders.add(dirname(target));
     }
     for (const folder of folders) await syncDirectory(folder);
   });
 }
 
+function filesOf(parts: PipelineParts) {
+  const { modelIndex, unetConfig, schedulerConfig, variant } = parts;
+  const folders = componentFolders[parts.layout ?? 'nested'];
+  const configText = stringifySorted(checked(unetConfig, configSchema, 'unetConfig'));
+  const files = new Map<string, string | Uint8Array | Iterable<Uint8Array> | (() => Uint8Array)>([
+    [pipelineFiles.modelIndex, stringifySorted(checked(modelIndex, modelIndexSchema, 'modelIndex'))],
+    [
+      inFolder(folders.scheduler, componentFiles.schedulerConfig),
+      stringifySorted(checked(schedulerConfig, configSchema, 'schedulerConfig')),
+    ],
+  ]);
+  const addModel = (folder: string, { onnx, weights }: ModelFiles) => {
+    files.set(inFolder(folder, componentFiles.config), configText);
+    files.set(inFolder(folder, componentFiles.onnx), onnx);
+    files.set(inFolder(folder, weightsFile(variant)), safetensorsChunks(weights, { format: 'pt' }));
+  };
+  addModel(folders.unet, parts.unet);
+  if (parts.unetEma) addModel(folders.unetEma, parts.unetEma);
+  return files;
+}
+
+function inFolder(folder: string, name: string): string {
+  return folder === '' ? name : `${folder}/${name}`;
+}
+
 /**
- * Reads a saved pipeline folder: its JSON files, checked, and the paths of the others.
+ * Reads a saved pipeline folder: its JSON files, checked, and the paths of the others. As in diffusers, each component
+ * is looked for in its own folder (`unet/`, `scheduler/`) and, where there is none, beside `model_index.json`. A folder
+ * with a model alone (`config.json` and weights, no `model_index.json`) is read too; a scheduler that is missing there
+ * is DDPM's with its defaults.
  *
- * @param options.require the large files that must be there (default both; a folder of diffusers has no ONNX file).
- * @throws FileFormatError if the folder or a required file is missing.
+ * @throws FileFormatError if the folder or a required file is missing; of weights it says what is there instead.
  * @throws ConfigError if a JSON file is missing or malformed.
  * @example const { unetConfig, paths } = await readPipelineFolder('./runs/swiss-roll/pipeline');
  */
 export async function readPipelineFolder(
   dir: string,
-  options: { require?: readonly ('onnx' | 'weights')[] } = {},
+  { require: required = ['onnx', 'weights'], variant }: ReadPipelineOptions = {},
 ): Promise<PipelineFolder> {
   const root = resolve(dir);
   await checkIsFolder(root);
-  const required = options.require ?? (['onnx', 'weights'] as const);
-  if (
+  const modelAlone =
     !(await isFile(join(root, pipelineFiles.modelIndex))) &&
-    (await isFile(join(root, pipelineFiles.flatConfig)))
-  )
-    return readFlatFolder(root, required);
-  const modelIndex = await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
-  const unetConfig = await readJsonFile(join(root, pipelineFiles.unetConfig), configSchema);
-  const schedulerConfig = await readJsonFile(join(root, pipelineFiles.schedulerConfig), configSchema);
-  const paths = { onnx: join(root, pipelineFiles.onnx), weights: join(root, pipelineFiles.weights) };
-  const emaPaths = {
-    onnx: join(root, emaPath(pipelineFiles.onnx)),
-    weights: join(root, emaPath(pipelineFiles.weights)),
+    (await isFile(join(root, componentFiles.config)));
+  const component = async (name: 'unet' | 'scheduler') =>
+    !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
+  const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
+  const givenIndex = modelAlone
+    ? undefined
+    : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
+  const unetConfig = await readJsonFile(join(unetFolder, componentFiles.config), configSchema);
+  const schedulerFile = join(schedulerFolder, componentFiles.schedulerConfig);
+  const schedulerConfig =
+    modelAlone && !(await isFile(schedulerFile))
+      ? { _class_name: 'DDPMScheduler' }
+      : await readJsonFile(schedulerFile, configSchema);
+  const modelIndex = givenIndex ?? {
+    _class_name: 'DDPMPipeline',
+    scheduler: ['diffusers', schedulerConfig._class_name],
+    unet: ['diffusers', unetConfig._class_name],
   };
-  for (const name of required) await checkIsFile(paths[name], root);
+  const emaFolder = join(root, componentFolders.nested.unetEma);
+  const emaWeights = await findWeights(emaFolder, variant);
   return {
     dir: root,
     modelIndex: modelIndex as ModelIndex,
     unetConfig: unetConfig as ComponentConfig,
     schedulerConfig: schedulerConfig as ComponentConfig,
-    paths,
-    emaPaths: (await isFile(emaPaths.weights)) ? emaPaths : undefined,
+    paths: await modelPaths(unetFolder, required, variant),
+    emaPaths:
+      emaWeights === undefined
+        ? undefined
+        : { onnx: join(emaFolder, componentFiles.onnx), weights: emaWeights },
   };
 }
 
-/** A folder with a model alone, with or without a scheduler: what is missing takes DDPM's place. */
-async function readFlatFolder(
-  root: string,
+async function modelPaths(
+  folder: string,
   required: readonly ('onnx' | 'weights')[],
-): Promise<PipelineFolder> {
-  const unetConfig = await readJsonFile(join(root, pipelineFiles.flatConfig), configSchema);
-  const schedulerFile = join(root, pipelineFiles.flatSchedulerConfig);
-  const schedulerConfig = (await isFile(schedulerFile))
-    ? await readJsonFile(schedulerFile, configSchema)
-    : { _class_name: 'DDPMScheduler' };
-  const paths = { onnx: join(root, pipelineFiles.flatOnnx), weights: join(root, pipelineFiles.flatWeights) };
-  for (const name of required) await checkIsFile(paths[name], root);
-  return {
-    dir: root,
-    modelIndex: {
-      _class_name: 'DDPMPipeline',
-      scheduler: ['diffusers', schedulerConfig._class_name],
-      unet: ['diffusers', unetConfig._class_name],
-    },
-    unetConfig: unetConfig as ComponentConfig,
-    schedulerConfig: schedulerConfig as ComponentConfig,
-    paths,
-    emaPaths: undefined,
-  };
+  variant: string | undefined,
+): Promise<ModelPaths> {
+  const onnx = join(folder, componentFiles.onnx);
+  const weights = await findWeights(folder, variant);
+  if (required.includes('onnx') && !(await isFile(onnx)))
+    throw new FileFormatError(`The pipeline lacks its file ${onnx}.`);
+  if (required.includes('weights') && weights === undefined)
+    throw new FileFormatError(
+      `The pipeline lacks its file ${join(folder, weightsFile(variant))}: ${adviceOnMissingWeights(await namesIn(folder), variant)}.`,
+    );
+  return { onnx, weights: weights ?? join(folder, weightsFile(variant)) };
 }
 
 function checked<T extends JsonObject>(value: T, schema: z.ZodType, name: string): T {
@@ -226,8 +272,8 @@ async function checkReplaceable(dir: string): Promise<void> {
 }
 
 async function checkIsFolder(dir: string): Promise<void> {
-  const status = await stat(dir).catch(() => undefined);
-  if (status?.isDirectory()) return;
+  if (await isFolder(dir)) return;
+  if (isPickle(dir)) throw new FileFormatError(`${adviceOnPickle(dir)}.`);
   const old = await interruptedReplacement(dir);
   const hint =
     old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
@@ -238,6 +284,6 @@ async function isFile(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isFile() ?? false;
 }
 
-async function checkIsFile(path: string, root: string): Promise<void> {
-  if (!(await isFile(path))) throw new FileFormatError(`The pipeline in ${root} lacks its file ${path}.`);
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
 }

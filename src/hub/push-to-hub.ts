@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
-import { HubError, InvalidArgumentError } from '../errors.ts';
+import { FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
 import { access, type HubOptions } from './hub-snapshot.ts';
 import { readPipelineFolder } from './pipeline-folder.ts';
 
@@ -16,7 +16,8 @@ export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' 
 }
 
 /**
- * Uploads a saved pipeline folder to the Hugging Face Hub in one commit; the repository is made where it is missing.
+ * Uploads a saved pipeline folder, of any layout and variant, to the Hugging Face Hub in one commit; the repository is
+ * made where it is missing. Large files go up as Git LFS objects, streamed from the disk.
  *
  * @param repo `owner/name`.
  * @returns the address of the repository.
@@ -32,7 +33,7 @@ export async function pushToHub(
 ): Promise<string> {
   if (!/^[\w.-]+\/[\w.-]+$/.test(repo))
     throw new InvalidArgumentError(`'${repo}' is no Hub id of the form owner/name`);
-  const { dir } = await readPipelineFolder(folder, { require: ['weights'] });
+  const { dir } = await readPipelineFolder(folder, { require: [] });
   const { accessToken, ...settings } = access(options);
   if (!accessToken)
     throw new HubError(
@@ -45,6 +46,8 @@ export async function pushToHub(
       const full = path.join(file.parentPath, file.name);
       return { path: path.relative(dir, full).split(path.sep).join('/'), content: pathToFileURL(full) };
     });
+  if (!uploads.some((file) => file.path.endsWith('.safetensors')))
+    throw new FileFormatError(`${folder} has no .safetensors, so it is no pipeline that can be loaded.`);
   try {
     await createRepo({ repo, private: options.private ?? false, accessToken, ...settings }).catch(
       ignoreExisting,

@@ -11,6 +11,8 @@ export interface RegularFile {
   readonly size: number;
   /** The bytes from `begin` to `end` (exclusive) in a buffer of their own. */
   read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills `target` with the bytes from `begin` on. */
+  readInto(target: Uint8Array, begin: number): Promise<void>;
 }
 
 /**
@@ -30,7 +32,13 @@ export async function withRegularFile<T>(
     const opened = handle;
     const status = await opened.stat();
     if (!status.isFile()) throw fail(`${path} is not a regular file.`);
-    return await use({ size: status.size, read: (begin, end) => readRange(opened, path, fail, begin, end) });
+    const readInto = (target: Uint8Array, begin: number) => readRange(opened, path, fail, begin, target);
+    const read = async (begin: number, end: number) => {
+      const bytes = new Uint8Array(end - begin);
+      await readInto(bytes, begin);
+      return bytes;
+    };
+    return await use({ size: status.size, read, readInto });
   } catch (error) {
     if (error instanceof IsoDiffusionError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
@@ -46,14 +54,12 @@ async function readRange(
   path: string,
   fail: (message: string) => IsoDiffusionError,
   begin: number,
-  end: number,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(end - begin);
-  for (let done = 0; done < bytes.length; ) {
-    const length = Math.min(pieceBytes, bytes.length - done);
-    const { bytesRead } = await handle.read(bytes, done, length, begin + done);
+  target: Uint8Array,
+): Promise<void> {
+  for (let done = 0; done < target.length; ) {
+    const length = Math.min(pieceBytes, target.length - done);
+    const { bytesRead } = await handle.read(target, done, length, begin + done);
     if (bytesRead === 0) throw fail(`${path} became shorter while it was read.`);
     done += bytesRead;
   }
-  return bytes;
 }

@@ -25,8 +25,7 @@ export async function readSafetensors(
   path: string,
   options: { names?: readonly string[] } = {},
 ): Promise<Map<string, NamedTensor>> {
-  return withRegularFile(path, safetensorsError, async (file) => {
-    const { entries, dataStart } = await readHeader(file, path);
+  return withSafetensors(path, async (file, { entries, dataStart }) => {
     const tensors = new Map<string, NamedTensor>();
     for (const { name, dtype, shape, begin, end } of select(entries, options.names, path)) {
       const bytes = await file.read(dataStart + begin, dataStart + end);
@@ -38,7 +37,15 @@ export async function readSafetensors(
 
 /** Reads and checks the header alone: names, dtypes, shapes, offsets and metadata. Errors as {@link readSafetensors}. */
 export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
-  return withRegularFile(path, safetensorsError, (file) => readHeader(file, path));
+  return withSafetensors(path, async (_, header) => header);
+}
+
+/** Opens a safetensors file for `use`, its header read and checked. Errors as {@link readSafetensors}. */
+export async function withSafetensors<T>(
+  path: string,
+  use: (file: RegularFile, header: SafetensorsHeader) => Promise<T>,
+): Promise<T> {
+  return withRegularFile(path, safetensorsError, async (file) => use(file, await readHeader(file, path)));
 }
 
 /**

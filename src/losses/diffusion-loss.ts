@@ -17,13 +17,25 @@ export interface LossInputs {
   readonly alphaCumprod: Value;
   /** What `modelOutput` predicts. */
   readonly predictionType: PredictionType;
+  /** Present where the model learns its variance. */
+  readonly learnedVariance?: LearnedVariance;
+}
+
+/** The second half of the channels of a model that learns its variance, and what gives it a meaning. */
+export interface LearnedVariance {
+  /** v, of the shape of `epsilon`: -1 stands for the posterior variance, 1 for beta (diffusers' `learned_range`). */
+  readonly output: Value;
+  /** Each sample's timestep from 0, int32 or int64: [batch]. */
+  readonly timestep: Value;
+  /** The variances of the forward process, one for each training timestep. */
+  readonly betas: ArrayLike<number>;
 }
 
 /** Scalars in the graph of the model output. */
 export interface LossTerms {
   /** What is minimised. */
   readonly loss: Value;
-  /** The loss without the isotropy penalty. */
+  /** The loss without the isotropy penalty, and without the variational bound of a hybrid loss. */
   readonly base: Value;
   /** (isotropy - 1)^2, not weighted. */
   readonly isotropyPenalty: Value;
@@ -38,11 +50,16 @@ export interface LossConfig {
 }
 
 /** A function that adds a loss to the graph of its inputs, with the configuration that names it. */
-export type DiffusionLoss = ((inputs: LossInputs) => LossTerms) & { readonly config: LossConfig };
+export type DiffusionLoss = ((inputs: LossInputs) => LossTerms) & {
+  readonly config: LossConfig;
+  /** Whether it needs `LossInputs.learnedVariance`. */
+  readonly learnsVariance: boolean;
+};
 
 /**
  * Makes a loss from a function, for one's own base losses. The inputs are checked before `build` sees them.
  *
+ * @param options.learnsVariance whether the loss trains a learned variance; default false.
  * @throws {GraphError} from the loss, when its inputs do not fit together.
  * @example
  * const l1 = defineLoss({ name: 'l1' }, (inputs) => {
@@ -51,12 +68,16 @@ export type DiffusionLoss = ((inputs: LossInputs) => LossTerms) & { readonly con
  * });
  * const isoL1 = isoLoss({ lambda: 0.1, base: l1 });
  */
-export function defineLoss(config: LossConfig, build: (inputs: LossInputs) => LossTerms): DiffusionLoss {
+export function defineLoss(
+  config: LossConfig,
+  build: (inputs: LossInputs) => LossTerms,
+  { learnsVariance = false }: { readonly learnsVariance?: boolean } = {},
+): DiffusionLoss {
   const loss = (inputs: LossInputs) => {
     checkInputs(config.name, inputs);
     return build(inputs);
   };
-  return Object.assign(loss, { config });
+  return Object.assign(loss, { config, learnsVariance });
 }
 
 /** Equal shapes are demanded because broadcasting would turn a mistake into a wrong loss instead of an error. */

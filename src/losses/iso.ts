@@ -1,6 +1,6 @@
 import { scalarLike } from '../graph/op-registry.ts';
 import { add, mul } from '../graph/ops/index.ts';
-import { type DiffusionLoss, defineLoss } from './diffusion-loss.ts';
+import { type DiffusionLoss, defineLoss, type LossInputs } from './diffusion-loss.ts';
 import { checkLambda } from './lambda.ts';
 import { simpleLoss } from './simple.ts';
 
@@ -23,10 +23,12 @@ export interface IsoLossOptions {
 export function isoLoss(options: IsoLossOptions): DiffusionLoss {
   const { lambda, base = simpleLoss() } = options;
   checkLambda(lambda);
-  return defineLoss({ name: 'iso', lambda, base: base.config }, (inputs) => {
+  const config = { name: 'iso', lambda, base: base.config };
+  const build = (inputs: LossInputs) => {
     const terms = base(inputs);
-    if (lambda === 0) return { ...terms, base: terms.loss };
+    if (lambda === 0) return terms;
     const penalty = mul(terms.isotropyPenalty, scalarLike(terms.isotropyPenalty, lambda));
-    return { ...terms, base: terms.loss, loss: add(terms.loss, penalty) };
-  });
+    return { ...terms, loss: add(terms.loss, penalty) };
+  };
+  return defineLoss(config, build, { learnsVariance: base.learnsVariance });
 }

@@ -1,6 +1,6 @@
 import type { Value } from '../graph/graph.ts';
 import { scalarLike } from '../graph/op-registry.ts';
-import { add, div, mul, sqrt, sub } from '../graph/ops/index.ts';
+import { add, div, mul, neg, sqrt, sub } from '../graph/ops/index.ts';
 import type { LossInputs } from './diffusion-loss.ts';
 
 /** diffusers' `prediction_type`: the model predicts the noise, the velocity (Salimans & Ho 2022), or x_0. */
@@ -29,6 +29,23 @@ export function regressionTarget(inputs: LossInputs): Value {
       return sub(mul(sqrt(alphaCumprod), epsilon), mul(noiseScale(alphaCumprod), cleanSample));
     case 'sample':
       return cleanSample;
+  }
+}
+
+/**
+ * x_0 less the x_0 that the model output stands for. It is the output's own error times a factor, which keeps the digits
+ * that the difference of two predictions would lose at early timesteps.
+ */
+export function cleanSampleError(inputs: LossInputs): Value {
+  const { modelOutput, alphaCumprod } = inputs;
+  const error = sub(modelOutput, regressionTarget(inputs));
+  switch (inputs.predictionType) {
+    case 'epsilon':
+      return mul(error, div(noiseScale(alphaCumprod), sqrt(alphaCumprod)));
+    case 'v_prediction':
+      return mul(error, noiseScale(alphaCumprod));
+    case 'sample':
+      return neg(error);
   }
 }
 

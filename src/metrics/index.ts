@@ -1,4 +1,5 @@
 export type { BlockProducts } from './block-products.ts';
+export * from './evaluation/index.ts';
 export { FeatureStatistics, type GaussianStatistics, mergeStatistics } from './feature-statistics.ts';
 export * from './features/index.ts';
 export { type FrechetOptions, frechetDistance } from './fid.ts';

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, formatShape } from '../graph/tensor-type.ts';
@@ -8,6 +9,8 @@ import { RandomStream, STREAM } from '../random/random-stream.ts';
 export interface ParameterSpec {
   readonly name: string;
   readonly shape: readonly number[];
+  /** Whether it holds a convolution's filters, [out, in, height, width], which `FeatureMaps` may order anew. */
+  readonly isFilter?: boolean;
   /** Fills `target`, which has the parameter's size, with initial values drawn from `stream`. */
   init(stream: RandomStream, target: Float32Array): void;
 }
@@ -29,8 +32,6 @@ export interface DiffusionModel {
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
   readonly outputChannels?: number;
-  /** Probability of dropout in training, which the trainer does not do; default 0. */
-  readonly dropout?: number;
   /** Number of classes of a class-conditional model. */
   readonly classCount?: number;
   /**
@@ -43,14 +44,27 @@ export interface DiffusionModel {
    * @param sample [batch, ...sampleShape], float32 or float64; all parameters have the same dtype.
    * @param timestep [batch] or [1], int64 or int32, counted from 0.
    * @param classLabels [batch] or [1], int64 or int32, for a model with `classCount`.
+   * @param maps the memory order between input and output, for models of feature maps; default channels first. In it,
+   * parameters that are filters have the order of its `filterAxes`.
    * @returns the model output, [batch, ...sampleShape], or with `outputChannels` in place of the first axis.
    */
-  forward(sample: Value, timestep: Value, parameters: ParameterValues, classLabels?: Value): Value;
+  forward(
+    sample: Value,
+    timestep: Value,
+    parameters: ParameterValues,
+    classLabels?: Value,
+    maps?: FeatureMaps,
+  ): Value;
   /**
    * The model with `weights` as an ONNX file, where it has a better way than `exportModelGraph`: one that was read from
    * an ONNX file keeps all of it but the weights.
    */
   toOnnx?(weights: ReadonlyMap<string, Float32Array>): Uint8Array;
+}
+
+/** Whether the second half of the model's output channels is a variance. */
+export function learnsVariance({ outputChannels, sampleShape }: DiffusionModel): boolean {
+  return outputChannels !== undefined && outputChannels === 2 * (sampleShape[0] ?? 0);
 }
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
@@ -62,6 +76,19 @@ export function initialParameters(model: DiffusionModel, seed: number): Map<stri
       return [name, values];
     }),
   );
+}
+
+/** {@link initialParameters} in one vector, one after another in the order of the state dict, without a copy. */
+export function initialVector(model: DiffusionModel, seed: number): Float32Array<ArrayBuffer> {
+  const sizes = model.parameters.map(({ shape }) => elementCount(shape));
+  const vector = new Float32Array(sizes.reduce((sum, size) => sum + size, 0));
+  let offset = 0;
+  model.parameters.forEach(({ init }, index) => {
+    const end = offset + (sizes[index] ?? 0);
+    init(new RandomStream(seed, STREAM.init, index), vector.subarray(offset, end));
+    offset = end;
+  });
+  return vector;
 }
 
 /**

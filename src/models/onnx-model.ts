@@ -17,8 +17,8 @@ import { withTimestepVector } from './onnx-timestep.ts';
 
 export interface OnnxModelOptions {
   /**
-   * Which initializers of floats are trained, by name and shape; default: all that the output depends on but scalars and
-   * those whose names say `constant`.
+   * Which initializers of floats are trained, by name and shape; default: all that the output depends on but scalars,
+   * those whose names say `constant`, and the running statistics of BatchNormalization.
    */
   readonly trainable?: (name: string, shape: readonly number[]) => boolean;
   /** Shape of a sample without the batch axis; needed where the file leaves its axes open. */
@@ -70,7 +70,7 @@ export class OnnxModel implements DiffusionModel {
 
   private constructor(
     private readonly file: OnnxFile,
-    { sample_shape, trainable = isWeight }: OnnxModelOptions,
+    { sample_shape, trainable }: OnnxModelOptions,
   ) {
     const program = decodeOnnx(file.bytes);
     const { sample, timestep, output } = interfaceOf(program);
@@ -79,8 +79,10 @@ export class OnnxModel implements DiffusionModel {
     this.sampleShape = fixedSampleShape(sample.shape, sample_shape);
     const tensors = readInitializers(program, file);
     const used = usedNames(program);
+    const statistics = runningStatistics(program);
+    const isTrained = trainable ?? ((name, shape) => isWeight(name, shape) && !statistics.has(name));
     const trained = [...tensors].filter(
-      ([name, { dtype, shape }]) => dtype === 'float32' && used.has(name) && trainable(name, shape),
+      ([name, { dtype, shape }]) => dtype === 'float32' && used.has(name) && isTrained(name, shape),
     );
     this.parameters = trained.map(([name, { shape, data }]) => ({
       name,
@@ -298,6 +300,12 @@ function usedNames({ graph }: OnnxProgram): Set<string> {
   };
   visit(graph.node);
   return names;
+}
+
+/** Names of means and variances that BatchNormalization has kept from its training. */
+function runningStatistics({ graph }: OnnxProgram): Set<string> {
+  const nodes = (graph.node ?? []).filter(({ opType }) => opType === 'BatchNormalization');
+  return new Set(nodes.flatMap(({ input = [] }) => input.slice(3, 5)));
 }
 
 /** Unnamed constants, such as tables of frequencies, are called so by exporters. */

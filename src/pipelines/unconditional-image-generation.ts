@@ -1,14 +1,13 @@
-import path from 'node:path';
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
-import { readSafetensors } from '../hub/safetensors.ts';
+import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
+import type { PipelineFolder } from '../hub/pipeline-folder.ts';
 import { exportModelGraph } from '../models/model.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
 import { onnxSource } from '../models/onnx-file.ts';
-import { currentParameterName } from '../models/unet-2d/legacy-keys.ts';
+import { readModelWeights } from '../models/pretrained-weights.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { Session } from '../runtime/session.ts';
@@ -16,11 +15,10 @@ import { DDPMScheduler, type DiffusionScheduler, schedulerFromConfig } from '../
 import { type ImageBytes, toImageBytes } from './image-bytes.ts';
 import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
 import type { ModelSession } from './model-session.ts';
-import { type ModelSourceOptions, pipelineFolderOf } from './model-source.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 
 /** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
-export interface ImagePipelineOptions extends ModelSourceOptions {
+export interface ImagePipelineOptions extends PretrainedOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
   readonly device?: string | null;
   /** Only 'fp32' (default). */
@@ -86,6 +84,8 @@ export interface UnconditionalImageGenerationPipeline {
   scheduler: DiffusionScheduler;
   /** Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped. */
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
+  /** Draws `count` pictures as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
+  batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
   /** Frees the sessions; the pipeline cannot be used afterwards. */
   dispose(): Promise<void>;
 }
@@ -112,7 +112,7 @@ export async function loadUnconditionalImageGeneration(
     return loadOnnxFile(model, wantedDevice, options.scheduler, {
       sample_shape: options.sample_shape,
     });
-  const folder = await readPipelineFolder(await pipelineFolderOf(model, options), { require: [] });
+  const folder = await openPretrained(model, options);
   if (folder.unetConfig._class_name === 'OnnxModel') {
     const { onnx } = (options.ema ?? true) && folder.emaPaths ? folder.emaPaths : folder.paths;
     return loadOnnxFile(onnx, wantedDevice, folder.schedulerConfig, folder.unetConfig);
@@ -177,13 +177,7 @@ async function modelOnnx(
   ema: boolean,
   architecture: ReturnType<typeof modelFromConfig>,
 ): Promise<Uint8Array> {
-  const tensors = await readSafetensors((ema && emaPaths ? emaPaths : paths).weights);
-  const weights = new Map<string, Float32Array>();
-  for (const [name, { data }] of tensors) {
-    if (!(data instanceof Float32Array))
-      throw new ConfigError(`${path.basename(paths.weights)}: '${name}' is not float32`);
-    weights.set(currentParameterName(name), data);
-  }
+  const weights = await readModelWeights(architecture, (ema && emaPaths ? emaPaths : paths).weights);
   return writeOnnx(exportModelGraph(architecture, weights));
 }
 
@@ -245,6 +239,15 @@ function imagePipeline(
       const drawOptions = { ...options, on_progress: undefined };
       return generateIntoFolder(folder, options, (first, count) => bytes(drawOptions, first, count));
     },
+    batches: async function* (options: ImageFolderOptions) {
+      checkOptions(options, options.count, 'uint8');
+      for (let first = 0; first < options.count; first += options.batch_size ?? GROUP) {
+        const size = Math.min(options.batch_size ?? GROUP, options.count - first);
+        const on_progress = (fraction: number) =>
+          options.on_progress?.((first + fraction * size) / options.count);
+        yield bytes({ ...options, on_progress }, first, size);
+      }
+    },
     dispose: () => process.release(),
   }) as UnconditionalImageGenerationPipeline;
   return self;
@@ -286,6 +289,8 @@ function checkOptions(options: ImageGenerationOptions, count: number, outputType
   const { seed = 0, guidance_scale = 1 } = options;
   if (!countSchema.safeParse(count).success)
     throw new InvalidArgumentError(`${count} pictures were asked for: give an integer from 1 to 2^24`);
+  if (!countSchema.safeParse(options.batch_size ?? 1).success)
+    throw new InvalidArgumentError(`batch_size is ${options.batch_size}; give an integer from 1 to 2^24`);
   if (typeof seed !== 'number' && seed.length !== count)
     throw new InvalidArgumentError(
       `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,

@@ -3,17 +3,16 @@ import { z } from 'zod';
 import { invertScaler, type Scaler } from '../datasets/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../hub/json-file.ts';
-import { readPipelineFolder } from '../hub/pipeline-folder.ts';
+import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { parseDevice, resolveDevice } from '../runtime/device.ts';
 import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import type { ModelSession } from './model-session.ts';
-import { type ModelSourceOptions, pipelineFolderOf } from './model-source.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`, named as transformers.js names them. */
-export interface PointPipelineOptions extends ModelSourceOptions {
+export interface PointPipelineOptions extends PretrainedOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
   readonly device?: string | null;
   /** Models of points are float32: only 'fp32' (default). */
@@ -94,7 +93,7 @@ export async function loadUnconditionalPointGeneration(
   const wantedDevice = parseDevice(options.device ?? 'auto');
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of points are 'fp32' only`);
-  const folder = await readPipelineFolder(await pipelineFolderOf(model, options), { require: ['onnx'] });
+  const folder = await openPretrained(model, { ...options, require: ['onnx'] });
   const { config, sampleShape } = describedModel(folder.unetConfig);
   if (sampleShape.length !== 1)
     throw new ConfigError(

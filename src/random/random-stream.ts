@@ -98,6 +98,7 @@ export const STREAM = {
   dataset: 6,
   augmentation: 7,
   metrics: 8,
+  dropout: 9,
 } as const;
 
 /** The initial xoshiro128++ state of the stream that `path` names below `seed` (murmur3 finaliser over each word). */

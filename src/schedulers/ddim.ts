@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { Scheduler, type StepOptions, type StepOutput } from './scheduler.ts';
 import {
   type DDIMConfig,
@@ -29,6 +30,20 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
   /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
   static fromConfig(json: unknown): DDIMScheduler {
     return new DDIMScheduler(parseSchedulerConfig('DDIMScheduler', ddimConfigSchema, json));
+  }
+
+  /**
+   * From a saved pipeline folder or a Hub id, of this scheduler or of another one of diffusers: keys that it does not
+   * have are left out.
+   *
+   * @throws {ConfigError} when the config is missing or wrong.
+   * @throws {HubError} when it cannot be downloaded.
+   * @example
+   * const noise_scheduler = await DDIMScheduler.from_pretrained('google/ddpm-cifar10-32');
+   */
+  static async from_pretrained(model: string, options: PretrainedOptions = {}): Promise<DDIMScheduler> {
+    const folder = await openPretrained(model, { ...options, require: [] });
+    return DDIMScheduler.fromConfig(folder.schedulerConfig);
   }
 
   /** Whether the step adds noise: where eta > 0. */

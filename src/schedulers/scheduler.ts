@@ -1,13 +1,11 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
 import type { JsonObject } from '../hub/json-text.ts';
 import { cumulativeAlphas, makeBetas, rescaleZeroTerminalSnr } from './betas.ts';
 import type { SharedConfig } from './scheduler-config.ts';
 import { predictOriginal, previousSample, type StepCoefficients } from './step-coefficients.ts';
 import { dynamicThreshold } from './thresholding.ts';
 import { checkTimesteps, spacedTimesteps } from './timesteps.ts';
-
-/** The diffusers version whose configs and numerics are followed. */
-const DIFFUSERS_VERSION = '0.40.0';
 
 export interface StepOptions {
   /** Standard normal noise of the sample's size, for steps where `needsNoise` is true. */

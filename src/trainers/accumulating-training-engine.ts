@@ -3,6 +3,7 @@ import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../runtime/session.ts';
 import { TrainingSession } from '../runtime/training-session.ts';
 import { buildAccumulationGraphs } from './accumulation-graphs.ts';
+import { type DropoutInput, dropoutFeeds } from './dropout-inputs.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
 import {
   joinBuckets,
@@ -29,6 +30,7 @@ export class AccumulatingTrainingEngine {
     private readonly update: TrainingSession,
     private readonly settings: TrainingGraphSettings & { readonly accumulationSteps: number },
     private readonly vectors: readonly StateVector[],
+    private readonly dropouts: readonly DropoutInput[],
     private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
   ) {}
@@ -50,7 +52,7 @@ export class AccumulatingTrainingEngine {
       ...options,
       mode: 'single' as const,
     };
-    const { accumulate, update, state, sums } = buildAccumulationGraphs(settings);
+    const { accumulate, update, state, sums, dropouts } = buildAccumulationGraphs(settings);
     const slots = state.map(({ name, bucket }) => ({ name, length: bucket.length }));
     const accumulation = await TrainingSession.create(accumulate, sums, new Map(), device, {
       forbidFallback,
@@ -58,7 +60,15 @@ export class AccumulatingTrainingEngine {
     try {
       const start = splitByBucket(state, initial);
       const updating = await TrainingSession.create(update, slots, start, device, { forbidFallback });
-      return new AccumulatingTrainingEngine(accumulation, updating, settings, state, batches, schedules);
+      return new AccumulatingTrainingEngine(
+        accumulation,
+        updating,
+        settings,
+        state,
+        dropouts,
+        batches,
+        schedules,
+      );
     } catch (error) {
       await accumulation.release();
       throw error;
@@ -98,6 +108,7 @@ export class AccumulatingTrainingEngine {
         noise: part(noise),
         timestep: perSample(timestep),
         ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
+        ...dropoutFeeds(this.dropouts, this.batches, index, batch),
         keep_sum: hostTensor('float32', [1], Float32Array.of(batch === 0 ? 0 : 1)),
       };
       await this.accumulation.run({ ...parameters, ...this.usedBy(this.accumulation, feeds) });

@@ -2,6 +2,7 @@ import { type FlatBucket, planFlatBuckets, unflatten } from '../graph/flat-state
 import { Graph, type Value } from '../graph/graph.ts';
 import { scalarLike } from '../graph/op-registry.ts';
 import { add, mul, reshape, unsqueeze } from '../graph/ops/index.ts';
+import { type DropoutInput, DropoutInputs } from './dropout-inputs.ts';
 import {
   batchGradients,
   forwardDiffusion,
@@ -26,6 +27,8 @@ export interface AccumulationGraphs {
   readonly update: Graph;
   readonly state: readonly StateVector[];
   readonly sums: readonly Slot[];
+  /** Inputs of `accumulate`. */
+  readonly dropouts: readonly DropoutInput[];
 }
 
 /**
@@ -33,7 +36,7 @@ export interface AccumulationGraphs {
  * the device: onnxruntime runs a Loop's carried values through the host on webgpu.
  *
  * `accumulate` takes the parameters, `clean` and `noise` float32 [1, batch, ...], `timestep` (and `class_labels`) int32
- * [1, batch], `keep_sum` float32 [1], which is 0 for the first batch of a step, and the sums. `update` takes the state,
+ * [1, batch], the `dropouts`, `keep_sum` float32 [1], which is 0 for the first batch of a step, and the sums. `update` takes the state,
  * the sums and the `STEP_SCALARS`, and gives the next state and `metrics`, as `buildTrainingGraph`.
  */
 export function buildAccumulationGraphs(settings: TrainingGraphSettings): AccumulationGraphs {
@@ -43,8 +46,10 @@ export function buildAccumulationGraphs(settings: TrainingGraphSettings): Accumu
     ...buckets.map(({ length }, index) => ({ name: `gradient_sum.${index}`, length })),
     { name: 'term_sum', length: TERM_COUNT },
   ];
+  const { graph: accumulate, dropouts } = accumulationGraph(settings, buckets, sums);
   return {
-    accumulate: accumulationGraph(settings, buckets, sums),
+    accumulate,
+    dropouts,
     update: updateGraph(settings, state, sums),
     state,
     sums,
@@ -55,9 +60,10 @@ function accumulationGraph(
   settings: TrainingGraphSettings,
   buckets: readonly FlatBucket[],
   sums: readonly Slot[],
-): Graph {
+): { graph: Graph; dropouts: readonly DropoutInput[] } {
   const { model, batchSize } = settings;
   const graph = new Graph('accumulate');
+  const dropouts = new DropoutInputs(graph, 1);
   const vectors = buckets.map((bucket, index) => ({
     bucket,
     value: graph.input(`parameters.${index}`, 'float32', [bucket.length]),
@@ -78,12 +84,13 @@ function accumulationGraph(
     timestep: step(timestep),
     alphaCumprod: step(alphaCumprod),
     classLabels: labels && step(labels),
+    dropoutNumbers: (length) => step(dropouts.declare(length)),
   });
   [...flat, terms].forEach((value, index) => {
     const sum = before[index] ?? value;
     graph.output(`${sums[index]?.name}_next`, add(mul(sum, keep), value));
   });
-  return graph;
+  return { graph, dropouts: dropouts.all };
 }
 
 function updateGraph(

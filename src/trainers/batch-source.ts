@@ -1,8 +1,9 @@
-import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { ImageSet, SizedPixels } from '../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import { MAX_DROPOUT_NUMBER } from '../graph/ops/index.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import type { ImageAugmentation, SampleSource } from './sample-source.ts';
+import { type ImageAugmentation, type SampleSource, wholePicture } from './sample-source.ts';
 
 /** For class-conditional models. */
 export interface ClassSettings {
@@ -22,7 +23,7 @@ export interface StepBatches {
 
 /** A `BatchSource` of pictures without the pictures: all that another thread needs to draw the same batches. */
 export interface BatchSpec {
-  readonly images: Omit<ImageSet, 'pixels' | 'skipped'>;
+  readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
   readonly augmentation: ImageAugmentation;
   readonly batchSize: number;
   readonly trainTimesteps: number;
@@ -69,6 +70,17 @@ export class BatchSource {
     return { clean, noise, timestep, classLabels };
   }
 
+  /** Fills `target` with the random integers of the dropout `dropout` for one batch of a step. */
+  dropoutNumbers(
+    { step, batch, dropout }: { readonly step: number; readonly batch: number; readonly dropout: number },
+    target: Float32Array,
+  ): Float32Array {
+    const stream = new RandomStream(this.seed, STREAM.dropout, step, batch, dropout);
+    for (let i = 0; i < target.length; i++)
+      target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
+    return target;
+  }
+
   /** What another thread needs to prepare batches; undefined where samples are no pictures, which are quick to copy. */
   get spec(): BatchSpec | undefined {
     const { pictures } = this.source;
@@ -84,17 +96,18 @@ export class BatchSource {
     };
   }
 
-  /** The bytes of a step's pictures, in the order of the batch. @throws {InvalidArgumentError} where there are none. */
-  pixels(step: number): Uint8Array {
+  /**
+   * A copy of a step's pictures in the order of the batch, whole where they are cropped at random.
+   *
+   * @throws {InvalidArgumentError} where samples are no pictures.
+   */
+  pictures(step: number): SizedPixels[] {
     const { pictures, name } = this.source;
     if (!pictures) throw new InvalidArgumentError(`the data set '${name}' has no pictures`);
-    const { channels, height, width } = pictures.images;
-    const size = channels * height * width;
-    const bytes = new Uint8Array(this.batchSize * size);
-    this.samplesOf(step).forEach((index, b) => {
-      bytes.set(pictures.images.pixels(index), b * size);
+    return this.samplesOf(step).map((index) => {
+      const { pixels, height, width } = wholePicture(pictures.images, index);
+      return { pixels: pixels.slice(), height, width };
     });
-    return bytes;
   }
 
   /** The samples of a step by their index in the set. */

@@ -1,3 +1,7 @@
+export { EvaluationCallback, type EvaluationCallbackOptions } from './callbacks/evaluation-callback.ts';
+export type { EvaluationRecord } from './callbacks/evaluation-log.ts';
+export { SnapshotEvaluationError } from './callbacks/snapshot-evaluator.ts';
+export type { SaveFormat } from './save-pipeline.ts';
 export { Trainer, type TrainerOptions, type TrainOptions, type TrainOutput } from './trainer.ts';
-export type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
+export type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 export type { TrainingArguments } from './training-arguments.ts';

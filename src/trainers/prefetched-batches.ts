@@ -1,19 +1,20 @@
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import type { SizedPixels } from '../datasets/images/image-set.ts';
 import { RuntimeExecutionError } from '../runtime/session.ts';
 import type { BatchSource, BatchSpec, StepBatches } from './batch-source.ts';
 
-/** Where an engine gets the batches of its steps. */
-export interface BatchSupply {
+/** Where an engine gets the batches of its steps; the random integers of dropouts are those of `BatchSource`. */
+export interface BatchSupply extends Pick<BatchSource, 'dropoutNumbers'> {
   /** The inputs of `count` steps from step `first` (counted from 0). */
   steps(first: number, count: number): StepBatches | Promise<StepBatches>;
 }
 
-/** What the worker is asked: one step, with the bytes of its pictures in the order of the batch. */
+/** What the worker is asked: one step, with its pictures in the order of the batch. */
 export interface StepRequest {
   readonly step: number;
-  readonly pixels: Uint8Array;
+  readonly pictures: readonly SizedPixels[];
 }
 /** What it answers. */
 export interface StepAnswer {
@@ -37,7 +38,11 @@ export function openBatchSupply(batches: BatchSource): OpenBatchSupply {
   const { spec } = batches;
   if (spec && spec.batchSize * spec.images.channels * spec.images.height * spec.images.width >= MIN_VALUES)
     return new PrefetchedBatches(batches, spec);
-  return { steps: (first, count) => batches.steps(first, count), close: async () => undefined };
+  return {
+    steps: (first, count) => batches.steps(first, count),
+    dropoutNumbers: (place, target) => batches.dropoutNumbers(place, target),
+    close: async () => undefined,
+  };
 }
 
 interface Pending {
@@ -91,6 +96,11 @@ export class PrefetchedBatches implements OpenBatchSupply {
     return result;
   }
 
+  /** Drawn here: they are few, and engines ask for them batch by batch. */
+  dropoutNumbers(...place: Parameters<BatchSource['dropoutNumbers']>): Float32Array {
+    return this.batches.dropoutNumbers(...place);
+  }
+
   async close(): Promise<void> {
     this.fail(new Error('it was closed'));
     await this.worker.terminate();
@@ -101,7 +111,7 @@ export class PrefetchedBatches implements OpenBatchSupply {
     const ahead = Math.max(1, Math.min(count, Math.floor(MAX_AHEAD_BYTES / (2 * bytes))));
     for (let step = first; step < first + ahead; step++) {
       if (this.pending.has(step)) continue;
-      const request: StepRequest = { step, pixels: this.batches.pixels(step) };
+      const request: StepRequest = { step, pictures: this.batches.pictures(step) };
       let settle: Omit<Pending, 'promise'> | undefined;
       const promise = new Promise<StepBatches>((resolve, reject) => {
         settle = { resolve, reject };
@@ -109,7 +119,10 @@ export class PrefetchedBatches implements OpenBatchSupply {
       // Whoever asks for the step sees the failure; a step nobody asks for must not end the process.
       promise.catch(() => undefined);
       if (settle) this.pending.set(step, { promise, ...settle });
-      this.worker.postMessage(request, [request.pixels.buffer as ArrayBuffer]);
+      this.worker.postMessage(
+        request,
+        request.pictures.map(({ pixels }) => pixels.buffer as ArrayBuffer),
+      );
     }
   }
 

@@ -16,6 +16,7 @@ const FREE_ARGUMENTS = new Set([
   'num_train_epochs',
   'max_steps',
   'device',
+  'gradient_checkpointing',
   'logging_steps',
   'save_steps',
   'save_total_limit',

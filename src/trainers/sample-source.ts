@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { fillSample } from '../datasets/images/augment.ts';
-import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { ImageSet, SizedPixels } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { formatShape, sameShape } from '../graph/tensor-type.ts';
@@ -39,7 +39,7 @@ export function pointSource({ name, count, dims, data }: PointSet): SampleSource
   };
 }
 
-/** Pictures in [-1, 1], channels first. */
+/** Pictures in [-1, 1], channels first, mirrored and cropped at random where that was asked for. */
 export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation): SampleSource {
   return {
     pictures: { images, augmentation: { random_flip } },
@@ -50,28 +50,28 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
     fingerprint: images.fingerprint,
     fill: (index, target, stream) => {
       const flip = random_flip && stream.uniform() < 0.5;
-      fillSample(target, 0, images.pixels(index), images, { flip });
+      const { pixels, height, width } = wholePicture(images, index);
+      const offset = (length: number, kept: number) =>
+        length > kept ? stream.integer(length - kept + 1) : 0;
+      const crop = {
+        top: offset(height, images.height),
+        left: offset(width, images.width),
+        height: images.height,
+        width: images.width,
+      };
+      fillSample(target, 0, pixels, { channels: images.channels, height, width }, { flip, crop });
     },
   };
 }
 
-export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {
-  return 'pixels' in dataset;
+/** A picture with all that a random crop may keep. */
+export function wholePicture(images: ImageSet, index: number): SizedPixels {
+  const { height, width } = images;
+  return images.uncropped?.(index) ?? { pixels: images.pixels(index), height, width };
 }
 
-/**
- * @throws {InvalidArgumentError} when training the model needs what the trainer does not do, rather than leave it out
- * in silence.
- */
-export function refuseUntrainable({ dropout = 0, outputChannels, sampleShape }: DiffusionModel): void {
-  if (dropout > 0)
-    throw new InvalidArgumentError(
-      `the model has dropout ${dropout}, which the trainer does not do: set dropout to 0, as most published DDPMs have it`,
-    );
-  if (outputChannels !== undefined && outputChannels !== sampleShape[0])
-    throw new InvalidArgumentError(
-      `the model has ${outputChannels} output channels for ${sampleShape[0]} of the sample; a learned variance can be used, but not trained here: set out_channels to ${sampleShape[0]}`,
-    );
+export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {
+  return 'pixels' in dataset;
 }
 
 /**

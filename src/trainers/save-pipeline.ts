@@ -1,8 +1,10 @@
 import type { Scaler } from '../datasets/points.ts';
+import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
 import { stringifySorted } from '../hub/json-file.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
-import { savePipelineFolder } from '../hub/pipeline-folder.ts';
+import { type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
 import type { NamedTensor } from '../hub/safetensors.ts';
+import { float32Tensor, type WeightsDtype } from '../hub/weights-dtype.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 
@@ -14,30 +16,52 @@ export interface TrainedPipeline {
   readonly scheduler: DDPMScheduler;
   /** How points were scaled, which the pipeline undoes. */
   readonly scaler?: Scaler;
-  readonly card: ModelCardFacts;
+  /** For `README.md`; none without. */
+  readonly card?: Omit<ModelCardFacts, 'layout'>;
+}
+
+/** How a pipeline folder is written. */
+export interface SaveFormat {
+  /**
+   * The type of the safetensors: 'fp32' (default), or rounded to the nearest 'fp16' or 'bf16', half as large. ONNX files
+   * stay float32.
+   */
+  readonly dtype?: WeightsDtype;
+  /** Marks the safetensors, as diffusers does: 'fp16' writes `diffusion_pytorch_model.fp16.safetensors`. Default none. */
+  readonly variant?: string;
+  /** 'nested' (default): `unet/`, `scheduler/`; 'flat': all files in one folder, as google/ddpm-* are published. */
+  readonly layout?: PipelineLayout;
 }
 
 /** Classes of ours that diffusers has under the same name. */
 const DIFFUSERS_CLASSES = new Set(['UNet2DModel']);
 
-/** Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder. */
+/**
+ * Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder.
+ *
+ * @throws {InvalidArgumentError} when a weight is too large for `dtype`, or `variant` is no plain word.
+ */
 export async function saveTrainedPipeline(
   directory: string,
   { model, weights, averagedWeights, scheduler, scaler, card }: TrainedPipeline,
+  { dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
   const className = model.config._class_name;
   await savePipelineFolder(directory, {
+    layout,
+    variant,
     modelIndex: {
       _class_name: 'DDPMPipeline',
+      _diffusers_version: DIFFUSERS_VERSION,
       scheduler: ['diffusers', 'DDPMScheduler'],
       unet: [DIFFUSERS_CLASSES.has(className) ? 'diffusers' : 'iso_diffusion', className],
     },
-    unetConfig: { ...model.config },
-    unet: exported(model, weights),
-    unetEma: averagedWeights && exported(model, averagedWeights),
+    unetConfig: { _diffusers_version: DIFFUSERS_VERSION, ...model.config },
+    unet: exported(model, weights, dtype),
+    unetEma: averagedWeights && exported(model, averagedWeights, dtype),
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
-      'README.md': modelCard(card),
+      ...(card ? { 'README.md': modelCard({ ...card, layout }) } : {}),
       ...(scaler ? { 'point_scaler.json': scalerJson(scaler) } : {}),
     },
   });
@@ -47,10 +71,10 @@ function scalerJson({ kind, offset, scale }: Scaler): string {
   return stringifySorted({ kind, offset: [...offset], scale: [...scale] });
 }
 
-function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>) {
+function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>, dtype: WeightsDtype) {
   const tensors = model.parameters.map(({ name, shape }): [string, NamedTensor] => [
     name,
-    { dtype: 'F32', shape: [...shape], data: weights.get(name) ?? new Float32Array() },
+    float32Tensor(name, shape, weights.get(name) ?? new Float32Array(), dtype),
   ]);
-  return { onnx: exportModel(model, weights), weights: new Map(tensors) };
+  return { onnx: () => exportModel(model, weights), weights: new Map(tensors) };
 }

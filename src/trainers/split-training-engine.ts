@@ -1,12 +1,19 @@
+import { pixelsFirst } from '../graph/feature-maps/index.ts';
 import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
+import { elementCount } from '../graph/tensor-type.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
 import { hostTensor } from '../runtime/session.ts';
-import { buildGradientGraph, gradientName, LOSS_TERMS } from './gradient-graph.ts';
+import { type DropoutInput, dropoutFeeds } from './dropout-inputs.ts';
+import { buildGradientGraph, gradientName, LOSS_TERMS, shapeIn } from './gradient-graph.ts';
 import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
+import { inFilterOrder, inStateOrder } from './parameter-order.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
+
+/** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
+const MAPS = pixelsFirst;
 
 /**
  * Runs training steps on the cpu for large models and for steps of several batches: gradients by one graph, batch after
@@ -20,6 +27,7 @@ export class SplitTrainingEngine {
     private readonly session: GradientSession,
     private readonly vectors: HostState,
     private readonly settings: TrainingGraphSettings,
+    private readonly dropouts: readonly DropoutInput[],
     private readonly accumulationSteps: number,
     private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
@@ -44,6 +52,7 @@ export class SplitTrainingEngine {
       const given = initial.get(kind) ?? new Float32Array(bucket?.length ?? 0);
       // A new average begins as the parameters themselves.
       const own = owned.has(given) ? given.slice() : given;
+      if (own === given) inFilterOrder(own, settings.model, MAPS);
       owned.add(own);
       return own;
     };
@@ -53,12 +62,26 @@ export class SplitTrainingEngine {
       second_moment: vector('second_moment'),
       ema: settings.ema ? vector('ema') : undefined,
     };
+    const { graph, dropouts } = buildGradientGraph(graphSettings, MAPS);
     const session = await GradientSession.create(
-      buildGradientGraph(graphSettings),
-      (bucket?.entries ?? []).map((entry) => ({ ...entry, gradientName: gradientName(entry.name) })),
+      graph,
+      settings.model.parameters.map((spec) => ({
+        name: spec.name,
+        gradientName: gradientName(spec.name),
+        shape: shapeIn(MAPS, spec),
+        length: elementCount(spec.shape),
+      })),
       vectors.parameters,
     );
-    return new SplitTrainingEngine(session, vectors, graphSettings, accumulationSteps, batches, schedules);
+    return new SplitTrainingEngine(
+      session,
+      vectors,
+      graphSettings,
+      dropouts,
+      accumulationSteps,
+      batches,
+      schedules,
+    );
   }
 
   /** See `TrainingEngine.run`. */
@@ -72,7 +95,7 @@ export class SplitTrainingEngine {
     return new Map(
       STATE_KINDS.flatMap((kind) => {
         const vector = this.vectors[kind];
-        return vector ? [[kind, vector.slice()] as const] : [];
+        return vector ? [[kind, inStateOrder(vector.slice(), this.settings.model, MAPS)] as const] : [];
       }),
     );
   }
@@ -98,6 +121,7 @@ export class SplitTrainingEngine {
         noise: hostTensor('float32', samples, part(noise)),
         timestep: perSample(timestep),
         ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
+        ...dropoutFeeds(this.dropouts, this.batches, index, batch),
       });
       terms.forEach((term, i) => {
         row[i] = (row[i] as number) + term / this.accumulationSteps;

@@ -1,3 +1,17 @@
+import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { PointSet } from '../datasets/points.ts';
+
+/** The run that a callback is part of. */
+export interface TrainerRun {
+  readonly output_dir: string;
+  readonly train_dataset: PointSet | ImageSet;
+  /**
+   * Writes the model as it is now as a pipeline folder, with the averaged weights where `use_ema` is on. Between steps
+   * only, as in a callback that is awaited.
+   */
+  saveSnapshot(directory: string): Promise<void>;
+}
+
 /** Where a run is. */
 export interface TrainerState {
   /** Steps done. */
@@ -28,12 +42,13 @@ export interface StepMetrics {
 export interface TrainerCallback {
   /** A checkpoint was damaged when the latest was looked for; an older one, or a fresh start, takes its place. */
   onCheckpointSkipped?(skipped: { readonly dir: string; readonly error: Error }): void | Promise<void>;
-  onTrainBegin?(state: TrainerState): void | Promise<void>;
+  onTrainBegin?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** Every `logging_steps` steps and after the last one. */
   onStep?(state: TrainerState, metrics: StepMetrics): void | Promise<void>;
   /** After the last step of each epoch. */
-  onEpoch?(state: TrainerState): void | Promise<void>;
+  onEpoch?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** After a checkpoint was written. */
   onSave?(state: TrainerState, checkpointDir: string): void | Promise<void>;
-  onTrainEnd?(state: TrainerState): void | Promise<void>;
+  /** After the last step, or the one after which the run was interrupted; not after an error. */
+  onTrainEnd?(state: TrainerState, run: TrainerRun): void | Promise<void>;
 }

@@ -1,33 +1,27 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { packBucket, planFlatBuckets, unpackBucket } from '../graph/flat-state.ts';
+import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-state.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, exportModel, initialParameters } from '../models/model.ts';
+import { type DiffusionModel, exportModel, initialVector } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
 import { pruneCheckpoints } from './checkpoint.ts';
 import { emaDecayAt } from './ema-decay.ts';
+import { refuseVarianceMismatch, samplingScheduler } from './learned-variance.ts';
 import { learningRateAt } from './learning-rate.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
 import { openBatchSupply } from './prefetched-batches.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
-import {
-  imageSource,
-  isImageSet,
-  pointSource,
-  refuseMismatch,
-  refuseUntrainable,
-  refuseWrongLabels,
-} from './sample-source.ts';
-import { saveTrainedPipeline } from './save-pipeline.ts';
+import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
+import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, type StepEngine } from './step-engine.ts';
-import type { StepMetrics, TrainerCallback, TrainerState } from './trainer-callback.ts';
+import type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
   resolveTrainingArguments,
@@ -91,7 +85,7 @@ export class Trainer {
     const source = isImageSet(train_dataset)
       ? imageSource(train_dataset, this.args)
       : pointSource(train_dataset);
-    refuseUntrainable(model);
+    refuseVarianceMismatch(model, loss, noise_scheduler);
     refuseMismatch(model, source);
     const dropout = this.args.class_dropout_prob;
     refuseWrongLabels(model, source, dropout);
@@ -111,7 +105,7 @@ export class Trainer {
       dataset: source.fingerprint,
       args: this.args,
     });
-    const parameters = packBucket(initialParameters(model, this.args.seed), this.wholeBucket());
+    const parameters = initialVector(model, this.args.seed);
     this.state = new Map([
       ['parameters', parameters],
       ['ema', parameters],
@@ -140,7 +134,10 @@ export class Trainer {
 
   /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
-    await writeFileAtomic(file, exportModel(this.options.model, this.weights({ ema })));
+    await writeFileAtomic(
+      file,
+      exportModel(this.options.model, viewBucket(this.vector(ema), this.wholeBucket())),
+    );
   }
 
   /**
@@ -182,11 +179,7 @@ export class Trainer {
 
   /** The trained parameters by name, or their moving average. @throws {InvalidArgumentError} without `use_ema`. */
   weights({ ema = false }: { ema?: boolean } = {}): Map<string, Float32Array> {
-    if (ema && !this.args.use_ema)
-      throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
-    const vector = this.state.get(ema ? 'ema' : 'parameters');
-    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
-    return unpackBucket(vector, this.wholeBucket());
+    return unpackBucket(this.vector(ema), this.wholeBucket());
   }
 
   /**
@@ -197,17 +190,22 @@ export class Trainer {
    *
    * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
    * @param options.license the licence's name on the Hub, such as 'apache-2.0'.
+   * @param options.dtype, options.variant, options.layout see `SaveFormat`.
    */
   async savePipeline(
     directory: string,
-    { metrics, license }: { metrics?: Readonly<Record<string, number>>; license?: string } = {},
+    {
+      metrics,
+      license,
+      ...format
+    }: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
   ): Promise<void> {
     const { model, noise_scheduler, train_dataset, loss } = this.options;
-    await saveTrainedPipeline(directory, {
+    const trained = {
       model,
-      weights: this.weights(),
-      averagedWeights: this.args.use_ema ? this.weights({ ema: true }) : undefined,
-      scheduler: noise_scheduler,
+      weights: viewBucket(this.vector(false), this.wholeBucket()),
+      averagedWeights: this.args.use_ema ? viewBucket(this.vector(true), this.wholeBucket()) : undefined,
+      scheduler: samplingScheduler(model, noise_scheduler),
       scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
       card: {
         task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
@@ -220,7 +218,8 @@ export class Trainer {
         metrics,
         license,
       },
-    });
+    } as const;
+    await saveTrainedPipeline(directory, trained, format);
   }
 
   private async loop(
@@ -246,7 +245,8 @@ export class Trainer {
       await this.notify((callback) => callback.onSave?.(this.progress(0), directory));
     };
 
-    await this.notify((callback) => callback.onTrainBegin?.(this.progress(0)));
+    const run = this.runOf(engine);
+    await this.notify((callback) => callback.onTrainBegin?.(this.progress(0), run));
     while (this.step < maxSteps && !signal?.aborted) {
       const count = Math.min(this.stepsUntilNextEvent(), engine.maxStepsPerRun);
       for (const row of await engine.run(this.step, count)) window.add(row);
@@ -266,12 +266,27 @@ export class Trainer {
         await this.notify((callback) => callback.onStep?.(this.progress(stepsPerSecond), current));
       }
       if (this.step % this.batches.stepsPerEpoch === 0)
-        await this.notify((callback) => callback.onEpoch?.(this.progress(0)));
+        await this.notify((callback) => callback.onEpoch?.(this.progress(0), run));
       if (args.save_steps > 0 && this.step % args.save_steps === 0) await save();
     }
     if (saved !== this.step) await save();
-    await this.notify((callback) => callback.onTrainEnd?.(this.progress(0)));
+    await this.notify((callback) => callback.onTrainEnd?.(this.progress(0), run));
     return { global_step: this.step, metrics, interrupted: this.step < maxSteps };
+  }
+
+  private runOf(engine: StepEngine): TrainerRun {
+    const { model, noise_scheduler: scheduler, train_dataset } = this.options;
+    return {
+      output_dir: this.args.output_dir,
+      train_dataset,
+      saveSnapshot: async (directory) => {
+        const state = await engine.state();
+        const vector = state.get(this.args.use_ema ? 'ema' : 'parameters') ?? new Float32Array();
+        const weights = unpackBucket(vector, this.wholeBucket());
+        const scaler = isImageSet(train_dataset) ? undefined : train_dataset.scaler;
+        await saveTrainedPipeline(directory, { model, weights, scheduler, scaler });
+      },
+    };
   }
 
   /** Runs end where something has to happen: a log, the end of an epoch, a checkpoint, the end. */
@@ -309,6 +324,7 @@ export class Trainer {
       model,
       loss,
       predictionType: noise_scheduler.config.prediction_type,
+      betas: noise_scheduler.betas,
       alphasCumprod: noise_scheduler.alphasCumprod,
       batchSize: args.per_device_train_batch_size,
       adam: {
@@ -319,6 +335,7 @@ export class Trainer {
       },
       maxGradNorm: args.max_grad_norm,
       ema: args.use_ema,
+      gradientCheckpointing: args.gradient_checkpointing,
     };
   }
 
@@ -334,6 +351,14 @@ export class Trainer {
           max_decay: args.ema_max_decay,
         }),
     };
+  }
+
+  private vector(ema: boolean): Float32Array {
+    if (ema && !this.args.use_ema)
+      throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
+    const vector = this.state.get(ema ? 'ema' : 'parameters');
+    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
+    return vector;
   }
 
   private wholeBucket() {

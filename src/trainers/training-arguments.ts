@@ -12,6 +12,7 @@ const schema = z.strictObject({
   max_steps: z.union([z.literal(-1), z.int().min(1)]).default(-1),
   per_device_train_batch_size: z.int().min(1).max(1_000_000).default(512),
   gradient_accumulation_steps: z.int().min(1).max(65_536).default(1),
+  gradient_checkpointing: z.boolean().default(false),
   random_flip: z.boolean().default(false),
   class_dropout_prob: fraction.default(0),
   learning_rate: finite.min(0).default(1e-3),
@@ -43,6 +44,8 @@ const schema = z.strictObject({
  * - `per_device_train_batch_size` (512).
  * - `gradient_accumulation_steps` (1): batches whose mean gradient makes one step. Each batch has its own loss, so that
  *   the expectation in the iso loss runs over a batch, not over the whole step.
+ * - `gradient_checkpointing` (false): keeps the inputs of the U-Net's blocks only and computes what is inside again in the
+ *   backward pass: about a third more time a step, less memory, the same results bit for bit.
  * - `random_flip` (false): mirrors half of the pictures; no effect on points.
  * - `class_dropout_prob` (0): how often a class-conditional model sees a sample without its class, for
  *   classifier-free guidance; 0.1 is usual. The model's last class stands for none.

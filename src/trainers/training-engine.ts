@@ -3,6 +3,7 @@ import { adamScalars } from '../graph/optimizer.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../runtime/session.ts';
 import { TrainingSession } from '../runtime/training-session.ts';
+import type { DropoutInput } from './dropout-inputs.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
 import {
   buildTrainingGraph,
@@ -38,6 +39,7 @@ export class TrainingEngine {
     private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
     readonly stateVectors: readonly StateVector[],
+    private readonly dropouts: readonly DropoutInput[],
     private readonly usedInputs: ReadonlySet<string>,
   ) {}
 
@@ -55,10 +57,10 @@ export class TrainingEngine {
     schedules: StepSchedules,
   ): Promise<TrainingEngine> {
     const settings = { ...options, ...deviceSettings(device, options) };
-    const { graph, state } = buildTrainingGraph(settings);
+    const { graph, state, dropouts } = buildTrainingGraph(settings);
     const slots = state.map(({ name, bucket }) => ({ name, length: bucket.length }));
     const session = await TrainingSession.create(graph, slots, splitByBucket(state, initial), device);
-    return new TrainingEngine(session, settings, batches, schedules, state, session.inputNames);
+    return new TrainingEngine(session, settings, batches, schedules, state, dropouts, session.inputNames);
   }
 
   /**
@@ -103,6 +105,16 @@ export class TrainingEngine {
       ...(classLabels ? { class_labels: hostTensor('int32', [count, batchSize], classLabels) } : {}),
       trips: hostTensor('int64', [], BigInt64Array.of(BigInt(count))),
     };
+    this.dropouts.forEach(({ name, length }, dropout) => {
+      const numbers = new Float32Array(count * length);
+      const perBatch = length / accumulationSteps;
+      for (let i = 0; i < count * accumulationSteps; i++)
+        this.batches.dropoutNumbers(
+          { step: first + Math.floor(i / accumulationSteps), batch: i % accumulationSteps, dropout },
+          numbers.subarray(i * perBatch, (i + 1) * perBatch),
+        );
+      feeds[name] = hostTensor('float32', [count, length], numbers);
+    });
     const scalars = STEP_SCALARS.map(() => new Float32Array(count));
     for (let i = 0; i < count; i++) {
       const step = first + i + 1;

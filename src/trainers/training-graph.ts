@@ -2,15 +2,29 @@ import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../graph/f
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { scalarLike } from '../graph/op-registry.ts';
-import { add, concat, expandTo, gather, loop, mul, reshape, unsqueeze } from '../graph/ops/index.ts';
+import {
+  add,
+  concat,
+  type DropoutNumbers,
+  expandTo,
+  gather,
+  loop,
+  mul,
+  reshape,
+  unsqueeze,
+} from '../graph/ops/index.ts';
 import { type AdamSettings, adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../graph/optimizer.ts';
 import type { DiffusionLoss, PredictionType } from '../losses/index.ts';
 import type { DiffusionModel } from '../models/model.ts';
+import { type BatchInputs, batchLoss } from './batch-loss.ts';
+import { type DropoutInput, DropoutInputs } from './dropout-inputs.ts';
 
 export interface TrainingGraphSettings {
   readonly model: DiffusionModel;
   readonly loss: DiffusionLoss;
   readonly predictionType: PredictionType;
+  /** The variances of the forward process, one for each training timestep. */
+  readonly betas: Float32Array;
   /** Cumulative products of 1 - beta, one for each training timestep. */
   readonly alphasCumprod: Float32Array;
   readonly batchSize: number;
@@ -20,6 +34,8 @@ export interface TrainingGraphSettings {
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
   readonly ema: boolean;
+  /** Whether the model's checkpoints are computed again in the backward pass, which saves memory; default false. */
+  readonly gradientCheckpointing?: boolean;
   /** `loop` runs many steps in one ONNX Loop, `single` one step a run. */
   readonly mode: 'loop' | 'single';
   readonly maxBucketElements?: number;
@@ -36,6 +52,7 @@ export interface TrainingGraph {
   readonly buckets: readonly FlatBucket[];
   /** Inputs of the state vectors; the output of each has the suffix `_next`. */
   readonly state: readonly StateVector[];
+  readonly dropouts: readonly DropoutInput[];
 }
 
 /** One flat state vector: parameters, a moment or the moving average of one bucket. */
@@ -47,18 +64,9 @@ export interface StateVector {
 export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'] as const;
 export type StateKind = (typeof STATE_KINDS)[number];
 
-/** The samples of one batch, or of all batches of a step. */
-export interface BatchInputs {
-  readonly noisySample: Value;
-  readonly cleanSample: Value;
-  readonly noise: Value;
-  readonly timestep: Value;
-  readonly alphaCumprod: Value;
-  readonly classLabels: Value | undefined;
-}
-
 /** The inputs of one step, with the axis of steps removed. */
 export interface StepInputs {
+  /** The samples of all batches, and the numbers of their dropouts one batch after the other. */
   readonly samples: BatchInputs;
   readonly scalars: Readonly<Record<(typeof STEP_SCALARS)[number], Value>>;
 }
@@ -68,9 +76,10 @@ export interface StepInputs {
  * clipping, Adam and EMA. With `accumulationSteps` an inner Loop goes through the batches of a step; each has its own
  * loss, and so its own isotropy penalty.
  *
- * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep` int32 ['steps', batch]; the
- * `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps', batch]; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`,
- * float32 ['steps', 5]. In mode `single`, 'steps' is 1.
+ * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
+ * int32 ['steps', batch]; the `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
+ * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; in mode `loop` also `trips`, int64
+ * []. Outputs: the next state, and `metrics`, float32 ['steps', 5]. In mode `single`, 'steps' is 1.
  */
 export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGraph {
   const { model, mode, accumulationSteps = 1 } = settings;
@@ -87,28 +96,31 @@ export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGra
   const scalars = STEP_SCALARS.map((name) => graph.input(name, 'float32', [steps]));
   const classLabels = model.classCount ? [graph.input('class_labels', 'int32', [steps, batchSize])] : [];
   const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
+  const dropouts = new DropoutInputs(graph, steps);
   const perStep = [noisy, clean, noise, timestep, alphaCumprod, ...scalars, ...classLabels];
 
   if (mode === 'single') {
-    const rows = perStep.map((value) => reshape(value, value.shape.slice(1).map(Number)));
-    const { next, metrics } = trainingStep(settings, state, stateInputs, stepInputs(rows));
+    const row = (value: Value) => reshape(value, value.shape.slice(1).map(Number));
+    const inputs = stepInputs(perStep.map(row), (length) => row(dropouts.declare(length)));
+    const { next, metrics } = trainingStep(settings, state, stateInputs, inputs);
     state.forEach(({ name }, index) => {
       graph.output(`${name}_next`, next[index] ?? metrics);
     });
     graph.output('metrics', unsqueeze(metrics, [0]));
-    return { graph, buckets, state };
+    return { graph, buckets, state, dropouts: dropouts.all };
   }
   const trips = graph.input('trips', 'int64', []);
   const looped = loop(trips, stateInputs, (_body, trip, carried) => {
-    const rows = perStep.map((value) => gather(value, trip));
-    const { next, metrics } = trainingStep(settings, state, carried, stepInputs(rows));
+    const row = (value: Value) => gather(value, trip);
+    const inputs = stepInputs(perStep.map(row), (length) => row(dropouts.declare(length)));
+    const { next, metrics } = trainingStep(settings, state, carried, inputs);
     return { state: next, perTrip: [metrics] };
   });
   state.forEach(({ name }, index) => {
     graph.output(`${name}_next`, looped.state[index] ?? trips);
   });
   graph.output('metrics', looped.perTrip[0] ?? trips);
-  return { graph, buckets, state };
+  return { graph, buckets, state, dropouts: dropouts.all };
 }
 
 export function stateVectors(buckets: readonly FlatBucket[], ema: boolean): StateVector[] {
@@ -137,7 +149,7 @@ export function forwardDiffusion(
   return { noisy, alphaCumprod: atTimestep(alphasCumprod) };
 }
 
-function stepInputs(rows: readonly Value[]): StepInputs {
+function stepInputs(rows: readonly Value[], dropoutNumbers: DropoutNumbers): StepInputs {
   const [
     noisySample,
     cleanSample,
@@ -151,7 +163,7 @@ function stepInputs(rows: readonly Value[]): StepInputs {
     classLabels,
   ] = rows as [Value, Value, Value, Value, Value, Value, Value, Value, Value, Value | undefined];
   return {
-    samples: { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels },
+    samples: { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels, dropoutNumbers },
     scalars: { step_size, epsilon, keep, one_minus_decay },
   };
 }
@@ -245,12 +257,16 @@ function meanGradients(
   const zeros = [...vectors.map(({ bucket }) => bucket.length), TERM_COUNT].map((length) =>
     expandTo(zero, [length]),
   );
-  const byBatch = mapSamples(samples, (value) =>
-    reshape(value, [accumulationSteps, batchSize, ...value.shape.slice(1).map(Number)]),
-  );
   const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
+  const perBatch = (value: Value, length: number) =>
+    reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
+  const byBatch = mapSamples(samples, (value) => perBatch(value, batchSize));
   const { state } = loop(trips, zeros, (_body, trip, sums) => {
-    const batch = mapSamples(byBatch, (value) => gather(value, trip));
+    const batch = {
+      ...mapSamples(byBatch, (value) => gather(value, trip)),
+      dropoutNumbers: (length: number) =>
+        gather(perBatch(samples.dropoutNumbers(accumulationSteps * length), length), trip),
+    };
     const { flat, terms } = batchGradients(settings, vectors, parameters, batch);
     return { state: [...flat, terms].map((value, index) => add(sums[index] ?? value, value)) };
   });
@@ -259,31 +275,28 @@ function meanGradients(
 }
 
 function mapSamples(samples: BatchInputs, change: (value: Value) => Value): BatchInputs {
-  const { classLabels, ...others } = samples;
-  const entries = Object.entries(others).map(([name, value]) => [name, change(value)]);
+  const { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels } = samples;
   return {
-    ...(Object.fromEntries(entries) as typeof others),
+    noisySample: change(noisySample),
+    cleanSample: change(cleanSample),
+    noise: change(noise),
+    timestep: change(timestep),
+    alphaCumprod: change(alphaCumprod),
     classLabels: classLabels && change(classLabels),
+    dropoutNumbers: samples.dropoutNumbers,
   };
 }
 
 export const TERM_COUNT = 4;
 
 export function batchGradients(
-  { model, loss, predictionType }: TrainingGraphSettings,
+  settings: TrainingGraphSettings,
   vectors: readonly ParameterVector[],
   /** Each parameter, cut from its vector. */
   parameters: ReadonlyMap<string, Value>,
-  { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels }: BatchInputs,
+  samples: BatchInputs,
 ): BatchGradients {
-  const terms = loss({
-    modelOutput: model.forward(noisySample, timestep, parameters, classLabels),
-    epsilon: noise,
-    noisySample,
-    cleanSample,
-    alphaCumprod,
-    predictionType,
-  });
+  const terms = batchLoss(settings, samples, parameters);
   const found = gradients(terms.loss, [...parameters.values()]);
   const byName = new Map([...parameters.keys()].map((name, index) => [name, found[index] as Value]));
   return {

@@ -44,7 +44,7 @@ function cli(args: string[], interruptWhen?: () => boolean): Promise<Result> {
 const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
 
 describe('iso-diffusion', () => {
-  it.each(['train', 'generate', 'evaluate', 'analyze', 'doctor'])(
+  it.each(['train', 'generate', 'evaluate', 'analyze', 'convert-extractor', 'doctor'])(
     '%s --help shows an example',
     async (command) => {
       const { code, stdout } = await cli([command, '--help']);
@@ -194,6 +194,7 @@ describe('iso-diffusion', () => {
     [['generate', '--model', 'nowhere'], /nowhere/],
     [['generate', '--model', 'nowhere', '--out', 'x.txt'], /must end in .csv/],
     [['evaluate', '--real', 'moons', '--n', '3', '--fake', 'few.csv'], /3/],
+    [['convert-extractor', '--weights', 'vgg16-397923af.pth'], /is a pickle.*save_file/],
     [['sing'], /unknown command 'sing'/],
   ])('%j is refused with exit code 2', async (args, message) => {
     writeFileSync(path.join(folder, 'nan.csv'), '1,2\nNaN,3\n');

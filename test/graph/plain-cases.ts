@@ -1,10 +1,14 @@
 import type { Value } from '../../src/graph/graph.ts';
 import { apply } from '../../src/graph/op-registry.ts';
 import {
+  averagePool,
   averagePool2x,
+  batchNorm,
   cast,
   erf,
+  globalAveragePool,
   groupNorm,
+  maxPool,
   silu,
   softmax,
   square,
@@ -33,6 +37,35 @@ function plainErf(x: number): number {
   }
   return (2 / Math.sqrt(Math.PI)) * sum;
 }
+
+const imagesFor = { shape: [1, 2, 4, 5], rows: 4, columns: 5 };
+interface Windows {
+  readonly window: readonly [number, number];
+  readonly strides: readonly [number, number];
+  readonly pads: readonly [number, number, number, number];
+}
+/** What `reduce` makes of the elements of each window that are not padding. */
+const pooledPlain =
+  ({ window, strides, pads }: Windows, reduce: (inside: number[]) => number) =>
+  ([x = new Float64Array()]: readonly Float64Array[]) => {
+    const { rows, columns } = imagesFor;
+    const length = (size: number, side: 0 | 1) =>
+      Math.floor((size + pads[side] + (pads[side + 2] ?? 0) - window[side]) / strides[side]) + 1;
+    const [outRows, outColumns] = [length(rows, 0), length(columns, 1)];
+    return Float64Array.from({ length: 2 * outRows * outColumns }, (_, i) => {
+      const channel = Math.floor(i / (outRows * outColumns));
+      const top = (Math.floor(i / outColumns) % outRows) * strides[0] - pads[0];
+      const left = (i % outColumns) * strides[1] - pads[1];
+      const inside: number[] = [];
+      for (let row = Math.max(top, 0); row < Math.min(top + window[0], rows); row++)
+        for (let column = Math.max(left, 0); column < Math.min(left + window[1], columns); column++)
+          inside.push(x[(channel * rows + row) * columns + column] ?? 0);
+      return reduce(inside);
+    });
+  };
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+const inceptionWindows: Windows = { window: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1] };
+const unevenWindows: Windows = { window: [3, 2], strides: [2, 2], pads: [1, 0, 0, 1] };
 
 /** Each run of `length` values with mean 0 and variance 1. */
 function standardised(x: Float64Array, length: number): Float64Array {
@@ -114,6 +147,58 @@ export const plainCases: PlainCase[] = [
         const at = channel * 24 + row * 12 + column * 2;
         return ((x[at] ?? 0) + (x[at + 1] ?? 0) + (x[at + 6] ?? 0) + (x[at + 7] ?? 0)) / 4;
       }),
+  },
+  {
+    name: 'AveragePool with padding that does not count',
+    shapes: [imagesFor.shape],
+    build: ([x]) => averagePool(x as Value, inceptionWindows.window, inceptionWindows),
+    plain: pooledPlain(inceptionWindows, (inside) => sum(inside) / inside.length),
+  },
+  {
+    name: 'AveragePool with padding that counts',
+    shapes: [imagesFor.shape],
+    build: ([x]) => averagePool(x as Value, [3, 3], { ...inceptionWindows, countIncludePad: true }),
+    plain: pooledPlain(inceptionWindows, (inside) => sum(inside) / 9),
+  },
+  {
+    name: 'AveragePool with strides that leave a rest',
+    shapes: [imagesFor.shape],
+    build: ([x]) => averagePool(x as Value, unevenWindows.window, unevenWindows),
+    plain: pooledPlain(unevenWindows, (inside) => sum(inside) / inside.length),
+  },
+  ...[inceptionWindows, unevenWindows].map((windows) => ({
+    name: `MaxPool by ${windows.strides}`,
+    shapes: [imagesFor.shape],
+    build: ([x]: Value[]) => maxPool(x as Value, windows.window, windows),
+    plain: pooledPlain(windows, (inside) => Math.max(...inside)),
+  })),
+  {
+    name: 'GlobalAveragePool',
+    shapes: [imagesFor.shape],
+    build: ([x]) => globalAveragePool(x as Value),
+    plain: ([x = new Float64Array()]) =>
+      Float64Array.of(sum([...x.subarray(0, 20)]) / 20, sum([...x.subarray(20)]) / 20),
+  },
+  {
+    name: 'BatchNormalization by kept statistics',
+    shapes: [image, [4], [4], [4], [4]],
+    build: ([x, scale, bias, mean, root]) =>
+      batchNorm(
+        x as Value,
+        {
+          scale: scale as Value,
+          bias: bias as Value,
+          mean: mean as Value,
+          variance: square(root as Value),
+        },
+        0.5,
+      ),
+    plain: ([x = new Float64Array(), scale, bias, mean, root]) =>
+      x.map(
+        (value, i) =>
+          ((value - perChannel(mean, i)) / Math.sqrt(perChannel(root, i) ** 2 + 0.5)) * perChannel(scale, i) +
+          perChannel(bias, i),
+      ),
   },
   {
     name: 'Resize by 2 and 3',

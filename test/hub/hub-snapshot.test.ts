@@ -1,11 +1,15 @@
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HubError, InvalidArgumentError } from '../../src/errors.ts';
+import { floatTensorInfos } from '../../src/hub/float-tensors.ts';
 import { type DownloadProgress, downloadSnapshot } from '../../src/hub/hub-snapshot.ts';
 import { readPipelineFolder } from '../../src/hub/pipeline-folder.ts';
+import { readSafetensors, serializeSafetensors } from '../../src/hub/safetensors.ts';
+import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
+import { DDPMScheduler } from '../../src/schedulers/index.ts';
 import { type Fault, MockHub } from './mock-hub.ts';
 
 const fixture = new URL('../fixtures/unet/ddpm-style/', import.meta.url).pathname;
@@ -39,13 +43,17 @@ afterEach(async () => {
 });
 const download = (options = {}) =>
   downloadSnapshot('owner/model', { cache_dir: cache, endpoint: hub.endpoint, ...options });
-const weightsOf = (folder: string) => readFile(path.join(folder, WEIGHTS));
+/** Compares buffers as a whole: `toEqual` looks at every byte, which takes seconds. */
+async function expectWeights(folder: string): Promise<void> {
+  const content = await readFile(path.join(folder, WEIGHTS));
+  expect(content.equals(hub.files.get(WEIGHTS) ?? Buffer.alloc(0))).toBe(true);
+}
 
 describe('downloadSnapshot', () => {
   it('gets what a pipeline needs, reports progress, and asks only once', async () => {
     const events: DownloadProgress[] = [];
     const folder = await download({ progress_callback: (event: DownloadProgress) => events.push(event) });
-    expect(await weightsOf(folder)).toEqual(hub.files.get(WEIGHTS));
+    await expectWeights(folder);
     expect(await readdir(folder)).not.toContain('samples');
     const ofWeights = events.filter(({ file }) => file === WEIGHTS);
     expect(ofWeights[0]).toEqual({ status: 'initiate', name: 'owner/model', file: WEIGHTS });
@@ -78,13 +86,95 @@ describe('downloadSnapshot', () => {
     ['a body that ends early with a plausible length', ['truncate']],
     ['a server error', ['status-500']],
     ['a server that ignores the range', ['cut', 'ignore-range']],
+    ['a server that answers another range', ['cut', 'wrong-range']],
+    ['a file that changes on the server while it comes', ['cut-stale']],
   ])('survives %s', async (_name, faults) => {
     for (const file of [...hub.files.keys()])
       if (file !== WEIGHTS && file !== 'unet/config.json') hub.files.delete(file);
     hub.files.delete('unet/config.json');
     hub.faults.push(...faults);
-    expect(await weightsOf(await download())).toEqual(hub.files.get(WEIGHTS));
-    if (faults[0] === 'cut') expect(hub.requests.some(({ range }) => range !== undefined)).toBe(true);
+    await expectWeights(await download());
+    if (faults[0]?.startsWith('cut')) {
+      const resumed = hub.requests.filter(({ range }) => range !== undefined);
+      expect(resumed.length).toBeGreaterThan(0);
+      for (const { ifRange } of resumed) expect(ifRange).toMatch(/^"(fresh|stale)"$/);
+    }
+    const left = (await readdir(cache, { recursive: true })).filter((file) => /incomplete|etag/.test(file));
+    expect(left).toEqual([]);
+  });
+
+  it('gives the token to the Hub, and not to the server it redirects to when that is another one', async () => {
+    const storage = new MockHub();
+    await storage.start();
+    for (const [name, content] of hub.files) storage.files.set(name, content);
+    hub.token = 'hf_secret';
+    hub.storage = storage.endpoint.replace('127.0.0.1', 'localhost');
+    try {
+      await expectWeights(await download({ token: 'hf_secret' }));
+      expect(hub.requests.every(({ authorization }) => authorization === 'Bearer hf_secret')).toBe(true);
+      expect(storage.requests.length).toBeGreaterThan(3);
+      expect(storage.requests.every(({ authorization }) => authorization === undefined)).toBe(true);
+    } finally {
+      await storage.stop();
+    }
+  });
+
+  it('gets all shards and their index, or one variant, and keeps both apart', async () => {
+    const shard = (i: number) => `unet/diffusion_pytorch_model-0000${i}-of-00002.safetensors`;
+    const half = 'unet/diffusion_pytorch_model.fp16.safetensors';
+    const tensors = [...(await readSafetensors(`${fixture}diffusion_pytorch_model.safetensors`))];
+    const weight_map: Record<string, string> = {};
+    for (const [i, part] of [tensors.slice(0, 30), tensors.slice(30)].entries()) {
+      hub.files.set(shard(i + 1), Buffer.from(serializeSafetensors(new Map(part))));
+      for (const [name] of part) weight_map[name] = path.basename(shard(i + 1));
+    }
+    hub.files.set(`${WEIGHTS}.index.json`, Buffer.from(JSON.stringify({ weight_map })));
+    hub.files.set(half, hub.files.get(WEIGHTS) as Buffer);
+    hub.files.set('unet/diffusion_pytorch_model.bin', Buffer.from('pickle'));
+    hub.files.delete(WEIGHTS);
+    const folder = await download();
+    expect((await readdir(path.join(folder, 'unet'))).sort()).toEqual(
+      [
+        'config.json',
+        ...[shard(1), shard(2), `${WEIGHTS}.index.json`].map((file) => path.basename(file)),
+      ].sort(),
+    );
+    const { paths } = await readPipelineFolder(folder, { require: ['weights'] });
+    expect((await floatTensorInfos(paths.weights)).size).toBe(tensors.length);
+
+    await expect(download({ variant: 'fp16', local_files_only: true })).rejects.toThrow(/\(fp16\) is not in/);
+    expect(await download({ variant: 'fp16' })).toBe(folder);
+    expect(await readdir(path.join(folder, 'unet'))).toContain(path.basename(half));
+    expect(await download({ variant: 'fp16', local_files_only: true })).toBe(folder);
+    await expect(download({ variant: 'bf16' })).rejects.toThrow(/no .*bf16.*there are the variants fp16/);
+    await expect(download({ variant: '../x' })).rejects.toThrow(InvalidArgumentError);
+  });
+
+  it('opens a flat repository, as google/ddpm-* are', async () => {
+    for (const name of ['unet/config.json', WEIGHTS, 'scheduler/scheduler_config.json']) {
+      hub.files.set(path.basename(name), hub.files.get(name) as Buffer);
+      hub.files.delete(name);
+    }
+    hub.lfs.add(path.basename(WEIGHTS));
+    process.env.HF_ENDPOINT = hub.endpoint;
+    try {
+      const model = await UNet2DModel.from_pretrained('owner/model', { cache_dir: cache });
+      expect(model.parameters.length).toBeGreaterThan(50);
+      const scheduler = await DDPMScheduler.from_pretrained('owner/model', {
+        cache_dir: cache,
+        local_files_only: true,
+      });
+      expect(scheduler.config.num_train_timesteps).toBe(1000);
+    } finally {
+      delete process.env.HF_ENDPOINT;
+    }
+  });
+
+  it('asks nobody for a commit that is there', async () => {
+    const folder = await download({ revision: hub.commit });
+    const before = hub.requests.length;
+    expect(await download({ revision: hub.commit })).toBe(folder);
+    expect(hub.requests.length).toBe(before);
   });
 
   it('takes up a download of an earlier call where it broke', async () => {
@@ -97,7 +187,7 @@ describe('downloadSnapshot', () => {
     });
     await expect(stopped).rejects.toMatchObject({ name: 'AbortError' });
     hub.requests.length = 0;
-    expect(await weightsOf(await download())).toEqual(hub.files.get(WEIGHTS));
+    await expectWeights(await download());
     expect(hub.requests.find(({ path: asked }) => asked.startsWith('/cdn/'))?.range).toMatch(/^bytes=[1-9]/);
   });
 
@@ -110,7 +200,7 @@ describe('downloadSnapshot', () => {
     await expect(download()).rejects.toThrow(message);
     const left = await readdir(cache, { recursive: true });
     expect(left.some((file) => file.endsWith('.safetensors'))).toBe(false);
-    expect(await weightsOf(await download())).toEqual(hub.files.get(WEIGHTS));
+    await expectWeights(await download());
   });
 
   it('gives up after five cuts with an error that says so', async () => {
@@ -118,10 +208,11 @@ describe('downloadSnapshot', () => {
     await expect(download()).rejects.toThrow(/broke 5 times/);
   });
 
-  it('sends the token, and says what 401 and 404 mean', async () => {
+  it('sends the token of the environment, and says what 401 and 404 mean', async () => {
     hub.token = 'hf_secret';
     await expect(download()).rejects.toThrow(/status 401.*HF_TOKEN/);
-    await download({ token: 'hf_secret' });
+    vi.stubEnv('HF_TOKEN', 'hf_secret');
+    await download().finally(() => vi.unstubAllEnvs());
     expect(hub.requests.at(-2)?.authorization ?? hub.requests.at(-1)?.authorization).toBe('Bearer hf_secret');
     await expect(download({ token: 'secret' })).rejects.toThrow(InvalidArgumentError);
     const other = downloadSnapshot('owner/nothing', {
@@ -135,7 +226,9 @@ describe('downloadSnapshot', () => {
   it('refuses pickles with advice', async () => {
     hub.files.delete(WEIGHTS);
     hub.files.set('unet/diffusion_pytorch_model.bin', Buffer.from('pickle'));
-    await expect(download()).rejects.toThrow(/pickle only.*safe_serialization=True/);
+    await expect(download()).rejects.toThrow(
+      /is a pickle.*from_pretrained\('owner\/model'\).*safe_serialization=True/,
+    );
   });
 
   it('works from the cache without a network, and only if there is one', async () => {

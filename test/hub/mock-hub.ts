@@ -3,7 +3,17 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 
 /** How the server misbehaves; each fault is used up by one download. */
-export type Fault = 'cut' | 'truncate' | 'status-500' | 'ignore-range' | 'damage' | 'too-long';
+export type Fault =
+  | 'cut'
+  | 'truncate'
+  | 'status-500'
+  | 'ignore-range'
+  | 'damage'
+  | 'too-long'
+  /** Answers a range with bytes from elsewhere. */
+  | 'wrong-range'
+  /** Sends other bytes under another ETag and breaks off. */
+  | 'cut-stale';
 
 /** A small server that plays the Hub: model info, file tree, and downloads by way of a redirect. */
 export class MockHub {
@@ -12,9 +22,16 @@ export class MockHub {
   /** Files listed as large, with their SHA-256. */
   readonly lfs = new Set<string>();
   readonly faults: Fault[] = [];
-  readonly requests: { path: string; range: string | undefined; authorization: string | undefined }[] = [];
+  readonly requests: {
+    path: string;
+    range: string | undefined;
+    ifRange: string | undefined;
+    authorization: string | undefined;
+  }[] = [];
   /** When set, every request needs it as bearer. */
   token: string | undefined;
+  /** The server that downloads are redirected to; default this one. */
+  storage = '';
   private server: Server | undefined;
   endpoint = '';
 
@@ -32,8 +49,9 @@ export class MockHub {
   private answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? '/', this.endpoint);
     const { range, authorization } = request.headers;
-    this.requests.push({ path: url.pathname, range, authorization });
-    const { status, body } = this.reply(url, range, authorization, response) ?? {};
+    const ifRange = request.headers['if-range']?.toString();
+    this.requests.push({ path: url.pathname, range, ifRange, authorization });
+    const { status, body } = this.reply(url, { range, ifRange }, authorization, response) ?? {};
     if (status === undefined) return;
     response.writeHead(status, { 'content-type': 'application/json' });
     response.end(JSON.stringify(body));
@@ -42,7 +60,7 @@ export class MockHub {
   /** The JSON to answer with, or undefined where the response is sent already. */
   private reply(
     url: URL,
-    range: string | undefined,
+    part: { range: string | undefined; ifRange: string | undefined },
     authorization: string | undefined,
     response: ServerResponse,
   ): { status: number; body: unknown } | undefined {
@@ -70,13 +88,13 @@ export class MockHub {
     if (url.pathname.startsWith(resolve)) {
       const path = decodeURIComponent(url.pathname.slice(resolve.length));
       if (this.files.has(path)) {
-        response.writeHead(302, { location: `/cdn/${encodeURIComponent(path)}` });
+        response.writeHead(302, { location: `${this.storage}/cdn/${encodeURIComponent(path)}` });
         response.end();
         return undefined;
       }
     }
     if (url.pathname.startsWith('/cdn/')) {
-      this.send(decodeURIComponent(url.pathname.slice(5)), range, response);
+      this.send(decodeURIComponent(url.pathname.slice(5)), part, response);
       return undefined;
     }
     return json(404, { error: 'Repository not found' });
@@ -89,21 +107,33 @@ export class MockHub {
     return { type: 'file', path, size: content.length, oid, ...lfs };
   }
 
-  private send(path: string, range: string | undefined, response: ServerResponse): void {
+  private send(
+    path: string,
+    { range, ifRange }: { range: string | undefined; ifRange: string | undefined },
+    response: ServerResponse,
+  ): void {
     const whole = this.files.get(path) ?? Buffer.alloc(0);
     const fault = this.faults.shift();
     if (fault === 'status-500') {
       response.writeHead(500).end();
       return;
     }
-    const start = range && fault !== 'ignore-range' ? Number(/bytes=(\d+)-/.exec(range)?.[1]) : 0;
-    let body = Buffer.from(whole.subarray(start));
+    const etag = fault === 'cut-stale' ? '"stale"' : '"fresh"';
+    const partial = range !== undefined && fault !== 'ignore-range' && (ifRange ?? etag) === etag;
+    const start = partial ? Number(/bytes=(\d+)-/.exec(range)?.[1]) : 0;
+    let body = Buffer.from(whole.subarray(fault === 'wrong-range' ? start + 1 : start));
     if (fault === 'damage') body[0] = (body[0] ?? 0) ^ 1;
     if (fault === 'too-long') body = Buffer.concat([body, Buffer.from('more')]);
+    if (fault === 'cut-stale') body.fill(0x78);
     const half = body.subarray(0, Math.ceil(body.length / 2));
     if (fault === 'truncate') body = half;
-    response.writeHead(start > 0 ? 206 : 200, { 'content-length': body.length, etag: '"x"' });
-    if (fault === 'cut') response.write(half, () => response.destroy());
+    const begin = fault === 'wrong-range' ? start + 1 : start;
+    response.writeHead(partial ? 206 : 200, {
+      'content-length': body.length,
+      etag,
+      ...(partial ? { 'content-range': `bytes ${begin}-${whole.length - 1}/${whole.length}` } : {}),
+    });
+    if (fault === 'cut' || fault === 'cut-stale') response.write(half, () => response.destroy());
     else response.end(body);
   }
 }

@@ -73,6 +73,30 @@ describe('savePipelineFolder', () => {
     expect((await readPipelineFolder(dir)).emaPaths).toBeUndefined();
   });
 
+  it("writes and reads a flat folder with a variant's name, averaged weights beside", async () => {
+    const dir = join(root, 'flat');
+    const unetEma = { onnx: () => Uint8Array.of(7), weights };
+    await savePipelineFolder(dir, parts({ layout: 'flat', variant: 'fp16', unetEma }));
+    expect((await readdir(dir, { recursive: true })).sort()).toEqual([
+      'config.json',
+      'diffusion_pytorch_model.fp16.safetensors',
+      'model.onnx',
+      'model_index.json',
+      'scheduler_config.json',
+      'unet_ema',
+      'unet_ema/config.json',
+      'unet_ema/diffusion_pytorch_model.fp16.safetensors',
+      'unet_ema/model.onnx',
+    ]);
+    const { schedulerConfig, paths, emaPaths } = await readPipelineFolder(dir, { variant: 'fp16' });
+    expect(schedulerConfig).toEqual(parts().schedulerConfig);
+    expect(paths.weights).toBe(join(dir, 'diffusion_pytorch_model.fp16.safetensors'));
+    expect(await readFile(emaPaths?.onnx ?? '')).toEqual(Buffer.of(7));
+    await expect(readPipelineFolder(dir)).rejects.toThrow(/pass variant: 'fp16'/);
+    const escaping = parts({ variant: '../../escape' });
+    await expect(savePipelineFolder(join(root, 'p'), escaping)).rejects.toThrow(InvalidArgumentError);
+  });
+
   it('replaces an older pipeline as a whole, and fills an empty folder', async () => {
     const dir = join(root, 'pipeline');
     await mkdir(dir);

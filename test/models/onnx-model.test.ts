@@ -248,6 +248,72 @@ function readRaw(file: Uint8Array, name: string): Uint8Array | undefined {
   return raw && new Uint8Array(raw);
 }
 
+it('trains through pools and batch normalization, whose running statistics stay as they are', async () => {
+  const perChannel = (...values: number[]) => ({ shape: [values.length], values });
+  const pads = [1, 1, 1, 1];
+  const bytes = onnxFile({
+    opset: 15,
+    inputs: { sample: ['batch', 2, 4, 4], timestep: ['batch'] },
+    nodes: [
+      node('BatchNormalization', ['sample', 'scale', 'bias', 'mean', 'variance'], ['a'], {
+        epsilon: { float: 1e-3 },
+        momentum: { float: 0.9 },
+        training_mode: 0,
+      }),
+      node('MaxPool', ['a'], ['b'], { kernel_shape: [3, 3], pads, strides: [1, 1], ceil_mode: 0 }),
+      node('AveragePool', ['b'], ['c'], {
+        kernel_shape: [3, 3],
+        pads,
+        strides: [1, 1],
+        count_include_pad: 1,
+      }),
+      node('GlobalAveragePool', ['c'], ['d']),
+      node('Add', ['c', 'd'], ['out_sample']),
+    ],
+    initializers: {
+      scale: perChannel(1, 2),
+      bias: perChannel(0.5, -0.5),
+      mean: perChannel(0.1, 0.2),
+      variance: perChannel(1, 4),
+    },
+    outputs: ['out_sample'],
+  });
+  const model = OnnxModel.fromBytes(bytes);
+  expect(model.parameters.map(({ name }) => name)).toEqual(['scale', 'bias']);
+  const all = OnnxModel.fromBytes(bytes, { trainable: () => true });
+  expect(all.parameters.map(({ name }) => name)).toEqual(['scale', 'bias', 'mean', 'variance']);
+
+  const shape = [3, 2, 4, 4];
+  const values = Float32Array.from({ length: 96 }, (_, i) => Math.sin(1 + i * i));
+  const run = async (file: Uint8Array, timestep: RuntimeTensor) => {
+    const session = await Session.create(file, 'cpu');
+    const { out_sample } = await session.run({ sample: hostTensor('float32', shape, values), timestep });
+    await session.release();
+    return Array.from(out_sample?.data as Float32Array);
+  };
+  const graph = new Graph('copy');
+  const parameters = new Map(
+    model.parameters.map((spec) => [
+      spec.name,
+      graph.constant(
+        'float32',
+        [...spec.shape],
+        initialParameters(model, 0).get(spec.name) ?? new Float32Array(),
+      ),
+    ]),
+  );
+  const output = model.forward(
+    graph.input('sample', 'float32', shape),
+    graph.input('timestep', 'int32', [3]),
+    parameters,
+  );
+  graph.output('out_sample', identity(output));
+  const expected = await run(bytes, hostTensor('float32', [3], new Float32Array(3)));
+  const result = await run(writeOnnx(graph), hostTensor('int32', [3], new Int32Array(3)));
+  // Some roundings of float32 in values of about 1.
+  expect(difference(result, expected)).toBeLessThan(1e-5);
+});
+
 describe('external data', () => {
   const root = mkdtempSync(path.join(tmpdir(), 'iso-external-'));
   afterAll(() => rmSync(root, { recursive: true, force: true }));

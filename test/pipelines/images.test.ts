@@ -136,7 +136,22 @@ describe('pipeline for pictures', () => {
     }
   });
 
+  it('draws batches that are parts of one large batch', async () => {
+    const expected = await generate({ ...quick, batch_size: 5, output_type: 'uint8' });
+    const pieces: number[] = [];
+    const fractions: number[] = [];
+    const on_progress = (fraction: number) => void fractions.push(fraction);
+    for await (const images of generate.batches({ ...quick, count: 5, batch_size: 2, on_progress })) {
+      expect(images).toMatchObject({ height: 8, width: 8, channels: 1 });
+      pieces.push(...images.data);
+    }
+    expect(pieces).toEqual([...expected.data]);
+    expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
+    expect(fractions.at(-1)).toBe(1);
+  });
+
   it('refuses bad options by name', async () => {
+    await expect(generate.batches({ count: 2, batch_size: 0 }).next()).rejects.toThrow(/batch_size is 0/);
     await expect(generate({ batch_size: 0 })).rejects.toThrow(InvalidArgumentError);
     await expect(generate({ batch_size: 2, seed: [1] })).rejects.toThrow(/list of 1/);
     await expect(generate({ class_labels: 1 })).rejects.toThrow(/class-conditional/);

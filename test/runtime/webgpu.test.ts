@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type FlatBucket, packBucket, planFlatBuckets } from '../../src/graph/flat-state.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
 import { elementCount } from '../../src/graph/tensor-type.ts';
-import { isoLoss } from '../../src/losses/index.ts';
+import { type DiffusionLoss, hybridLoss, isoLoss } from '../../src/losses/index.ts';
 import {
   ConditionalDense,
   type DiffusionModel,
@@ -38,7 +38,16 @@ if (!available)
 const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 
 /** A model, its batch size, and a bucket size that gives several buckets, as a model too large for one GPU buffer has. */
-const cases: Record<string, { model: DiffusionModel; batchSize: number; maxBucketElements: number }> = {
+const cases: Record<
+  string,
+  {
+    model: DiffusionModel;
+    batchSize: number;
+    maxBucketElements: number;
+    loss?: DiffusionLoss;
+    gradientCheckpointing?: boolean;
+  }
+> = {
   'the 2-D network': {
     model: new ConditionalDense({ hidden_features: 16 }),
     batchSize: 16,
@@ -56,14 +65,35 @@ const cases: Record<string, { model: DiffusionModel; batchSize: number; maxBucke
     batchSize: 2,
     maxBucketElements: 20_000,
   },
+  'a learned variance, dropout and gradient checkpointing': {
+    model: new UNet2DModel({
+      sample_size: 8,
+      out_channels: 6,
+      block_out_channels: [8],
+      down_block_types: ['DownBlock2D'],
+      up_block_types: ['UpBlock2D'],
+      layers_per_block: 1,
+      norm_num_groups: 4,
+      add_attention: false,
+      dropout: 0.2,
+    }),
+    batchSize: 2,
+    maxBucketElements: 5000,
+    loss: hybridLoss({ base: isoLoss({ lambda: 0.1 }) }),
+    gradientCheckpointing: true,
+  },
 };
 
 async function threeSteps(name: string, device: ConcreteDevice) {
-  const { model, batchSize, maxBucketElements } = cases[name] as (typeof cases)[string];
-  const { graph, buckets, state } = buildTrainingGraph({
+  const { model, batchSize, maxBucketElements, loss, gradientCheckpointing } = cases[
+    name
+  ] as (typeof cases)[string];
+  const { graph, buckets, state, dropouts } = buildTrainingGraph({
     model,
-    loss: isoLoss({ lambda: 0.1 }),
+    loss: loss ?? isoLoss({ lambda: 0.1 }),
+    gradientCheckpointing,
     predictionType: 'epsilon',
+    betas: new DDPMScheduler().betas,
     alphasCumprod: new DDPMScheduler().alphasCumprod,
     batchSize,
     adam,
@@ -86,6 +116,10 @@ async function threeSteps(name: string, device: ConcreteDevice) {
   const normal = () => hostTensor('float32', shape, random.fillNormal(new Float32Array(elementCount(shape))));
   for (let step = 1; step <= 3; step++) {
     const scalar = (value: number) => hostTensor('float32', [1], Float32Array.of(value));
+    const masks = dropouts.map(({ name: input, length }) => {
+      const numbers = Float32Array.from({ length }, () => random.integer(2039) - 1019);
+      return [input, hostTensor('float32', [1, length], numbers)] as const;
+    });
     const { stepSize, epsilon, keep } = adamScalars(step, 1e-3, adam);
     const outputs = await session.run({
       clean: normal(),
@@ -99,6 +133,7 @@ async function threeSteps(name: string, device: ConcreteDevice) {
       epsilon: scalar(epsilon),
       keep: scalar(keep),
       one_minus_decay: scalar(0.5),
+      ...Object.fromEntries(masks),
     });
     metrics.push(...float32Data(outputs.metrics, 'metrics'));
   }
@@ -139,6 +174,7 @@ describe.skipIf(!available)('several batches a step on webgpu', () => {
         model,
         loss: isoLoss({ lambda: 0.1 }),
         predictionType: 'epsilon' as const,
+        betas: new DDPMScheduler().betas,
         alphasCumprod: new DDPMScheduler().alphasCumprod,
         batchSize: 16,
         accumulationSteps: 3,

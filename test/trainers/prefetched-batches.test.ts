@@ -30,6 +30,30 @@ it('a worker prepares the same bits, from step to step and many steps at a time'
   await expect(prefetched.steps(41, 1)).rejects.toThrow(/it was closed/);
 });
 
+it('a worker crops pictures at random as they are cropped here', async () => {
+  // Each picture is larger than the samples, by different margins.
+  const images = stripes();
+  const cropped = {
+    ...images,
+    height: 5,
+    width: 6,
+    uncropped: (index: number) => {
+      const height = 6 + (index % 3);
+      return { pixels: images.pixels(index).slice(0, height * 8), height, width: 8 };
+    },
+  };
+  const source = () => new BatchSource(imageSource(cropped, { random_flip: true }), 6, 1000, 5);
+  const inline = source();
+  const batches = source();
+  const prefetched = new PrefetchedBatches(batches, batches.spec as BatchSpec);
+  await prefetched.started;
+  await prefetched.steps(0, 4);
+  const prepared = vi.spyOn(batches, 'steps');
+  expect(await prefetched.steps(4, 4)).toEqual(inline.steps(4, 4));
+  expect(prepared).not.toHaveBeenCalled();
+  await prefetched.close();
+});
+
 it('passes on what goes wrong in the worker', async () => {
   const batches = batchesOf();
   const spec = batches.spec as BatchSpec;
@@ -37,7 +61,7 @@ it('passes on what goes wrong in the worker', async () => {
   await prefetched.started;
   await prefetched.steps(0, 1);
   await expect(prefetched.steps(1, 1)).rejects.toThrow(RuntimeExecutionError);
-  await expect(prefetched.steps(1, 1)).rejects.toThrow(/thread that prepares batches failed.*8x9x1/);
+  await expect(prefetched.steps(1, 1)).rejects.toThrow(/thread that prepares batches failed.*8x9/);
   await prefetched.close();
 });
 

@@ -1,10 +1,24 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import type { SizedPixels } from './image-set.ts';
 
 /** The size of the picture that is read. */
 export interface PictureShape {
   readonly channels: number;
   readonly height: number;
   readonly width: number;
+}
+
+/** HWC bytes of the middle of a picture, where it is cropped as torchvision's `CenterCrop` crops it. */
+export function centerOf({ pixels, height, width }: SizedPixels, crop: PictureShape): Uint8Array {
+  const top = Math.round((height - crop.height) / 2);
+  const left = Math.round((width - crop.width) / 2);
+  const row = crop.width * crop.channels;
+  const out = new Uint8Array(crop.height * row);
+  for (let y = 0; y < crop.height; y++) {
+    const begin = ((top + y) * width + left) * crop.channels;
+    out.set(pixels.subarray(begin, begin + row), y * row);
+  }
+  return out;
 }
 
 /** Random decisions of the caller. `crop`: the rectangle to keep, in pixels; default the whole picture. */

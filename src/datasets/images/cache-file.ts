@@ -4,13 +4,15 @@ import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../hub/atomic-file.ts';
-import type { ImageSet, SkippedPicture } from './image-set.ts';
+import { centerOf } from './augment.ts';
+import type { ImageSet, SizedPixels, SkippedPicture } from './image-set.ts';
 import { LabelNumbers } from './label-numbers.ts';
 import type { PreparedPicture } from './prepare.ts';
 
 /*
- * The cache file: pixels of all pictures (count x height x width x channels bytes), labels (int32, little endian, when
- * there are any), a JSON description, its length (uint32, little endian), and the magic. What describes the file is
+ * The cache file: pixels of all pictures (count x height x width x channels bytes; of a set that is cropped at random,
+ * each in its own size), height and width of each picture (int32, little endian, of such a set only), labels (int32,
+ * little endian, when there are any), a JSON description, its length (uint32, little endian), and the magic. What describes the file is
  * at its end, so that it is written in one pass without knowing how many pictures will turn out usable.
  */
 const MAGIC = Buffer.from('ISODIMG1', 'latin1');
@@ -24,12 +26,13 @@ const descriptionSchema = z.strictObject({
   width: z.int().min(1),
   channels: z.union([z.literal(1), z.literal(3), z.literal(4)]),
   labelled: z.boolean(),
+  randomCrop: z.boolean(),
   skipped: z.array(z.strictObject({ source: z.string(), reason: z.string() })),
   fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
 });
 
 export type SetDescription = z.infer<typeof descriptionSchema>;
-type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels'>;
+type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels' | 'randomCrop'>;
 
 /** Writes a set while its pictures are made. @throws {DatasetError} when no picture is usable; no file is left then. */
 export async function writeCacheFile(
@@ -48,6 +51,7 @@ export async function* cacheFileBytes(
   const hash = createHash('sha256').update(`${geometry.height}x${geometry.width}x${geometry.channels}\n`);
   const labels = new LabelNumbers();
   const skipped: SkippedPicture[] = [];
+  const sizes: number[] = [];
   let count = 0;
   for await (const picture of pictures) {
     if ('reason' in picture) {
@@ -56,6 +60,7 @@ export async function* cacheFileBytes(
     }
     count++;
     labels.add(picture.label);
+    if (geometry.randomCrop) sizes.push(picture.height, picture.width);
     hash.update(picture.pixels);
     yield picture.pixels;
   }
@@ -68,9 +73,9 @@ export async function* cacheFileBytes(
     );
   }
   const numbers = labels.numbers();
-  if (numbers) {
-    const bytes = Buffer.alloc(numbers.length * 4);
-    numbers.forEach((value, i) => {
+  for (const words of [sizes, numbers ?? []]) {
+    const bytes = Buffer.alloc(words.length * 4);
+    words.forEach((value, i) => {
       bytes.writeInt32LE(value, i * 4);
     });
     hash.update(bytes);
@@ -117,17 +122,15 @@ export async function openCacheFile(path: string, maxMemoryBytes: number): Promi
     if (!(await read(jsonBegin, json))) return undefined;
     const description = parseDescription(json);
     if (!description) return undefined;
-    const pixelBytes = description.count * description.height * description.width * description.channels;
-    const labelBytes = description.labelled ? 4 * description.count : 0;
-    if (pixelBytes + labelBytes !== jsonBegin) return undefined;
-    const labelData = Buffer.alloc(labelBytes);
-    if (!(await read(pixelBytes, labelData))) return undefined;
-    const labels = description.labelled
-      ? Int32Array.from({ length: description.count }, (_, i) => labelData.readInt32LE(4 * i))
-      : undefined;
-    if (pixelBytes > maxMemoryBytes) return setInFile(description, labels, path);
+    const tables = Buffer.alloc(tableBytes(description));
+    const pixelBytes = jsonBegin - tables.length;
+    if (pixelBytes < 0 || !(await read(pixelBytes, tables))) return undefined;
+    const parts = setParts(description, tables);
+    if (parts.pixelBytes !== pixelBytes) return undefined;
+    if (pixelBytes > maxMemoryBytes) return imageSet(parts, bytesOfFile(path));
     const pixels = new Uint8Array(pixelBytes);
-    return (await read(0, pixels)) ? setInMemory(description, labels, pixels) : undefined;
+    if (!(await read(0, pixels))) return undefined;
+    return imageSet(parts, (begin, length) => pixels.subarray(begin, begin + length));
   } finally {
     await handle.close();
   }
@@ -139,11 +142,41 @@ export function setFromCacheBytes(bytes: Uint8Array): ImageSet {
   const jsonEnd = buffer.length - TAIL_BYTES;
   const description = parseDescription(buffer.subarray(jsonEnd - buffer.readUInt32LE(jsonEnd), jsonEnd));
   if (!description) throw new DatasetError('the pictures in memory have no description');
-  const pixelBytes = description.count * description.height * description.width * description.channels;
-  const labels = description.labelled
-    ? Int32Array.from({ length: description.count }, (_, i) => buffer.readInt32LE(pixelBytes + 4 * i))
+  const tablesEnd = jsonEnd - buffer.readUInt32LE(jsonEnd);
+  const parts = setParts(description, buffer.subarray(tablesEnd - tableBytes(description), tablesEnd));
+  return imageSet(parts, (begin, length) => bytes.subarray(begin, begin + length));
+}
+
+/** Bytes of the sizes and labels of a set. */
+function tableBytes({ count, randomCrop, labelled }: SetDescription): number {
+  return 4 * count * ((randomCrop ? 2 : 0) + (labelled ? 1 : 0));
+}
+
+interface SetParts {
+  readonly description: SetDescription;
+  readonly labels: Int32Array | undefined;
+  /** Where each picture lies, of a set that is cropped at random. */
+  readonly places: readonly { begin: number; height: number; width: number }[] | undefined;
+  readonly pixelBytes: number;
+}
+
+function setParts(description: SetDescription, tables: Buffer): SetParts {
+  const { count, height, width, channels, randomCrop, labelled } = description;
+  const labelsBegin = randomCrop ? 8 * count : 0;
+  const labels = labelled
+    ? Int32Array.from({ length: count }, (_, i) => tables.readInt32LE(labelsBegin + 4 * i))
     : undefined;
-  return setInMemory(description, labels, bytes.subarray(0, pixelBytes));
+  if (!randomCrop)
+    return { description, labels, places: undefined, pixelBytes: count * height * width * channels };
+  let end = 0;
+  const places = Array.from({ length: count }, (_, i) => {
+    const size = { height: tables.readInt32LE(8 * i), width: tables.readInt32LE(8 * i + 4) };
+    const begin = end;
+    // A picture that is smaller than the set's makes the file a damaged one.
+    end += size.height < height || size.width < width ? Number.NaN : size.height * size.width * channels;
+    return { begin, ...size };
+  });
+  return { description, labels, places, pixelBytes: end };
 }
 
 function parseDescription(json: Buffer): SetDescription | undefined {
@@ -154,41 +187,45 @@ function parseDescription(json: Buffer): SetDescription | undefined {
   }
 }
 
-function setInMemory(
-  description: SetDescription,
-  labels: Int32Array | undefined,
-  pixels: Uint8Array,
+/** @param bytesAt the bytes from `begin` on, valid until the next call. */
+function imageSet(
+  { description, labels, places }: SetParts,
+  bytesAt: (begin: number, length: number) => Uint8Array,
 ): ImageSet {
-  const { labelled: _, ...fields } = description;
-  const size = fields.height * fields.width * fields.channels;
-  return {
-    ...fields,
-    labels,
-    pixels(index) {
-      requireIndex(index, fields.count);
-      return pixels.subarray(index * size, (index + 1) * size);
-    },
+  const { labelled: _, randomCrop: __, ...fields } = description;
+  const { count, height, width, channels } = fields;
+  const size = height * width * channels;
+  if (!places)
+    return {
+      ...fields,
+      labels,
+      pixels(index) {
+        requireIndex(index, count);
+        return bytesAt(index * size, size);
+      },
+    };
+  const uncropped = (index: number): SizedPixels => {
+    requireIndex(index, count);
+    const place = places[index] as (typeof places)[number];
+    const pixels = bytesAt(place.begin, place.height * place.width * channels);
+    return { pixels, height: place.height, width: place.width };
   };
+  return { ...fields, labels, uncropped, pixels: (index) => centerOf(uncropped(index), fields) };
 }
 
-function setInFile(description: SetDescription, labels: Int32Array | undefined, path: string): ImageSet {
-  const { labelled: _, ...fields } = description;
+function bytesOfFile(path: string): (begin: number, length: number) => Uint8Array {
   // Open as long as the set is used: the file may be replaced or removed meanwhile.
   const descriptor = openSync(path, 'r');
-  const buffer = new Uint8Array(fields.height * fields.width * fields.channels);
-  return {
-    ...fields,
-    labels,
-    pixels(index) {
-      requireIndex(index, fields.count);
-      for (let done = 0; done < buffer.length; ) {
-        const read = readSync(descriptor, buffer, done, buffer.length - done, index * buffer.length + done);
-        if (read === 0)
-          throw new DatasetError(`${path} became shorter while it was used: load the pictures again`);
-        done += read;
-      }
-      return buffer;
-    },
+  let buffer = new Uint8Array(0);
+  return (begin, length) => {
+    if (buffer.length < length) buffer = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const read = readSync(descriptor, buffer, done, length - done, begin + done);
+      if (read === 0)
+        throw new DatasetError(`${path} became shorter while it was used: load the pictures again`);
+      done += read;
+    }
+    return buffer.subarray(0, length);
   };
 }
 

@@ -1,10 +1,13 @@
 import sharp, { type Sharp } from 'sharp';
-import type { Interpolation, PictureFormat } from './image-set.ts';
+import type { Interpolation, PictureFormat, SizedPixels } from './image-set.ts';
 import { pictureFormatOf } from './picture-format.ts';
 import type { EncodedPicture, PlainPicture } from './picture-source.ts';
 
 /** Pixels of the largest picture that is decoded: a small file can claim any size (a decompression bomb). */
 export const MAX_PICTURE_PIXELS = 100_000_000;
+
+/** A picture that is cropped at random is kept up to so many times the set's height and width, around its centre. */
+const MAX_EXTENT = 4;
 
 const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
   bilinear: 'linear',
@@ -14,7 +17,8 @@ const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
 
 /**
  * One picture as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
- * are kept), first frame of an animation, shorter side resized with antialiasing, centre cropped.
+ * are kept), first frame of an animation, shorter side resized with antialiasing, centre cropped (or kept whole for a
+ * random crop, up to four times the size).
  * sharp decodes and resizes in libuv's threads; only the conversion to grey of the small result runs on the JS thread.
  *
  * @throws an error that says why the bytes cannot be decoded.
@@ -22,10 +26,14 @@ const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
 export async function decodePicture(
   picture: EncodedPicture | PlainPicture,
   format: PictureFormat,
-): Promise<Uint8Array> {
+): Promise<SizedPixels> {
   if ('pixels' in picture) {
     if (picture.height === format.height && picture.width === format.width)
-      return convertChannels(picture.pixels, picture.channels, format.channels);
+      return {
+        pixels: convertChannels(picture.pixels, picture.channels, format.channels),
+        height: picture.height,
+        width: picture.width,
+      };
     const { height, width, channels } = picture;
     return resized(sharp(picture.pixels, { raw: { height, width, channels } }), format);
   }
@@ -39,11 +47,12 @@ export async function decodePicture(
   return resized(decoder, format);
 }
 
-async function resized(decoder: Sharp, format: PictureFormat): Promise<Uint8Array> {
+async function resized(decoder: Sharp, format: PictureFormat): Promise<SizedPixels> {
+  const { height, width } = format.crop === 'random' ? await coveringSize(decoder, format) : format;
   const opaque = format.channels === 4 ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
   const { data, info } = await opaque
-    .resize(format.width, format.height, {
-      fit: format.centerCrop ? 'cover' : 'fill',
+    .resize(width, height, {
+      fit: format.crop === 'none' ? 'fill' : 'cover',
       position: 'centre',
       kernel: KERNELS[format.interpolation],
       // Shrinking while a JPEG is decoded is faster, but a box filter: not the kernel that was asked for.
@@ -52,7 +61,19 @@ async function resized(decoder: Sharp, format: PictureFormat): Promise<Uint8Arra
     .toColourspace('srgb')
     .raw()
     .toBuffer({ resolveWithObject: true });
-  return convertChannels(data, info.channels, format.channels);
+  return { pixels: convertChannels(data, info.channels, format.channels), height, width };
+}
+
+/** The size in which a picture just covers the format, its sides in proportion. */
+async function coveringSize(
+  decoder: Sharp,
+  format: PictureFormat,
+): Promise<{ height: number; width: number }> {
+  const { autoOrient } = await decoder.metadata();
+  const scale = Math.max(format.height / autoOrient.height, format.width / autoOrient.width);
+  const side = (length: number, least: number) =>
+    Math.min(Math.max(Math.round(length * scale), least), MAX_EXTENT * least);
+  return { height: side(autoOrient.height, format.height), width: side(autoOrient.width, format.width) };
 }
 
 /** HWC bytes with another number of channels. Grey is luma of ITU-R BT.601, rounded as PIL's `convert('L')` does. */

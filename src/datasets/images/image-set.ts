@@ -21,8 +21,20 @@ export interface ImageSet {
    * @throws {DatasetError} when the cache file can no longer be read.
    */
   pixels(index: number): Uint8Array;
+  /**
+   * Of a set that is cropped at random: the picture before the crop, at least as high and wide as the set's. Training
+   * draws a new place each time; `pixels` gives the centre. Throws, and is valid, as `pixels`.
+   */
+  uncropped?(index: number): SizedPixels;
   /** SHA-256 (hex) of size, labels and pixels: equal for equal sets, wherever they came from. */
   readonly fingerprint: string;
+}
+
+/** HWC bytes with their size. */
+export interface SizedPixels {
+  readonly pixels: Uint8Array;
+  readonly height: number;
+  readonly width: number;
 }
 
 export interface SkippedPicture {
@@ -36,8 +48,11 @@ export interface PictureFormat {
   readonly height: number;
   readonly width: number;
   readonly channels: 1 | 3 | 4;
-  /** true: shorter side to size, centre kept; false: the whole picture stretched to height x width. */
-  readonly centerCrop: boolean;
+  /**
+   * 'center': just large enough to cover height x width, the centre kept; 'random': the same, but kept whole for a crop
+   * at each use; 'none': stretched to height x width.
+   */
+  readonly crop: 'center' | 'random' | 'none';
   readonly interpolation: Interpolation;
 }
 

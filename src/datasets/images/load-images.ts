@@ -11,7 +11,7 @@ import type { PictureSource } from './picture-source.ts';
 import { type PreparedPicture, preparePictures } from './prepare.ts';
 
 /** Raised whenever the same picture could give other bytes than before; part of the cache's key. */
-const CACHE_VERSION = 1;
+const CACHE_VERSION = 2;
 /** Pictures without a size of their own get diffusers' default resolution (train_unconditional.py). */
 const DEFAULT_RESOLUTION = 64;
 
@@ -20,7 +20,8 @@ const side = z.int().min(1).max(8192);
 const optionsSchema = z.strictObject({
   resolution: z.union([side, z.tuple([side, side])]).optional(),
   channels: z.union([z.literal(1), z.literal(3), z.literal(4)]).optional(),
-  center_crop: z.boolean().default(true),
+  center_crop: z.boolean().optional(),
+  random_crop: z.boolean().default(false),
   interpolation: z.enum(INTERPOLATIONS).default('bilinear'),
   cache_dir: z.string().min(1).optional(),
   data_dir: z.string().min(1).optional(),
@@ -42,10 +43,13 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  * - `resolution`: side, or [height, width], 1 to 8192. Default: the size of digits, MNIST and CIFAR-10; else 64.
  * - `channels`: 1 (grey), 3 (RGB; transparency on white) or 4 (RGBA). Default: 1 for digits and MNIST, else 3.
  * - `center_crop` (true): resize the shorter side and keep the centre; false: stretch the whole picture.
+ * - `random_crop` (false): resize the shorter side and keep all of the longer one, up to four times the size; `Trainer`
+ *   crops at a new random place each time, as diffusers' training script does without `--center_crop`.
  * - `interpolation`: 'bilinear' (default), 'bicubic' or 'lanczos', all antialiased.
  * - `cache_dir`: default `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. Holds downloads (`downloads/`) and
  *   resized pictures (`images/`); both may be deleted at any time.
- * - `data_dir`: for 'oxford-flowers-102' and 'oxford-iiit-pet', a folder with their archive instead of a download.
+ * - `data_dir`: for 'oxford-flowers-102' and 'oxford-iiit-pet', a folder with their archive, or with their parquet files
+ *   from the Hub, instead of a download.
  * - `num_workers` (4): pictures decoded at a time. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel.
  * - `max_images`: stop after this many usable pictures.
  * - `max_memory_bytes` (1 GiB): a set with more pixels than this is read picture by picture from its cache file.
@@ -87,6 +91,7 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     height: format.height,
     width: format.width,
     channels: format.channels,
+    randomCrop: format.crop === 'random',
   };
   const prepared = () =>
     withProgress(preparePictures(pictures, format, num_workers), pictures.total, max_images, on_progress);
@@ -117,12 +122,17 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   return written;
 }
 
-function defaultCacheDir(): string {
+/** `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. */
+export function defaultCacheDir(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'iso-diffusion');
 }
 
 function pictureFormat(source: PictureSource, options: z.output<typeof optionsSchema>): PictureFormat {
-  const { resolution, channels, center_crop, interpolation } = options;
+  const { resolution, channels, center_crop, random_crop, interpolation } = options;
+  if (random_crop && center_crop !== undefined)
+    throw new InvalidArgumentError(
+      'center_crop and random_crop exclude each other: give random_crop: true alone',
+    );
   const [height, width] = Array.isArray(resolution)
     ? resolution
     : [resolution ?? source.native?.height, resolution ?? source.native?.width];
@@ -130,7 +140,7 @@ function pictureFormat(source: PictureSource, options: z.output<typeof optionsSc
     height: height ?? DEFAULT_RESOLUTION,
     width: width ?? DEFAULT_RESOLUTION,
     channels: channels ?? source.native?.channels ?? 3,
-    centerCrop: center_crop,
+    crop: random_crop ? 'random' : (center_crop ?? true) ? 'center' : 'none',
     interpolation,
   };
 }

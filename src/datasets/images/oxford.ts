@@ -1,11 +1,13 @@
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DatasetError } from '../../errors.ts';
 import { download, requireChecksum } from './download.ts';
+import { parquetSource } from './parquet.ts';
 import type { PictureSource } from './picture-source.ts';
 import { tarSource } from './tar.ts';
 import { isRegularFile } from './unpacked-file.ts';
 
-interface OxfordSet {
+export interface OxfordSet {
   readonly name: string;
   readonly url: string;
   readonly archive: string;
@@ -14,7 +16,10 @@ interface OxfordSet {
   readonly label: (member: string) => string | undefined;
 }
 
-/** The Visual Geometry Group's sets. Flowers' classes are in a MATLAB file of its own, which is not read. */
+/**
+ * The Visual Geometry Group's sets. Flowers' classes are in a MATLAB file of its own, which is not read; the Hub's
+ * parquet files have them.
+ */
 export const OXFORD_SETS: readonly OxfordSet[] = [
   {
     name: 'oxford-flowers-102',
@@ -33,10 +38,11 @@ export const OXFORD_SETS: readonly OxfordSet[] = [
 ];
 
 /**
- * One of the Oxford sets: its archive from `dataDir`, or downloaded once into `<cacheDir>/downloads/<name>/`.
+ * One of the Oxford sets: its archive, or the Hub's parquet files, from `dataDir`; or the archive, downloaded once into
+ * `<cacheDir>/downloads/<name>/`.
  *
  * @throws {DownloadError} when it cannot be downloaded.
- * @throws {DatasetError} when `dataDir` has no such archive or it is not the published one.
+ * @throws {DatasetError} when `dataDir` has neither, or the archive is not the published one.
  */
 export async function oxfordSource(
   set: OxfordSet,
@@ -48,8 +54,16 @@ export async function oxfordSource(
     return tarSource(path, set.label, set.name);
   }
   const path = resolve(places.dataDir, set.archive);
-  if (!(await isRegularFile(path)))
-    throw new DatasetError(`${path} does not exist: fetch ${set.url} and put it there`);
+  if (!(await isRegularFile(path))) {
+    const files = (await readdir(places.dataDir).catch(() => [])).filter((name) => name.endsWith('.parquet'));
+    if (files.length > 0) {
+      const paths = files.sort().map((name) => resolve(places.dataDir ?? '', name));
+      return parquetSource(set.name, paths);
+    }
+    throw new DatasetError(
+      `${path} does not exist: fetch ${set.url} and put it there, or put the set's .parquet files from the Hub there`,
+    );
+  }
   await requireChecksum(path, set);
   return tarSource(path, set.label, set.name);
 }

@@ -1,11 +1,10 @@
 import { decodePicture } from './decode.ts';
-import type { PictureFormat, SkippedPicture } from './image-set.ts';
+import type { PictureFormat, SizedPixels, SkippedPicture } from './image-set.ts';
 import type { PictureSource, SourcePicture } from './picture-source.ts';
 
-export interface PreparedPicture {
+export interface PreparedPicture extends SizedPixels {
   readonly source: string;
   readonly label: number | string | undefined;
-  readonly pixels: Uint8Array;
 }
 
 /**
@@ -32,7 +31,7 @@ async function prepareOne(
 ): Promise<PreparedPicture | SkippedPicture> {
   if ('reason' in picture) return picture;
   try {
-    return { source: picture.source, label: picture.label, pixels: await decodePicture(picture, format) };
+    return { source: picture.source, label: picture.label, ...(await decodePicture(picture, format)) };
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     return { source: picture.source, reason: message.split('\n', 1)[0] as string };

@@ -9,6 +9,7 @@ import {
   required,
   scalarLike,
 } from '../op-registry.ts';
+import { again, isRecomputable, recomputable } from '../recompute.ts';
 import { broadcastShapes, type DType, isFloat, type TensorType } from '../tensor-type.ts';
 import { sumTo } from './reduce.ts';
 
@@ -229,17 +230,32 @@ export function cast(x: Value, dtype: DType): Value {
   return apply('Cast', [x], { to: { kind: 'int', value: onnxDTypes[dtype] ?? 1 } });
 }
 
-/** x * sigmoid(x), also called swish. Its derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
+/** x * sigmoid(x), also called swish. */
 export function silu(x: Value): Value {
-  return siluFromGate(x, sigmoid(x));
+  const y = siluFromGate(x, sigmoid(x));
+  if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(again(x, trigger)).y);
+  return y;
 }
 
-/** `silu` from x and `gate`, its sigmoid. */
-export function siluFromGate(x: Value, gate: Value): Value {
-  const y = mul(x, gate);
-  return withGradient(y, [x], (dy) => [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))]);
+/** `silu` from x and its sigmoid. The derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
+export function siluFromGate(x: Value, gateOfX: Value): Value {
+  const kept = siluOf(x, gateOfX);
+  return withGradient(kept.y, [x], (dy) => {
+    const anew = again(x, dy);
+    const { y, gate } = anew === x ? kept : siluOf(anew);
+    return [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))];
+  });
+}
+
+function siluOf(x: Value, gate = sigmoid(x)): { y: Value; gate: Value } {
+  return { y: mul(x, gate), gate };
 }
 
 export function square(x: Value): Value {
   return mul(x, x);
+}
+
+/** x itself, as if it did not depend on anything: no gradient flows through. */
+export function stopGradient(x: Value): Value {
+  return withGradient(identity(x), [], () => []);
 }

@@ -1,6 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
 import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../op-registry.ts';
+import { again } from '../recompute.ts';
 import { broadcastShapes, formatShape } from '../tensor-type.ts';
 import { mul } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
@@ -22,8 +23,8 @@ defineOp({
     return [{ dtype: a.dtype, shape: [...batch, rows ?? 1, columns ?? 1] }];
   },
   gradient: ({ inputs, gradients, needed }) => {
-    const [a, b] = inputs;
-    const dy = gradients[0];
+    const [dy] = gradients;
+    const [a, b] = operands(inputs, dy);
     if (!a || !b || !dy) return [];
     // Gemm reads a transposed matrix in place, where Transpose would copy it.
     const matrices = a.shape.length === 2 && b.shape.length === 2;
@@ -34,6 +35,11 @@ defineOp({
     return [needed[0] ? da() : undefined, needed[1] ? db() : undefined];
   },
 });
+
+/** The inputs as the backward pass should take them. */
+function operands(inputs: readonly (Value | null)[], dy: Value | undefined): (Value | null)[] {
+  return inputs.map((input) => (input && dy ? again(input, dy) : input));
+}
 
 /** Matrix product over the last two axes; leading axes broadcast. Both inputs have rank >= 2. */
 export function matmul(a: Value, b: Value): Value {
@@ -73,8 +79,8 @@ defineOp({
     return [{ dtype: a.dtype, shape }];
   },
   gradient: ({ node, inputs, gradients, needed }) => {
-    const [a, b, c] = inputs;
-    const dy = gradients[0];
+    const [dy] = gradients;
+    const [a, b, c] = operands(inputs, dy);
     if (!a || !b || !dy) return [];
     const alpha = floatAttribute(node.attributes, 'alpha', 1);
     const beta = floatAttribute(node.attributes, 'beta', 1);

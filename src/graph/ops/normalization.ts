@@ -59,6 +59,50 @@ function onesLike(value: Value): Value {
   return value.graph.constant(value.dtype, shape, data.fill(1));
 }
 
+export interface BatchNormStatistics {
+  readonly scale: Value;
+  readonly bias: Value;
+  readonly mean: Value;
+  readonly variance: Value;
+}
+
+/**
+ * Batch normalisation (Ioffe & Szegedy 2015) as a trained network applies it, by kept statistics: x [batch, channels,
+ * ...], all else [channels].
+ */
+export function batchNorm(x: Value, statistics: BatchNormStatistics, epsilon: number): Value {
+  const { scale, bias, mean, variance } = statistics;
+  return apply('BatchNormalization', [x, scale, bias, mean, variance], {
+    epsilon: { kind: 'float', value: epsilon },
+  });
+}
+
+defineOp({
+  opType: 'BatchNormalization',
+  infer: (context) => {
+    const { dtype, shape } = required(context, 0);
+    if (intAttribute(context.attributes, 'training_mode', 0) !== 0 || context.outputCount !== 1)
+      throw new GraphError(`${context.where}: only training_mode 0, by kept statistics, is supported`);
+    return [{ dtype, shape }];
+  },
+  gradient: ({ node, inputs, gradients }) => {
+    const [x, scale, , mean, variance] = inputs;
+    const [dy] = gradients;
+    if (!x || !scale || !mean || !variance || !dy) return [];
+    const axes = x.shape.map((_, axis) => axis).slice(2);
+    const toPixels = (perChannel: Value) => reshape(perChannel, [-1, ...axes.map(() => 1)]);
+    const epsilon = scalarLike(x, floatAttribute(node.attributes, 'epsilon', 1e-5));
+    const inverse = reciprocal(sqrt(add(variance, epsilon)));
+    const overPixels = (value: Value) => reduceSum(value, [0, ...axes]);
+    const dyTotal = overPixels(dy);
+    const normalised = mul(sub(x, toPixels(mean)), toPixels(inverse));
+    const dScale = overPixels(mul(dy, normalised));
+    const factor = mul(scale, inverse);
+    const dVariance = mul(mul(dScale, scale), mul(square(inverse), scalarLike(x, -0.5)));
+    return [mul(dy, toPixels(factor)), dScale, dyTotal, neg(mul(dyTotal, factor)), dVariance];
+  },
+});
+
 defineOp({
   opType: 'InstanceNormalization',
   infer: (context) => {

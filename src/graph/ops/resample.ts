@@ -1,16 +1,9 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
-import {
-  apply,
-  defineOp,
-  type InferenceContext,
-  intAttribute,
-  intsAttribute,
-  required,
-  scalarLike,
-} from '../op-registry.ts';
+import { apply, defineOp, type InferenceContext, required, scalarLike } from '../op-registry.ts';
 import { type Dim, elementCount, formatShape, toTensorData } from '../tensor-type.ts';
 import { mul } from './elementwise.ts';
+import { averagePool } from './pooling.ts';
 
 /** The whole factors by which a Resize enlarges height and width. @throws {GraphError} for every other Resize. */
 function enlargement(context: Pick<InferenceContext, 'where' | 'inputs' | 'attributes'>): [number, number] {
@@ -73,50 +66,4 @@ export function upsampleNearest(x: Value, factors: readonly [number, number]): V
 
 export function upsampleNearest2x(x: Value): Value {
   return upsampleNearest(x, [2, 2]);
-}
-
-/** The sides of the windows, which must lie side by side without padding. */
-function poolWindow(context: Pick<InferenceContext, 'where' | 'attributes'>): [number, number] {
-  const [height = 0, width = 0] = intsAttribute(context.attributes, 'kernel_shape') ?? [];
-  const strides = intsAttribute(context.attributes, 'strides') ?? [1, 1];
-  const padded = (intsAttribute(context.attributes, 'pads') ?? []).some((count) => count !== 0);
-  const uneven = intAttribute(context.attributes, 'ceil_mode', 0) === 1;
-  if (height === strides[0] && width === strides[1] && !padded && !uneven) return [height, width];
-  throw new GraphError(`${context.where}: only windows side by side, without padding, are supported`);
-}
-
-defineOp({
-  opType: 'AveragePool',
-  infer: (context) => {
-    const x = required(context, 0);
-    const window = poolWindow(context);
-    const shape = x.shape.map((dim, axis) => {
-      const side = window[axis - 2];
-      return axis < 2 || side === undefined ? dim : Math.floor(elementCount([dim]) / side);
-    });
-    return [{ dtype: x.dtype, shape }];
-  },
-  gradient: ({ node, inputs, gradients }) => {
-    const [x] = inputs;
-    const [dy] = gradients;
-    if (!x || !dy) return [];
-    const [height, width] = poolWindow({ where: `node '${node.name}'`, attributes: node.attributes });
-    if (elementCount(x.shape.slice(2)) !== elementCount(dy.shape.slice(2)) * height * width)
-      throw new GraphError(
-        `node '${node.name}': the gradient is known where windows of ${height}x${width} fill ${formatShape(x.shape)}`,
-      );
-    return [upsampleNearest(mul(dy, scalarLike(dy, 1 / (height * width))), [height, width])];
-  },
-});
-
-/** Means over windows side by side. */
-export function averagePool(x: Value, [height, width]: readonly [number, number]): Value {
-  return apply('AveragePool', [x], {
-    kernel_shape: { kind: 'ints', value: [height, width] },
-    strides: { kind: 'ints', value: [height, width] },
-  });
-}
-
-export function averagePool2x(x: Value): Value {
-  return averagePool(x, [2, 2]);
 }

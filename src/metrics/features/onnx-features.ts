@@ -8,16 +8,21 @@ import { checkImages, type FeatureExtractor, type FeatureImage } from './feature
 import { type ImageTensorOptions, imageTensor } from './image-tensor.ts';
 
 export interface OnnxFeaturesOptions {
-  /** Path of the ONNX file. */
-  model: string;
-  /** The output that holds the features, (n, dims); further axes must have length 1. */
-  output_name: string;
+  /** Path of the ONNX file, or its bytes with a name to report. */
+  model: string | { readonly name: string; readonly bytes: Uint8Array };
+  /**
+   * The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output,
+   * or of several the one that FID or precision and recall are taken of, '2048' or 'fc2_relu'.
+   */
+  output_name?: string;
   /** Default: the model's only input. */
   input_name?: string;
-  /** What images are resized to, in pixels. */
-  image_size: { height: number; width: number };
-  /** Default `NCHW`. */
+  /** What images are resized to, in pixels. Default: what the model's input declares. */
+  image_size?: { height: number; width: number };
+  /** Default: what the model's input declares, else `NCHW`. */
   layout?: 'NCHW' | 'NHWC';
+  /** Default `half-pixel`, as PyTorch; see `ImageTensorOptions`. */
+  resize?: 'half-pixel' | 'asymmetric';
   /** As in `preprocessor_config.json`; default 0.5 each, so that pixels are in [-1, 1] as the FID Inception wants. */
   image_mean?: readonly [number, number, number];
   image_std?: readonly [number, number, number];
@@ -35,7 +40,7 @@ export interface OnnxFeaturesOptions {
  *
  * @example
  * const inception = await OnnxFeatures.load({
- *   model: 'inception.onnx', output_name: 'pool3', image_size: { height: 299, width: 299 },
+ *   model: 'inception.onnx', output_name: '2048',
  * });
  */
 export class OnnxFeatures implements FeatureExtractor {
@@ -48,25 +53,25 @@ export class OnnxFeatures implements FeatureExtractor {
   ) {}
 
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
-    const { model, output_name, batch_size = 32 } = options;
-    const tensorOptions = checkedTensorOptions(options);
+    const { model, batch_size = 32 } = options;
     if (!Number.isInteger(batch_size) || batch_size < 1) {
       throw new InvalidArgumentError(`batch_size is ${batch_size}; it must be an integer of at least 1.`);
     }
-    const checksum = await fileChecksum([model]);
-    const session = await Session.create(model, await resolveDevice(options.device ?? 'cpu'));
+    checkTensorOptions(options);
+    const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
+    const checksum = typeof source === 'string' ? await fileChecksum([source]) : sha256(source);
+    const session = await Session.create(source, await resolveDevice(options.device ?? 'cpu'));
     try {
-      const input = chosenInput(session, options.input_name, model);
-      if (!session.outputNames.includes(output_name)) {
-        throw new InvalidArgumentError(
-          `${model} has no output '${output_name}'; its outputs are ${session.outputNames.join(', ')}.`,
-        );
-      }
-      const runner = new FeatureRunner(session, input, output_name, tensorOptions);
+      const input = chosen('input', session.inputNames, options.input_name, name);
+      const usual = USUAL_OUTPUTS.find((usualName) => session.outputNames.includes(usualName));
+      const output = chosen('output', session.outputNames, options.output_name ?? usual, name);
+      const tensorOptions = tensorOptionsFor(session, input, options, name);
+      const runner = new FeatureRunner(session, input, output, tensorOptions);
       const { height, width } = tensorOptions;
       const black = { data: new Uint8Array(height * width), height, width, channels: 1 };
       const { dims } = await runner.run([black]);
-      return new OnnxFeatures(`${basename(model)}:${output_name}`, checksum, dims, runner, batch_size);
+      const label = `${basename(name)}:${output}${options.resize === 'asymmetric' ? ' (asymmetric resize)' : ''}`;
+      return new OnnxFeatures(label, checksum, dims, runner, batch_size);
     } catch (error) {
       await session.release();
       throw error;
@@ -131,19 +136,50 @@ export async function fileChecksum(paths: readonly string[]): Promise<string> {
   return hash.digest('hex');
 }
 
-function chosenInput(session: Session, wanted: string | undefined, model: string): string {
-  const { inputNames } = session;
-  const [only] = inputNames;
-  if (wanted === undefined && inputNames.length === 1 && only !== undefined) return only;
-  if (wanted !== undefined && inputNames.includes(wanted)) return wanted;
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+function chosen(
+  kind: 'input' | 'output',
+  names: readonly string[],
+  wanted: string | undefined,
+  model: string,
+): string {
+  const [only] = names;
+  if (wanted === undefined && names.length === 1 && only !== undefined) return only;
+  if (wanted !== undefined && names.includes(wanted)) return wanted;
   throw new InvalidArgumentError(
-    `${model} ${wanted === undefined ? 'has several inputs' : `has no input '${wanted}'`}; set input_name to one of ${inputNames.join(', ')}.`,
+    `${model} ${wanted === undefined ? `has several ${kind}s` : `has no ${kind} '${wanted}'`}; set ${kind}_name to one of ${names.join(', ')}.`,
   );
 }
 
-function checkedTensorOptions(options: OnnxFeaturesOptions): ImageTensorOptions {
-  const { image_size, layout = 'NCHW', image_mean = [0.5, 0.5, 0.5], image_std = [0.5, 0.5, 0.5] } = options;
-  for (const [side, size] of Object.entries(image_size)) {
+/** Layers of the models that `convertExtractor` writes. */
+const USUAL_OUTPUTS = ['2048', 'fc2_relu'];
+const HALF = [0.5, 0.5, 0.5] as const;
+
+/** What is not given is taken from the shape that the input declares. */
+function tensorOptionsFor(
+  session: Session,
+  input: string,
+  options: OnnxFeaturesOptions,
+  model: string,
+): ImageTensorOptions {
+  const shape = session.inputType(input)?.shape ?? [];
+  const layout = options.layout ?? (shape[3] === 3 && shape[1] !== 3 ? 'NHWC' : 'NCHW');
+  const [height, width] = layout === 'NCHW' ? shape.slice(2) : shape.slice(1);
+  const declared = typeof height === 'number' && typeof width === 'number' && { height, width };
+  const size = options.image_size ?? declared;
+  if (!size || size.height < 1 || size.width < 1)
+    throw new InvalidArgumentError(
+      `${model} takes images of any size, (${shape.join(', ')}); set image_size to the one it was trained with.`,
+    );
+  const { image_mean = HALF, image_std = HALF, resize } = options;
+  return { ...size, layout, mean: image_mean, std: image_std, resize };
+}
+
+function checkTensorOptions({ image_size, image_mean = HALF, image_std = HALF }: OnnxFeaturesOptions): void {
+  for (const [side, size] of Object.entries(image_size ?? {})) {
     if (Number.isInteger(size) && size >= 1 && size <= 4096) continue;
     throw new InvalidArgumentError(`image_size.${side} is ${size}; it must be an integer from 1 to 4096.`);
   }
@@ -154,5 +190,4 @@ function checkedTensorOptions(options: OnnxFeaturesOptions): ImageTensorOptions 
       `${name} is [${values.join(', ')}]; it must be three numbers, above 0 for a std.`,
     );
   }
-  return { ...image_size, layout, mean: image_mean, std: image_std };
 }

@@ -1,9 +1,8 @@
 import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
-import { add, matmul, mul, reshape, softmax, transpose } from '../../graph/ops/index.ts';
-import { fixedShape } from '../../graph/tensor-type.ts';
-import type { ParameterSpec, ParameterValues } from '../model.ts';
-import { GroupNorm, type Layer, Linear, parametersOf } from './layers.ts';
+import { add, mul } from '../../graph/ops/index.ts';
+import type { ParameterSpec } from '../model.ts';
+import { type ForwardContext, GroupNorm, type Layer, Linear, parametersOf } from './layers.ts';
 
 export interface AttentionBlockOptions {
   readonly channels: number;
@@ -43,24 +42,16 @@ export class AttentionBlock implements Layer {
     this.parameters = parametersOf([this.norm, this.query, this.key, this.value, this.output]);
   }
 
-  /** x [batch, channels, height, width]. */
-  forward(x: Value, values: ParameterValues): Value {
-    const { channels, outputScale = 1 } = this.options;
-    const [height = 1, width = 1] = fixedShape(x.shape.slice(2));
-    const normalised = this.norm ? this.norm.forward(x, values) : x;
-    const pixels = reshape(normalised, [0, channels, height * width]);
-    const toHeads = (layer: Linear) =>
-      reshape(project(layer, pixels, values), [0, channels / this.headDim, this.headDim, height * width]);
-    const scaled = mul(toHeads(this.query), scalarLike(x, this.headDim ** -0.5));
-    const weights = softmax(matmul(transpose(scaled, [0, 1, 3, 2]), toHeads(this.key)));
-    const mixed = matmul(toHeads(this.value), transpose(weights, [0, 1, 3, 2]));
-    const joined = project(this.output, reshape(mixed, [0, channels, height * width]), values);
-    const sum = add(reshape(joined, [0, channels, height, width]), x);
+  forward(x: Value, context: ForwardContext): Value {
+    const { outputScale = 1 } = this.options;
+    const normalised = this.norm ? this.norm.forward(x, context) : x;
+    const projections = {
+      query: this.query.projection(context),
+      key: this.key.projection(context),
+      value: this.value.projection(context),
+      output: this.output.projection(context),
+    };
+    const sum = add(context.maps.attention(normalised, projections, this.headDim), x);
     return outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / outputScale));
   }
-}
-
-/** A dense layer on channels-first pixels [batch, channels, pixels], which spares the transposes of torch's layout. */
-function project(layer: Linear, pixels: Value, values: ParameterValues): Value {
-  return add(matmul(layer.weight(values), pixels), reshape(layer.bias(values), [-1, 1]));
 }

@@ -1,9 +1,9 @@
 import type { Value } from '../../graph/graph.ts';
-import { concat, pad, upsampleNearest2x } from '../../graph/ops/index.ts';
-import type { ParameterSpec, ParameterValues } from '../model.ts';
+import { checkpoint } from '../../graph/rematerialise.ts';
+import type { ParameterSpec } from '../model.ts';
 import { AttentionBlock } from './attention-block.ts';
 import type { UNet2DConfig } from './config.ts';
-import { Conv2d, type Layer, parametersOf, sameConv } from './layers.ts';
+import { Conv2d, type ForwardContext, type Layer, parametersOf, sameConv } from './layers.ts';
 import { ResnetBlock } from './resnet-block.ts';
 
 export interface BlockOptions {
@@ -21,7 +21,6 @@ export class DownBlock implements Layer {
   private readonly resnets: readonly ResnetBlock[];
   private readonly attentions: readonly AttentionBlock[];
   private readonly downsample: Conv2d | undefined;
-  private readonly padsBelow: boolean;
 
   constructor(name: string, config: UNet2DConfig, options: BlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
@@ -37,8 +36,8 @@ export class DownBlock implements Layer {
     this.attentions = options.attention
       ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
       : [];
-    this.padsBelow = config.downsample_padding === 0;
-    const pads = this.padsBelow ? ([0, 0, 0, 0] as const) : ([1, 1, 1, 1] as const);
+    // With downsample_padding 0 diffusers pads one row below and one column to the right.
+    const pads = config.downsample_padding === 0 ? ([0, 0, 1, 1] as const) : ([1, 1, 1, 1] as const);
     this.downsample = options.resample
       ? new Conv2d(`${name}.downsamplers.0.conv`, outChannels, outChannels, 3, { strides: [2, 2], pads })
       : undefined;
@@ -46,19 +45,15 @@ export class DownBlock implements Layer {
   }
 
   /** @returns every hidden state, for the way up; the last is the block's result. */
-  forward(x: Value, activatedTime: Value, values: ParameterValues): Value[] {
+  forward(x: Value, activatedTime: Value, context: ForwardContext): Value[] {
     const states: Value[] = [];
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
-      hidden = resnet.forward(hidden, activatedTime, values);
-      hidden = this.attentions[i]?.forward(hidden, values) ?? hidden;
+      hidden = checkpoint((x) => resnet.forward(x, activatedTime, context), [hidden]);
+      hidden = attend(this.attentions[i], hidden, context);
       states.push(hidden);
     });
-    if (this.downsample) {
-      // With downsample_padding 0 diffusers pads one row below and one column to the right.
-      const padded = this.padsBelow ? pad(hidden, [0, 0, 0, 0, 0, 0, 1, 1]) : hidden;
-      states.push(this.downsample.forward(padded, values));
-    }
+    if (this.downsample) states.push(this.downsample.forward(hidden, context));
     return states;
   }
 }
@@ -95,14 +90,17 @@ export class UpBlock implements Layer {
   }
 
   /** @param skips hidden states of the way down; those used are taken from the end. */
-  forward(x: Value, skips: Value[], activatedTime: Value, values: ParameterValues): Value {
+  forward(x: Value, skips: Value[], activatedTime: Value, context: ForwardContext): Value {
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
       const skip = skips.pop();
-      hidden = resnet.forward(skip ? concat([hidden, skip], 1) : hidden, activatedTime, values);
-      hidden = this.attentions[i]?.forward(hidden, values) ?? hidden;
+      hidden = checkpoint(
+        (...parts) => resnet.forward(context.maps.concatChannels(parts), activatedTime, context),
+        skip ? [hidden, skip] : [hidden],
+      );
+      hidden = attend(this.attentions[i], hidden, context);
     });
-    return this.upsample ? this.upsample.forward(upsampleNearest2x(hidden), values) : hidden;
+    return this.upsample ? this.upsample.forward(context.maps.upsampleNearest2x(hidden), context) : hidden;
   }
 }
 
@@ -132,11 +130,15 @@ export class MidBlock implements Layer {
     this.parameters = parametersOf([this.attention, this.first, this.second]);
   }
 
-  forward(x: Value, activatedTime: Value, values: ParameterValues): Value {
-    const hidden = this.first.forward(x, activatedTime, values);
-    const attended = this.attention?.forward(hidden, values) ?? hidden;
-    return this.second.forward(attended, activatedTime, values);
+  forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
+    const hidden = checkpoint((part) => this.first.forward(part, activatedTime, context), [x]);
+    const attended = attend(this.attention, hidden, context);
+    return checkpoint((part) => this.second.forward(part, activatedTime, context), [attended]);
   }
+}
+
+function attend(attention: AttentionBlock | undefined, x: Value, context: ForwardContext): Value {
+  return attention ? checkpoint((part) => attention.forward(part, context), [x]) : x;
 }
 
 function blockAttention(name: string, config: UNet2DConfig, channels: number): AttentionBlock {

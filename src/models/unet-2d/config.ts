@@ -64,13 +64,24 @@ export function parseUNet2DOptions(options: UNet2DOptions): UNet2DConfig {
   return { _class_name: 'UNet2DModel', ...parsed.data };
 }
 
-/** Builds the options of a parsed `config.json`. Keys that begin with `_` are notes of the writing library. */
+/**
+ * Builds the options of a parsed `config.json`. Keys that begin with `_` are notes of the writing library. The first
+ * versions of diffusers put `UNetRes` before the names of blocks.
+ */
 export function optionsFromJson(json: unknown): UNet2DOptions {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new ConfigError('a UNet2DModel config must be a JSON object');
   if (!('_class_name' in json) || json._class_name !== 'UNet2DModel')
     throw new ConfigError('expected a config with "_class_name": "UNet2DModel"');
-  return Object.fromEntries(Object.entries(json).filter(([key]) => !key.startsWith('_')));
+  const present = (value: unknown) =>
+    Array.isArray(value)
+      ? value.map((item) => (typeof item === 'string' ? item.replace(/^UNetRes/, '') : item))
+      : value;
+  return Object.fromEntries(
+    Object.entries(json)
+      .filter(([key]) => !key.startsWith('_'))
+      .map(([key, value]) => [key, present(value)]),
+  );
 }
 
 /** Height and width of a sample. @throws {ConfigError} where `sample_size` is null. */

@@ -1,6 +1,7 @@
 import { GraphError } from '../../errors.ts';
+import { channelsFirst, type FeatureMaps, type Projection } from '../../graph/feature-maps/index.ts';
 import type { Value } from '../../graph/graph.ts';
-import { type Conv2dOptions, conv2d, gemm, groupNorm, relu, silu } from '../../graph/ops/index.ts';
+import { type Conv2dOptions, gemm, relu, silu } from '../../graph/ops/index.ts';
 import type { RandomStream } from '../../random/random-stream.ts';
 import { linearParameters } from '../linear-init.ts';
 import type { ParameterSpec, ParameterValues } from '../model.ts';
@@ -11,13 +12,21 @@ export interface Layer {
   readonly parameters: readonly ParameterSpec[];
 }
 
-/** The value of a parameter. @throws {GraphError} when it is missing. */
-export function parameter(values: ParameterValues, name: string): Value {
-  const value = values.get(name);
-  if (value) return value;
-  throw new GraphError(
-    `UNet2DModel: parameter '${name}' is missing: pass a value for each of model.parameters`,
-  );
+/** What a forward pass is built from: the parameters' values, and the memory order of its feature maps. */
+export class ForwardContext {
+  constructor(
+    private readonly values: ParameterValues,
+    readonly maps: FeatureMaps = channelsFirst,
+  ) {}
+
+  /** The value of a parameter. @throws {GraphError} when it is missing. */
+  parameter(name: string): Value {
+    const value = this.values.get(name);
+    if (value) return value;
+    throw new GraphError(
+      `UNet2DModel: parameter '${name}' is missing: pass a value for each of model.parameters`,
+    );
+  }
 }
 
 /** torch's nn.Linear. */
@@ -33,17 +42,17 @@ export class Linear implements Layer {
   }
 
   /** x [rows, inFeatures]. */
-  forward(x: Value, values: ParameterValues): Value {
-    return gemm(x, this.weight(values), this.bias(values), { transB: true });
+  forward(x: Value, context: ForwardContext): Value {
+    const { weight, bias } = this.projection(context);
+    return gemm(x, weight, bias, { transB: true });
   }
 
-  /** [outFeatures, inFeatures]. */
-  weight(values: ParameterValues): Value {
-    return parameter(values, `${this.name}.weight`);
-  }
-
-  bias(values: ParameterValues): Value {
-    return parameter(values, `${this.name}.bias`);
+  /** Its weight [outFeatures, inFeatures] and bias [outFeatures]. */
+  projection(context: ForwardContext): Projection {
+    return {
+      weight: context.parameter(`${this.name}.weight`),
+      bias: context.parameter(`${this.name}.bias`),
+    };
   }
 }
 
@@ -63,14 +72,14 @@ export class Conv2d implements Layer {
       for (let i = 0; i < target.length; i++) target[i] = bound * (2 * stream.uniform() - 1);
     };
     this.parameters = [
-      { name: `${name}.weight`, shape: [outChannels, inChannels, kernel, kernel], init },
+      { name: `${name}.weight`, shape: [outChannels, inChannels, kernel, kernel], isFilter: true, init },
       { name: `${name}.bias`, shape: [outChannels], init },
     ];
   }
 
-  forward(x: Value, values: ParameterValues): Value {
-    const weight = parameter(values, `${this.name}.weight`);
-    return conv2d(x, weight, parameter(values, `${this.name}.bias`), this.options);
+  forward(x: Value, context: ForwardContext): Value {
+    const filters = context.parameter(`${this.name}.weight`);
+    return context.maps.conv2d(x, filters, context.parameter(`${this.name}.bias`), this.options);
   }
 }
 
@@ -90,9 +99,15 @@ export class GroupNorm implements Layer {
     ];
   }
 
-  forward(x: Value, values: ParameterValues): Value {
-    const weight = parameter(values, `${this.name}.weight`);
-    return groupNorm(x, this.groups, weight, parameter(values, `${this.name}.bias`), this.epsilon);
+  forward(x: Value, context: ForwardContext): Value {
+    const weight = context.parameter(`${this.name}.weight`);
+    return context.maps.groupNorm(
+      x,
+      this.groups,
+      weight,
+      context.parameter(`${this.name}.bias`),
+      this.epsilon,
+    );
   }
 }
 

@@ -1,9 +1,18 @@
 import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
-import { add, mul, split, unsqueeze } from '../../graph/ops/index.ts';
-import type { ParameterSpec, ParameterValues } from '../model.ts';
+import { add, dropout, mul, split } from '../../graph/ops/index.ts';
+import type { ParameterSpec } from '../model.ts';
 import type { UNet2DConfig } from './config.ts';
-import { activation, Conv2d, GroupNorm, type Layer, Linear, parametersOf, sameConv } from './layers.ts';
+import {
+  activation,
+  Conv2d,
+  type ForwardContext,
+  GroupNorm,
+  type Layer,
+  Linear,
+  parametersOf,
+  sameConv,
+} from './layers.ts';
 
 export interface ResnetBlockOptions {
   readonly inChannels: number;
@@ -24,12 +33,14 @@ export class ResnetBlock implements Layer {
   private readonly shortcut: Conv2d | undefined;
   private readonly activate: (x: Value) => Value;
   private readonly scalesAndShifts: boolean;
+  private readonly dropout: number;
   private readonly outputScale: number;
 
   constructor(name: string, config: UNet2DConfig, options: ResnetBlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
     const { norm_num_groups, norm_eps } = config;
     this.scalesAndShifts = config.resnet_time_scale_shift === 'scale_shift';
+    this.dropout = config.dropout;
     this.outputScale = options.outputScale ?? 1;
     this.activate = activation(config);
     this.norm1 = new GroupNorm(`${name}.norm1`, norm_num_groups, inChannels, norm_eps);
@@ -47,20 +58,21 @@ export class ResnetBlock implements Layer {
   }
 
   /** @param activatedTime the time embedding after the activation, [batch or 1, timeChannels]. */
-  forward(x: Value, activatedTime: Value, values: ParameterValues): Value {
-    let hidden = this.conv1.forward(this.activate(this.norm1.forward(x, values)), values);
-    hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, values), values);
-    hidden = this.conv2.forward(this.activate(hidden), values);
-    const around = this.shortcut ? this.shortcut.forward(x, values) : x;
+  forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
+    let hidden = this.conv1.forward(this.activate(this.norm1.forward(x, context)), context);
+    hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, context), context);
+    hidden = this.conv2.forward(dropout(this.activate(hidden), this.dropout), context);
+    const around = this.shortcut ? this.shortcut.forward(x, context) : x;
     const sum = add(around, hidden);
     return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
   }
 
-  private normWithTime(hidden: Value, time: Value, values: ParameterValues): Value {
-    if (!this.scalesAndShifts) return this.norm2.forward(add(hidden, unsqueeze(time, [2, 3])), values);
+  private normWithTime(hidden: Value, time: Value, context: ForwardContext): Value {
+    const { perChannel } = context.maps;
+    if (!this.scalesAndShifts) return this.norm2.forward(add(hidden, perChannel(time)), context);
     const channels = Number(time.shape[1]) / 2;
-    const [scale = time, shift = time] = split(unsqueeze(time, [2, 3]), [channels, channels], 1);
-    const normalised = this.norm2.forward(hidden, values);
+    const [scale = time, shift = time] = split(time, [channels, channels], 1).map(perChannel);
+    const normalised = this.norm2.forward(hidden, context);
     return add(mul(normalised, add(scale, scalarLike(scale, 1))), shift);
   }
 }

@@ -1,9 +1,12 @@
 import { GraphError } from '../../errors.ts';
+import type { FeatureMaps } from '../../graph/feature-maps/index.ts';
 import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
 import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
 import { formatShape } from '../../graph/tensor-type.ts';
+import { openPretrained, type PretrainedOptions } from '../../hub/open-pretrained.ts';
 import type { DiffusionModel, ParameterSpec, ParameterValues } from '../model.ts';
+import { readModelWeights, withInitialValues } from '../pretrained-weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
 import {
   optionsFromJson,
@@ -12,7 +15,15 @@ import {
   type UNet2DConfig,
   type UNet2DOptions,
 } from './config.ts';
-import { activation, type Conv2d, GroupNorm, Linear, parameter, parametersOf, sameConv } from './layers.ts';
+import {
+  activation,
+  type Conv2d,
+  ForwardContext,
+  GroupNorm,
+  Linear,
+  parametersOf,
+  sameConv,
+} from './layers.ts';
 import { sinusoidalEmbedding } from './time-embedding.ts';
 
 /**
@@ -29,7 +40,6 @@ export class UNet2DModel implements DiffusionModel {
   readonly sampleShape: readonly number[];
   readonly outputChannels: number;
   readonly classCount: number | undefined;
-  readonly dropout: number;
   private readonly convIn: Conv2d;
   private readonly timeLinear1: Linear;
   private readonly timeLinear2: Linear;
@@ -39,14 +49,17 @@ export class UNet2DModel implements DiffusionModel {
   private readonly normOut: GroupNorm;
   private readonly convOut: Conv2d;
 
-  /** @throws {ConfigError} when an option is unknown, out of range, or in conflict with another. */
-  constructor(options: UNet2DOptions) {
+  /**
+   * @param weights what training begins from, by parameter name; default: random, as torch initialises its layers.
+   * @throws {ConfigError} when an option is unknown, out of range, or in conflict with another, or `weights` are of
+   * another model.
+   */
+  constructor(options: UNet2DOptions, weights?: ReadonlyMap<string, Float32Array>) {
     const config = parseUNet2DOptions(options);
     this.config = config;
     this.sampleShape = [config.in_channels, ...sampleSize(config)];
     this.outputChannels = config.out_channels;
     this.classCount = config.num_class_embeds ?? undefined;
-    this.dropout = config.dropout;
     const channels = config.block_out_channels;
     const [firstChannels = 1] = channels;
     const deepest = channels.at(-1) ?? firstChannels;
@@ -59,11 +72,12 @@ export class UNet2DModel implements DiffusionModel {
     this.midBlock = new MidBlock('mid_block', config, deepest, timeChannels);
     this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
     this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
-    this.parameters = [
+    const parameters = [
       ...parametersOf([this.convIn, this.timeLinear1, this.timeLinear2]),
       ...classEmbedding(config, timeChannels),
       ...parametersOf([...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut]),
     ];
+    this.parameters = weights ? withInitialValues(parameters, weights) : parameters;
   }
 
   /** Builds the model of a parsed `config.json`. @throws {ConfigError} as the constructor. */
@@ -72,42 +86,73 @@ export class UNet2DModel implements DiffusionModel {
   }
 
   /**
+   * The model of a diffusers folder or a Hub id with its weights, to be fine-tuned: a `Trainer` begins from them.
+   * Safetensors of float32, float16, bfloat16 or float64, whole or in shards, with present or old names of attention.
+   *
+   * @param model a local path (`./...`, `/...`), a pipeline or a model alone, or a Hub id `owner/name`.
+   * @param options.ema whether to take the averaged weights, `unet_ema`; default true where the folder has them.
+   * @throws {FileFormatError} when the folder is incomplete or damaged, or has its weights as pickles only.
+   * @throws {ConfigError} when the config is not one of a UNet2DModel, or does not fit the weights.
+   * @throws {HubError} when it cannot be downloaded.
+   * @example
+   * const model = await UNet2DModel.from_pretrained('google/ddpm-cifar10-32');
+   * const noise_scheduler = await DDPMScheduler.from_pretrained('google/ddpm-cifar10-32');
+   * const trainer = new Trainer({ model, noise_scheduler, args, train_dataset, loss: isoLoss({ lambda: 0.05 }) });
+   */
+  static async from_pretrained(
+    model: string,
+    { ema = true, ...options }: PretrainedOptions & { readonly ema?: boolean } = {},
+  ): Promise<UNet2DModel> {
+    const { unetConfig, paths, emaPaths } = await openPretrained(model, options);
+    const architecture = UNet2DModel.fromConfig(unetConfig);
+    const weights = await readModelWeights(architecture, (ema && emaPaths ? emaPaths : paths).weights);
+    return new UNet2DModel(optionsFromJson(unetConfig), weights);
+  }
+
+  /**
    * See `DiffusionModel.forward`: sample [batch, in_channels, height, width], timestep [batch] or [1].
    *
    * @param classLabels int64 or int32 [batch] or [1]; needed where the model has `num_class_embeds`.
    * @returns [batch, out_channels, height, width].
    */
-  forward(sample: Value, timestep: Value, values: ParameterValues, classLabels?: Value): Value {
+  forward(
+    sample: Value,
+    timestep: Value,
+    values: ParameterValues,
+    classLabels?: Value,
+    maps?: FeatureMaps,
+  ): Value {
     if (sample.shape.length !== 4 || sample.shape[1] !== this.config.in_channels)
       throw new GraphError(
         `UNet2DModel: the sample must be [batch, ${this.sampleShape.join(', ')}], but is ${formatShape(sample.shape)}`,
       );
-    const time = activation(this.config)(this.embed(sample, timestep, values, classLabels));
+    const context = new ForwardContext(values, maps);
+    const time = activation(this.config)(this.embed(sample, timestep, context, classLabels));
     // diffusers' center_input_sample maps [0, 1] to [-1, 1].
     const centred = this.config.center_input_sample
       ? sub(mul(sample, scalarLike(sample, 2)), scalarLike(sample, 1))
       : sample;
-    let hidden = this.convIn.forward(centred, values);
+    let hidden = this.convIn.forward(context.maps.fromImages(centred), context);
     const skips = [hidden];
     for (const block of this.downBlocks) {
-      const states = block.forward(hidden, time, values);
+      const states = block.forward(hidden, time, context);
       skips.push(...states);
       hidden = states.at(-1) ?? hidden;
     }
-    hidden = this.midBlock.forward(hidden, time, values);
-    for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, values);
-    return this.convOut.forward(silu(this.normOut.forward(hidden, values)), values);
+    hidden = this.midBlock.forward(hidden, time, context);
+    for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, context);
+    return context.maps.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
   }
 
-  private embed(sample: Value, timestep: Value, values: ParameterValues, classLabels?: Value): Value {
+  private embed(sample: Value, timestep: Value, context: ForwardContext, classLabels?: Value): Value {
     const [firstChannels = 1] = this.config.block_out_channels;
     const waves = sinusoidalEmbedding(timestep, firstChannels, this.config, sample);
-    const hidden = silu(this.timeLinear1.forward(waves, values));
-    const time = this.timeLinear2.forward(hidden, values);
+    const hidden = silu(this.timeLinear1.forward(waves, context));
+    const time = this.timeLinear2.forward(hidden, context);
     if (this.classCount === undefined) return time;
     if (!classLabels)
       throw new GraphError(`UNet2DModel: the model has ${this.classCount} classes and needs class labels`);
-    return add(time, gather(parameter(values, 'class_embedding.weight'), classLabels));
+    return add(time, gather(context.parameter('class_embedding.weight'), classLabels));
   }
 }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { expect, test } from 'vitest';
 import { imageTensor } from '../../../src/metrics/features/image-tensor.ts';
 
@@ -25,4 +26,22 @@ test('channels last, mean and std of each channel, grey repeated', () => {
   const options = { height: 1, width: 2, mean: [0, 0.5, 1], std: [1, 0.5, 2] } as const;
   expect([...imageTensor([grey], { ...options, layout: 'NHWC' })]).toEqual([0, -1, -0.5, 1, 1, 0]);
   expect([...imageTensor([grey], { ...options, layout: 'NCHW' })]).toEqual([0, 1, -1, 1, -0.5, 0]);
+});
+
+test.each([
+  [7, 3],
+  [3, 8],
+  [11, 13],
+])("asymmetric to %i x %i as resize_bilinear of TensorFlow 1, by tfjs's", async (height, width) => {
+  const tf = createRequire(import.meta.url)('@tensorflow/tfjs') as typeof import('@tensorflow/tfjs');
+  await tf.setBackend('cpu');
+  const pixels = tf.tensor3d(image.data, [image.height, image.width, image.channels], 'float32');
+  const expected = tf.image.resizeBilinear(pixels, [height, width], false, false).dataSync();
+  const options = { height, width, layout: 'NHWC', resize: 'asymmetric', ...unscaled } as const;
+  const tensor = imageTensor([image], options);
+  expect(tensor).toHaveLength(expected.length);
+  // tfjs computes in float64 too and stores pixels up to 255 in float32.
+  tensor.forEach((value, at) => {
+    expect(Math.abs(value - (expected[at] as number) / 255)).toBeLessThan(2e-7);
+  });
 });

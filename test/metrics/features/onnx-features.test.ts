@@ -84,7 +84,7 @@ describe('what is wrong is named', () => {
     [
       'an unknown output',
       { output_name: 'pool4' },
-      /no output 'pool4'; its outputs are pool3, flat, maps, total/,
+      /no output 'pool4'; set output_name to one of pool3, flat, maps, total/,
     ],
     ['an unknown input', { input_name: 'image' }, /no input 'image'; set input_name to one of pixels/],
     ['a batch of none', { batch_size: 0 }, /batch_size is 0/],

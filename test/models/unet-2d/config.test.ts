@@ -13,7 +13,6 @@ import {
 } from '../../../src/models/index.ts';
 import { currentParameterName } from '../../../src/models/unet-2d/legacy-keys.ts';
 import { float32Data, hostTensor, Session } from '../../../src/runtime/session.ts';
-import { smallImageTrainer } from '../../trainers/small-image-trainer.ts';
 
 const small: UNet2DOptions = {
   sample_size: 8,
@@ -128,12 +127,4 @@ it('has the old names of attention under the present ones', () => {
     'mid_block.attentions.0.to_out.0.bias',
   );
   expect(currentParameterName('conv_in.weight')).toBe('conv_in.weight');
-});
-
-it.each([
-  [{ dropout: 0.1 }, /dropout 0.1/],
-  [{ out_channels: 2 }, /2 output channels/],
-])('%j is used, but refused in training', (options, message) => {
-  const train = () => smallImageTrainer({ output_dir: 'never-written' }, [], 0.1, options);
-  expect(train).toThrow(message);
 });

@@ -1,13 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { channelsFirst, pixelsFirst } from '../../../src/graph/feature-maps/index.ts';
 import { gradients } from '../../../src/graph/gradients.ts';
 import { Graph, type Value } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { identity } from '../../../src/graph/ops/index.ts';
+import { permuteAxes } from '../../../src/graph/permute-axes.ts';
 import { type NamedTensor, readSafetensors } from '../../../src/hub/safetensors.ts';
 import { isoLoss, simpleLoss } from '../../../src/losses/index.ts';
 import { UNet2DModel } from '../../../src/models/index.ts';
+import type { ParameterSpec } from '../../../src/models/model.ts';
 import { hostTensor, Session } from '../../../src/runtime/session.ts';
+import { shapeIn } from '../../../src/trainers/gradient-graph.ts';
 
 const fixtures = new URL('../../fixtures/unet/', import.meta.url).pathname;
 const float32 = (tensor: NamedTensor | undefined) => tensor?.data as Float32Array;
@@ -18,7 +22,15 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   return Math.hypot(...values.map((value, i) => value - (actual[i] ?? Number.NaN))) / Math.hypot(...values);
 }
 
-describe.each(['ddpm-style', 'default-style'])('%s', (name) => {
+const orders = { channelsFirst, pixelsFirst };
+
+describe.each([
+  ['ddpm-style', 'channelsFirst'],
+  ['ddpm-style', 'pixelsFirst'],
+  ['default-style', 'channelsFirst'],
+  ['default-style', 'pixelsFirst'],
+] as const)('%s, %s', (name, order) => {
+  const maps = orders[order];
   const folder = `${fixtures}${name}/`;
   const model = UNet2DModel.fromConfig(JSON.parse(readFileSync(`${folder}config.json`, 'utf8')));
 
@@ -35,10 +47,10 @@ describe.each(['ddpm-style', 'default-style'])('%s', (name) => {
     const parameters = new Map<string, Value>(
       model.parameters.map((p) => [
         p.name,
-        graph.constant('float32', p.shape, float32(weights.get(p.name)), p.name),
+        graph.constant('float32', shapeIn(maps, p), inOrder(p, weights), p.name),
       ]),
     );
-    const output = model.forward(sample, timestep, parameters);
+    const output = model.forward(sample, timestep, parameters, undefined, maps);
     const terms = isoLoss({ lambda, base: simpleLoss() })({
       modelOutput: output,
       epsilon: noise,
@@ -64,6 +76,9 @@ describe.each(['ddpm-style', 'default-style'])('%s', (name) => {
     return { given, outputs };
   }
 
+  const inOrder = ({ name, shape, isFilter }: ParameterSpec, weights: Map<string, NamedTensor>) =>
+    isFilter ? permuteAxes(float32(weights.get(name)), shape, maps.filterAxes) : float32(weights.get(name));
+
   it.each([
     ['mse', 0],
     ['iso', 0.1],
@@ -79,7 +94,9 @@ describe.each(['ddpm-style', 'default-style'])('%s', (name) => {
     for (const key of gradientNames) {
       const parameter = key.slice(`grad_${kind}/`.length);
       const actual = outputs[`d_${parameter}`]?.data as Float32Array;
-      const expected = float32(given.get(key));
+      const spec = model.parameters.find(({ name }) => name === parameter);
+      const torch = float32(given.get(key));
+      const expected = spec?.isFilter ? permuteAxes(torch, spec.shape, maps.filterAxes) : torch;
       // The bias of a key shifts all scores of a pixel alike, so its true gradient is 0 and torch's is rounding.
       if (parameter.endsWith('.to_k.bias')) expect(Math.hypot(...actual)).toBeLessThan(1e-5);
       else expect(relativeError(actual, expected), parameter).toBeLessThan(1e-4);

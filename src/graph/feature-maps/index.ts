@@ -1,0 +1,3 @@
+export { channelsFirst } from './channels-first.ts';
+export type { AttentionProjections, FeatureMaps, Projection } from './feature-maps.ts';
+export { pixelsFirst } from './pixels-first.ts';

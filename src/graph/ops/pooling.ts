@@ -1,0 +1,212 @@
+import { GraphError } from '../../errors.ts';
+import type { Attributes, Value } from '../graph.ts';
+import {
+  apply,
+  applyOp,
+  defineOp,
+  type InferenceContext,
+  intAttribute,
+  intsAttribute,
+  required,
+  scalarLike,
+} from '../op-registry.ts';
+import { type Dim, elementCount, fixedShape, formatShape, toTensorData } from '../tensor-type.ts';
+import { convTranspose2d, type Pair } from './conv.ts';
+import { mul } from './elementwise.ts';
+import { upsampleNearest } from './resample.ts';
+import { expandTo, reshape } from './reshape.ts';
+
+export interface Pool2dOptions {
+  /** Default: the window, so that windows lie side by side. */
+  readonly strides?: Pair;
+  /** Rows and columns around the input: top, left, bottom, right; default none. They are never the maximum. */
+  readonly pads?: readonly [number, number, number, number];
+}
+
+export interface AveragePool2dOptions extends Pool2dOptions {
+  /** Whether padding counts as zeros in the mean, as PyTorch's default; default false, as ONNX and TensorFlow. */
+  readonly countIncludePad?: boolean;
+}
+
+interface PoolGeometry {
+  readonly window: Pair;
+  readonly strides: Pair;
+  readonly pads: readonly [number, number, number, number];
+}
+
+/** @throws {GraphError} for windows that are not in 2-D, dilated, or rounded up at the end. */
+function poolGeometry(context: Pick<InferenceContext, 'where' | 'attributes'>): PoolGeometry {
+  const { attributes, where } = context;
+  const ints = (name: string, count: number, fallback: number) =>
+    intsAttribute(attributes, name) ?? Array<number>(count).fill(fallback);
+  const [kernel, strides, pads] = [ints('kernel_shape', 0, 0), ints('strides', 2, 1), ints('pads', 4, 0)];
+  const autoPad = attributes.auto_pad;
+  if (
+    (autoPad?.kind === 'string' && autoPad.value !== 'NOTSET') ||
+    intAttribute(attributes, 'ceil_mode', 0) !== 0 ||
+    ints('dilations', 2, 1).some((dilation) => dilation !== 1) ||
+    kernel.length !== 2 ||
+    strides.length !== 2 ||
+    pads.length !== 4 ||
+    [...kernel, ...strides].some((length) => length < 1) ||
+    pads.some((count, side) => count < 0 || count >= (kernel[side % 2] ?? 0))
+  )
+    throw new GraphError(
+      `${where}: only windows in 2-D, with pads in numbers smaller than the window, without ceil_mode and dilations, are supported`,
+    );
+  const [height = 1, width = 1] = kernel;
+  const [down = 1, across = 1] = strides;
+  const [top = 0, left = 0, bottom = 0, right = 0] = pads;
+  return { window: [height, width], strides: [down, across], pads: [top, left, bottom, right] };
+}
+
+function pooledShape(context: InferenceContext): Dim[] {
+  const { shape } = required(context, 0);
+  const { window, strides, pads } = poolGeometry(context);
+  const pooled = shape.map((dim, axis) => {
+    const side = axis - 2;
+    if (side !== 0 && side !== 1) return dim;
+    const padded = elementCount([dim]) + pads[side] + (pads[side + 2] ?? 0);
+    return Math.floor((padded - window[side]) / strides[side]) + 1;
+  });
+  if (shape.length === 4 && pooled.slice(2).every((length) => Number(length) >= 1)) return pooled;
+  throw new GraphError(
+    `${context.where}: windows ${formatShape(window)} do not fit images ${formatShape(shape)}`,
+  );
+}
+
+function poolAttributes([height, width]: Pair, options: Pool2dOptions): Attributes {
+  return {
+    kernel_shape: { kind: 'ints', value: [height, width] },
+    strides: { kind: 'ints', value: options.strides ?? [height, width] },
+    pads: { kind: 'ints', value: options.pads ?? [0, 0, 0, 0] },
+  };
+}
+
+defineOp({
+  opType: 'AveragePool',
+  infer: (context) => [{ dtype: required(context, 0).dtype, shape: pooledShape(context) }],
+  gradient: ({ node, inputs, gradients }) => {
+    const [x] = inputs;
+    const [dy] = gradients;
+    if (!x || !dy) return [];
+    const geometry = poolGeometry({ where: `node '${node.name}'`, attributes: node.attributes });
+    const { window, strides, pads } = geometry;
+    const [height, width] = window;
+    const tiled =
+      strides[0] === height &&
+      strides[1] === width &&
+      pads.every((count) => count === 0) &&
+      elementCount(x.shape.slice(2)) === elementCount(dy.shape.slice(2)) * height * width;
+    if (tiled) return [upsampleNearest(mul(dy, scalarLike(dy, 1 / (height * width))), window)];
+    const countsPads = intAttribute(node.attributes, 'count_include_pad', 0) === 1;
+    return [spreadOverWindows(mul(dy, shares(x, dy, geometry, countsPads)), x, geometry)];
+  },
+});
+
+/** 1 over the number of elements that each window takes its mean of, [1, 1, height, width]. */
+function shares(x: Value, dy: Value, geometry: PoolGeometry, countsPads: boolean): Value {
+  const { window, strides, pads } = geometry;
+  const [, , rows = 1, columns = 1] = fixedShape(x.shape);
+  const [, , outRows = 1, outColumns = 1] = fixedShape(dy.shape);
+  const inside = (side: 0 | 1, length: number, index: number) => {
+    const start = index * strides[side] - pads[side];
+    return Math.min(start + window[side], length) - Math.max(start, 0);
+  };
+  const values = Array.from({ length: outRows * outColumns }, (_, i) =>
+    countsPads
+      ? 1 / (window[0] * window[1])
+      : 1 / (inside(0, rows, Math.floor(i / outColumns)) * inside(1, columns, i % outColumns)),
+  );
+  return x.graph.constant(dy.dtype, [1, 1, outRows, outColumns], toTensorData(dy.dtype, values));
+}
+
+/** Adds every element of dy to all elements of its window: the adjoint of sums over windows. */
+function spreadOverWindows(dy: Value, x: Value, { window, strides, pads }: PoolGeometry): Value {
+  const [batch = 1, channels = 1, rows = 1, columns = 1] = fixedShape(x.shape);
+  const [, , outRows = 1, outColumns = 1] = fixedShape(dy.shape);
+  const ones = toTensorData(dy.dtype, Array<number>(window[0] * window[1]).fill(1));
+  const rest = (side: 0 | 1, length: number, outLength: number) =>
+    length + pads[side] + pads[side === 0 ? 2 : 3] - window[side] - (outLength - 1) * strides[side];
+  const spread = convTranspose2d(
+    reshape(dy, [batch * channels, 1, outRows, outColumns]),
+    dy.graph.constant(dy.dtype, [1, 1, ...window], ones),
+    undefined,
+    { strides, pads, outputPadding: [rest(0, rows, outRows), rest(1, columns, outColumns)] },
+  );
+  return reshape(spread, [batch, channels, rows, columns]);
+}
+
+/** Means over windows of x [batch, channels, height, width]. */
+export function averagePool(x: Value, window: Pair, options: AveragePool2dOptions = {}): Value {
+  return apply('AveragePool', [x], {
+    ...poolAttributes(window, options),
+    count_include_pad: { kind: 'int', value: options.countIncludePad ? 1 : 0 },
+  });
+}
+
+export function averagePool2x(x: Value): Value {
+  return averagePool(x, [2, 2]);
+}
+
+defineOp({
+  opType: 'MaxPool',
+  infer: (context) => {
+    const shape = pooledShape(context);
+    if (intAttribute(context.attributes, 'storage_order', 0) !== 0)
+      throw new GraphError(`${context.where}: only storage_order 0 is supported`);
+    const { dtype } = required(context, 0);
+    return [
+      { dtype, shape },
+      { dtype: 'int64' as const, shape },
+    ].slice(0, context.outputCount);
+  },
+  /** Which elements were the maxima is found again, so that the forward pass need not keep it. */
+  gradient: ({ node, inputs, gradients }) => {
+    const [x] = inputs;
+    const [dy] = gradients;
+    if (!x || !dy) return [];
+    const shape = fixedShape(x.shape);
+    const indices = applyOp('MaxPool', [x], { attributes: node.attributes, outputCount: 2 })[1];
+    if (!indices) throw new GraphError(`node '${node.name}': MaxPool has no indices`);
+    const zeros = expandTo(scalarLike(dy, 0), [elementCount(shape)]);
+    const attributes = {
+      axis: { kind: 'int', value: 0 },
+      reduction: { kind: 'string', value: 'add' },
+    } as const;
+    const flat = apply('ScatterElements', [zeros, reshape(indices, [-1]), reshape(dy, [-1])], attributes);
+    return [reshape(flat, shape)];
+  },
+});
+
+/** Maxima over windows of x [batch, channels, height, width]. */
+export function maxPool(x: Value, window: Pair, options: Pool2dOptions = {}): Value {
+  return apply('MaxPool', [x], poolAttributes(window, options));
+}
+
+defineOp({
+  opType: 'ScatterElements',
+  infer: (context) => {
+    const { dtype, shape } = required(context, 0);
+    return [{ dtype, shape }];
+  },
+});
+
+defineOp({
+  opType: 'GlobalAveragePool',
+  infer: (context) => {
+    const { dtype, shape } = required(context, 0);
+    return [{ dtype, shape: shape.map((dim, axis) => (axis < 2 ? dim : 1)) }];
+  },
+  gradient: ({ inputs, gradients }) => {
+    const [x] = inputs;
+    const [dy] = gradients;
+    if (!x || !dy) return [];
+    return [expandTo(mul(dy, scalarLike(dy, 1 / elementCount(x.shape.slice(2)))), x.shape)];
+  },
+});
+
+/** Means over height and width, [batch, channels, 1, 1]. */
+export function globalAveragePool(x: Value): Value {
+  return apply('GlobalAveragePool', [x]);
+}

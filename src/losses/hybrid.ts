@@ -1,0 +1,50 @@
+import { GraphError, InvalidArgumentError } from '../errors.ts';
+import { scalarLike } from '../graph/op-registry.ts';
+import { add, mul } from '../graph/ops/index.ts';
+import { type DiffusionLoss, defineLoss, type LossInputs } from './diffusion-loss.ts';
+import { simpleLoss } from './simple.ts';
+import { variationalBoundOf } from './variational-bound.ts';
+
+export interface HybridLossOptions {
+  /** The loss of the mean part, `simpleLoss()` (default) or `isoLoss(...)`. */
+  readonly base?: DiffusionLoss;
+  /** Weight of the variational bound, finite and >= 0; default 0.001, as in the paper. */
+  readonly vlb_weight?: number;
+}
+
+/**
+ * L_hybrid = base + vlb_weight L_vlb (Nichol & Dhariwal 2021, eq. 16), for models that learn their variance: twice the
+ * channels of the sample, of which the first half is the prediction and the second the variance
+ * exp(v log beta + (1 - v) log beta-tilde) (eq. 15; diffusers' `learned_range`). The base, and so the isotropy penalty,
+ * sees the prediction only; the bound trains the variance only, its gradient stops at the mean. At t = 0 it is the
+ * likelihood of 256 levels in [-1, 1].
+ *
+ * L_vlb is a sum over T timesteps, of which a step draws one for each sample: the loss is base + vlb_weight T (its mean
+ * term in bits per element). With 0.001 this is guided-diffusion's `RESCALED_MSE`, whose factor is T / 1000.
+ *
+ * @throws {InvalidArgumentError} when `vlb_weight` is negative or not finite.
+ * @example
+ * const model = new UNet2DModel({ ...unet2DPreset('ddpm-cifar10'), out_channels: 6 });
+ * const loss = hybridLoss({ base: isoLoss({ lambda: 0.1 }) });
+ */
+export function hybridLoss({
+  base = simpleLoss(),
+  vlb_weight = 0.001,
+}: HybridLossOptions = {}): DiffusionLoss {
+  if (!Number.isFinite(vlb_weight) || vlb_weight < 0)
+    throw new InvalidArgumentError(
+      `vlb_weight, the weight of the variational bound, must be a finite number >= 0, but is ${String(vlb_weight)} (0.001 is usual)`,
+    );
+  const build = (inputs: LossInputs) => {
+    const { learnedVariance } = inputs;
+    if (!learnedVariance)
+      throw new GraphError(
+        "loss 'hybrid' needs learnedVariance: a model with twice the channels of its sample",
+      );
+    const terms = base(inputs);
+    const bound = variationalBoundOf(inputs, learnedVariance);
+    const weight = scalarLike(bound, vlb_weight * learnedVariance.betas.length);
+    return { ...terms, loss: add(terms.loss, mul(bound, weight)) };
+  };
+  return defineLoss({ name: 'hybrid', vlb_weight, base: base.config }, build, { learnsVariance: true });
+}
