@@ -12,7 +12,6 @@ import type { TrainingArguments } from '../trainers/training-arguments.ts';
 import { grouped, option, type Settings } from './command-options.ts';
 import { downloadBar } from './download-bar.ts';
 import { folderNamed } from './model-name.ts';
-import { readOnnxFile } from './onnx-file.ts';
 import { chosenUNet, unetFor } from './picture-model.ts';
 import { progressBar } from './progress.ts';
 import { resolutionSchema } from './resolution.ts';
@@ -138,7 +137,7 @@ async function newModel(source: string, settings: PictureSettings) {
 
 async function tunedModel(from: string, source: string, settings: PictureSettings) {
   const saved: { model: DiffusionModel; noise_scheduler?: DDPMScheduler } = isOnnx(from)
-    ? { model: OnnxModel.fromBytes(await readOnnxFile(from)) }
+    ? { model: await OnnxModel.fromFile(from) }
     : await downloadBar(async (progress_callback) =>
         savedModel(await folderNamed(from, { progress_callback })),
       );

@@ -1,6 +1,6 @@
 import { GradientError } from '../errors.ts';
 import { compositeOf, differentiatedInputs } from './custom-gradient.ts';
-import type { GraphNode, Value } from './graph.ts';
+import type { Graph, GraphNode, Value } from './graph.ts';
 import { findOp, scalarLike } from './op-registry.ts';
 import { add } from './ops/elementwise.ts';
 import { expandTo } from './ops/reshape.ts';
@@ -21,7 +21,7 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
       `the loss must be one float, but '${loss.name}' is ${loss.dtype} ${formatShape(loss.shape)}`,
     );
   }
-  const found = backpropagate(loss, expandTo(scalarLike(loss, 1), loss.shape), wrt, loss.graph.nodes);
+  const found = backpropagate(loss, expandTo(scalarLike(loss, 1), loss.shape), wrt, visibleNodes(loss.graph));
   return wrt.map((value, index) => found[index] ?? zerosOf(value));
 }
 
@@ -88,6 +88,11 @@ function nodesBetween(
   return { nodes, values };
 }
 
+/** The nodes of a graph after those of the graphs around it: a body may use what was computed outside. */
+export function visibleNodes(graph: Graph): GraphNode[] {
+  return graph.parent ? [...visibleNodes(graph.parent), ...graph.nodes] : graph.nodes;
+}
+
 function ancestorsOf(output: Value, among: ReadonlySet<GraphNode>): Set<GraphNode> {
   const found = new Set<GraphNode>();
   const pending = output.producer ? [output.producer] : [];
@@ -99,11 +104,20 @@ function ancestorsOf(output: Value, among: ReadonlySet<GraphNode>): Set<GraphNod
   return found;
 }
 
-function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
-  const without = nodes.filter(
+/** The nodes through which `output` depends on `wrt` and that have no gradient rule. */
+export function nodesWithoutRule(wrt: readonly Value[], output: Value): GraphNode[] {
+  return withoutRule(nodesBetween(wrt, output, visibleNodes(output.graph)).nodes);
+}
+
+function withoutRule(nodes: readonly GraphNode[]): GraphNode[] {
+  return nodes.filter(
     (node) =>
       node.outputs.some((output) => isFloat(output.dtype)) && !findOp(node.opType, node.domain)?.gradient,
   );
+}
+
+function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
+  const without = withoutRule(nodes);
   if (without.length === 0) return;
   const list = without
     .map((node) => `node '${node.name}' (op ${node.domain ? `${node.domain}:` : ''}${node.opType})`)

@@ -56,6 +56,7 @@ export class Graph {
   readonly constants: Value[] = [];
   private readonly names: Map<string, number>;
   private readonly sharedConstants = new Map<string, Value>();
+  private readonly reserved = new Set<string>();
 
   /** @param parent the enclosing graph, for the body of a Loop: its values may be used here. */
   constructor(
@@ -64,6 +65,11 @@ export class Graph {
   ) {
     // Names are unique over a graph and all bodies inside it: ONNX forbids a body to shadow outer names.
     this.names = parent ? parent.names : new Map();
+  }
+
+  /** Keeps names from being given to values that have none, because outputs will have them. */
+  reserveNames(names: readonly string[]): void {
+    for (const name of names) this.reserved.add(name);
   }
 
   /** Declares an input. Axes may be symbolic. @throws {GraphError} when the name is taken. */
@@ -179,7 +185,7 @@ export class Graph {
       const count = (this.names.get(`#${stem}`) ?? 0) + 1;
       this.names.set(`#${stem}`, count);
       const name = `${stem}_${count}`;
-      if (!this.names.has(name)) return this.claimName(name);
+      if (!this.names.has(name) && !this.reserved.has(name)) return this.claimName(name);
     }
   }
 }

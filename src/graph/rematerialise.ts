@@ -1,6 +1,6 @@
 import { withGradient } from './custom-gradient.ts';
 import { after } from './evaluation-order.ts';
-import { backpropagate } from './gradients.ts';
+import { backpropagate, visibleNodes } from './gradients.ts';
 import type { Graph, GraphNode, Value } from './graph.ts';
 import { type DropoutNumbers, identity, withDropoutNumbers } from './ops/index.ts';
 
@@ -62,13 +62,20 @@ function recordSegment(graph: Graph, build: Segment['build'], inputs: readonly V
     drawn.push(value);
     return value;
   };
-  const start = graph.nodes.length;
-  const output = withDropoutNumbers(graph, record, () => build(...inputs));
-  const nodes = graph.nodes.slice(start);
+  const { result: output, nodes } = withAddedNodes(graph, () =>
+    withDropoutNumbers(graph, record, () => build(...inputs)),
+  );
   const inside = new Set(nodes.flatMap(({ outputs }) => outputs));
   const used = new Set(nodes.flatMap((node) => node.inputs.filter((input) => input !== null)));
   const outside = [...used].filter((value) => !inside.has(value) && value.data === undefined);
   return { build, inputs, nodes, output, outside, drawn };
+}
+
+/** With the nodes that `build` adds: in a Loop, a parameter's reshape goes to the graph around it, where the parameter is. */
+function withAddedNodes<T>(graph: Graph, build: () => T): { result: T; nodes: GraphNode[] } {
+  const before = new Set(visibleNodes(graph));
+  const result = build();
+  return { result, nodes: visibleNodes(graph).filter((node) => !before.has(node)) };
 }
 
 /** Gradients through a second copy of the segment, which onnxruntime runs no earlier than `dy` is there. */
@@ -80,14 +87,15 @@ function gradientsOfCopy(
   const { graph } = output;
   const delayed = inputs.map((input) => after(input, [dy]));
   const replay = drawn.values();
-  const first = graph.nodes.length;
-  const again = withDropoutNumbers(
-    graph,
-    (length, draw) => replay.next().value ?? draw(length),
-    () => build(...delayed),
+  const { result: again, nodes } = withAddedNodes(graph, () =>
+    withDropoutNumbers(
+      graph,
+      (length, draw) => replay.next().value ?? draw(length),
+      () => build(...delayed),
+    ),
   );
   const variables = wanted.map((value) => delayed[inputs.indexOf(value)] ?? value);
-  const found = backpropagate(again, dy, variables, graph.nodes.slice(first));
+  const found = backpropagate(again, dy, variables, nodes);
   // onnxruntime would go down the chain of input gradients first, and keep every copy for its parameters' gradients.
   const others = found.filter((gradient, i) => gradient && !inputs.includes(wanted[i] as Value)) as Value[];
   return found.map((gradient, i) =>

@@ -5,6 +5,7 @@ export {
 } from './conditional-dense.ts';
 export {
   type DiffusionModel,
+  exportModel,
   exportModelGraph,
   initialParameters,
   type ModelConfig,
@@ -12,7 +13,7 @@ export {
   type ParameterValues,
 } from './model.ts';
 export { modelFromConfig } from './model-from-config.ts';
-export { OnnxModel, type OnnxModelOptions } from './onnx-model.ts';
+export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx-model.ts';
 export {
   UNET_2D_PRESETS,
   type UNet2DConfig,

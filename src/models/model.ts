@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { Graph, type Value } from '../graph/graph.ts';
+import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, formatShape } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 
@@ -54,6 +55,11 @@ export interface DiffusionModel {
     classLabels?: Value,
     maps?: FeatureMaps,
   ): Value;
+  /**
+   * The model with `weights` as an ONNX file, where it has a better way than `exportModelGraph`: one that was read from
+   * an ONNX file keeps all of it but the weights.
+   */
+  toOnnx?(weights: ReadonlyMap<string, Float32Array>): Uint8Array;
 }
 
 /** Whether the second half of the model's output channels is a variance. */
@@ -133,6 +139,17 @@ export function exportModelGraph(model: DiffusionModel, weights: ReadonlyMap<str
   const labels = model.classCount && asOne(graph.input('class_labels', 'int64', ['label_count']));
   graph.output('out_sample', model.forward(sample, asOne(timestep), parameters, labels || undefined));
   return graph;
+}
+
+/**
+ * The model with `weights` put in as an ONNX file.
+ *
+ * @throws {InvalidArgumentError} as `exportModelGraph`.
+ * @throws {GraphError} when the file would exceed protobuf's 2 GiB.
+ */
+export function exportModel(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): Uint8Array {
+  checkWeights(model, weights);
+  return model.toOnnx?.(weights) ?? writeOnnx(exportModelGraph(model, weights));
 }
 
 /**

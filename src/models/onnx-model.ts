@@ -1,114 +1,314 @@
-import { GraphError, OnnxFormatError } from '../errors.ts';
-import type { Graph, Value } from '../graph/graph.ts';
-import { readOnnx } from '../graph/onnx/read.ts';
-import { applyOp } from '../graph/op-registry.ts';
-import { cast, reshape } from '../graph/ops/index.ts';
-import { fixedShape, formatShape } from '../graph/tensor-type.ts';
+import { createHash } from 'node:crypto';
+import { GradientError, GraphError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { nodesWithoutRule } from '../graph/gradients.ts';
+import { Graph, type GraphNode, type Value } from '../graph/graph.ts';
+import { decodeOnnx, type OnnxProgram } from '../graph/onnx/decode.ts';
+import { float32ToFloat16 } from '../graph/onnx/float16.ts';
+import { lowerProgram } from '../graph/onnx/lowering/lower.ts';
+import { isValue, type KnownTensor, type Operand } from '../graph/onnx/lowering/operand.ts';
+import { declaredInputs } from '../graph/onnx/read.ts';
+import { MAX_ONNX_BYTES, replaceInitializers } from '../graph/onnx/replace-initializers.ts';
+import { readTensor, tensorHeader } from '../graph/onnx/tensors.ts';
+import { cast, concat, reshape, slice } from '../graph/ops/index.ts';
+import { type Dim, type DType, elementCount, fixedShape, formatShape } from '../graph/tensor-type.ts';
 import type { DiffusionModel, ModelConfig, ParameterSpec, ParameterValues } from './model.ts';
+import { type OnnxFile, readOnnxFile } from './onnx-file.ts';
+import { withTimestepVector } from './onnx-timestep.ts';
 
 export interface OnnxModelOptions {
-  /** Which float32 constants are trained; by name and shape; default: all but scalars and
-   * those whose names say `constant`. */
+  /**
+   * Which initializers of floats are trained, by name and shape; default: all that the output depends on but scalars,
+   * those whose names say `constant`, and the running statistics of BatchNormalization.
+   */
   readonly trainable?: (name: string, shape: readonly number[]) => boolean;
   /** Shape of a sample without the batch axis; needed where the file leaves its axes open. */
   readonly sample_shape?: readonly number[];
 }
 
+export interface OnnxModelConfig extends ModelConfig {
+  readonly _class_name: 'OnnxModel';
+  /** The name of the graph in the file. */
+  readonly graph: string;
+  readonly sample_shape: readonly number[];
+  /** SHA-256 of the file the model was read from. */
+  readonly source_sha256: string;
+}
+
+/** How a file is run for a batch in which every sample has its own timestep. */
+interface Calling {
+  readonly program: OnnxProgram;
+  /** The samples of one run of the program; undefined for any number. */
+  readonly samples: number | undefined;
+}
+
+/** Numbers of samples that no axis of a model has, so that a broadcast by accident shows. */
+const PROBES = [11, 13];
+
 /**
- * A diffusion model read from an ONNX file, with inputs `sample` and `timestep` and one output, as a model that can be
- * trained: its constants are the parameters, its nodes the forward pass.
+ * A diffusion model read from an ONNX file, with inputs `sample` and `timestep`, as a model that can be trained: its
+ * initializers are the parameters, under their names, its nodes the forward pass. Files of torch.onnx.export and of
+ * optimum can be read, opsets 9 to 21. Weights in float16 are trained, and everything computed, in float32; written
+ * back they are float16 again.
+ *
+ * The output is `out_sample`, or else the first; further outputs are left alone. A file that takes one timestep for
+ * the batch, or a fixed batch, is run for each sample, or each batch of that size, where it does not work for several.
  *
  * @example
- * const model = OnnxModel.fromBytes(await readFile('unet.onnx'));
+ * const model = await OnnxModel.fromFile('unet.onnx');
  * const trainer = new Trainer({ model, args, train_dataset, loss: isoLoss({ lambda: 0.1 }), noise_scheduler });
  */
 export class OnnxModel implements DiffusionModel {
-  readonly config: ModelConfig & { readonly graph: string };
+  readonly config: OnnxModelConfig;
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
   readonly outputChannels: number | undefined;
+  private readonly stored: ReadonlyMap<string, DType>;
+  private readonly frozen: ReadonlyMap<string, KnownTensor>;
+  private readonly timestepType: { readonly dtype: DType; readonly shape: readonly Dim[] };
+  private readonly output: string;
+  private readonly calling: Calling;
 
   private constructor(
-    private readonly graph: Graph,
-    private readonly sample: Value,
-    private readonly timestep: Value,
-    private readonly output: Value,
-    trainable: (name: string, shape: readonly number[]) => boolean,
+    private readonly file: OnnxFile,
+    { sample_shape, trainable }: OnnxModelOptions,
   ) {
-    this.config = { _class_name: 'OnnxModel', graph: graph.name };
-    this.sampleShape = fixedShape(sample.shape.slice(1));
-    const channels = output.shape[1];
-    this.outputChannels = typeof channels === 'number' ? channels : undefined;
-    this.parameters = graph.constants.flatMap(({ name, dtype, shape, data }) => {
-      const dims = fixedShape(shape);
-      if (dtype !== 'float32' || !(data instanceof Float32Array) || !trainable(name, dims)) return [];
-      return [{ name, shape: dims, init: (_stream, target) => target.set(data) }];
-    });
+    const program = decodeOnnx(file.bytes);
+    const { sample, timestep, output } = interfaceOf(program);
+    this.output = output;
+    this.timestepType = timestep;
+    this.sampleShape = fixedSampleShape(sample.shape, sample_shape);
+    const tensors = readInitializers(program, file);
+    const used = usedNames(program);
+    const statistics = runningStatistics(program);
+    const isTrained = trainable ?? ((name, shape) => isWeight(name, shape) && !statistics.has(name));
+    const trained = [...tensors].filter(
+      ([name, { dtype, shape }]) => dtype === 'float32' && used.has(name) && isTrained(name, shape),
+    );
+    this.parameters = trained.map(([name, { shape, data }]) => ({
+      name,
+      shape,
+      init: (_stream, target) => target.set(data as Float32Array),
+    }));
+    this.stored = storedTypes(program);
+    for (const [name] of trained) tensors.delete(name);
+    this.frozen = tensors;
+    this.config = {
+      _class_name: 'OnnxModel',
+      graph: program.graph.name ?? '',
+      sample_shape: this.sampleShape,
+      source_sha256: createHash('sha256').update(file.bytes).digest('hex'),
+    };
+    const found = this.findCalling(program, sample.shape[0]);
+    this.calling = found.calling;
+    const channels = found.outputShape[1];
+    this.outputChannels =
+      typeof channels === 'number' && channels !== this.sampleShape[0] ? channels : undefined;
   }
 
   /**
-   * @throws {OnnxFormatError} when the bytes are no ONNX model of this kind; ops that cannot be read are listed all in
-   * one error.
+   * @throws {OnnxFormatError} when the bytes are no ONNX model of this kind; what cannot be read is listed all in one
+   * error.
+   * @throws {GradientError} that lists all ops without a gradient rule between the parameters and the output.
    */
   static fromBytes(bytes: Uint8Array, options: OnnxModelOptions = {}): OnnxModel {
-    const { sample_shape, trainable = isWeight } = options;
-    const graph = readOnnx(bytes, {
-      inputShapes: (name, declared) => {
-        // One timestep broadcasts to every batch, where a symbolic number of them does not.
-        if (name === 'timestep') return declared.map(() => 1);
-        return name === 'sample' && sample_shape ? ['batch_size', ...sample_shape] : declared;
-      },
-    });
-    const named = (name: string) => graph.inputs.find((input) => input.name === name);
-    const [sample, timestep, output] = [named('sample'), named('timestep'), graph.outputs[0]?.value];
-    if (!sample || !timestep || !output || graph.inputs.length !== 2 || graph.outputs.length !== 1)
+    return new OnnxModel({ bytes, external: new Map() }, options);
+  }
+
+  /** `fromBytes` of a file, which may keep its weights in further files beside it (`model.onnx_data`). */
+  static async fromFile(file: string, options: OnnxModelOptions = {}): Promise<OnnxModel> {
+    const read = await readOnnxFile(file);
+    const total = [...read.external.values()].reduce((sum, { length }) => sum + length, read.bytes.length);
+    if (total > MAX_ONNX_BYTES)
       throw new OnnxFormatError(
-        `a diffusion model has the inputs 'sample' and 'timestep' and one output, but this one has ${graph.inputs.map(({ name }) => name).join(', ')} and ${graph.outputs.map(({ name }) => name).join(', ')}`,
+        `${file} has ${total} bytes with its external data: it can be used for generation, but a trained model is written as one file, which holds ${MAX_ONNX_BYTES}`,
       );
-    if (sample.shape.slice(1).some((dim) => typeof dim === 'string'))
-      throw new OnnxFormatError(
-        `the input 'sample' is ${formatShape(sample.shape)}: give the lengths of its axes as sample_shape`,
-      );
-    return new OnnxModel(graph, sample, timestep, output, trainable);
+    return new OnnxModel(read, options);
   }
 
   /** See `DiffusionModel.forward`. */
   forward(sample: Value, timestep: Value, parameters: ParameterValues): Value {
-    const target = sample.graph;
-    const copies = new Map<Value, Value>([
-      [this.sample, sample],
-      [this.timestep, asDeclared(timestep, this.timestep)],
-    ]);
-    const copyOf = (value: Value): Value => {
-      const known = copies.get(value) ?? (value.producer ? undefined : parameters.get(value.name));
-      if (known) return known;
-      if (!value.data) throw new GraphError(`OnnxModel: '${value.name}' is used before it is computed`);
-      const copy = target.constant(value.dtype, fixedShape(value.shape), value.data);
-      copies.set(value, copy);
-      return copy;
-    };
-    for (const node of this.graph.nodes) {
-      const outputs = applyOp(
-        node.opType,
-        node.inputs.map((input) => input && copyOf(input)),
-        { attributes: node.attributes, outputCount: node.outputs.length, domain: node.domain, graph: target },
+    const { samples } = this.calling;
+    const [batch] = sample.shape;
+    if (samples === undefined || samples === batch)
+      return this.run(this.calling, sample, timestep, parameters).output;
+    if (typeof batch !== 'number' || batch % samples !== 0)
+      throw new InvalidArgumentError(
+        `the ONNX model takes batches of ${samples}, of which ${batch} is no multiple: change per_device_train_batch_size, or export the model with a dynamic batch axis`,
       );
-      node.outputs.forEach((output, index) => {
-        const copy = outputs[index];
-        if (copy) copies.set(output, copy);
-      });
+    const outputs = Array.from({ length: batch / samples }, (_, i) => {
+      const range = [i * samples, (i + 1) * samples, 0] as const;
+      const times = timestep.shape[0] === 1 ? timestep : slice(timestep, ...range);
+      return this.run(this.calling, slice(sample, ...range), times, parameters).output;
+    });
+    return concat(outputs, 0);
+  }
+
+  /** See `DiffusionModel.toOnnx`: the file that was read, every byte of it but the trained initializers. */
+  toOnnx(weights: ReadonlyMap<string, Float32Array>): Uint8Array {
+    return replaceInitializers(this.file.bytes, (name) => {
+      const trained = weights.get(name);
+      if (!trained) return this.file.external.get(name);
+      const values = this.stored.get(name) === 'float16' ? float32ToFloat16(trained) : trained;
+      return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    });
+  }
+
+  /** Tries to run the file for many samples at once, else for as many as it takes. */
+  private findCalling(
+    program: OnnxProgram,
+    declaredBatch: Dim | undefined,
+  ): { calling: Calling; outputShape: Shape } {
+    const { shape } = this.timestepType;
+    const vector = shape.length === 0 ? withTimestepVector(program) : program;
+    if (typeof declaredBatch === 'number' && declaredBatch > 1) {
+      const calling = { program: vector, samples: declaredBatch };
+      return { calling, outputShape: this.probe(calling, declaredBatch) };
     }
-    return copyOf(this.output);
+    if (declaredBatch !== 1) {
+      try {
+        const calling = { program: vector, samples: undefined };
+        const [first] = PROBES.map((count) => this.probe(calling, count));
+        return { calling, outputShape: first ?? [] };
+      } catch (error) {
+        if (
+          error instanceof GradientError ||
+          !(error instanceof GraphError || error instanceof OnnxFormatError)
+        )
+          throw error;
+      }
+    }
+    const calling = { program, samples: 1 };
+    return { calling, outputShape: this.probe(calling, 1) };
+  }
+
+  /** @throws {OnnxFormatError | GradientError} where the program cannot be run, or trained, with so many samples. */
+  private probe(calling: Calling, count: number): Shape {
+    const graph = new Graph('probe');
+    const sample = graph.input('sample', 'float32', [count, ...this.sampleShape]);
+    const timestep = graph.input('timestep', 'int32', [count]);
+    const parameters = new Map(
+      this.parameters.map(
+        ({ name, shape }) => [name, graph.input(`parameter/${name}`, 'float32', shape)] as const,
+      ),
+    );
+    const { output, origins } = this.run(calling, sample, timestep, parameters);
+    const expected = [count, ...this.sampleShape];
+    const fits =
+      output.shape.length === expected.length &&
+      output.shape.every((dim, i) => i === 1 || dim === expected[i]);
+    if (!fits || output.dtype !== 'float32')
+      throw new OnnxFormatError(
+        `the output '${this.output}' is ${output.dtype} ${formatShape(output.shape)} for samples of ${formatShape(expected)}`,
+      );
+    const without = nodesWithoutRule([...parameters.values()], output);
+    if (without.length > 0)
+      throw new GradientError(
+        `the ONNX model cannot be trained: there is no gradient rule for ${[...new Set(without.map((node) => origins.get(node) ?? node.opType))].join(', ')}. Freeze what is behind it with the option trainable, or replace the op`,
+      );
+    return output.shape;
+  }
+
+  private run(
+    calling: Calling,
+    sample: Value,
+    timestep: Value,
+    parameters: ParameterValues,
+  ): { output: Value; origins: ReadonlyMap<GraphNode, string> } {
+    const known = new Map<string, Operand>([...this.frozen, ...parameters]);
+    known.set('sample', sample);
+    known.set('timestep', this.asDeclared(timestep, calling));
+    const { outputs, origins } = lowerProgram(calling.program, sample.graph, known, [this.output]);
+    const [output] = outputs;
+    if (!output || !isValue(output))
+      throw new OnnxFormatError(`the output '${this.output}' does not depend on the sample`);
+    return { output, origins };
+  }
+
+  /** The timestep in the type the file declares; float16 is computed in float32. */
+  private asDeclared(timestep: Value, { samples }: Calling): Value {
+    const { dtype, shape } = this.timestepType;
+    const typed = cast(timestep, dtype === 'float16' ? 'float32' : dtype);
+    return shape.length === 0 && samples === 1 ? reshape(typed, []) : typed;
   }
 }
 
-/** The timestep in the dtype and rank the file declares: some take a scalar, some floats. */
-function asDeclared(timestep: Value, declared: Value): Value {
-  const typed = cast(timestep, declared.dtype);
-  return declared.shape.length === 0 ? reshape(typed, []) : typed;
+type Shape = readonly Dim[];
+
+/** @throws {OnnxFormatError} unless the inputs are `sample` and `timestep`. */
+function interfaceOf({ graph }: OnnxProgram) {
+  const inputs = declaredInputs(graph);
+  const outputs = (graph.output ?? []).map(({ name = '' }) => name);
+  const named = (name: string) => inputs.find((input) => input.name === name);
+  const [sample, timestep] = [named('sample'), named('timestep')];
+  const output = outputs.includes('out_sample') ? 'out_sample' : outputs[0];
+  if (!sample || !timestep || !output || inputs.length !== 2)
+    throw new OnnxFormatError(
+      `a diffusion model has the inputs 'sample' and 'timestep' and an output, but this one has ${inputs.map(({ name }) => name).join(', ')} and ${outputs.join(', ')}`,
+    );
+  if (timestep.shape.length > 1)
+    throw new OnnxFormatError(
+      `the input 'timestep' is ${formatShape(timestep.shape)}: a scalar or a vector of one for each sample is expected`,
+    );
+  return { sample, timestep, output };
+}
+
+function fixedSampleShape(declared: Shape, wanted: readonly number[] | undefined): number[] {
+  const shape = wanted ?? declared.slice(1);
+  const agrees =
+    shape.length === declared.length - 1 &&
+    declared.slice(1).every((dim, axis) => typeof dim === 'string' || dim === shape[axis]);
+  if (!agrees)
+    throw new OnnxFormatError(
+      `the input 'sample' is ${formatShape(declared)} in the ONNX model, which does not allow samples of ${formatShape(shape)}`,
+    );
+  if (shape.every((dim) => typeof dim === 'number' && dim > 0)) return fixedShape(shape);
+  throw new OnnxFormatError(
+    `the input 'sample' is ${formatShape(declared)}: give the lengths of its axes as sample_shape`,
+  );
+}
+
+function readInitializers({ graph }: OnnxProgram, { external }: OnnxFile): Map<string, KnownTensor> {
+  const tensors = new Map<string, KnownTensor>();
+  for (const tensor of graph.initializer ?? []) {
+    const name = tensor.name ?? '';
+    if (name === '' || tensors.has(name))
+      throw new OnnxFormatError(
+        `the ONNX model has an initializer without a name, or defines '${name}' twice`,
+      );
+    tensors.set(name, readTensor(tensor, `initializer '${name}'`, external));
+  }
+  return tensors;
+}
+
+function storedTypes({ graph }: OnnxProgram): Map<string, DType> {
+  return new Map(
+    (graph.initializer ?? []).map((tensor) => [
+      tensor.name ?? '',
+      tensorHeader(tensor, 'an initializer').dtype,
+    ]),
+  );
+}
+
+/** Names that nodes use. */
+function usedNames({ graph }: OnnxProgram): Set<string> {
+  const names = new Set<string>();
+  const visit = (nodes: typeof graph.node = []) => {
+    for (const { input = [], attribute = [] } of nodes) {
+      for (const name of input) names.add(name);
+      for (const { g } of attribute) visit(g?.node);
+    }
+  };
+  visit(graph.node);
+  return names;
+}
+
+/** Names of means and variances that BatchNormalization has kept from its training. */
+function runningStatistics({ graph }: OnnxProgram): Set<string> {
+  const nodes = (graph.node ?? []).filter(({ opType }) => opType === 'BatchNormalization');
+  return new Set(nodes.flatMap(({ input = [] }) => input.slice(3, 5)));
 }
 
 /** Unnamed constants, such as tables of frequencies, are called so by exporters. */
 function isWeight(name: string, shape: readonly number[]): boolean {
-  return shape.length > 0 && !/constant/i.test(name);
+  return shape.length > 0 && elementCount(shape) > 0 && !/constant/i.test(name);
 }

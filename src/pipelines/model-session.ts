@@ -14,11 +14,12 @@ export class ModelSession {
   ) {}
 
   /**
+   * @param onnx the model's bytes, or the path of its file where it keeps weights in files beside it.
    * @throws {OnnxFormatError} when onnxruntime cannot load the model, or it is no diffusion model of this sample shape.
    * @throws {DeviceError} when the device cannot run it.
    */
   static async create(
-    onnx: Uint8Array,
+    onnx: Uint8Array | string,
     config: Readonly<Record<string, unknown>>,
     sampleShape: readonly number[],
     device: ConcreteDevice,
@@ -62,13 +63,64 @@ export class ModelSession {
       throw new InvalidArgumentError(
         `${timesteps.length} timesteps were given for ${count} samples: give one for all or one for each`,
       );
+    const fixed = this.fixedBatch;
+    if (fixed === undefined || fixed === count) return this.run(sample, timesteps, count, classLabels);
+    return this.runInBatches(fixed, sample, timesteps, count, classLabels);
+  }
+
+  private async run(
+    sample: Float32Array,
+    timesteps: readonly number[],
+    count: number,
+    classLabels: readonly number[] | undefined,
+  ): Promise<Float32Array> {
+    const [batchAxis] = this.session.inputType('sample')?.shape ?? [];
     const outputs = await this.session.run({
       sample: hostTensor('float32', [count, ...this.sampleShape], sample),
-      timestep: timestepTensor(timesteps, count, this.session.inputType('timestep')),
+      timestep: timestepTensor(timesteps, count, this.session.inputType('timestep'), batchAxis),
       ...(this.isClassConditional ? { class_labels: labelTensor(classLabels, count) } : {}),
     });
-    const [name = 'out_sample'] = this.session.outputNames;
-    return float32Data(outputs[name], name);
+    return float32Data(outputs[this.outputName], this.outputName);
+  }
+
+  /** A model that was exported for a fixed batch takes that many at a time; the last are filled up with zeros. */
+  private async runInBatches(
+    size: number,
+    sample: Float32Array,
+    timesteps: readonly number[],
+    count: number,
+    classLabels: readonly number[] | undefined,
+  ): Promise<Float32Array> {
+    const length = sample.length / count;
+    const parts: Float32Array[] = [];
+    for (let first = 0; first < count; first += size) {
+      const filled = new Float32Array(size * length);
+      filled.set(sample.subarray(first * length, (first + size) * length));
+      const ofBatch = (values: readonly number[]) =>
+        Array.from({ length: size }, (_, i) => values[Math.min(first + i, count - 1)] ?? 0);
+      const times = timesteps.length === 1 ? timesteps : ofBatch(timesteps);
+      const output = await this.run(filled, times, size, classLabels && ofBatch(classLabels));
+      parts.push(output.slice(0, (Math.min(size, count - first) * output.length) / size));
+    }
+    const result = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let offset = 0;
+    for (const part of parts) {
+      result.set(part, offset);
+      offset += part.length;
+    }
+    return result;
+  }
+
+  /** `out_sample`, or else the first: exporters may write further outputs. */
+  private get outputName(): string {
+    const { outputNames } = this.session;
+    return outputNames.includes('out_sample') ? 'out_sample' : (outputNames[0] ?? 'out_sample');
+  }
+
+  /** The length of the batch axis, where the model was exported for one length only. */
+  private get fixedBatch(): number | undefined {
+    const [batch] = this.session.inputType('sample')?.shape ?? [];
+    return typeof batch === 'number' && batch > 0 ? batch : undefined;
   }
 
   /** Whether the model takes class labels. */
@@ -85,10 +137,10 @@ export class ModelSession {
     const fits =
       inputNames.length === (this.isClassConditional ? 3 : 2) &&
       ['sample', 'timestep'].every((name) => inputNames.includes(name)) &&
-      outputNames.length === 1;
+      outputNames.length > 0;
     if (!fits)
       throw new OnnxFormatError(
-        `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and one output`,
+        `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and an output`,
       );
     const size = elementCount(this.sampleShape);
     const output = await this.predict(new Float32Array(size), 0, [0]).catch((error: unknown) => {
@@ -113,6 +165,7 @@ function timestepTensor(
   timesteps: readonly number[],
   count: number,
   declared: { dtype: string; shape: readonly (number | string)[] } | undefined,
+  batchAxis: number | string | undefined,
 ) {
   const { dtype = 'int64', shape = ['batch'] } = declared ?? {};
   if (shape.length > 1 || (shape.length === 0 && timesteps.length > 1))
@@ -120,7 +173,9 @@ function timestepTensor(
       `the model takes a timestep of shape [${shape.join(', ')}], and ${timesteps.length} were given: give one for all samples`,
     );
   const [length] = shape;
-  const repeated = typeof length === 'number' && length === count && timesteps.length === 1 ? count : 0;
+  // An axis of the batch's length, or of its name, wants a timestep for each sample.
+  const perSample = length === count || (typeof length === 'string' && length !== '' && length === batchAxis);
+  const repeated = perSample && timesteps.length === 1 ? count : 0;
   const values = repeated > 1 ? Array<number>(repeated).fill(timesteps[0] ?? 0) : timesteps;
   const dims = shape.length === 0 ? [] : [values.length];
   if (dtype === 'int64') return hostTensor('int64', dims, BigInt64Array.from(values, BigInt));

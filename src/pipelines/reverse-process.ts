@@ -1,7 +1,7 @@
 import { GraphError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readOnnx } from '../graph/onnx/read.ts';
 import { type Dim, elementCount } from '../graph/tensor-type.ts';
-import { withRegularFile } from '../hub/regular-file.ts';
+import { onnxSource } from '../models/onnx-file.ts';
 import { type SampleSeed, SampleStreams } from '../random/sample-streams.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import type { DiffusionScheduler } from '../schedulers/index.ts';
@@ -57,21 +57,19 @@ export class ReverseProcess {
     sampleShape: readonly number[],
     device: ConcreteDevice,
   ): Promise<ReverseProcess> {
-    const fail = (message: string, options?: ErrorOptions) => new OnnxFormatError(message, options);
-    const onnx = await withRegularFile(onnxFile, fail, (file) => file.read(0, file.size));
-    return ReverseProcess.fromOnnx(onnx, config, sampleShape, device);
+    return ReverseProcess.fromOnnx(await onnxSource(onnxFile), config, sampleShape, device);
   }
 
-  /** `load` for a model that is in memory. */
+  /** `load` for a model that is in memory, or by its path where it keeps weights in files beside it. */
   static async fromOnnx(
-    onnx: Uint8Array,
+    onnx: Uint8Array | string,
     config: Readonly<Record<string, unknown>>,
     sampleShape: readonly number[],
     device: ConcreteDevice,
   ): Promise<ReverseProcess> {
     const model = await ModelSession.create(onnx, config, sampleShape, device);
     // A step of a model of images is long: the Loop would gain nothing and hold the weights once more.
-    const loops = device === 'cpu' && sampleShape.length === 1;
+    const loops = device === 'cpu' && sampleShape.length === 1 && typeof onnx !== 'string';
     return new ReverseProcess(model, loops ? loopOf(onnx, sampleShape) : undefined);
   }
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
@@ -6,9 +7,9 @@ import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
-import { withRegularFile } from '../hub/regular-file.ts';
 import { exportModelGraph } from '../models/model.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
+import { onnxSource } from '../models/onnx-file.ts';
 import { readModelWeights } from '../models/pretrained-weights.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
@@ -32,6 +33,8 @@ export interface ImagePipelineOptions extends PretrainedOptions {
    * own.
    */
   readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
+  /** For an ONNX file that leaves its axes open: [channels, height, width] of the pictures. */
+  readonly sample_shape?: readonly number[];
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
   readonly ema?: boolean;
 }
@@ -106,12 +109,15 @@ export async function loadUnconditionalImageGeneration(
   const wantedDevice = parseDevice(options.device ?? 'auto');
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
-  if (model?.endsWith('.onnx')) return loadOnnxFile(model, wantedDevice, options.scheduler);
+  if (model?.endsWith('.onnx'))
+    return loadOnnxFile(model, wantedDevice, options.scheduler, {
+      sample_shape: options.sample_shape,
+    });
   const opened = await openPretrained(model, { ...options, require: [] });
   const ema = options.ema ?? true;
   if (opened.unetConfig._class_name === 'OnnxModel') {
     const { onnx } = (ema && opened.emaPaths) || opened.paths;
-    return loadOnnxFile(onnx, wantedDevice, opened.schedulerConfig);
+    return loadOnnxFile(onnx, wantedDevice, opened.schedulerConfig, opened.unetConfig);
   }
   const folder = await readPipelineFolder(opened.dir, { require: ['weights'], variant: options.variant });
   const architecture = modelFromConfig(folder.unetConfig);
@@ -129,36 +135,47 @@ export async function loadUnconditionalImageGeneration(
   });
 }
 
-/** Any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep` and one output. */
+/** Any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep`. */
 async function loadOnnxFile(
   file: string,
   wantedDevice: Device,
   scheduler: ImagePipelineOptions['scheduler'] = { _class_name: 'DDPMScheduler' },
+  config: Readonly<Record<string, unknown>>,
 ): Promise<UnconditionalImageGenerationPipeline> {
-  const fail = (message: string, options?: ErrorOptions) => new OnnxFormatError(message, options);
-  const onnx = await withRegularFile(file, fail, (opened) => opened.read(0, opened.size));
+  const onnx = await onnxSource(file);
   const device = await resolveDevice(wantedDevice);
-  const shape = await declaredSampleShape(onnx, device, file);
-  const process = await ReverseProcess.fromOnnx(onnx, {}, shape, device);
-  return imagePipeline(process, chosenScheduler(scheduler, new DDPMScheduler()), { sha256: sha256(onnx) });
+  const shape = await declaredSampleShape(onnx, device, file, config.sample_shape);
+  const process = await ReverseProcess.fromOnnx(onnx, config, shape, device);
+  return imagePipeline(process, chosenScheduler(scheduler, new DDPMScheduler()), {
+    sha256: sha256(typeof onnx === 'string' ? await readFile(onnx) : onnx),
+  });
 }
 
-/** @throws {OnnxFormatError} unless `sample` has 1, 3 or 4 channels of a known size. */
+/**
+ * The shape of a sample as the file declares it; axes that it leaves open are as in `wanted`.
+ *
+ * @throws {OnnxFormatError} unless that is 1, 3 or 4 channels of a known size.
+ */
 async function declaredSampleShape(
-  onnx: Uint8Array,
+  onnx: Uint8Array | string,
   device: ConcreteDevice,
   file: string,
+  wanted: unknown,
 ): Promise<number[]> {
   const session = await Session.create(onnx, device);
-  const shape = session.inputType('sample')?.shape ?? [];
+  const declared = session.inputType('sample')?.shape ?? [];
   await session.release();
-  const sizes = shape
+  const given = Array.isArray(wanted) ? wanted : [];
+  const sizes = declared
     .slice(1)
-    .filter((dim) => typeof dim === 'number' && dim > 0)
-    .map(Number);
-  if (shape.length === 4 && sizes.length === 3 && [1, 3, 4].includes(sizes[0] ?? 0)) return sizes;
+    .map((dim, axis) => (typeof dim === 'number' && dim > 0 ? dim : given[axis]))
+    .filter((dim): dim is number => Number.isSafeInteger(dim) && dim > 0);
+  const agrees =
+    given.length === 0 || (given.length === 3 && given.every((dim, axis) => dim === sizes[axis]));
+  if (declared.length === 4 && sizes.length === 3 && [1, 3, 4].includes(sizes[0] ?? 0) && agrees)
+    return sizes;
   throw new OnnxFormatError(
-    `${file}: the input 'sample' is [${shape.join(', ')}], not [batch, channels, height, width] with 1, 3 or 4 channels and a fixed size`,
+    `${file}: the input 'sample' is [${declared.join(', ')}]${given.length > 0 ? ` and sample_shape [${given.join(', ')}]` : ''}, not [batch, channels, height, width] with 1, 3 or 4 channels and a known size: give sample_shape [channels, height, width] where the file leaves it open`,
   );
 }
 

@@ -94,7 +94,7 @@ export async function loadUnconditionalPointGeneration(
   if ((options.dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${options.dtype}': models of points are 'fp32' only`);
   const folder = await openPretrained(model, { ...options, require: ['onnx'] });
-  const { config, sampleShape } = modelFromConfig(folder.unetConfig);
+  const { config, sampleShape } = describedModel(folder.unetConfig);
   if (sampleShape.length !== 1)
     throw new ConfigError(
       `${folder.dir} holds a ${config._class_name} for samples of shape [${sampleShape.join(', ')}], not for points`,
@@ -105,6 +105,16 @@ export async function loadUnconditionalPointGeneration(
   const { onnx } = (options.ema ?? true) && folder.emaPaths ? folder.emaPaths : folder.paths;
   const process = await ReverseProcess.load(onnx, { ...config }, sampleShape, device);
   return pointPipeline(process, scheduler, scaler);
+}
+
+/** A model that came from an ONNX file is described by it; its config only repeats the shape of a sample. */
+function describedModel(json: Readonly<Record<string, unknown>>) {
+  if (json._class_name !== 'OnnxModel') return modelFromConfig(json);
+  const shape = z.array(z.int().min(1)).safeParse(json.sample_shape);
+  if (shape.success) return { config: { ...json, _class_name: 'OnnxModel' }, sampleShape: shape.data };
+  throw new ConfigError(
+    'the config of an OnnxModel needs "sample_shape", the lengths of the axes of a sample',
+  );
 }
 
 function pointPipeline(

@@ -47,6 +47,11 @@ export class TrainingSession {
     return new Set(this.session.inputNames);
   }
 
+  /** The state where it lies, to be fed to another session of the device; valid until the next run. */
+  get tensors(): TensorMap {
+    return this.current;
+  }
+
   /** Advances the state. Returns the outputs that are not state; they are valid until the next call. */
   async run(feeds: TensorMap): Promise<TensorMap> {
     if (!this.spare) return this.runOnGpu(feeds);

@@ -1,7 +1,9 @@
+import type { ImageSet, SizedPixels } from '../datasets/images/image-set.ts';
+import { InvalidArgumentError } from '../errors.ts';
 import { MAX_DROPOUT_NUMBER } from '../graph/ops/index.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import type { SampleSource } from './sample-source.ts';
+import { type ImageAugmentation, type SampleSource, wholePicture } from './sample-source.ts';
 
 /** For class-conditional models. */
 export interface ClassSettings {
@@ -17,6 +19,16 @@ export interface StepBatches {
   readonly timestep: Int32Array;
   /** The classes of the samples, where there are classes. */
   readonly classLabels: Int32Array | undefined;
+}
+
+/** A `BatchSource` of pictures without the pictures: all that another thread needs to draw the same batches. */
+export interface BatchSpec {
+  readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
+  readonly augmentation: ImageAugmentation;
+  readonly batchSize: number;
+  readonly trainTimesteps: number;
+  readonly seed: number;
+  readonly classes: ClassSettings | undefined;
 }
 
 /**
@@ -69,28 +81,61 @@ export class BatchSource {
     return target;
   }
 
-  private copySamples(step: number, target: Float32Array): void {
-    const { source, sampleSize } = this;
+  /** What another thread needs to prepare batches; undefined where samples are no pictures, which are quick to copy. */
+  get spec(): BatchSpec | undefined {
+    const { pictures } = this.source;
+    if (!pictures) return undefined;
+    const { name, count, channels, height, width, labels, fingerprint } = pictures.images;
+    return {
+      images: { name, count, channels, height, width, labels, fingerprint },
+      augmentation: pictures.augmentation,
+      batchSize: this.batchSize,
+      trainTimesteps: this.trainTimesteps,
+      seed: this.seed,
+      classes: this.classes,
+    };
+  }
+
+  /**
+   * A copy of a step's pictures in the order of the batch, whole where they are cropped at random.
+   *
+   * @throws {InvalidArgumentError} where samples are no pictures.
+   */
+  pictures(step: number): SizedPixels[] {
+    const { pictures, name } = this.source;
+    if (!pictures) throw new InvalidArgumentError(`the data set '${name}' has no pictures`);
+    return this.samplesOf(step).map((index) => {
+      const { pixels, height, width } = wholePicture(pictures.images, index);
+      return { pixels: pixels.slice(), height, width };
+    });
+  }
+
+  /** The samples of a step by their index in the set. */
+  private samplesOf(step: number): number[] {
     const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
     const start = (step % this.stepsPerEpoch) * this.batchSize;
+    return Array.from(
+      { length: this.batchSize },
+      (_, b) => indices[(start + b) % this.source.count] as number,
+    );
+  }
+
+  private copySamples(step: number, target: Float32Array): void {
+    const { source, sampleSize } = this;
     const augmentation = new RandomStream(this.seed, STREAM.augmentation, step);
-    for (let b = 0; b < this.batchSize; b++) {
-      const index = indices[(start + b) % source.count] as number;
+    this.samplesOf(step).forEach((index, b) => {
       source.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
-    }
+    });
   }
 
   /** Labels of the step's samples; some are dropped, which the last class stands for. */
   private copyLabels(step: number, target: Int32Array): void {
-    const { labels, count } = this.source;
+    const { labels } = this.source;
     const { classCount, dropout } = this.classes ?? { classCount: 1, dropout: 0 };
-    const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
-    const start = (step % this.stepsPerEpoch) * this.batchSize;
     const stream = new RandomStream(this.seed, STREAM.augmentation, step, 1);
-    for (let b = 0; b < target.length; b++) {
-      const label = labels?.[indices[(start + b) % count] as number] ?? 0;
-      target[b] = dropout > 0 && stream.uniform() < dropout ? classCount - 1 : label;
-    }
+    this.samplesOf(step).forEach((index, b) => {
+      target[b] = dropout > 0 && stream.uniform() < dropout ? classCount - 1 : (labels?.[index] ?? 0);
+    });
   }
 
   private epochOrder(epoch: number): Uint32Array {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { fillSample } from '../datasets/images/augment.ts';
-import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { ImageSet, SizedPixels } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { formatShape, sameShape } from '../graph/tensor-type.ts';
@@ -17,6 +17,8 @@ export interface SampleSource {
   readonly labels?: Int32Array;
   /** Equal for equal samples. */
   readonly fingerprint: string;
+  /** Where the samples are pictures: the set, and what is done with each. */
+  readonly pictures?: { readonly images: ImageSet; readonly augmentation: ImageAugmentation };
   /** Writes sample `index`; random decisions are drawn from `stream`. */
   fill(index: number, target: Float32Array, stream: RandomStream): void;
 }
@@ -40,6 +42,7 @@ export function pointSource({ name, count, dims, data }: PointSet): SampleSource
 /** Pictures in [-1, 1], channels first, mirrored and cropped at random where that was asked for. */
 export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation): SampleSource {
   return {
+    pictures: { images, augmentation: { random_flip } },
     name: images.name,
     count: images.count,
     sampleShape: [images.channels, images.height, images.width],
@@ -47,11 +50,7 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
     fingerprint: images.fingerprint,
     fill: (index, target, stream) => {
       const flip = random_flip && stream.uniform() < 0.5;
-      const { pixels, height, width } = images.uncropped?.(index) ?? {
-        pixels: images.pixels(index),
-        height: images.height,
-        width: images.width,
-      };
+      const { pixels, height, width } = wholePicture(images, index);
       const offset = (length: number, kept: number) =>
         length > kept ? stream.integer(length - kept + 1) : 0;
       const crop = {
@@ -63,6 +62,12 @@ export function imageSource(images: ImageSet, { random_flip }: ImageAugmentation
       fillSample(target, 0, pixels, { channels: images.channels, height, width }, { flip, crop });
     },
   };
+}
+
+/** A picture with all that a random crop may keep. */
+export function wholePicture(images: ImageSet, index: number): SizedPixels {
+  const { height, width } = images;
+  return images.uncropped?.(index) ?? { pixels: images.pixels(index), height, width };
 }
 
 export function isImageSet(dataset: PointSet | ImageSet): dataset is ImageSet {

@@ -1,12 +1,11 @@
 import type { Scaler } from '../datasets/points.ts';
-import { writeOnnx } from '../graph/onnx/write.ts';
 import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
 import { stringifySorted } from '../hub/json-file.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import { type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
 import type { NamedTensor } from '../hub/safetensors.ts';
 import { float32Tensor, type WeightsDtype } from '../hub/weights-dtype.ts';
-import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
+import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 
 export interface TrainedPipeline {
@@ -77,5 +76,5 @@ function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Arr
     name,
     float32Tensor(name, shape, weights.get(name) ?? new Float32Array(), dtype),
   ]);
-  return { onnx: () => writeOnnx(exportModelGraph(model, weights)), weights: new Map(tensors) };
+  return { onnx: () => exportModel(model, weights), weights: new Map(tensors) };
 }

@@ -3,12 +3,12 @@ import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
-import { hostTensor, type RuntimeTensor } from '../runtime/session.ts';
-import type { BatchSource } from './batch-source.ts';
-import type { DropoutInput } from './dropout-inputs.ts';
+import { hostTensor } from '../runtime/session.ts';
+import { type DropoutInput, dropoutFeeds } from './dropout-inputs.ts';
 import { buildGradientGraph, gradientName, LOSS_TERMS, shapeIn } from './gradient-graph.ts';
 import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
 import { inFilterOrder, inStateOrder } from './parameter-order.ts';
+import type { BatchSupply } from './prefetched-batches.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
 
@@ -29,7 +29,7 @@ export class SplitTrainingEngine {
     private readonly settings: TrainingGraphSettings,
     private readonly dropouts: readonly DropoutInput[],
     private readonly accumulationSteps: number,
-    private readonly batches: BatchSource,
+    private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
   ) {}
 
@@ -42,7 +42,7 @@ export class SplitTrainingEngine {
     settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
     accumulationSteps: number,
     initial: TrainingState,
-    batches: BatchSource,
+    batches: BatchSupply,
     schedules: StepSchedules,
   ): Promise<SplitTrainingEngine> {
     const graphSettings = { ...settings, mode: 'single' as const };
@@ -104,19 +104,10 @@ export class SplitTrainingEngine {
     return this.session.release();
   }
 
-  private dropoutFeeds(step: number, batch: number): Record<string, RuntimeTensor> {
-    return Object.fromEntries(
-      this.dropouts.map(({ name, length }, dropout) => {
-        const numbers = this.batches.dropoutNumbers({ step, batch, dropout }, new Float32Array(length));
-        return [name, hostTensor('float32', [1, length], numbers)];
-      }),
-    );
-  }
-
   /** The row of `STEP_METRICS` of step `index` (from 0). */
   private async step(index: number): Promise<Float32Array> {
     const { batchSize, model, adam, maxGradNorm } = this.settings;
-    const { clean, noise, timestep, classLabels } = this.batches.steps(index, 1);
+    const { clean, noise, timestep, classLabels } = await this.batches.steps(index, 1);
     const samples = [1, batchSize, ...model.sampleShape];
     const size = clean.length / this.accumulationSteps;
     const row = new Float32Array(LOSS_TERMS.length + 1);
@@ -130,7 +121,7 @@ export class SplitTrainingEngine {
         noise: hostTensor('float32', samples, part(noise)),
         timestep: perSample(timestep),
         ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
-        ...this.dropoutFeeds(index, batch),
+        ...dropoutFeeds(this.dropouts, this.batches, index, batch),
       });
       terms.forEach((term, i) => {
         row[i] = (row[i] as number) + term / this.accumulationSteps;

@@ -2,7 +2,8 @@ import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import type { ConcreteDevice, Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
-import type { BatchSource } from './batch-source.ts';
+import { AccumulatingTrainingEngine } from './accumulating-training-engine.ts';
+import type { BatchSupply } from './prefetched-batches.ts';
 import { SplitTrainingEngine } from './split-training-engine.ts';
 import { TfjsTrainingEngine } from './tfjs-training-engine.ts';
 import {
@@ -29,15 +30,15 @@ export type Compute = { readonly device: ConcreteDevice } | { readonly tf: TfjsM
 
 /**
  * The engine that suits the device and the model: one graph for the whole step, in a Loop where steps are short; or,
- * on the cpu, gradients and update apart, which holds a large model once instead of twice; or that of tfjs.
- *
- * @throws {InvalidArgumentError} for several batches a step on a device that cannot add up their gradients.
+ * on the cpu, gradients and update apart, which holds a large model once instead of twice and adds up the gradients of
+ * several batches. On webgpu several batches are added up by a session of their own; on cuda, whose state is copied for
+ * every run, the graph itself goes through them. With tfjs, its engine.
  */
 export async function createTrainingEngine(
   settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
   compute: Compute & { readonly accumulationSteps: number },
   initial: TrainingState,
-  batches: BatchSource,
+  batches: BatchSupply,
   schedules: StepSchedules,
 ): Promise<StepEngine> {
   const { accumulationSteps } = compute;
@@ -54,11 +55,15 @@ export async function createTrainingEngine(
   const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   if (device === 'cpu' && (accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
     return SplitTrainingEngine.create(settings, accumulationSteps, initial, batches, schedules);
-  if (accumulationSteps > 1)
-    throw new InvalidArgumentError(
-      `gradient_accumulation_steps is ${accumulationSteps}, but '${device}' takes 1 only: use device 'cpu', or a larger per_device_train_batch_size`,
+  if (device === 'webgpu' && accumulationSteps > 1)
+    return AccumulatingTrainingEngine.create(
+      { ...settings, accumulationSteps },
+      device,
+      initial,
+      batches,
+      schedules,
     );
-  return TrainingEngine.create(settings, device, initial, batches, schedules);
+  return TrainingEngine.create({ ...settings, accumulationSteps }, device, initial, batches, schedules);
 }
 
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */

@@ -5,8 +5,9 @@ import type { Value } from '../graph/graph.ts';
 import { adamScalars } from '../graph/optimizer.ts';
 import type { Tfjs, TfTensor } from '../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../runtime/tfjs/tfjs-training-session.ts';
-import type { BatchSource } from './batch-source.ts';
+import type { StepBatches } from './batch-source.ts';
 import { buildLossGraph, LOSS_TERMS, type LossGraph } from './gradient-graph.ts';
+import type { BatchSupply } from './prefetched-batches.ts';
 import type { StepEngine } from './step-engine.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
@@ -25,7 +26,7 @@ export class TfjsTrainingEngine implements StepEngine {
     private readonly inputs: LossGraph['graph']['inputs'],
     private readonly settings: TrainingGraphSettings,
     private readonly accumulationSteps: number,
-    private readonly batches: BatchSource,
+    private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
   ) {}
 
@@ -40,7 +41,7 @@ export class TfjsTrainingEngine implements StepEngine {
     settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
     accumulationSteps: number,
     initial: TrainingState,
-    batches: BatchSource,
+    batches: BatchSupply,
     schedules: StepSchedules,
   ): Promise<TfjsTrainingEngine> {
     const graphSettings = { ...settings, mode: 'single' as const };
@@ -96,7 +97,8 @@ export class TfjsTrainingEngine implements StepEngine {
   private async step(index: number): Promise<Float32Array> {
     const { adam, maxGradNorm } = this.settings;
     this.session.clear();
-    for (const feeds of this.feeds(index)) this.session.accumulate(feeds);
+    const batches = await this.batches.steps(index, 1);
+    for (const feeds of this.feeds(batches)) this.session.accumulate(feeds);
     const { terms, squaredNorm } = await this.session.totals();
     const step = index + 1;
     const norm = Math.sqrt(squaredNorm) / this.accumulationSteps;
@@ -113,10 +115,9 @@ export class TfjsTrainingEngine implements StepEngine {
     return row;
   }
 
-  /** The inputs of each batch of step `index`. */
-  private *feeds(index: number): Generator<Map<Value, TfTensor>> {
+  /** The inputs of each batch of a step. */
+  private *feeds({ clean, noise, timestep, classLabels }: StepBatches): Generator<Map<Value, TfTensor>> {
     const { batchSize, model } = this.settings;
-    const { clean, noise, timestep, classLabels } = this.batches.steps(index, 1);
     const samples = [1, batchSize, ...model.sampleShape];
     const size = clean.length / this.accumulationSteps;
     for (let batch = 0; batch < this.accumulationSteps; batch++) {

@@ -1,12 +1,10 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points.ts';
-import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { InvalidArgumentError } from '../errors.ts';
 import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-state.ts';
-import { writeOnnx } from '../graph/onnx/write.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
-import { withRegularFile } from '../hub/regular-file.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, exportModelGraph, initialVector } from '../models/model.ts';
+import { type DiffusionModel, exportModel, initialVector } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
@@ -19,6 +17,7 @@ import { learningRateAt } from './learning-rate.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
+import { openBatchSupply } from './prefetched-batches.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
 import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
@@ -123,11 +122,13 @@ export class Trainer {
   }
 
   /**
-   * A trainer that fine-tunes an ONNX file: its constants are the parameters. `savePipeline` and `exportOnnx` of the
-   * trained model write ONNX back.
+   * A trainer that fine-tunes an ONNX file, as torch.onnx.export, optimum or this package write it: its initializers are
+   * the parameters (see `OnnxModel`). `savePipeline` and `exportOnnx` write the same file back with the trained ones.
    *
-   * @param file a model with the inputs `sample` and `timestep`.
-   * @throws {OnnxFormatError} when the file cannot be read; ops that are not supported are listed all in one error.
+   * @param file a model with the inputs `sample` and `timestep`; it may keep its weights in files beside it.
+   * @param options.onnx which initializers are trained, and the shape of a sample; default that of the data set.
+   * @throws {OnnxFormatError} when the file cannot be read; what is not supported is listed all in one error.
+   * @throws {GradientError} that lists all ops without a gradient rule.
    * @example
    * const trainer = await Trainer.fromOnnx('./unet.onnx', { args, train_dataset, loss, noise_scheduler });
    */
@@ -135,16 +136,16 @@ export class Trainer {
     file: string,
     { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions },
   ): Promise<Trainer> {
-    const fail = (message: string, cause?: ErrorOptions) => new OnnxFormatError(message, cause);
-    const bytes = await withRegularFile(file, fail, (opened) => opened.read(0, opened.size));
-    return new Trainer({ ...options, model: OnnxModel.fromBytes(bytes, onnx) });
+    const { train_dataset: data } = options;
+    const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
+    return new Trainer({ ...options, model: await OnnxModel.fromFile(file, { sample_shape, ...onnx }) });
   }
 
   /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
     await writeFileAtomic(
       file,
-      writeOnnx(exportModelGraph(this.options.model, viewBucket(this.vector(ema), this.wholeBucket()))),
+      exportModel(this.options.model, viewBucket(this.vector(ema), this.wholeBucket())),
     );
   }
 
@@ -164,21 +165,26 @@ export class Trainer {
       this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
     );
     const initial = start?.state ?? this.state;
-    const engine = await createTrainingEngine(
-      this.graphSettings(),
-      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
-      initial,
-      this.batches,
-      this.schedules(),
-    );
-    this.step = start?.step ?? 0;
-    const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
+    const supply = openBatchSupply(this.batches);
     try {
-      return await this.loop(engine, loggers, start, signal);
+      const engine = await createTrainingEngine(
+        this.graphSettings(),
+        { ...compute, accumulationSteps: args.gradient_accumulation_steps },
+        initial,
+        supply,
+        this.schedules(),
+      );
+      this.step = start?.step ?? 0;
+      const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
+      try {
+        return await this.loop(engine, loggers, start, signal);
+      } finally {
+        this.state = await engine.state();
+        await loggers.close();
+        await engine.release();
+      }
     } finally {
-      this.state = await engine.state();
-      await loggers.close();
-      await engine.release();
+      await supply.close();
     }
   }
 

@@ -3,8 +3,8 @@ import { adamScalars } from '../graph/optimizer.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../runtime/session.ts';
 import { TrainingSession } from '../runtime/training-session.ts';
-import type { BatchSource } from './batch-source.ts';
 import type { DropoutInput } from './dropout-inputs.ts';
+import type { BatchSupply } from './prefetched-batches.ts';
 import {
   buildTrainingGraph,
   STEP_METRICS,
@@ -17,7 +17,7 @@ import {
 /** Below this many parameters one step is so short that calling it from JavaScript would dominate: use a Loop. */
 export const LOOP_MAX_PARAMETERS = 4_000_000;
 /** WebGPU guarantees 128 MiB for a storage buffer binding (maxStorageBufferBindingSize). */
-const WEBGPU_MAX_BUCKET_ELEMENTS = 2 ** 25;
+export const WEBGPU_MAX_BUCKET_ELEMENTS = 2 ** 25;
 
 /** A run stops at least this often to see whether it was interrupted. */
 const MAX_LOOP_STEPS = 100;
@@ -36,7 +36,7 @@ export class TrainingEngine {
   private constructor(
     private readonly session: TrainingSession,
     private readonly settings: TrainingGraphSettings,
-    private readonly batches: BatchSource,
+    private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
     readonly stateVectors: readonly StateVector[],
     private readonly dropouts: readonly DropoutInput[],
@@ -53,7 +53,7 @@ export class TrainingEngine {
     options: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
     device: ConcreteDevice,
     initial: TrainingState,
-    batches: BatchSource,
+    batches: BatchSupply,
     schedules: StepSchedules,
   ): Promise<TrainingEngine> {
     const settings = { ...options, ...deviceSettings(device, options) };
@@ -73,7 +73,7 @@ export class TrainingEngine {
     const rows: Float32Array[] = [];
     const stepsPerRun = this.settings.mode === 'loop' ? count : 1;
     for (let done = 0; done < count; done += stepsPerRun) {
-      const outputs = await this.session.run(this.feeds(first + done, stepsPerRun));
+      const outputs = await this.session.run(await this.feeds(first + done, stepsPerRun));
       const metrics = float32Data(outputs.metrics, 'metrics');
       for (let i = 0; i < stepsPerRun; i++) {
         const row = metrics.slice(i * STEP_METRICS.length, (i + 1) * STEP_METRICS.length);
@@ -93,9 +93,10 @@ export class TrainingEngine {
     return this.session.release();
   }
 
-  private feeds(first: number, count: number): Record<string, RuntimeTensor> {
-    const { batchSize, model, adam } = this.settings;
-    const { clean, noise, timestep, classLabels } = this.batches.steps(first, count);
+  private async feeds(first: number, count: number): Promise<Record<string, RuntimeTensor>> {
+    const { model, adam, accumulationSteps = 1 } = this.settings;
+    const batchSize = this.settings.batchSize * accumulationSteps;
+    const { clean, noise, timestep, classLabels } = await this.batches.steps(first, count);
     const shape = [count, batchSize, ...model.sampleShape];
     const feeds: Record<string, RuntimeTensor> = {
       clean: hostTensor('float32', shape, clean),
@@ -106,10 +107,11 @@ export class TrainingEngine {
     };
     this.dropouts.forEach(({ name, length }, dropout) => {
       const numbers = new Float32Array(count * length);
-      for (let i = 0; i < count; i++)
+      const perBatch = length / accumulationSteps;
+      for (let i = 0; i < count * accumulationSteps; i++)
         this.batches.dropoutNumbers(
-          { step: first + i, batch: 0, dropout },
-          numbers.subarray(i * length, (i + 1) * length),
+          { step: first + Math.floor(i / accumulationSteps), batch: i % accumulationSteps, dropout },
+          numbers.subarray(i * perBatch, (i + 1) * perBatch),
         );
       feeds[name] = hostTensor('float32', [count, length], numbers);
     });
@@ -138,7 +140,10 @@ function deviceSettings(device: ConcreteDevice, { model }: { model: TrainingGrap
   };
 }
 
-function splitByBucket(vectors: readonly StateVector[], state: TrainingState): Map<string, Float32Array> {
+export function splitByBucket(
+  vectors: readonly StateVector[],
+  state: TrainingState,
+): Map<string, Float32Array> {
   const slots = new Map<string, Float32Array>();
   const offsets = new Map<StateKind, number>();
   for (const { kind, name, bucket } of vectors) {
@@ -150,7 +155,7 @@ function splitByBucket(vectors: readonly StateVector[], state: TrainingState): M
   return slots;
 }
 
-function joinBuckets(
+export function joinBuckets(
   vectors: readonly StateVector[],
   slots: ReadonlyMap<string, Float32Array>,
 ): Map<StateKind, Float32Array> {

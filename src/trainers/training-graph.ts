@@ -1,10 +1,12 @@
 import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../graph/flat-state.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
+import { scalarLike } from '../graph/op-registry.ts';
 import {
   add,
   concat,
   type DropoutNumbers,
+  expandTo,
   gather,
   loop,
   mul,
@@ -26,6 +28,8 @@ export interface TrainingGraphSettings {
   /** Cumulative products of 1 - beta, one for each training timestep. */
   readonly alphasCumprod: Float32Array;
   readonly batchSize: number;
+  /** Batches whose mean gradient makes one step; default 1. */
+  readonly accumulationSteps?: number;
   readonly adam: AdamSettings;
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
@@ -61,21 +65,25 @@ export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'
 export type StateKind = (typeof STATE_KINDS)[number];
 
 /** The inputs of one step, with the axis of steps removed. */
-interface StepInputs extends BatchInputs {
+export interface StepInputs {
+  /** The samples of all batches, and the numbers of their dropouts one batch after the other. */
+  readonly samples: BatchInputs;
   readonly scalars: Readonly<Record<(typeof STEP_SCALARS)[number], Value>>;
 }
 
 /**
  * A whole training step as one graph: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, forward pass, loss, gradients,
- * clipping, Adam and EMA.
+ * clipping, Adam and EMA. With `accumulationSteps` an inner Loop goes through the batches of a step; each has its own
+ * loss, and so its own isotropy penalty.
  *
- * Inputs: the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep` int32 ['steps', batch]; the
- * `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps', batch]; for one with dropout
- * the `dropouts`; in mode `loop` also `trips`, int64 []. Outputs: the next state, and `metrics`, float32 ['steps', 5]. In
- * mode `single`, 'steps' is 1.
+ * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
+ * int32 ['steps', batch]; the `STEP_SCALARS`, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
+ * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; in mode `loop` also `trips`, int64
+ * []. Outputs: the next state, and `metrics`, float32 ['steps', 5]. In mode `single`, 'steps' is 1.
  */
 export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGraph {
-  const { model, batchSize, mode } = settings;
+  const { model, mode, accumulationSteps = 1 } = settings;
+  const batchSize = settings.batchSize * accumulationSteps;
   const graph = new Graph('training_step');
   const buckets = planFlatBuckets(model.parameters, settings.maxBucketElements);
   const state = stateVectors(buckets, settings.ema);
@@ -115,7 +123,7 @@ export function buildTrainingGraph(settings: TrainingGraphSettings): TrainingGra
   return { graph, buckets, state, dropouts: dropouts.all };
 }
 
-function stateVectors(buckets: readonly FlatBucket[], ema: boolean): StateVector[] {
+export function stateVectors(buckets: readonly FlatBucket[], ema: boolean): StateVector[] {
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
   return kinds.flatMap((kind) =>
     buckets.map((bucket, index) => ({ kind, name: `${kind}.${index}`, bucket })),
@@ -155,13 +163,7 @@ function stepInputs(rows: readonly Value[], dropoutNumbers: DropoutNumbers): Ste
     classLabels,
   ] = rows as [Value, Value, Value, Value, Value, Value, Value, Value, Value, Value | undefined];
   return {
-    noisySample,
-    cleanSample,
-    noise,
-    timestep,
-    alphaCumprod,
-    classLabels,
-    dropoutNumbers,
+    samples: { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels, dropoutNumbers },
     scalars: { step_size, epsilon, keep, one_minus_decay },
   };
 }
@@ -172,23 +174,35 @@ function trainingStep(
   state: readonly Value[],
   inputs: StepInputs,
 ): { next: Value[]; metrics: Value } {
-  const { adam, maxGradNorm } = settings;
+  const vectors = layout.flatMap(({ kind, bucket }, index) =>
+    kind === 'parameters' ? [{ bucket, value: state[index] as Value }] : [],
+  );
+  return updateStep(
+    settings,
+    layout,
+    state,
+    meanGradients(settings, vectors, inputs.samples),
+    inputs.scalars,
+  );
+}
+
+/** Clipping, Adam and EMA: the next state, and the row of `STEP_METRICS`. */
+export function updateStep(
+  { adam, maxGradNorm }: TrainingGraphSettings,
+  layout: readonly StateVector[],
+  state: readonly Value[],
+  { flat, terms }: BatchGradients,
+  scalars: StepInputs['scalars'],
+): { next: Value[]; metrics: Value } {
   const current = (kind: StateKind) =>
     layout.flatMap((vector, index) =>
       vector.kind === kind ? [{ bucket: vector.bucket, value: state[index] as Value }] : [],
     );
   const vectors = current('parameters');
-  const parameters = new Map(vectors.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
-
-  const terms = batchLoss(settings, inputs, parameters);
-  const names = [...parameters.keys()];
-  const found = gradients(terms.loss, [...parameters.values()]);
-  const byName = new Map(names.map((name, index) => [name, found[index] as Value]));
-  const flat = vectors.map(({ bucket }) => flatten(byName, bucket));
   const norm = globalNorm(flat);
   const clipped = maxGradNorm > 0 ? clipByGlobalNorm(flat, norm, maxGradNorm) : flat;
 
-  const { step_size: stepSize, epsilon, keep, one_minus_decay } = inputs.scalars;
+  const { step_size: stepSize, epsilon, keep, one_minus_decay } = scalars;
   const firstMoments = current('first_moment');
   const secondMoments = current('second_moment');
   const updated = vectors.map(({ value }, index) =>
@@ -213,7 +227,81 @@ function trainingStep(
       ...updated.map((vector) => vector.secondMoment),
       ...averages,
     ],
-    metrics: stackScalars([terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy, norm]),
+    metrics: concat([terms, reshape(norm, [1])], 0),
+  };
+}
+
+/** Gradients as flat vectors, one a bucket, and the loss terms [4]. */
+export interface BatchGradients {
+  readonly flat: Value[];
+  readonly terms: Value;
+}
+
+/** One vector of parameters. */
+export interface ParameterVector {
+  readonly bucket: FlatBucket;
+  readonly value: Value;
+}
+
+/** The mean over the batches of a step. */
+function meanGradients(
+  settings: TrainingGraphSettings,
+  vectors: readonly ParameterVector[],
+  samples: BatchInputs,
+): BatchGradients {
+  const { batchSize, accumulationSteps = 1 } = settings;
+  const parameters = new Map(vectors.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
+  if (accumulationSteps === 1) return batchGradients(settings, vectors, parameters, samples);
+  const { graph } = samples.noisySample;
+  const zero = scalarLike(samples.noisySample, 0);
+  const zeros = [...vectors.map(({ bucket }) => bucket.length), TERM_COUNT].map((length) =>
+    expandTo(zero, [length]),
+  );
+  const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
+  const perBatch = (value: Value, length: number) =>
+    reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
+  const byBatch = mapSamples(samples, (value) => perBatch(value, batchSize));
+  const { state } = loop(trips, zeros, (_body, trip, sums) => {
+    const batch = {
+      ...mapSamples(byBatch, (value) => gather(value, trip)),
+      dropoutNumbers: (length: number) =>
+        gather(perBatch(samples.dropoutNumbers(accumulationSteps * length), length), trip),
+    };
+    const { flat, terms } = batchGradients(settings, vectors, parameters, batch);
+    return { state: [...flat, terms].map((value, index) => add(sums[index] ?? value, value)) };
+  });
+  const means = state.map((sum) => mul(sum, scalarLike(sum, 1 / accumulationSteps)));
+  return { flat: means.slice(0, -1), terms: means.at(-1) ?? zero };
+}
+
+function mapSamples(samples: BatchInputs, change: (value: Value) => Value): BatchInputs {
+  const { noisySample, cleanSample, noise, timestep, alphaCumprod, classLabels } = samples;
+  return {
+    noisySample: change(noisySample),
+    cleanSample: change(cleanSample),
+    noise: change(noise),
+    timestep: change(timestep),
+    alphaCumprod: change(alphaCumprod),
+    classLabels: classLabels && change(classLabels),
+    dropoutNumbers: samples.dropoutNumbers,
+  };
+}
+
+export const TERM_COUNT = 4;
+
+export function batchGradients(
+  settings: TrainingGraphSettings,
+  vectors: readonly ParameterVector[],
+  /** Each parameter, cut from its vector. */
+  parameters: ReadonlyMap<string, Value>,
+  samples: BatchInputs,
+): BatchGradients {
+  const terms = batchLoss(settings, samples, parameters);
+  const found = gradients(terms.loss, [...parameters.values()]);
+  const byName = new Map([...parameters.keys()].map((name, index) => [name, found[index] as Value]));
+  return {
+    flat: vectors.map(({ bucket }) => flatten(byName, bucket)),
+    terms: stackScalars([terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy]),
   };
 }
 

@@ -140,5 +140,29 @@ export const float64Cases: Case[] = [
   }),
   unary('Slice', (x) => ops.slice(x, 1, 3, 1)),
   unary('Pad', (x) => ops.pad(x, [1, 0, 2, 1])),
+  unary('ReduceMax over -1', (x) => ops.reduceMax(x, [-1])),
+  unary('ReduceMin of all, kept', (x) => ops.reduceMin(x, undefined, { keepdims: true })),
+  unary('Floor, whose slope is 0', (x) => ops.mul(ops.floor(x), x), offZero),
+  unary('Ceil, whose slope is 0', (x) => ops.mul(ops.ceil(x), x), offZero),
+  unary('Round, whose slope is 0', (x) => ops.mul(ops.round(x), x), offZero),
+  unary('Sign, whose slope is 0', (x) => ops.mul(ops.sign(x), x), offZero),
+  unary('Tile', (x) => ops.tile(x, [2, 3])),
+  ...[
+    [0, 6, 2],
+    [1, 6, 3],
+    [5, 0, -1],
+    [5, -100, -2],
+  ].map(([start = 0, end = 0, step = 1]) => ({
+    name: `Slice ${start}:${end}:${step}`,
+    shapes: [[2, 6]],
+    build: ([x]: Value[]) =>
+      apply('Slice', [
+        x as Value,
+        ...[start, end, 1, step].map((value) =>
+          (x as Value).graph.constant('int64', [1], BigInt64Array.of(BigInt(value))),
+        ),
+      ]),
+  })),
+  unary('SiLU as a product with a gate', (x) => ops.siluFromGate(x, ops.sigmoid(x))),
   unary('a value used three times', (x) => ops.add(ops.mul(x, x), x)),
 ];

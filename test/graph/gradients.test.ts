@@ -87,6 +87,22 @@ describe('gradient rules against central differences in float64', () => {
   });
 });
 
+it('Gather along another axis adds up what was picked twice', async () => {
+  const graph = new Graph('gather');
+  const table = graph.input('table', 'float32', [2, 3]);
+  const indices = graph.constant('int64', [2, 2], BigInt64Array.of(2n, 0n, 2n, -2n));
+  const picked = ops.gather(table, indices, 1);
+  expect(picked.shape).toEqual([2, 2, 2]);
+  const [gradient] = gradients(ops.reduceSum(ops.square(picked)), [table]);
+  graph.output('gradient', ops.identity(gradient as Value));
+  const session = await Session.create(writeOnnx(graph), 'cpu');
+  const result = await session.run({
+    table: hostTensor('float32', [2, 3], Float32Array.of(1, 2, 3, 4, 5, 6)),
+  });
+  // d/dx sum of x^2 over columns 2, 0, 2 and 1.
+  expect(Array.from(result.gradient?.data as Float32Array)).toEqual([2, 4, 12, 8, 10, 24]);
+});
+
 describe('gradients', () => {
   it('name every node and op without a rule', () => {
     const graph = new Graph('g');

@@ -16,6 +16,7 @@ import { pipeline, type UnconditionalImageGenerationPipeline } from '../../src/p
 import { imageGrid } from '../../src/plots/index.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/index.ts';
+import { ints, node, onnxFile } from '../graph/onnx-nodes.ts';
 import { stripes } from '../trainers/stripes.ts';
 
 const modelOptions = {
@@ -208,6 +209,39 @@ describe('an ONNX file alone', () => {
     expect([count, height, width, channels]).toEqual([2, 4, 4, 3]);
     expect(new Set(data).size).toBeGreaterThan(10);
     await opened.dispose();
+  });
+
+  it('takes open axes, a fixed batch, a timestep for each sample and further outputs', async () => {
+    const file = path.join(folder, 'two-outputs.onnx');
+    const model = (sample: (number | string)[], timestep: (number | string)[]) =>
+      onnxFile({
+        opset: 13,
+        inputs: { sample, timestep },
+        nodes: [
+          node('Neg', ['sample'], ['features']),
+          node('Reshape', ['timestep', 'column'], ['times']),
+          node('Mul', ['sample', 'times'], ['product']),
+          node('Mul', ['product', 'tenth'], ['out_sample']),
+        ],
+        initializers: { column: ints(-1, 1, 1, 1), tenth: { shape: [], values: [0.0001] } },
+        outputs: ['features', 'out_sample'],
+      });
+    const draw = async (...axes: [(number | string)[], (number | string)[]]) => {
+      await writeFile(file, model(...axes));
+      const options = { device: 'cpu', scheduler: ddim, sample_shape: [3, 4, 6] };
+      const opened = await pipeline('unconditional-image-generation', file, options);
+      const { data } = await opened({ batch_size: 3, num_inference_steps: 3, output_type: 'uint8' });
+      await opened.dispose();
+      return data;
+    };
+    const drawn = await draw(['n', 'c', 'h', 'w'], ['n']);
+    expect(drawn).toHaveLength(3 * 3 * 4 * 6);
+    expect(new Set(drawn).size).toBeGreaterThan(10);
+    expect(await draw([2, 3, 4, 6], [2])).toEqual(drawn);
+    expect(await draw([1, 3, 4, 6], [])).toEqual(drawn);
+    await expect(
+      pipeline('unconditional-image-generation', file, { device: 'cpu', sample_shape: [3, 8, 8] }),
+    ).rejects.toThrow(/sample_shape \[3, 8, 8\]/);
   });
 
   it('names what is wrong with other files', async () => {

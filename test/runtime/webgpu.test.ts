@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { packBucket } from '../../src/graph/flat-state.ts';
+import { type FlatBucket, packBucket, planFlatBuckets } from '../../src/graph/flat-state.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
 import { elementCount } from '../../src/graph/tensor-type.ts';
 import { type DiffusionLoss, hybridLoss, isoLoss } from '../../src/losses/index.ts';
@@ -16,7 +16,12 @@ import { isAvailable } from '../../src/runtime/device.ts';
 import { float32Data, hostTensor } from '../../src/runtime/session.ts';
 import { TrainingSession } from '../../src/runtime/training-session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
+import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
+import { BatchSource } from '../../src/trainers/batch-source.ts';
+import { pointSource } from '../../src/trainers/sample-source.ts';
+import { SplitTrainingEngine } from '../../src/trainers/split-training-engine.ts';
 import { buildTrainingGraph } from '../../src/trainers/training-graph.ts';
+import { circle } from '../trainers/small-trainer.ts';
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
 if (existsSync(SWIFTSHADER)) {
@@ -156,4 +161,59 @@ describe.skipIf(!available).each(Object.keys(cases))('a training step on webgpu:
   it('gives the same bits twice', async () => {
     expect(await threeSteps(name, 'webgpu')).toEqual(await threeSteps(name, 'webgpu'));
   });
+});
+
+describe.skipIf(!available)('several batches a step on webgpu', () => {
+  it('stay on the GPU and equal the cpu within 1e-3', async () => {
+    const model = new ConditionalDense({ hidden_features: 16 });
+    const parameters = initialParameters(model, 0);
+    const [bucket] = planFlatBuckets(model.parameters);
+    const start = packBucket(parameters, bucket as FlatBucket);
+    const create = async (device: ConcreteDevice) => {
+      const settings = {
+        model,
+        loss: isoLoss({ lambda: 0.1 }),
+        predictionType: 'epsilon' as const,
+        betas: new DDPMScheduler().betas,
+        alphasCumprod: new DDPMScheduler().alphasCumprod,
+        batchSize: 16,
+        accumulationSteps: 3,
+        adam,
+        maxGradNorm: 1,
+        ema: true,
+        maxBucketElements: 1500,
+      };
+      const batches = new BatchSource(pointSource(circle()), 48, 1000, 0);
+      const initial = new Map([
+        ['parameters' as const, start.slice()],
+        ['ema' as const, start.slice()],
+      ]);
+      const schedules = { learningRate: () => 1e-3, emaDecay: () => 0.5 };
+      return device === 'cpu'
+        ? SplitTrainingEngine.create(settings, 3, initial, batches, schedules)
+        : AccumulatingTrainingEngine.create(settings, device, initial, batches, schedules, {
+            forbidFallback: true,
+          });
+    };
+    const outcome = async (device: ConcreteDevice) => {
+      const engine = await create(device);
+      const rows = await engine.run(0, 2);
+      const state = await engine.state();
+      await engine.release();
+      return { rows, state };
+    };
+    const cpu = await outcome('cpu');
+    const gpu = await outcome('webgpu');
+    gpu.rows.forEach((row, i) => {
+      row.forEach((value, j) => {
+        expect(value).toBeCloseTo(cpu.rows[i]?.[j] ?? Number.NaN, 3);
+      });
+    });
+    for (const [kind, vector] of cpu.state) {
+      const other = gpu.state.get(kind) ?? new Float32Array();
+      const difference = Math.hypot(...vector.map((value, i) => value - (other[i] ?? Number.NaN)));
+      expect(difference / Math.hypot(...vector), kind).toBeLessThan(1e-3);
+    }
+    // Shaders are compiled for a processor here, which a busy machine takes its time for.
+  }, 300_000);
 });

@@ -71,6 +71,7 @@ const root = protobuf.Root.fromJSON({
         name: field('string', 8),
         rawData: field('bytes', 9),
         doubleData: list('double', 10, packed),
+        externalData: list('StringStringEntryProto', 13),
         dataLocation: field('int32', 14),
       },
     },
@@ -87,6 +88,7 @@ const root = protobuf.Root.fromJSON({
 });
 
 export const ModelMessage = root.lookupType('ModelProto');
+export const TensorMessage = root.lookupType('TensorProto');
 
 /** The plain objects that the messages encode from and decode to. Decoding leaves out fields that were not set. */
 export interface ModelProto {
@@ -133,6 +135,8 @@ export interface TensorProto {
   name?: string;
   rawData?: Uint8Array;
   doubleData?: number[];
+  /** Where the bytes lie, with the keys location, offset and length; used where `dataLocation` is 1. */
+  externalData?: { key?: string; value?: string }[];
   dataLocation?: number;
 }
 export interface ValueInfoProto {

@@ -1,10 +1,11 @@
 import type { Graph, Value } from '../graph.ts';
-import { apply, defineOp, required, scalarLike } from '../op-registry.ts';
+import { scalarLike } from '../op-registry.ts';
 import { elementCount, fixedShape } from '../tensor-type.ts';
 import { less, mul, sub, where } from './elementwise.ts';
 import { slice } from './indexing.ts';
 import { gemm } from './matmul.ts';
 import { reshape } from './reshape.ts';
+import { floor } from './steps.ts';
 
 /**
  * The masks are made of integers modulo this prime: small enough that a product of `RANK` numbers is exact in float32.
@@ -40,14 +41,6 @@ export function withDropoutNumbers<T>(
   }
 }
 
-defineOp({
-  opType: 'Floor',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-});
-
 /**
  * In training, sets each element to 0 with the given probability, in [0, 1), and scales the others so that the expected
  * value stays (Srivastava et al. 2014, as torch's nn.Dropout). See `enableDropout`.
@@ -70,7 +63,7 @@ export function dropout(x: Value, probability: number): Value {
   // Half is added so that rounding cannot carry a multiple of the modulus to the other side.
   const half = drawn.graph.constant('float32', [1], Float32Array.of(0.5));
   const quotient = mul(gemm(left, right, half), scalarLike(drawn, 1 / MODULUS));
-  const remainder = sub(quotient, apply('Floor', [quotient]));
+  const remainder = sub(quotient, floor(quotient));
   const keeps = less(remainder, scalarLike(drawn, kept / MODULUS));
   // A mask of floats: on webgpu, which turns pictures to channels last, one of booleans would be turned on the cpu.
   const mask = where(keeps, scalarLike(x, MODULUS / kept), scalarLike(x, 0));

@@ -230,18 +230,24 @@ export function cast(x: Value, dtype: DType): Value {
   return apply('Cast', [x], { to: { kind: 'int', value: onnxDTypes[dtype] ?? 1 } });
 }
 
-/** x * sigmoid(x), also called swish. Its derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
+/** x * sigmoid(x), also called swish. */
 export function silu(x: Value): Value {
-  const { y } = siluOf(x);
+  const y = siluFromGate(x, sigmoid(x));
   if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(again(x, trigger)).y);
-  return withGradient(y, [x], (dy) => {
-    const { y, gate } = siluOf(again(x, dy));
+  return y;
+}
+
+/** `silu` from x and its sigmoid. The derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
+export function siluFromGate(x: Value, gateOfX: Value): Value {
+  const kept = siluOf(x, gateOfX);
+  return withGradient(kept.y, [x], (dy) => {
+    const anew = again(x, dy);
+    const { y, gate } = anew === x ? kept : siluOf(anew);
     return [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))];
   });
 }
 
-function siluOf(x: Value): { y: Value; gate: Value } {
-  const gate = sigmoid(x);
+function siluOf(x: Value, gate = sigmoid(x)): { y: Value; gate: Value } {
   return { y: mul(x, gate), gate };
 }
 

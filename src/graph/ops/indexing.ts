@@ -19,7 +19,7 @@ import {
   toTensorData,
 } from '../tensor-type.ts';
 import { cast } from './elementwise.ts';
-import { expandTo, unsqueeze } from './reshape.ts';
+import { expandTo, reshape, transpose, unsqueeze } from './reshape.ts';
 
 defineOp({
   opType: 'Gather',
@@ -42,8 +42,12 @@ defineOp({
     const [data, indices] = inputs;
     const dy = gradients[0];
     if (!data || !indices || !dy || !needed[0]) return [];
-    if (intAttribute(node.attributes, 'axis', 0) !== 0)
-      throw new GraphError(`node '${node.name}': the gradient of Gather is known for axis 0 only`);
+    const axis = normalizeAxis(
+      intAttribute(node.attributes, 'axis', 0),
+      data.shape.length,
+      `node '${node.name}'`,
+    );
+    if (axis > 0) return [scatterAddAlong(axis, data, indices, dy)];
     return [scatterAddRows(data, indices, dy)];
   },
 });
@@ -51,6 +55,24 @@ defineOp({
 /** Picks slices of `data` along `axis`. */
 export function gather(data: Value, indices: Value, axis = 0): Value {
   return apply('Gather', [data, indices], { axis: { kind: 'int', value: axis } });
+}
+
+/** As `scatterAddRows` for slices along another axis, which is brought to the front and back. */
+function scatterAddAlong(axis: number, data: Value, indices: Value, dy: Value): Value {
+  const rank = data.shape.length;
+  const axes = data.shape.map((_, i) => i);
+  const front = [axis, ...axes.filter((i) => i !== axis)];
+  const gathered = indices.shape.map((_, i) => axis + i);
+  const others = dy.shape.map((_, i) => i).filter((i) => !gathered.includes(i));
+  const like = expandTo(
+    scalarLike(data, 0),
+    front.map((i) => data.shape[i] ?? 1),
+  );
+  const summed = scatterAddRows(like, indices, transpose(dy, [...gathered, ...others]));
+  return transpose(
+    summed,
+    Array.from({ length: rank }, (_, i) => front.indexOf(i)),
+  );
 }
 
 /** Adds each row of dy to the row of zeros-like-data that it was gathered from. */
@@ -110,25 +132,43 @@ defineOp({
     const x = inputs[0];
     const dy = gradients[0];
     if (!x || !dy) return [];
-    const before = x.shape.map(() => 0);
-    const after = x.shape.map(() => 0);
+    const where = `node '${node.name}'`;
+    const ranges = sliceRanges({ where, inputs, attributes: node.attributes, outputCount: 1 });
     const shape = fixedShape(x.shape);
-    for (const range of sliceRanges({
-      where: `node '${node.name}'`,
-      inputs,
-      attributes: node.attributes,
-      outputCount: 1,
-    })) {
-      if (range.step !== 1)
-        throw new GraphError(
-          `node '${node.name}': the gradient of Slice is known for step 1 only, not ${range.step}`,
-        );
-      before[range.axis] = range.start;
-      after[range.axis] = (shape[range.axis] ?? 0) - range.start - range.length;
+    const before = shape.map(() => 0);
+    const after = shape.map(() => 0);
+    let spread = dy;
+    for (const range of ranges) {
+      const { axis, length } = range;
+      if (length === 0) return [expandTo(scalarLike(x, 0), shape)];
+      const step = Math.abs(range.step);
+      if (range.step < 0) spread = reversed(spread, axis);
+      spread = withGaps(spread, axis, step);
+      const first = range.step < 0 ? range.start - step * (length - 1) : range.start;
+      before[axis] = first;
+      after[axis] = (shape[axis] ?? 0) - first - (step * (length - 1) + 1);
     }
-    return [pad(dy, [...before, ...after])];
+    return [pad(spread, [...before, ...after])];
   },
 });
+
+function reversed(x: Value, axis: number): Value {
+  const vectors = [-1, -(2 ** 31), axis, -1].map((value) => int64Vector(x, [value]));
+  return apply('Slice', [x, ...vectors]);
+}
+
+/** x with `step - 1` zeros between two positions of `axis`. */
+function withGaps(x: Value, axis: number, step: number): Value {
+  if (step === 1) return x;
+  const shape = fixedShape(x.shape);
+  const length = shape[axis] ?? 0;
+  const apart = reshape(x, [...shape.slice(0, axis + 1), 1, ...shape.slice(axis + 1)]);
+  const after = [...shape, 1].map((_, i) => (i === axis + 1 ? step - 1 : 0));
+  const filled = pad(apart, [...after.map(() => 0), ...after]);
+  const flat = reshape(filled, [...shape.slice(0, axis), length * step, ...shape.slice(axis + 1)]);
+  return slice(flat, 0, (length - 1) * step + 1, axis);
+}
+
 /** x[..., start:end, ...] along `axis`. */
 export function slice(x: Value, start: number, end: number, axis: number): Value {
   if (start === 0 && end === x.shape[axis]) return x;

@@ -19,7 +19,7 @@ import {
   sameShape,
   type TensorType,
 } from '../tensor-type.ts';
-import { mul } from './elementwise.ts';
+import { cast, div, equal, mul } from './elementwise.ts';
 import { expandTo, reshape } from './reshape.ts';
 
 /** The reduced axes, from the second input (opset 18) or, in older files, from the attribute. */
@@ -77,6 +77,33 @@ export const reduceSum = defineReduction('ReduceSum', (gradient) => gradient);
 export const reduceMean = defineReduction('ReduceMean', (gradient, count) =>
   mul(gradient, scalarLike(gradient, 1 / count)),
 );
+
+function defineReducedExtremum(opType: 'ReduceMax' | 'ReduceMin') {
+  defineOp({
+    opType,
+    infer: inferReduction,
+    gradient: ({ node, inputs, outputs, gradients }) => {
+      const [x] = inputs;
+      const [y] = outputs;
+      const [dy] = gradients;
+      if (!x || !y || !dy) return [];
+      const where = `node '${node.name}'`;
+      const axes = reducedAxes({ where, inputs, attributes: node.attributes, outputCount: 1 });
+      const kept = fixedShape(x.shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim)));
+      const chosen = cast(equal(x, reshape(y, kept)), x.dtype);
+      return [mul(chosen, div(reshape(dy, kept), reduceSum(chosen, axes, { keepdims: true })))];
+    },
+  });
+  return (x: Value, axes?: readonly number[], options: { keepdims?: boolean } = {}): Value => {
+    const keepdims = { kind: 'int', value: options.keepdims ? 1 : 0 } as const;
+    return apply(opType, axes ? [x, int64Vector(x, axes)] : [x], { keepdims });
+  };
+}
+
+/** Largest element over `axes` (default: all); where several are, they share the gradient, as in torch's amax. */
+export const reduceMax = defineReducedExtremum('ReduceMax');
+/** Smallest element over `axes` (default: all). */
+export const reduceMin = defineReducedExtremum('ReduceMin');
 
 /** Sums `value` down to `shape`, which had been broadcast to the shape of `value`: the adjoint of broadcasting. */
 export function sumTo(value: Value, shape: Shape): Value {

@@ -1,0 +1,93 @@
+import type { Value } from '../../graph.ts';
+import {
+  allocate,
+  type DType,
+  elementCount,
+  type TensorData,
+  type TensorType,
+  toTensorData,
+} from '../../tensor-type.ts';
+
+/** A tensor whose contents are known while a file is read, and which is no part of a graph yet. */
+export interface KnownTensor extends TensorType {
+  readonly shape: readonly number[];
+  readonly data: TensorData;
+}
+
+/** What a name of an ONNX file stands for. */
+export type Operand = Value | KnownTensor;
+
+export function isValue(operand: Operand): operand is Value {
+  return 'graph' in operand;
+}
+
+/** The operand's contents, where they are known. */
+export function knownTensor(operand: Operand): KnownTensor | undefined {
+  if (!operand.data || operand.shape.some((dim) => typeof dim === 'string')) return undefined;
+  return { dtype: operand.dtype, shape: operand.shape.map(Number), data: operand.data };
+}
+
+/** The elements as numbers, in order; INT64_MAX, with which exporters say "to the end", becomes 2^63. */
+export function numbersOf({ data }: { readonly data: TensorData }): number[] {
+  return Array.from<number | bigint, number>(data, Number);
+}
+
+const INT64_LIMIT = 2 ** 63;
+
+/** A tensor from numbers, rounded or cut to `dtype` as a cast does. */
+export function tensorOf(dtype: DType, shape: readonly number[], values: ArrayLike<number>): KnownTensor {
+  if (dtype === 'int64') return { dtype, shape, data: BigInt64Array.from(Array.from(values), toInt64) };
+  if (dtype === 'bool')
+    return { dtype, shape, data: Uint8Array.from(Array.from(values), (x) => (x ? 1 : 0)) };
+  if (dtype === 'float16') return { dtype, shape, data: toTensorData(dtype, Array.from(values)) };
+  const data = allocate(dtype, elementCount(shape)) as Float32Array;
+  data.set(dtype === 'float32' || dtype === 'float64' ? values : Array.from(values, Math.trunc));
+  return { dtype, shape, data };
+}
+
+/** Numbers beyond int64 become its ends: only INT64_MAX and INT64_MIN come so far. */
+export function toInt64(value: number): bigint {
+  if (value >= INT64_LIMIT) return 2n ** 63n - 1n;
+  if (value <= -INT64_LIMIT) return -(2n ** 63n);
+  return BigInt(Math.trunc(value));
+}
+
+/** Row-major strides. */
+export function stridesOf(shape: readonly number[]): number[] {
+  const strides = shape.map(() => 1);
+  for (let axis = shape.length - 2; axis >= 0; axis--)
+    strides[axis] = (strides[axis + 1] ?? 1) * (shape[axis + 1] ?? 1);
+  return strides;
+}
+
+/**
+ * A tensor whose elements are picked from another.
+ *
+ * @param at from an output position to the index of the element in `source.data`.
+ */
+export function pick(
+  source: KnownTensor,
+  shape: readonly number[],
+  at: (position: readonly number[]) => number,
+): KnownTensor {
+  const data = allocate(source.dtype, elementCount(shape));
+  const position = shape.map(() => 0);
+  for (let i = 0; i < data.length; i++) {
+    data[i] = source.data[at(position)] ?? 0;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      position[axis] = (position[axis] ?? 0) + 1;
+      if ((position[axis] ?? 0) < (shape[axis] ?? 0)) break;
+      position[axis] = 0;
+    }
+  }
+  return { dtype: source.dtype, shape, data };
+}
+
+/** For `pick`: the index of a position in `source` after broadcasting. */
+export function broadcastIndex(source: KnownTensor): (position: readonly number[]) => number {
+  const strides = stridesOf(source.shape).map((stride, axis) => (source.shape[axis] === 1 ? 0 : stride));
+  return (position) => {
+    const lead = position.length - strides.length;
+    return strides.reduce((sum, stride, axis) => sum + stride * (position[axis + lead] ?? 0), 0);
+  };
+}

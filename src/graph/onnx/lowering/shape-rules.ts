@@ -1,0 +1,232 @@
+import { GraphError } from '../../../errors.ts';
+import type { Value } from '../../graph.ts';
+import { apply, applyOp, int64Vector, intAttribute, scalarLike } from '../../op-registry.ts';
+import {
+  concat,
+  expandTo,
+  gather,
+  pad,
+  reshape,
+  slice,
+  split,
+  squeeze,
+  tile,
+  transpose,
+  unsqueeze,
+} from '../../ops/index.ts';
+import { elementCount, normalizeAxis } from '../../tensor-type.ts';
+import { knownTensor, numbersOf, type Operand, tensorOf } from './operand.ts';
+import { resampleAxis, selectionRow } from './resize.ts';
+import {
+  fixedShapeOf,
+  type LoweringRule,
+  type NodeContext,
+  numbersAt,
+  numbersFrom,
+  operandAt,
+  optionalValueAt,
+  textAttribute,
+  valueAt,
+} from './rule.ts';
+
+const shape: LoweringRule = (context) => {
+  const dims = fixedShapeOf(context, operandAt(context, 0));
+  const start = intAttribute(context.attributes, 'start', 0);
+  const end = intAttribute(context.attributes, 'end', dims.length);
+  const part = dims.slice(start, end);
+  return [tensorOf('int64', [part.length], part)];
+};
+
+const size: LoweringRule = (context) => [
+  tensorOf('int64', [], [elementCount(fixedShapeOf(context, operandAt(context, 0)))]),
+];
+
+const reshapeRule: LoweringRule = (context) => {
+  const target = numbersAt(context, 1, 'the shape') ?? [];
+  if (intAttribute(context.attributes, 'allowzero', 0) === 1 && target.includes(0))
+    throw new GraphError(`${context.where}: allowzero with an axis of length 0 is not supported`);
+  return [reshape(valueAt(context, 0), target)];
+};
+
+const axesOf = (context: NodeContext) => numbersFrom(context, 1, 'axes', 'the axes');
+
+const squeezeRule: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const axes = axesOf(context) ?? x.shape.flatMap((dim, axis) => (dim === 1 ? [axis] : []));
+  return [axes.length === 0 ? x : squeeze(x, axes)];
+};
+
+const unsqueezeRule: LoweringRule = (context) => [unsqueeze(valueAt(context, 0), axesOf(context) ?? [])];
+
+const flatten: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const given = intAttribute(context.attributes, 'axis', 1);
+  const axis = given === x.shape.length ? given : normalizeAxis(given, x.shape.length, context.where);
+  // A leading batch axis that is not known stays what remains.
+  const rest = elementCount(x.shape.slice(axis));
+  return [axis === 0 ? reshape(x, [1, rest]) : reshape(x, [-1, rest])];
+};
+
+const expand: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const target = numbersAt(context, 1, 'the shape') ?? [];
+  const lead = Math.max(0, target.length - x.shape.length);
+  const isSame =
+    lead === 0 && target.every((dim, i) => dim === 1 || dim === x.shape[i + x.shape.length - target.length]);
+  return [isSame ? x : apply('Expand', [x, int64Vector(x, target)])];
+};
+
+const tileRule: LoweringRule = (context) => [
+  tile(valueAt(context, 0), numbersAt(context, 1, 'the repeats') ?? []),
+];
+
+const concatRule: LoweringRule = (context) => {
+  const values = context.inputs.flatMap((operand) => (operand ? [context.materialise(operand)] : []));
+  const axis = intAttribute(context.attributes, 'axis', 0);
+  return [concat(values, normalizeAxis(axis, values[0]?.shape.length ?? 0, context.where))];
+};
+
+const splitRule: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), x.shape.length, context.where);
+  const length = elementCount([x.shape[axis] ?? 0]);
+  const count = context.outputCount;
+  const chunk = Math.ceil(length / count);
+  const lengths =
+    numbersFrom(context, 1, 'split', 'the lengths') ??
+    Array.from({ length: count }, (_, i) => Math.max(0, Math.min(chunk, length - i * chunk)));
+  return split(x, lengths, axis);
+};
+
+const sliceRule: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const starts = numbersFrom(context, 1, 'starts', 'the starts') ?? [];
+  const ends = numbersFrom(context, 2, 'ends', 'the ends') ?? [];
+  const axes = numbersFrom(context, 3, 'axes', 'the axes') ?? starts.map((_, axis) => axis);
+  const steps = numbersFrom(context, 4, 'steps', 'the steps') ?? starts.map(() => 1);
+  // Ends far outside, as INT64_MAX, are not exact as numbers; any beyond the axis says the same.
+  const bounded = (at: number) => Math.min(Math.max(at, -(2 ** 31)), 2 ** 31 - 1);
+  const vectors = [starts.map(bounded), ends.map(bounded), axes, steps];
+  return applyOp('Slice', [x, ...vectors.map((vector) => int64Vector(x, vector))]);
+};
+
+/** Zeros or a number around x; edges, reflections and repetitions by products with 0 and 1. */
+const padRule: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const rank = x.shape.length;
+  const given = numbersFrom(context, 1, 'pads', 'the pads') ?? [];
+  const axes = (numbersAt(context, 3, 'the axes') ?? x.shape.map((_, axis) => axis)).map((axis) =>
+    normalizeAxis(axis, rank, context.where),
+  );
+  const before = x.shape.map((_, axis) => given[axes.indexOf(axis)] ?? 0);
+  const after = x.shape.map((_, axis) => given[axes.indexOf(axis) + axes.length] ?? 0);
+  for (const [axis] of x.shape.entries()) if (!axes.includes(axis)) before[axis] = after[axis] = 0;
+  const mode = textAttribute(context, 'mode', 'constant');
+  if (mode === 'constant') return [padConstant(context, x, before, after)];
+  let padded = x;
+  x.shape.forEach((dim, axis) => {
+    const [start = 0, end = 0] = [before[axis], after[axis]];
+    if (start === 0 && end === 0) return;
+    const length = elementCount([dim]);
+    const rows = Array.from({ length: start + length + end }, (_, i) =>
+      selectionRow(length, mirrored(context, mode, i - start, length)),
+    );
+    padded = resampleAxis(context.where, padded, axis, rows);
+  });
+  return [padded];
+};
+
+function padConstant(context: NodeContext, x: Value, before: number[], after: number[]): Value {
+  let kept = x;
+  x.shape.forEach((dim, axis) => {
+    const [start, end] = [Math.min(before[axis] ?? 0, 0), Math.min(after[axis] ?? 0, 0)];
+    if (start < 0 || end < 0) kept = slice(kept, -start, elementCount([dim]) + end, axis);
+  });
+  const counts = [...before, ...after].map((count) => Math.max(count, 0));
+  const attribute = context.attributes.value;
+  const fill =
+    numbersAt(context, 2, 'the padding value')?.[0] ?? (attribute?.kind === 'float' ? attribute.value : 0);
+  if (fill === 0 || counts.every((count) => count === 0)) return pad(kept, counts);
+  return apply('Pad', [kept, int64Vector(kept, counts), scalarLike(kept, fill)]);
+}
+
+/** The position inside `length` that a position outside repeats. */
+function mirrored(context: NodeContext, mode: string, at: number, length: number): number {
+  if (mode === 'edge') return Math.min(Math.max(at, 0), length - 1);
+  if (mode === 'wrap') return ((at % length) + length) % length;
+  if (mode !== 'reflect') throw new GraphError(`${context.where}: mode '${mode}' is not supported`);
+  if (length === 1) return 0;
+  const period = 2 * (length - 1);
+  const phase = ((at % period) + period) % period;
+  return phase < length ? phase : period - phase;
+}
+
+/** A single known index is a Slice, whose gradient is a Pad instead of a scatter. */
+const gatherRule: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), x.shape.length, context.where);
+  const indices = operandAt(context, 1);
+  const known = knownTensor(indices);
+  const length = x.shape[axis];
+  if (known?.data.length !== 1 || typeof length !== 'number')
+    return [gather(x, context.materialise(indices), axis)];
+  const [given = 0] = numbersOf(known);
+  const index = given < 0 ? given + length : given;
+  if (index < 0 || index >= length)
+    throw new GraphError(`${context.where}: index ${given} is out of range for ${length} elements`);
+  const row = slice(x, index, index + 1, axis);
+  if (known.shape.length === 1) return [row];
+  return [known.shape.length === 0 ? squeeze(row, [axis]) : gather(x, context.materialise(indices), axis)];
+};
+
+const transposeRule: LoweringRule = (context) => {
+  const x = valueAt(context, 0);
+  const { perm } = context.attributes;
+  if (perm?.kind === 'ints' && new Set(perm.value).size !== x.shape.length)
+    throw new GraphError(
+      `${context.where}: perm [${perm.value.join(', ')}] is no order of ${x.shape.length} axes`,
+    );
+  return [perm?.kind === 'ints' ? transpose(x, perm.value) : transpose(x)];
+};
+
+/** An empty `scale` of a loop: a tensor of one value, in a shape known now. */
+const constantOfShape: LoweringRule = (context) => {
+  const dims = numbersAt(context, 0, 'the shape') ?? [];
+  const { value } = context.attributes;
+  const filled = value?.kind === 'tensor' ? value.value : tensorOf('float32', [1], [0]);
+  const scalar: Operand = { dtype: filled.dtype, shape: [], data: filled.data };
+  return [expandTo(context.materialise(scalar), dims)];
+};
+
+const passThrough: LoweringRule = (context) => [operandAt(context, 0)];
+
+/** In evaluation Dropout keeps everything. */
+const dropout: LoweringRule = (context) => {
+  const training = optionalValueAt(context, 2);
+  if (training && (!training.data || numbersOf({ data: training.data })[0] !== 0))
+    throw new GraphError(
+      `${context.where}: a Dropout that is active is not supported: export the model in evaluation mode`,
+    );
+  if (context.outputCount > 1) throw new GraphError(`${context.where}: the mask of Dropout is not supported`);
+  return [operandAt(context, 0)];
+};
+
+export const shapeRules: Readonly<Record<string, LoweringRule>> = {
+  Shape: shape,
+  Size: size,
+  Reshape: reshapeRule,
+  Squeeze: squeezeRule,
+  Unsqueeze: unsqueezeRule,
+  Flatten: flatten,
+  Expand: expand,
+  Tile: tileRule,
+  Concat: concatRule,
+  Split: splitRule,
+  Slice: sliceRule,
+  Pad: padRule,
+  Gather: gatherRule,
+  Transpose: transposeRule,
+  ConstantOfShape: constantOfShape,
+  Identity: passThrough,
+  Dropout: dropout,
+};

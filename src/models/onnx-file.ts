@@ -1,0 +1,119 @@
+import { realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { OnnxFormatError } from '../errors.ts';
+import { decodeModel } from '../graph/onnx/decode.ts';
+import type { GraphProto, TensorProto } from '../graph/onnx/schema.ts';
+import { type ExternalBytes, tensorHeader } from '../graph/onnx/tensors.ts';
+import { bytesPerElement } from '../graph/tensor-type.ts';
+import { withRegularFile } from '../hub/regular-file.ts';
+
+/** An ONNX file in memory, with the tensors that lie in files beside it. */
+export interface OnnxFile {
+  readonly bytes: Uint8Array;
+  readonly external: ExternalBytes;
+}
+
+/** protobuf ends at 2 GiB, so that no larger file is an ONNX model. */
+const MAX_FILE_BYTES = 2 ** 31;
+
+/**
+ * Reads an ONNX file and its external data (`model.onnx_data` and the like). Data is read from the folder of the model
+ * only, and only as much as its tensors are declared to hold.
+ *
+ * @throws {OnnxFormatError} when a file is missing, too short or too large, or a path leaves the folder.
+ */
+export async function readOnnxFile(file: string): Promise<OnnxFile> {
+  const bytes = await readModelBytes(file);
+  const pieces = externalPieces(decodeModel(bytes).graph);
+  const external = new Map<string, Uint8Array>();
+  for (const [location, tensors] of groupByLocation(pieces))
+    await withRegularFile(await besideModel(file, location), fail, async (data) => {
+      for (const { name, offset, length } of tensors) {
+        if (offset + length > data.size)
+          throw fail(
+            `${location} has ${data.size} bytes, but '${name}' is said to lie at ${offset} to ${offset + length}`,
+          );
+        external.set(name, await data.read(offset, offset + length));
+      }
+    });
+  return { bytes, external };
+}
+
+/**
+ * What onnxruntime loads the file from: its bytes, or, where weights lie in files beside it, its path, once those are
+ * known to lie in its folder.
+ *
+ * @throws {OnnxFormatError} as `readOnnxFile`.
+ */
+export async function onnxSource(file: string): Promise<Uint8Array | string> {
+  const bytes = await readModelBytes(file);
+  const locations = new Set(externalPieces(decodeModel(bytes).graph).map(({ location }) => location));
+  for (const location of locations)
+    await withRegularFile(await besideModel(file, location), fail, async () => undefined);
+  return locations.size > 0 ? path.resolve(file) : bytes;
+}
+
+function readModelBytes(file: string): Promise<Uint8Array> {
+  return withRegularFile(file, fail, async (opened) => {
+    if (opened.size > MAX_FILE_BYTES)
+      throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
+    return opened.read(0, opened.size);
+  });
+}
+
+interface ExternalPiece {
+  readonly name: string;
+  readonly location: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+function externalPieces(graph: GraphProto): ExternalPiece[] {
+  return (graph.initializer ?? []).filter(({ dataLocation }) => dataLocation === 1).map(externalPiece);
+}
+
+function externalPiece(tensor: TensorProto): ExternalPiece {
+  const name = tensor.name ?? '';
+  const where = `initializer '${name}'`;
+  const { dtype, count } = tensorHeader(tensor, where);
+  const entry = (key: string) => tensor.externalData?.find((pair) => pair.key === key)?.value;
+  const expected = count * bytesPerElement(dtype);
+  const location = entry('location') ?? '';
+  const offset = Number(entry('offset') ?? 0);
+  const length = Number(entry('length') ?? expected);
+  if (!Number.isSafeInteger(offset) || offset < 0 || length !== expected)
+    throw fail(
+      `${where} of ${expected} bytes is said to lie at offset ${entry('offset')} with length ${entry('length')}`,
+    );
+  const parts = location.split('/');
+  const escapes =
+    location === '' || /[\\:\0]/.test(location) || parts.some((part) => part === '..' || part === '');
+  if (escapes)
+    throw fail(
+      `${where} is said to lie in ${JSON.stringify(location)}, which is no path in the model's folder`,
+    );
+  return { name, location, offset, length };
+}
+
+/**
+ * The path of a file that lies in the model's folder, also after links are followed: the Hub's cache links both the model
+ * and its data to one folder of blobs.
+ */
+async function besideModel(model: string, location: string): Promise<string> {
+  const file = path.join(path.dirname(model), location);
+  const real = await realpath(file).catch(() => undefined);
+  if (!real) throw fail(`${file} does not exist: the model keeps its weights there`);
+  const folders = [await realpath(path.dirname(model)), path.dirname(await realpath(model))];
+  if (folders.some((folder) => real.startsWith(folder + path.sep))) return real;
+  throw fail(`${file} is a link that leaves the model's folder`);
+}
+
+function groupByLocation(pieces: readonly ExternalPiece[]): Map<string, ExternalPiece[]> {
+  const groups = new Map<string, ExternalPiece[]>();
+  for (const piece of pieces) groups.set(piece.location, [...(groups.get(piece.location) ?? []), piece]);
+  return groups;
+}
+
+function fail(message: string, options?: ErrorOptions): OnnxFormatError {
+  return new OnnxFormatError(message, options);
+}
