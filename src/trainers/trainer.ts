@@ -158,19 +158,7 @@ export class Trainer {
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;
-    const { tf } = this.options;
-    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
-    const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity, (skipped) =>
-      this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
-    );
-    const initial = start?.state ?? this.state;
-    const engine = await createTrainingEngine(
-      this.graphSettings(),
-      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
-      initial,
-      this.batches,
-      this.schedules(),
-    );
+    const { engine, start } = await this.startEngine(resume_from_checkpoint);
     this.step = start?.step ?? 0;
     const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
     try {
@@ -227,10 +215,34 @@ export class Trainer {
     await saveTrainedPipeline(directory, trained, format);
   }
 
+  /**
+   * The engine in the state it starts from, and where that is in the run. From here on the engine alone holds the
+   * state: for a large model a second copy would be most of what a step needs.
+   */
+  private async startEngine(
+    resume: string | undefined,
+  ): Promise<{ engine: StepEngine; start: Omit<Progress, 'state'> | undefined }> {
+    const { args } = this;
+    const { tf } = this.options;
+    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
+    const progress = await loadStart(args.output_dir, resume, this.identity, (skipped) =>
+      this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
+    );
+    const engine = await createTrainingEngine(
+      this.graphSettings(),
+      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
+      progress?.state ?? this.state,
+      this.batches,
+      this.schedules(),
+    );
+    this.state = new Map();
+    return { engine, start: progress && { step: progress.step, window: progress.window } };
+  }
+
   private async loop(
     engine: StepEngine,
     loggers: MetricsLogger,
-    start: Progress | undefined,
+    start: Omit<Progress, 'state'> | undefined,
     signal?: AbortSignal,
   ): Promise<TrainOutput> {
     const { args, maxSteps } = this;
@@ -362,7 +374,10 @@ export class Trainer {
     if (ema && !this.args.use_ema)
       throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
     const vector = this.state.get(ema ? 'ema' : 'parameters');
-    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
+    if (!vector)
+      throw new InvalidArgumentError(
+        'the weights are not to be had while training is under way: save them by saveSnapshot of the run that callbacks are given',
+      );
     return vector;
   }
 
