@@ -1,26 +1,34 @@
 import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { inverseAxes, permuteAxes } from '../graph/permute-axes.ts';
 import { elementCount } from '../graph/tensor-type.ts';
-import type { DiffusionModel } from '../models/model.ts';
+import type { ParameterSpec } from '../models/model.ts';
 import { shapeIn } from './gradient-graph.ts';
 
-/** Puts the filters in a vector of all parameters into the order of `maps`, in place. Returns the vector. */
-export function inFilterOrder(vector: Float32Array, model: DiffusionModel, maps: FeatureMaps): Float32Array {
-  return permuteFilters(vector, model, ({ shape }) => [shape, maps.filterAxes]);
+/** Puts the filters in a vector of the parameters `specs` into the order of `maps`, in place. Returns the vector. */
+export function inFilterOrder(
+  vector: Float32Array,
+  specs: readonly ParameterSpec[],
+  maps: FeatureMaps,
+): Float32Array {
+  return permuteFilters(vector, specs, ({ shape }) => [shape, maps.filterAxes]);
 }
 
 /** The way back: filters as in the state dict, [out, in, height, width]. */
-export function inStateOrder(vector: Float32Array, model: DiffusionModel, maps: FeatureMaps): Float32Array {
-  return permuteFilters(vector, model, (spec) => [shapeIn(maps, spec), inverseAxes(maps.filterAxes)]);
+export function inStateOrder(
+  vector: Float32Array,
+  specs: readonly ParameterSpec[],
+  maps: FeatureMaps,
+): Float32Array {
+  return permuteFilters(vector, specs, (spec) => [shapeIn(maps, spec), inverseAxes(maps.filterAxes)]);
 }
 
 function permuteFilters(
   vector: Float32Array,
-  model: DiffusionModel,
-  how: (spec: DiffusionModel['parameters'][number]) => [shape: readonly number[], axes: readonly number[]],
+  specs: readonly ParameterSpec[],
+  how: (spec: ParameterSpec) => [shape: readonly number[], axes: readonly number[]],
 ): Float32Array {
   let offset = 0;
-  for (const spec of model.parameters) {
+  for (const spec of specs) {
     const length = elementCount(spec.shape);
     const part = vector.subarray(offset, offset + length);
     if (spec.isFilter) part.set(permuteAxes(part, ...how(spec)));

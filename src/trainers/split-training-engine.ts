@@ -1,16 +1,13 @@
 import { pixelsFirst } from '../graph/feature-maps/index.ts';
-import { planFlatBuckets } from '../graph/flat-state.ts';
 import { adamScalars } from '../graph/optimizer.ts';
-import { elementCount } from '../graph/tensor-type.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
 import { hostTensor } from '../runtime/session.ts';
 import { type DropoutInput, dropoutFeeds } from './dropout-inputs.ts';
 import { buildGradientGraph, gradientName, LOSS_TERMS, shapeIn } from './gradient-graph.ts';
-import { euclideanNorm, type HostState, updateOnHost } from './host-update.ts';
-import { inFilterOrder, inStateOrder } from './parameter-order.ts';
+import { HostState } from './host-state.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
-import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
+import type { StateKind, TrainingGraphSettings } from './training-graph.ts';
 
 /** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
 const MAPS = pixelsFirst;
@@ -25,7 +22,7 @@ export class SplitTrainingEngine {
 
   private constructor(
     private readonly session: GradientSession,
-    private readonly vectors: HostState,
+    private readonly hostState: HostState,
     private readonly settings: TrainingGraphSettings,
     private readonly dropouts: readonly DropoutInput[],
     private readonly accumulationSteps: number,
@@ -35,8 +32,8 @@ export class SplitTrainingEngine {
 
   /**
    * @param settings `batchSize` is that of one batch; `batches` gives `accumulationSteps` times as many samples a step.
-   * @param initial the state to start from, a vector for each kind, which the engine goes on to change; a kind that is
-   * missing starts at zero.
+   * @param initial the state to start from, a vector for each kind, which is copied; a kind that is missing starts at
+   * zero.
    */
   static async create(
     settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
@@ -46,36 +43,22 @@ export class SplitTrainingEngine {
     schedules: StepSchedules,
   ): Promise<SplitTrainingEngine> {
     const graphSettings = { ...settings, mode: 'single' as const };
-    const [bucket] = planFlatBuckets(settings.model.parameters);
-    const owned = new Set<Float32Array>();
-    const vector = (kind: StateKind) => {
-      const given = initial.get(kind) ?? new Float32Array(bucket?.length ?? 0);
-      // A new average begins as the parameters themselves.
-      const own = owned.has(given) ? given.slice() : given;
-      if (own === given) inFilterOrder(own, settings.model, MAPS);
-      owned.add(own);
-      return own;
-    };
-    const vectors = {
-      parameters: vector('parameters'),
-      first_moment: vector('first_moment'),
-      second_moment: vector('second_moment'),
-      ema: settings.ema ? vector('ema') : undefined,
-    };
+    const kinds = { ema: settings.ema, sum: accumulationSteps > 1 };
+    const hostState = new HostState(settings.model.parameters, MAPS, kinds, initial);
     const { graph, dropouts } = buildGradientGraph(graphSettings, MAPS);
     const session = await GradientSession.create(
       graph,
-      settings.model.parameters.map((spec) => ({
+      hostState.parameters().map(({ spec, value, gradient }) => ({
         name: spec.name,
         gradientName: gradientName(spec.name),
         shape: shapeIn(MAPS, spec),
-        length: elementCount(spec.shape),
+        value,
+        gradient,
       })),
-      vectors.parameters,
     );
     return new SplitTrainingEngine(
       session,
-      vectors,
+      hostState,
       graphSettings,
       dropouts,
       accumulationSteps,
@@ -92,12 +75,7 @@ export class SplitTrainingEngine {
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {
-    return new Map(
-      STATE_KINDS.flatMap((kind) => {
-        const vector = this.vectors[kind];
-        return vector ? [[kind, inStateOrder(vector.slice(), this.settings.model, MAPS)] as const] : [];
-      }),
-    );
+    return this.hostState.copy();
   }
 
   release(): Promise<void> {
@@ -111,29 +89,28 @@ export class SplitTrainingEngine {
     const samples = [1, batchSize, ...model.sampleShape];
     const size = clean.length / this.accumulationSteps;
     const row = new Float32Array(LOSS_TERMS.length + 1);
-    this.session.clear();
     for (let batch = 0; batch < this.accumulationSteps; batch++) {
       const part = (values: Float32Array) => values.subarray(batch * size, (batch + 1) * size);
       const perSample = (values: Int32Array) =>
         hostTensor('int32', [1, batchSize], values.subarray(batch * batchSize, (batch + 1) * batchSize));
-      const terms = await this.session.accumulate({
+      const terms = await this.session.run({
         clean: hostTensor('float32', samples, part(clean)),
         noise: hostTensor('float32', samples, part(noise)),
         timestep: perSample(timestep),
         ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
         ...dropoutFeeds(this.dropouts, this.batches, index, batch),
       });
+      this.hostState.addGradient(batch === 0);
       terms.forEach((term, i) => {
         row[i] = (row[i] as number) + term / this.accumulationSteps;
       });
     }
     const step = index + 1;
-    const { gradients } = this.session;
-    const norm = euclideanNorm(gradients) / this.accumulationSteps;
+    const norm = this.hostState.gradientNorm() / this.accumulationSteps;
     row[LOSS_TERMS.length] = norm;
     refuseNonFinite(row, step);
     const clipping = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
-    updateOnHost(this.vectors, gradients, adam, {
+    this.hostState.update(adam, {
       ...adamScalars(step, this.schedules.learningRate(step), adam),
       gradientScale: clipping / this.accumulationSteps,
       oneMinusDecay: 1 - this.schedules.emaDecay(step),

@@ -17,7 +17,7 @@ import { learningRateAt } from './learning-rate.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { MetricsWindow } from './metrics-window.ts';
-import { openBatchSupply } from './prefetched-batches.ts';
+import { type BatchSupply, openBatchSupply } from './prefetched-batches.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
 import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
@@ -159,21 +159,9 @@ export class Trainer {
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;
-    const { tf } = this.options;
-    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
-    const start = await loadStart(args.output_dir, resume_from_checkpoint, this.identity, (skipped) =>
-      this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
-    );
-    const initial = start?.state ?? this.state;
     const supply = openBatchSupply(this.batches);
     try {
-      const engine = await createTrainingEngine(
-        this.graphSettings(),
-        { ...compute, accumulationSteps: args.gradient_accumulation_steps },
-        initial,
-        supply,
-        this.schedules(),
-      );
+      const { engine, start } = await this.startEngine(supply, resume_from_checkpoint);
       this.step = start?.step ?? 0;
       const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
       try {
@@ -233,10 +221,35 @@ export class Trainer {
     await saveTrainedPipeline(directory, trained, format);
   }
 
+  /**
+   * The engine in the state it starts from, and where that is in the run. From here on the engine alone holds the
+   * state: for a large model a second copy would be most of what a step needs.
+   */
+  private async startEngine(
+    supply: BatchSupply,
+    resume: string | undefined,
+  ): Promise<{ engine: StepEngine; start: Omit<Progress, 'state'> | undefined }> {
+    const { args } = this;
+    const { tf } = this.options;
+    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
+    const progress = await loadStart(args.output_dir, resume, this.identity, (skipped) =>
+      this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
+    );
+    const engine = await createTrainingEngine(
+      this.graphSettings(),
+      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
+      progress?.state ?? this.state,
+      supply,
+      this.schedules(),
+    );
+    this.state = new Map();
+    return { engine, start: progress && { step: progress.step, window: progress.window } };
+  }
+
   private async loop(
     engine: StepEngine,
     loggers: MetricsLogger,
-    start: Progress | undefined,
+    start: Omit<Progress, 'state'> | undefined,
     signal?: AbortSignal,
   ): Promise<TrainOutput> {
     const { args, maxSteps } = this;
@@ -368,7 +381,10 @@ export class Trainer {
     if (ema && !this.args.use_ema)
       throw new InvalidArgumentError('there is no moving average: train with use_ema: true');
     const vector = this.state.get(ema ? 'ema' : 'parameters');
-    if (!vector) throw new InvalidArgumentError('there are no weights: train first');
+    if (!vector)
+      throw new InvalidArgumentError(
+        'the weights are not to be had while training is under way: save them by saveSnapshot of the run that callbacks are given',
+      );
     return vector;
   }
 
