@@ -41,7 +41,8 @@ let module: WebAssembly.Module | undefined;
 
 /**
  * A stretch of the parameters with their moments, average and gradients, which lie in one memory of WebAssembly, where
- * its kernels change them in place and onnxruntime reads and writes them without copies.
+ * its kernels change them in place and onnxruntime reads and writes them without copies. (It takes no shared memory, and
+ * a second thread would not be faster: the update waits for the memory. Measurements are in docs/performance.md.)
  */
 export class HostStretch {
   readonly parameters: Float32Array;
@@ -130,7 +131,7 @@ function allocate(bytes: number): WebAssembly.Memory {
     return new WebAssembly.Memory({ initial: pages, maximum: pages });
   } catch (cause) {
     throw new DeviceError(
-      `there is no room for ${Math.ceil(bytes / 2 ** 20)} MiB of parameters, moments and gradients: free memory, or lift the limit of the address space (ulimit -v), of which node reserves more than it uses`,
+      `there is no room for ${Math.ceil(bytes / 2 ** 20)} MiB of parameters, moments and gradients: free memory, or where the address space is limited (ulimit -v) start node with --disable-wasm-trap-handler, without which it reserves far more than it uses`,
       { cause },
     );
   }

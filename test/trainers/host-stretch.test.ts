@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { assembleKernels } from '../../scripts/assemble-kernels.ts';
+import { DeviceError } from '../../src/errors.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { HOST_KERNELS } from '../../src/trainers/host-kernels-binary.ts';
@@ -109,6 +110,12 @@ it('keeps the digits of a weight decay that float32 has not beside 1', () => {
   state.update(none, { keep, stepSize: 4e-8, epsilon: 0, gradientScale: 0, oneMinusDecay: 0 });
   expect(state.parameters[0]).toBe(Math.fround(Math.fround(1.9999) * keep - 4e-8));
   expect(state.parameters[0]).toBeLessThan(Math.fround(1.9999));
+});
+
+it('says how much memory there is not', () => {
+  const create = () => new HostStretch(2 ** 31, { ema: false, sum: false });
+  expect(create).toThrow(DeviceError);
+  expect(create).toThrow('32768 MiB');
 });
 
 it('holds 214 million parameters in one memory, with an average', () => {
