@@ -31,6 +31,8 @@ export interface SessionOptions {
   readonly intraOpThreads?: number;
   /** Whether the cpu keeps freed memory for later runs; default true, faster and larger. */
   readonly keepsMemory?: boolean;
+  /** Whether the cpu lays memory out ahead from the second run on, in one block beside what it has; default true. */
+  readonly plansMemory?: boolean;
   /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
   readonly forbidFallback?: boolean;
 }
@@ -57,6 +59,7 @@ export class Session {
       logSeverityLevel: 3,
       executionMode: 'sequential',
       enableCpuMemArena: options.keepsMemory ?? true,
+      enableMemPattern: options.plansMemory ?? true,
       graphOptimizationLevel: 'all',
       ...(intraOpThreads ? { intraOpNumThreads: intraOpThreads } : {}),
       extra: {

@@ -79,16 +79,13 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
     const dBias = reduceSum(dy, [0, 1, 2]);
     const dProduct = fromPointsAdjoint(dy);
     const dWeights = matmul(transpose(toPoints(again(maps, dy)), [0, 2, 1]), dProduct);
-    const dFilters = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
+    const byFilterTap = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
+    const dFilters = reshape(byFilterTap, fixedShape(filters.shape));
     // onnxruntime copies a parameter to reshape it: in other words than before, so that the copy is not kept.
     const byTap = reshape(filters, [9, -1]);
     const weights = filterPoints(after(transform, [dFilters, dBias]), byTap);
     const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));
-    return [
-      toPointsAdjoint(dPoints, fixedShape(maps.shape)),
-      reshape(dFilters, fixedShape(filters.shape)),
-      dBias,
-    ];
+    return [toPointsAdjoint(dPoints, fixedShape(maps.shape)), dFilters, dBias];
   });
 }
 
