@@ -48,7 +48,8 @@ export function withDropoutNumbers<T>(
  * A mask of n elements is made of about 8 sqrt(n) random integers, because a random number for each element would have to
  * be fed, and the random ops of ONNX have no place on a GPU: a product of two matrices over the integers modulo 2039, of
  * inner length 4. Any four columns of it are independent, and so are any four rows. All of it is exact in float32, so that
- * every device makes the same mask. The probability is rounded to a multiple of 1/2039, and the scale with it.
+ * every device makes the same mask of a tensor; which elements it meets depends on the memory order of the feature maps.
+ * The probability is rounded to a multiple of 1/2039, and the scale with it.
  */
 export function dropout(x: Value, probability: number): Value {
   const numbers = sources.get(x.graph);
