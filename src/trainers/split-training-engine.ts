@@ -1,5 +1,6 @@
 import { pixelsFirst } from '../graph/feature-maps/index.ts';
 import { adamScalars } from '../graph/optimizer.ts';
+import { collectGarbage } from '../runtime/collect-garbage.ts';
 import { GradientSession } from '../runtime/gradient-session.ts';
 import { hostTensor } from '../runtime/session.ts';
 import { type DropoutInput, dropoutFeeds } from './dropout-inputs.ts';
@@ -19,6 +20,7 @@ const MAPS = pixelsFirst;
 export class SplitTrainingEngine {
   /** Every step is long enough to look for an interruption after it. */
   readonly maxStepsPerRun = 1;
+  private started = false;
 
   private constructor(
     private readonly session: GradientSession,
@@ -69,6 +71,8 @@ export class SplitTrainingEngine {
 
   /** See `TrainingEngine.run`. */
   async run(first: number, count: number): Promise<Float32Array[]> {
+    if (!this.started) collectGarbage();
+    this.started = true;
     const rows: Float32Array[] = [];
     for (let index = first; index < first + count; index++) rows.push(await this.step(index));
     return rows;

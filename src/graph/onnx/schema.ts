@@ -76,7 +76,10 @@ const root = protobuf.Root.fromJSON({
       },
     },
     ValueInfoProto: { fields: { name: field('string', 1), type: field('TypeProto', 2) } },
-    TypeProto: { fields: { tensorType: field('TensorTypeProto', 1) } },
+    TypeProto: {
+      fields: { tensorType: field('TensorTypeProto', 1), sequenceType: field('SequenceTypeProto', 4) },
+    },
+    SequenceTypeProto: { fields: { elemType: field('TypeProto', 1) } },
     TensorTypeProto: { fields: { elemType: field('int32', 1), shape: field('TensorShapeProto', 2) } },
     TensorShapeProto: { fields: { dim: list('DimensionProto', 1) } },
     DimensionProto: {
@@ -141,7 +144,11 @@ export interface TensorProto {
 }
 export interface ValueInfoProto {
   name?: string;
-  type?: { tensorType?: { elemType?: number; shape?: { dim?: { dimValue?: number; dimParam?: string }[] } } };
+  type?: TypeProto;
+}
+export interface TypeProto {
+  tensorType?: { elemType?: number; shape?: { dim?: { dimValue?: number; dimParam?: string }[] } };
+  sequenceType?: { elemType?: TypeProto };
 }
 
 /** AttributeProto.AttributeType. */

@@ -26,8 +26,21 @@ const MAX_MODEL_BYTES = 2 ** 31 - 1;
  * @throws {GraphError} when the model exceeds protobuf's 2 GiB.
  */
 export function writeOnnx(graph: Graph, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
+  return encodeModel(modelProto(graph, metadata));
+}
+
+/** @throws {GraphError} when the model exceeds protobuf's 2 GiB. */
+export function encodeModel(model: ModelProto): Uint8Array {
+  const bytes = ModelMessage.encode(ModelMessage.fromObject(model)).finish();
+  if (bytes.length > MAX_MODEL_BYTES)
+    throw new GraphError(`the ONNX model has ${bytes.length} bytes; one file can hold ${MAX_MODEL_BYTES}`);
+  return bytes;
+}
+
+/** The messages of a graph. The contents of constants are shared, not copied. */
+export function modelProto(graph: Graph, metadata: Readonly<Record<string, string>> = {}): ModelProto {
   const domains = [...domainsOf(graph)].filter((domain) => domain !== '');
-  const model: ModelProto = {
+  return {
     irVersion: IR_VERSION,
     producerName: 'iso-diffusion',
     opsetImport: [
@@ -37,10 +50,6 @@ export function writeOnnx(graph: Graph, metadata: Readonly<Record<string, string
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
     graph: graphProto(graph, outputNames(graph)),
   };
-  const bytes = ModelMessage.encode(ModelMessage.fromObject(model)).finish();
-  if (bytes.length > MAX_MODEL_BYTES)
-    throw new GraphError(`the ONNX model has ${bytes.length} bytes; one file can hold ${MAX_MODEL_BYTES}`);
-  return bytes;
 }
 
 function domainsOf(graph: Graph, found = new Set<string>()): Set<string> {
