@@ -1,6 +1,7 @@
 export * from './conv.ts';
 export * from './dropout.ts';
 export * from './elementwise.ts';
+export * from './group-norm.ts';
 export * from './indexing.ts';
 export * from './logic.ts';
 export * from './loop.ts';

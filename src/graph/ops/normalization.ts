@@ -1,63 +1,10 @@
 import { GraphError } from '../../errors.ts';
-import { withGradient } from '../custom-gradient.ts';
 import type { Value } from '../graph.ts';
 import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../op-registry.ts';
-import { elementCount, fixedShape, formatShape, normalizeAxis } from '../tensor-type.ts';
-import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
+import { fixedShape, normalizeAxis } from '../tensor-type.ts';
+import { add, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 import { reshape } from './reshape.ts';
-
-/**
- * Group normalisation (Wu & He 2018) as in torch, biased variance: x [batch, channels, height, width], weight and bias
- * [channels].
- *
- * Scale and shift are folded into one factor and one summand for each image and channel, so that the forward pass goes
- * over the pixels four times, and the backward pass, which needs x alone, seven times.
- *
- * @throws {GraphError} when the groups do not divide the channels.
- */
-export function groupNorm(x: Value, groups: number, weight: Value, bias: Value, epsilon: number): Value {
-  const [channels = 0, height = 0, width = 0] = fixedShape(x.shape.slice(1));
-  if (x.shape.length !== 4 || channels % groups !== 0)
-    throw new GraphError(`groupNorm: ${groups} groups do not divide the channels of ${formatShape(x.shape)}`);
-  const perGroup = channels / groups;
-  const pixels = height * width;
-  const count = scalarLike(x, perGroup * pixels);
-  // Statistics are [batch, groups, 1], what belongs to channels [batch, groups, channels per group].
-  const byGroup = reshape(x, [0, groups, perGroup * pixels]);
-  const mean = reduceMean(byGroup, [2], { keepdims: true });
-  const variance = sub(reduceMean(square(byGroup), [2], { keepdims: true }), square(mean));
-  const inverse = reciprocal(sqrt(add(variance, scalarLike(x, epsilon))));
-  const grouped = (perChannel: Value) => reshape(perChannel, [groups, perGroup]);
-  const toPixels = (perChannel: Value) => reshape(perChannel, [0, channels, 1, 1]);
-  const scale = mul(inverse, grouped(weight));
-  const shift = sub(grouped(bias), mul(mean, scale));
-  const factor = toPixels(scale);
-  const output = add(mul(x, factor), toPixels(shift));
-
-  return withGradient(output, [x, weight, bias], (dy) => {
-    const sumOverPixels = (value: Value) => reshape(reduceSum(value, [2, 3]), [0, groups, perGroup]);
-    const sumOverGroup = (value: Value) => reduceSum(value, [2], { keepdims: true });
-    const dyTotal = sumOverPixels(dy);
-    // The sum of dy times the normalised x, which is not kept.
-    const dyNormalised = mul(sub(sumOverPixels(mul(dy, x)), mul(mean, dyTotal)), inverse);
-    const meanOfDy = div(sumOverGroup(mul(dyTotal, grouped(weight))), count);
-    const meanOfProduct = div(sumOverGroup(mul(dyNormalised, grouped(weight))), count);
-    const slope = neg(mul(mul(inverse, inverse), meanOfProduct));
-    const offset = neg(add(mul(slope, mean), mul(inverse, meanOfDy)));
-    const sameInGroup = (value: Value) => toPixels(mul(value, onesLike(grouped(weight))));
-    const dx = add(add(mul(dy, factor), mul(x, sameInGroup(slope))), sameInGroup(offset));
-    const overBatch = (value: Value) => reshape(reduceSum(value, [0]), [channels]);
-    return [dx, overBatch(dyNormalised), overBatch(dyTotal)];
-  });
-}
-
-function onesLike(value: Value): Value {
-  const shape = fixedShape(value.shape);
-  const data =
-    value.dtype === 'float64' ? new Float64Array(elementCount(shape)) : new Float32Array(elementCount(shape));
-  return value.graph.constant(value.dtype, shape, data.fill(1));
-}
 
 export interface BatchNormStatistics {
   readonly scale: Value;
