@@ -1,12 +1,10 @@
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
 import { exportModelGraph } from '../models/model.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
-import { onnxSource } from '../models/onnx-file.ts';
+import { onnxChecksum, onnxSource } from '../models/onnx-file.ts';
 import { readModelWeights } from '../models/pretrained-weights.ts';
 import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { Session } from '../runtime/session.ts';
@@ -37,7 +35,7 @@ export interface ImageModel {
   readonly scheduler: DiffusionScheduler;
   /** Undefined where there are none, and for an ONNX file, which does not say. */
   readonly classCount?: number;
-  /** Of the ONNX file. */
+  /** Of the ONNX file, with its external data. */
   readonly sha256: string;
 }
 
@@ -74,8 +72,9 @@ export async function loadImageModel(
   const scheduler = schedulerFromConfig(folder.schedulerConfig);
   const device = await resolveDevice(wantedDevice);
   const onnx = await modelOnnx(folder, ema, architecture);
+  const sha256 = await onnxChecksum(onnx);
   const process = await ReverseProcess.fromOnnx(onnx, { ...architecture.config }, sampleShape, device);
-  return { process, scheduler, classCount: architecture.classCount, sha256: sha256(onnx) };
+  return { process, scheduler, classCount: architecture.classCount, sha256 };
 }
 
 /** Any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep`. */
@@ -89,12 +88,9 @@ async function loadOnnxFile(
   const onnx = await onnxSource(file);
   const device = await resolveDevice(wantedDevice);
   const shape = await declaredSampleShape(onnx, device, file, config.sample_shape);
+  const sha256 = await onnxChecksum(onnx);
   const process = await ReverseProcess.fromOnnx(onnx, config, shape, device);
-  return {
-    process,
-    scheduler,
-    sha256: sha256(typeof onnx === 'string' ? await readFile(onnx) : onnx),
-  };
+  return { process, scheduler, sha256 };
 }
 
 /**
@@ -133,8 +129,4 @@ async function modelOnnx(
 ): Promise<Uint8Array> {
   const weights = await readModelWeights(architecture, ((ema && emaPaths) || paths).weights);
   return writeOnnx(exportModelGraph(architecture, weights));
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
