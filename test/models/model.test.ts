@@ -5,9 +5,9 @@ import {
   exportModelGraph,
   initialParameters,
   UNet2DModel,
-  type UNet2DOptions,
 } from '../../src/models/index.ts';
 import { withInitialWeights } from '../../src/models/model.ts';
+import { tinyUNet, tinyUNetOptions } from './tiny-unet.ts';
 
 describe('exportModelGraph', () => {
   const model = new ConditionalDense({ hidden_features: 4, time_embedding_dim: 4 });
@@ -43,15 +43,7 @@ describe('exportModelGraph', () => {
 
 describe('a model that begins from given weights', () => {
   const dense = new ConditionalDense({ hidden_features: 4, time_embedding_dim: 4 });
-  const options: UNet2DOptions = {
-    sample_size: 8,
-    block_out_channels: [8, 8],
-    down_block_types: ['DownBlock2D', 'DownBlock2D'],
-    up_block_types: ['UpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 4,
-  };
-  const unet = new UNet2DModel(options);
+  const unet = tinyUNet();
 
   it('has them as its initial values, and is otherwise the same', () => {
     const weights = initialParameters(dense, 3);
@@ -59,7 +51,7 @@ describe('a model that begins from given weights', () => {
     expect(initialParameters(tuned, 0)).toEqual(weights);
     expect(tuned.config).toBe(dense.config);
     const pictures = initialParameters(unet, 3);
-    expect(initialParameters(new UNet2DModel(options, pictures), 0)).toEqual(pictures);
+    expect(initialParameters(new UNet2DModel(tinyUNetOptions, pictures), 0)).toEqual(pictures);
   });
 
   it.each<[string, (weights: Map<string, Float32Array>) => unknown, RegExp]>([
@@ -77,7 +69,7 @@ describe('a model that begins from given weights', () => {
     expect(() => withInitialWeights(dense, weights)).toThrow(message);
     const pictures = initialParameters(unet, 0);
     spoil(pictures);
-    expect(() => new UNet2DModel(options, pictures)).toThrow(ConfigError);
-    expect(() => new UNet2DModel(options, pictures)).toThrow(message);
+    expect(() => new UNet2DModel(tinyUNetOptions, pictures)).toThrow(ConfigError);
+    expect(() => new UNet2DModel(tinyUNetOptions, pictures)).toThrow(message);
   });
 });
