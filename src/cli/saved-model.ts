@@ -8,8 +8,8 @@ import { DDPMScheduler } from '../schedulers/index.ts';
  * A saved pipeline, or any DDPM of diffusers, as a model to be trained further, from its averaged weights where the
  * folder has them, and with the noise schedule it was trained with.
  *
- * @throws {FileFormatError} when the folder is incomplete or damaged; its subclass names the file format.
- * @throws {InvalidArgumentError} when the weights are not those of the model the config describes.
+ * @throws {FileFormatError} when the folder is incomplete or damaged, or its weights are not those of the model that
+ * its config describes; its subclass names the file format.
  */
 export async function savedModel(
   folder: string,

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '../errors.ts';
+import { InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
 import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
@@ -103,14 +103,26 @@ export function withInitialWeights<Model extends DiffusionModel>(
   model: Model,
   weights: ReadonlyMap<string, Float32Array>,
 ): Model {
-  checkWeights(model, weights);
-  const parameters = model.parameters.map(
-    (spec): ParameterSpec => ({
-      ...spec,
-      init: (_stream, target) => target.set(weights.get(spec.name) ?? []),
-    }),
-  );
+  const parameters = parametersFrom(model, weights);
   return Object.create(model, { parameters: { value: parameters, enumerable: true } });
+}
+
+/**
+ * The parameters of a model with `weights` as their initial values.
+ *
+ * @param Failure what is thrown when `weights` lacks a parameter, has an unknown one, or one of a wrong size; default
+ * `InvalidArgumentError`.
+ */
+export function parametersFrom(
+  model: Pick<DiffusionModel, 'config' | 'parameters'>,
+  weights: ReadonlyMap<string, Float32Array>,
+  Failure: WeightsFailure = InvalidArgumentError,
+): ParameterSpec[] {
+  checkWeights(model, weights, Failure);
+  return model.parameters.map((spec) => ({
+    ...spec,
+    init: (_stream, target) => target.set(weights.get(spec.name) ?? []),
+  }));
 }
 
 /**
@@ -162,18 +174,24 @@ function asOne(perSample: Value): Value {
   return node.outputs[0] ?? perSample;
 }
 
-function checkWeights(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): void {
-  const known = new Set(model.parameters.map(({ name }) => name));
+type WeightsFailure = new (message: string) => IsoDiffusionError;
+
+function checkWeights(
+  { config, parameters }: Pick<DiffusionModel, 'config' | 'parameters'>,
+  weights: ReadonlyMap<string, Float32Array>,
+  Failure: WeightsFailure = InvalidArgumentError,
+): void {
+  const known = new Set(parameters.map(({ name }) => name));
   const unknown = [...weights.keys()].filter((name) => !known.has(name));
   if (unknown.length > 0)
-    throw new InvalidArgumentError(
-      `the weights hold ${unknown.length} tensors that ${model.config._class_name} has not, the first is '${unknown[0]}': were they saved from a model of another config?`,
+    throw new Failure(
+      `the weights hold ${unknown.length} tensors that ${config._class_name} has not, the first is '${unknown[0]}': were they saved from a model of another config?`,
     );
-  for (const { name, shape } of model.parameters) {
+  for (const { name, shape } of parameters) {
     const values = weights.get(name);
     if (values?.length === elementCount(shape)) continue;
-    throw new InvalidArgumentError(
-      `parameter '${name}' of ${model.config._class_name} needs ${elementCount(shape)} values of shape ${formatShape(shape)}, but the weights have ${values ? values.length : 'no such tensor'}`,
+    throw new Failure(
+      `parameter '${name}' of ${config._class_name} needs ${elementCount(shape)} values of shape ${formatShape(shape)}, but the weights have ${values ? values.length : 'no such tensor'}`,
     );
   }
 }

@@ -1,10 +1,13 @@
+import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { OnnxFormatError } from '../errors.ts';
 import { decodeModel } from '../graph/onnx/decode.ts';
+import { externalLocations } from '../graph/onnx/external-locations.ts';
 import type { GraphProto, TensorProto } from '../graph/onnx/schema.ts';
 import { type ExternalBytes, tensorHeader } from '../graph/onnx/tensors.ts';
 import { bytesPerElement } from '../graph/tensor-type.ts';
+import { fileChecksum } from '../hub/file-checksum.ts';
 import { withRegularFile } from '../hub/regular-file.ts';
 
 /** An ONNX file in memory, with the tensors that lie in files beside it. */
@@ -48,9 +51,26 @@ export async function readOnnxFile(file: string): Promise<OnnxFile> {
 export async function onnxSource(file: string): Promise<Uint8Array | string> {
   const bytes = await readModelBytes(file);
   const locations = new Set(externalPieces(decodeModel(bytes).graph).map(({ location }) => location));
-  for (const location of locations)
-    await withRegularFile(await besideModel(file, location), fail, async () => undefined);
+  for (const location of locations) await dataFile(file, location);
   return locations.size > 0 ? path.resolve(file) : bytes;
+}
+
+/**
+ * SHA-256 in hex of an ONNX model with all its weights: of its file, followed by the files beside it that hold external
+ * data, in the order of their names. The files are streamed.
+ *
+ * @param model the bytes of a file without external data, or a path.
+ * @throws {OnnxFormatError} when a file is missing, no ONNX model, or a path leaves the folder.
+ */
+export async function onnxChecksum(model: Uint8Array | string): Promise<string> {
+  if (typeof model !== 'string') return createHash('sha256').update(model).digest('hex');
+  const locations = await withRegularFile(model, fail, externalLocations);
+  const data: string[] = [];
+  for (const location of locations) {
+    refuseOutside(location, `a tensor of ${model}`);
+    data.push(await dataFile(model, location));
+  }
+  return fileChecksum([model, ...data]);
 }
 
 function readModelBytes(file: string): Promise<Uint8Array> {
@@ -85,6 +105,11 @@ function externalPiece(tensor: TensorProto): ExternalPiece {
     throw fail(
       `${where} of ${expected} bytes is said to lie at offset ${entry('offset')} with length ${entry('length')}`,
     );
+  refuseOutside(location, where);
+  return { name, location, offset, length };
+}
+
+function refuseOutside(location: string, where: string): void {
   const parts = location.split('/');
   const escapes =
     location === '' || /[\\:\0]/.test(location) || parts.some((part) => part === '..' || part === '');
@@ -92,7 +117,6 @@ function externalPiece(tensor: TensorProto): ExternalPiece {
     throw fail(
       `${where} is said to lie in ${JSON.stringify(location)}, which is no path in the model's folder`,
     );
-  return { name, location, offset, length };
 }
 
 /**
@@ -106,6 +130,13 @@ async function besideModel(model: string, location: string): Promise<string> {
   const folders = [await realpath(path.dirname(model)), path.dirname(await realpath(model))];
   if (folders.some((folder) => real.startsWith(folder + path.sep))) return real;
   throw fail(`${file} is a link that leaves the model's folder`);
+}
+
+/** The path of a regular file that `besideModel` finds. */
+async function dataFile(model: string, location: string): Promise<string> {
+  const file = await besideModel(model, location);
+  await withRegularFile(file, fail, async () => undefined);
+  return file;
 }
 
 function groupByLocation(pieces: readonly ExternalPiece[]): Map<string, ExternalPiece[]> {

@@ -8,11 +8,11 @@ import { lowerProgram } from '../graph/onnx/lowering/lower.ts';
 import { isValue, type KnownTensor, type Operand } from '../graph/onnx/lowering/operand.ts';
 import { declaredInputs } from '../graph/onnx/read.ts';
 import { MAX_ONNX_BYTES, replaceInitializers } from '../graph/onnx/replace-initializers.ts';
-import { readTensor, tensorHeader } from '../graph/onnx/tensors.ts';
 import { cast, concat, reshape, slice } from '../graph/ops/index.ts';
-import { type Dim, type DType, elementCount, fixedShape, formatShape } from '../graph/tensor-type.ts';
+import { type Dim, type DType, fixedShape, formatShape } from '../graph/tensor-type.ts';
 import type { DiffusionModel, ModelConfig, ParameterSpec, ParameterValues } from './model.ts';
 import { type OnnxFile, readOnnxFile } from './onnx-file.ts';
+import { readInitializers, storedTypes } from './onnx-initializers.ts';
 import { withTimestepVector } from './onnx-timestep.ts';
 
 export interface OnnxModelOptions {
@@ -77,21 +77,14 @@ export class OnnxModel implements DiffusionModel {
     this.output = output;
     this.timestepType = timestep;
     this.sampleShape = fixedSampleShape(sample.shape, sample_shape);
-    const tensors = readInitializers(program, file);
-    const used = usedNames(program);
-    const statistics = runningStatistics(program);
-    const isTrained = trainable ?? ((name, shape) => isWeight(name, shape) && !statistics.has(name));
-    const trained = [...tensors].filter(
-      ([name, { dtype, shape }]) => dtype === 'float32' && used.has(name) && isTrained(name, shape),
-    );
-    this.parameters = trained.map(([name, { shape, data }]) => ({
+    const { trained, frozen } = readInitializers(program, file.external, trainable);
+    this.parameters = [...trained].map(([name, { shape, data }]) => ({
       name,
       shape,
-      init: (_stream, target) => target.set(data as Float32Array),
+      init: (_stream, target) => target.set(data),
     }));
     this.stored = storedTypes(program);
-    for (const [name] of trained) tensors.delete(name);
-    this.frozen = tensors;
+    this.frozen = frozen;
     this.config = {
       _class_name: 'OnnxModel',
       graph: program.graph.name ?? '',
@@ -265,50 +258,4 @@ function fixedSampleShape(declared: Shape, wanted: readonly number[] | undefined
   throw new OnnxFormatError(
     `the input 'sample' is ${formatShape(declared)}: give the lengths of its axes as sample_shape`,
   );
-}
-
-function readInitializers({ graph }: OnnxProgram, { external }: OnnxFile): Map<string, KnownTensor> {
-  const tensors = new Map<string, KnownTensor>();
-  for (const tensor of graph.initializer ?? []) {
-    const name = tensor.name ?? '';
-    if (name === '' || tensors.has(name))
-      throw new OnnxFormatError(
-        `the ONNX model has an initializer without a name, or defines '${name}' twice`,
-      );
-    tensors.set(name, readTensor(tensor, `initializer '${name}'`, external));
-  }
-  return tensors;
-}
-
-function storedTypes({ graph }: OnnxProgram): Map<string, DType> {
-  return new Map(
-    (graph.initializer ?? []).map((tensor) => [
-      tensor.name ?? '',
-      tensorHeader(tensor, 'an initializer').dtype,
-    ]),
-  );
-}
-
-/** Names that nodes use. */
-function usedNames({ graph }: OnnxProgram): Set<string> {
-  const names = new Set<string>();
-  const visit = (nodes: typeof graph.node = []) => {
-    for (const { input = [], attribute = [] } of nodes) {
-      for (const name of input) names.add(name);
-      for (const { g } of attribute) visit(g?.node);
-    }
-  };
-  visit(graph.node);
-  return names;
-}
-
-/** Names of means and variances that BatchNormalization has kept from its training. */
-function runningStatistics({ graph }: OnnxProgram): Set<string> {
-  const nodes = (graph.node ?? []).filter(({ opType }) => opType === 'BatchNormalization');
-  return new Set(nodes.flatMap(({ input = [] }) => input.slice(3, 5)));
-}
-
-/** Unnamed constants, such as tables of frequencies, are called so by exporters. */
-function isWeight(name: string, shape: readonly number[]): boolean {
-  return shape.length > 0 && elementCount(shape) > 0 && !/constant/i.test(name);
 }

@@ -1,7 +1,7 @@
 import { ConfigError } from '../errors.ts';
 import { elementCount, formatShape, sameShape } from '../graph/tensor-type.ts';
 import { floatTensorInfos, readFloatTensors } from '../hub/float-tensors.ts';
-import type { DiffusionModel, ParameterSpec } from './model.ts';
+import type { DiffusionModel } from './model.ts';
 import { currentParameterName } from './unet-2d/legacy-keys.ts';
 
 /**
@@ -32,22 +32,6 @@ export async function readModelWeights(
   refuseDifferences(model, shapes, unknown, file);
   await readFloatTensors(file, destinations);
   return weights;
-}
-
-/** The parameters of a model that begins from given weights instead of random ones. */
-export function withInitialValues(
-  parameters: readonly ParameterSpec[],
-  weights: ReadonlyMap<string, Float32Array>,
-): ParameterSpec[] {
-  return parameters.map((spec) => {
-    const { name, shape } = spec;
-    const values = weights.get(name);
-    if (values?.length !== elementCount(shape))
-      throw new ConfigError(
-        `the weights have ${values ? `${values.length} values` : 'no values'} for '${name}' of shape ${formatShape(shape)}`,
-      );
-    return { ...spec, init: (_stream, target) => target.set(values) };
-  });
 }
 
 function refuseDifferences(

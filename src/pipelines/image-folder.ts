@@ -4,7 +4,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../hub/atomic-file.ts';
 import { claimFolder, type GenerationRecord } from './generation-record.ts';
 import { encodePng, type ImageBytes } from './image-bytes.ts';
-import type { ImageGenerationOptions } from './unconditional-image-generation.ts';
+import type { ImageGenerationOptions } from './image-options.ts';
 
 export interface ImageFolderOptions extends Omit<ImageGenerationOptions, 'batch_size'> {
   /** Pictures the folder shall have in the end, 1 to 2^24. */

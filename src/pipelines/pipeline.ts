@@ -1,6 +1,6 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
+import type { ImagePipelineOptions } from './image-model.ts';
 import {
-  type ImagePipelineOptions,
   loadUnconditionalImageGeneration,
   type UnconditionalImageGenerationPipeline,
 } from './unconditional-image-generation.ts';

@@ -10,6 +10,7 @@ import { parseDevice, resolveDevice } from '../runtime/device.ts';
 import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import type { ModelSession } from './model-session.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
+import { samplingSchedule } from './sampling-schedule.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`, named as transformers.js names them. */
 export interface PointPipelineOptions extends PretrainedOptions {
@@ -125,11 +126,8 @@ function pointPipeline(
   const generate = async (options: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
     const { batch_size = 1, output_type = 'points', seed = 0, callback_on_step_end } = options;
     checkOptions(batch_size, seed, output_type);
-    const active = chosenScheduler(options.scheduler, self.scheduler);
-    const steps = options.num_inference_steps ?? Math.min(1000, active.config.num_train_timesteps);
     const scaled = await process.run({
-      scheduler: active,
-      num_inference_steps: steps,
+      ...samplingSchedule(options, self.scheduler),
       batchSize: batch_size,
       seed,
       eta: options.eta,
@@ -160,20 +158,6 @@ function checkOptions(batchSize: number, seed: SampleSeed, outputType: string): 
     );
   if (outputType !== 'points' && outputType !== 'scaled')
     throw new InvalidArgumentError(`output_type '${outputType}' is unknown: use 'points' or 'scaled'`);
-}
-
-function chosenScheduler(
-  given: PointGenerationOptions['scheduler'],
-  own: DiffusionScheduler,
-): DiffusionScheduler {
-  if (given === undefined) return own;
-  return isScheduler(given) ? given : schedulerFromConfig(given);
-}
-
-function isScheduler(
-  value: DiffusionScheduler | Readonly<Record<string, unknown>>,
-): value is DiffusionScheduler {
-  return typeof value.step === 'function' && typeof value.setTimesteps === 'function';
 }
 
 async function readScaler(file: string, dims: number): Promise<Scaler> {

@@ -2,17 +2,17 @@ import { type FlatBucket, planFlatBuckets, unflatten } from '../graph/flat-state
 import { Graph, type Value } from '../graph/graph.ts';
 import { scalarLike } from '../graph/op-registry.ts';
 import { add, mul, reshape, unsqueeze } from '../graph/ops/index.ts';
-import { type DropoutInput, DropoutInputs } from './dropout-inputs.ts';
+import { batchGradients } from './batch-gradients.ts';
+import { LOSS_TERMS } from './batch-loss.ts';
+import type { DropoutInput } from './dropout-inputs.ts';
+import { declareBatch } from './graph-batch.ts';
 import {
-  batchGradients,
-  forwardDiffusion,
   STEP_SCALARS,
   type StateVector,
   stateVectors,
-  TERM_COUNT,
   type TrainingGraphSettings,
-  updateStep,
 } from './training-graph.ts';
+import { updateStep } from './update-step.ts';
 
 /** A vector that a session carries from run to run. */
 export interface Slot {
@@ -44,7 +44,7 @@ export function buildAccumulationGraphs(settings: TrainingGraphSettings): Accumu
   const state = stateVectors(buckets, settings.ema);
   const sums = [
     ...buckets.map(({ length }, index) => ({ name: `gradient_sum.${index}`, length })),
-    { name: 'term_sum', length: TERM_COUNT },
+    { name: 'term_sum', length: LOSS_TERMS.length },
   ];
   const { graph: accumulate, dropouts } = accumulationGraph(settings, buckets, sums);
   return {
@@ -61,36 +61,21 @@ function accumulationGraph(
   buckets: readonly FlatBucket[],
   sums: readonly Slot[],
 ): { graph: Graph; dropouts: readonly DropoutInput[] } {
-  const { model, batchSize } = settings;
   const graph = new Graph('accumulate');
-  const dropouts = new DropoutInputs(graph, 1);
   const vectors = buckets.map((bucket, index) => ({
     bucket,
     value: graph.input(`parameters.${index}`, 'float32', [bucket.length]),
   }));
   const before = sums.map(({ name, length }) => graph.input(name, 'float32', [length]));
   const keep = graph.input('keep_sum', 'float32', [1]);
-  const clean = graph.input('clean', 'float32', [1, batchSize, ...model.sampleShape]);
-  const noise = graph.input('noise', 'float32', [1, batchSize, ...model.sampleShape]);
-  const timestep = graph.input('timestep', 'int32', [1, batchSize]);
-  const labels = model.classCount ? graph.input('class_labels', 'int32', [1, batchSize]) : undefined;
-  const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
-  const step = (value: Value) => reshape(value, value.shape.slice(1).map(Number));
+  const { batch, dropouts } = declareBatch(graph, settings);
   const parameters = new Map(vectors.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
-  const { flat, terms } = batchGradients(settings, vectors, parameters, {
-    noisySample: step(noisy),
-    cleanSample: step(clean),
-    noise: step(noise),
-    timestep: step(timestep),
-    alphaCumprod: step(alphaCumprod),
-    classLabels: labels && step(labels),
-    dropoutNumbers: (length) => step(dropouts.declare(length)),
-  });
+  const { flat, terms } = batchGradients(settings, vectors, parameters, batch);
   [...flat, terms].forEach((value, index) => {
     const sum = before[index] ?? value;
     graph.output(`${sums[index]?.name}_next`, add(mul(sum, keep), value));
   });
-  return { graph, dropouts: dropouts.all };
+  return { graph, dropouts };
 }
 
 function updateGraph(

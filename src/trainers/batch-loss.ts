@@ -1,22 +1,14 @@
 import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import type { Value } from '../graph/graph.ts';
-import { type DropoutNumbers, enableDropout, split } from '../graph/ops/index.ts';
+import { concat, enableDropout, reshape, split } from '../graph/ops/index.ts';
 import { segmentGradients } from '../graph/rematerialise.ts';
 import type { LossTerms } from '../losses/index.ts';
 import { learnsVariance, type ParameterValues } from '../models/model.ts';
+import type { GraphBatch } from './graph-batch.ts';
 import type { TrainingGraphSettings } from './training-graph.ts';
 
-/** One batch: samples are [batch, ...], timestep and labels [batch], alphaCumprod [batch, 1, ...]. */
-export interface BatchInputs {
-  readonly noisySample: Value;
-  readonly cleanSample: Value;
-  readonly noise: Value;
-  readonly timestep: Value;
-  readonly classLabels: Value | undefined;
-  readonly alphaCumprod: Value;
-  /** For a model with dropout. */
-  readonly dropoutNumbers: DropoutNumbers;
-}
+/** What a batch reports. */
+export const LOSS_TERMS = ['loss', 'base_loss', 'isotropy_penalty', 'isotropy'] as const;
 
 /**
  * The loss of a batch: the forward pass as it is in training, and the loss of its output.
@@ -25,7 +17,7 @@ export interface BatchInputs {
  */
 export function batchLoss(
   { model, loss, predictionType, betas, gradientCheckpointing = false }: TrainingGraphSettings,
-  inputs: BatchInputs,
+  inputs: GraphBatch,
   parameters: ParameterValues,
   maps?: FeatureMaps,
 ): LossTerms {
@@ -46,4 +38,10 @@ export function batchLoss(
     predictionType,
     ...(variance ? { learnedVariance: { output: variance, timestep, betas } } : {}),
   });
+}
+
+/** The `LOSS_TERMS` in one vector, float32 [4]. */
+export function stackTerms({ loss, base, isotropyPenalty, isotropy }: LossTerms): Value {
+  const rows = [loss, base, isotropyPenalty, isotropy].map((scalar) => reshape(scalar, [1]));
+  return concat(rows, 0);
 }

@@ -1,14 +1,14 @@
 import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
-import { concat, identity, reshape } from '../graph/ops/index.ts';
+import { identity } from '../graph/ops/index.ts';
 import type { ParameterSpec } from '../models/model.ts';
-import { batchLoss } from './batch-loss.ts';
-import { type DropoutInput, DropoutInputs } from './dropout-inputs.ts';
-import { forwardDiffusion, type TrainingGraphSettings } from './training-graph.ts';
+import { batchLoss, stackTerms } from './batch-loss.ts';
+import type { DropoutInput } from './dropout-inputs.ts';
+import { declareBatch } from './graph-batch.ts';
+import type { TrainingGraphSettings } from './training-graph.ts';
 
-/** What a batch reports, in the order of the output `terms`. */
-export const LOSS_TERMS = ['loss', 'base_loss', 'isotropy_penalty', 'isotropy'] as const;
+export { LOSS_TERMS } from './batch-loss.ts';
 
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;
@@ -40,34 +40,16 @@ export interface LossGraph {
  * `dropouts`.
  */
 export function buildLossGraph(settings: TrainingGraphSettings, maps: FeatureMaps): LossGraph {
-  const { model, batchSize } = settings;
+  const { model } = settings;
   const graph = new Graph('gradients');
   const parameters = new Map(
     model.parameters.map(
       (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(maps, spec))] as const,
     ),
   );
-  const samples = [1, batchSize, ...model.sampleShape];
-  const clean = graph.input('clean', 'float32', samples);
-  const noise = graph.input('noise', 'float32', samples);
-  const timestep = graph.input('timestep', 'int32', [1, batchSize]);
-  const classLabels = model.classCount ? graph.input('class_labels', 'int32', [1, batchSize]) : undefined;
-  const { noisy, alphaCumprod } = forwardDiffusion(graph, settings, clean, noise, timestep);
-  const step = (value: Value) => reshape(value, value.shape.slice(1).map(Number));
-  const dropouts = new DropoutInputs(graph, 1);
-  const inputs = {
-    noisySample: step(noisy),
-    cleanSample: step(clean),
-    noise: step(noise),
-    timestep: step(timestep),
-    classLabels: classLabels && step(classLabels),
-    alphaCumprod: step(alphaCumprod),
-    dropoutNumbers: (length: number) => step(dropouts.declare(length)),
-  };
-  const terms = batchLoss(settings, inputs, parameters, maps);
-  const scalars = [terms.loss, terms.base, terms.isotropyPenalty, terms.isotropy];
-  const rows = scalars.map((scalar) => reshape(scalar, [1]));
-  return { graph, parameters, loss: terms.loss, terms: concat(rows, 0), dropouts: dropouts.all };
+  const { batch, dropouts } = declareBatch(graph, settings);
+  const terms = batchLoss(settings, batch, parameters, maps);
+  return { graph, parameters, loss: terms.loss, terms: stackTerms(terms), dropouts };
 }
 
 /**

@@ -2,6 +2,7 @@ export { EvaluationCallback, type EvaluationCallbackOptions } from './callbacks/
 export type { EvaluationRecord } from './callbacks/evaluation-log.ts';
 export { SnapshotEvaluationError } from './callbacks/snapshot-evaluator.ts';
 export type { SaveFormat } from './save-pipeline.ts';
-export { Trainer, type TrainerOptions, type TrainOptions, type TrainOutput } from './trainer.ts';
+export { Trainer, type TrainerOptions, type TrainOptions } from './trainer.ts';
 export type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 export type { TrainingArguments } from './training-arguments.ts';
+export type { TrainOutput } from './training-loop.ts';

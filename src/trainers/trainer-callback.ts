@@ -52,3 +52,11 @@ export interface TrainerCallback {
   /** After the last step, or the one after which the run was interrupted; not after an error. */
   onTrainEnd?(state: TrainerState, run: TrainerRun): void | Promise<void>;
 }
+
+/** Calls a hook of every callback, one after another. */
+export async function notifyAll(
+  callbacks: readonly TrainerCallback[],
+  call: (callback: TrainerCallback) => void | Promise<void> | undefined,
+): Promise<void> {
+  for (const callback of callbacks) await call(callback);
+}

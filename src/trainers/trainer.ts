@@ -10,26 +10,23 @@ import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BatchSource } from './batch-source.ts';
-import { pruneCheckpoints } from './checkpoint.ts';
-import { emaDecayAt } from './ema-decay.ts';
+import { stepSchedules, stepSettings } from './engine-settings.ts';
 import { refuseVarianceMismatch, samplingScheduler } from './learned-variance.ts';
-import { learningRateAt } from './learning-rate.ts';
-import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
-import { MetricsWindow } from './metrics-window.ts';
 import { type BatchSupply, openBatchSupply } from './prefetched-batches.ts';
 import { type RunIdentity, runIdentity } from './run-identity.ts';
 import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { createTrainingEngine, refuseWrongEngine, type StepEngine } from './step-engine.ts';
-import type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
+import { notifyAll, type TrainerCallback, type TrainerRun } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
   resolveTrainingArguments,
   type TrainingArguments,
 } from './training-arguments.ts';
 import type { TrainingState } from './training-engine.ts';
-import { loadStart, type Progress, saveProgress } from './training-progress.ts';
+import { type LoopSettings, type LoopStart, TrainingLoop, type TrainOutput } from './training-loop.ts';
+import { loadStart } from './training-progress.ts';
 
 export interface TrainerOptions {
   readonly model: DiffusionModel;
@@ -53,13 +50,6 @@ export interface TrainOptions {
   readonly resume_from_checkpoint?: string;
   /** When it aborts, the run finishes its step, saves a checkpoint and returns. */
   readonly signal?: AbortSignal;
-}
-
-export interface TrainOutput {
-  readonly global_step: number;
-  /** The last logged metrics; undefined when no step was run. */
-  readonly metrics: StepMetrics | undefined;
-  readonly interrupted: boolean;
 }
 
 /**
@@ -162,11 +152,12 @@ export class Trainer {
     const supply = openBatchSupply(this.batches);
     try {
       const { engine, start } = await this.startEngine(supply, resume_from_checkpoint);
-      this.step = start?.step ?? 0;
       const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
+      const loop = new TrainingLoop(engine, loggers, this.loopSettings(), start);
       try {
-        return await this.loop(engine, loggers, start, signal);
+        return await loop.run(this.runOf(engine), signal);
       } finally {
+        this.step = loop.step;
         this.state = await engine.state();
         await loggers.close();
         await engine.release();
@@ -228,74 +219,30 @@ export class Trainer {
   private async startEngine(
     supply: BatchSupply,
     resume: string | undefined,
-  ): Promise<{ engine: StepEngine; start: Omit<Progress, 'state'> | undefined }> {
+  ): Promise<{ engine: StepEngine; start: LoopStart | undefined }> {
     const { args } = this;
-    const { tf } = this.options;
+    const { tf, callbacks = [] } = this.options;
     const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
     const progress = await loadStart(args.output_dir, resume, this.identity, (skipped) =>
-      this.notify((callback) => callback.onCheckpointSkipped?.(skipped)),
+      notifyAll(callbacks, (callback) => callback.onCheckpointSkipped?.(skipped)),
     );
     const engine = await createTrainingEngine(
-      this.graphSettings(),
+      stepSettings(this.options, args),
       { ...compute, accumulationSteps: args.gradient_accumulation_steps },
       progress?.state ?? this.state,
       supply,
-      this.schedules(),
+      stepSchedules(args, this.maxSteps),
     );
     this.state = new Map();
     return { engine, start: progress && { step: progress.step, window: progress.window } };
   }
 
-  private async loop(
-    engine: StepEngine,
-    loggers: MetricsLogger,
-    start: Omit<Progress, 'state'> | undefined,
-    signal?: AbortSignal,
-  ): Promise<TrainOutput> {
-    const { args, maxSteps } = this;
-    const window = new MetricsWindow();
-    if (start) window.restore(start.window);
-    let metrics: StepMetrics | undefined;
-    let reported = { step: this.step, time: performance.now() };
-    let saved = start?.step ?? -1;
-    const save = async () => {
-      const directory = await saveProgress(
-        args.output_dir,
-        { step: this.step, state: await engine.state(), window: window.toJSON() },
-        this.identity,
-      );
-      await pruneCheckpoints(args.output_dir, args.save_total_limit);
-      saved = this.step;
-      await this.notify((callback) => callback.onSave?.(this.progress(0), directory));
-    };
-
-    const run = this.runOf(engine);
-    await this.notify((callback) => callback.onTrainBegin?.(this.progress(0), run));
-    while (this.step < maxSteps && !signal?.aborted) {
-      const count = Math.min(this.stepsUntilNextEvent(), engine.maxStepsPerRun);
-      for (const row of await engine.run(this.step, count)) window.add(row);
-      this.step += count;
-      if (this.step % args.logging_steps === 0 || this.step === maxSteps) {
-        const now = performance.now();
-        const stepsPerSecond = ((this.step - reported.step) * 1000) / (now - reported.time);
-        reported = { step: this.step, time: now };
-        metrics = window.means(this.schedules().learningRate(this.step));
-        window.clear();
-        const current = metrics;
-        loggers.log(this.step, {
-          ...current,
-          epoch: this.progress(0).epoch,
-          steps_per_second: stepsPerSecond,
-        });
-        await this.notify((callback) => callback.onStep?.(this.progress(stepsPerSecond), current));
-      }
-      if (this.step % this.batches.stepsPerEpoch === 0)
-        await this.notify((callback) => callback.onEpoch?.(this.progress(0), run));
-      if (args.save_steps > 0 && this.step % args.save_steps === 0) await save();
-    }
-    if (saved !== this.step) await save();
-    await this.notify((callback) => callback.onTrainEnd?.(this.progress(0), run));
-    return { global_step: this.step, metrics, interrupted: this.step < maxSteps };
+  private loopSettings(): LoopSettings {
+    const { args, identity, maxSteps } = this;
+    const { stepsPerEpoch } = this.batches;
+    const { callbacks = [] } = this.options;
+    const { learningRate } = stepSchedules(args, maxSteps);
+    return { args, identity, callbacks, maxSteps, stepsPerEpoch, learningRate };
   }
 
   private runOf(engine: StepEngine): TrainerRun {
@@ -310,70 +257,6 @@ export class Trainer {
         const scaler = isImageSet(train_dataset) ? undefined : train_dataset.scaler;
         await saveTrainedPipeline(directory, { model, weights, scheduler, scaler });
       },
-    };
-  }
-
-  /** Runs end where something has to happen: a log, the end of an epoch, a checkpoint, the end. */
-  private stepsUntilNextEvent(): number {
-    const { logging_steps, save_steps } = this.args;
-    const untilMultiple = (interval: number) =>
-      interval > 0 ? interval - (this.step % interval) : Number.POSITIVE_INFINITY;
-    return Math.min(
-      untilMultiple(logging_steps),
-      untilMultiple(this.batches.stepsPerEpoch),
-      untilMultiple(save_steps),
-      this.maxSteps - this.step,
-    );
-  }
-
-  private progress(stepsPerSecond: number): TrainerState {
-    const { stepsPerEpoch } = this.batches;
-    return {
-      global_step: this.step,
-      max_steps: this.maxSteps,
-      epoch: this.step / stepsPerEpoch,
-      num_train_epochs: Math.ceil(this.maxSteps / stepsPerEpoch),
-      steps_per_second: stepsPerSecond,
-    };
-  }
-
-  private async notify(call: (callback: TrainerCallback) => void | Promise<void> | undefined): Promise<void> {
-    for (const callback of this.options.callbacks ?? []) await call(callback);
-  }
-
-  private graphSettings() {
-    const { model, loss, noise_scheduler } = this.options;
-    const { args } = this;
-    return {
-      model,
-      loss,
-      predictionType: noise_scheduler.config.prediction_type,
-      betas: noise_scheduler.betas,
-      alphasCumprod: noise_scheduler.alphasCumprod,
-      batchSize: args.per_device_train_batch_size,
-      adam: {
-        beta1: args.adam_beta1,
-        beta2: args.adam_beta2,
-        epsilon: args.adam_epsilon,
-        weight_decay: args.weight_decay,
-      },
-      maxGradNorm: args.max_grad_norm,
-      ema: args.use_ema,
-      gradientCheckpointing: args.gradient_checkpointing,
-    };
-  }
-
-  private schedules() {
-    const { args, maxSteps } = this;
-    return {
-      learningRate: (step: number) => learningRateAt(step - 1, { ...args, max_steps: maxSteps }),
-      emaDecay: (step: number) =>
-        emaDecayAt(step, {
-          use_ema_warmup: true,
-          inv_gamma: args.ema_inv_gamma,
-          power: args.ema_power,
-          max_decay: args.ema_max_decay,
-        }),
     };
   }
 

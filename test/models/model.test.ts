@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { InvalidArgumentError } from '../../src/errors.ts';
-import { ConditionalDense, exportModelGraph, initialParameters } from '../../src/models/index.ts';
+import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
+import {
+  ConditionalDense,
+  exportModelGraph,
+  initialParameters,
+  UNet2DModel,
+} from '../../src/models/index.ts';
+import { withInitialWeights } from '../../src/models/model.ts';
+import { tinyUNet, tinyUNetOptions } from './tiny-unet.ts';
 
 describe('exportModelGraph', () => {
   const model = new ConditionalDense({ hidden_features: 4, time_embedding_dim: 4 });
@@ -31,5 +38,38 @@ describe('exportModelGraph', () => {
 
     const foreign = initialParameters(model, 0).set('conv_in.weight', new Float32Array(3));
     expect(() => exportModelGraph(model, foreign)).toThrow("'conv_in.weight'");
+  });
+});
+
+describe('a model that begins from given weights', () => {
+  const dense = new ConditionalDense({ hidden_features: 4, time_embedding_dim: 4 });
+  const unet = tinyUNet();
+
+  it('has them as its initial values, and is otherwise the same', () => {
+    const weights = initialParameters(dense, 3);
+    const tuned = withInitialWeights(dense, weights);
+    expect(initialParameters(tuned, 0)).toEqual(weights);
+    expect(tuned.config).toBe(dense.config);
+    const pictures = initialParameters(unet, 3);
+    expect(initialParameters(new UNet2DModel(tinyUNetOptions, pictures), 0)).toEqual(pictures);
+  });
+
+  it.each<[string, (weights: Map<string, Float32Array>) => unknown, RegExp]>([
+    ['lack a tensor', (weights) => weights.delete([...weights.keys()][0] ?? ''), /no such tensor/],
+    ['have one besides', (weights) => weights.set('extra', new Float32Array(1)), /'extra'/],
+    [
+      'have one of another size',
+      (weights) => weights.set([...weights.keys()][0] ?? '', new Float32Array(1)),
+      /1$/,
+    ],
+  ])('refuses weights that %s', (_, spoil, message) => {
+    const weights = initialParameters(dense, 0);
+    spoil(weights);
+    expect(() => withInitialWeights(dense, weights)).toThrow(InvalidArgumentError);
+    expect(() => withInitialWeights(dense, weights)).toThrow(message);
+    const pictures = initialParameters(unet, 0);
+    spoil(pictures);
+    expect(() => new UNet2DModel(tinyUNetOptions, pictures)).toThrow(ConfigError);
+    expect(() => new UNet2DModel(tinyUNetOptions, pictures)).toThrow(message);
   });
 });

@@ -357,6 +357,21 @@ describe('external data', () => {
     await generate.dispose();
   });
 
+  it('that has changed is another model, whose pictures do not go into the same folder', async () => {
+    write({ location: 'changing' });
+    const draw = async (...weights: number[]) => {
+      writeFileSync(path.join(root, 'model', 'changing'), new Uint8Array(Float32Array.from(weights).buffer));
+      const generate = await pipeline('unconditional-image-generation', file, { device: 'cpu' });
+      const target = path.join(root, 'pictures');
+      return generate
+        .toFolder(target, { count: 1, num_inference_steps: 1 })
+        .finally(() => generate.dispose());
+    };
+    await draw(1, 2, 3, 4);
+    await draw(1, 2, 3, 4);
+    await expect(draw(1, 2, 3, 5)).rejects.toThrow(/model_sha256/);
+  });
+
   it.each([
     [{ location: '../outside' }, /no path in the model's folder/],
     [{ location: '/etc/passwd' }, /no path in the model's folder/],

@@ -11,24 +11,14 @@ import { add, cast, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts
 import type { DType } from '../../src/graph/tensor-type.ts';
 import { readSafetensors, writeSafetensors } from '../../src/hub/safetensors.ts';
 import { isoLoss } from '../../src/losses/index.ts';
-import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline, type UnconditionalImageGenerationPipeline } from '../../src/pipelines/index.ts';
 import { imageGrid } from '../../src/plots/index.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/index.ts';
 import { ints, node, onnxFile } from '../graph/onnx-nodes.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from '../trainers/stripes.ts';
 
-const modelOptions = {
-  sample_size: 8,
-  in_channels: 1,
-  out_channels: 1,
-  block_out_channels: [8, 16],
-  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'] as const,
-  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'] as const,
-  layers_per_block: 1,
-  norm_num_groups: 4,
-};
 const ddim = new DDIMScheduler({ num_train_timesteps: 1000 });
 let folder: string;
 let generate: UnconditionalImageGenerationPipeline;
@@ -36,11 +26,7 @@ let generate: UnconditionalImageGenerationPipeline;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-'));
   const trainer = new Trainer({
-    model: new UNet2DModel({
-      ...modelOptions,
-      down_block_types: [...modelOptions.down_block_types],
-      up_block_types: [...modelOptions.up_block_types],
-    }),
+    model: tinyUNet({ block_out_channels: [8, 16] }),
     args: {
       output_dir: path.join(folder, 'run'),
       max_steps: 6,

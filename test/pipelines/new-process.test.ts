@@ -6,11 +6,11 @@ import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadImages } from '../../src/datasets/index.ts';
 import { isoLoss } from '../../src/losses/index.ts';
-import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { writeImageGrid } from '../../src/plots/index.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/index.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { runExample } from '../run-example.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-new-process-'));
@@ -23,16 +23,7 @@ describe.each([
   it('are drawn the same here, in a new process, and there by transformers.js alone', async () => {
     const images = await loadImages('digits');
     const trainer = new Trainer({
-      model: new UNet2DModel({
-        sample_size: 8,
-        in_channels: 1,
-        out_channels: 1,
-        block_out_channels: [8, 16],
-        down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-        up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-        layers_per_block: 1,
-        norm_num_groups: 4,
-      }),
+      model: tinyUNet({ block_out_channels: [8, 16] }),
       args: {
         output_dir: path.join(folder, name),
         max_steps: 60,

@@ -8,17 +8,12 @@ import {
   type UNet2DOptions,
 } from '../../src/models/index.ts';
 import { type DDPMOptions, DDPMScheduler } from '../../src/schedulers/index.ts';
+import { tinyUNetOptions } from '../models/tiny-unet.ts';
 
 /** A small U-Net for grey pictures of 8x8; channel counts that no vector width divides. */
 export const smallUNet: UNet2DOptions = {
-  sample_size: 8,
-  in_channels: 1,
-  out_channels: 1,
+  ...tinyUNetOptions,
   block_out_channels: [4, 12],
-  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
   attention_head_dim: 4,
 };
 

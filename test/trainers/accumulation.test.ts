@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { packBucket, planFlatBuckets } from '../../src/graph/flat-state.ts';
 import { type DiffusionLoss, hybridLoss, isoLoss, simpleLoss } from '../../src/losses/index.ts';
-import { initialParameters, UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
+import { initialParameters, type UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
 import { BatchSource } from '../../src/trainers/batch-source.ts';
@@ -9,20 +9,11 @@ import { imageSource } from '../../src/trainers/sample-source.ts';
 import { createSplitEngine } from '../../src/trainers/split-training-engine.ts';
 import type { StepEngine } from '../../src/trainers/step-engine.ts';
 import { TrainingEngine } from '../../src/trainers/training-engine.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
 
-const unet = {
-  sample_size: 8,
-  in_channels: 1,
-  out_channels: 1,
-  block_out_channels: [8, 8],
-  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-  num_class_embeds: 3,
-} satisfies UNet2DOptions;
-const plain = new UNet2DModel(unet);
+const unet = (changes: UNet2DOptions = {}) => tinyUNet({ num_class_embeds: 3, ...changes });
+const plain = unet();
 const schedules = { learningRate: () => 1e-3, emaDecay: () => 0.9 };
 
 interface Variant {
@@ -109,11 +100,11 @@ describe('several batches a step in the graph', () => {
 
   // On the host the cpu trains pixels first, so that a mask falls on other elements: only these two can be compared.
   it.each([
-    ['dropouts', { model: new UNet2DModel({ ...unet, dropout: 0.3 }) }],
+    ['dropouts', { model: unet({ dropout: 0.3 }) }],
     [
       'dropouts, checkpoints and learned variances',
       {
-        model: new UNet2DModel({ ...unet, out_channels: 2, dropout: 0.3 }),
+        model: unet({ out_channels: 2, dropout: 0.3 }),
         loss: hybridLoss(),
         gradientCheckpointing: true,
       },

@@ -4,11 +4,11 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { isoLoss } from '../../src/losses/index.ts';
-import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
+import { plainLevels, tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-classes-'));
@@ -30,17 +30,7 @@ function trainer(
 ) {
   const set = leftAndRight();
   return new Trainer({
-    model: new UNet2DModel({
-      sample_size: 8,
-      in_channels: 1,
-      out_channels: 1,
-      block_out_channels: [8, 8],
-      down_block_types: ['DownBlock2D', 'DownBlock2D'],
-      up_block_types: ['UpBlock2D', 'UpBlock2D'],
-      layers_per_block: 1,
-      norm_num_groups: 4,
-      num_class_embeds: classes,
-    }),
+    model: tinyUNet({ ...plainLevels, num_class_embeds: classes }),
     args: {
       output_dir: path.join(folder, name),
       max_steps: 400,

@@ -15,27 +15,18 @@ import {
   exportModelGraph,
   initialParameters,
   OnnxModel,
-  UNet2DModel,
 } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { circle } from './small-trainer.ts';
 import { stripes } from './stripes.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-from-onnx-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const unet = new UNet2DModel({
-  sample_size: 8,
-  in_channels: 1,
-  out_channels: 1,
-  block_out_channels: [8, 8],
-  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-});
+const unet = tinyUNet();
 const common = (name: string) => ({
   args: {
     output_dir: path.join(folder, name),

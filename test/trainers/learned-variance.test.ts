@@ -5,30 +5,20 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { type DiffusionLoss, hybridLoss, simpleLoss } from '../../src/losses/index.ts';
-import { exportModelGraph, OnnxModel, UNet2DModel } from '../../src/models/index.ts';
+import { exportModelGraph, OnnxModel } from '../../src/models/index.ts';
 import { initialParameters } from '../../src/models/model.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { StepMetrics } from '../../src/trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
+import { plainLevels, tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-variance-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const unet = (out_channels: number) =>
-  new UNet2DModel({
-    sample_size: 8,
-    in_channels: 1,
-    out_channels,
-    block_out_channels: [8, 8],
-    down_block_types: ['DownBlock2D', 'DownBlock2D'],
-    up_block_types: ['UpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 4,
-    add_attention: false,
-  });
+const unet = (out_channels: number) => tinyUNet({ ...plainLevels, out_channels, add_attention: false });
 
 interface Setting {
   loss?: DiffusionLoss;

@@ -1,9 +1,10 @@
 import { isoLoss } from '../../src/losses/index.ts';
-import { UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
+import type { UNet2DOptions } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
 
 /** A tiny U-Net with everything on that a checkpoint has to hold: EMA, accumulation, mirroring, clipping, a schedule. */
@@ -14,17 +15,7 @@ export function smallImageTrainer(
   modelOptions: UNet2DOptions = {},
 ): Trainer {
   return new Trainer({
-    model: new UNet2DModel({
-      sample_size: 8,
-      in_channels: 1,
-      out_channels: 1,
-      block_out_channels: [8, 8],
-      down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-      up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-      layers_per_block: 1,
-      norm_num_groups: 4,
-      ...modelOptions,
-    }),
+    model: tinyUNet(modelOptions),
     args: {
       per_device_train_batch_size: 2,
       gradient_accumulation_steps: 2,

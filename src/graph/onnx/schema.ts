@@ -92,6 +92,7 @@ const root = protobuf.Root.fromJSON({
 
 export const ModelMessage = root.lookupType('ModelProto');
 export const TensorMessage = root.lookupType('TensorProto');
+export const EntryMessage = root.lookupType('StringStringEntryProto');
 
 /** The plain objects that the messages encode from and decode to. Decoding leaves out fields that were not set. */
 export interface ModelProto {

@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { basename } from 'node:path';
-import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import { onnxChecksum } from '../../models/onnx-file.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import { checkImages, type FeatureExtractor, type FeatureImage } from './feature-extractor.ts';
@@ -59,7 +58,7 @@ export class OnnxFeatures implements FeatureExtractor {
     }
     checkTensorOptions(options);
     const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
-    const checksum = typeof source === 'string' ? await fileChecksum([source]) : sha256(source);
+    const checksum = await onnxChecksum(source);
     const session = await Session.create(source, await resolveDevice(options.device ?? 'cpu'));
     try {
       const input = chosen('input', session.inputNames, options.input_name, name);
@@ -120,24 +119,6 @@ export function vectorLength(shape: readonly number[], count: number, what: stri
   throw new InvalidArgumentError(
     `${what} has the shape (${shape.join(', ')}) for ${count} images; features need (${count}, dims). Choose an output after the pooling.`,
   );
-}
-
-/** SHA-256 in hex of the contents of files, one after another. @throws {FileFormatError} when one cannot be read. */
-export async function fileChecksum(paths: readonly string[]): Promise<string> {
-  const hash = createHash('sha256');
-  for (const path of paths) {
-    try {
-      for await (const chunk of createReadStream(path)) hash.update(chunk);
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new FileFormatError(`the model ${path} cannot be read: ${reason}`, { cause });
-    }
-  }
-  return hash.digest('hex');
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 function chosen(

@@ -1,8 +1,9 @@
 import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { fileChecksum } from '../../hub/file-checksum.ts';
 import { checkImages, type FeatureExtractor, type FeatureImage } from './feature-extractor.ts';
-import { fileChecksum, vectorLength } from './onnx-features.ts';
+import { vectorLength } from './onnx-features.ts';
 
 type Transformers = typeof import('@huggingface/transformers');
 type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;

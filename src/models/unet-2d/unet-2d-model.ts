@@ -1,12 +1,12 @@
-import { GraphError } from '../../errors.ts';
+import { ConfigError, GraphError } from '../../errors.ts';
 import type { FeatureMaps } from '../../graph/feature-maps/index.ts';
 import type { Value } from '../../graph/graph.ts';
 import { scalarLike } from '../../graph/op-registry.ts';
 import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
 import { formatShape } from '../../graph/tensor-type.ts';
 import { openPretrained, type PretrainedOptions } from '../../hub/open-pretrained.ts';
-import type { DiffusionModel, ParameterSpec, ParameterValues } from '../model.ts';
-import { readModelWeights, withInitialValues } from '../pretrained-weights.ts';
+import { type DiffusionModel, type ParameterSpec, type ParameterValues, parametersFrom } from '../model.ts';
+import { readModelWeights } from '../pretrained-weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
 import {
   optionsFromJson,
@@ -77,7 +77,7 @@ export class UNet2DModel implements DiffusionModel {
       ...classEmbedding(config, timeChannels),
       ...parametersOf([...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut]),
     ];
-    this.parameters = weights ? withInitialValues(parameters, weights) : parameters;
+    this.parameters = weights ? parametersFrom({ config, parameters }, weights, ConfigError) : parameters;
   }
 
   /** Builds the model of a parsed `config.json`. @throws {ConfigError} as the constructor. */

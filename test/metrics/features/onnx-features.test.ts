@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -8,6 +8,7 @@ import { Graph } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { add, reduceMean } from '../../../src/graph/ops/index.ts';
 import { OnnxFeatures, type OnnxFeaturesOptions } from '../../../src/metrics/features/onnx-features.ts';
+import { node, onnxFile } from '../../graph/onnx-nodes.ts';
 
 let folder: string;
 let model: string;
@@ -111,5 +112,72 @@ describe('what is wrong is named', () => {
       /image 0 has 16 values/,
     );
     await extractor.dispose();
+  });
+});
+
+describe('the checksum of a model with external data', () => {
+  const data = Float32Array.of(2, 3, 4);
+  const weights = (values: Float32Array) => new Uint8Array(values.buffer);
+  /** Mean colours times the weights of a file beside the model. */
+  const scaledModel = (location: string) =>
+    onnxFile({
+      opset: 17,
+      inputs: { pixels: ['n', 3, 4, 4] },
+      nodes: [node('GlobalAveragePool', ['pixels'], ['means']), node('Mul', ['means', 'w'], ['y'])],
+      rawInitializers: [
+        {
+          name: 'w',
+          dims: [3, 1, 1],
+          dataType: 1,
+          dataLocation: 1,
+          externalData: [{ key: 'location', value: location }],
+        },
+      ],
+    });
+  const written = async (name: string, location: string) => {
+    const home = path.join(folder, name);
+    await mkdir(home);
+    const file = path.join(home, 'scaled.onnx');
+    await writeFile(file, scaledModel(location));
+    return { home, file };
+  };
+  const digest = (...parts: Uint8Array[]) => {
+    const hash = createHash('sha256');
+    for (const part of parts) hash.update(part);
+    return hash.digest('hex');
+  };
+
+  test('is that of the model and its data, and changes with them', async () => {
+    const { home, file } = await written('scaled', 'scaled.onnx_data');
+    const opened = async (values: Float32Array) => {
+      await writeFile(path.join(home, 'scaled.onnx_data'), weights(values));
+      const extractor = await OnnxFeatures.load({ model: file });
+      const features = await extractor.extract([plain(4, 4, 255)]);
+      await extractor.dispose();
+      return { checksum: extractor.checksum, features };
+    };
+    const first = await opened(data);
+    expect([...first.features]).toEqual([2, 3, 4]);
+    expect(first.checksum).toBe(digest(scaledModel('scaled.onnx_data'), weights(data)));
+    const changed = Float32Array.of(2, 3, 5);
+    const second = await opened(changed);
+    expect([...second.features]).toEqual([2, 3, 5]);
+    expect(second.checksum).toBe(digest(scaledModel('scaled.onnx_data'), weights(changed)));
+    expect(second.checksum).not.toBe(first.checksum);
+  });
+
+  test.each([
+    ['../outside', /"..\/outside", which is no path in the model's folder/],
+    ['/etc/hostname', /"\/etc\/hostname", which is no path in the model's folder/],
+    ['link', /leaves the model's folder/],
+    ['nowhere', /does not exist/],
+    ['.', /is not a regular file|leaves the model's folder/],
+  ])('is not taken of data at %s', async (location, message) => {
+    await writeFile(path.join(folder, 'outside'), weights(data));
+    const { home, file } = await written(`hostile ${location.replaceAll('/', '-')}`, location);
+    await symlink('../outside', path.join(home, 'link'));
+    const loading = OnnxFeatures.load({ model: file });
+    await expect(loading).rejects.toThrow(OnnxFormatError);
+    await expect(loading).rejects.toThrow(message);
   });
 });

@@ -1,0 +1,54 @@
+import { z } from 'zod';
+import { InvalidArgumentError } from '../errors.ts';
+import type { SampleSeed } from '../random/sample-streams.ts';
+import type { DiffusionScheduler } from '../schedulers/index.ts';
+import type { ClassOptions } from './class-guidance.ts';
+import type { StepCallback } from './reverse-process.ts';
+
+export interface ImageGenerationOptions extends ClassOptions {
+  /** Pictures to draw, 1 or more; default 1. */
+  readonly batch_size?: number;
+  /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
+  readonly num_inference_steps?: number;
+  /** An integer >= 0, default 0, or one for each picture: as for points, picture i depends on the seed and i alone. */
+  readonly seed?: SampleSeed;
+  /** Used instead of `generate.scheduler`: a scheduler, or the JSON config of one. */
+  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
+  /** DDIM's eta, 0 (default, deterministic) to 1. */
+  readonly eta?: number;
+  /** Called after every step with all pictures of the batch; may return `{ sample }` to go on with. */
+  readonly callback_on_step_end?: StepCallback;
+  /** Called with the fraction done, 0 to 1. */
+  readonly on_progress?: (fraction: number) => void;
+  /** Stops between steps; the promise rejects with `signal.reason`. */
+  readonly signal?: AbortSignal;
+}
+
+const countSchema = z
+  .int()
+  .min(1)
+  .max(2 ** 24);
+
+/** @throws {InvalidArgumentError} when `count` pictures cannot be drawn by these options. */
+export function checkOptions({ seed = 0, eta = 0 }: ImageGenerationOptions, count: number): void {
+  checkCount('the number of pictures', count);
+  if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`eta is ${eta}, but must be in [0, 1]`);
+  if (typeof seed !== 'number' && seed.length !== count)
+    throw new InvalidArgumentError(
+      `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,
+    );
+}
+
+/** @throws {InvalidArgumentError} unless `count` is an integer from 1 to 2^24. */
+export function checkCount(what: string, count: number): void {
+  if (!countSchema.safeParse(count).success)
+    throw new InvalidArgumentError(`${what} is ${count}, but must be an integer from 1 to 2^24`);
+}
+
+/** @throws {InvalidArgumentError} for an unknown `output_type`. */
+export function checkOutputType(outputType: string): void {
+  if (!['image', 'tensor', 'uint8'].includes(outputType))
+    throw new InvalidArgumentError(
+      `output_type '${outputType}' is unknown: use 'image', 'tensor' or 'uint8'`,
+    );
+}
