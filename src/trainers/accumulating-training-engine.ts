@@ -77,6 +77,10 @@ export class AccumulatingTrainingEngine {
     return joinBuckets(this.vectors, await this.update.state());
   }
 
+  async lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return use(await this.state());
+  }
+
   async release(): Promise<void> {
     await this.accumulation.release();
     await this.update.release();

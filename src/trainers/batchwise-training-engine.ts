@@ -2,7 +2,7 @@ import { type AdamSettings, adamScalars, type UpdateScalars } from '../graph/opt
 import { type BatchInputs, type BatchPlan, batchesOfStep } from './batch-inputs.ts';
 import { LOSS_TERMS } from './gradient-graph.ts';
 import type { StepEngine } from './step-engine.ts';
-import { refuseNonFinite, type StepSchedules } from './training-engine.ts';
+import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import type { StateKind, TrainingGraphSettings } from './training-graph.ts';
 
 /** The gradients of a step's batches, added up, and the state that they update. */
@@ -15,6 +15,8 @@ export interface GradientAccumulator {
   update(adam: AdamSettings, scalars: UpdateScalars): void;
   /** A copy of the state on the host. */
   state(): Promise<Map<StateKind, Float32Array>>;
+  /** See `StepEngine.lendState`. */
+  lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result>;
   release(): Promise<void>;
 }
 
@@ -38,6 +40,10 @@ export class BatchwiseTrainingEngine implements StepEngine {
 
   state(): Promise<Map<StateKind, Float32Array>> {
     return this.accumulator.state();
+  }
+
+  lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return this.accumulator.lendState(use);
   }
 
   release(): Promise<void> {

@@ -104,6 +104,23 @@ export class HostState {
     return copies;
   }
 
+  /** The state in the order of the state dict, put in order in place, for as long as `use` reads it. */
+  async lend<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    const [stretch, ...others] = this.stretches;
+    // Several stretches cannot be shown as one vector.
+    if (!stretch || others.length > 0) return use(this.copy());
+    const lent = new Map<StateKind, Float32Array>();
+    for (const kind of STATE_KINDS) {
+      const vector = stretch.vectors[kind];
+      if (vector) lent.set(kind, inStateOrder(vector, this.specs, this.maps));
+    }
+    try {
+      return await use(lent);
+    } finally {
+      for (const vector of lent.values()) inFilterOrder(vector, this.specs, this.maps);
+    }
+  }
+
   private load(kind: StateKind, whole: Float32Array): void {
     for (const { specs, offset, vectors } of this.stretches) {
       const vector = vectors[kind];

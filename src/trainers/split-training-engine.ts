@@ -80,6 +80,10 @@ class HostAccumulator implements GradientAccumulator {
     return this.hostState.copy();
   }
 
+  lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return this.hostState.lend(use);
+  }
+
   release(): Promise<void> {
     return this.session.release();
   }

@@ -22,6 +22,8 @@ export interface StepEngine {
   run(first: number, count: number): Promise<Float32Array[]>;
   /** A copy of the state on the host. */
   state(): Promise<Map<StateKind, Float32Array>>;
+  /** Lets `use` read the state until its promise resolves, without a copy where it lies on the host already. */
+  lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result>;
   release(): Promise<void>;
 }
 

@@ -89,6 +89,10 @@ class TfjsAccumulator implements GradientAccumulator {
     );
   }
 
+  async lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return use(await this.state());
+  }
+
   async release(): Promise<void> {
     this.session.release();
   }

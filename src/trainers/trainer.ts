@@ -251,8 +251,8 @@ export class Trainer {
       output_dir: this.args.output_dir,
       train_dataset,
       saveSnapshot: async (directory) => {
-        const state = await engine.state();
-        const vector = state.get(this.args.use_ema ? 'ema' : 'parameters') ?? new Float32Array();
+        const kind = this.args.use_ema ? 'ema' : 'parameters';
+        const vector = await engine.lendState(async (state) => new Float32Array(state.get(kind) ?? []));
         const weights = unpackBucket(vector, this.wholeBucket());
         const scaler = isImageSet(train_dataset) ? undefined : train_dataset.scaler;
         await saveTrainedPipeline(directory, { model, weights, scheduler, scaler });

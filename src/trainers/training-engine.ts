@@ -89,6 +89,10 @@ export class TrainingEngine {
     return joinBuckets(this.stateVectors, await this.session.state());
   }
 
+  async lendState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return use(await this.state());
+  }
+
   release(): Promise<void> {
     return this.session.release();
   }

@@ -104,10 +104,8 @@ export class TrainingLoop {
 
   private async save(): Promise<void> {
     const { args, identity } = this.settings;
-    const directory = await saveProgress(
-      args.output_dir,
-      { step: this.done, state: await this.engine.state(), window: this.window.toJSON() },
-      identity,
+    const directory = await this.engine.lendState((state) =>
+      saveProgress(args.output_dir, { step: this.done, state, window: this.window.toJSON() }, identity),
     );
     await pruneCheckpoints(args.output_dir, args.save_total_limit);
     this.savedAt = this.done;

@@ -46,6 +46,24 @@ describe('the state on the host', () => {
     expect(given).toEqual(initial);
   });
 
+  it('lends what it would copy, in place, and has it back as it was, also from a reader that fails', async () => {
+    const state = new HostState(specs, pixelsFirst, kinds, initial);
+    const held = structuredClone(state.parameters().map(({ value }) => value));
+    await state.lend(async (lent) => {
+      expect(lent).toEqual(initial);
+      expect(lent.get('ema')?.buffer).toBe(state.parameters()[0]?.value.buffer);
+    });
+    expect(state.parameters().map(({ value }) => value)).toEqual(held);
+    await expect(state.lend(() => Promise.reject(new Error('disk full')))).rejects.toThrow('disk full');
+    expect(state.parameters().map(({ value }) => value)).toEqual(held);
+    expect(state.copy()).toEqual(initial);
+  });
+
+  it('lends a copy where it is several stretches', async () => {
+    const state = new HostState(specs, pixelsFirst, kinds, initial, 120);
+    await state.lend(async (lent) => expect(lent).toEqual(initial));
+  });
+
   it('holds filters in the order of the maps', () => {
     const [filter] = new HostState(specs, pixelsFirst, kinds, initial).parameters();
     const [out, input, height, width] = [1, 2, 0, 1];
