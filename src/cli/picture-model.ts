@@ -45,17 +45,37 @@ export async function chosenUNet(name: string): Promise<ChosenUNet> {
   return { options, resolution, channels: undefined, fromFile: false };
 }
 
-/** The chosen U-Net for these pictures. @throws {ConfigError} when they do not fit. */
+/** What flags ask of a new U-Net; what is undefined stays as the chosen one has it. */
+export interface UNetWishes {
+  readonly classes: number | undefined;
+  readonly dropout: number | undefined;
+  readonly learn_variance: boolean | undefined;
+}
+
+/**
+ * The chosen U-Net for these pictures.
+ *
+ * @throws {ConfigError} when they do not fit.
+ * @throws {InvalidArgumentError} when its config file has channels for another kind of variance than was asked for.
+ */
 export function unetFor(
   { options, fromFile }: ChosenUNet,
   { channels, height, width }: ImageSet,
-  num_class_embeds: number | null,
+  { classes, dropout, learn_variance }: UNetWishes,
 ): UNet2DModel {
+  const out_channels = learn_variance ? 2 * channels : channels;
+  if (learn_variance && fromFile && (options.out_channels ?? out_channels) !== out_channels)
+    throw new InvalidArgumentError(
+      `--learn-variance needs out_channels ${out_channels} for pictures of ${channels} channels, but the config file of --model has ${options.out_channels}: change it there, or leave it out`,
+    );
   const ofPictures: UNet2DOptions = {
     sample_size: height === width ? height : [height, width],
     in_channels: channels,
-    out_channels: channels,
+    out_channels,
   };
-  const fitted = fromFile ? { ...ofPictures, ...options } : { ...options, ...ofPictures };
-  return new UNet2DModel(num_class_embeds === null ? fitted : { ...fitted, num_class_embeds });
+  return new UNet2DModel({
+    ...(fromFile ? { ...ofPictures, ...options } : { ...options, ...ofPictures }),
+    ...(classes === undefined ? {} : { num_class_embeds: classes }),
+    ...(dropout === undefined ? {} : { dropout }),
+  });
 }

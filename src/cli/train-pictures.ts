@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { INTERPOLATIONS } from '../datasets/images/image-set.ts';
 import { type ImageSet, loadImages } from '../datasets/index.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import type { DiffusionLoss } from '../losses/index.ts';
+import { type DiffusionLoss, hybridLoss } from '../losses/index.ts';
 import type { DiffusionModel } from '../models/index.ts';
+import { learnsVariance } from '../models/model.ts';
 import { OnnxModel } from '../models/onnx-model.ts';
 import type { DDPMScheduler } from '../schedulers/index.ts';
 import { Trainer } from '../trainers/trainer.ts';
@@ -33,6 +34,11 @@ export const pictureOptions = grouped('Pictures:', {
     z.boolean().optional(),
     'stretch whole pictures to the size instead of cutting out their centre',
   ),
+  random_crop: option(
+    '--random-crop',
+    z.boolean().optional(),
+    'cut out a new random place each time instead of the centre',
+  ),
   interpolation: option(
     '--interpolation <name>',
     z.enum(INTERPOLATIONS).optional(),
@@ -49,6 +55,21 @@ export const pictureOptions = grouped('Pictures:', {
     '--model <name|config.json>',
     z.string().optional(),
     "small (default), ddpm-cifar10, ddpm-64, default (diffusers' script), or a UNet2DModel's config",
+  ),
+  dropout: option(
+    '--dropout <probability>',
+    z.number().optional(),
+    "dropout in the U-Net's blocks (default: the model's, which is 0)",
+  ),
+  learn_variance: option(
+    '--learn-variance',
+    z.boolean().optional(),
+    'a new model that learns its variance too: the hybrid loss on top of --loss',
+  ),
+  vlb_weight: option(
+    '--vlb-weight <weight>',
+    z.number().optional(),
+    'with a learned variance: weight of the variational bound (default: 0.001)',
   ),
   init_from: option(
     '--init-from <folder|hub-id|file.onnx>',
@@ -99,7 +120,8 @@ export async function pictureTrainer(
   const { images, ...model } = settings.init_from
     ? await tunedModel(settings.init_from, source, settings)
     : await newModel(source, settings);
-  const trainer = new Trainer({ ...common, ...model, args, train_dataset: images, callbacks });
+  const loss = lossOf(model.model, common.loss, settings);
+  const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images, callbacks });
   announce(description(images, model.model));
   for (const { source: name, reason } of images.skipped.slice(0, 3))
     process.stderr.write(`warning: ${name} is left out: ${reason}\n`);
@@ -108,9 +130,9 @@ export async function pictureTrainer(
 
 /** An ONNX file comes without a noise schedule; a folder has its own, and an ONNX file or folder its own model. */
 function refuseConflicts(settings: PictureSettings): void {
-  const { init_from, class_conditional, class_dropout_prob } = settings;
+  const { init_from, class_conditional, class_dropout_prob, random_crop, stretch } = settings;
   const brought = [
-    ...(['model', 'class_conditional'] as const),
+    ...(['model', 'class_conditional', 'dropout', 'learn_variance'] as const),
     ...(isOnnx(init_from) ? [] : (['prediction_type', 'beta_schedule', 'num_train_timesteps'] as const)),
   ];
   const given = brought.find((key) => settings[key] !== undefined);
@@ -122,6 +144,19 @@ function refuseConflicts(settings: PictureSettings): void {
     throw new InvalidArgumentError(
       `--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`,
     );
+  if (random_crop && stretch)
+    throw new InvalidArgumentError(
+      '--random-crop and --stretch exclude each other: a stretched picture is whole, leave out one of them',
+    );
+}
+
+/** A learned variance is trained by the hybrid loss alone, whether the model is new or was saved with one. */
+function lossOf(model: DiffusionModel, base: DiffusionLoss, { vlb_weight }: PictureSettings): DiffusionLoss {
+  if (learnsVariance(model)) return hybridLoss({ base, vlb_weight });
+  if (vlb_weight === undefined) return base;
+  throw new InvalidArgumentError(
+    `--vlb-weight is ${vlb_weight}, but the model learns no variance: add --learn-variance`,
+  );
 }
 
 function isOnnx(file: string | undefined): boolean {
@@ -131,8 +166,11 @@ function isOnnx(file: string | undefined): boolean {
 async function newModel(source: string, settings: PictureSettings) {
   const chosen = await chosenUNet(settings.model ?? 'small');
   const images = await loadPictures(source, settings, chosen.resolution, chosen.channels);
-  const classes = settings.class_conditional ? classCount(images, settings.class_dropout_prob ?? 0) : null;
-  return { images, model: unetFor(chosen, images, classes) };
+  const classes = settings.class_conditional
+    ? classCount(images, settings.class_dropout_prob ?? 0)
+    : undefined;
+  const { dropout, learn_variance } = settings;
+  return { images, model: unetFor(chosen, images, { classes, dropout, learn_variance }) };
 }
 
 async function tunedModel(from: string, source: string, settings: PictureSettings) {
@@ -155,14 +193,14 @@ async function loadPictures(
   modelResolution: number | readonly [number, number] | undefined,
   modelChannels: number | undefined,
 ): Promise<ImageSet> {
-  const { n, stretch, interpolation, data_dir, cache_dir } = settings;
+  const { n, stretch, random_crop, interpolation, data_dir, cache_dir } = settings;
   const resolution = settings.resolution ?? modelResolution;
   let bar: ReturnType<typeof progressBar> | undefined;
   try {
     return await loadImages(source, {
       resolution: typeof resolution === 'object' ? [...resolution] : resolution,
       channels: settings.channels ?? pictureChannels(modelChannels),
-      center_crop: !stretch,
+      ...(random_crop ? { random_crop } : { center_crop: !stretch }),
       interpolation,
       data_dir,
       cache_dir,
@@ -196,5 +234,6 @@ function description(images: ImageSet, model: DiffusionModel): string {
   const parameters = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const leftOut = skipped.length > 0 ? `, ${skipped.length} left out` : '';
   const classes = model.classCount === undefined ? '' : `, ${model.classCount} classes`;
-  return `${name}: ${count} pictures of ${height}x${width}x${channels}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}`;
+  const variance = learnsVariance(model) ? ', learned variance' : '';
+  return `${name}: ${count} pictures of ${height}x${width}x${channels}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;
 }

@@ -79,6 +79,7 @@ Examples:
   iso-diffusion train --dataset points.csv --epochs 200 --lr 3e-4 --ema --output runs/mine
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 20 --output runs/digits
   iso-diffusion train --dataset ./photos --resolution 32 --random-flip --ema --output runs/photos
+  iso-diffusion train --dataset ./photos --random-crop --dropout 0.1 --learn-variance --output runs/variance
   iso-diffusion train --dataset flowers102 --model ddpm-64 --batch-size 32 --device cuda --ema --output runs/flowers
   iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1

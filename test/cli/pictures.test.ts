@@ -34,7 +34,14 @@ beforeAll(async () => {
   mkdirSync(at('flat'));
   const red = { width: 8, height: 8, channels: 3, background: 'red' } as const;
   await sharp({ create: red }).png().toFile(at('flat', 'a.png'));
+  mkdirSync(at('wide'));
+  const ramp = Uint8Array.from({ length: 32 * 8 }, (_, i) => (i % 32) * 8);
+  for (const name of ['a.png', 'b.png'])
+    await sharp(ramp, { raw: { width: 32, height: 8, channels: 1 } })
+      .png()
+      .toFile(at('wide', name));
   writeFileSync(at('tiny.json'), JSON.stringify(tiny));
+  writeFileSync(at('fixed.json'), JSON.stringify({ ...tiny, in_channels: 1, out_channels: 1 }));
   for (const [kind, hue] of [
     ['warm', 200],
     ['cold', 20],
@@ -107,6 +114,25 @@ describe('pictures on the command line', () => {
     expect(drawn).toMatchObject({ code: 0, stdout: '2 pictures: onnx.png\n' });
   }, 180_000);
 
+  it('are cropped at random, and a model learns its variance with dropout', async () => {
+    const train = 'train --dataset wide --cache-dir cache --max-steps 2 --batch-size 4 --device cpu';
+    const learn = `${train} --model tiny.json --resolution 8 --learn-variance --vlb-weight 0.01 --dropout 0.25`;
+    const trained = await cli(`${learn} --random-crop --output variance`);
+    expect(trained).toMatchObject({ code: 0, stdout: expect.stringMatching(/parameters, learned variance/) });
+    const saved = (...names: string[]) =>
+      JSON.parse(readFileSync(at('variance/pipeline', ...names), 'utf8')) as unknown;
+    expect(saved('unet/config.json')).toMatchObject({ in_channels: 3, out_channels: 6, dropout: 0.25 });
+    expect(saved('scheduler/scheduler_config.json')).toMatchObject({ variance_type: 'learned_range' });
+    expect(readFileSync(at('variance/pipeline/README.md'), 'utf8')).toMatch(/vlb&#95;weight.{1,12}0\.01/);
+    await cli(`${learn} --output centred`);
+    expect(weights('variance')).not.toBe(weights('centred'));
+
+    const tuned = await cli(`${train} --init-from variance --loss simple --output variance-tuned`);
+    expect(tuned).toMatchObject({ code: 0, stdout: expect.stringMatching(/parameters, learned variance/) });
+    const drawn = await cli('generate --model variance-tuned --n 1 --steps 2 --device cpu --out learned.png');
+    expect(drawn).toMatchObject({ code: 0, stdout: '1 picture: learned.png\n' });
+  }, 180_000);
+
   it('are kept when Ctrl-C comes, and the resumed run equals an unbroken one', async () => {
     writeFileSync(
       at('run.yaml'),
@@ -143,6 +169,16 @@ describe('pictures on the command line', () => {
     ['train --dataset digits --init-from x.onnx --model small', /leave out --model beside --init-from/],
     ['train --dataset digits --init-from runs/x --beta-schedule linear', /leave out --beta-schedule/],
     ['train --dataset digits --class-dropout-prob 0.1', /needs --class-conditional/],
+    ['train --dataset digits --random-crop --stretch', /--random-crop and --stretch exclude each other/],
+    ['train --dataset digits --dropout 1', /dropout/],
+    ['train --dataset digits --vlb-weight 0.01', /--vlb-weight is 0.01.*add --learn-variance/],
+    ['train --dataset digits --learn-variance --vlb-weight -1', /vlb_weight.*>= 0, but is -1/],
+    [
+      'train --dataset digits --model fixed.json --learn-variance',
+      /--learn-variance needs out_channels 2 .* --model has 1/,
+    ],
+    ['train --dataset digits --init-from x.onnx --learn-variance', /leave out --learn-variance/],
+    ['train --dataset moons --learn-variance', /--learn-variance is for pictures, but 'moons' has points/],
     [
       'train --dataset flat --cache-dir cache --class-conditional --resolution 8',
       /needs labels, but '.*flat' has none/,
