@@ -3,6 +3,7 @@ import { DeviceError, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/tensor-type.ts';
 import type { ConcreteDevice } from './device.ts';
 import { threadLimit } from './threads.ts';
+import { refuseMiscomputedConvolutions } from './webgpu-convolutions.ts';
 
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
 export type RuntimeTensor = ort.Tensor;
@@ -46,7 +47,7 @@ export class Session {
 
   /**
    * @throws {OnnxFormatError} when onnxruntime refuses the model.
-   * @throws {DeviceError} when the device cannot run it.
+   * @throws {DeviceError} when the device cannot run it, or would compute it wrongly.
    */
   static async create(
     model: Uint8Array | string,
@@ -75,11 +76,13 @@ export class Session {
       );
     }
     try {
+      if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
       const session = await (typeof model === 'string'
         ? ort.InferenceSession.create(model, settings)
         : ort.InferenceSession.create(model, settings));
       return new Session(session, device);
     } catch (cause) {
+      if (cause instanceof IsoDiffusionError) throw cause;
       const reason = cause instanceof Error ? cause.message : String(cause);
       if (device !== 'cpu')
         throw new DeviceError(`the model cannot run on '${device}': ${reason}`, { cause });

@@ -50,6 +50,8 @@ const cases: ConvCase[] = [
     x: [1, 2, 6, 7],
     weight: [3, 2, 3, 2],
   },
+  { ...plain, name: '6 channels, which are filled up to 8', x: [2, 6, 5, 5], weight: [4, 6, 3, 3] },
+  { ...plain, name: '6 responses, filled up for dx', x: [6, 4, 5, 5], weight: [6, 4, 3, 3] },
   { ...plain, name: 'two groups', group: 2, x: [2, 4, 5, 5], weight: [6, 2, 3, 3] },
 ];
 const inputFormulations: InputFormulation[] = ['conv-transpose', 'flipped-conv', 'product'];

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type FlatBucket, packBucket, planFlatBuckets } from '../../src/graph/flat-state.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
@@ -12,7 +11,6 @@ import {
 } from '../../src/models/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import type { ConcreteDevice } from '../../src/runtime/device.ts';
-import { isAvailable } from '../../src/runtime/device.ts';
 import { float32Data, hostTensor } from '../../src/runtime/session.ts';
 import { TrainingSession } from '../../src/runtime/training-session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
@@ -22,18 +20,7 @@ import { pointSource } from '../../src/trainers/sample-source.ts';
 import { SplitTrainingEngine } from '../../src/trainers/split-training-engine.ts';
 import { buildTrainingGraph } from '../../src/trainers/training-graph.ts';
 import { circle } from '../trainers/small-trainer.ts';
-
-const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
-if (existsSync(SWIFTSHADER)) {
-  // Read by the Vulkan loader when the first session asks for an adapter.
-  process.env.VK_DRIVER_FILES ??= SWIFTSHADER;
-  process.env.XDG_RUNTIME_DIR ??= '/tmp';
-}
-const available = await isAvailable('webgpu');
-if (!available)
-  console.warn(
-    'skipping the webgpu tests: no adapter (apt-get install chromium libvulkan1 brings SwiftShader)',
-  );
+import { hasWebgpu } from './software-webgpu.ts';
 
 const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 
@@ -142,7 +129,7 @@ async function threeSteps(name: string, device: ConcreteDevice) {
   return { metrics, state: final };
 }
 
-describe.skipIf(!available).each(Object.keys(cases))('a training step on webgpu: %s', (name) => {
+describe.skipIf(!hasWebgpu).each(Object.keys(cases))('a training step on webgpu: %s', (name) => {
   it('runs without falling back to the cpu and equals the cpu within 1e-3', async () => {
     const cpu = await threeSteps(name, 'cpu');
     const gpu = await threeSteps(name, 'webgpu');
@@ -160,7 +147,7 @@ describe.skipIf(!available).each(Object.keys(cases))('a training step on webgpu:
 });
 
 // Of the small network only: a U-Net takes half a minute for three steps on a software driver.
-it.skipIf(!available)(
+it.skipIf(!hasWebgpu)(
   'a training step on webgpu gives the same bits twice',
   async () => {
     const name = 'the 2-D network';
@@ -169,7 +156,7 @@ it.skipIf(!available)(
   180_000,
 );
 
-describe.skipIf(!available)('several batches a step on webgpu', () => {
+describe.skipIf(!hasWebgpu)('several batches a step on webgpu', () => {
   it('stay on the GPU and equal the cpu within 1e-3', async () => {
     const model = new ConditionalDense({ hidden_features: 16 });
     const parameters = initialParameters(model, 0);

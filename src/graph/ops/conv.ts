@@ -10,6 +10,7 @@ import {
   required,
 } from '../op-registry.ts';
 import { type Dim, elementCount, fixedShape, formatShape } from '../tensor-type.ts';
+import { isMiscomputedOnWebgpu, withChannelsInFours } from './conv-channels.ts';
 import { convInputGradient, convWeightGradient } from './conv-gradients.ts';
 import { reduceSum } from './reduce.ts';
 
@@ -135,10 +136,17 @@ defineOp({
  */
 export function conv2d(x: Value, weight: Value, bias?: Value, options: Conv2dOptions = {}): Value {
   const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
-  return apply('Conv', bias ? [x, weight, bias] : [x, weight], {
+  return convolution(x, weight, bias, {
     kernel_shape: { kind: 'ints', value: [kernelHeight, kernelWidth] },
     ...geometryAttributes(withDefaults(options)),
   });
+}
+
+/** The node of a convolution in 2-D, with more channels where webgpu needs them: a file is right wherever it is run. */
+export function convolution(x: Value, weight: Value, bias: Value | undefined, attributes: Attributes): Value {
+  const facts = { weight: fixedShape(weight.shape), ...convGeometry(attributes, 'Conv') };
+  const [images, filters] = isMiscomputedOnWebgpu(facts) ? withChannelsInFours(x, weight) : [x, weight];
+  return apply('Conv', bias ? [images, filters, bias] : [images, filters], attributes);
 }
 
 defineOp({

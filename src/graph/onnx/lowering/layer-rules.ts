@@ -1,7 +1,7 @@
 import { GraphError } from '../../../errors.ts';
 import type { Attribute, Attributes, Value } from '../../graph.ts';
-import { applyOp, floatAttribute, intAttribute, intsAttribute } from '../../op-registry.ts';
-import { groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } from '../../ops/index.ts';
+import { apply, applyOp, floatAttribute, intAttribute, intsAttribute } from '../../op-registry.ts';
+import { convolution, groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } from '../../ops/index.ts';
 import { elementCount, fixedShape, formatShape, normalizeAxis } from '../../tensor-type.ts';
 import { einsum } from './einsum.ts';
 import type { Operand } from './operand.ts';
@@ -83,15 +83,13 @@ function overTwoAxes(
     throw new GraphError(
       `${context.where}: only convolutions over one or two axes are supported, not of ${formatShape(x.shape)} by ${formatShape(weight.shape)}`,
     );
-  const inputs = (a: Value, b: Value) => (bias ? [a, b, bias] : [a, b]);
-  const graph = context.target;
-  if (kernel.length === 2)
-    return applyOp(opType, inputs(x, weight), { attributes: attributes(x, kernel), graph });
-  const [line] = applyOp(opType, inputs(unsqueeze(x, [2]), unsqueeze(weight, [2])), {
-    attributes: inTwoAxes(attributes(x, kernel)),
-    graph,
-  });
-  return line ? [squeeze(line, [2])] : [];
+  const node = (images: Value, filters: Value, attributes: Attributes) =>
+    opType === 'Conv'
+      ? convolution(images, filters, bias, attributes)
+      : apply(opType, bias ? [images, filters, bias] : [images, filters], attributes);
+  if (kernel.length === 2) return [node(x, weight, attributes(x, kernel))];
+  const line = node(unsqueeze(x, [2]), unsqueeze(weight, [2]), inTwoAxes(attributes(x, kernel)));
+  return [squeeze(line, [2])];
 }
 
 function inTwoAxes(attributes: Attributes): Attributes {
