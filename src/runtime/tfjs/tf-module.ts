@@ -30,6 +30,13 @@ export interface Tfjs {
   customGrad(
     f: () => { value: TfTensor; gradFunc: (dy: TfTensor) => TfTensor[] },
   ): (...inputs: TfTensor[]) => TfTensor;
+  /** Of one input; what is saved is there when the gradient is computed. */
+  customGrad(
+    f: (
+      x: TfTensor,
+      save: (tensors: TfTensor[]) => void,
+    ) => { value: TfTensor; gradFunc: (dy: TfTensor, saved: TfTensor[]) => TfTensor[] },
+  ): (x: TfTensor) => TfTensor;
 
   tensor(values: Float32Array | Int32Array | Uint8Array, shape: number[], dtype: TfDType): TfTensor;
   zeros(shape: number[]): TfTensor;
@@ -53,6 +60,10 @@ export interface Tfjs {
   leakyRelu(x: TfTensor, alpha: number): TfTensor;
   softplus(x: TfTensor): TfTensor;
   erf(x: TfTensor): TfTensor;
+  floor(x: TfTensor): TfTensor;
+  ceil(x: TfTensor): TfTensor;
+  round(x: TfTensor): TfTensor;
+  sign(x: TfTensor): TfTensor;
   softmax(x: TfTensor): TfTensor;
   greater(a: TfTensor, b: TfTensor | number): TfTensor;
   less(a: TfTensor, b: TfTensor | number): TfTensor;
@@ -60,6 +71,7 @@ export interface Tfjs {
   where(condition: TfTensor, a: TfTensor, b: TfTensor): TfTensor;
   sum(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
   max(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
+  min(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
   mean(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
   matMul(a: TfTensor, b: TfTensor, transposeA?: boolean, transposeB?: boolean): TfTensor;
   conv2d(x: TfTensor, filter: TfTensor, strides: [number, number], pad: 'valid' | 'same'): TfTensor;
@@ -70,6 +82,8 @@ export interface Tfjs {
     strides: [number, number],
     pad: 'valid',
   ): TfTensor;
+  avgPool(x: TfTensor, window: [number, number], strides: [number, number], pad: 'valid'): TfTensor;
+  maxPool(x: TfTensor, window: [number, number], strides: [number, number], pad: 'valid'): TfTensor;
   reshape(x: TfTensor, shape: number[]): TfTensor;
   broadcastTo(x: TfTensor, shape: number[]): TfTensor;
   transpose(x: TfTensor, perm: number[]): TfTensor;

@@ -11,8 +11,11 @@ import {
 } from '../../../src/models/index.ts';
 import { DDPMScheduler } from '../../../src/schedulers/ddpm.ts';
 import { Trainer } from '../../../src/trainers/trainer.ts';
+import { float64Cases } from '../../graph/gradient-cases.ts';
+import { plainCases } from '../../graph/plain-cases.ts';
 import { circle } from '../../trainers/small-trainer.ts';
 import { stripes } from '../../trainers/stripes.ts';
+import { byTfjs } from './compare-engines.ts';
 import { tf } from './load-tf.ts';
 import { recordKernels } from './record-kernels.ts';
 
@@ -49,6 +52,9 @@ const models: [DiffusionModel, 'epsilon' | 'v_prediction' | 'sample'][] = [
   [unet({ act_fn: 'relu', mid_block_scale_factor: 2, center_input_sample: true }), 'sample'],
 ];
 
+/** Ops of files of other exporters, with their gradients. */
+const ONNX_ONLY = /^(Ceil|Floor|Round|Sign|ReduceMax|ReduceMin|Tile|AveragePool|MaxPool)/;
+
 describe('a step of training, recorded on the cpu backend of tfjs 4.22', () => {
   const { kernels, gradients } = recordKernels();
   const used = () => [...new Set(kernels.map(({ name }) => name))].sort();
@@ -75,6 +81,8 @@ describe('a step of training, recorded on the cpu backend of tfjs 4.22', () => {
       });
       await trainer.train();
     }
+    for (const test of [...float64Cases, ...plainCases].filter(({ name }) => ONNX_ONLY.test(name)))
+      await byTfjs(test);
   });
 
   it('runs the kernels of convolution, attention and embedding, and their gradients', () => {
@@ -113,6 +121,10 @@ describe('a step of training, recorded on the cpu backend of tfjs 4.22', () => {
       expect(attributes.dataFormat).toBe('NHWC');
       expect(['valid', 'same']).toContain(attributes.pad);
     }
+    // Nor have the gradients of its pools.
+    const pools = kernels.filter(({ name }) => /^(Max|Avg)Pool/.test(name));
+    expect(new Set(pools.map(({ name }) => name)).size).toBe(4);
+    for (const { attributes } of pools) expect(attributes.pad).toBe('valid');
     // TensorFlow's Select does not broadcast.
     const selections = kernels.filter(({ name }) => name === 'Select');
     expect(selections.length).toBeGreaterThan(0);

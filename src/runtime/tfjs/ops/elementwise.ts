@@ -21,6 +21,15 @@ defineUnary('Sigmoid', (tf, x) => tf.sigmoid(x));
 defineUnary('Relu', (tf, x) => tf.relu(x));
 defineUnary('Erf', (tf, x) => tf.erf(x));
 defineUnary('Softplus', (tf, x) => tf.softplus(x));
+/** Constant between their steps: their gradient is 0. */
+for (const [opType, method] of [
+  ['Floor', 'floor'],
+  ['Ceil', 'ceil'],
+  ['Round', 'round'],
+  ['Sign', 'sign'],
+] as const)
+  defineUnary(opType, (tf, x) => withoutGradient(tf, [x], () => tf[method](x)));
+
 /** Not `tf.abs`, whose gradient at 0 is -1. */
 defineUnary('Abs', (tf, x) => select(tf, compare(tf, 'less', x, zero(tf)), tf.neg(x), x, x.shape));
 

@@ -1,6 +1,7 @@
 import { intAttribute } from '../../../graph/op-registry.ts';
 import { reducedAxes } from '../../../graph/ops/index.ts';
-import { contextOf, defineTfOp, given } from '../tf-op.ts';
+import type { Tfjs, TfTensor } from '../tf-module.ts';
+import { contextOf, defineTfOp, given, outputShape } from '../tf-op.ts';
 
 for (const [opType, method] of [
   ['ReduceSum', 'sum'],
@@ -18,3 +19,37 @@ for (const [opType, method] of [
     },
     { tensorInputs: 1 },
   );
+
+for (const [opType, method] of [
+  ['ReduceMax', 'max'],
+  ['ReduceMin', 'min'],
+] as const)
+  defineTfOp(
+    opType,
+    (node) => {
+      const axes = reducedAxes(contextOf(node));
+      const shape = outputShape(node);
+      return (tf, inputs) => {
+        const x = given(inputs, 0);
+        if (axes.length === 0) return x;
+        const kept = x.dtype === 'float32' ? extremum(tf, x, method, axes) : tf[method](x, axes, true);
+        return tf.reshape(kept, shape);
+      };
+    },
+    { tensorInputs: 1 },
+  );
+
+/** Where several elements are the extremum they share the gradient; in tfjs's own each would get all of it. */
+function extremum(tf: Tfjs, x: TfTensor, method: 'max' | 'min', axes: number[]): TfTensor {
+  return tf.customGrad((input: TfTensor, save: (tensors: TfTensor[]) => void) => {
+    const value = tf[method](input, axes, true);
+    save([input, value]);
+    return {
+      value,
+      gradFunc: (dy: TfTensor, saved: TfTensor[]) => {
+        const isChosen = tf.cast(tf.equal(given(saved, 0), given(saved, 1)), 'float32');
+        return [tf.mul(isChosen, tf.div(dy, tf.sum(isChosen, axes, true)))];
+      },
+    };
+  })(x);
+}

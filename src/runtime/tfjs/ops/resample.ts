@@ -1,6 +1,7 @@
-import { GraphError } from '../../../errors.ts';
+import type { GraphNode } from '../../../graph/graph.ts';
+import { intAttribute } from '../../../graph/op-registry.ts';
 import { enlargement, poolGeometry } from '../../../graph/ops/index.ts';
-import { expand } from '../broadcast.ts';
+import { expand, padOrCrop } from '../broadcast.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { contextOf, defineTfOp, given, inputShape, outputShape } from '../tf-op.ts';
 
@@ -20,28 +21,48 @@ defineTfOp(
   { tensorInputs: 1 },
 );
 
-/** Windows side by side; what is left over below and to the right is cut off. */
-function defineTiledPool(opType: string, combine: (tf: Tfjs, windows: TfTensor) => TfTensor): void {
+type Pool = (tf: Tfjs, images: TfTensor) => TfTensor;
+
+/**
+ * Windows without padding over images with the channels last, padded beforehand: the gradient kernels of tfjs-node know
+ * nothing else.
+ */
+function definePool(opType: string, fill: number, prepare: (node: GraphNode, pool: Pool) => Pool): void {
+  const kernel = opType === 'MaxPool' ? 'maxPool' : 'avgPool';
   defineTfOp(opType, (node) => {
-    const context = contextOf(node);
-    const { window, strides, pads } = poolGeometry(context);
-    const [down, across] = window;
-    if (strides[0] !== down || strides[1] !== across || pads.some((count) => count > 0))
-      throw new GraphError(
-        `${context.where}: on tfjs only windows side by side, without padding, are supported`,
+    const { window, strides, pads } = poolGeometry(contextOf(node));
+    const pool = prepare(node, (tf, images) => {
+      const padded = padOrCrop(
+        tf,
+        images,
+        [
+          [0, 0],
+          [pads[0], pads[2]],
+          [pads[1], pads[3]],
+          [0, 0],
+        ],
+        fill,
       );
-    const shape = outputShape(node);
-    const [batch = 1, channels = 1, height = 1, width = 1] = shape;
+      return tf[kernel](padded, [...window], [...strides], 'valid');
+    });
     return (tf, inputs) => {
-      const used = [batch, channels, height * down, width * across];
-      const whole = tf.slice(given(inputs, 0), [0, 0, 0, 0], used);
-      const windows = tf.reshape(whole, [batch * channels * height, down, width, across]);
-      return tf.reshape(combine(tf, windows), shape);
+      const pooled = pool(tf, tf.transpose(given(inputs, 0), [0, 2, 3, 1]));
+      return tf.transpose(pooled, [0, 3, 1, 2]);
     };
   });
 }
 
-defineTiledPool('AveragePool', (tf, windows) => tf.mean(windows, [1, 3]));
-defineTiledPool('MaxPool', (tf, windows) => tf.max(windows, [1, 3]));
+definePool('MaxPool', Number.NEGATIVE_INFINITY, (_node, pool) => pool);
+
+/** Padding counts as zeros or, by ONNX's default, not at all: then the mean of ones says how much of a window counted. */
+definePool('AveragePool', 0, (node, pool) => {
+  const [, , height = 1, width = 1] = inputShape(node);
+  const { pads } = poolGeometry(contextOf(node));
+  const countsPads = intAttribute(node.attributes, 'count_include_pad', 0) === 1;
+  if (countsPads || pads.every((count) => count === 0)) return pool;
+  const ones = new Float32Array(height * width).fill(1);
+  return (tf, images) =>
+    tf.div(pool(tf, images), pool(tf, tf.tensor(ones, [1, height, width, 1], 'float32')));
+});
 
 defineTfOp('GlobalAveragePool', () => (tf, inputs) => tf.mean(given(inputs, 0), [2, 3], true));

@@ -1,10 +1,10 @@
 import { GraphError } from '../../../errors.ts';
-import { intAttribute, intsAttribute } from '../../../graph/op-registry.ts';
+import { constantIntegers, intAttribute, intsAttribute } from '../../../graph/op-registry.ts';
 import { normalizeAxis } from '../../../graph/tensor-type.ts';
 import { expand } from '../broadcast.ts';
 import { constantTensor } from '../dtype.ts';
 import type { TfTensor } from '../tf-module.ts';
-import { defineTfOp, given, inputShape, outputShape } from '../tf-op.ts';
+import { contextOf, defineTfOp, given, inputShape, outputShape } from '../tf-op.ts';
 
 for (const opType of ['Reshape', 'Unsqueeze', 'Squeeze'])
   defineTfOp(
@@ -39,6 +39,20 @@ defineTfOp('Concat', (node) => {
       axis,
     );
 });
+
+/** Copies side by side along one axis after another: the gradient of `tf.tile` ends at rank 4. */
+defineTfOp(
+  'Tile',
+  (node) => {
+    const repeats = constantIntegers(contextOf(node), 1, 'the repeats');
+    return (tf, inputs) =>
+      repeats.reduce(
+        (x, count, axis) => (count === 1 ? x : tf.concat(Array<TfTensor>(count).fill(x), axis)),
+        given(inputs, 0),
+      );
+  },
+  { tensorInputs: 1 },
+);
 
 defineTfOp(
   'Split',
