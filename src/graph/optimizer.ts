@@ -17,6 +17,13 @@ export interface AdamScalars<T> {
   readonly keep: T;
 }
 
+/** What an update by accumulated gradients changes from step to step. */
+export interface UpdateScalars extends AdamScalars<number> {
+  /** What the gradient is multiplied by: 1 over the batches in it, and the clipping. */
+  readonly gradientScale: number;
+  readonly oneMinusDecay: number;
+}
+
 export interface AdamState {
   readonly parameters: Value;
   /** The first moment divided by 1 - beta1. */

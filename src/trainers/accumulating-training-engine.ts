@@ -3,7 +3,7 @@ import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../runtime/session.ts';
 import { TrainingSession } from '../runtime/training-session.ts';
 import { buildAccumulationGraphs } from './accumulation-graphs.ts';
-import { type DropoutInput, dropoutFeeds } from './dropout-inputs.ts';
+import { asHostTensors, type BatchPlan, batchesOfStep } from './batch-inputs.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
 import {
   joinBuckets,
@@ -28,10 +28,8 @@ export class AccumulatingTrainingEngine {
   private constructor(
     private readonly accumulation: TrainingSession,
     private readonly update: TrainingSession,
-    private readonly settings: TrainingGraphSettings & { readonly accumulationSteps: number },
+    private readonly plan: BatchPlan & { readonly settings: TrainingGraphSettings },
     private readonly vectors: readonly StateVector[],
-    private readonly dropouts: readonly DropoutInput[],
-    private readonly batches: BatchSupply,
     private readonly schedules: StepSchedules,
   ) {}
 
@@ -60,15 +58,8 @@ export class AccumulatingTrainingEngine {
     try {
       const start = splitByBucket(state, initial);
       const updating = await TrainingSession.create(update, slots, start, device, { forbidFallback });
-      return new AccumulatingTrainingEngine(
-        accumulation,
-        updating,
-        settings,
-        state,
-        dropouts,
-        batches,
-        schedules,
-      );
+      const plan = { settings, dropouts, accumulationSteps: options.accumulationSteps, batches };
+      return new AccumulatingTrainingEngine(accumulation, updating, plan, state, schedules);
     } catch (error) {
       await accumulation.release();
       throw error;
@@ -93,25 +84,16 @@ export class AccumulatingTrainingEngine {
 
   /** The row of `STEP_METRICS` of step `index` (from 0). */
   private async step(index: number): Promise<Float32Array> {
-    const { batchSize, accumulationSteps, model, adam } = this.settings;
-    const { clean, noise, timestep, classLabels } = await this.batches.steps(index, 1);
-    const size = clean.length / accumulationSteps;
-    const samples = [1, batchSize, ...model.sampleShape];
+    const { adam } = this.plan.settings;
     const parameters = this.usedBy(this.accumulation, this.update.tensors);
-    for (let batch = 0; batch < accumulationSteps; batch++) {
-      const part = (values: Float32Array) =>
-        hostTensor('float32', samples, values.subarray(batch * size, (batch + 1) * size));
-      const perSample = (values: Int32Array) =>
-        hostTensor('int32', [1, batchSize], values.subarray(batch * batchSize, (batch + 1) * batchSize));
+    let keep_sum = 0;
+    for await (const batch of batchesOfStep(this.plan, index)) {
       const feeds = {
-        clean: part(clean),
-        noise: part(noise),
-        timestep: perSample(timestep),
-        ...(classLabels ? { class_labels: perSample(classLabels) } : {}),
-        ...dropoutFeeds(this.dropouts, this.batches, index, batch),
-        keep_sum: hostTensor('float32', [1], Float32Array.of(batch === 0 ? 0 : 1)),
+        ...asHostTensors(batch),
+        keep_sum: hostTensor('float32', [1], Float32Array.of(keep_sum)),
       };
       await this.accumulation.run({ ...parameters, ...this.usedBy(this.accumulation, feeds) });
+      keep_sum = 1;
     }
     const step = index + 1;
     const { stepSize, epsilon, keep } = adamScalars(step, this.schedules.learningRate(step), adam);

@@ -1,6 +1,4 @@
 import type { Graph, Value } from '../graph/graph.ts';
-import { hostTensor, type RuntimeTensor } from '../runtime/session.ts';
-import type { BatchSupply } from './prefetched-batches.ts';
 
 /** An input of random integers for one dropout of a training graph, drawn anew for each batch. */
 export interface DropoutInput {
@@ -24,19 +22,4 @@ export class DropoutInputs {
     this.all.push({ name, length });
     return this.graph.input(name, 'float32', [this.steps, length]);
   }
-}
-
-/** The inputs of one batch of a step for a graph that takes one batch. */
-export function dropoutFeeds(
-  dropouts: readonly DropoutInput[],
-  batches: BatchSupply,
-  step: number,
-  batch: number,
-): Record<string, RuntimeTensor> {
-  return Object.fromEntries(
-    dropouts.map(({ name, length }, dropout) => {
-      const numbers = batches.dropoutNumbers({ step, batch, dropout }, new Float32Array(length));
-      return [name, hostTensor('float32', [1, length], numbers)];
-    }),
-  );
 }

@@ -1,9 +1,9 @@
 import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { planFlatBuckets } from '../graph/flat-state.ts';
-import type { AdamSettings } from '../graph/optimizer.ts';
+import type { AdamSettings, UpdateScalars } from '../graph/optimizer.ts';
 import { elementCount } from '../graph/tensor-type.ts';
 import type { ParameterSpec } from '../models/model.ts';
-import { HostStretch, type HostUpdate, type StretchKinds } from './host-stretch.ts';
+import { HostStretch, type StretchKinds } from './host-stretch.ts';
 import { inFilterOrder, inStateOrder } from './parameter-order.ts';
 import type { TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind } from './training-graph.ts';
@@ -84,7 +84,7 @@ export class HostState {
     return Math.sqrt(this.stretches.reduce((sum, { vectors }) => sum + vectors.squaredNorm(), 0));
   }
 
-  update(settings: AdamSettings, scalars: HostUpdate): void {
+  update(settings: AdamSettings, scalars: UpdateScalars): void {
     for (const { vectors } of this.stretches) vectors.update(settings, scalars);
   }
 

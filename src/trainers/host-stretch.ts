@@ -1,13 +1,6 @@
 import { DeviceError } from '../errors.ts';
-import type { AdamScalars, AdamSettings } from '../graph/optimizer.ts';
+import type { AdamSettings, UpdateScalars } from '../graph/optimizer.ts';
 import { HOST_KERNELS } from './host-kernels-binary.ts';
-
-/** What an update changes from step to step. */
-export interface HostUpdate extends AdamScalars<number> {
-  /** What the gradient is multiplied by: 1 over the batches in it, and the clipping. */
-  readonly gradientScale: number;
-  readonly oneMinusDecay: number;
-}
 
 export interface StretchKinds {
   /** Whether an average of the parameters is kept. */
@@ -96,7 +89,7 @@ export class HostStretch {
   }
 
   /** `adamStep` and `emaStep` of src/graph/optimizer.ts, in place and in float32. */
-  update({ beta1, beta2 }: AdamSettings, scalars: HostUpdate): void {
+  update({ beta1, beta2 }: AdamSettings, scalars: UpdateScalars): void {
     const { parameters, first_moment, second_moment, ema } = this;
     const gradient = this.sum ?? this.gradient;
     this.kernels.update(

@@ -4,8 +4,8 @@ import type { ConcreteDevice, Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import { AccumulatingTrainingEngine } from './accumulating-training-engine.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
-import { SplitTrainingEngine } from './split-training-engine.ts';
-import { TfjsTrainingEngine } from './tfjs-training-engine.ts';
+import { createSplitEngine } from './split-training-engine.ts';
+import { createTfjsEngine } from './tfjs-training-engine.ts';
 import {
   LOOP_MAX_PARAMETERS,
   type StepSchedules,
@@ -43,18 +43,11 @@ export async function createTrainingEngine(
 ): Promise<StepEngine> {
   const { accumulationSteps } = compute;
   if ('tf' in compute)
-    return TfjsTrainingEngine.create(
-      asTfjs(compute.tf),
-      settings,
-      accumulationSteps,
-      initial,
-      batches,
-      schedules,
-    );
+    return createTfjsEngine(asTfjs(compute.tf), settings, accumulationSteps, initial, batches, schedules);
   const { device } = compute;
   const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   if (device === 'cpu' && (accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
-    return SplitTrainingEngine.create(settings, accumulationSteps, initial, batches, schedules);
+    return createSplitEngine(settings, accumulationSteps, initial, batches, schedules);
   if (device === 'webgpu' && accumulationSteps > 1)
     return AccumulatingTrainingEngine.create(
       { ...settings, accumulationSteps },

@@ -2,81 +2,81 @@ import { InvalidArgumentError } from '../errors.ts';
 import { channelsFirst } from '../graph/feature-maps/index.ts';
 import { planFlatBuckets } from '../graph/flat-state.ts';
 import type { Value } from '../graph/graph.ts';
-import { adamScalars } from '../graph/optimizer.ts';
-import type { Tfjs, TfTensor } from '../runtime/tfjs/tf-module.ts';
+import type { AdamSettings, UpdateScalars } from '../graph/optimizer.ts';
+import type { Tfjs } from '../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../runtime/tfjs/tfjs-training-session.ts';
-import type { StepBatches } from './batch-source.ts';
-import { buildLossGraph, LOSS_TERMS, type LossGraph } from './gradient-graph.ts';
+import type { BatchInputs } from './batch-inputs.ts';
+import { BatchwiseTrainingEngine, type GradientAccumulator } from './batchwise-training-engine.ts';
+import { buildLossGraph } from './gradient-graph.ts';
 import type { BatchSupply } from './prefetched-batches.ts';
 import type { StepEngine } from './step-engine.ts';
-import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
+import type { StepSchedules, TrainingState } from './training-engine.ts';
 import { STATE_KINDS, type StateKind, type TrainingGraphSettings } from './training-graph.ts';
 
 /**
- * Runs training steps with tfjs: the same forward graph and loss as the other engines, differentiated by tfjs, the
- * same batches, clipping, optimizer and average.
+ * An engine on tfjs: the same forward graph and loss as the other engines, differentiated by tfjs, the same batches,
+ * clipping, optimizer and average.
+ *
+ * @param tf the tfjs module; everything runs on the backend that it has at the time.
+ * @param initial a vector for each kind of state; a kind that is missing starts at zero.
+ * @throws {GraphError} that lists every op of the graph that tfjs cannot compute.
+ * @throws {InvalidArgumentError} for what only the gradients of this package know.
  */
-export class TfjsTrainingEngine implements StepEngine {
-  /** Every step is long enough to look for an interruption after it. */
-  readonly maxStepsPerRun = 1;
+export async function createTfjsEngine(
+  tf: Tfjs,
+  settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
+  accumulationSteps: number,
+  initial: TrainingState,
+  batches: BatchSupply,
+  schedules: StepSchedules,
+): Promise<StepEngine> {
+  const graphSettings = { ...settings, mode: 'single' as const };
+  const [bucket] = planFlatBuckets(settings.model.parameters);
+  if (!bucket) throw new InvalidArgumentError('the model has no parameters');
+  const { graph, parameters, loss, terms, dropouts } = buildLossGraph(graphSettings, channelsFirst);
+  refuseUnsupported(graphSettings, dropouts.length > 0);
+  const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);
+  const session = await TfjsTrainingSession.create(
+    tf,
+    { parameters: [...parameters.values()], loss, terms },
+    bucket,
+    {
+      parameters: vector('parameters'),
+      first_moment: vector('first_moment'),
+      second_moment: vector('second_moment'),
+      ema: settings.ema ? vector('ema') : undefined,
+    },
+  );
+  const plan = { settings: graphSettings, dropouts, accumulationSteps, batches };
+  return new BatchwiseTrainingEngine(new TfjsAccumulator(tf, session, graph.inputs), plan, schedules);
+}
 
-  private constructor(
+/** Gradients and state stay on tfjs's backend; what is read in a step is its totals. */
+class TfjsAccumulator implements GradientAccumulator {
+  constructor(
     private readonly tf: Tfjs,
     private readonly session: TfjsTrainingSession,
-    private readonly inputs: LossGraph['graph']['inputs'],
-    private readonly settings: TrainingGraphSettings,
-    private readonly accumulationSteps: number,
-    private readonly batches: BatchSupply,
-    private readonly schedules: StepSchedules,
+    private readonly inputs: readonly Value[],
   ) {}
 
-  /**
-   * @param tf the tfjs module; everything runs on the backend that it has at the time.
-   * @param initial a vector for each kind of state; a kind that is missing starts at zero.
-   * @throws {GraphError} that lists every op of the graph that tfjs cannot compute.
-   * @throws {InvalidArgumentError} for what only the gradients of this package know.
-   */
-  static async create(
-    tf: Tfjs,
-    settings: Omit<TrainingGraphSettings, 'mode' | 'maxBucketElements'>,
-    accumulationSteps: number,
-    initial: TrainingState,
-    batches: BatchSupply,
-    schedules: StepSchedules,
-  ): Promise<TfjsTrainingEngine> {
-    const graphSettings = { ...settings, mode: 'single' as const };
-    const [bucket] = planFlatBuckets(settings.model.parameters);
-    if (!bucket) throw new InvalidArgumentError('the model has no parameters');
-    const { graph, parameters, loss, terms, dropouts } = buildLossGraph(graphSettings, channelsFirst);
-    refuseUnsupported(graphSettings, dropouts.length > 0);
-    const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);
-    const session = await TfjsTrainingSession.create(
-      tf,
-      { parameters: [...parameters.values()], loss, terms },
-      bucket,
-      {
-        parameters: vector('parameters'),
-        first_moment: vector('first_moment'),
-        second_moment: vector('second_moment'),
-        ema: settings.ema ? vector('ema') : undefined,
-      },
-    );
-    return new TfjsTrainingEngine(
-      tf,
-      session,
-      graph.inputs,
-      graphSettings,
-      accumulationSteps,
-      batches,
-      schedules,
-    );
+  async add(batch: BatchInputs, isFirst: boolean): Promise<void> {
+    if (isFirst) this.session.clear();
+    const feeds = this.inputs.flatMap((input) => {
+      const given = batch.get(input.name);
+      if (!given) return [];
+      // tfjs's cpu backend computes on the array it is given.
+      return [[input, this.tf.tensor(given.data.slice(), [...given.shape], given.dtype)] as const];
+    });
+    this.session.accumulate(new Map(feeds));
   }
 
-  /** See `TrainingEngine.run`. */
-  async run(first: number, count: number): Promise<Float32Array[]> {
-    const rows: Float32Array[] = [];
-    for (let index = first; index < first + count; index++) rows.push(await this.step(index));
-    return rows;
+  async totals() {
+    const { terms, squaredNorm } = await this.session.totals();
+    return { terms, norm: Math.sqrt(squaredNorm) };
+  }
+
+  update(adam: AdamSettings, scalars: UpdateScalars): void {
+    this.session.update(adam, scalars);
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {
@@ -91,53 +91,6 @@ export class TfjsTrainingEngine implements StepEngine {
 
   async release(): Promise<void> {
     this.session.release();
-  }
-
-  /** The row of `STEP_METRICS` of step `index` (from 0). */
-  private async step(index: number): Promise<Float32Array> {
-    const { adam, maxGradNorm } = this.settings;
-    this.session.clear();
-    const batches = await this.batches.steps(index, 1);
-    for (const feeds of this.feeds(batches)) this.session.accumulate(feeds);
-    const { terms, squaredNorm } = await this.session.totals();
-    const step = index + 1;
-    const norm = Math.sqrt(squaredNorm) / this.accumulationSteps;
-    const row = new Float32Array(LOSS_TERMS.length + 1);
-    row.set(terms.map((term) => term / this.accumulationSteps));
-    row[LOSS_TERMS.length] = norm;
-    refuseNonFinite(row, step);
-    const clipping = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
-    this.session.update(adam, {
-      ...adamScalars(step, this.schedules.learningRate(step), adam),
-      gradientScale: clipping / this.accumulationSteps,
-      oneMinusDecay: 1 - this.schedules.emaDecay(step),
-    });
-    return row;
-  }
-
-  /** The inputs of each batch of a step. */
-  private *feeds({ clean, noise, timestep, classLabels }: StepBatches): Generator<Map<Value, TfTensor>> {
-    const { batchSize, model } = this.settings;
-    const samples = [1, batchSize, ...model.sampleShape];
-    const size = clean.length / this.accumulationSteps;
-    for (let batch = 0; batch < this.accumulationSteps; batch++) {
-      const part = (values: Float32Array) =>
-        this.tf.tensor(values.slice(batch * size, (batch + 1) * size), samples, 'float32');
-      const perSample = (values: Int32Array) =>
-        this.tf.tensor(values.slice(batch * batchSize, (batch + 1) * batchSize), [1, batchSize], 'int32');
-      const named = new Map([
-        ['clean', part(clean)],
-        ['noise', part(noise)],
-        ['timestep', perSample(timestep)],
-        ...(classLabels ? [['class_labels', perSample(classLabels)] as const] : []),
-      ]);
-      yield new Map(
-        this.inputs.flatMap((input) => {
-          const tensor = named.get(input.name);
-          return tensor ? [[input, tensor] as const] : [];
-        }),
-      );
-    }
   }
 }
 

@@ -17,7 +17,7 @@ import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
 import { BatchSource } from '../../src/trainers/batch-source.ts';
 import { pointSource } from '../../src/trainers/sample-source.ts';
-import { SplitTrainingEngine } from '../../src/trainers/split-training-engine.ts';
+import { createSplitEngine } from '../../src/trainers/split-training-engine.ts';
 import { buildTrainingGraph } from '../../src/trainers/training-graph.ts';
 import { circle } from '../trainers/small-trainer.ts';
 import { hasWebgpu } from './software-webgpu.ts';
@@ -183,7 +183,7 @@ describe.skipIf(!hasWebgpu)('several batches a step on webgpu', () => {
       ]);
       const schedules = { learningRate: () => 1e-3, emaDecay: () => 0.5 };
       return device === 'cpu'
-        ? SplitTrainingEngine.create(settings, 3, initial, batches, schedules)
+        ? createSplitEngine(settings, 3, initial, batches, schedules)
         : AccumulatingTrainingEngine.create(settings, device, initial, batches, schedules, {
             forbidFallback: true,
           });

@@ -6,7 +6,7 @@ import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
 import { BatchSource } from '../../src/trainers/batch-source.ts';
 import { imageSource } from '../../src/trainers/sample-source.ts';
-import { SplitTrainingEngine } from '../../src/trainers/split-training-engine.ts';
+import { createSplitEngine } from '../../src/trainers/split-training-engine.ts';
 import type { StepEngine } from '../../src/trainers/step-engine.ts';
 import { TrainingEngine } from '../../src/trainers/training-engine.ts';
 import { stripes } from './stripes.ts';
@@ -102,9 +102,7 @@ function expectEqual(actual: Outcome, expected: Outcome): void {
 describe('several batches a step in the graph', () => {
   it('equal the gradients added up on the host, with the penalty of each batch', async () => {
     const { settings, batches, initial } = setting(2);
-    const split = await threeSteps(
-      await SplitTrainingEngine.create(settings, 2, initial, batches, schedules),
-    );
+    const split = await threeSteps(await createSplitEngine(settings, 2, initial, batches, schedules));
     expectEqual(await inGraph(2), split);
     expectEqual(await bySums(2), split);
   });

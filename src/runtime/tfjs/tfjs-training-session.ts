@@ -1,7 +1,7 @@
 import { DeviceError, GraphError } from '../../errors.ts';
 import type { FlatBucket } from '../../graph/flat-state.ts';
 import type { Value } from '../../graph/graph.ts';
-import type { AdamScalars, AdamSettings } from '../../graph/optimizer.ts';
+import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { differentiableAncestors, GraphInterpreter } from './graph-interpreter.ts';
 import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
 
@@ -21,12 +21,6 @@ export interface FlatState<T> {
   readonly first_moment: T;
   readonly second_moment: T;
   readonly ema: T | undefined;
-}
-
-export interface TfjsUpdate extends AdamScalars<number> {
-  /** What the gradient is multiplied by: 1 over the batches in it, and the clipping. */
-  readonly gradientScale: number;
-  readonly oneMinusDecay: number;
 }
 
 /**
@@ -112,7 +106,7 @@ export class TfjsTrainingSession {
   }
 
   /** `adamStep` and `emaStep` of src/graph/optimizer.ts with the accumulated gradient, and a new sum. */
-  update({ beta1, beta2 }: AdamSettings, update: TfjsUpdate): void {
+  update({ beta1, beta2 }: AdamSettings, update: UpdateScalars): void {
     const { tf, gradient, vectors } = this;
     if (!gradient) throw new GraphError('no batch was accumulated');
     const { gradientScale, stepSize, epsilon, keep, oneMinusDecay } = update;
