@@ -27,6 +27,11 @@ export function compositeOf(output: Value): Composite | undefined {
   return composites.get(output);
 }
 
+/** Whether `node` passes no gradient on, as that of `stopGradient`. */
+export function stopsGradient({ outputs: [output] }: GraphNode): boolean {
+  return output !== undefined && compositeOf(output)?.inputs.length === 0;
+}
+
 /** The values that gradients of `node` flow to. */
 export function differentiatedInputs(node: GraphNode): readonly (Value | null)[] {
   const [output] = node.outputs;

@@ -31,10 +31,10 @@ export async function createTfjsEngine(
   schedules: StepSchedules,
 ): Promise<StepEngine> {
   const graphSettings = { ...settings, mode: 'single' as const };
+  refuseCheckpointing(graphSettings);
   const [bucket] = planFlatBuckets(settings.model.parameters);
   if (!bucket) throw new InvalidArgumentError('the model has no parameters');
   const { graph, parameters, loss, terms, dropouts } = buildLossGraph(graphSettings, channelsFirst);
-  refuseUnsupported(graphSettings, dropouts.length > 0);
   const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);
   const session = await TfjsTrainingSession.create(
     tf,
@@ -98,15 +98,10 @@ class TfjsAccumulator implements GradientAccumulator {
   }
 }
 
-/** tfjs differentiates by itself, and does not see what `stopGradient` and `checkpoint` tell this package's gradients. */
-function refuseUnsupported({ loss, gradientCheckpointing }: TrainingGraphSettings, dropout: boolean): void {
-  const found = [
-    loss.learnsVariance && `the loss '${loss.config.name}' of a learned variance`,
-    gradientCheckpointing && 'gradient_checkpointing',
-    dropout && "the model's dropout",
-  ].find(Boolean);
-  if (found)
+/** tfjs differentiates by itself, and does not see what `checkpoint` tells this package's gradients. */
+function refuseCheckpointing({ gradientCheckpointing }: TrainingGraphSettings): void {
+  if (gradientCheckpointing)
     throw new InvalidArgumentError(
-      `engine 'tfjs' does not train with ${found}: leave it out, or use engine 'onnxruntime'`,
+      "engine 'tfjs' does not train with gradient_checkpointing: leave it out, or use engine 'onnxruntime'",
     );
 }

@@ -1,8 +1,10 @@
 import { GraphError } from '../../errors.ts';
+import { stopsGradient } from '../../graph/custom-gradient.ts';
 import type { GraphNode, Value } from '../../graph/graph.ts';
+import { withoutGradient } from './broadcast.ts';
 import { constantTensor, tfDType } from './dtype.ts';
 import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
-import { findTfOp, type TfKernel } from './tf-op.ts';
+import { findTfOp, given, type TfKernel } from './tf-op.ts';
 import './ops/index.ts';
 
 interface Step {
@@ -105,7 +107,7 @@ export function differentiableAncestors(loss: Value): Set<Value> {
   for (let value = pending.pop(); value; value = pending.pop()) {
     if (found.has(value) || value.dtype !== 'float32') continue;
     found.add(value);
-    pending.push(...(value.producer ? tensorInputs(value.producer) : []));
+    if (value.producer && !stopsGradient(value.producer)) pending.push(...tensorInputs(value.producer));
   }
   return found;
 }
@@ -118,7 +120,18 @@ function compileNode(node: GraphNode): Step {
     );
   for (const { name, dtype } of node.outputs) tfDType(dtype, `'${name}'`);
   const inputs = node.inputs.slice(0, op.tensorInputs).map((input) => input ?? undefined);
-  return { node, inputs, kernel: op.compile(node) };
+  const kernel = op.compile(node);
+  return { node, inputs, kernel: stopsGradient(node) ? stopped(kernel) : kernel };
+}
+
+/** A clone, because a tensor that is its own result would have its gradient all the same. */
+function stopped(kernel: TfKernel): TfKernel {
+  return (tf, inputs) =>
+    withoutGradient(
+      tf,
+      inputs.filter((input) => input !== undefined),
+      () => tf.clone(given([kernel(tf, inputs)].flat(), 0)),
+    );
 }
 
 /** In topological order. */

@@ -24,6 +24,8 @@ export interface Tfjs {
   /** Runs `fn` and frees every tensor made in it, except those it returns. */
   tidy<T extends TfTensor | TfTensor[]>(fn: () => T): T;
   keep(x: TfTensor): TfTensor;
+  /** Another tensor of the same data. */
+  clone(x: TfTensor): TfTensor;
   valueAndGrads(
     f: (...args: TfTensor[]) => TfTensor,
   ): (args: TfTensor[]) => { value: TfTensor; grads: TfTensor[] };

@@ -2,13 +2,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isoLoss } from '../../../src/losses/index.ts';
+import { hybridLoss, isoLoss } from '../../../src/losses/index.ts';
 import {
   ConditionalDense,
   type DiffusionModel,
   UNet2DModel,
   type UNet2DOptions,
 } from '../../../src/models/index.ts';
+import { learnsVariance } from '../../../src/models/model.ts';
 import { DDPMScheduler } from '../../../src/schedulers/ddpm.ts';
 import { Trainer } from '../../../src/trainers/trainer.ts';
 import { float64Cases } from '../../graph/gradient-cases.ts';
@@ -50,6 +51,7 @@ const models: [DiffusionModel, 'epsilon' | 'v_prediction' | 'sample'][] = [
   [unet({ num_class_embeds: 3, downsample_padding: 0 }), 'epsilon'],
   [unet({ resnet_time_scale_shift: 'scale_shift', block_out_channels: [4, 6] }), 'v_prediction'],
   [unet({ act_fn: 'relu', mid_block_scale_factor: 2, center_input_sample: true }), 'sample'],
+  [unet({ out_channels: 2, dropout: 0.2 }), 'epsilon'],
 ];
 
 /** Ops of files of other exporters, with their gradients. */
@@ -74,7 +76,9 @@ describe('a step of training, recorded on the cpu backend of tfjs 4.22', () => {
           class_dropout_prob: model.classCount ? 0.1 : 0,
         },
         train_dataset: model.sampleShape.length === 1 ? circle() : stripes(),
-        loss: isoLoss({ lambda: 0.1 }),
+        loss: learnsVariance(model)
+          ? hybridLoss({ base: isoLoss({ lambda: 0.1 }) })
+          : isoLoss({ lambda: 0.1 }),
         noise_scheduler: new DDPMScheduler({ prediction_type }),
         engine: 'tfjs',
         tf,

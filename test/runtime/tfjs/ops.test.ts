@@ -135,6 +135,12 @@ const more: OpCase[] = [
     build: ([x]) => ops.tile(x as Value, [1, 3, 2, 1, 2]),
   },
   {
+    name: 'stopGradient',
+    shapes: [[2, 3]],
+    build: ([x]) =>
+      ops.add(ops.mul(ops.stopGradient(ops.square(x as Value)), x as Value), ops.stopGradient(x as Value)),
+  },
+  {
     name: 'Gather of one slice',
     shapes: [[4, 3]],
     build: ([x]) => ops.gather(x as Value, (x as Value).graph.constant('int64', [], BigInt64Array.of(-2n))),
