@@ -9,9 +9,9 @@ import type { PointCloud } from '../metrics/point-cloud.ts';
 import { predictedNoiseIsotropy } from '../metrics/predicted-noise-isotropy.ts';
 import { pipeline } from '../pipelines/pipeline.ts';
 import { curvePlot, writePlot } from '../plots/index.ts';
-import { DEVICES } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/index.ts';
 import { addOptions, option, readSettings, type Settings } from './command-options.ts';
+import { deviceOption } from './device-option.ts';
 import { withInterrupt } from './interrupt.ts';
 import { withFractionBar } from './progress.ts';
 import { formatTable } from './table.ts';
@@ -27,7 +27,7 @@ const options = {
   ),
   data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made points'),
   seed: option('--seed <seed>', z.number().default(0), 'seed of the noise'),
-  device: option('--device <name>', z.enum(DEVICES).default('auto'), DEVICES.join(', ')),
+  device: deviceOption(),
   output: option('--output <folder>', z.string().optional(), 'write isotropy.csv, .svg and .png there'),
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };

@@ -14,8 +14,8 @@ import { identify, type RealInput } from '../metrics/evaluation/evaluation-input
 import { loadPointPair } from '../metrics/evaluation/point-sets.ts';
 import { type EvaluationReport, evaluate, mergeStatistics, readStatistics } from '../metrics/index.ts';
 import { scatterPlot, writePlot } from '../plots/index.ts';
-import { DEVICES } from '../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from './command-options.ts';
+import { deviceOption } from './device-option.ts';
 import { extractorOptions, namedExtractor } from './extractor-options.ts';
 import { withInterrupt } from './interrupt.ts';
 import { withStageBars } from './progress.ts';
@@ -60,7 +60,7 @@ const options = {
   ),
   data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made real points'),
   seed: option('--seed <seed>', z.number().default(0), 'seed of the drawn samples and of random parts'),
-  device: option('--device <name>', z.enum(DEVICES).default('auto'), DEVICES.join(', ')),
+  device: deviceOption(),
   plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
   json: option('--json [file]', z.union([z.boolean(), z.string()]).default(false), 'print JSON, or write it'),
 };

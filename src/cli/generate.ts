@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import { DEVICES } from '../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from './command-options.ts';
+import { deviceOption } from './device-option.ts';
 import { downloadBar } from './download-bar.ts';
 import { generatePictures, pictureOptions } from './generate-pictures.ts';
 import { generatePoints, pointOptions } from './generate-points.ts';
@@ -28,7 +28,7 @@ const commonOptions = {
   ),
   eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
   seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends on it and on i alone'),
-  device: option('--device <name>', z.enum(DEVICES).default('auto'), DEVICES.join(', ')),
+  device: deviceOption(),
   out: option(
     '--out <paths...>',
     z.array(z.string()).min(1).optional(),

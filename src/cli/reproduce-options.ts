@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { PRESETS } from '../reproduction/presets.ts';
 import { isPictureTarget, TARGETS, type Target } from '../reproduction/targets.ts';
-import { DEVICES } from '../runtime/device.ts';
 import { option, type Settings } from './command-options.ts';
+import { deviceOption } from './device-option.ts';
 import { nearestKey } from './nearest-key.ts';
 
 const wholeNumber = z.int().min(1);
@@ -59,7 +59,7 @@ export const reproduceOptions = {
     'sampling steps (1000; smoke: 100, pictures 50)',
   ),
   jobs: option('--jobs <count>', wholeNumber.optional(), 'runs at a time (cpu: one a core; else 1)'),
-  device: option('--device <name>', z.enum(DEVICES).default('cpu'), DEVICES.join(', ')),
+  device: deviceOption('cpu'),
   ...pictureOptions,
   output: option('--output <folder>', z.string().min(1).optional(), 'where to write (runs/reproduce-PRESET)'),
   resume: option('--resume', z.boolean().default(false), 'go on with what is in the output folder'),

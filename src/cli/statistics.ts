@@ -2,8 +2,8 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { imageStatistics, mergeStatistics, readStatistics, writeStatistics } from '../metrics/index.ts';
-import { DEVICES } from '../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from './command-options.ts';
+import { deviceOption } from './device-option.ts';
 import { extractorOptions, namedExtractor } from './extractor-options.ts';
 import { withInterrupt } from './interrupt.ts';
 import { withFractionBar } from './progress.ts';
@@ -18,7 +18,7 @@ const options = {
   ),
   share: option('--share <i/n>', z.string().optional(), 'only the i-th of n consecutive shares, such as 1/4'),
   ...featureOptions,
-  device: option('--device <name>', z.enum(DEVICES).default('auto'), DEVICES.join(', ')),
+  device: deviceOption(),
   out: option('--out <file>', z.string('name an .npz file to write'), 'the .npz file to write'),
 };
 type StatisticsSettings = Settings<typeof options>;

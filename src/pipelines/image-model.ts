@@ -10,7 +10,7 @@ import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '..
 import { Session } from '../runtime/session.ts';
 import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import { ReverseProcess } from './reverse-process.ts';
-import { asScheduler, type GivenScheduler } from './sampling-schedule.ts';
+import { asScheduler, type GivenScheduler } from './sampling-options.ts';
 
 /** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
 export interface ImagePipelineOptions extends PretrainedOptions {
@@ -22,7 +22,7 @@ export interface ImagePipelineOptions extends PretrainedOptions {
    * For an ONNX file, which comes without one: a scheduler, or the JSON config of one; default DDPM's. A folder has its
    * own.
    */
-  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
+  readonly scheduler?: GivenScheduler;
   /** For an ONNX file that leaves its axes open: [channels, height, width] of the pictures. */
   readonly sample_shape?: readonly number[];
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */

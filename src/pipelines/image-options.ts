@@ -1,27 +1,17 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
-import type { DiffusionScheduler } from '../schedulers/index.ts';
 import type { ClassOptions } from './class-guidance.ts';
 import type { StepCallback } from './reverse-process.ts';
+import type { SamplingOptions } from './sampling-options.ts';
 
-export interface ImageGenerationOptions extends ClassOptions {
+export interface ImageGenerationOptions extends SamplingOptions, ClassOptions {
   /** Pictures to draw, 1 or more; default 1. */
   readonly batch_size?: number;
-  /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
-  readonly num_inference_steps?: number;
   /** An integer >= 0, default 0, or one for each picture: as for points, picture i depends on the seed and i alone. */
   readonly seed?: SampleSeed;
-  /** Used instead of `generate.scheduler`: a scheduler, or the JSON config of one. */
-  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
-  /** DDIM's eta, 0 (default, deterministic) to 1. */
-  readonly eta?: number;
   /** Called after every step with all pictures of the batch; may return `{ sample }` to go on with. */
   readonly callback_on_step_end?: StepCallback;
-  /** Called with the fraction done, 0 to 1. */
-  readonly on_progress?: (fraction: number) => void;
-  /** Stops between steps; the promise rejects with `signal.reason`. */
-  readonly signal?: AbortSignal;
 }
 
 const countSchema = z

@@ -8,7 +8,7 @@ import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
 import { type ImageModel, type ImagePipelineOptions, loadImageModel } from './image-model.ts';
 import { checkCount, checkOptions, checkOutputType, type ImageGenerationOptions } from './image-options.ts';
 import type { ModelSession } from './model-session.ts';
-import { samplingSchedule } from './sampling-schedule.ts';
+import { samplingSchedule } from './sampling-options.ts';
 
 /**
  * Draws pictures from a diffusion model, as diffusers' `DDPMPipeline` does.

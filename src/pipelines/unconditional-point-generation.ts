@@ -10,7 +10,7 @@ import { parseDevice, resolveDevice } from '../runtime/device.ts';
 import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import type { ModelSession } from './model-session.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
-import { samplingSchedule } from './sampling-schedule.ts';
+import { type SamplingOptions, samplingSchedule } from './sampling-options.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`, named as transformers.js names them. */
 export interface PointPipelineOptions extends PretrainedOptions {
@@ -22,26 +22,16 @@ export interface PointPipelineOptions extends PretrainedOptions {
   readonly ema?: boolean;
 }
 
-export interface PointGenerationOptions {
+export interface PointGenerationOptions extends SamplingOptions {
   /** Points to draw, 1 or more; default 1. */
   readonly batch_size?: number;
-  /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
-  readonly num_inference_steps?: number;
   /**
    * An integer >= 0, default 0, or one for each point. Point i depends on the seed and on i alone: it is the same
    * with every `batch_size`. With a list, point i is what `seed: list[i]` with a `batch_size` of 1 draws.
    */
   readonly seed?: SampleSeed;
-  /** Used instead of `generate.scheduler`: a scheduler, or the JSON config of one. */
-  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
-  /** DDIM's eta, 0 (default, deterministic) to 1. */
-  readonly eta?: number;
   /** Called after every step; may return `{ sample }` to go on with. Makes sampling run step by step. */
   readonly callback_on_step_end?: StepCallback;
-  /** Called with the fraction done, 0 to 1. */
-  readonly on_progress?: (fraction: number) => void;
-  /** Stops between steps; the promise rejects with `signal.reason`. */
-  readonly signal?: AbortSignal;
   /** `points` (default): in the units of the training data; `scaled`: in the model's units. */
   readonly output_type?: 'points' | 'scaled';
 }

@@ -3,8 +3,9 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { onnxChecksum } from '../../models/onnx-file.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
-import { checkImages, type FeatureExtractor, type FeatureImage } from './feature-extractor.ts';
+import type { FeatureExtractor, FeatureImage } from './feature-extractor.ts';
 import { type ImageTensorOptions, imageTensor } from './image-tensor.ts';
+import { checkBatchSize, extractInBatches, type FeatureModel, vectorLength } from './model-features.ts';
 
 export interface OnnxFeaturesOptions {
   /** Path of the ONNX file, or its bytes with a name to report. */
@@ -53,9 +54,7 @@ export class OnnxFeatures implements FeatureExtractor {
 
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
     const { model, batch_size = 32 } = options;
-    if (!Number.isInteger(batch_size) || batch_size < 1) {
-      throw new InvalidArgumentError(`batch_size is ${batch_size}; it must be an integer of at least 1.`);
-    }
+    checkBatchSize(batch_size);
     checkTensorOptions(options);
     const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
     const checksum = await onnxChecksum(source);
@@ -77,14 +76,8 @@ export class OnnxFeatures implements FeatureExtractor {
     }
   }
 
-  async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
-    checkImages(images);
-    const features = new Float32Array(images.length * this.dims);
-    for (let start = 0; start < images.length; start += this.batchSize) {
-      const { data } = await this.runner.run(images.slice(start, start + this.batchSize));
-      features.set(data, start * this.dims);
-    }
-    return features;
+  extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    return extractInBatches(this.runner, images, this.dims, this.batchSize);
   }
 
   dispose(): Promise<void> {
@@ -92,7 +85,7 @@ export class OnnxFeatures implements FeatureExtractor {
   }
 }
 
-class FeatureRunner {
+class FeatureRunner implements FeatureModel {
   constructor(
     readonly session: Session,
     private readonly input: string,
@@ -110,15 +103,6 @@ class FeatureRunner {
     const data = float32Data(tensor, this.output);
     return { data, dims: vectorLength(tensor?.dims ?? [], count, `output '${this.output}'`) };
   }
-}
-
-/** The d of a shape (n, d, 1, ...). @throws {InvalidArgumentError} for any other shape. */
-export function vectorLength(shape: readonly number[], count: number, what: string): number {
-  const [n, dims, ...rest] = shape;
-  if (n === count && dims !== undefined && dims >= 1 && rest.every((length) => length === 1)) return dims;
-  throw new InvalidArgumentError(
-    `${what} has the shape (${shape.join(', ')}) for ${count} images; features need (${count}, dims). Choose an output after the pooling.`,
-  );
 }
 
 function chosen(

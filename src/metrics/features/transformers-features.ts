@@ -2,8 +2,8 @@ import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { fileChecksum } from '../../hub/file-checksum.ts';
-import { checkImages, type FeatureExtractor, type FeatureImage } from './feature-extractor.ts';
-import { vectorLength } from './onnx-features.ts';
+import type { FeatureExtractor, FeatureImage } from './feature-extractor.ts';
+import { checkBatchSize, extractInBatches, type FeatureModel, vectorLength } from './model-features.ts';
 
 type Transformers = typeof import('@huggingface/transformers');
 type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;
@@ -49,9 +49,7 @@ export class TransformersFeatures implements FeatureExtractor {
 
   static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
     const { model, revision = 'main', pool = false, batch_size = 16 } = options;
-    if (!Number.isInteger(batch_size) || batch_size < 1) {
-      throw new InvalidArgumentError(`batch_size is ${batch_size}; it must be an integer of at least 1.`);
-    }
+    checkBatchSize(batch_size);
     const transformers = await import('@huggingface/transformers');
     const pipe = await createPipeline(transformers, options);
     try {
@@ -67,14 +65,8 @@ export class TransformersFeatures implements FeatureExtractor {
     }
   }
 
-  async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
-    checkImages(images);
-    const features = new Float32Array(images.length * this.dims);
-    for (let start = 0; start < images.length; start += this.batchSize) {
-      const { data } = await this.runner.run(images.slice(start, start + this.batchSize));
-      features.set(data, start * this.dims);
-    }
-    return features;
+  extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    return extractInBatches(this.runner, images, this.dims, this.batchSize);
   }
 
   async dispose(): Promise<void> {
@@ -82,7 +74,7 @@ export class TransformersFeatures implements FeatureExtractor {
   }
 }
 
-class TokenRunner {
+class TokenRunner implements FeatureModel {
   constructor(
     private readonly transformers: Transformers,
     readonly pipe: ImagePipeline,
