@@ -30,7 +30,7 @@ export interface OnnxModelConfig extends ModelConfig {
   /** The name of the graph in the file. */
   readonly graph: string;
   readonly sample_shape: readonly number[];
-  /** SHA-256 of the file the model was read from. */
+  /** SHA-256 of the file the model was read from, and of its external data. */
   readonly source_sha256: string;
 }
 
@@ -89,7 +89,7 @@ export class OnnxModel implements DiffusionModel {
       _class_name: 'OnnxModel',
       graph: program.graph.name ?? '',
       sample_shape: this.sampleShape,
-      source_sha256: createHash('sha256').update(file.bytes).digest('hex'),
+      source_sha256: contentDigest(file),
     };
     const found = this.findCalling(program, sample.shape[0]);
     this.calling = found.calling;
@@ -258,4 +258,11 @@ function fixedSampleShape(declared: Shape, wanted: readonly number[] | undefined
   throw new OnnxFormatError(
     `the input 'sample' is ${formatShape(declared)}: give the lengths of its axes as sample_shape`,
   );
+}
+
+/** SHA-256 in hex of all that the model consists of, frozen weights too. */
+function contentDigest({ bytes, external }: OnnxFile): string {
+  const hash = createHash('sha256').update(bytes);
+  for (const data of external.values()) hash.update(data);
+  return hash.digest('hex');
 }

@@ -246,7 +246,8 @@ export class Trainer {
   }
 
   private runOf(engine: StepEngine): TrainerRun {
-    const { model, noise_scheduler: scheduler, train_dataset } = this.options;
+    const { model, noise_scheduler, train_dataset } = this.options;
+    const scheduler = samplingScheduler(model, noise_scheduler);
     return {
       output_dir: this.args.output_dir,
       train_dataset,

@@ -367,9 +367,13 @@ describe('external data', () => {
         .toFolder(target, { count: 1, num_inference_steps: 1 })
         .finally(() => generate.dispose());
     };
+    const digest = async () => (await OnnxModel.fromFile(file)).config.source_sha256;
     await draw(1, 2, 3, 4);
+    const before = await digest();
     await draw(1, 2, 3, 4);
+    expect(await digest()).toBe(before);
     await expect(draw(1, 2, 3, 5)).rejects.toThrow(/model_sha256/);
+    expect(await digest()).not.toBe(before);
   });
 
   it.each([

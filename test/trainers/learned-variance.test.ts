@@ -42,7 +42,12 @@ function makeTrainer(name: string, setting: Setting = {}, rows: StepMetrics[] = 
     train_dataset: stripes(),
     loss,
     noise_scheduler: scheduler,
-    callbacks: [{ onStep: (_state, metrics) => void rows.push(metrics) }],
+    callbacks: [
+      {
+        onStep: (_state, metrics) => void rows.push(metrics),
+        onTrainEnd: (_state, run) => run.saveSnapshot(path.join(folder, name, 'snapshot')),
+      },
+    ],
   });
 }
 const scheduler = (prediction_type: 'epsilon' | 'v_prediction' | 'sample') =>
@@ -80,8 +85,10 @@ describe('training a learned variance', () => {
     await run.train();
     const target = path.join(folder, 'saved/pipeline');
     await run.savePipeline(target);
-    const config = JSON.parse(readFileSync(path.join(target, 'scheduler/scheduler_config.json'), 'utf8'));
-    expect(config.variance_type).toBe('learned_range');
+    for (const saved of [target, path.join(folder, 'saved/snapshot')]) {
+      const config = JSON.parse(readFileSync(path.join(saved, 'scheduler/scheduler_config.json'), 'utf8'));
+      expect(config.variance_type).toBe('learned_range');
+    }
     const generate = await pipeline('unconditional-image-generation', target, { device: 'cpu' });
     const { data } = await generate({ batch_size: 2, num_inference_steps: 4, output_type: 'tensor' });
     expect(data).toHaveLength(2 * 64);
