@@ -3,11 +3,12 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { packBucket, planFlatBuckets } from '../src/graph/flat-state.ts';
+import { type FlatBucket, planFlatBuckets, viewBucket } from '../src/graph/flat-state.ts';
 import { elementCount } from '../src/graph/tensor-type.ts';
 import { type NamedTensor, writeSafetensors } from '../src/hub/safetensors.ts';
 import { isoLoss } from '../src/losses/index.ts';
-import { initialParameters, UNet2DModel, unet2DPreset } from '../src/models/index.ts';
+import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
+import { initialVector } from '../src/models/model.ts';
 import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
 import { BatchSource } from '../src/trainers/batch-source.ts';
@@ -90,7 +91,7 @@ export async function run(argv: readonly string[]): Promise<void> {
 }
 
 function named(model: UNet2DModel): Map<string, NamedTensor> {
-  const weights = initialParameters(model, 0);
+  const weights = viewBucket(initialVector(model, 0), wholeBucket(model));
   return new Map(
     model.parameters.map(({ name, shape }) => [
       name,
@@ -99,14 +100,18 @@ function named(model: UNet2DModel): Map<string, NamedTensor> {
   );
 }
 
+function wholeBucket(model: UNet2DModel): FlatBucket {
+  const [bucket] = planFlatBuckets(model.parameters);
+  if (!bucket) throw new Error('the model has no parameters');
+  return bucket;
+}
+
 function createEngine(
   model: UNet2DModel,
   batch: number,
   device: Awaited<ReturnType<typeof resolveDevice>>,
 ): Promise<StepEngine> {
-  const [bucket] = planFlatBuckets(model.parameters);
-  if (!bucket) throw new Error('the model has no parameters');
-  const initial = packBucket(initialParameters(model, 0), bucket);
+  const initial = initialVector(model, 0);
   return createTrainingEngine(
     {
       model,

@@ -9,11 +9,11 @@ export function permuteAxes(
   data: Float32Array,
   shape: readonly number[],
   axes: readonly number[],
+  result = new Float32Array(data.length),
 ): Float32Array<ArrayBuffer> {
   const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, dim) => product * dim, 1));
   const dims = axes.map((axis) => shape[axis] ?? 1);
   const steps = axes.map((axis) => strides[axis] ?? 0);
-  const result = new Float32Array(data.length);
   let written = 0;
   const walk = (axis: number, offset: number): void => {
     const step = steps[axis] ?? 0;

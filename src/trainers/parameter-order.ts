@@ -27,12 +27,14 @@ function permuteFilters(
   specs: readonly ParameterSpec[],
   how: (spec: ParameterSpec) => [shape: readonly number[], axes: readonly number[]],
 ): Float32Array {
+  const lengths = specs.map(({ shape }) => elementCount(shape));
+  const scratch = new Float32Array(Math.max(0, ...lengths));
   let offset = 0;
-  for (const spec of specs) {
-    const length = elementCount(spec.shape);
+  specs.forEach((spec, i) => {
+    const length = lengths[i] ?? 0;
     const part = vector.subarray(offset, offset + length);
-    if (spec.isFilter) part.set(permuteAxes(part, ...how(spec)));
+    if (spec.isFilter) part.set(permuteAxes(part, ...how(spec), scratch.subarray(0, length)));
     offset += length;
-  }
+  });
   return vector;
 }
