@@ -3,18 +3,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { PointCloud } from '../src/metrics/point-cloud.ts';
-import type { Prdc } from '../src/metrics/prdc.ts';
 import { precisionRecallDensityCoverageOnDevice } from '../src/metrics/prdc-on-device.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
-import {
-  type Measurement,
-  measure,
-  peakMemory,
-  printRatio,
-  requirePython,
-  runPairs,
-  startReference,
-} from './harness.ts';
+import { peakMemory, printRatio, requirePython, startReference } from './harness.ts';
+import { runPrdcPairs } from './prdc-pairs.ts';
 
 const DIMS = 2048;
 const COUNT = 10_000;
@@ -34,30 +26,14 @@ export async function run(): Promise<void> {
   const fake = features(1, COUNT);
   const folder = await mkdtemp(path.join(tmpdir(), 'prdc-2048-'));
   const reference = startReference(fileURLToPath(new URL('./prdc_reference.py', import.meta.url)));
-  let ourMetrics: Prdc | undefined;
-  let referenceMetrics: Prdc | undefined;
   try {
     const [real_path, fake_path] = [path.join(folder, 'real.f32'), path.join(folder, 'fake.f32')];
     await writeFile(real_path, real.data);
     await writeFile(fake_path, fake.data);
     await reference.request({ command: 'load', real_path, fake_path, dims: DIMS });
-    const result = await runPairs({
-      name: 'prdc-2048',
-      ours: () =>
-        measure(async () => {
-          ourMetrics = await precisionRecallDensityCoverageOnDevice(real, fake, { nearest_k: NEAREST_K });
-        }),
-      reference: async () => {
-        const answer = await reference.request<Measurement & { metrics: Prdc }>({
-          command: 'compute',
-          nearest_k: NEAREST_K,
-        });
-        referenceMetrics = answer.metrics;
-        return answer;
-      },
-    });
-    console.log(`ours      ${JSON.stringify(ourMetrics)}`);
-    console.log(`reference ${JSON.stringify(referenceMetrics)}`);
+    const result = await runPrdcPairs('prdc-2048', reference, (options) =>
+      precisionRecallDensityCoverageOnDevice(real, fake, options),
+    );
     printRatio('prdc-2048', result.ratio);
   } finally {
     reference.close();

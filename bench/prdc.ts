@@ -1,19 +1,10 @@
 import { fileURLToPath } from 'node:url';
-import { type Prdc, precisionRecallDensityCoverage } from '../src/metrics/prdc.ts';
+import { precisionRecallDensityCoverage } from '../src/metrics/prdc.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
-import {
-  base64,
-  type Measurement,
-  measure,
-  printPeaks,
-  printRatio,
-  requirePython,
-  runPairs,
-  startReference,
-} from './harness.ts';
+import { base64, printPeaks, printRatio, requirePython, startReference } from './harness.ts';
+import { runPrdcPairs } from './prdc-pairs.ts';
 
 const COUNT = 10_000;
-const NEAREST_K = 5;
 
 /** PRDC of 10,000 x 10,000 points of two noisy Swiss rolls, against the scikit-learn computation of `prdc`. */
 export async function run(): Promise<void> {
@@ -21,27 +12,11 @@ export async function run(): Promise<void> {
   const real = { data: swissRoll(0, 0.5), count: COUNT, dims: 2 };
   const fake = { data: swissRoll(1, 0.6), count: COUNT, dims: 2 };
   const reference = startReference(fileURLToPath(new URL('./prdc_reference.py', import.meta.url)));
-  let ourMetrics: Prdc | undefined;
-  let referenceMetrics: Prdc | undefined;
   try {
     await reference.request({ command: 'load', real: base64(real.data), fake: base64(fake.data), dims: 2 });
-    const result = await runPairs({
-      name: 'prdc',
-      ours: () =>
-        measure(async () => {
-          ourMetrics = await precisionRecallDensityCoverage(real, fake, { nearest_k: NEAREST_K });
-        }),
-      reference: async () => {
-        const answer = await reference.request<Measurement & { metrics: Prdc }>({
-          command: 'compute',
-          nearest_k: NEAREST_K,
-        });
-        referenceMetrics = answer.metrics;
-        return answer;
-      },
-    });
-    console.log(`ours      ${JSON.stringify(ourMetrics)}`);
-    console.log(`reference ${JSON.stringify(referenceMetrics)}`);
+    const result = await runPrdcPairs('prdc', reference, (options) =>
+      precisionRecallDensityCoverage(real, fake, options),
+    );
     printPeaks(result);
     printRatio('prdc', result.ratio);
   } finally {

@@ -7,7 +7,7 @@ import { hybridLoss, isoLoss } from '../../src/losses/index.ts';
 import {
   ConditionalDense,
   initialParameters,
-  UNet2DModel,
+  type UNet2DModel,
   type UNet2DOptions,
 } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
@@ -21,6 +21,7 @@ import { Trainer, type TrainerOptions } from '../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
 import { relativeError } from '../models/run-graph.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { tf } from '../runtime/tfjs/load-tf.ts';
 import { circle } from './small-trainer.ts';
 import { stripes } from './stripes.ts';
@@ -32,18 +33,7 @@ type Engine = Pick<TrainerOptions, 'engine' | 'tf'>;
 const tfjs: Engine = { engine: 'tfjs', tf };
 
 function unet(options: UNet2DOptions): UNet2DModel {
-  return new UNet2DModel({
-    sample_size: 8,
-    in_channels: 1,
-    out_channels: 1,
-    block_out_channels: [4, 8],
-    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 2,
-    attention_head_dim: 4,
-    ...options,
-  });
+  return tinyUNet({ block_out_channels: [4, 8], norm_num_groups: 2, attention_head_dim: 4, ...options });
 }
 
 /** Everything on that a step does. The large epsilon keeps rounding in gradients near 0 from deciding an update. */

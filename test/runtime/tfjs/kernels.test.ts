@@ -3,17 +3,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hybridLoss, isoLoss } from '../../../src/losses/index.ts';
-import {
-  ConditionalDense,
-  type DiffusionModel,
-  UNet2DModel,
-  type UNet2DOptions,
-} from '../../../src/models/index.ts';
+import { ConditionalDense, type DiffusionModel, type UNet2DOptions } from '../../../src/models/index.ts';
 import { learnsVariance } from '../../../src/models/model.ts';
 import { DDPMScheduler } from '../../../src/schedulers/ddpm.ts';
 import { Trainer } from '../../../src/trainers/trainer.ts';
 import { float64Cases } from '../../graph/gradient-cases.ts';
 import { plainCases } from '../../graph/plain-cases.ts';
+import { tinyUNet } from '../../models/tiny-unet.ts';
 import { circle } from '../../trainers/small-trainer.ts';
 import { stripes } from '../../trainers/stripes.ts';
 import { byTfjs } from './compare-engines.ts';
@@ -33,18 +29,7 @@ const folder = mkdtempSync(path.join(tmpdir(), 'iso-tfjs-kernels-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const unet = (options: UNet2DOptions) =>
-  new UNet2DModel({
-    sample_size: 8,
-    in_channels: 1,
-    out_channels: 1,
-    block_out_channels: [4, 4],
-    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 2,
-    attention_head_dim: 2,
-    ...options,
-  });
+  tinyUNet({ block_out_channels: [4, 4], norm_num_groups: 2, attention_head_dim: 2, ...options });
 /** Every option that changes which ops the U-Net is made of, and every prediction type. */
 const models: [DiffusionModel, 'epsilon' | 'v_prediction' | 'sample'][] = [
   [new ConditionalDense({ hidden_features: 8 }), 'epsilon'],
