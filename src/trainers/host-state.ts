@@ -28,6 +28,8 @@ export interface HostParameter {
 export class HostState {
   private readonly stretches: readonly Stretch[];
   private readonly length: number;
+  /** How many read it in place now. */
+  private readers = 0;
 
   /**
    * @param initial in the order of the state dict; copied. A kind that is missing starts at zero.
@@ -100,7 +102,7 @@ export class HostState {
         copies.set(kind, whole);
       }
     }
-    for (const whole of copies.values()) inStateOrder(whole, this.specs, this.maps);
+    if (this.readers === 0) for (const whole of copies.values()) inStateOrder(whole, this.specs, this.maps);
     return copies;
   }
 
@@ -112,12 +114,14 @@ export class HostState {
     const lent = new Map<StateKind, Float32Array>();
     for (const kind of STATE_KINDS) {
       const vector = stretch.vectors[kind];
-      if (vector) lent.set(kind, inStateOrder(vector, this.specs, this.maps));
+      if (vector) lent.set(kind, vector);
     }
+    if (this.readers++ === 0) for (const vector of lent.values()) inStateOrder(vector, this.specs, this.maps);
     try {
       return await use(lent);
     } finally {
-      for (const vector of lent.values()) inFilterOrder(vector, this.specs, this.maps);
+      if (--this.readers === 0)
+        for (const vector of lent.values()) inFilterOrder(vector, this.specs, this.maps);
     }
   }
 

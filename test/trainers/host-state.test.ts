@@ -59,6 +59,31 @@ describe('the state on the host', () => {
     expect(state.copy()).toEqual(initial);
   });
 
+  it('lends to several at a time, and copies meanwhile, always in the order of the state dict', async () => {
+    const state = new HostState(specs, pixelsFirst, kinds, initial);
+    const held = structuredClone(state.parameters().map(({ value }) => value));
+    const reader = () => {
+      let end = () => {};
+      const ended = new Promise<void>((resolve) => {
+        end = resolve;
+      });
+      const done = state.lend(async (lent) => {
+        expect(lent).toEqual(initial);
+        await ended;
+        expect(lent).toEqual(initial);
+      });
+      return { end: () => end(), done };
+    };
+    const readers = [reader(), reader()];
+    for (const { end, done } of readers) {
+      expect(state.copy()).toEqual(initial);
+      end();
+      await done;
+    }
+    expect(state.copy()).toEqual(initial);
+    expect(state.parameters().map(({ value }) => value)).toEqual(held);
+  });
+
   it('lends a copy where it is several stretches', async () => {
     const state = new HostState(specs, pixelsFirst, kinds, initial, 120);
     await state.lend(async (lent) => expect(lent).toEqual(initial));
