@@ -39,8 +39,8 @@ export class GradientSession {
     const model = withSequenceOutput(undeclareSizes(modelProto(graph)), 'terms');
     // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
     const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
-    const length = graph.outputs.find(({ name }) => name === 'terms')?.value.shape.map(Number) ?? [];
-    return new GradientSession(session, parameters, new Float32Array(elementCount(length)));
+    const termsShape = graph.outputs.find(({ name }) => name === 'terms')?.value.shape.map(Number) ?? [];
+    return new GradientSession(session, parameters, new Float32Array(elementCount(termsShape)));
   }
 
   /** Computes the gradients of a batch. Returns the graph's output `terms`. */

@@ -1,6 +1,6 @@
 import { type AdamSettings, adamScalars, type UpdateScalars } from '../graph/optimizer.ts';
 import { type BatchInputs, type BatchPlan, batchesOfStep } from './batch-inputs.ts';
-import { LOSS_TERMS } from './gradient-graph.ts';
+import { LOSS_TERMS } from './batch-loss.ts';
 import type { StepEngine } from './step-engine.ts';
 import { refuseNonFinite, type StepSchedules, type TrainingState } from './training-engine.ts';
 import type { StateKind, TrainingGraphSettings } from './training-graph.ts';

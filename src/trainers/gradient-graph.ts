@@ -8,8 +8,6 @@ import type { DropoutInput } from './dropout-inputs.ts';
 import { declareBatch } from './graph-batch.ts';
 import type { TrainingGraphSettings } from './training-graph.ts';
 
-export { LOSS_TERMS } from './batch-loss.ts';
-
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;
 

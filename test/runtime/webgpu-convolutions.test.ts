@@ -10,12 +10,13 @@ import { type Conv2dOptions, type ConvGeometry, conv2d, convTranspose2d } from '
 import { convInputGradient, convWeightGradient } from '../../src/graph/ops/conv-gradients.ts';
 import { loop } from '../../src/graph/ops/index.ts';
 import { elementCount } from '../../src/graph/tensor-type.ts';
-import { exportModel, UNet2DModel } from '../../src/models/index.ts';
+import { exportModel } from '../../src/models/index.ts';
 import { initialParameters } from '../../src/models/model.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { refuseMiscomputedConvolutions } from '../../src/runtime/webgpu-convolutions.ts';
 import { plainConv } from '../graph/conv-reference.ts';
+import { plainLevels, tinyUNet } from '../models/tiny-unet.ts';
 import { hasWebgpu } from './software-webgpu.ts';
 
 const plain: ConvGeometry = { strides: [1, 1], pads: [1, 1, 1, 1], dilations: [1, 1], group: 1 };
@@ -210,12 +211,11 @@ describe('files that webgpu would compute wrongly', () => {
   });
 
   it('are not those of this package', async () => {
-    const model = new UNet2DModel({
-      sample_size: 8,
+    const model = tinyUNet({
+      ...plainLevels,
+      in_channels: 3,
+      out_channels: 3,
       block_out_channels: [18, 24],
-      down_block_types: ['DownBlock2D', 'DownBlock2D'],
-      up_block_types: ['UpBlock2D', 'UpBlock2D'],
-      layers_per_block: 1,
       norm_num_groups: 6,
       add_attention: false,
     });

@@ -19,6 +19,7 @@ import { BatchSource } from '../../src/trainers/batch-source.ts';
 import { pointSource } from '../../src/trainers/sample-source.ts';
 import { createSplitEngine } from '../../src/trainers/split-training-engine.ts';
 import { buildTrainingGraph } from '../../src/trainers/training-graph.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { circle } from '../trainers/small-trainer.ts';
 import { hasWebgpu } from './software-webgpu.ts';
 
@@ -41,14 +42,7 @@ const cases: Record<
     maxBucketElements: 1500,
   },
   'a tiny U-Net with attention': {
-    model: new UNet2DModel({
-      sample_size: 8,
-      block_out_channels: [8, 16],
-      down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-      up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-      layers_per_block: 1,
-      norm_num_groups: 4,
-    }),
+    model: tinyUNet({ in_channels: 3, out_channels: 3, block_out_channels: [8, 16] }),
     batchSize: 2,
     maxBucketElements: 20_000,
   },
