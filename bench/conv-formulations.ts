@@ -1,12 +1,12 @@
 /**
  * `npx tsx bench/conv-formulations.ts [batch] [device]`: times every formulation of the gradients of the convolutions
- * of the 35.7 M-parameter DDPM U-Net, by shape. src/graph/ops/conv-gradients.ts chooses by these numbers.
+ * of the 35.7 M-parameter DDPM U-Net, by shape. src/graph/ops/conv/gradients.ts chooses by these numbers.
  */
 import { Graph, type Value } from '../src/graph/graph.ts';
 import { writeOnnx } from '../src/graph/onnx/write.ts';
-import { conv2d } from '../src/graph/ops/conv.ts';
-import { convInputGradient, convWeightGradient } from '../src/graph/ops/conv-gradients.ts';
-import { elementCount } from '../src/graph/tensor-type.ts';
+import { conv2d } from '../src/graph/ops/conv/conv.ts';
+import { convInputGradient, convWeightGradient } from '../src/graph/ops/conv/gradients.ts';
+import { elementCount } from '../src/graph/types.ts';
 import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
 import { hostTensor, Session } from '../src/runtime/session.ts';
 import { median } from './harness.ts';

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { precisionRecallDensityCoverage } from '../src/metrics/prdc.ts';
+import { precisionRecallDensityCoverage } from '../src/metrics/prdc/prdc.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
 import { base64, printPeaks, printRatio, requirePython, startReference } from './harness.ts';
 import { runPrdcPairs } from './prdc-pairs.ts';

@@ -1,13 +1,13 @@
 import { fileURLToPath } from 'node:url';
-import { packBucket, planFlatBuckets } from '../src/graph/flat-state.ts';
+import { packBucket, planFlatBuckets } from '../src/graph/flat-vectors.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { ConditionalDense } from '../src/models/conditional-dense.ts';
 import { initialParameters } from '../src/models/model.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
-import { BatchSource } from '../src/trainers/batch-source.ts';
-import { pointSource } from '../src/trainers/sample-source.ts';
-import { TrainingEngine } from '../src/trainers/training-engine.ts';
+import { BatchSource } from '../src/trainers/data/batch-source.ts';
+import { pointSource } from '../src/trainers/data/sample-source.ts';
+import { TrainingEngine } from '../src/trainers/engines/training-engine.ts';
 import { type Measurement, measure, printRatio, requirePython, runPairs, startReference } from './harness.ts';
 
 const SAMPLES = 10_000;

@@ -3,17 +3,17 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type FlatBucket, planFlatBuckets, viewBucket } from '../src/graph/flat-state.ts';
-import { elementCount } from '../src/graph/tensor-type.ts';
-import { type NamedTensor, writeSafetensors } from '../src/hub/safetensors.ts';
+import { type NamedTensor, writeSafetensors } from '../src/files/safetensors.ts';
+import { type FlatBucket, planFlatBuckets, viewBucket } from '../src/graph/flat-vectors.ts';
+import { elementCount } from '../src/graph/types.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
 import { initialVector } from '../src/models/model.ts';
 import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
-import { BatchSource } from '../src/trainers/batch-source.ts';
-import type { SampleSource } from '../src/trainers/sample-source.ts';
-import { createTrainingEngine, type StepEngine } from '../src/trainers/step-engine.ts';
+import { BatchSource } from '../src/trainers/data/batch-source.ts';
+import type { SampleSource } from '../src/trainers/data/sample-source.ts';
+import { createTrainingEngine, type StepEngine } from '../src/trainers/engines/step-engine.ts';
 import { type Measurement, printRatio, requirePython, runPairs, startReference } from './harness.ts';
 
 const LAMBDA = 0.05;
@@ -129,13 +129,13 @@ function createEngine(
       ['parameters', initial],
       ['ema', initial],
     ]),
-    new BatchSource(uniformPictures(model.sampleShape), batch, 1000, 0),
+    new BatchSource(uniformImages(model.sampleShape), batch, 1000, 0),
     { learningRate: () => LEARNING_RATE, emaDecay: () => 0.999 },
   );
 }
 
-/** As the reference: pictures whose values are uniform in [-1, 1]. */
-function uniformPictures(sampleShape: readonly number[]): SampleSource {
+/** As the reference: images whose values are uniform in [-1, 1]. */
+function uniformImages(sampleShape: readonly number[]): SampleSource {
   return {
     name: 'uniform',
     count: 50_000,

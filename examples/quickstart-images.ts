@@ -1,5 +1,5 @@
 /**
- * Trains DDPM (lambda = 0) and Iso-Diffusion (lambda = 0.05) on pictures, draws from each, and puts the drawn pictures
+ * Trains DDPM (lambda = 0) and Iso-Diffusion (lambda = 0.05) on images, draws from each, and puts the drawn images
  * beside real ones. Without --images (a folder, a .tar or a .parquet file) it takes the 1,797 handwritten digits of 8x8
  * pixels that come with this package.
  *
@@ -97,13 +97,13 @@ async function trainAndDraw(images: ImageSet, lambda: number) {
   return { samples, files: [grid, pipelineFolder] };
 }
 
-/** Small pictures are enlarged, so that they can be seen. */
+/** Small images are enlarged, so that they can be seen. */
 function scaleOf({ width }: ImageSet): number {
   return Math.max(1, Math.round(48 / width));
 }
 
-/** As many real pictures as are drawn, from the whole of the set. */
-function realPictures(images: ImageSet): GridImages {
+/** As many real images as are drawn, from the whole of the set. */
+function realImages(images: ImageSet): GridImages {
   const { height, width, channels } = images;
   const count = Math.min(SHOWN, images.count);
   const data = new Uint8Array(count * height * width * channels);
@@ -118,7 +118,7 @@ const images = await loadImages(values.images, {
   channels: digits ? 1 : 3,
 });
 console.log(
-  `${images.name}: ${images.count} pictures of ${images.height}x${images.width}, batch 32, ${values.steps} steps, on the CPU`,
+  `${images.name}: ${images.count} images of ${images.height}x${images.width}, batch 32, ${values.steps} steps, on the CPU`,
 );
 const ddpm = await trainAndDraw(images, 0);
 const iso = await trainAndDraw(images, 0.05);
@@ -126,7 +126,7 @@ const comparison = path.join(output, 'comparison.png');
 await writeImagePanels(
   comparison,
   [
-    { title: `Real: ${path.basename(images.name)}`, images: realPictures(images) },
+    { title: `Real: ${path.basename(images.name)}`, images: realImages(images) },
     { title: 'DDPM, λ = 0', images: ddpm.samples },
     { title: 'Iso-Diffusion, λ = 0.05', images: iso.samples },
   ],

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import wabt from 'wabt';
-import { writeFileAtomic } from '../src/hub/atomic-file.ts';
+import { writeFileAtomic } from '../src/files/atomic-file.ts';
 
-const folder = new URL('../src/trainers/', import.meta.url);
+const folder = new URL('../src/trainers/engines/', import.meta.url);
 
-/** The binary of src/trainers/host-kernels.wat in base64. */
+/** The binary of src/trainers/engines/host-kernels.wat in base64. */
 export async function assembleKernels(): Promise<string> {
   const file = fileURLToPath(new URL('host-kernels.wat', folder));
   const { parseWat } = await wabt();

@@ -6,7 +6,7 @@ Needs Debian's python3-torchvision (torch 1.13, torchvision 0.14), nothing of th
   state-dicts.json        names and shapes of the published networks' tensors
   {inception,vgg16}-{16,1}.json  what the layers give, all channels divided by 16, or at full width
 
-Weights and pictures follow rules that test/metrics/features/networks/reference.ts repeats, so that no weights need
+Weights and images follow rules that test/evaluation/extractors/networks/reference.ts repeats, so that no weights need
 to be kept. The FID's Inception is torchvision's with its pools changed as in pytorch-fid
 (https://github.com/mseitzer/pytorch-fid, src/pytorch_fid/inception.py).
 """
@@ -60,8 +60,8 @@ def fill(model):
     return model.eval()
 
 
-def pictures(count, height, width):
-    """uint8 [count, 3, height, width]: smooth waves and some noise, different in each picture and channel."""
+def images(count, height, width):
+    """uint8 [count, 3, height, width]: smooth waves and some noise, different in each image and channel."""
     n, c, y, x = np.meshgrid(*[np.arange(s) for s in (count, 3, height, width)], indexing='ij')
     noise = np.floor(32 * hashed(n.size, 7)).astype(np.int64).reshape(n.shape)
     return ((3 * x + 5 * y + 2 * x * y // 7 + 61 * c + 97 * n) % 224 + noise).astype(np.uint8)
@@ -192,7 +192,7 @@ def main(folder):
     shapes = {name: {key: list(t.shape) for key, t in model.state_dict().items()} for name, model in published.items()}
     write(folder / 'state-dicts.json', shapes)
     size = {'count': 2, 'height': 40, 'width': 52}
-    images = torch.from_numpy(pictures(**size)).float() / 255
+    images = torch.from_numpy(images(**size)).float() / 255
     for name, make, layers_of in [('inception', fid_inception, inception_layers), ('vgg16', narrow_vgg, vgg_layers)]:
         for divisor in (16, 1):
             model = fill(make(divisor))
@@ -202,7 +202,7 @@ def main(folder):
                 layers = layers_of(model, images)
             write(folder / f'{name}-{divisor}.json', {
                 'made_by': f'scripts/extractor_reference.py, torch {torch.__version__}, torchvision {torchvision.__version__}',
-                'pictures': size,
+                'images': size,
                 'layers': {layer: summary(value) for layer, value in layers.items()},
             })
 

@@ -1,6 +1,6 @@
 /**
  * Converts the Inception v3 inside the npm package nsfwjs 4.3.0 (MIT, weights quantised to 8 bits) to an ONNX feature
- * extractor: real learned features of pictures without a download from anywhere but npm. They are NOT the features of
+ * extractor: real learned features of images without a download from anywhere but npm. They are NOT the features of
  * the FID: figures compare among themselves only.
  *
  *     npm run nsfwjs-inception [-- --output file.onnx] [--tarball nsfwjs-4.3.0.tgz]
@@ -12,12 +12,12 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { extractorsFolder, NSFWJS_EXTRACTOR } from '../src/evaluation/extractors/published-extractors.ts';
+import { writeFileAtomic } from '../src/files/atomic-file.ts';
 import { Graph } from '../src/graph/graph.ts';
 import { writeOnnx } from '../src/graph/onnx/write.ts';
-import { scalarLike } from '../src/graph/op-registry.ts';
 import { add, mul } from '../src/graph/ops/index.ts';
-import { writeFileAtomic } from '../src/hub/atomic-file.ts';
-import { extractorsFolder, NSFWJS_EXTRACTOR } from '../src/metrics/features/published-extractors.ts';
+import { scalarLike } from '../src/graph/registry.ts';
 import { buildLayers } from './tfjs-layers/build.ts';
 import { type NsfwjsModel, readNsfwjsInception } from './tfjs-layers/nsfwjs.ts';
 import { topology } from './tfjs-layers/topology.ts';

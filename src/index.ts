@@ -8,6 +8,7 @@ export * from './pipelines/index.ts';
 export * from './plots/index.ts';
 export { RandomStream, STREAM } from './random/random-stream.ts';
 export { type SampleSeed, SampleStreams } from './random/sample-streams.ts';
+export { Registry } from './registry.ts';
 export * from './runtime/index.ts';
 export * from './schedulers/index.ts';
 export * from './trainers/index.ts';

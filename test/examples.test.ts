@@ -22,13 +22,13 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
     ],
   },
   'quickstart-images.ts': {
-    args: ['--steps', '3', '--output', 'pictures'],
-    prints: /1797 pictures of 8x8/,
+    args: ['--steps', '3', '--output', 'images'],
+    prints: /1797 images of 8x8/,
     writes: [
-      'pictures/comparison.png',
-      'pictures/ddpm.png',
-      'pictures/iso.png',
-      'pictures/iso/pipeline/unet_ema/model.onnx',
+      'images/comparison.png',
+      'images/ddpm.png',
+      'images/iso.png',
+      'images/iso/pipeline/unet_ema/model.onnx',
     ],
   },
   'custom-data.ts': {

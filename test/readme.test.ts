@@ -25,7 +25,7 @@ function shortened(text: string, changes: readonly (readonly [from: string, to: 
   }, text);
 }
 
-/** The arguments of a command of the README, with few steps, points and pictures. */
+/** The arguments of a command of the README, with few steps, points and images. */
 function quicker(command: string): string[] {
   const changes: Record<string, readonly (readonly [from: string, to: string])[]> = {
     train: [['--epochs 200', '--max-steps 4']],
@@ -45,14 +45,14 @@ function quicker(command: string): string[] {
 }
 
 describe('README', () => {
-  it('has an API example of points and one of pictures, and both run', async () => {
-    const [points = '', pictures = '', ...others] = blocks('ts');
+  it('has an API example of points and one of images, and both run', async () => {
+    const [points = '', images = '', ...others] = blocks('ts');
     expect(others).toEqual([]);
     const imports = [`from 'iso-diffusion'`, `from '${path.join(root, 'src/index.ts')}'`] as const;
     const runs = [
       [points, [imports, ['num_train_epochs: 100', 'max_steps: 4']]],
       [
-        pictures,
+        images,
         [
           imports,
           ["'./photos', { resolution: 32 }", "'digits', { resolution: 16, channels: 3 }"],
@@ -69,7 +69,7 @@ describe('README', () => {
     }
     expect(existsSync(path.join(folder, 'runs/swiss-roll/pipeline/unet/model.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'runs/photos/pipeline/unet_ema/model.onnx'))).toBe(true);
-    expect(existsSync(path.join(folder, 'picture.png'))).toBe(true);
+    expect(existsSync(path.join(folder, 'image.png'))).toBe(true);
   }, 120_000);
 
   it('names npm scripts that exist', () => {

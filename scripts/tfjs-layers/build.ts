@@ -13,7 +13,7 @@ import {
   softmax,
   transpose,
 } from '../../src/graph/ops/index.ts';
-import { fixedShape } from '../../src/graph/tensor-type.ts';
+import { fixedShape } from '../../src/graph/types.ts';
 import type { Layer, Topology } from './topology.ts';
 import type { LayerWeight } from './weights.ts';
 

@@ -1,16 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
-import { addAnalyzeCommand } from './analyze.ts';
-import { addConvertExtractorCommand } from './convert-extractor.ts';
-import { addDoctorCommand } from './doctor.ts';
-import { addEvaluateCommand } from './evaluate.ts';
-import { addGenerateCommand } from './generate.ts';
-import { INTERRUPTED_STATUS, InterruptedError } from './interrupt.ts';
-import { addReproduceCommand } from './reproduce.ts';
-import { addReproduceJobCommand } from './reproduce-job.ts';
-import { addStatisticsCommand } from './statistics.ts';
-import { addTrainCommand } from './train.ts';
+import { addAnalyzeCommand } from './commands/analyze.ts';
+import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
+import { addEvaluateCommand } from './commands/evaluate.ts';
+import { addGenerateCommand } from './commands/generate/generate.ts';
+import { addReproduceCommand } from './commands/reproduce.ts';
+import { addReproduceJobCommand } from './commands/reproduce-job.ts';
+import { addStatisticsCommand } from './commands/statistics.ts';
+import { addTrainCommand } from './commands/train/train.ts';
+import { INTERRUPTED_STATUS, InterruptedError } from './ui/interrupt.ts';
 
 /**
  * Runs the command line.

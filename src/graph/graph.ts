@@ -7,7 +7,7 @@ import {
   type Shape,
   type TensorData,
   type TensorType,
-} from './tensor-type.ts';
+} from './types.ts';
 
 /** An ONNX attribute. ONNX tells integers from floats, JavaScript does not: hence the `kind`. */
 export type Attribute =

@@ -1,6 +1,6 @@
 import type { Value } from './graph.ts';
-import { scalarLike } from './op-registry.ts';
 import { add, div, minimum, mul, reduceSum, sqrt, square, sub } from './ops/index.ts';
+import { scalarLike } from './registry.ts';
 
 export interface AdamSettings {
   readonly beta1: number;

@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { listFiles } from '@huggingface/hub';
 import { HubError, InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from './atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
 import { downloadHubFile, type HubFile } from './hub-download.ts';
 import {
   access,

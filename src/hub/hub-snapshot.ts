@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
 import { HubError, InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from './atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
 import { downloadHubFile, type HubFile } from './hub-download.ts';
 import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './weight-files.ts';
 
@@ -40,7 +40,7 @@ export interface HubOptions {
 const NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 const REVISION = /^[A-Za-z0-9][\w.-]*(\/[\w.-]+)*$/;
-/** What a pipeline may need besides weights; demo pictures and training logs are left out. */
+/** What a pipeline may need besides weights; demo images and training logs are left out. */
 const NEEDED = [
   /^model_index\.json$/,
   /^((unet|unet_ema)\/)?(config\.json|model\.onnx)$/,

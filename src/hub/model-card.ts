@@ -26,16 +26,16 @@ export interface ModelCardFacts {
  */
 export function modelCard(facts: ModelCardFacts): string {
   const { task, className, dataset, steps, loss, settings, metrics, license, averaged } = facts;
-  const pictures = task === 'unconditional-image-generation';
+  const images = task === 'unconditional-image-generation';
   const header = {
     ...(license ? { license } : {}),
     library_name: className === 'UNet2DModel' ? 'diffusers' : 'iso-diffusion',
     tags: ['iso-diffusion', 'ddpm', 'onnx', 'transformers.js'],
-    ...(pictures ? { pipeline_tag: task } : {}),
+    ...(images ? { pipeline_tag: task } : {}),
   };
   const sections = [
     `---\n${stringify(header)}---`,
-    `# ${pictures ? 'Pictures' : 'Points'} from ${escaped(path(dataset))}`,
+    `# ${images ? 'Images' : 'Points'} from ${escaped(path(dataset))}`,
     `A denoising diffusion model (${escaped(className)}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
     `## Training\n\n${table({ dataset: path(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
     ...(metrics ? [`## Metrics\n\n${table(metrics)}`] : []),

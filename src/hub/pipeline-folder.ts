@@ -7,10 +7,10 @@ import {
   syncDirectory,
   writeDirectoryAtomic,
   writeFileSynced,
-} from './atomic-file.ts';
-import { readJsonFile, stringifySorted } from './json-file.ts';
-import type { JsonObject } from './json-text.ts';
-import { type NamedTensor, safetensorsChunks } from './safetensors.ts';
+} from '../files/atomic-file.ts';
+import { readJsonFile, stringifySorted } from '../files/json-file.ts';
+import type { JsonObject } from '../files/json-text.ts';
+import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
 import {
   adviceOnMissingWeights,
   adviceOnPickle,

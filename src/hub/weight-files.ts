@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
-import { readJsonFile } from './json-file.ts';
+import { readJsonFile } from '../files/json-file.ts';
 
 /*
  * How diffusers names weights: `diffusion_pytorch_model.safetensors`; of a variant, such as fp16,

@@ -1,6 +1,6 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { broadcastShapes, formatShape, sameShape } from '../graph/tensor-type.ts';
+import { broadcastShapes, formatShape, sameShape } from '../graph/types.ts';
 import type { PredictionType } from './predicted-epsilon.ts';
 
 /** What a loss may use: the noising x_t = sqrt(alphaCumprod) cleanSample + sqrt(1 - alphaCumprod) epsilon. */

@@ -1,6 +1,6 @@
 import { GraphError, InvalidArgumentError } from '../errors.ts';
-import { scalarLike } from '../graph/op-registry.ts';
 import { add, mul } from '../graph/ops/index.ts';
+import { scalarLike } from '../graph/registry.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './diffusion-loss.ts';
 import { simpleLoss } from './simple.ts';
 import { variationalBoundOf } from './variational-bound.ts';

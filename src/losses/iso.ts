@@ -1,5 +1,5 @@
-import { scalarLike } from '../graph/op-registry.ts';
 import { add, mul } from '../graph/ops/index.ts';
+import { scalarLike } from '../graph/registry.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './diffusion-loss.ts';
 import { checkLambda } from './lambda.ts';
 import { simpleLoss } from './simple.ts';

@@ -1,5 +1,5 @@
-import { scalarLike } from '../graph/op-registry.ts';
 import { reduceMean, square, sub } from '../graph/ops/index.ts';
+import { scalarLike } from '../graph/registry.ts';
 import type { LossInputs, LossTerms } from './diffusion-loss.ts';
 import { predictedEpsilon } from './predicted-epsilon.ts';
 

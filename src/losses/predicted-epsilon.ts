@@ -1,6 +1,6 @@
 import type { Value } from '../graph/graph.ts';
-import { scalarLike } from '../graph/op-registry.ts';
 import { add, div, mul, neg, sqrt, sub } from '../graph/ops/index.ts';
+import { scalarLike } from '../graph/registry.ts';
 import type { LossInputs } from './diffusion-loss.ts';
 
 /** diffusers' `prediction_type`: the model predicts the noise, the velocity (Salimans & Ho 2022), or x_0. */

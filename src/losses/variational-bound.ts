@@ -1,6 +1,5 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { scalarLike } from '../graph/op-registry.ts';
 import {
   add,
   clip,
@@ -20,12 +19,13 @@ import {
   unsqueeze,
   where,
 } from '../graph/ops/index.ts';
-import { elementCount, fixedShape, formatShape, sameShape, toTensorData } from '../graph/tensor-type.ts';
+import { scalarLike } from '../graph/registry.ts';
+import { elementCount, fixedShape, formatShape, sameShape, toTensorData } from '../graph/types.ts';
 import type { LearnedVariance, LossInputs } from './diffusion-loss.ts';
 import { posteriorTables } from './posterior-tables.ts';
 import { cleanSampleError } from './predicted-epsilon.ts';
 
-/** Half the distance between two of the 256 levels of a picture in [-1, 1]. */
+/** Half the distance between two of the 256 levels of an image in [-1, 1]. */
 export const HALF_LEVEL = 1 / 255;
 /** Beyond it a value is the lowest, or highest, level, whose bin is open. */
 export const LAST_LEVEL = 0.999;
@@ -40,7 +40,7 @@ export function variationalBoundOf(inputs: LossInputs, learned: LearnedVariance)
   checkShapes(inputs, learned);
   const { logVariance, logRange, cleanPrecision } = posteriorTables(learned.betas);
   const at = atTimestep(inputs, learned);
-  // As rows, because webgpu, which turns pictures to channels last, would turn the masks of `where` on the cpu.
+  // As rows, because webgpu, which turns images to channels last, would turn the masks of `where` on the cpu.
   const [batch = 1, ...rest] = fixedShape(inputs.epsilon.shape);
   const asRows = (value: Value) => reshape(value, [batch, elementCount(rest)]);
   // x_0 less its prediction. The means of q and p differ by this times the factor of x_0.

@@ -2,10 +2,10 @@ import { z } from 'zod';
 import { ConfigError, GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, gather, gemm, relu } from '../graph/ops/index.ts';
-import { formatShape } from '../graph/tensor-type.ts';
-import { linearParameters } from './linear-init.ts';
+import { formatShape } from '../graph/types.ts';
+import { linearParameters } from '../nn/init.ts';
+import { sinusoidalTable } from '../nn/sinusoidal-table.ts';
 import type { DiffusionModel, ParameterSpec, ParameterValues } from './model.ts';
-import { sinusoidalTable } from './sinusoidal-table.ts';
 
 const featureCount = z.int().min(1).max(8192);
 const configSchema = z.strictObject({

@@ -1,8 +1,8 @@
 import { InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
-import type { FeatureMaps } from '../graph/feature-maps/index.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { elementCount, formatShape } from '../graph/tensor-type.ts';
+import { elementCount, formatShape } from '../graph/types.ts';
+import type { FeatureMaps } from '../nn/layouts.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 
 /** One trainable tensor of a model, named as in the model's state dict. */

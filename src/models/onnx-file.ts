@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { OnnxFormatError } from '../errors.ts';
+import { fileChecksum } from '../files/checksum.ts';
+import { withRegularFile } from '../files/regular-file.ts';
 import { decodeModel } from '../graph/onnx/decode.ts';
 import { externalLocations } from '../graph/onnx/external-locations.ts';
 import type { GraphProto, TensorProto } from '../graph/onnx/schema.ts';
 import { type ExternalBytes, tensorHeader } from '../graph/onnx/tensors.ts';
-import { bytesPerElement } from '../graph/tensor-type.ts';
-import { fileChecksum } from '../hub/file-checksum.ts';
-import { withRegularFile } from '../hub/regular-file.ts';
+import { bytesPerElement } from '../graph/types.ts';
 
 /** An ONNX file in memory, with the tensors that lie in files beside it. */
 export interface OnnxFile {

@@ -2,7 +2,7 @@ import { OnnxFormatError } from '../errors.ts';
 import type { OnnxProgram } from '../graph/onnx/decode.ts';
 import type { KnownTensor } from '../graph/onnx/lowering/operand.ts';
 import { type ExternalBytes, readTensor, tensorHeader } from '../graph/onnx/tensors.ts';
-import { type DType, elementCount } from '../graph/tensor-type.ts';
+import { type DType, elementCount } from '../graph/types.ts';
 
 /** A tensor that is trained. */
 interface Weight {

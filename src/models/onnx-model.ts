@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { GradientError, GraphError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
-import { nodesWithoutRule } from '../graph/gradients.ts';
+import { nodesWithoutRule } from '../graph/autodiff/gradients.ts';
 import { Graph, type GraphNode, type Value } from '../graph/graph.ts';
 import { decodeOnnx, type OnnxProgram } from '../graph/onnx/decode.ts';
 import { float32ToFloat16 } from '../graph/onnx/float16.ts';
@@ -9,7 +9,7 @@ import { isValue, type KnownTensor, type Operand } from '../graph/onnx/lowering/
 import { declaredInputs } from '../graph/onnx/read.ts';
 import { MAX_ONNX_BYTES, replaceInitializers } from '../graph/onnx/replace-initializers.ts';
 import { cast, concat, reshape, slice } from '../graph/ops/index.ts';
-import { type Dim, type DType, fixedShape, formatShape } from '../graph/tensor-type.ts';
+import { type Dim, type DType, fixedShape, formatShape } from '../graph/types.ts';
 import type { DiffusionModel, ModelConfig, ParameterSpec, ParameterValues } from './model.ts';
 import { type OnnxFile, readOnnxFile } from './onnx-file.ts';
 import { readInitializers, storedTypes } from './onnx-initializers.ts';

@@ -1,6 +1,6 @@
 import { ConfigError } from '../errors.ts';
-import { elementCount, formatShape, sameShape } from '../graph/tensor-type.ts';
-import { floatTensorInfos, readFloatTensors } from '../hub/float-tensors.ts';
+import { floatTensorInfos, readFloatTensors } from '../files/float-tensors.ts';
+import { elementCount, formatShape, sameShape } from '../graph/types.ts';
 import type { DiffusionModel } from './model.ts';
 import { currentParameterName } from './unet-2d/legacy-keys.ts';
 

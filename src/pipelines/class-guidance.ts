@@ -1,9 +1,9 @@
 import { InvalidArgumentError } from '../errors.ts';
-import { elementCount } from '../graph/tensor-type.ts';
+import { elementCount } from '../graph/types.ts';
 import type { ModelSession } from './model-session.ts';
 
 export interface ClassOptions {
-  /** For class-conditional models: one class for all pictures, or one for each, from 0. */
+  /** For class-conditional models: one class for all images, or one for each, from 0. */
   readonly class_labels?: number | readonly number[];
   /**
    * Classifier-free guidance (Ho & Salimans 2022): the prediction without class plus this times the difference the
@@ -14,7 +14,7 @@ export interface ClassOptions {
 
 /**
  * @param classCount of the model; undefined where it is not known, as of an ONNX file alone.
- * @throws {InvalidArgumentError} when the options do not fit the model, or not `count` pictures.
+ * @throws {InvalidArgumentError} when the options do not fit the model, or not `count` images.
  */
 export function checkClassOptions(
   model: Pick<ModelSession, 'isClassConditional'>,
@@ -39,7 +39,7 @@ export function checkClassOptions(
   const labels = typeof class_labels === 'number' ? [class_labels] : class_labels;
   if (typeof class_labels !== 'number' && labels.length !== count)
     throw new InvalidArgumentError(
-      `class_labels is a list of ${labels.length}, but ${count} pictures were asked for: give one class, or one for each`,
+      `class_labels is a list of ${labels.length}, but ${count} images were asked for: give one class, or one for each`,
     );
   const limit = classCount ?? Number.POSITIVE_INFINITY;
   const wrong = labels.find((label) => !Number.isSafeInteger(label) || label < 0 || label >= limit);
@@ -50,10 +50,10 @@ export function checkClassOptions(
 }
 
 /**
- * The model's prediction for pictures of their classes, with guidance; undefined for a model without classes. Options
+ * The model's prediction for images of their classes, with guidance; undefined for a model without classes. Options
  * must have been checked.
  *
- * @param first number of the first picture, by which labels are found.
+ * @param first number of the first image, by which labels are found.
  */
 export function guidedPrediction(
   model: ModelSession,

@@ -2,11 +2,11 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../hub/atomic-file.ts';
-import { readJsonFile, stringifySorted } from '../hub/json-file.ts';
-import type { JsonObject, JsonValue } from '../hub/json-text.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
+import { readJsonFile, stringifySorted } from '../files/json-file.ts';
+import type { JsonObject, JsonValue } from '../files/json-text.ts';
 
-/** All that decides what the pictures of a folder look like. Lists are by picture. */
+/** All that decides what the images of a folder look like. Lists are by image. */
 export type GenerationRecord = JsonObject & {
   model_sha256: string;
   scheduler: JsonObject;
@@ -22,23 +22,23 @@ const MAX_RECORD_BYTES = 512 * 1024 * 1024;
 
 /**
  * Writes the record of a folder that is to be filled, or compares it with the one there, so that no folder holds
- * pictures of two models or two settings. Lists may have become longer or shorter with the number of pictures.
+ * images of two models or two settings. Lists may have become longer or shorter with the number of images.
  *
- * @param isPicture tells the files of a picture from others.
- * @throws {InvalidArgumentError} that lists what differs, or when there are pictures without a record.
+ * @param isImage tells the files of an image from others.
+ * @throws {InvalidArgumentError} that lists what differs, or when there are images without a record.
  */
 export async function claimFolder(
   folder: string,
   record: GenerationRecord,
-  isPicture: (name: string) => boolean,
+  isImage: (name: string) => boolean,
 ): Promise<void> {
   const file = path.join(folder, RECORD_FILE);
   const names = await readdir(folder);
   if (!names.includes(RECORD_FILE)) {
-    const picture = names.find(isPicture);
-    if (picture !== undefined)
+    const image = names.find(isImage);
+    if (image !== undefined)
       throw new InvalidArgumentError(
-        `${path.join(folder, picture)} is there already, but no ${RECORD_FILE} that says how it was made: choose another folder`,
+        `${path.join(folder, image)} is there already, but no ${RECORD_FILE} that says how it was made: choose another folder`,
       );
     await writeFileAtomic(file, stringifySorted(record));
     return;
@@ -53,7 +53,7 @@ export async function claimFolder(
       (key) => `${key} ${brief(there.get(key))} there, ${brief(here.get(key))} here`,
     );
     throw new InvalidArgumentError(
-      `${folder} holds pictures made with other settings (${list.join('; ')}): use the same, or choose another folder`,
+      `${folder} holds images made with other settings (${list.join('; ')}): use the same, or choose another folder`,
     );
   }
   if (longerLists(record, known)) await writeFileAtomic(file, stringifySorted(record));

@@ -1,6 +1,6 @@
 import sharp from 'sharp';
 
-/** Pictures as bytes, [count, height, width, channels]. */
+/** Images as bytes, [count, height, width, channels]. */
 export interface ImageBytes {
   readonly data: Uint8Array;
   readonly count: number;
@@ -27,7 +27,7 @@ export function toImageBytes(
   return { data, count, height, width, channels: channels as ImageBytes['channels'] };
 }
 
-/** One picture, [height, width, channels], as a PNG file. */
+/** One image, [height, width, channels], as a PNG file. */
 export function encodePng(
   pixels: Uint8Array,
   { height, width, channels }: Pick<ImageBytes, 'height' | 'width' | 'channels'>,

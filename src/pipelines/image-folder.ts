@@ -1,39 +1,39 @@
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../hub/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
 import { claimFolder, type GenerationRecord } from './generation-record.ts';
 import { encodePng, type ImageBytes } from './image-bytes.ts';
 import type { ImageGenerationOptions } from './image-options.ts';
 
 export interface ImageFolderOptions extends Omit<ImageGenerationOptions, 'batch_size'> {
-  /** Pictures the folder shall have in the end, 1 to 2^24. */
+  /** Images the folder shall have in the end, 1 to 2^24. */
   readonly count: number;
-  /** Pictures that go through the model and are written at a time, 1 or more; default 16. */
+  /** Images that go through the model and are written at a time, 1 or more; default 16. */
   readonly batch_size?: number;
 }
 
-/** Draws pictures `first` .. `first + count - 1` of a run. */
-export type DrawPictures = (
+/** Draws images `first` .. `first + count - 1` of a run. */
+export type DrawImages = (
   first: number,
   count: number,
   onProgress: (fraction: number) => void,
 ) => Promise<ImageBytes>;
 
 /**
- * Writes the pictures `000000.png`, `000001.png`, ... that the folder does not have yet. A picture appears whole or
+ * Writes the images `000000.png`, `000001.png`, ... that the folder does not have yet. An image appears whole or
  * not at all and depends on the seed and its number alone, so that a call that was stopped can be repeated.
  *
- * @returns the paths of all pictures.
- * @throws {InvalidArgumentError} when the folder is a file, or holds pictures of other settings.
+ * @returns the paths of all images.
+ * @throws {InvalidArgumentError} when the folder is a file, or holds images of other settings.
  */
 export async function generateIntoFolder(
   folder: string,
   { count, batch_size = 16, on_progress, signal }: ImageFolderOptions,
   record: GenerationRecord,
-  draw: DrawPictures,
+  draw: DrawImages,
 ): Promise<string[]> {
-  if (await isFile(folder)) throw new InvalidArgumentError(`${folder} is a file, but pictures need a folder`);
+  if (await isFile(folder)) throw new InvalidArgumentError(`${folder} is a file, but images need a folder`);
   await mkdir(folder, { recursive: true });
   await claimFolder(folder, record, (name) => /^\d{6,}\.png$/.test(name));
   const files = Array.from({ length: count }, (_, i) =>
@@ -48,13 +48,13 @@ export async function generateIntoFolder(
     const images = await draw(first, group.length, (fraction) =>
       on_progress?.((first + fraction * group.length) / count),
     );
-    await writePictures(group, images);
+    await writeImages(group, images);
   }
   on_progress?.(1);
   return files;
 }
 
-async function writePictures(files: readonly string[], images: ImageBytes): Promise<void> {
+async function writeImages(files: readonly string[], images: ImageBytes): Promise<void> {
   const size = images.height * images.width * images.channels;
   for (const [i, file] of files.entries()) {
     const pixels = images.data.subarray(i * size, (i + 1) * size);

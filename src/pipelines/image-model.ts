@@ -23,13 +23,13 @@ export interface ImagePipelineOptions extends PretrainedOptions {
    * own.
    */
   readonly scheduler?: GivenScheduler;
-  /** For an ONNX file that leaves its axes open: [channels, height, width] of the pictures. */
+  /** For an ONNX file that leaves its axes open: [channels, height, width] of the images. */
   readonly sample_shape?: readonly number[];
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
   readonly ema?: boolean;
 }
 
-/** What a pipeline of pictures is made of. */
+/** What a pipeline of images is made of. */
 export interface ImageModel {
   readonly process: ReverseProcess;
   readonly scheduler: DiffusionScheduler;
@@ -43,7 +43,7 @@ export interface ImageModel {
  * The model of a saved pipeline folder, with an ONNX file or with safetensors alone, or of a path that ends in `.onnx`.
  *
  * @throws {InvalidArgumentError} for an unknown device or dtype. @throws {DeviceError} when the device cannot be used.
- * @throws {FileFormatError} when a file is missing or malformed, or no model of pictures.
+ * @throws {FileFormatError} when a file is missing or malformed, or no model of images.
  */
 export async function loadImageModel(
   model: string | null | undefined,
@@ -51,7 +51,7 @@ export async function loadImageModel(
 ): Promise<ImageModel> {
   const wantedDevice = parseDevice(options.device ?? 'auto');
   if ((options.dtype ?? 'fp32') !== 'fp32')
-    throw new InvalidArgumentError(`dtype '${options.dtype}': models of pictures are 'fp32' only`);
+    throw new InvalidArgumentError(`dtype '${options.dtype}': models of images are 'fp32' only`);
   if (model?.endsWith('.onnx'))
     return loadOnnxFile(model, wantedDevice, options.scheduler, {
       sample_shape: options.sample_shape,
@@ -67,7 +67,7 @@ export async function loadImageModel(
   const { sampleShape } = architecture;
   if (sampleShape.length !== 3 || ![1, 3, 4].includes(sampleShape[0] ?? 0))
     throw new ConfigError(
-      `${folder.dir} holds a ${architecture.config._class_name} for samples of shape [${sampleShape.join(', ')}], not for pictures of 1, 3 or 4 channels`,
+      `${folder.dir} holds a ${architecture.config._class_name} for samples of shape [${sampleShape.join(', ')}], not for images of 1, 3 or 4 channels`,
     );
   const scheduler = schedulerFromConfig(folder.schedulerConfig);
   const device = await resolveDevice(wantedDevice);

@@ -6,11 +6,11 @@ import type { StepCallback } from './reverse-process.ts';
 import type { SamplingOptions } from './sampling-options.ts';
 
 export interface ImageGenerationOptions extends SamplingOptions, ClassOptions {
-  /** Pictures to draw, 1 or more; default 1. */
+  /** Images to draw, 1 or more; default 1. */
   readonly batch_size?: number;
-  /** An integer >= 0, default 0, or one for each picture: as for points, picture i depends on the seed and i alone. */
+  /** An integer >= 0, default 0, or one for each image: as for points, image i depends on the seed and i alone. */
   readonly seed?: SampleSeed;
-  /** Called after every step with all pictures of the batch; may return `{ sample }` to go on with. */
+  /** Called after every step with all images of the batch; may return `{ sample }` to go on with. */
   readonly callback_on_step_end?: StepCallback;
 }
 
@@ -19,13 +19,13 @@ const countSchema = z
   .min(1)
   .max(2 ** 24);
 
-/** @throws {InvalidArgumentError} when `count` pictures cannot be drawn by these options. */
+/** @throws {InvalidArgumentError} when `count` images cannot be drawn by these options. */
 export function checkOptions({ seed = 0, eta = 0 }: ImageGenerationOptions, count: number): void {
-  checkCount('the number of pictures', count);
+  checkCount('the number of images', count);
   if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`eta is ${eta}, but must be in [0, 1]`);
   if (typeof seed !== 'number' && seed.length !== count)
     throw new InvalidArgumentError(
-      `seed is a list of ${seed.length}, but ${count} pictures were asked for: give one seed, or one for each`,
+      `seed is a list of ${seed.length}, but ${count} images were asked for: give one seed, or one for each`,
     );
 }
 

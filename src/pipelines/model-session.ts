@@ -1,5 +1,5 @@
 import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
-import { elementCount } from '../graph/tensor-type.ts';
+import { elementCount } from '../graph/types.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, RuntimeExecutionError, Session } from '../runtime/session.ts';
 

@@ -15,7 +15,7 @@ import {
  *
  * - `unconditional-point-generation`: samples of a model that was trained on points; see
  *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline, or a Hub id.
- * - `unconditional-image-generation`: pictures of a DDPM, of this package or of diffusers; see
+ * - `unconditional-image-generation`: images of a DDPM, of this package or of diffusers; see
  *   `UnconditionalImageGenerationPipeline`.
  * - every other task is handed on to `@huggingface/transformers` with the same arguments.
  *

@@ -1,11 +1,11 @@
 import { GraphError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readOnnx } from '../graph/onnx/read.ts';
-import { type Dim, elementCount } from '../graph/tensor-type.ts';
+import { type Dim, elementCount } from '../graph/types.ts';
 import { onnxSource } from '../models/onnx-file.ts';
 import { type SampleSeed, SampleStreams } from '../random/sample-streams.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import type { DiffusionScheduler } from '../schedulers/index.ts';
-import { DenoisingLoop } from './denoising-loop.ts';
+import { DenoisingLoop } from './fused/denoising-loop.ts';
 import { ModelSession } from './model-session.ts';
 
 /**

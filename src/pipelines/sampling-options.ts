@@ -3,7 +3,7 @@ import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/inde
 /** A scheduler, or the JSON config of one. */
 export type GivenScheduler = DiffusionScheduler | Readonly<Record<string, unknown>>;
 
-/** How samples are drawn, of points and of pictures alike. */
+/** How samples are drawn, of points and of images alike. */
 export interface SamplingOptions {
   /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
   readonly num_inference_steps?: number;

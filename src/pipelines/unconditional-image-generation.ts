@@ -1,5 +1,5 @@
 import type { RawImage, Tensor } from '@huggingface/transformers';
-import { elementCount } from '../graph/tensor-type.ts';
+import { elementCount } from '../graph/types.ts';
 import type { DiffusionScheduler } from '../schedulers/index.ts';
 import { spacedTimesteps } from '../schedulers/timesteps.ts';
 import { checkClassOptions, guidedPrediction } from './class-guidance.ts';
@@ -11,7 +11,7 @@ import type { ModelSession } from './model-session.ts';
 import { samplingSchedule } from './sampling-options.ts';
 
 /**
- * Draws pictures from a diffusion model, as diffusers' `DDPMPipeline` does.
+ * Draws images from a diffusion model, as diffusers' `DDPMPipeline` does.
  *
  * With `output_type` 'image' (default) the result is one `RawImage` for a `batch_size` of 1, else an array of them;
  * with 'tensor' a transformers.js `Tensor` [batch_size, channels, height, width] in [0, 1]; with 'uint8' bytes,
@@ -33,17 +33,17 @@ export interface UnconditionalImageGenerationPipeline {
   /** May be replaced, as in diffusers. */
   scheduler: DiffusionScheduler;
   /**
-   * Draws `count` pictures into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
+   * Draws `count` images into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
    * may have been killed. `generation.json` there says how they were made; a call with other settings is refused.
    */
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
-  /** Draws `count` pictures as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
+  /** Draws `count` images as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
   batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
   /** Frees the sessions; the pipeline cannot be used afterwards. */
   dispose(): Promise<void>;
 }
 
-/** Pictures that go through the model at once: more would only take memory. */
+/** Images that go through the model at once: more would only take memory. */
 const GROUP = 16;
 
 /**

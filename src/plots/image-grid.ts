@@ -1,6 +1,6 @@
 import sharp from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../hub/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
 
 export interface GridImages {
   /** Bytes, [count, height, width, channels]. */
@@ -13,19 +13,19 @@ export interface GridImages {
 }
 
 export interface ImageGridOptions {
-  /** Pictures a row; default: as nearly square as possible. */
+  /** Images a row; default: as nearly square as possible. */
   readonly columns?: number;
   /** Every pixel becomes a square of so many; default 1. */
   readonly scale?: number;
-  /** Pixels between pictures, after scaling; default 2. */
+  /** Pixels between images, after scaling; default 2. */
   readonly gap?: number;
 }
 
 /**
- * Lays pictures side by side on white, row by row.
+ * Lays images side by side on white, row by row.
  *
  * @returns a PNG file.
- * @throws {InvalidArgumentError} when there is no picture, an option is no whole number, or the data is of another size.
+ * @throws {InvalidArgumentError} when there is no image, an option is no whole number, or the data is of another size.
  * @example
  * const images = await generate({ batch_size: 64, output_type: 'uint8' });
  * await writeImageGrid('samples.png', images, { scale: 4 });
@@ -35,7 +35,7 @@ export async function imageGrid(images: GridImages, options: ImageGridOptions = 
   const { columns = Math.ceil(Math.sqrt(count)), scale = 1, gap = 2 } = options;
   if (count < 1 || images.data.length !== count * height * width * channels)
     throw new InvalidArgumentError(
-      `${images.data.length} bytes are not ${count} pictures of ${height}x${width}x${channels}`,
+      `${images.data.length} bytes are not ${count} images of ${height}x${width}x${channels}`,
     );
   if (
     ![columns, scale].every((value) => Number.isInteger(value) && value >= 1) ||

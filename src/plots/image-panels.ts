@@ -1,6 +1,6 @@
 import sharp, { type OverlayOptions } from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../hub/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
 import { type GridImages, type ImageGridOptions, imageGrid } from './image-grid.ts';
 
 export interface ImagePanel {
@@ -13,7 +13,7 @@ const TITLE_HEIGHT = 34;
 const SPACE = 18;
 
 /**
- * Grids side by side on white, each under its title, to compare real pictures with those of models.
+ * Grids side by side on white, each under its title, to compare real images with those of models.
  *
  * @returns a PNG file.
  * @throws {InvalidArgumentError} when there is no panel, or as `imageGrid`.
@@ -24,7 +24,7 @@ export async function imagePanels(
   panels: readonly ImagePanel[],
   options: ImageGridOptions = {},
 ): Promise<Buffer> {
-  if (panels.length === 0) throw new InvalidArgumentError('there are no panels of pictures');
+  if (panels.length === 0) throw new InvalidArgumentError('there are no panels of images');
   const layers: OverlayOptions[] = [];
   let left = SPACE;
   let height = 0;

@@ -1,9 +1,9 @@
 import * as ort from 'onnxruntime-node';
 import { DeviceError, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
-import type { DType, TensorData } from '../graph/tensor-type.ts';
+import type { DType, TensorData } from '../graph/types.ts';
+import { threadLimit } from '../threads/threads.ts';
 import type { ConcreteDevice } from './device.ts';
-import { threadLimit } from './threads.ts';
-import { refuseMiscomputedConvolutions } from './webgpu-convolutions.ts';
+import { refuseMiscomputedConvolutions } from './ort/webgpu-convolutions.ts';
 
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
 export type RuntimeTensor = ort.Tensor;

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts';
+import type { JsonObject } from '../files/json-text.ts';
 import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
-import type { JsonObject } from '../hub/json-text.ts';
 import { cumulativeAlphas, makeBetas, rescaleZeroTerminalSnr } from './betas.ts';
 import type { SharedConfig } from './scheduler-config.ts';
 import { predictOriginal, previousSample, type StepCoefficients } from './step-coefficients.ts';

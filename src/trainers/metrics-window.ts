@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { STEP_METRICS } from './step/training-graph.ts';
 import type { StepMetrics } from './trainer-callback.ts';
-import { STEP_METRICS } from './training-graph.ts';
 
 /** Sums of the metrics since the last log; part of a checkpoint, so that a resumed run logs what an unbroken one would. */
 export class MetricsWindow {

@@ -1,10 +1,10 @@
-import type { Scaler } from '../datasets/points.ts';
+import type { Scaler } from '../datasets/points/points.ts';
+import { stringifySorted } from '../files/json-file.ts';
+import type { NamedTensor } from '../files/safetensors.ts';
+import { float32Tensor, type WeightsDtype } from '../files/weights-dtype.ts';
 import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
-import { stringifySorted } from '../hub/json-file.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import { type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
-import type { NamedTensor } from '../hub/safetensors.ts';
-import { float32Tensor, type WeightsDtype } from '../hub/weights-dtype.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 

@@ -1,5 +1,5 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
-import type { PointSet } from '../datasets/points.ts';
+import type { PointSet } from '../datasets/points/points.ts';
 
 /** The run that a callback is part of. */
 export interface TrainerRun {

@@ -1,32 +1,38 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
-import type { PointSet } from '../datasets/points.ts';
+import type { PointSet } from '../datasets/points/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-state.ts';
-import { writeFileAtomic } from '../hub/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic-file.ts';
+import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-vectors.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, exportModel, initialVector } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
-import { BatchSource } from './batch-source.ts';
-import { stepSchedules, stepSettings } from './engine-settings.ts';
-import { refuseVarianceMismatch, samplingScheduler } from './learned-variance.ts';
+import { type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
+import { loadStart } from './checkpoint/training-progress.ts';
+import { BatchSource } from './data/batch-source.ts';
+import { type BatchSupply, openBatchSupply } from './data/prefetched-batches.ts';
+import {
+  imageSource,
+  isImageSet,
+  pointSource,
+  refuseMismatch,
+  refuseWrongLabels,
+} from './data/sample-source.ts';
+import { stepSchedules, stepSettings } from './engines/engine-settings.ts';
+import { createTrainingEngine, refuseWrongEngine, type StepEngine } from './engines/step-engine.ts';
+import type { TrainingState } from './engines/training-engine.ts';
 import { openLoggers } from './logging/run-loggers.ts';
-import { type BatchSupply, openBatchSupply } from './prefetched-batches.ts';
-import { type RunIdentity, runIdentity } from './run-identity.ts';
-import { imageSource, isImageSet, pointSource, refuseMismatch, refuseWrongLabels } from './sample-source.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
-import { createTrainingEngine, refuseWrongEngine, type StepEngine } from './step-engine.ts';
+import { refuseVarianceMismatch, samplingScheduler } from './step/learned-variance.ts';
 import { notifyAll, type TrainerCallback, type TrainerRun } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
   resolveTrainingArguments,
   type TrainingArguments,
 } from './training-arguments.ts';
-import type { TrainingState } from './training-engine.ts';
 import { type LoopSettings, type LoopStart, TrainingLoop, type TrainOutput } from './training-loop.ts';
-import { loadStart } from './training-progress.ts';
 
 export interface TrainerOptions {
   readonly model: DiffusionModel;

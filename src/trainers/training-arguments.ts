@@ -46,7 +46,7 @@ const schema = z.strictObject({
  *   the expectation in the iso loss runs over a batch, not over the whole step.
  * - `gradient_checkpointing` (false): keeps the inputs of the U-Net's blocks only and computes what is inside again in the
  *   backward pass: about a third more time a step, less memory, the same results bit for bit.
- * - `random_flip` (false): mirrors half of the pictures; no effect on points.
+ * - `random_flip` (false): mirrors half of the images; no effect on points.
  * - `class_dropout_prob` (0): how often a class-conditional model sees a sample without its class, for
  *   classifier-free guidance; 0.1 is usual. The model's last class stands for none.
  * - `learning_rate` (1e-3), `lr_scheduler_type` 'constant' (default), 'linear' or 'cosine', `warmup_steps` (0).

@@ -1,8 +1,9 @@
-import { pruneCheckpoints } from './checkpoint.ts';
+import { pruneCheckpoints } from './checkpoint/checkpoint.ts';
+import type { RunIdentity } from './checkpoint/run-identity.ts';
+import { type Progress, saveProgress } from './checkpoint/training-progress.ts';
+import type { StepEngine } from './engines/step-engine.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { MetricsWindow } from './metrics-window.ts';
-import type { RunIdentity } from './run-identity.ts';
-import type { StepEngine } from './step-engine.ts';
 import {
   notifyAll,
   type StepMetrics,
@@ -11,7 +12,6 @@ import {
   type TrainerState,
 } from './trainer-callback.ts';
 import type { ResolvedTrainingArguments } from './training-arguments.ts';
-import { type Progress, saveProgress } from './training-progress.ts';
 
 export interface TrainOutput {
   readonly global_step: number;

@@ -6,7 +6,7 @@ import { main } from '../../src/cli/main.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { reduceMean } from '../../src/graph/ops/index.ts';
-import { readStatistics } from '../../src/metrics/statistics-file.ts';
+import { readStatistics } from '../../src/metrics/frechet/statistics-file.ts';
 import { savePipeline, temporaryFolder } from '../pipelines/saved-pipeline.ts';
 import { smallImageTrainer } from '../trainers/small-image-trainer.ts';
 
@@ -40,7 +40,7 @@ function meanColourModel(...outputs: string[]): Uint8Array {
   return writeOnnx(graph);
 }
 
-async function writePictures(name: string, count: number, shift: number): Promise<void> {
+async function writeImages(name: string, count: number, shift: number): Promise<void> {
   mkdirSync(name);
   for (let i = 0; i < count; i++) {
     const noise = Uint8Array.from({ length: 108 }, (_, p) => (p * 37 + i * 91 + shift * p * i) % 256);
@@ -54,8 +54,8 @@ beforeAll(async () => {
   process.chdir(folder);
   vi.stubEnv('XDG_CACHE_HOME', path.join(folder, 'cache'));
   vi.stubEnv('ISO_DIFFUSION_EXTRACTORS', path.join(folder, 'extractors'));
-  await writePictures('photos', 14, 1);
-  await writePictures('generated', 12, 2);
+  await writeImages('photos', 14, 1);
+  await writeImages('generated', 12, 2);
   for (const run of ['runs/swiss-roll', 'runs/moons']) await savePipeline(run);
   await smallImageTrainer({ output_dir: 'runs/digits' }).savePipeline('runs/digits/pipeline');
   for (const [i, file] of ['real.csv', 'points.csv'].entries())
@@ -125,7 +125,7 @@ describe('the examples of --help run', () => {
 });
 
 describe('evaluate', () => {
-  it('prints what the figures are of, and keeps the statistics of the real pictures', async () => {
+  it('prints what the figures are of, and keeps the statistics of the real images', async () => {
     const line =
       'evaluate --real photos --fake generated --metrics fid --extractor raw-pixels --cache-dir kept';
     const first = await cli(line);

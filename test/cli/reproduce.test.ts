@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { main } from '../../src/cli/main.ts';
-import { RESULT_FILE, writeJob } from '../../src/reproduction/job.ts';
-import { PRESET_SETTINGS } from '../../src/reproduction/presets.ts';
-import { runJob } from '../../src/reproduction/run-job.ts';
-import { jobRuns } from '../../src/reproduction/run-jobs.ts';
-import { pointJobs, TARGETS } from '../../src/reproduction/targets.ts';
-import { undisturbed, writeSquares } from '../reproduction/tiny-jobs.ts';
+import { RESULT_FILE, writeJob } from '../../src/reproduce/jobs/job.ts';
+import { PRESET_SETTINGS } from '../../src/reproduce/jobs/presets.ts';
+import { runJob } from '../../src/reproduce/jobs/run-job.ts';
+import { jobRuns } from '../../src/reproduce/jobs/run-jobs.ts';
+import { pointJobs, TARGETS } from '../../src/reproduce/paper/targets.ts';
+import { undisturbed, writeSquares } from '../reproduce/tiny-jobs.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 let root: string;
@@ -119,10 +119,10 @@ describe('iso-diffusion reproduce', () => {
     expect(readFileSync(path.join(output, 'table-1.md'), 'utf8')).toContain('1 of 8 runs are not finished');
   });
 
-  it('trains on pictures; Ctrl-C stops it with advice, --resume ends it', async () => {
+  it('trains on images; Ctrl-C stops it with advice, --resume ends it', async () => {
     vi.stubEnv('XDG_CACHE_HOME', path.join(root, 'cache'));
     await writeSquares(path.join(root, 'squares'));
-    const output = path.join(root, 'pictures');
+    const output = path.join(root, 'images');
     const args = [
       'table-6',
       'figure-2',

@@ -2,10 +2,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseCsvPoints } from '../../src/datasets/csv.ts';
 import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../src/datasets/index.ts';
-import { npyBytes, parseNpyPoints } from '../../src/datasets/npy.ts';
+import { parseCsvPoints } from '../../src/datasets/points/csv.ts';
 import { DatasetError } from '../../src/errors.ts';
+import { npyBytes, parseNpyPoints } from '../../src/files/npy.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let folder: string;

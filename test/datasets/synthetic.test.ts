@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { applyScaler, invertScaler, loadPoints } from '../../src/datasets/index.ts';
-import { fitScaler } from '../../src/datasets/points.ts';
+import { fitScaler } from '../../src/datasets/points/points.ts';
 import {
   innerMoonPoint,
   outerMoonPoint,
   type SyntheticName,
   sCurvePoint,
   swissRollPoint,
-} from '../../src/datasets/synthetic.ts';
+} from '../../src/datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../src/errors.ts';
 
 interface Figures {

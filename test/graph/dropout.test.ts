@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { gradients } from '../../src/graph/gradients.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import {
   dropout,

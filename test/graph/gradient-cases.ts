@@ -1,6 +1,6 @@
 import type { Value } from '../../src/graph/graph.ts';
-import { apply } from '../../src/graph/op-registry.ts';
 import * as ops from '../../src/graph/ops/index.ts';
+import { apply } from '../../src/graph/registry.ts';
 
 /** Ops to be differentiated, in float64. */
 export interface Case {

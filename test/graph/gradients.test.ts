@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { GradientError } from '../../src/errors.ts';
-import { gradients } from '../../src/graph/gradients.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { apply } from '../../src/graph/op-registry.ts';
 import * as ops from '../../src/graph/ops/index.ts';
-import { elementCount } from '../../src/graph/tensor-type.ts';
+import { apply } from '../../src/graph/registry.ts';
+import { elementCount } from '../../src/graph/types.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { type Case, float64Cases } from './gradient-cases.ts';

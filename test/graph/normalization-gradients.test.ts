@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { gradients } from '../../src/graph/gradients.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { applyOp } from '../../src/graph/op-registry.ts';
 import { groupNorm, identity, mul, reduceSum } from '../../src/graph/ops/index.ts';
-import { elementCount } from '../../src/graph/tensor-type.ts';
+import { applyOp } from '../../src/graph/registry.ts';
+import { elementCount } from '../../src/graph/types.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { epsilon, image, plainCases } from './plain-cases.ts';

@@ -3,7 +3,7 @@ import { OnnxFormatError } from '../../src/errors.ts';
 import { readOnnx } from '../../src/graph/onnx/read.ts';
 import { ATTRIBUTE_TYPE, type NodeProto } from '../../src/graph/onnx/schema.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { elementCount } from '../../src/graph/tensor-type.ts';
+import { elementCount } from '../../src/graph/types.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { type Contents, floats, ints, node, onnxFile, scalarInt } from './onnx-nodes.ts';

@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { flatten, packBucket, planFlatBuckets, unflatten, unpackBucket } from '../../src/graph/flat-state.ts';
+import {
+  flatten,
+  packBucket,
+  planFlatBuckets,
+  unflatten,
+  unpackBucket,
+} from '../../src/graph/flat-vectors.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import {

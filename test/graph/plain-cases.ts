@@ -1,5 +1,4 @@
 import type { Value } from '../../src/graph/graph.ts';
-import { apply } from '../../src/graph/op-registry.ts';
 import {
   averagePool,
   averagePool2x,
@@ -14,6 +13,7 @@ import {
   square,
   upsampleNearest,
 } from '../../src/graph/ops/index.ts';
+import { apply } from '../../src/graph/registry.ts';
 
 /** An op built with our graph, beside its definition in plain float64. */
 export interface PlainCase {

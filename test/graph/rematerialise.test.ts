@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { gradients } from '../../src/graph/gradients.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
+import { checkpoint, segmentGradients } from '../../src/graph/autodiff/rematerialise.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import {
   dropout,
@@ -13,7 +14,6 @@ import {
   square,
   tanh,
 } from '../../src/graph/ops/index.ts';
-import { checkpoint, segmentGradients } from '../../src/graph/rematerialise.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { relativeError, runGraph } from '../models/run-graph.ts';
 

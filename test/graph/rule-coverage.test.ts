@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { Graph } from '../../src/graph/graph.ts';
-import { registeredOps } from '../../src/graph/op-registry.ts';
+import { registeredOps } from '../../src/graph/registry.ts';
 import { float64Cases } from './gradient-cases.ts';
 import { plainCases } from './plain-cases.ts';
 

@@ -6,9 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MissingReferenceError, type Reference, requirePython, startReference } from '../../bench/harness.ts';
 import type { ImageSet } from '../../src/datasets/index.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
+import { float32Tensor } from '../../src/files/weights-dtype.ts';
 import { DIFFUSERS_VERSION } from '../../src/hub/diffusers-version.ts';
-import { readSafetensors, writeSafetensors } from '../../src/hub/safetensors.ts';
-import { float32Tensor } from '../../src/hub/weights-dtype.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
@@ -50,8 +50,8 @@ async function publishedFolder(name: (typeof CASES)[number]): Promise<string> {
   return folder;
 }
 
-/** Pictures of random bytes in the size of the model. */
-function pictures([channels = 3, height = 8, width = 8]: readonly number[]): ImageSet {
+/** Images of random bytes in the size of the model. */
+function images([channels = 3, height = 8, width = 8]: readonly number[]): ImageSet {
   const pixels = Uint8Array.from(
     { length: 8 * channels * height * width },
     (_, i) => (i * 2654435761) >>> 24,
@@ -81,7 +81,7 @@ async function trainerFrom(folder: string, steps = 2): Promise<Trainer> {
       learning_rate: 1e-3,
       device: 'cpu',
     },
-    train_dataset: pictures(model.sampleShape),
+    train_dataset: images(model.sampleShape),
     loss: isoLoss({ lambda: 0.1 }),
     noise_scheduler: await DDPMScheduler.from_pretrained(folder),
   });

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HubError, InvalidArgumentError } from '../../src/errors.ts';
-import { floatTensorInfos } from '../../src/hub/float-tensors.ts';
+import { floatTensorInfos } from '../../src/files/float-tensors.ts';
+import { readSafetensors, serializeSafetensors } from '../../src/files/safetensors.ts';
 import { type DownloadProgress, downloadSnapshot } from '../../src/hub/hub-snapshot.ts';
 import { readPipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import { readSafetensors, serializeSafetensors } from '../../src/hub/safetensors.ts';
 import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/index.ts';
@@ -34,7 +34,7 @@ beforeEach(async () => {
   hub.files.set('scheduler/scheduler_config.json', Buffer.from('{"_class_name": "DDPMScheduler"}'));
   hub.files.set('unet/config.json', await readFile(`${fixture}config.json`));
   hub.files.set(WEIGHTS, await readFile(`${fixture}diffusion_pytorch_model.safetensors`));
-  hub.files.set('samples/picture.png', Buffer.from('not needed'));
+  hub.files.set('samples/image.png', Buffer.from('not needed'));
   hub.lfs.add(WEIGHTS);
 });
 afterEach(async () => {

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError, FileFormatError, InvalidArgumentError } from '../../src/errors.ts';
+import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.ts';
 import { type PipelineParts, readPipelineFolder, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import { type NamedTensor, readSafetensors } from '../../src/hub/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let root: string;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError, GraphError, InvalidArgumentError } from '../../src/errors.ts';
-import { gradients } from '../../src/graph/gradients.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import {
   hybridLoss,
@@ -23,7 +23,7 @@ const alphaBars = betas.map((_, t) => betas.subarray(0, t + 1).reduce((bar, beta
 const timesteps = [0, 1, 400, 999, 0];
 const sampleSize = 4;
 const count = timesteps.length * sampleSize;
-/** Levels of pictures, both ends among them. */
+/** Levels of images, both ends among them. */
 const clean = Float64Array.from({ length: count }, (_, i) => [-1, 1, 3 / 255, -101 / 255][i % 4] as number);
 const epsilon = normals(count);
 const variance = normals(count).map((x) => 0.6 * x);

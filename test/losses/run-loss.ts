@@ -1,4 +1,4 @@
-import { gradients } from '../../src/graph/gradients.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import type { DiffusionLoss, PredictionType } from '../../src/losses/index.ts';
 import { runGraph } from '../models/run-graph.ts';

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { DeviceError } from '../../src/errors.ts';
-import { plainBlockProducts } from '../../src/metrics/block-products.ts';
-import { type Prdc, precisionRecallDensityCoverage } from '../../src/metrics/prdc.ts';
-import { precisionRecallDensityCoverageOnDevice } from '../../src/metrics/prdc-on-device.ts';
+import { createBlockGemm } from '../../src/metrics/linalg/block-gemm.ts';
+import { plainBlockProducts } from '../../src/metrics/linalg/block-products.ts';
+import { type Prdc, precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
+import { precisionRecallDensityCoverageOnDevice } from '../../src/metrics/prdc/prdc-on-device.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
-import { createBlockGemm } from '../../src/runtime/block-gemm.ts';
 
 function normalCloud(seed: number, count: number, dims: number) {
   return { data: new RandomStream(seed).fillNormal(new Float32Array(count * dims)), count, dims };

@@ -4,15 +4,15 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { zipSync } from 'fflate';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { npyBytes } from '../../src/datasets/npy.ts';
 import { DatasetError, IsoDiffusionError } from '../../src/errors.ts';
-import { FeatureStatistics, mergeStatistics } from '../../src/metrics/feature-statistics.ts';
+import { npyBytes } from '../../src/files/npy.ts';
+import { FeatureStatistics, mergeStatistics } from '../../src/metrics/frechet/feature-statistics.ts';
 import {
   parseStatistics,
   readStatistics,
   StatisticsFileError,
   writeStatistics,
-} from '../../src/metrics/statistics-file.ts';
+} from '../../src/metrics/frechet/statistics-file.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 const fixture = (name: string) => new URL(`../fixtures/metrics/${name}`, import.meta.url);

@@ -50,8 +50,8 @@ describe('a model that begins from given weights', () => {
     const tuned = withInitialWeights(dense, weights);
     expect(initialParameters(tuned, 0)).toEqual(weights);
     expect(tuned.config).toBe(dense.config);
-    const pictures = initialParameters(unet, 3);
-    expect(initialParameters(new UNet2DModel(tinyUNetOptions, pictures), 0)).toEqual(pictures);
+    const images = initialParameters(unet, 3);
+    expect(initialParameters(new UNet2DModel(tinyUNetOptions, images), 0)).toEqual(images);
   });
 
   it.each<[string, (weights: Map<string, Float32Array>) => unknown, RegExp]>([
@@ -67,9 +67,9 @@ describe('a model that begins from given weights', () => {
     spoil(weights);
     expect(() => withInitialWeights(dense, weights)).toThrow(InvalidArgumentError);
     expect(() => withInitialWeights(dense, weights)).toThrow(message);
-    const pictures = initialParameters(unet, 0);
-    spoil(pictures);
-    expect(() => new UNet2DModel(tinyUNetOptions, pictures)).toThrow(ConfigError);
-    expect(() => new UNet2DModel(tinyUNetOptions, pictures)).toThrow(message);
+    const images = initialParameters(unet, 0);
+    spoil(images);
+    expect(() => new UNet2DModel(tinyUNetOptions, images)).toThrow(ConfigError);
+    expect(() => new UNet2DModel(tinyUNetOptions, images)).toThrow(message);
   });
 });

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { OnnxFormatError } from '../../src/errors.ts';
-import { gradients } from '../../src/graph/gradients.ts';
+import { readSafetensors } from '../../src/files/safetensors.ts';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { ModelMessage, type ModelProto } from '../../src/graph/onnx/schema.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { identity } from '../../src/graph/ops/index.ts';
-import { readSafetensors } from '../../src/hub/safetensors.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { initialParameters, OnnxModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
@@ -357,12 +357,12 @@ describe('external data', () => {
     await generate.dispose();
   });
 
-  it('that has changed is another model, whose pictures do not go into the same folder', async () => {
+  it('that has changed is another model, whose images do not go into the same folder', async () => {
     write({ location: 'changing' });
     const draw = async (...weights: number[]) => {
       writeFileSync(path.join(root, 'model', 'changing'), new Uint8Array(Float32Array.from(weights).buffer));
       const generate = await pipeline('unconditional-image-generation', file, { device: 'cpu' });
-      const target = path.join(root, 'pictures');
+      const target = path.join(root, 'images');
       return generate
         .toFolder(target, { count: 1, num_inference_steps: 1 })
         .finally(() => generate.dispose());

@@ -1,6 +1,6 @@
 import type { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import type { DType, TensorData } from '../../src/graph/tensor-type.ts';
+import type { DType, TensorData } from '../../src/graph/types.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 
 export interface Feed {

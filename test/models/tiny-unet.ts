@@ -1,6 +1,6 @@
 import { UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
 
-/** Of grey pictures of 8x8: two levels, the deeper one with attention, so that every kind of block is there. */
+/** Of grey images of 8x8: two levels, the deeper one with attention, so that every kind of block is there. */
 export const tinyUNetOptions: UNet2DOptions = {
   sample_size: 8,
   in_channels: 1,

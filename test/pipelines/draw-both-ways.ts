@@ -1,6 +1,6 @@
 /**
  * Draws from a saved pipeline in a process of its own, through `pipeline()` and through a plain `PreTrainedModel` of
- * transformers.js: `tsx draw-both-ways.ts FOLDER` prints the bytes of 3 pictures of seed 5 both ways, as JSON.
+ * transformers.js: `tsx draw-both-ways.ts FOLDER` prints the bytes of 3 images of seed 5 both ways, as JSON.
  */
 import path from 'node:path';
 import { PreTrainedModel, PretrainedConfig, type RawImage, Tensor } from '@huggingface/transformers';

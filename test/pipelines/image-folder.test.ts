@@ -22,14 +22,14 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const pictures = (name: string) =>
+const images = (name: string) =>
   readdirSync(path.join(folder, name))
     .filter((file) => file.endsWith('.png'))
     .sort()
     .map((file) => readFileSync(path.join(folder, name, file)).toString('base64'));
 
 describe('toFolder', () => {
-  it('goes on after SIGKILL in the middle, with the same pictures', async () => {
+  it('goes on after SIGKILL in the middle, with the same images', async () => {
     const script = fileURLToPath(new URL('./draw-into-folder.ts', import.meta.url));
     const tsx = fileURLToPath(import.meta.resolve('tsx'));
     const target = path.join(folder, 'killed');
@@ -43,7 +43,7 @@ describe('toFolder', () => {
       await new Promise((resolve) => setTimeout(resolve, 5));
     child.kill('SIGKILL');
     await closed;
-    const before = pictures('killed');
+    const before = images('killed');
     expect(before.length).toBeGreaterThan(5);
     expect(before.length).toBeLessThan(4000);
 
@@ -54,19 +54,19 @@ describe('toFolder', () => {
     await plain.toFolder(target, { count, num_inference_steps: 20, seed: 3, batch_size: 7 });
     await plain.toFolder(path.join(folder, 'whole'), { count, num_inference_steps: 20, seed: 3 });
     await plain.dispose();
-    expect(pictures('killed')).toEqual(pictures('whole'));
-    expect(pictures('killed').slice(0, before.length)).toEqual(before);
+    expect(images('killed')).toEqual(images('whole'));
+    expect(images('killed').slice(0, before.length)).toEqual(before);
   }, 120_000);
 
-  it('takes one class and one seed a picture, in batches, and more of them later', async () => {
+  it('takes one class and one seed an image, in batches, and more of them later', async () => {
     const lists = { class_labels: [3, 1, 0, 2, 1], seed: [5, 4, 3, 2, 1] };
     const options = { ...lists, num_inference_steps: 3, guidance_scale: 2 };
     const first = { ...options, class_labels: [3, 1, 0], seed: [5, 4, 3], count: 3 };
     await generate.toFolder(path.join(folder, 'lists'), { ...first, batch_size: 2 });
     await generate.toFolder(path.join(folder, 'lists'), { ...options, count: 5, batch_size: 2 });
     await generate.toFolder(path.join(folder, 'lists-whole'), { ...options, count: 5 });
-    expect(pictures('lists')).toEqual(pictures('lists-whole'));
-    expect(new Set(pictures('lists')).size).toBe(5);
+    expect(images('lists')).toEqual(images('lists-whole'));
+    expect(new Set(images('lists')).size).toBe(5);
   });
 
   it('reports progress within a batch', async () => {
@@ -83,11 +83,11 @@ describe('toFolder', () => {
     expect(fractions.at(-1)).toBe(1);
   });
 
-  it('refuses to mix pictures of two settings, and keeps those there', async () => {
+  it('refuses to mix images of two settings, and keeps those there', async () => {
     const target = path.join(folder, 'one-setting');
     const options = { count: 2, class_labels: 1, num_inference_steps: 3 };
     await generate.toFolder(target, options);
-    const before = pictures('one-setting');
+    const before = images('one-setting');
     for (const [other, message] of [
       [{ seed: 1 }, /seed 0 there, 1 here/],
       [{ num_inference_steps: 4 }, /num_inference_steps 3 there, 4 here/],
@@ -102,7 +102,7 @@ describe('toFolder', () => {
       /model_sha256/,
     );
     await plain.dispose();
-    expect(pictures('one-setting')).toEqual(before);
+    expect(images('one-setting')).toEqual(before);
 
     const foreign = path.join(folder, 'one-setting', 'generation.json');
     rmSync(foreign);

@@ -7,7 +7,7 @@ import { InvalidArgumentError } from '../../src/errors.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { add, cast, div, gather, mul, reshape, sqrt, sub } from '../../src/graph/ops/index.ts';
-import type { DType } from '../../src/graph/tensor-type.ts';
+import type { DType } from '../../src/graph/types.ts';
 import type { UNet2DOptions } from '../../src/models/index.ts';
 import { type ImageGenerationOptions, pipeline } from '../../src/pipelines/index.ts';
 import { SampleStreams } from '../../src/random/sample-streams.ts';
@@ -23,7 +23,7 @@ async function opened(name: string, options: UNet2DOptions = {}, scheduler: DDPM
   return pipeline('unconditional-image-generation', target, { device: 'cpu' });
 }
 
-describe('picture i is the same, bit for bit,', () => {
+describe('image i is the same, bit for bit,', () => {
   const labels = Array.from({ length: 19 }, (_, i) => i % 4);
   it.each<[string, UNet2DOptions, ImageGenerationOptions]>([
     ['with DDPM', {}, {}],
@@ -63,7 +63,7 @@ describe('sizes and channels', () => {
     [1, [8, 16]],
     [3, [12, 8]],
     [4, [8, 8]],
-  ] as const)('draws pictures of %s channels and size %j', async (channels, sample_size) => {
+  ] as const)('draws images of %s channels and size %j', async (channels, sample_size) => {
     const generate = await opened(`size ${channels}`, {
       sample_size: [...sample_size],
       in_channels: channels,
@@ -128,7 +128,7 @@ describe('an ONNX file that knows the answer', () => {
   const { alphasCumprod } = new DDPMScheduler();
   const CLEAN = 0.4;
 
-  /** Predicts noise, velocity or x_0 as if every picture were 0.4 everywhere. */
+  /** Predicts noise, velocity or x_0 as if every image were 0.4 everywhere. */
   async function oracle(
     prediction: string,
     dtype: DType,
@@ -160,7 +160,7 @@ describe('an ONNX file that knows the answer', () => {
     ['v_prediction', 'int32', []],
     ['sample', 'int64', []],
   ] as const)(
-    'gives its picture: %s, timesteps %s %j, DDPM and DDIM',
+    'gives its image: %s, timesteps %s %j, DDPM and DDIM',
     async (prediction_type, dtype, shape) => {
       const generate = await pipeline(
         'unconditional-image-generation',

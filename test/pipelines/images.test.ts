@@ -5,11 +5,11 @@ import { PreTrainedModel, PretrainedConfig, RawImage, Tensor } from '@huggingfac
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
+import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { add, cast, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
-import type { DType } from '../../src/graph/tensor-type.ts';
-import { readSafetensors, writeSafetensors } from '../../src/hub/safetensors.ts';
+import type { DType } from '../../src/graph/types.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { pipeline, type UnconditionalImageGenerationPipeline } from '../../src/pipelines/index.ts';
 import { imageGrid } from '../../src/plots/index.ts';
@@ -50,7 +50,7 @@ afterAll(async () => {
 });
 const quick = { num_inference_steps: 4, scheduler: ddim };
 
-describe('pipeline for pictures', () => {
+describe('pipeline for images', () => {
   it('gives one RawImage, or an array of them', async () => {
     const one = await generate({ ...quick });
     expect(one).toBeInstanceOf(RawImage);
@@ -59,7 +59,7 @@ describe('pipeline for pictures', () => {
     expect(many).toHaveLength(3);
   });
 
-  it('draws picture i by the seed and i alone, whatever the batch size', async () => {
+  it('draws image i by the seed and i alone, whatever the batch size', async () => {
     const all = await generate({ ...quick, batch_size: 20, seed: 3, output_type: 'uint8' });
     const some = await generate({ ...quick, batch_size: 2, seed: 3, output_type: 'uint8' });
     expect(all.data.slice(0, 128)).toEqual(some.data);
@@ -151,7 +151,7 @@ describe('pipeline for pictures', () => {
     expect((await readSafetensors(file)).has('down_blocks.1.attentions.0.to_out.0.weight')).toBe(true);
   });
 
-  it('makes a grid of pictures', async () => {
+  it('makes a grid of images', async () => {
     const images = await generate({ ...quick, batch_size: 5, output_type: 'uint8' });
     const { width, height } = await sharp(
       await imageGrid(images, { columns: 3, scale: 2, gap: 1 }),

@@ -2,10 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll } from 'vitest';
+import { stringifySorted } from '../../src/files/json-file.ts';
+import type { NamedTensor } from '../../src/files/safetensors.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { stringifySorted } from '../../src/hub/json-file.ts';
 import { savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import type { NamedTensor } from '../../src/hub/safetensors.ts';
 import { ConditionalDense, exportModelGraph, initialParameters } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/index.ts';
 

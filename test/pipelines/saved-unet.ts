@@ -1,6 +1,6 @@
+import type { NamedTensor } from '../../src/files/safetensors.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import type { NamedTensor } from '../../src/hub/safetensors.ts';
 import {
   exportModelGraph,
   initialParameters,
@@ -10,7 +10,7 @@ import {
 import { type DDPMOptions, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { tinyUNetOptions } from '../models/tiny-unet.ts';
 
-/** A small U-Net for grey pictures of 8x8; channel counts that no vector width divides. */
+/** A small U-Net for grey images of 8x8; channel counts that no vector width divides. */
 export const smallUNet: UNet2DOptions = {
   ...tinyUNetOptions,
   block_out_channels: [4, 12],

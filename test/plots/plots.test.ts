@@ -94,13 +94,13 @@ describe('imagePanels', () => {
       ],
       { scale: 10 },
     );
-    // Grids of 2x2 and 1x1 pictures of 20 pixels with gaps of 2; 18 around, 34 for the titles.
+    // Grids of 2x2 and 1x1 images of 20 pixels with gaps of 2; 18 around, 34 for the titles.
     expect(await sharp(png).metadata()).toMatchObject({
       format: 'png',
       width: 18 + 46 + 18 + 24 + 18,
       height: 34 + 46 + 18,
     });
-    // White pictures on white: what is dark is the titles, and they are above the grids.
+    // White images on white: what is dark is the titles, and they are above the grids.
     const { data, info } = await sharp(png).greyscale().raw().toBuffer({ resolveWithObject: true });
     const rows = [...data].flatMap((value, i) => (value < 128 ? [Math.floor(i / info.width)] : []));
     expect(rows.length).toBeGreaterThan(0);

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { Graph } from '../../src/graph/graph.ts';
 import { add, mul, reshape, square } from '../../src/graph/ops/index.ts';
-import { GradientSession } from '../../src/runtime/gradient-session.ts';
+import { GradientSession } from '../../src/runtime/ort/gradient-session.ts';
 import { hostTensor } from '../../src/runtime/session.ts';
 
 const LENGTH = 2 ** 20;

@@ -5,8 +5,8 @@
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { undeclareSizes } from '../../src/graph/onnx/undeclared-sizes.ts';
 import { encodeModel, modelProto } from '../../src/graph/onnx/write.ts';
-import { scalarLike } from '../../src/graph/op-registry.ts';
 import { concat, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
+import { scalarLike } from '../../src/graph/registry.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 
 const ELEMENTS = 2 ** 20;

@@ -5,16 +5,21 @@ import { describe, expect, it } from 'vitest';
 import { DeviceError } from '../../src/errors.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { apply } from '../../src/graph/op-registry.ts';
-import { type Conv2dOptions, type ConvGeometry, conv2d, convTranspose2d } from '../../src/graph/ops/conv.ts';
-import { convInputGradient, convWeightGradient } from '../../src/graph/ops/conv-gradients.ts';
+import {
+  type Conv2dOptions,
+  type ConvGeometry,
+  conv2d,
+  convTranspose2d,
+} from '../../src/graph/ops/conv/conv.ts';
+import { convInputGradient, convWeightGradient } from '../../src/graph/ops/conv/gradients.ts';
 import { loop } from '../../src/graph/ops/index.ts';
-import { elementCount } from '../../src/graph/tensor-type.ts';
+import { apply } from '../../src/graph/registry.ts';
+import { elementCount } from '../../src/graph/types.ts';
 import { exportModel } from '../../src/models/index.ts';
 import { initialParameters } from '../../src/models/model.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
+import { refuseMiscomputedConvolutions } from '../../src/runtime/ort/webgpu-convolutions.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
-import { refuseMiscomputedConvolutions } from '../../src/runtime/webgpu-convolutions.ts';
 import { plainConv } from '../graph/conv-reference.ts';
 import { plainLevels, tinyUNet } from '../models/tiny-unet.ts';
 import { hasWebgpu } from './software-webgpu.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { type FlatBucket, packBucket, planFlatBuckets } from '../../src/graph/flat-state.ts';
+import { type FlatBucket, packBucket, planFlatBuckets } from '../../src/graph/flat-vectors.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
-import { elementCount } from '../../src/graph/tensor-type.ts';
+import { elementCount } from '../../src/graph/types.ts';
 import { type DiffusionLoss, hybridLoss, isoLoss } from '../../src/losses/index.ts';
 import {
   ConditionalDense,
@@ -11,14 +11,14 @@ import {
 } from '../../src/models/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import type { ConcreteDevice } from '../../src/runtime/device.ts';
+import { TrainingSession } from '../../src/runtime/ort/training-session.ts';
 import { float32Data, hostTensor } from '../../src/runtime/session.ts';
-import { TrainingSession } from '../../src/runtime/training-session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
-import { BatchSource } from '../../src/trainers/batch-source.ts';
-import { pointSource } from '../../src/trainers/sample-source.ts';
-import { createSplitEngine } from '../../src/trainers/split-training-engine.ts';
-import { buildTrainingGraph } from '../../src/trainers/training-graph.ts';
+import { BatchSource } from '../../src/trainers/data/batch-source.ts';
+import { pointSource } from '../../src/trainers/data/sample-source.ts';
+import { AccumulatingTrainingEngine } from '../../src/trainers/engines/accumulating-training-engine.ts';
+import { createSplitEngine } from '../../src/trainers/engines/split-training-engine.ts';
+import { buildTrainingGraph } from '../../src/trainers/step/training-graph.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { circle } from '../trainers/small-trainer.ts';
 import { hasWebgpu } from './software-webgpu.ts';

@@ -12,7 +12,7 @@ import { hostTensor, Session } from '../../src/runtime/session.ts';
 type Tfjs = typeof import('@tensorflow/tfjs');
 const tf = createRequire(import.meta.url)('@tensorflow/tfjs') as Tfjs;
 
-/** Every kind of layer and padding of the Inception v3 in nsfwjs, on pictures of 11 x 14. */
+/** Every kind of layer and padding of the Inception v3 in nsfwjs, on images of 11 x 14. */
 async function smallModel() {
   await tf.setBackend('cpu');
   const { layers } = tf;

@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { packBucket, planFlatBuckets } from '../../src/graph/flat-state.ts';
+import { packBucket, planFlatBuckets } from '../../src/graph/flat-vectors.ts';
 import { type DiffusionLoss, hybridLoss, isoLoss, simpleLoss } from '../../src/losses/index.ts';
 import { initialParameters, type UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
-import { BatchSource } from '../../src/trainers/batch-source.ts';
-import { imageSource } from '../../src/trainers/sample-source.ts';
-import { createSplitEngine } from '../../src/trainers/split-training-engine.ts';
-import type { StepEngine } from '../../src/trainers/step-engine.ts';
-import { TrainingEngine } from '../../src/trainers/training-engine.ts';
+import { BatchSource } from '../../src/trainers/data/batch-source.ts';
+import { imageSource } from '../../src/trainers/data/sample-source.ts';
+import { AccumulatingTrainingEngine } from '../../src/trainers/engines/accumulating-training-engine.ts';
+import { createSplitEngine } from '../../src/trainers/engines/split-training-engine.ts';
+import type { StepEngine } from '../../src/trainers/engines/step-engine.ts';
+import { TrainingEngine } from '../../src/trainers/engines/training-engine.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
 

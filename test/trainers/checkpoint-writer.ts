@@ -1,4 +1,8 @@
-import { findLatestCheckpoint, pruneCheckpoints, writeCheckpoint } from '../../src/trainers/checkpoint.ts';
+import {
+  findLatestCheckpoint,
+  pruneCheckpoints,
+  writeCheckpoint,
+} from '../../src/trainers/checkpoint/checkpoint.ts';
 
 /** Writes checkpoints into the folder given as argument until it is killed; every weight equals the step. */
 const root = process.argv[2] as string;

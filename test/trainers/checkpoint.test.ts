@@ -17,7 +17,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError, InvalidArgumentError } from '../../src/errors.ts';
-import type { NamedTensor } from '../../src/hub/safetensors.ts';
+import type { NamedTensor } from '../../src/files/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import {
   type CheckpointContent,
@@ -25,7 +25,7 @@ import {
   pruneCheckpoints,
   readCheckpoint,
   writeCheckpoint,
-} from '../../src/trainers/checkpoint.ts';
+} from '../../src/trainers/checkpoint/checkpoint.ts';
 
 let root: string;
 beforeEach(async () => {

@@ -19,8 +19,8 @@ function leftAndRight() {
   const set = stripes();
   const half = (side: number) =>
     Uint8Array.from({ length: 64 }, (_, p) => (p % 8 < 4 === (side === 0) ? 230 : 25));
-  const pictures = [half(0), half(1)];
-  return { ...set, pixels: (index: number) => pictures[set.labels?.[index] ?? 0] as Uint8Array };
+  const images = [half(0), half(1)];
+  return { ...set, pixels: (index: number) => images[set.labels?.[index] ?? 0] as Uint8Array };
 }
 function trainer(
   name: string,
@@ -52,7 +52,7 @@ describe('class conditioning', () => {
     const target = path.join(folder, 'both/pipeline');
     await run.savePipeline(target);
     const generate = await pipeline('unconditional-image-generation', target, { device: 'cpu' });
-    /** Mean of the right half less that of the left, for each of 8 pictures. */
+    /** Mean of the right half less that of the left, for each of 8 images. */
     const contrast = async (class_labels: number | number[], guidance_scale: number) => {
       const { data } = await generate({
         batch_size: 8,

@@ -6,8 +6,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { GradientError, OnnxFormatError } from '../../src/errors.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { apply } from '../../src/graph/op-registry.ts';
 import { slice } from '../../src/graph/ops/index.ts';
+import { apply } from '../../src/graph/registry.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import {
   ConditionalDense,
@@ -47,7 +47,7 @@ function written(name: string, model: DiffusionModel): string {
 describe('Trainer.fromOnnx', () => {
   it.each([
     ['points', new ConditionalDense({ hidden_features: 16 }), circle()],
-    ['pictures', unet, stripes()],
+    ['images', unet, stripes()],
   ] as const)(
     'fine-tunes a model of %s as training from its own class does, and writes ONNX back',
     async (name, model, train_dataset) => {
@@ -78,10 +78,10 @@ describe('Trainer.fromOnnx', () => {
   );
 
   it('fine-tunes a file of torch.onnx.export, whose pipeline folder is opened again', async () => {
-    const pictures = stripes();
-    const grey = (index: number) => Uint8Array.from(pictures.pixels(index));
+    const images = stripes();
+    const grey = (index: number) => Uint8Array.from(images.pixels(index));
     const train_dataset = {
-      ...pictures,
+      ...images,
       channels: 3 as const,
       pixels: (index: number) =>
         Uint8Array.from({ length: 192 }, (_, i) => grey(index)[Math.floor(i / 3)] ?? 0),
@@ -95,7 +95,7 @@ describe('Trainer.fromOnnx', () => {
     const file = path.join(folder, 'torch-tuned.onnx');
     await trainer.exportOnnx(file);
     const options = { device: 'cpu', scheduler: new DDPMScheduler() } as const;
-    const pictureOf = async (model: string) => {
+    const imageOf = async (model: string) => {
       const generate = await pipeline('unconditional-image-generation', model, options);
       const { data } = await generate({
         num_inference_steps: 2,
@@ -106,9 +106,9 @@ describe('Trainer.fromOnnx', () => {
       await generate.dispose();
       return data;
     };
-    const drawn = await pictureOf(file);
-    expect(await pictureOf(path.join(folder, 'torch-pipeline'))).toEqual(drawn);
-    expect(drawn).not.toEqual(await pictureOf(source));
+    const drawn = await imageOf(file);
+    expect(await imageOf(path.join(folder, 'torch-pipeline'))).toEqual(drawn);
+    expect(drawn).not.toEqual(await imageOf(source));
   });
 
   it('names every node that cannot be differentiated', async () => {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { GraphError } from '../../src/errors.ts';
-import { pixelsFirst } from '../../src/graph/feature-maps/index.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
-import { elementCount } from '../../src/graph/tensor-type.ts';
+import { elementCount } from '../../src/graph/types.ts';
+import { pixelsFirst } from '../../src/nn/layouts.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
-import { HostState } from '../../src/trainers/host-state.ts';
-import type { StateKind } from '../../src/trainers/training-graph.ts';
+import { HostState } from '../../src/trainers/engines/host-state.ts';
+import type { StateKind } from '../../src/trainers/step/training-graph.ts';
 
 const specs = [
   { name: 'conv.weight', shape: [4, 3, 3, 3], isFilter: true },

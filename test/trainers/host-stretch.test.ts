@@ -4,8 +4,8 @@ import { assembleKernels } from '../../scripts/assemble-kernels.ts';
 import { DeviceError } from '../../src/errors.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
-import { HOST_KERNELS } from '../../src/trainers/host-kernels-binary.ts';
-import { HostStretch } from '../../src/trainers/host-stretch.ts';
+import { HOST_KERNELS } from '../../src/trainers/engines/host-kernels-binary.ts';
+import { HostStretch } from '../../src/trainers/engines/host-stretch.ts';
 
 type Tensors = Record<'w' | 'b' | 's', number[]>;
 const fixture = JSON.parse(

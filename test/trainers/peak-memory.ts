@@ -3,14 +3,14 @@
  * prints what the run adds to the peak of the resident set, in MiB, and a digest of the gradients.
  */
 import { createHash } from 'node:crypto';
-import { channelsFirst } from '../../src/graph/feature-maps/index.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { initialParameters, UNet2DModel } from '../../src/models/index.ts';
+import { channelsFirst } from '../../src/nn/layouts.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
-import { GradientSession } from '../../src/runtime/gradient-session.ts';
+import { GradientSession } from '../../src/runtime/ort/gradient-session.ts';
 import { hostTensor } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { buildGradientGraph, gradientName } from '../../src/trainers/gradient-graph.ts';
+import { buildGradientGraph, gradientName } from '../../src/trainers/step/gradient-graph.ts';
 
 const batchSize = 8;
 const model = new UNet2DModel({

@@ -1,8 +1,8 @@
 import { expect, it, vi } from 'vitest';
 import { RuntimeExecutionError } from '../../src/runtime/session.ts';
-import { BatchSource, type BatchSpec } from '../../src/trainers/batch-source.ts';
-import { PrefetchedBatches } from '../../src/trainers/prefetched-batches.ts';
-import { imageSource, pointSource } from '../../src/trainers/sample-source.ts';
+import { BatchSource, type BatchSpec } from '../../src/trainers/data/batch-source.ts';
+import { PrefetchedBatches } from '../../src/trainers/data/prefetched-batches.ts';
+import { imageSource, pointSource } from '../../src/trainers/data/sample-source.ts';
 import { circle } from './small-trainer.ts';
 import { stripes } from './stripes.ts';
 
@@ -30,8 +30,8 @@ it('a worker prepares the same bits, from step to step and many steps at a time'
   await expect(prefetched.steps(41, 1)).rejects.toThrow(/it was closed/);
 });
 
-it('a worker crops pictures at random as they are cropped here', async () => {
-  // Each picture is larger than the samples, by different margins.
+it('a worker crops images at random as they are cropped here', async () => {
+  // Each image is larger than the samples, by different margins.
   const images = stripes();
   const cropped = {
     ...images,

@@ -1,4 +1,4 @@
-import type { PointSet } from '../../src/datasets/points.ts';
+import type { PointSet } from '../../src/datasets/points/points.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { ConditionalDense } from '../../src/models/conditional-dense.ts';
 import { RandomStream, STREAM } from '../../src/random/random-stream.ts';

@@ -1,6 +1,6 @@
 import type { ImageSet } from '../../src/datasets/images/image-set.ts';
 
-/** 16 grey pictures of 8x8, each with a stripe at another place. */
+/** 16 grey images of 8x8, each with a stripe at another place. */
 export function stripes(count = 16): ImageSet {
   const pixels = Array.from({ length: count }, (_, n) =>
     Uint8Array.from({ length: 64 }, (_, p) =>

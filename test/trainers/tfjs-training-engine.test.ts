@@ -13,10 +13,10 @@ import {
 import { pipeline } from '../../src/pipelines/index.ts';
 import type { TfjsModule } from '../../src/runtime/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { AccumulatingTrainingEngine } from '../../src/trainers/accumulating-training-engine.ts';
-import { BatchSource } from '../../src/trainers/batch-source.ts';
-import { imageSource } from '../../src/trainers/sample-source.ts';
-import { type Compute, createTrainingEngine } from '../../src/trainers/step-engine.ts';
+import { BatchSource } from '../../src/trainers/data/batch-source.ts';
+import { imageSource } from '../../src/trainers/data/sample-source.ts';
+import { AccumulatingTrainingEngine } from '../../src/trainers/engines/accumulating-training-engine.ts';
+import { type Compute, createTrainingEngine } from '../../src/trainers/engines/step-engine.ts';
 import { Trainer, type TrainerOptions } from '../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';

@@ -1,15 +1,15 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import type { SizedPixels } from './image-set.ts';
 
-/** The size of the picture that is read. */
-export interface PictureShape {
+/** The size of the image that is read. */
+export interface ImageShape {
   readonly channels: number;
   readonly height: number;
   readonly width: number;
 }
 
-/** HWC bytes of the middle of a picture, where it is cropped as torchvision's `CenterCrop` crops it. */
-export function centerOf({ pixels, height, width }: SizedPixels, crop: PictureShape): Uint8Array {
+/** HWC bytes of the middle of an image, where it is cropped as torchvision's `CenterCrop` crops it. */
+export function centerOf({ pixels, height, width }: SizedPixels, crop: ImageShape): Uint8Array {
   const top = Math.round((height - crop.height) / 2);
   const left = Math.round((width - crop.width) / 2);
   const row = crop.width * crop.channels;
@@ -21,7 +21,7 @@ export function centerOf({ pixels, height, width }: SizedPixels, crop: PictureSh
   return out;
 }
 
-/** Random decisions of the caller. `crop`: the rectangle to keep, in pixels; default the whole picture. */
+/** Random decisions of the caller. `crop`: the rectangle to keep, in pixels; default the whole image. */
 export interface Augmentation {
   readonly flip: boolean;
   readonly crop?: {
@@ -33,12 +33,12 @@ export interface Augmentation {
 }
 
 /**
- * Writes one picture as a network's input: byte x becomes x / 127.5 - 1, in [-1, 1], the order HWC becomes CHW, and
+ * Writes one image as a network's input: byte x becomes x / 127.5 - 1, in [-1, 1], the order HWC becomes CHW, and
  * columns are mirrored with `flip`.
  *
  * @param target receives channels x height x width values of the crop from `offset` on.
- * @param image HWC bytes of the whole picture.
- * @throws {InvalidArgumentError} when the crop leaves the picture or an array is too short.
+ * @param image HWC bytes of the whole image.
+ * @throws {InvalidArgumentError} when the crop leaves the image or an array is too short.
  * @example
  * fillSample(batch, i * 3 * 32 * 32, set.pixels(index), set, { flip: stream.nextDouble() < 0.5 });
  */
@@ -46,7 +46,7 @@ export function fillSample(
   target: Float32Array,
   offset: number,
   image: Uint8Array,
-  shape: PictureShape,
+  shape: ImageShape,
   augmentation: Augmentation = { flip: false },
 ): void {
   const { channels, height: imageHeight, width: imageWidth } = shape;
@@ -62,11 +62,11 @@ export function fillSample(
     left + width <= imageWidth;
   if (!fits)
     throw new InvalidArgumentError(
-      `the crop of ${height}x${width} at (${top}, ${left}) does not lie in a picture of ${imageHeight}x${imageWidth}`,
+      `the crop of ${height}x${width} at (${top}, ${left}) does not lie in an image of ${imageHeight}x${imageWidth}`,
     );
   if (image.length !== imageHeight * imageWidth * channels)
     throw new InvalidArgumentError(
-      `the picture has ${image.length} bytes, but ${imageHeight}x${imageWidth}x${channels} are ${imageHeight * imageWidth * channels}`,
+      `the image has ${image.length} bytes, but ${imageHeight}x${imageWidth}x${channels} are ${imageHeight * imageWidth * channels}`,
     );
   if (!Number.isInteger(offset) || offset < 0 || offset + channels * height * width > target.length)
     throw new InvalidArgumentError(

@@ -3,17 +3,17 @@ import { constants, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
-import { writeFileAtomic } from '../../hub/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic-file.ts';
 import { centerOf } from './augment.ts';
-import type { ImageSet, SizedPixels, SkippedPicture } from './image-set.ts';
+import type { ImageSet, SizedPixels, SkippedImage } from './image-set.ts';
 import { LabelNumbers } from './label-numbers.ts';
-import type { PreparedPicture } from './prepare.ts';
+import type { PreparedImage } from './prepare.ts';
 
 /*
- * The cache file: pixels of all pictures (count x height x width x channels bytes; of a set that is cropped at random,
- * each in its own size), height and width of each picture (int32, little endian, of such a set only), labels (int32,
+ * The cache file: pixels of all images (count x height x width x channels bytes; of a set that is cropped at random,
+ * each in its own size), height and width of each image (int32, little endian, of such a set only), labels (int32,
  * little endian, when there are any), a JSON description, its length (uint32, little endian), and the magic. What describes the file is
- * at its end, so that it is written in one pass without knowing how many pictures will turn out usable.
+ * at its end, so that it is written in one pass without knowing how many images will turn out usable.
  */
 const MAGIC = Buffer.from('ISODIMG1', 'latin1');
 const TAIL_BYTES = 4 + MAGIC.length;
@@ -34,42 +34,42 @@ const descriptionSchema = z.strictObject({
 export type SetDescription = z.infer<typeof descriptionSchema>;
 type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels' | 'randomCrop'>;
 
-/** Writes a set while its pictures are made. @throws {DatasetError} when no picture is usable; no file is left then. */
+/** Writes a set while its images are made. @throws {DatasetError} when no image is usable; no file is left then. */
 export async function writeCacheFile(
   path: string,
   geometry: Geometry,
-  pictures: AsyncIterable<PreparedPicture | SkippedPicture>,
+  images: AsyncIterable<PreparedImage | SkippedImage>,
 ): Promise<void> {
-  await writeFileAtomic(path, cacheFileBytes(geometry, pictures));
+  await writeFileAtomic(path, cacheFileBytes(geometry, images));
 }
 
 /** The bytes of a cache file, in pieces. */
 export async function* cacheFileBytes(
   geometry: Geometry,
-  pictures: AsyncIterable<PreparedPicture | SkippedPicture>,
+  images: AsyncIterable<PreparedImage | SkippedImage>,
 ): AsyncGenerator<Uint8Array> {
   const hash = createHash('sha256').update(`${geometry.height}x${geometry.width}x${geometry.channels}\n`);
   const labels = new LabelNumbers();
-  const skipped: SkippedPicture[] = [];
+  const skipped: SkippedImage[] = [];
   const sizes: number[] = [];
   let count = 0;
-  for await (const picture of pictures) {
-    if ('reason' in picture) {
-      skipped.push({ source: picture.source, reason: picture.reason });
+  for await (const image of images) {
+    if ('reason' in image) {
+      skipped.push({ source: image.source, reason: image.reason });
       continue;
     }
     count++;
-    labels.add(picture.label);
-    if (geometry.randomCrop) sizes.push(picture.height, picture.width);
-    hash.update(picture.pixels);
-    yield picture.pixels;
+    labels.add(image.label);
+    if (geometry.randomCrop) sizes.push(image.height, image.width);
+    hash.update(image.pixels);
+    yield image.pixels;
   }
   if (count === 0) {
     const first = skipped[0];
     throw new DatasetError(
       first
-        ? `no picture of ${geometry.name} can be used; the first of ${skipped.length}, ${first.source}: ${first.reason}`
-        : `${geometry.name} has no picture`,
+        ? `no image of ${geometry.name} can be used; the first of ${skipped.length}, ${first.source}: ${first.reason}`
+        : `${geometry.name} has no image`,
     );
   }
   const numbers = labels.numbers();
@@ -141,7 +141,7 @@ export function setFromCacheBytes(bytes: Uint8Array): ImageSet {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const jsonEnd = buffer.length - TAIL_BYTES;
   const description = parseDescription(buffer.subarray(jsonEnd - buffer.readUInt32LE(jsonEnd), jsonEnd));
-  if (!description) throw new DatasetError('the pictures in memory have no description');
+  if (!description) throw new DatasetError('the images in memory have no description');
   const tablesEnd = jsonEnd - buffer.readUInt32LE(jsonEnd);
   const parts = setParts(description, buffer.subarray(tablesEnd - tableBytes(description), tablesEnd));
   return imageSet(parts, (begin, length) => bytes.subarray(begin, begin + length));
@@ -155,7 +155,7 @@ function tableBytes({ count, randomCrop, labelled }: SetDescription): number {
 interface SetParts {
   readonly description: SetDescription;
   readonly labels: Int32Array | undefined;
-  /** Where each picture lies, of a set that is cropped at random. */
+  /** Where each image lies, of a set that is cropped at random. */
   readonly places: readonly { begin: number; height: number; width: number }[] | undefined;
   readonly pixelBytes: number;
 }
@@ -172,7 +172,7 @@ function setParts(description: SetDescription, tables: Buffer): SetParts {
   const places = Array.from({ length: count }, (_, i) => {
     const size = { height: tables.readInt32LE(8 * i), width: tables.readInt32LE(8 * i + 4) };
     const begin = end;
-    // A picture that is smaller than the set's makes the file a damaged one.
+    // An image that is smaller than the set's makes the file a damaged one.
     end += size.height < height || size.width < width ? Number.NaN : size.height * size.width * channels;
     return { begin, ...size };
   });
@@ -222,7 +222,7 @@ function bytesOfFile(path: string): (begin: number, length: number) => Uint8Arra
     for (let done = 0; done < length; ) {
       const read = readSync(descriptor, buffer, done, length - done, begin + done);
       if (read === 0)
-        throw new DatasetError(`${path} became shorter while it was used: load the pictures again`);
+        throw new DatasetError(`${path} became shorter while it was used: load the images again`);
       done += read;
     }
     return buffer.subarray(0, length);
@@ -231,5 +231,5 @@ function bytesOfFile(path: string): (begin: number, length: number) => Uint8Arra
 
 function requireIndex(index: number, count: number): void {
   if (!Number.isInteger(index) || index < 0 || index >= count)
-    throw new InvalidArgumentError(`there is no picture ${index}: the set has ${count}, from 0`);
+    throw new InvalidArgumentError(`there is no image ${index}: the set has ${count}, from 0`);
 }

@@ -1,12 +1,12 @@
 import sharp, { type Sharp } from 'sharp';
-import type { Interpolation, PictureFormat, SizedPixels } from './image-set.ts';
-import { pictureFormatOf } from './picture-format.ts';
-import type { EncodedPicture, PlainPicture } from './picture-source.ts';
+import type { ImageFormat, Interpolation, SizedPixels } from './image-set.ts';
+import { imageFormatOf } from './sources/image-format.ts';
+import type { EncodedImage, PlainImage } from './sources/image-source.ts';
 
-/** Pixels of the largest picture that is decoded: a small file can claim any size (a decompression bomb). */
-export const MAX_PICTURE_PIXELS = 100_000_000;
+/** Pixels of the largest image that is decoded: a small file can claim any size (a decompression bomb). */
+export const MAX_IMAGE_PIXELS = 100_000_000;
 
-/** A picture that is cropped at random is kept up to so many times the set's height and width, around its centre. */
+/** An image that is cropped at random is kept up to so many times the set's height and width, around its centre. */
 const MAX_EXTENT = 4;
 
 const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
@@ -16,38 +16,38 @@ const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
 };
 
 /**
- * One picture as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
+ * One image as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
  * are kept), first frame of an animation, shorter side resized with antialiasing, centre cropped (or kept whole for a
  * random crop, up to four times the size).
  * sharp decodes and resizes in libuv's threads; only the conversion to grey of the small result runs on the JS thread.
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
-export async function decodePicture(
-  picture: EncodedPicture | PlainPicture,
-  format: PictureFormat,
+export async function decodeImage(
+  image: EncodedImage | PlainImage,
+  format: ImageFormat,
 ): Promise<SizedPixels> {
-  if ('pixels' in picture) {
-    if (picture.height === format.height && picture.width === format.width)
+  if ('pixels' in image) {
+    if (image.height === format.height && image.width === format.width)
       return {
-        pixels: convertChannels(picture.pixels, picture.channels, format.channels),
-        height: picture.height,
-        width: picture.width,
+        pixels: convertChannels(image.pixels, image.channels, format.channels),
+        height: image.height,
+        width: image.width,
       };
-    const { height, width, channels } = picture;
-    return resized(sharp(picture.pixels, { raw: { height, width, channels } }), format);
+    const { height, width, channels } = image;
+    return resized(sharp(image.pixels, { raw: { height, width, channels } }), format);
   }
-  if (pictureFormatOf(picture.encoded) === undefined)
-    throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF picture');
-  const decoder = sharp(picture.encoded, {
-    limitInputPixels: MAX_PICTURE_PIXELS,
+  if (imageFormatOf(image.encoded) === undefined)
+    throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
+  const decoder = sharp(image.encoded, {
+    limitInputPixels: MAX_IMAGE_PIXELS,
     failOn: 'error',
     autoOrient: true,
   });
   return resized(decoder, format);
 }
 
-async function resized(decoder: Sharp, format: PictureFormat): Promise<SizedPixels> {
+async function resized(decoder: Sharp, format: ImageFormat): Promise<SizedPixels> {
   const { height, width } = format.crop === 'random' ? await coveringSize(decoder, format) : format;
   const opaque = format.channels === 4 ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
   const { data, info } = await opaque
@@ -64,11 +64,8 @@ async function resized(decoder: Sharp, format: PictureFormat): Promise<SizedPixe
   return { pixels: convertChannels(data, info.channels, format.channels), height, width };
 }
 
-/** The size in which a picture just covers the format, its sides in proportion. */
-async function coveringSize(
-  decoder: Sharp,
-  format: PictureFormat,
-): Promise<{ height: number; width: number }> {
+/** The size in which an image just covers the format, its sides in proportion. */
+async function coveringSize(decoder: Sharp, format: ImageFormat): Promise<{ height: number; width: number }> {
   const { autoOrient } = await decoder.metadata();
   const scale = Math.max(format.height / autoOrient.height, format.width / autoOrient.width);
   const side = (length: number, least: number) =>

@@ -1,5 +1,5 @@
 /**
- * Class numbers of the pictures of a set. Class names are numbered in the order of their code units, as
+ * Class numbers of the images of a set. Class names are numbered in the order of their code units, as
  * torchvision's `ImageFolder` numbers them.
  */
 export class LabelNumbers {
@@ -9,7 +9,7 @@ export class LabelNumbers {
     this.#labels.push(label);
   }
 
-  /** One number a picture; undefined unless every picture has a label, all of one kind, of more than one name. */
+  /** One number an image; undefined unless every image has a label, all of one kind, of more than one name. */
   numbers(): Int32Array | undefined {
     const labels = this.#labels;
     if (labels.every((label) => typeof label === 'number')) return Int32Array.from(labels);

@@ -5,14 +5,14 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { DatasetError, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
-import { type ImageSet, INTERPOLATIONS, type PictureFormat, type SkippedPicture } from './image-set.ts';
-import { openSource } from './open-source.ts';
-import type { PictureSource } from './picture-source.ts';
-import { type PreparedPicture, preparePictures } from './prepare.ts';
+import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
+import { type PreparedImage, prepareImages } from './prepare.ts';
+import type { ImageSource } from './sources/image-source.ts';
+import { openSource } from './sources/open-source.ts';
 
-/** Raised whenever the same picture could give other bytes than before; part of the cache's key. */
+/** Raised whenever the same image could give other bytes than before; part of the cache's key. */
 const CACHE_VERSION = 2;
-/** Pictures without a size of their own get diffusers' default resolution (train_unconditional.py). */
+/** Images without a size of their own get diffusers' default resolution (train_unconditional.py). */
 const DEFAULT_RESOLUTION = 64;
 
 const side = z.int().min(1).max(8192);
@@ -36,41 +36,41 @@ const optionsSchema = z.strictObject({
     .optional(),
 });
 
-/** `done`: pictures looked at so far; `total`: how many there are, where the source says. */
+/** `done`: images looked at so far; `total`: how many there are, where the source says. */
 export type ImageProgress = (progress: { done: number; total: number | undefined }) => void;
 
 /**
  * - `resolution`: side, or [height, width], 1 to 8192. Default: the size of digits, MNIST and CIFAR-10; else 64.
  * - `channels`: 1 (grey), 3 (RGB; transparency on white) or 4 (RGBA). Default: 1 for digits and MNIST, else 3.
- * - `center_crop` (true): resize the shorter side and keep the centre; false: stretch the whole picture.
+ * - `center_crop` (true): resize the shorter side and keep the centre; false: stretch the whole image.
  * - `random_crop` (false): resize the shorter side and keep all of the longer one, up to four times the size; `Trainer`
  *   crops at a new random place each time, as diffusers' training script does without `--center_crop`.
  * - `interpolation`: 'bilinear' (default), 'bicubic' or 'lanczos', all antialiased.
  * - `cache_dir`: default `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. Holds downloads (`downloads/`) and
- *   resized pictures (`images/`); both may be deleted at any time.
+ *   resized images (`images/`); both may be deleted at any time.
  * - `data_dir`: for 'oxford-flowers-102' and 'oxford-iiit-pet', a folder with their archive, or with their parquet files
  *   from the Hub, instead of a download.
- * - `num_workers` (4): pictures decoded at a time. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel.
- * - `max_images`: stop after this many usable pictures.
- * - `max_memory_bytes` (1 GiB): a set with more pixels than this is read picture by picture from its cache file.
- * - `on_progress`: called for every picture.
+ * - `num_workers` (4): images decoded at a time. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel.
+ * - `max_images`: stop after this many usable images.
+ * - `max_memory_bytes` (1 GiB): a set with more pixels than this is read image by image from its cache file.
+ * - `on_progress`: called for every image.
  */
 export type LoadImagesOptions = z.input<typeof optionsSchema>;
 
 /**
- * A set of pictures to train on. They are decoded and resized once, off the JS thread, and kept as bytes in a cache
+ * A set of images to train on. They are decoded and resized once, off the JS thread, and kept as bytes in a cache
  * file; loading the same files with the same options again reads that file.
  *
  * @param source one of
  * - 'digits': 1,797 handwritten digits, 8x8, that come with this package;
  * - 'oxford-flowers-102', 'oxford-iiit-pet': downloaded from their authors' site;
- * - a folder of pictures; a sub-folder a class, if there are classes;
- * - a .tar, .tar.gz or .tgz of pictures;
+ * - a folder of images; a sub-folder a class, if there are classes;
+ * - a .tar, .tar.gz or .tgz of images;
  * - a .parquet file, or a folder of them, with the columns `image` and optionally `label`;
- * - an IDX file of pictures (MNIST), e.g. `train-images-idx3-ubyte.gz`; labels are looked for beside it;
+ * - an IDX file of images (MNIST), e.g. `train-images-idx3-ubyte.gz`; labels are looked for beside it;
  * - CIFAR-10's binary version: its folder, one `.bin` file or `cifar-10-binary.tar.gz`.
  * @throws {InvalidArgumentError} when an option is wrong or the source is none of these.
- * @throws {DatasetError} when the source cannot be read or no picture is usable; single bad pictures are `skipped`.
+ * @throws {DatasetError} when the source cannot be read or no image is usable; single bad images are `skipped`.
  * @throws {DownloadError} when a download fails; it says which file to put where.
  * @example
  * const set = await loadImages('./flowers', { resolution: 64 });
@@ -80,31 +80,29 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   const parsed = optionsSchema.safeParse(options);
   if (!parsed.success)
     throw new InvalidArgumentError(
-      `wrong options for the pictures '${source}':\n${z.prettifyError(parsed.error)}`,
+      `wrong options for the images '${source}':\n${z.prettifyError(parsed.error)}`,
     );
   const { data_dir, num_workers, max_images, max_memory_bytes, on_progress } = parsed.data;
   const cacheDir = resolve(parsed.data.cache_dir ?? defaultCacheDir());
-  const pictures = await openSource(source, { cacheDir, dataDir: data_dir });
-  const format = pictureFormat(pictures, parsed.data);
+  const images = await openSource(source, { cacheDir, dataDir: data_dir });
+  const format = imageFormat(images, parsed.data);
   const geometry = {
-    name: pictures.name,
+    name: images.name,
     height: format.height,
     width: format.width,
     channels: format.channels,
     randomCrop: format.crop === 'random',
   };
   const prepared = () =>
-    withProgress(preparePictures(pictures, format, num_workers), pictures.total, max_images, on_progress);
+    withProgress(prepareImages(images, format, num_workers), images.total, max_images, on_progress);
 
-  if (pictures.cacheKey === undefined) {
+  if (images.cacheKey === undefined) {
     const pieces: Uint8Array[] = [];
     for await (const piece of cacheFileBytes(geometry, prepared())) pieces.push(piece);
     return setFromCacheBytes(Buffer.concat(pieces));
   }
   const key = createHash('sha256')
-    .update(
-      JSON.stringify([CACHE_VERSION, sharp.versions.vips, pictures.cacheKey, format, max_images ?? null]),
-    )
+    .update(JSON.stringify([CACHE_VERSION, sharp.versions.vips, images.cacheKey, format, max_images ?? null]))
     .digest('hex');
   const path = join(cacheDir, 'images', `${key}.images`);
   const cached = await openCacheFile(path, max_memory_bytes);
@@ -114,7 +112,7 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   } catch (cause) {
     if (cause instanceof IsoDiffusionError) throw cause;
     const message = cause instanceof Error ? cause.message : String(cause);
-    throw new DatasetError(`${pictures.name} cannot be read into the cache ${path}: ${message}`, { cause });
+    throw new DatasetError(`${images.name} cannot be read into the cache ${path}: ${message}`, { cause });
   }
   const written = await openCacheFile(path, max_memory_bytes);
   if (!written)
@@ -127,7 +125,7 @@ export function defaultCacheDir(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'iso-diffusion');
 }
 
-function pictureFormat(source: PictureSource, options: z.output<typeof optionsSchema>): PictureFormat {
+function imageFormat(source: ImageSource, options: z.output<typeof optionsSchema>): ImageFormat {
   const { resolution, channels, center_crop, random_crop, interpolation } = options;
   if (random_crop && center_crop !== undefined)
     throw new InvalidArgumentError(
@@ -146,16 +144,16 @@ function pictureFormat(source: PictureSource, options: z.output<typeof optionsSc
 }
 
 async function* withProgress(
-  pictures: AsyncIterable<PreparedPicture | SkippedPicture>,
+  images: AsyncIterable<PreparedImage | SkippedImage>,
   total: number | undefined,
   maxImages = Number.POSITIVE_INFINITY,
   onProgress: ImageProgress | undefined,
-): AsyncGenerator<PreparedPicture | SkippedPicture> {
+): AsyncGenerator<PreparedImage | SkippedImage> {
   let done = 0;
   let usable = 0;
-  for await (const picture of pictures) {
+  for await (const image of images) {
     onProgress?.({ done: ++done, total });
-    yield picture;
-    if ('pixels' in picture && ++usable >= maxImages) return;
+    yield image;
+    if ('pixels' in image && ++usable >= maxImages) return;
   }
 }

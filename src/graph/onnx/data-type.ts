@@ -1,4 +1,4 @@
-import type { DType } from '../tensor-type.ts';
+import type { DType } from '../types.ts';
 
 /** TensorProto.DataType of each dtype. */
 export const ONNX_DATA_TYPE: Readonly<Record<DType, number>> = {

@@ -1,7 +1,7 @@
 import { GraphError, OnnxFormatError } from '../../errors.ts';
 import { Graph } from '../graph.ts';
 import '../ops/index.ts';
-import { type Dim, formatShape } from '../tensor-type.ts';
+import { type Dim, formatShape } from '../types.ts';
 import { decodeOnnx, type OnnxProgram } from './decode.ts';
 import { lowerProgram } from './lowering/lower.ts';
 import { isValue, type Operand } from './lowering/operand.ts';

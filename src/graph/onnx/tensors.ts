@@ -7,7 +7,7 @@ import {
   formatShape,
   type TensorData,
   toTensorData,
-} from '../tensor-type.ts';
+} from '../types.ts';
 import { dtypeFromOnnx } from './data-type.ts';
 import { float16ToFloat32 } from './float16.ts';
 import { type KnownTensor, tensorOf } from './lowering/operand.ts';

@@ -1,6 +1,6 @@
 import { GraphError } from '../../errors.ts';
 import type { Attribute, Graph, GraphNode, Value } from '../graph.ts';
-import type { Shape, TensorData, TensorType } from '../tensor-type.ts';
+import type { Shape, TensorData, TensorType } from '../types.ts';
 import { ONNX_DATA_TYPE } from './data-type.ts';
 import {
   ATTRIBUTE_TYPE,

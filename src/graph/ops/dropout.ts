@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph.ts';
-import { scalarLike } from '../op-registry.ts';
-import { elementCount, fixedShape } from '../tensor-type.ts';
+import { scalarLike } from '../registry.ts';
+import { elementCount, fixedShape } from '../types.ts';
 import { less, mul, sub, where } from './elementwise.ts';
 import { slice } from './indexing.ts';
 import { gemm } from './matmul.ts';
@@ -66,7 +66,7 @@ export function dropout(x: Value, probability: number): Value {
   const quotient = mul(gemm(left, right, half), scalarLike(drawn, 1 / MODULUS));
   const remainder = sub(quotient, floor(quotient));
   const keeps = less(remainder, scalarLike(drawn, kept / MODULUS));
-  // A mask of floats: on webgpu, which turns pictures to channels last, one of booleans would be turned on the cpu.
+  // A mask of floats: on webgpu, which turns images to channels last, one of booleans would be turned on the cpu.
   const mask = where(keeps, scalarLike(x, MODULUS / kept), scalarLike(x, 0));
   return mul(x, reshape(mask, fixedShape(x.shape)));
 }

@@ -1,16 +1,9 @@
 import { GraphError } from '../../errors.ts';
-import { withGradient } from '../custom-gradient.ts';
+import { withGradient } from '../autodiff/custom-gradient.ts';
+import { again, isRecomputable, recomputable } from '../autodiff/recompute.ts';
 import type { Attributes, Value } from '../graph.ts';
-import {
-  apply,
-  defineOp,
-  floatAttribute,
-  type GradientContext,
-  required,
-  scalarLike,
-} from '../op-registry.ts';
-import { again, isRecomputable, recomputable } from '../recompute.ts';
-import { broadcastShapes, type DType, isFloat, type TensorType } from '../tensor-type.ts';
+import { apply, defineOp, floatAttribute, type GradientContext, required, scalarLike } from '../registry.ts';
+import { broadcastShapes, type DType, isFloat, type TensorType } from '../types.ts';
 import { sumTo } from './reduce.ts';
 
 /** Vector-Jacobian product of an op of one input: from its input x, output y and dL/dy to dL/dx. */

@@ -1,10 +1,10 @@
 import { GraphError } from '../../errors.ts';
-import { withGradient } from '../custom-gradient.ts';
-import { after } from '../evaluation-order.ts';
+import { withGradient } from '../autodiff/custom-gradient.ts';
+import { after } from '../autodiff/evaluation-order.ts';
+import { recomputable } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
-import { scalarLike } from '../op-registry.ts';
-import { recomputable } from '../recompute.ts';
-import { elementCount, fixedShape, formatShape } from '../tensor-type.ts';
+import { scalarLike } from '../registry.ts';
+import { elementCount, fixedShape, formatShape } from '../types.ts';
 import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
 import { reduceSum } from './reduce.ts';
 import { reshape } from './reshape.ts';

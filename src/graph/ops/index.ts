@@ -1,4 +1,4 @@
-export * from './conv.ts';
+export * from './conv/conv.ts';
 export * from './dropout.ts';
 export * from './elementwise.ts';
 export * from './group-norm.ts';

@@ -9,15 +9,8 @@ import {
   intAttribute,
   required,
   scalarLike,
-} from '../op-registry.ts';
-import {
-  type Dim,
-  elementCount,
-  fixedShape,
-  formatShape,
-  normalizeAxis,
-  toTensorData,
-} from '../tensor-type.ts';
+} from '../registry.ts';
+import { type Dim, elementCount, fixedShape, formatShape, normalizeAxis, toTensorData } from '../types.ts';
 import { cast } from './elementwise.ts';
 import { expandTo, reshape, transpose, unsqueeze } from './reshape.ts';
 

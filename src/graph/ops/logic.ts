@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, required } from '../op-registry.ts';
-import { broadcastShapes, type DType } from '../tensor-type.ts';
+import { apply, defineOp, required } from '../registry.ts';
+import { broadcastShapes, type DType } from '../types.ts';
 
 /** Ops whose results are no numbers: nothing is differentiated through them. */
 function defineTruth(opType: string, operands?: DType): (a: Value, b: Value) => Value {

@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import { Graph, type Value } from '../graph.ts';
-import { applyOp, defineOp } from '../op-registry.ts';
-import { formatShape, sameShape, toTensorData } from '../tensor-type.ts';
+import { applyOp, defineOp } from '../registry.ts';
+import { formatShape, sameShape, toTensorData } from '../types.ts';
 
 defineOp({
   opType: 'Loop',

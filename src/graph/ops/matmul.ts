@@ -1,8 +1,8 @@
 import { GraphError } from '../../errors.ts';
+import { again } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../op-registry.ts';
-import { again } from '../recompute.ts';
-import { broadcastShapes, formatShape } from '../tensor-type.ts';
+import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../registry.ts';
+import { broadcastShapes, formatShape } from '../types.ts';
 import { mul } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 import { transpose } from './reshape.ts';

@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../op-registry.ts';
-import { fixedShape, normalizeAxis } from '../tensor-type.ts';
+import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../registry.ts';
+import { fixedShape, normalizeAxis } from '../types.ts';
 import { add, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 import { reshape } from './reshape.ts';

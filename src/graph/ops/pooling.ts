@@ -9,9 +9,9 @@ import {
   intsAttribute,
   required,
   scalarLike,
-} from '../op-registry.ts';
-import { type Dim, elementCount, fixedShape, formatShape, toTensorData } from '../tensor-type.ts';
-import { convTranspose2d, type Pair } from './conv.ts';
+} from '../registry.ts';
+import { type Dim, elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
+import { convTranspose2d, type Pair } from './conv/conv.ts';
 import { mul } from './elementwise.ts';
 import { upsampleNearest } from './resample.ts';
 import { expandTo, reshape } from './reshape.ts';

@@ -9,7 +9,7 @@ import {
   intsAttribute,
   required,
   scalarLike,
-} from '../op-registry.ts';
+} from '../registry.ts';
 import {
   type Dim,
   elementCount,
@@ -18,7 +18,7 @@ import {
   type Shape,
   sameShape,
   type TensorType,
-} from '../tensor-type.ts';
+} from '../types.ts';
 import { cast, div, equal, mul } from './elementwise.ts';
 import { expandTo, reshape } from './reshape.ts';
 

@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, type InferenceContext, required, scalarLike } from '../op-registry.ts';
-import { type Dim, elementCount, formatShape, toTensorData } from '../tensor-type.ts';
+import { apply, defineOp, type InferenceContext, required, scalarLike } from '../registry.ts';
+import { type Dim, elementCount, formatShape, toTensorData } from '../types.ts';
 import { mul } from './elementwise.ts';
 import { averagePool } from './pooling.ts';
 

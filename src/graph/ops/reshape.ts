@@ -10,7 +10,7 @@ import {
   intAttribute,
   intsAttribute,
   required,
-} from '../op-registry.ts';
+} from '../registry.ts';
 import {
   broadcastShapes,
   type Dim,
@@ -20,7 +20,7 @@ import {
   normalizeAxis,
   type Shape,
   sameShape,
-} from '../tensor-type.ts';
+} from '../types.ts';
 import { sumTo } from './reduce.ts';
 
 defineOp({

@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, required } from '../op-registry.ts';
-import { broadcastShapes } from '../tensor-type.ts';
+import { apply, defineOp, required } from '../registry.ts';
+import { broadcastShapes } from '../types.ts';
 
 /** Functions that are constant between their steps: their gradient is 0, as in torch. */
 function defineSteps(opType: string): (x: Value) => Value {

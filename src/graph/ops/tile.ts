@@ -7,8 +7,8 @@ import {
   type InferenceContext,
   int64Vector,
   required,
-} from '../op-registry.ts';
-import { elementCount, fixedShape, formatShape } from '../tensor-type.ts';
+} from '../registry.ts';
+import { elementCount, fixedShape, formatShape } from '../types.ts';
 import { reduceSum } from './reduce.ts';
 import { reshape } from './reshape.ts';
 

@@ -1,9 +1,9 @@
+import { checkpoint } from '../../graph/autodiff/rematerialise.ts';
 import type { Value } from '../../graph/graph.ts';
-import { checkpoint } from '../../graph/rematerialise.ts';
+import { AttentionBlock } from '../../nn/attention.ts';
+import { Conv2d, type ForwardContext, type Layer, parametersOf, sameConv } from '../../nn/layers.ts';
 import type { ParameterSpec } from '../model.ts';
-import { AttentionBlock } from './attention-block.ts';
 import type { UNet2DConfig } from './config.ts';
-import { Conv2d, type ForwardContext, type Layer, parametersOf, sameConv } from './layers.ts';
 import { ResnetBlock } from './resnet-block.ts';
 
 export interface BlockOptions {

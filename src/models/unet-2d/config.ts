@@ -87,7 +87,7 @@ export function optionsFromJson(json: unknown): UNet2DOptions {
 /** Height and width of a sample. @throws {ConfigError} where `sample_size` is null. */
 export function sampleSize({ sample_size }: UNet2DConfig): readonly [number, number] {
   if (sample_size === null)
-    throw new ConfigError('sample_size is null: give the height and width of the pictures');
+    throw new ConfigError('sample_size is null: give the height and width of the images');
   return typeof sample_size === 'number' ? [sample_size, sample_size] : sample_size;
 }
 

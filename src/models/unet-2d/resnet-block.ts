@@ -1,8 +1,6 @@
 import type { Value } from '../../graph/graph.ts';
-import { scalarLike } from '../../graph/op-registry.ts';
 import { add, dropout, mul, split } from '../../graph/ops/index.ts';
-import type { ParameterSpec } from '../model.ts';
-import type { UNet2DConfig } from './config.ts';
+import { scalarLike } from '../../graph/registry.ts';
 import {
   activation,
   Conv2d,
@@ -12,7 +10,9 @@ import {
   Linear,
   parametersOf,
   sameConv,
-} from './layers.ts';
+} from '../../nn/layers.ts';
+import type { ParameterSpec } from '../model.ts';
+import type { UNet2DConfig } from './config.ts';
 
 export interface ResnetBlockOptions {
   readonly inChannels: number;

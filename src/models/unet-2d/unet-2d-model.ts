@@ -1,10 +1,20 @@
 import { ConfigError, GraphError } from '../../errors.ts';
-import type { FeatureMaps } from '../../graph/feature-maps/index.ts';
 import type { Value } from '../../graph/graph.ts';
-import { scalarLike } from '../../graph/op-registry.ts';
 import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
-import { formatShape } from '../../graph/tensor-type.ts';
+import { scalarLike } from '../../graph/registry.ts';
+import { formatShape } from '../../graph/types.ts';
 import { openPretrained, type PretrainedOptions } from '../../hub/open-pretrained.ts';
+import {
+  activation,
+  type Conv2d,
+  ForwardContext,
+  GroupNorm,
+  Linear,
+  parametersOf,
+  sameConv,
+} from '../../nn/layers.ts';
+import type { FeatureMaps } from '../../nn/layouts.ts';
+import { sinusoidalEmbedding } from '../../nn/time-embedding.ts';
 import { type DiffusionModel, type ParameterSpec, type ParameterValues, parametersFrom } from '../model.ts';
 import { readModelWeights } from '../pretrained-weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
@@ -15,16 +25,6 @@ import {
   type UNet2DConfig,
   type UNet2DOptions,
 } from './config.ts';
-import {
-  activation,
-  type Conv2d,
-  ForwardContext,
-  GroupNorm,
-  Linear,
-  parametersOf,
-  sameConv,
-} from './layers.ts';
-import { sinusoidalEmbedding } from './time-embedding.ts';
 
 /**
  * The U-Net of DDPM (Ho et al. 2020) as diffusers' `UNet2DModel`: the same configuration, the same names and shapes of

@@ -1,6 +1,6 @@
 import { GraphError } from '../../errors.ts';
 import type { Value } from '../../graph/graph.ts';
-import { type DType, fixedShape } from '../../graph/tensor-type.ts';
+import { type DType, fixedShape } from '../../graph/types.ts';
 import type { TfDType, Tfjs, TfTensor } from './tf-module.ts';
 
 const dtypes: Partial<Record<DType, TfDType>> = {

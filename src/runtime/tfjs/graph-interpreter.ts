@@ -1,5 +1,5 @@
 import { GraphError } from '../../errors.ts';
-import { stopsGradient } from '../../graph/custom-gradient.ts';
+import { stopsGradient } from '../../graph/autodiff/custom-gradient.ts';
 import type { GraphNode, Value } from '../../graph/graph.ts';
 import { withoutGradient } from './broadcast.ts';
 import { constantTensor, tfDType } from './dtype.ts';

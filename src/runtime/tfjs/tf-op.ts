@@ -1,6 +1,6 @@
 import type { GraphNode } from '../../graph/graph.ts';
-import type { InferenceContext } from '../../graph/op-registry.ts';
-import { fixedShape } from '../../graph/tensor-type.ts';
+import type { InferenceContext } from '../../graph/registry.ts';
+import { fixedShape } from '../../graph/types.ts';
 import type { Tfjs, TfTensor } from './tf-module.ts';
 
 /** Computes a node's outputs from its inputs; an omitted optional input is undefined. */

@@ -1,5 +1,5 @@
 import { DeviceError, GraphError } from '../../errors.ts';
-import type { FlatBucket } from '../../graph/flat-state.ts';
+import type { FlatBucket } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
 import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { differentiableAncestors, GraphInterpreter } from './graph-interpreter.ts';

@@ -17,26 +17,26 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 const load = (source: string, options = {}) =>
   loadImages(source, { cache_dir: path.join(folder, 'cache'), ...options });
 
-/** A picture of one colour, with a dark left half. */
-function picture([r, g, b]: readonly [number, number, number], width = 8, height = 8) {
+/** An image of one colour, with a dark left half. */
+function image([r, g, b]: readonly [number, number, number], width = 8, height = 8) {
   const pixels = Uint8Array.from({ length: width * height * 3 }, (_, i) =>
     Math.floor(i / 3) % width < width / 2 ? 0 : ([r, g, b][i % 3] as number),
   );
   return sharp(pixels, { raw: { width, height, channels: 3 } });
 }
-const png = (colour: readonly [number, number, number]) => picture(colour).png().toBuffer();
-/** The pixel in row 4, column 6 of a picture of 8x8. */
+const png = (colour: readonly [number, number, number]) => image(colour).png().toBuffer();
+/** The pixel in row 4, column 6 of an image of 8x8. */
 const brightPixel = (pixels: Uint8Array, channels = 3) => [
   ...pixels.subarray((4 * 8 + 6) * channels, (4 * 8 + 7) * channels),
 ];
 
 describe('a folder', () => {
-  it('is read in the order of its paths, sub-folders as classes, bad pictures listed', async () => {
+  it('is read in the order of its paths, sub-folders as classes, bad images listed', async () => {
     await mkdir(path.join(folder, 'set/roses'), { recursive: true });
     await mkdir(path.join(folder, 'set/tulips'));
     await writeFile(path.join(folder, 'set/roses/a.png'), await png([200, 10, 10]));
     await writeFile(path.join(folder, 'set/tulips/b.png'), await png([10, 200, 10]));
-    await writeFile(path.join(folder, 'set/tulips/c.jpg'), 'this is no picture');
+    await writeFile(path.join(folder, 'set/tulips/c.jpg'), 'this is no image');
     const truncated = (await png([1, 2, 3])).subarray(0, 60);
     await writeFile(path.join(folder, 'set/tulips/d.png'), truncated);
     await writeFile(path.join(folder, 'set/notes.txt'), 'not looked at');
@@ -49,10 +49,10 @@ describe('a folder', () => {
     expect(() => set.pixels(2)).toThrow(InvalidArgumentError);
   });
 
-  it('turns pictures as EXIF says', async () => {
+  it('turns images as EXIF says', async () => {
     await mkdir(path.join(folder, 'set'));
     // Orientation 6: to be turned by 90 degrees clockwise, so that the dark left half comes to the top.
-    const turned = await picture([250, 250, 250]).withMetadata({ orientation: 6 }).png().toBuffer();
+    const turned = await image([250, 250, 250]).withMetadata({ orientation: 6 }).png().toBuffer();
     await writeFile(path.join(folder, 'set/turned.png'), turned);
     const set = await load(path.join(folder, 'set'), { resolution: 8, channels: 1 });
     const rows = Array.from({ length: 8 }, (_, y) => set.pixels(0)[y * 8 + 1]);
@@ -84,7 +84,7 @@ describe('a folder', () => {
         Math.abs(value - fixture[interpolation][i]),
       );
       // Both antialias with the same kernel; libvips computes in other fixed-point steps, so that
-      // values differ by 0.6 on average, at most by 5, on this picture of full contrast.
+      // values differ by 0.6 on average, at most by 5, on this image of full contrast.
       expect(Math.max(...differences)).toBeLessThanOrEqual(6);
       expect(differences.reduce((a, b) => a + b, 0) / differences.length).toBeLessThan(1);
     }

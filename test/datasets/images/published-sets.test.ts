@@ -9,8 +9,8 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import sharp from 'sharp';
 import { pack } from 'tar-stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { download } from '../../../src/datasets/images/download.ts';
-import { OXFORD_SETS, type OxfordSet, oxfordSource } from '../../../src/datasets/images/oxford.ts';
+import { download } from '../../../src/datasets/images/sources/download.ts';
+import { OXFORD_SETS, type OxfordSet, oxfordSource } from '../../../src/datasets/images/sources/oxford.ts';
 import { DownloadError, loadImages } from '../../../src/datasets/index.ts';
 import { DatasetError } from '../../../src/errors.ts';
 
@@ -31,7 +31,7 @@ beforeEach(async () => {
   const members = pack();
   members.entry({ name: 'images/great_pyrenees_2.jpg' }, await png(20));
   members.entry({ name: 'images/Abyssinian_1.jpg' }, await png(10));
-  members.entry({ name: 'images/Abyssinian_100.mat' }, 'not a picture');
+  members.entry({ name: 'images/Abyssinian_100.mat' }, 'not an image');
   members.finalize();
   const chunks: Buffer[] = [];
   for await (const chunk of members) chunks.push(chunk as Buffer);
@@ -64,7 +64,7 @@ function pet(): OxfordSet {
 async function labelsOf(set: OxfordSet, dataDir?: string): Promise<unknown[]> {
   const source = await oxfordSource(set, { cacheDir: folder, dataDir });
   const labels = [];
-  for await (const picture of source.pictures()) labels.push('label' in picture ? picture.label : picture);
+  for await (const image of source.images()) labels.push('label' in image ? image.label : image);
   return labels;
 }
 
@@ -109,7 +109,7 @@ describe('the archives of Oxford', () => {
   });
 });
 
-/** A parquet file as `datasets` writes pictures: `image` is a struct of bytes and path. */
+/** A parquet file as `datasets` writes images: `image` is a struct of bytes and path. */
 async function hubParquet(
   values: readonly (number | null)[],
   labels: readonly number[],
@@ -141,7 +141,7 @@ describe("the Hub's parquet files", () => {
   const load = (source: string, options = {}) =>
     loadImages(source, { resolution: 4, cache_dir: path.join(folder, 'cache'), ...options });
 
-  it('with pictures as structs, several files and row groups, rows without picture listed', async () => {
+  it('with images as structs, several files and row groups, rows without image listed', async () => {
     const data = path.join(folder, 'data');
     await mkdir(data);
     await writeFile(
@@ -153,7 +153,7 @@ describe("the Hub's parquet files", () => {
     expect([set.count, set.labels]).toEqual([3, Int32Array.of(2, 1, 5)]);
     expect([0, 1, 2].map((i) => set.pixels(i)[0])).toEqual([10, 30, 40]);
     expect(set.skipped).toEqual([
-      { source: 'train-00000-of-00002.parquet, row 1', reason: 'the row holds no picture' },
+      { source: 'train-00000-of-00002.parquet, row 1', reason: 'the row holds no image' },
     ]);
   });
 

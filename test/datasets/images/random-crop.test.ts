@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type ImageSet, loadImages } from '../../../src/datasets/index.ts';
 import { InvalidArgumentError } from '../../../src/errors.ts';
 import { RandomStream } from '../../../src/random/random-stream.ts';
-import { imageSource } from '../../../src/trainers/sample-source.ts';
+import { imageSource } from '../../../src/trainers/data/sample-source.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -23,14 +23,14 @@ const load = (options = {}) =>
     ...options,
   });
 
-/** A grey picture whose pixel in column x has the value 10 x, so that a crop tells where it is from. */
+/** A grey image whose pixel in column x has the value 10 x, so that a crop tells where it is from. */
 async function ramp(name: string, width: number, height: number): Promise<void> {
   const pixels = Uint8Array.from({ length: width * height }, (_, i) => (i % width) * 10);
-  const picture = sharp(pixels, { raw: { width, height, channels: 1 } });
-  await picture.png().toFile(path.join(folder, 'set', name));
+  const image = sharp(pixels, { raw: { width, height, channels: 1 } });
+  await image.png().toFile(path.join(folder, 'set', name));
 }
 
-/** The first columns of many samples of picture `index`. */
+/** The first columns of many samples of image `index`. */
 function firstColumns(set: ImageSet, index: number, random_flip = false): Set<number> {
   const source = imageSource(set, { random_flip });
   const stream = new RandomStream(3);

@@ -56,7 +56,7 @@ describe('the exported graph', () => {
   });
 
   it.each<[string, UNet2DOptions, number[]]>([
-    ['rectangular pictures', { sample_size: [8, 16] }, [2, 3, 8, 16]],
+    ['rectangular images', { sample_size: [8, 16] }, [2, 3, 8, 16]],
     ['odd channel counts', { in_channels: 5, out_channels: 5 }, [2, 5, 8, 8]],
     ['a learned variance', { out_channels: 6 }, [2, 6, 8, 8]],
     ['scale and shift by time', { resnet_time_scale_shift: 'scale_shift' }, [2, 3, 8, 8]],

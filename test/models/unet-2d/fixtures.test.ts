@@ -1,17 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { channelsFirst, pixelsFirst } from '../../../src/graph/feature-maps/index.ts';
-import { gradients } from '../../../src/graph/gradients.ts';
+import { type NamedTensor, readSafetensors } from '../../../src/files/safetensors.ts';
+import { gradients } from '../../../src/graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { identity } from '../../../src/graph/ops/index.ts';
-import { permuteAxes } from '../../../src/graph/permute-axes.ts';
-import { type NamedTensor, readSafetensors } from '../../../src/hub/safetensors.ts';
 import { isoLoss, simpleLoss } from '../../../src/losses/index.ts';
 import { UNet2DModel } from '../../../src/models/index.ts';
 import type { ParameterSpec } from '../../../src/models/model.ts';
+import { channelsFirst, pixelsFirst } from '../../../src/nn/layouts.ts';
+import { permuteAxes } from '../../../src/nn/permute-axes.ts';
 import { hostTensor, Session } from '../../../src/runtime/session.ts';
-import { shapeIn } from '../../../src/trainers/gradient-graph.ts';
+import { shapeIn } from '../../../src/trainers/step/gradient-graph.ts';
 
 const fixtures = new URL('../../fixtures/unet/', import.meta.url).pathname;
 const float32 = (tensor: NamedTensor | undefined) => tensor?.data as Float32Array;

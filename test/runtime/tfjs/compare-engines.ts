@@ -1,7 +1,7 @@
-import { gradients } from '../../../src/graph/gradients.ts';
+import { gradients } from '../../../src/graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../../src/graph/graph.ts';
 import { identity, mul, reduceSum, reshape } from '../../../src/graph/ops/index.ts';
-import { elementCount, fixedShape } from '../../../src/graph/tensor-type.ts';
+import { elementCount, fixedShape } from '../../../src/graph/types.ts';
 import { RandomStream } from '../../../src/random/random-stream.ts';
 import { GraphInterpreter } from '../../../src/runtime/tfjs/graph-interpreter.ts';
 import { asTfjs, disposeAll, type TfTensor } from '../../../src/runtime/tfjs/tf-module.ts';

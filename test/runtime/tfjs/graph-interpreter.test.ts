@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { GraphError } from '../../../src/errors.ts';
 import { Graph, type Value } from '../../../src/graph/graph.ts';
-import { apply, int64Vector } from '../../../src/graph/op-registry.ts';
 import * as ops from '../../../src/graph/ops/index.ts';
+import { apply, int64Vector } from '../../../src/graph/registry.ts';
 import { differentiableAncestors, GraphInterpreter } from '../../../src/runtime/tfjs/graph-interpreter.ts';
 import { asTfjs } from '../../../src/runtime/tfjs/tf-module.ts';
 import { tf as module } from './load-tf.ts';

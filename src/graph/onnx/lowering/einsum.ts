@@ -1,7 +1,7 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
 import { matmul, reduceSum, reshape, transpose } from '../../ops/index.ts';
-import { fixedShape, formatShape } from '../../tensor-type.ts';
+import { fixedShape, formatShape } from '../../types.ts';
 import { type LoweringRule, textAttribute } from './rule.ts';
 
 /** A tensor whose axes have letters. */

@@ -1,6 +1,5 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
-import { apply, floatAttribute, intAttribute, scalarLike } from '../../op-registry.ts';
 import {
   abs,
   add,
@@ -27,7 +26,8 @@ import {
   tanh,
   where,
 } from '../../ops/index.ts';
-import { normalizeAxis } from '../../tensor-type.ts';
+import { apply, floatAttribute, intAttribute, scalarLike } from '../../registry.ts';
+import { normalizeAxis } from '../../types.ts';
 import { dtypeFromOnnx } from '../data-type.ts';
 import { knownTensor, numbersOf } from './operand.ts';
 import {

@@ -1,4 +1,4 @@
-import { broadcastShapes, type DType, elementCount, normalizeAxis } from '../../tensor-type.ts';
+import { broadcastShapes, type DType, elementCount, normalizeAxis } from '../../types.ts';
 import { dtypeFromOnnx } from '../data-type.ts';
 import { broadcastIndex, type KnownTensor, numbersOf, pick, tensorOf } from './operand.ts';
 import type { FoldingRule } from './rule.ts';

@@ -1,8 +1,8 @@
 import { GraphError } from '../../../errors.ts';
 import type { Attribute, Attributes, Value } from '../../graph.ts';
-import { apply, applyOp, floatAttribute, intAttribute, intsAttribute } from '../../op-registry.ts';
 import { convolution, groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } from '../../ops/index.ts';
-import { elementCount, fixedShape, formatShape, normalizeAxis } from '../../tensor-type.ts';
+import { apply, applyOp, floatAttribute, intAttribute, intsAttribute } from '../../registry.ts';
+import { elementCount, fixedShape, formatShape, normalizeAxis } from '../../types.ts';
 import { einsum } from './einsum.ts';
 import type { Operand } from './operand.ts';
 import { resize } from './resize.ts';

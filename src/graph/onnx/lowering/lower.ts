@@ -1,7 +1,7 @@
 import { GraphError, OnnxFormatError } from '../../../errors.ts';
 import type { Attribute, Graph, GraphNode, Value } from '../../graph.ts';
-import { applyOp, findOp } from '../../op-registry.ts';
-import { fixedShape } from '../../tensor-type.ts';
+import { applyOp, findOp } from '../../registry.ts';
+import { fixedShape } from '../../types.ts';
 import type { OnnxProgram } from '../decode.ts';
 import { plainDomain } from '../decode.ts';
 import { ATTRIBUTE_TYPE, type AttributeProto, type GraphProto, type NodeProto } from '../schema.ts';

@@ -6,7 +6,7 @@ import {
   type TensorData,
   type TensorType,
   toTensorData,
-} from '../../tensor-type.ts';
+} from '../../types.ts';
 
 /** A tensor whose contents are known while a file is read, and which is no part of a graph yet. */
 export interface KnownTensor extends TensorType {

@@ -1,8 +1,8 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
-import { floatAttribute, intAttribute } from '../../op-registry.ts';
 import { matmul, reshape, upsampleNearest } from '../../ops/index.ts';
-import { elementCount, fixedShape, normalizeAxis, toTensorData } from '../../tensor-type.ts';
+import { floatAttribute, intAttribute } from '../../registry.ts';
+import { elementCount, fixedShape, normalizeAxis, toTensorData } from '../../types.ts';
 import {
   type LoweringRule,
   type NodeContext,

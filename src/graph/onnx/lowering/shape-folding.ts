@@ -1,6 +1,6 @@
 import { GraphError } from '../../../errors.ts';
-import { intAttribute } from '../../op-registry.ts';
-import { broadcastShapes, elementCount, normalizeAxis } from '../../tensor-type.ts';
+import { intAttribute } from '../../registry.ts';
+import { broadcastShapes, elementCount, normalizeAxis } from '../../types.ts';
 import { broadcastIndex, type KnownTensor, numbersOf, pick, stridesOf, tensorOf } from './operand.ts';
 import { type FoldingRule, type NodeContext, numbersFrom } from './rule.ts';
 

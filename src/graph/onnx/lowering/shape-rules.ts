@@ -1,6 +1,5 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
-import { apply, applyOp, int64Vector, intAttribute, scalarLike } from '../../op-registry.ts';
 import {
   concat,
   expandTo,
@@ -14,7 +13,8 @@ import {
   transpose,
   unsqueeze,
 } from '../../ops/index.ts';
-import { elementCount, normalizeAxis } from '../../tensor-type.ts';
+import { apply, applyOp, int64Vector, intAttribute, scalarLike } from '../../registry.ts';
+import { elementCount, normalizeAxis } from '../../types.ts';
 import { knownTensor, numbersOf, type Operand, tensorOf } from './operand.ts';
 import { resampleAxis, selectionRow } from './resize.ts';
 import {

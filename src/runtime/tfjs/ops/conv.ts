@@ -1,7 +1,7 @@
 import { GraphError } from '../../../errors.ts';
 import type { GraphNode } from '../../../graph/graph.ts';
-import { intsAttribute } from '../../../graph/op-registry.ts';
 import { type ConvGeometry, convGeometry } from '../../../graph/ops/index.ts';
+import { intsAttribute } from '../../../graph/registry.ts';
 import { padOrCrop } from '../broadcast.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { defineTfOp, given, inputShape } from '../tf-op.ts';

@@ -1,5 +1,5 @@
 import { GraphError } from '../../../errors.ts';
-import { floatAttribute } from '../../../graph/op-registry.ts';
+import { floatAttribute } from '../../../graph/registry.ts';
 import { select, withoutGradient } from '../broadcast.ts';
 import { tfDType } from '../dtype.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';

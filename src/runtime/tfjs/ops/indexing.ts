@@ -1,7 +1,7 @@
 import { GraphError } from '../../../errors.ts';
-import { constantIntegers, intAttribute } from '../../../graph/op-registry.ts';
 import { sliceRanges } from '../../../graph/ops/index.ts';
-import { normalizeAxis } from '../../../graph/tensor-type.ts';
+import { constantIntegers, intAttribute } from '../../../graph/registry.ts';
+import { normalizeAxis } from '../../../graph/types.ts';
 import { padOrCrop, select } from '../broadcast.ts';
 import { contextOf, defineTfOp, given, inputShape } from '../tf-op.ts';
 

@@ -1,4 +1,4 @@
-import { floatAttribute, intAttribute } from '../../../graph/op-registry.ts';
+import { floatAttribute, intAttribute } from '../../../graph/registry.ts';
 import { expand } from '../broadcast.ts';
 import { defineTfOp, given, outputShape } from '../tf-op.ts';
 

@@ -1,5 +1,5 @@
-import { floatAttribute, intAttribute } from '../../../graph/op-registry.ts';
-import { normalizeAxis } from '../../../graph/tensor-type.ts';
+import { floatAttribute, intAttribute } from '../../../graph/registry.ts';
+import { normalizeAxis } from '../../../graph/types.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { defineTfOp, given, inputShape } from '../tf-op.ts';
 

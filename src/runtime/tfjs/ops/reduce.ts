@@ -1,5 +1,5 @@
-import { intAttribute } from '../../../graph/op-registry.ts';
 import { reducedAxes } from '../../../graph/ops/index.ts';
+import { intAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { contextOf, defineTfOp, given, outputShape } from '../tf-op.ts';
 

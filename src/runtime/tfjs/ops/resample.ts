@@ -1,6 +1,6 @@
 import type { GraphNode } from '../../../graph/graph.ts';
-import { intAttribute } from '../../../graph/op-registry.ts';
 import { enlargement, poolGeometry } from '../../../graph/ops/index.ts';
+import { intAttribute } from '../../../graph/registry.ts';
 import { expand, padOrCrop } from '../broadcast.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { contextOf, defineTfOp, given, inputShape, outputShape } from '../tf-op.ts';

@@ -1,6 +1,6 @@
 import { GraphError } from '../../../errors.ts';
-import { constantIntegers, intAttribute, intsAttribute } from '../../../graph/op-registry.ts';
-import { normalizeAxis } from '../../../graph/tensor-type.ts';
+import { constantIntegers, intAttribute, intsAttribute } from '../../../graph/registry.ts';
+import { normalizeAxis } from '../../../graph/types.ts';
 import { expand } from '../broadcast.ts';
 import { constantTensor } from '../dtype.ts';
 import type { TfTensor } from '../tf-module.ts';

@@ -1,0 +1,141 @@
+import path from 'node:path';
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { applyScaler, loadPoints } from '../../datasets/index.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { isotropyOfNoisedData } from '../../metrics/isotropy/isotropy.ts';
+import { predictedNoiseIsotropy } from '../../metrics/isotropy/predicted-noise.ts';
+import type { PointCloud } from '../../metrics/prdc/point-cloud.ts';
+import { pipeline } from '../../pipelines/pipeline.ts';
+import { curvePlot, writePlot } from '../../plots/index.ts';
+import { DDPMScheduler } from '../../schedulers/index.ts';
+import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
+import { deviceOption } from '../options/device-option.ts';
+import { withInterrupt } from '../ui/interrupt.ts';
+import { withFractionBar } from '../ui/progress.ts';
+import { formatTable } from '../ui/table.ts';
+
+const options = {
+  dataset: option('--dataset <name|file>', z.string().default('swiss-roll'), 'the data set'),
+  model: option('--model <folder>', z.string().optional(), 'a pipeline, for its predicted noise'),
+  n: option('--n <count>', z.number().optional(), 'points'),
+  timesteps: option(
+    '--timesteps <count>',
+    z.int().min(2).max(10_000).default(21),
+    'timesteps, evenly spaced',
+  ),
+  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made points'),
+  seed: option('--seed <seed>', z.number().default(0), 'seed of the noise'),
+  device: deviceOption(),
+  output: option('--output <folder>', z.string().optional(), 'write isotropy.csv, .svg and .png there'),
+  json: option('--json', z.boolean().default(false), 'print JSON'),
+};
+
+/** Column name to value; `timestep` is the first. */
+type Row = { timestep: number; [column: string]: number };
+
+export function addAnalyzeCommand(program: Command): void {
+  const command = program
+    .command('analyze')
+    .description(
+      'Isotropy (squared norm per element, 1 for white noise) by timestep: of x_t, and of predicted noise.',
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion analyze --dataset swiss-roll
+  iso-diffusion analyze --dataset swiss-roll --model runs/swiss-roll/pipeline --output analysis
+  iso-diffusion analyze --dataset points.npy --timesteps 101 --json
+
+Columns: x_t_expected from the closed form, x_t from noised points; with a model also predicted_noise and its mean
+squared error, mse. Where the model is the best for the mean squared error, predicted_noise = 1 - mse.`,
+    );
+  addOptions(command, options).action(async (flags) => analyze(await readSettings(options, flags)));
+}
+
+async function analyze(settings: Settings<typeof options>): Promise<void> {
+  const rows =
+    settings.model === undefined ? await ofData(settings) : await ofModel(settings, settings.model);
+  const columns = Object.keys(rows[0] ?? {});
+  const cells = rows.map((row) => columns.map((column) => row[column] ?? Number.NaN));
+  if (settings.json) console.log(JSON.stringify(rows));
+  else console.log(formatTable(columns, cells));
+  if (settings.output === undefined) return;
+
+  const csv = path.join(settings.output, 'isotropy.csv');
+  await writeFileAtomic(csv, `${[columns, ...cells].map((line) => line.join(',')).join('\n')}\n`);
+  const svg = await curvePlot({
+    series: columns.slice(1).map((name) => ({
+      name,
+      x: rows.map(({ timestep }) => timestep),
+      y: rows.map((row) => row[name] ?? 0),
+    })),
+    title: `${settings.dataset}: isotropy by timestep`,
+    x_label: 'timestep',
+    y_label: 'squared norm per element',
+  });
+  const plots = await writePlot(path.join(settings.output, 'isotropy'), svg);
+  process.stderr.write(`written: ${[csv, ...plots].join(', ')}\n`);
+}
+
+async function ofData(settings: Settings<typeof options>): Promise<Row[]> {
+  const points = await loadPoints(settings.dataset, { n: settings.n, seed: settings.data_seed });
+  return noisedRows(points, new DDPMScheduler().alphasCumprod, settings);
+}
+
+async function ofModel(settings: Settings<typeof options>, folder: string): Promise<Row[]> {
+  const raw = await loadPoints(settings.dataset, {
+    n: settings.n,
+    seed: settings.data_seed,
+    scaling: 'none',
+  });
+  const { model, scheduler, scaler, dispose } = await pipeline('unconditional-point-generation', folder, {
+    device: settings.device,
+  });
+  try {
+    if (scaler.scale.length !== raw.dims)
+      throw new InvalidArgumentError(
+        `'${settings.dataset}' has ${raw.dims} dimensions, but the model has ${scaler.scale.length}`,
+      );
+    const points = { ...raw, data: applyScaler(scaler, raw.data, raw.dims) };
+    const rows = noisedRows(points, scheduler.alphasCumprod, settings);
+    const predicted = await withInterrupt('interrupted', (signal) =>
+      withFractionBar('analyze', (on_progress) =>
+        predictedNoiseIsotropy({
+          model,
+          prediction_type: scheduler.config.prediction_type,
+          points,
+          alphasCumprod: scheduler.alphasCumprod,
+          timesteps: rows.map(({ timestep }) => timestep),
+          seed: settings.seed,
+          on_progress,
+          signal,
+        }),
+      ),
+    );
+    return rows.map((row, i) => ({
+      ...row,
+      predicted_noise: predicted[i]?.per_element ?? Number.NaN,
+      mse: predicted[i]?.mse ?? Number.NaN,
+    }));
+  } finally {
+    await dispose();
+  }
+}
+
+function noisedRows(
+  points: PointCloud,
+  alphasCumprod: Float32Array,
+  settings: Settings<typeof options>,
+): Row[] {
+  const last = alphasCumprod.length - 1;
+  const count = Math.min(settings.timesteps, alphasCumprod.length);
+  const timesteps = Array.from({ length: count }, (_, i) => Math.round((i * last) / (count - 1)));
+  return isotropyOfNoisedData({ points, alphasCumprod, seed: settings.seed, timesteps }).map((row) => ({
+    timestep: row.timestep,
+    x_t_expected: row.expected.per_element,
+    x_t: row.sampled.per_element,
+  }));
+}

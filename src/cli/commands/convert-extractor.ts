@@ -1,0 +1,38 @@
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { convertExtractor, extractorsFolder } from '../../metrics/index.ts';
+import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
+import { formatTable } from '../ui/table.ts';
+
+const options = {
+  weights: option('--weights <file>', z.string('name the .safetensors file'), 'the published weights'),
+  output: option('--output <file>', z.string().optional(), 'the .onnx file (in the extractors folder)'),
+  json: option('--json', z.boolean().default(false), 'print JSON'),
+};
+
+export function addConvertExtractorCommand(program: Command): void {
+  const command = program
+    .command('convert-extractor')
+    .description('Convert the published weights of a feature extractor (FID Inception v3, VGG16) to ONNX.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion convert-extractor --weights pt_inception-2015-12-05-6726825d.safetensors
+  iso-diffusion convert-extractor --weights vgg16-397923af.safetensors --output vgg16.onnx
+
+Without --output the model goes to ${extractorsFolder()} (ISO_DIFFUSION_EXTRACTORS), where evaluate finds it.
+Pickles (.pth) are refused; the error says how to make safetensors of them.`,
+    );
+  addOptions(command, options).action(async (flags) => convert(await readSettings(options, flags)));
+}
+
+async function convert({ weights, output, json }: Settings<typeof options>): Promise<void> {
+  const converted = await convertExtractor(weights, output);
+  if (json) {
+    console.log(JSON.stringify(converted));
+    return;
+  }
+  const rows = Object.entries({ ...converted, layers: converted.layers.join(', ') });
+  console.log(formatTable(['property', 'value'], rows));
+}

@@ -1,0 +1,72 @@
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import { DeviceError } from '../../errors.ts';
+import { deviceReports } from '../../runtime/device.ts';
+import { formatTable } from '../ui/table.ts';
+
+export function addDoctorCommand(program: Command): void {
+  program
+    .command('doctor')
+    .description('Print versions and devices, what is missing and how to get it.')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  iso-diffusion doctor\n  iso-diffusion doctor --json')
+    .action(async ({ json }: { json?: boolean }) => doctor(json ?? false));
+}
+
+async function doctor(json: boolean): Promise<void> {
+  const report = {
+    versions: {
+      node: process.version,
+      'iso-diffusion': versionIn(new URL('../../../package.json', import.meta.url)),
+      'onnxruntime-node': installedVersion('onnxruntime-node'),
+      '@huggingface/transformers': installedVersion('@huggingface/transformers'),
+    },
+    machine: {
+      platform: `${process.platform} ${process.arch}`,
+      cpu_cores: os.availableParallelism(),
+      memory_gib: Math.round(os.totalmem() / 2 ** 30),
+    },
+    devices: await deviceReports(),
+  };
+  if (json) console.log(JSON.stringify(report, undefined, 2));
+  else console.log(asText(report));
+  if (!report.devices.some(({ device, available }) => device === 'cpu' && available))
+    throw new DeviceError('the cpu device does not work, so nothing can run here');
+}
+
+function asText({ versions, machine, devices }: Report): string {
+  const deviceLines = devices.map(({ device, available, advice }) =>
+    available ? `  ${device}: available` : `  ${device}: not available. ${advice}`,
+  );
+  return [
+    formatTable(['package', 'version'], Object.entries(versions)),
+    formatTable(
+      ['machine', ''],
+      Object.entries(machine).map(([name, value]) => [name, String(value)]),
+    ),
+    `devices\n${deviceLines.join('\n')}`,
+  ].join('\n\n');
+}
+
+interface Report {
+  readonly versions: Readonly<Record<string, string>>;
+  readonly machine: Readonly<Record<string, string | number>>;
+  readonly devices: Awaited<ReturnType<typeof deviceReports>>;
+}
+
+/** Packages need not export their package.json, so it is found from the module's file upwards. */
+function installedVersion(name: string): string {
+  try {
+    const file = fileURLToPath(import.meta.resolve(name));
+    const root = file.slice(0, file.lastIndexOf(`node_modules/${name}/`) + `node_modules/${name}/`.length);
+    return versionIn(new URL(`file://${root}package.json`));
+  } catch {
+    return 'not installed';
+  }
+}
+
+function versionIn(file: URL): string {
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}

@@ -1,0 +1,212 @@
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { InvalidArgumentError } from '../../errors.ts';
+import {
+  checkedSettings,
+  DEFAULT_SAMPLES,
+  type EvaluateOptions,
+  METRIC_NAMES,
+} from '../../evaluation/evaluate-options.ts';
+import { identify, type RealInput } from '../../evaluation/evaluation-input.ts';
+import { loadPointPair } from '../../evaluation/point-sets.ts';
+import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { pipelineFolderOf } from '../../hub/open-pretrained.ts';
+import { readPipelineFolder } from '../../hub/pipeline-folder.ts';
+import { type EvaluationReport, evaluate, mergeStatistics, readStatistics } from '../../metrics/index.ts';
+import { scatterPlot, writePlot } from '../../plots/index.ts';
+import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
+import { deviceOption } from '../options/device-option.ts';
+import { extractorOptions, namedExtractor } from '../options/extractor-options.ts';
+import { withInterrupt } from '../ui/interrupt.ts';
+import { withStageBars } from '../ui/progress.ts';
+import { formatTable } from '../ui/table.ts';
+
+const oneOrMore = z.union(
+  [z.string().transform((text) => [text]), z.array(z.string()).min(1)],
+  'name a data set',
+);
+
+const options = {
+  real: option('--real <sources...>', oneOrMore, 'the real samples; several .npz files are merged'),
+  fake: option('--fake <source>', z.string('name a pipeline, a folder or a file'), 'the generated samples'),
+  metrics: option(
+    '--metrics <names>',
+    z.string().optional(),
+    `${METRIC_NAMES.join(',')} (images: fid,kid,prdc; points: prdc)`,
+  ),
+  ...extractorOptions,
+  logits_extractor: option(
+    '--logits-extractor <name|file:output>',
+    z.string().optional(),
+    "gives class logits, for 'is' (inception:logits_unbiased)",
+  ),
+  n: option(
+    '--n <count>',
+    z.number().optional(),
+    'generated samples (all stored ones; 10000 of a pipeline); of points also real ones',
+  ),
+  n_real: option('--n-real <count>', z.number().optional(), 'real samples (all)'),
+  k: option('--k <count>', z.number().default(5), 'nearest neighbours'),
+  steps: option('--steps <count>', z.number().optional(), 'steps of the reverse process (1000)'),
+  scheduler: option(
+    '--scheduler <name>',
+    z.enum(['ddpm', 'ddim']).optional(),
+    "ddpm or ddim (the pipeline's)",
+  ),
+  class_labels: option(
+    '--class-labels <numbers>',
+    z.union([z.string(), z.number()]).optional(),
+    'class-conditional pipelines: classes to draw in turn, such as 0,1,2',
+  ),
+  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made real points'),
+  seed: option('--seed <seed>', z.number().default(0), 'seed of the drawn samples and of random parts'),
+  device: deviceOption(),
+  plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
+  json: option('--json [file]', z.union([z.boolean(), z.string()]).default(false), 'print JSON, or write it'),
+};
+type EvaluateSettings = Settings<typeof options>;
+
+export function addEvaluateCommand(program: Command): void {
+  const command = program
+    .command('evaluate')
+    .description('FID, KID, Inception Score, Precision, Recall, Density and Coverage of generated samples.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion evaluate --real swiss-roll --fake runs/swiss-roll/pipeline
+  iso-diffusion evaluate --real real.csv --fake points.csv --k 5 --json
+  iso-diffusion evaluate --real moons --fake runs/moons/pipeline --plot scatter.png
+  iso-diffusion evaluate --real photos --fake generated --metrics fid,kid,is,prdc --json report.json
+  iso-diffusion evaluate --real digits --fake runs/digits/pipeline --extractor raw-pixels --n 1000 --steps 50
+  iso-diffusion evaluate --real part-1.npz part-2.npz --fake generated --metrics fid --extractor model.onnx:pool
+
+Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, or a pipeline.
+They keep their size; what is made of them is the extractor's matter. Figures of different extractors do not compare,
+so the extractor and its checksum are printed. An .npz of 'mu' and 'sigma', as of pytorch-fid, stands for either side
+in FID. Statistics of real images are kept in ~/.cache/iso-diffusion/statistics.
+
+Points: a pipeline is compared in its own units: the real points are scaled as its training data was. Files are
+compared after both were scaled by the real points' minimum and maximum.`,
+    );
+  addOptions(command, options).action(async (flags) => printEvaluation(await readSettings(options, flags)));
+}
+
+async function printEvaluation(settings: EvaluateSettings): Promise<void> {
+  const { json, plot } = settings;
+  const real = await realInput(settings.real);
+  const report = await withInterrupt('interrupted', (signal) =>
+    withStageBars(async (on_progress) => {
+      const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
+      const given = { ...(await evaluateOptions(real, settings)), on_progress, on_warning, signal };
+      return plot === undefined ? evaluate(given) : evaluateAndPlot(given, plot);
+    }),
+  );
+  if (json === true) console.log(JSON.stringify(flatReport(report)));
+  else console.log(reportTables(report));
+  if (typeof json === 'string') {
+    await writeFileAtomic(json, `${JSON.stringify(flatReport(report), undefined, 2)}\n`);
+    process.stderr.write(`report: ${json}\n`);
+  }
+}
+
+/** @throws {InvalidArgumentError} for several sources that are not all files of statistics. */
+async function realInput(sources: readonly string[]): Promise<RealInput> {
+  const [source = ''] = sources;
+  if (sources.length === 1) return source;
+  const other = sources.find((name) => !name.endsWith('.npz'));
+  if (other !== undefined)
+    throw new InvalidArgumentError(`--real: only .npz files can be merged, and '${other}' is none`);
+  return mergeStatistics(...(await Promise.all(sources.map(readStatistics))));
+}
+
+async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Promise<EvaluateOptions> {
+  const { metrics, scheduler, fake, logits_extractor, device, seed, data_seed } = settings;
+  return {
+    real,
+    fake,
+    // What is no name of a metric is refused by `evaluate`.
+    metrics: metrics?.split(',').map((name) => name.trim()) as EvaluateOptions['metrics'],
+    ...namedExtractor(settings),
+    logits_extractor,
+    num_samples: settings.n,
+    num_real: settings.n_real,
+    nearest_k: settings.k,
+    seed,
+    data_seed,
+    device,
+    generation: {
+      num_inference_steps: settings.steps,
+      scheduler: scheduler && (await schedulerConfig(fake, scheduler)),
+      class_labels: labelsInTurn(settings),
+    },
+  };
+}
+
+/** The pipeline's own configuration under the other class, which reads the same betas. */
+async function schedulerConfig(fake: string, scheduler: 'ddpm' | 'ddim') {
+  const _class_name = scheduler === 'ddim' ? 'DDIMScheduler' : 'DDPMScheduler';
+  if (fake.endsWith('.onnx')) return { _class_name };
+  const folder = await readPipelineFolder(await pipelineFolderOf(fake), { require: [] });
+  return { ...folder.schedulerConfig, _class_name };
+}
+
+function labelsInTurn({ class_labels, n = DEFAULT_SAMPLES }: EvaluateSettings): number[] | undefined {
+  if (class_labels === undefined) return undefined;
+  const classes = String(class_labels).split(',').map(Number);
+  return Array.from({ length: n }, (_, i) => classes[i % classes.length] ?? Number.NaN);
+}
+
+/** Points only: the plot shows what was compared. */
+async function evaluateAndPlot(given: EvaluateOptions, plot: string): Promise<EvaluationReport> {
+  const sides = [await identify('real', given.real), await identify('fake', given.fake)] as const;
+  if (sides.some(({ kind }) => kind !== 'points' && kind !== 'point-pipeline'))
+    throw new InvalidArgumentError('--plot draws points; of images, `generate` makes a grid');
+  const points = await loadPointPair(...sides, checkedSettings(given), given);
+  const report = await evaluate({ ...given, ...points });
+  const svg = await scatterPlot({ ...points, title: 'generated over real' });
+  const files = await writePlot(plot.replace(/\.(svg|png)$/, ''), svg);
+  for (const file of files) process.stderr.write(`plot: ${file}\n`);
+  return report;
+}
+
+/** One object, the metrics beside what they are of. */
+function flatReport({ metrics, real, fake, settings, ...extractors }: EvaluationReport) {
+  const { nearest_k, ...others } = settings;
+  return {
+    ...metrics,
+    ...(nearest_k === undefined ? {} : { k: nearest_k }),
+    real_count: real.count,
+    fake_count: fake.count,
+    real: real.name,
+    fake: fake.name,
+    ...extractors,
+    settings: others,
+  };
+}
+
+function reportTables({
+  metrics,
+  real,
+  fake,
+  extractor,
+  logits_extractor,
+  settings,
+}: EvaluationReport): string {
+  const facts: [string, string][] = [
+    ['real', `${real.name} (${real.count ?? 'unknown count'})`],
+    ['fake', `${fake.name} (${fake.count ?? 'unknown count'})`],
+    ['extractor', extractor.name],
+    ['checksum', extractor.checksum || 'unknown'],
+    ...(logits_extractor
+      ? ([
+          ['logits', logits_extractor.name],
+          ['checksum', logits_extractor.checksum],
+        ] as [string, string][])
+      : []),
+    ...Object.entries(settings).map(([name, value]): [string, string] => [name, String(value)]),
+  ];
+  return [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)].join(
+    '\n\n',
+  );
+}

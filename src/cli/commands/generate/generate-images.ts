@@ -1,0 +1,137 @@
+import path from 'node:path';
+import sharp from 'sharp';
+import { z } from 'zod';
+import { InvalidArgumentError } from '../../../errors.ts';
+import { writeFileAtomic } from '../../../files/atomic-file.ts';
+import type { ImageBytes } from '../../../pipelines/image-bytes.ts';
+import { encodePng } from '../../../pipelines/image-bytes.ts';
+import { pipeline } from '../../../pipelines/pipeline.ts';
+import { writeImageGrid } from '../../../plots/index.ts';
+import { grouped, option, type Settings } from '../../options/command-options.ts';
+import { schedulerNamed } from '../../options/scheduler-name.ts';
+import { withInterrupt } from '../../ui/interrupt.ts';
+import { withFractionBar } from '../../ui/progress.ts';
+import type { CommonSettings } from './generate.ts';
+
+const label = z.union([z.int().min(0), z.string().regex(/^\d+$/).transform(Number)], 'must be class numbers');
+
+export const imageOptions = grouped('Images:', {
+  class_labels: option(
+    '--class-labels <numbers...>',
+    z.array(label).min(1).optional(),
+    'the class of all images, or several that take turns; for class-conditional models',
+  ),
+  guidance_scale: option(
+    '--guidance-scale <weight>',
+    z.number().optional(),
+    'classifier-free guidance; 1: none (default: 1)',
+  ),
+  batch_size: option(
+    '--batch-size <count>',
+    z.int().min(1).optional(),
+    'into a folder: images drawn and written at a time (default: 16)',
+  ),
+  raw_weights: option(
+    '--raw-weights',
+    z.boolean().optional(),
+    'take the raw weights where there are averaged ones too',
+  ),
+  columns: option(
+    '--columns <count>',
+    z.int().min(1).optional(),
+    'grid: images a row (default: about as many as rows)',
+  ),
+  scale: option(
+    '--scale <factor>',
+    z.int().min(1).max(64).optional(),
+    'grid: side of a pixel (default: so that small images can be seen)',
+  ),
+});
+
+type ImageSettings = CommonSettings & Settings<typeof imageOptions>;
+
+const DEFAULT_COUNT = 64;
+/** More cannot be told apart in one image. */
+const MAX_GRID = 4096;
+
+/** Draws images into a folder, a grid, or both. Returns what was done, for a person. */
+export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
+  const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale } = settings;
+  const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
+  const draw = await pipeline('unconditional-image-generation', model, {
+    device: settings.device,
+    ema: !settings.raw_weights,
+  });
+  try {
+    const options = {
+      num_inference_steps: steps,
+      eta,
+      seed,
+      guidance_scale,
+      class_labels: labelsOf(settings.class_labels, count),
+      scheduler: schedulerNamed(settings, draw.scheduler),
+    };
+    const notice = folder ? `interrupted: the same command goes on with what is in ${folder}` : 'interrupted';
+    const images = await withInterrupt(notice, (signal) =>
+      withFractionBar('generate', async (on_progress) => {
+        if (folder === undefined)
+          return draw({ ...options, batch_size: count, output_type: 'uint8', on_progress, signal });
+        const files = await draw.toFolder(folder, { ...options, count, batch_size, on_progress, signal });
+        return grid === undefined ? undefined : imagesIn(files);
+      }),
+    );
+    if (grid !== undefined && images) await writeGrid(grid, images, settings);
+  } finally {
+    await draw.dispose();
+  }
+  const written = [folder, grid].filter((target) => target !== undefined);
+  return `${count} image${count === 1 ? '' : 's'}: ${written.join(', ')}`;
+}
+
+const OTHER_FILES = ['.jpg', '.jpeg', '.webp', '.gif', '.tiff', '.bmp', '.svg', '.csv', '.npy', '.npz'];
+
+/** @throws {InvalidArgumentError} for what is neither one folder nor one .png, or a grid of too many. */
+function targets(out: readonly string[], count: number): { folder?: string; grid?: string } {
+  const extension = (name: string) => path.extname(name).toLowerCase();
+  const wrong = out.find((name) => OTHER_FILES.includes(extension(name)));
+  if (wrong !== undefined)
+    throw new InvalidArgumentError(`--out '${wrong}' must be a folder or end in .png for images`);
+  const [grid, secondGrid] = out.filter((name) => extension(name) === '.png');
+  const [folder, secondFolder] = out.filter((name) => extension(name) !== '.png');
+  if (secondGrid !== undefined || secondFolder !== undefined)
+    throw new InvalidArgumentError(`--out takes one folder and one .png, not ${out.join(', ')}`);
+  if (grid !== undefined && count > MAX_GRID)
+    throw new InvalidArgumentError(
+      `--n is ${count}, but a grid holds at most ${MAX_GRID} images: give a folder with --out`,
+    );
+  return { folder, grid };
+}
+
+function labelsOf(labels: readonly number[] | undefined, count: number): number | number[] | undefined {
+  if (labels === undefined || labels.length === 1) return labels?.[0];
+  return Array.from({ length: count }, (_, i) => labels[i % labels.length] ?? 0);
+}
+
+async function imagesIn(files: readonly string[]): Promise<ImageBytes> {
+  const decoded = await Promise.all(
+    files.map((file) => sharp(file).raw().toBuffer({ resolveWithObject: true })),
+  );
+  const { height = 1, width = 1, channels = 1 } = decoded[0]?.info ?? {};
+  return {
+    data: Buffer.concat(decoded.map(({ data }) => data)),
+    count: files.length,
+    height,
+    width,
+    channels: channels as ImageBytes['channels'],
+  };
+}
+
+/** One image alone is written as it is. */
+async function writeGrid(file: string, images: ImageBytes, { columns, scale }: ImageSettings): Promise<void> {
+  if (images.count === 1 && scale === undefined) {
+    await writeFileAtomic(file, await encodePng(images.data, images));
+    return;
+  }
+  const visible = Math.max(1, Math.round(64 / Math.max(images.width, images.height)));
+  await writeImageGrid(file, images, { columns, scale: scale ?? visible });
+}

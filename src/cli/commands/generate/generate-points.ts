@@ -1,0 +1,51 @@
+import path from 'node:path';
+import { z } from 'zod';
+import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../../datasets/index.ts';
+import { InvalidArgumentError } from '../../../errors.ts';
+import { writeFileAtomic } from '../../../files/atomic-file.ts';
+import { pipeline } from '../../../pipelines/pipeline.ts';
+import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
+import { grouped, option, type Settings } from '../../options/command-options.ts';
+import { schedulerNamed } from '../../options/scheduler-name.ts';
+import { withInterrupt } from '../../ui/interrupt.ts';
+import { withFractionBar } from '../../ui/progress.ts';
+import type { CommonSettings } from './generate.ts';
+
+export const pointOptions = grouped('Points:', {
+  real: option('--real <name|file>', z.string().optional(), 'plots: the real points beneath'),
+});
+
+const FORMATS = ['.csv', '.npy', '.svg', '.png'];
+
+/** Draws points and writes them to each of the files. Returns what was done, for a person. */
+export async function generatePoints(
+  folder: string,
+  settings: CommonSettings & Settings<typeof pointOptions>,
+): Promise<string> {
+  const { n = 10_000, steps, eta, seed, device, real, out = ['points.csv'] } = settings;
+  for (const file of out)
+    if (!FORMATS.includes(path.extname(file).toLowerCase()))
+      throw new InvalidArgumentError(`--out '${file}' must end in ${FORMATS.join(', ')} for points`);
+  const draw = await pipeline('unconditional-point-generation', folder, { device });
+  try {
+    const scheduler = schedulerNamed(settings, draw.scheduler);
+    const { points, dims } = await withInterrupt('interrupted', (signal) =>
+      withFractionBar('generate', (on_progress) =>
+        draw({ batch_size: n, num_inference_steps: steps, seed, eta, signal, on_progress, scheduler }),
+      ),
+    );
+    for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1] }, real);
+    return `${dims[0]} points of ${dims[1]} dimensions: ${out.join(', ')}`;
+  } finally {
+    await draw.dispose();
+  }
+}
+
+async function writePoints(file: string, fake: PlotPoints, real: string | undefined): Promise<void> {
+  const extension = path.extname(file).toLowerCase();
+  if (extension === '.csv') return writeCsvPoints(file, fake.data, fake.dims);
+  if (extension === '.npy') return writeNpyPoints(file, fake.data, fake.dims);
+  const beneath = real === undefined ? fake : await loadPoints(real, { scaling: 'none' });
+  const svg = await scatterPlot({ real: beneath, fake, title: `${fake.count} generated points` });
+  await writeFileAtomic(file, extension === '.svg' ? svg : await svgToPng(svg));
+}

@@ -1,0 +1,199 @@
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { InvalidArgumentError } from '../../errors.ts';
+import { checkImageSettings, parseImageSet } from '../../reproduce/jobs/image-sets.ts';
+import type { Job } from '../../reproduce/jobs/job.ts';
+import { withOutputLock } from '../../reproduce/jobs/output-lock.ts';
+import { PRESET_SETTINGS } from '../../reproduce/jobs/presets.ts';
+import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../reproduce/jobs/run-jobs.ts';
+import { imageJobs, isImageTarget, pointJobs, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
+import { finishedResults, reportOf } from '../../reproduce/reports/reports.ts';
+import { summariseRuns } from '../../reproduce/reports/run-summary.ts';
+import { writeCombinedReport, writeTargetReport } from '../../reproduce/reports/write-reports.ts';
+import { resolveDevice } from '../../runtime/device.ts';
+import { addOptions, readSettings } from '../options/command-options.ts';
+import {
+  parseTarget,
+  type ReproduceSettings,
+  refuseUnusedOptions,
+  reproduceOptions,
+} from '../options/reproduce-options.ts';
+import { InterruptedError, withInterrupt } from '../ui/interrupt.ts';
+import { progressBar } from '../ui/progress.ts';
+
+export function addReproduceCommand(program: Command): void {
+  const command = program
+    .command('reproduce <targets...>')
+    .description(
+      `Reproduce tables and figures of the paper: train, sample, measure, average over runs, and report beside its figures. Targets: ${TARGETS.join(', ')}.`,
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion reproduce table-1 --preset smoke
+  iso-diffusion reproduce table-1 table-2 table-3 table-4 table-5 figure-1 section-4
+  iso-diffusion reproduce table-2 --runs 5 --jobs 8 --resume
+  iso-diffusion reproduce table-6 figure-2 --data oxford-flowers-102=./flowers --device cuda
+  iso-diffusion reproduce table-6 --preset smoke --data ./photos --resolution 32 --extractor model.onnx:features
+
+Writes TARGET.md, .json, .csv and plots. Every run is a process of its own, on the cpu with one thread, and lies in
+OUTPUT/jobs; targets that need the same runs share them. The result does not depend on --jobs. Ctrl-C saves
+checkpoints; --resume goes on, also after a kill, and the outcome is the same.`,
+    );
+  addOptions(command, reproduceOptions).action(async (targets: string[], flags) =>
+    reproduce(targets.map(parseTarget), await readSettings(reproduceOptions, flags)),
+  );
+}
+
+async function reproduce(given: readonly Target[], settings: ReproduceSettings): Promise<void> {
+  const targets = [...new Set(given)];
+  refuseUnusedOptions(targets, settings);
+  const output = settings.output ?? path.join('runs', `reproduce-${settings.preset}`);
+  const runs = jobRuns(output, [
+    ...pointJobsOf(targets, settings),
+    ...(targets.some(isImageTarget) ? await imageJobsOf(settings) : []),
+  ]);
+  if (settings.report_only) {
+    await unfinishedJobs(runs);
+    await writeReports(targets, runs, output, settings.report);
+    return;
+  }
+  await resolveDevice(settings.device);
+  const failed = await withOutputLock(output, async () => {
+    const open = await prepareJobs(runs, settings.resume);
+    const failures = await runAll(open, settings);
+    if (failures.length < runs.length) await writeReports(targets, runs, output, settings.report);
+    return failures;
+  });
+  if (failed.length > 0)
+    throw new Error(
+      `${failed.length} of ${runs.length} runs failed, and the reports are without them:\n${failed.join('\n')}\nTry again with --resume.`,
+    );
+}
+
+function seedsOf({ preset, runs = PRESET_SETTINGS[preset].runs, seed }: ReproduceSettings): number[] {
+  return Array.from({ length: runs }, (_, run) => seed + run);
+}
+
+function pointJobsOf(targets: readonly Target[], settings: ReproduceSettings): Job[] {
+  const base = PRESET_SETTINGS[settings.preset].points;
+  return pointJobs(targets, seedsOf(settings), {
+    ...base,
+    points: settings.points ?? base.points,
+    epochs: settings.epochs ?? base.epochs,
+    batch_size: settings.batch_size ?? base.batch_size,
+    num_inference_steps: settings.steps ?? base.num_inference_steps,
+    device: settings.device,
+  });
+}
+
+async function imageJobsOf(settings: ReproduceSettings): Promise<Job[]> {
+  const preset = PRESET_SETTINGS[settings.preset];
+  const sets = settings.data ? await Promise.all(settings.data.map(parseImageSet)) : preset.imageSets;
+  const twice = sets.find(({ name }, i) => sets.findIndex((other) => other.name === name) !== i);
+  if (twice)
+    throw new InvalidArgumentError(`--data has two sets named '${twice.name}': name them apart, NAME=PATH`);
+  const extractor = settings.extractor ?? preset.images.extractor;
+  const ownLogits = extractor === 'inception' ? 'inception:logits_unbiased' : null;
+  const samples = settings.samples ?? preset.images.samples;
+  const images = {
+    ...preset.images,
+    resolution: settings.resolution ?? preset.images.resolution,
+    samples,
+    extractor,
+    logits_extractor: settings.logits_extractor ?? ownLogits,
+    is_splits: Math.min(preset.images.is_splits, samples ?? Number.POSITIVE_INFINITY),
+    epochs: settings.epochs ?? preset.images.epochs,
+    batch_size: settings.batch_size ?? preset.images.batch_size,
+    num_inference_steps: settings.steps ?? preset.images.num_inference_steps,
+    device: settings.device,
+  };
+  if (!settings.report_only) {
+    const bar = progressBar('images', 1000);
+    try {
+      await checkImageSettings(sets, images, ({ name }, done, total) =>
+        bar.update(total ? Math.round((1000 * done) / total) : 0, `${name}: ${done}`),
+      );
+    } finally {
+      bar.stop();
+    }
+  }
+  return imageJobs(sets, settings.lambda ?? DEFAULT_IMAGE_LAMBDA, seedsOf(settings), images);
+}
+
+/** The paper's figures at hand do not say which λ Table 6 is of. */
+const DEFAULT_IMAGE_LAMBDA = 0.05;
+
+/** Runs the jobs with a bar, or a line for each that ends where there is no terminal; returns what failed. */
+async function runAll(open: readonly JobRun[], settings: ReproduceSettings): Promise<string[]> {
+  const parallel = settings.jobs ?? (settings.device === 'cpu' ? availableParallelism() : 1);
+  const failed: string[] = [];
+  const fractions = new Map<string, number>();
+  const bar = progressBar('reproduce', 1000);
+  let ended = 0;
+  const update = () => {
+    const done = [...fractions.values()].reduce((sum, fraction) => sum + fraction, 0);
+    bar.update(Math.round((1000 * done) / open.length), `${ended} of ${open.length} runs done`);
+  };
+  const say = (text: string) => {
+    if (!process.stderr.isTTY) process.stderr.write(`${text}\n`);
+  };
+  say(`${open.length} runs to do, ${Math.min(parallel, open.length)} at a time`);
+  try {
+    await withInterrupt('interrupted: saving checkpoints (Ctrl-C again exits at once)', (signal) =>
+      runJobs(open, {
+        parallel,
+        signal,
+        onProgress: ({ name }, fraction) => {
+          fractions.set(name, fraction);
+          update();
+        },
+        onEnd: ({ name }, error) => {
+          fractions.set(name, 1);
+          ended++;
+          if (error) failed.push(`  ${name}: ${error.message}`);
+          say(`${ended}/${open.length} ${name} ${error ? `failed: ${error.message}` : 'done'}`);
+          update();
+        },
+      }),
+    );
+  } catch (error) {
+    if (!(error instanceof InterruptedError)) throw error;
+    throw new InterruptedError(`stopped after ${ended} of ${open.length} runs; go on with --resume`);
+  } finally {
+    bar.stop();
+  }
+  return failed;
+}
+
+async function writeReports(
+  targets: readonly Target[],
+  runs: readonly JobRun[],
+  output: string,
+  combined: string | undefined,
+): Promise<void> {
+  const stored = await finishedResults(runs);
+  if (stored.length === 0)
+    throw new InvalidArgumentError(
+      `${output} has no finished run of ${targets.join(', ')}: there is nothing to report yet`,
+    );
+  const summary = summariseRuns(
+    runs.length,
+    stored.map(({ result }) => result),
+  );
+  const reports = [];
+  const files: string[] = [];
+  for (const target of targets) {
+    const report = await reportOf(target, stored);
+    reports.push(report);
+    files.push(...(await writeTargetReport(output, report, summary)));
+    console.log(`${report.title}\n\n${report.markdown}\n`);
+  }
+  if (combined) {
+    await writeCombinedReport(combined, reports, summary);
+    files.push(combined);
+  }
+  console.log(`written: ${files.join(', ')}`);
+}

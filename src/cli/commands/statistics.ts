@@ -1,0 +1,82 @@
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { InvalidArgumentError } from '../../errors.ts';
+import { imageStatistics, mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
+import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
+import { deviceOption } from '../options/device-option.ts';
+import { extractorOptions, namedExtractor } from '../options/extractor-options.ts';
+import { withInterrupt } from '../ui/interrupt.ts';
+import { withFractionBar } from '../ui/progress.ts';
+
+const { cache_dir: _, ...featureOptions } = extractorOptions;
+const options = {
+  images: option('--images <source>', z.string().optional(), 'a folder or file of images, or a named set'),
+  merge: option(
+    '--merge <files...>',
+    z.array(z.string()).optional(),
+    'join the statistics of these .npz files instead',
+  ),
+  share: option('--share <i/n>', z.string().optional(), 'only the i-th of n consecutive shares, such as 1/4'),
+  ...featureOptions,
+  device: deviceOption(),
+  out: option('--out <file>', z.string('name an .npz file to write'), 'the .npz file to write'),
+};
+type StatisticsSettings = Settings<typeof options>;
+
+export function addStatisticsCommand(program: Command): void {
+  const command = program
+    .command('statistics')
+    .description("Mean and covariance of images' features, for FID, as pytorch-fid's .npz.")
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion statistics --images photos --extractor inception --out photos.npz
+  iso-diffusion statistics --images digits --extractor raw-pixels --share 1/2 --out part-1.npz
+  iso-diffusion statistics --merge part-1.npz part-2.npz --out digits.npz
+  iso-diffusion evaluate --real digits.npz --fake runs/digits/pipeline --metrics fid --extractor raw-pixels
+
+Shares can be computed by several processes or machines: merged, they are what one pass gives.`,
+    );
+  addOptions(command, options).action(async (flags) =>
+    writeImageStatistics(await readSettings(options, flags)),
+  );
+}
+
+async function writeImageStatistics(settings: StatisticsSettings): Promise<void> {
+  const { images, merge, out } = settings;
+  if (!out.endsWith('.npz')) throw new InvalidArgumentError(`--out '${out}' must end in .npz`);
+  if ((images === undefined) === (merge === undefined))
+    throw new InvalidArgumentError('give either --images or --merge');
+  const { statistics, origin } = merge ? await merged(merge) : await computed(images ?? '', settings);
+  await writeStatistics(out, statistics);
+  console.log(`${out}: ${statistics.count} images, ${statistics.dims} features, ${origin}`);
+}
+
+async function merged(files: readonly string[]) {
+  const statistics = mergeStatistics(...(await Promise.all(files.map(readStatistics))));
+  return { statistics, origin: `merged from ${files.length} files` };
+}
+
+async function computed(images: string, settings: StatisticsSettings) {
+  const { statistics, extractor } = await withInterrupt('interrupted', (signal) =>
+    withFractionBar('statistics', (on_progress) =>
+      imageStatistics({
+        images,
+        share: parsedShare(settings.share),
+        ...namedExtractor({ ...settings, cache_dir: undefined }),
+        device: settings.device,
+        on_progress,
+        signal,
+      }),
+    ),
+  );
+  return { statistics, origin: `extractor ${extractor.name}, checksum ${extractor.checksum}` };
+}
+
+function parsedShare(text: string | undefined): [number, number] | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d+)\/(\d+)$/.exec(text);
+  if (!match) throw new InvalidArgumentError(`--share '${text}' must be i/n, such as 1/4`);
+  return [Number(match[1]), Number(match[2])];
+}

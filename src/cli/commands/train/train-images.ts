@@ -1,0 +1,237 @@
+import { z } from 'zod';
+import { INTERPOLATIONS } from '../../../datasets/images/image-set.ts';
+import { type ImageSet, loadImages } from '../../../datasets/index.ts';
+import { InvalidArgumentError } from '../../../errors.ts';
+import { type DiffusionLoss, hybridLoss } from '../../../losses/index.ts';
+import type { DiffusionModel } from '../../../models/index.ts';
+import { learnsVariance } from '../../../models/model.ts';
+import { OnnxModel } from '../../../models/onnx-model.ts';
+import type { DDPMScheduler } from '../../../schedulers/index.ts';
+import { Trainer } from '../../../trainers/trainer.ts';
+import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
+import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
+import { grouped, option, type Settings } from '../../options/command-options.ts';
+import { chosenUNet, unetFor } from '../../options/image-model.ts';
+import { folderNamed } from '../../options/model-name.ts';
+import { resolutionSchema } from '../../options/resolution.ts';
+import { savedModel } from '../../options/saved-model.ts';
+import { downloadBar } from '../../ui/download-bar.ts';
+import { progressBar } from '../../ui/progress.ts';
+
+export const imageOptions = grouped('Images:', {
+  resolution: option(
+    '--resolution <side|HxW>',
+    resolutionSchema.optional(),
+    "size to bring the images to (default: the model's, the data set's own, or 64)",
+  ),
+  channels: option(
+    '--channels <count>',
+    z.union([z.literal(1), z.literal(3), z.literal(4)]).optional(),
+    "1 grey, 3 RGB, 4 RGBA (default: the model's, or the data set's)",
+  ),
+  stretch: option(
+    '--stretch',
+    z.boolean().optional(),
+    'stretch whole images to the size instead of cutting out their centre',
+  ),
+  random_crop: option(
+    '--random-crop',
+    z.boolean().optional(),
+    'cut out a new random place each time instead of the centre',
+  ),
+  interpolation: option(
+    '--interpolation <name>',
+    z.enum(INTERPOLATIONS).optional(),
+    'bilinear (default), bicubic or lanczos',
+  ),
+  random_flip: option('--random-flip', z.boolean().optional(), 'mirror half of the images'),
+  data_dir: option(
+    '--data-dir <folder>',
+    z.string().optional(),
+    'flowers102, pets: where their archive lies, instead of a download',
+  ),
+  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'where downloads and resized images go'),
+  model: option(
+    '--model <name|config.json>',
+    z.string().optional(),
+    "small (default), ddpm-cifar10, ddpm-64, default (diffusers' script), or a UNet2DModel's config",
+  ),
+  dropout: option(
+    '--dropout <probability>',
+    z.number().optional(),
+    "dropout in the U-Net's blocks (default: the model's, which is 0)",
+  ),
+  learn_variance: option(
+    '--learn-variance',
+    z.boolean().optional(),
+    'a new model that learns its variance too: the hybrid loss on top of --loss',
+  ),
+  vlb_weight: option(
+    '--vlb-weight <weight>',
+    z.number().optional(),
+    'with a learned variance: weight of the variational bound (default: 0.001)',
+  ),
+  init_from: option(
+    '--init-from <folder|hub-id|file.onnx>',
+    z.string().optional(),
+    'train this saved model further',
+  ),
+  class_conditional: option(
+    '--class-conditional',
+    z.boolean().optional(),
+    'train with the labels: sub-folders or label columns are the classes',
+  ),
+  class_dropout_prob: option(
+    '--class-dropout-prob <probability>',
+    z.number().optional(),
+    'with classes: how often none is shown, for guidance; 0.1 is usual (default: 0)',
+  ),
+});
+
+/** With the options that points have too. */
+type ImageSettings = Settings<typeof imageOptions> & {
+  readonly n: number | undefined;
+  readonly prediction_type: string | undefined;
+  readonly beta_schedule: string | undefined;
+  readonly num_train_timesteps: number | undefined;
+};
+
+interface CommonParts {
+  readonly args: TrainingArguments;
+  readonly loss: DiffusionLoss;
+  readonly noise_scheduler: DDPMScheduler;
+}
+
+/** A trainer of a U-Net, new, or of a saved model. `announce` is told what will be trained on what. */
+export async function imageTrainer(
+  source: string,
+  settings: ImageSettings,
+  common: CommonParts,
+  callbacks: readonly TrainerCallback[],
+  announce: (text: string) => void,
+): Promise<Trainer> {
+  refuseConflicts(settings);
+  const { random_flip, class_dropout_prob } = settings;
+  const args = {
+    ...common.args,
+    ...(random_flip === undefined ? {} : { random_flip }),
+    ...(class_dropout_prob === undefined ? {} : { class_dropout_prob }),
+  };
+  const { images, ...model } = settings.init_from
+    ? await tunedModel(settings.init_from, source, settings)
+    : await newModel(source, settings);
+  const loss = lossOf(model.model, common.loss, settings);
+  const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images, callbacks });
+  announce(description(images, model.model));
+  for (const { source: name, reason } of images.skipped.slice(0, 3))
+    process.stderr.write(`warning: ${name} is left out: ${reason}\n`);
+  return trainer;
+}
+
+/** An ONNX file comes without a noise schedule; a folder has its own, and an ONNX file or folder its own model. */
+function refuseConflicts(settings: ImageSettings): void {
+  const { init_from, class_conditional, class_dropout_prob, random_crop, stretch } = settings;
+  const brought = [
+    ...(['model', 'class_conditional', 'dropout', 'learn_variance'] as const),
+    ...(isOnnx(init_from) ? [] : (['prediction_type', 'beta_schedule', 'num_train_timesteps'] as const)),
+  ];
+  const given = brought.find((key) => settings[key] !== undefined);
+  if (init_from !== undefined && given !== undefined)
+    throw new InvalidArgumentError(
+      `'${init_from}' brings its own model and noise schedule: leave out --${given.replaceAll('_', '-')} beside --init-from`,
+    );
+  if (class_dropout_prob && !class_conditional && init_from === undefined)
+    throw new InvalidArgumentError(
+      `--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`,
+    );
+  if (random_crop && stretch)
+    throw new InvalidArgumentError(
+      '--random-crop and --stretch exclude each other: a stretched image is whole, leave out one of them',
+    );
+}
+
+/** A learned variance is trained by the hybrid loss alone, whether the model is new or was saved with one. */
+function lossOf(model: DiffusionModel, base: DiffusionLoss, { vlb_weight }: ImageSettings): DiffusionLoss {
+  if (learnsVariance(model)) return hybridLoss({ base, vlb_weight });
+  if (vlb_weight === undefined) return base;
+  throw new InvalidArgumentError(
+    `--vlb-weight is ${vlb_weight}, but the model learns no variance: add --learn-variance`,
+  );
+}
+
+function isOnnx(file: string | undefined): boolean {
+  return file?.toLowerCase().endsWith('.onnx') ?? false;
+}
+
+async function newModel(source: string, settings: ImageSettings) {
+  const chosen = await chosenUNet(settings.model ?? 'small');
+  const images = await loadTrainingImages(source, settings, chosen.resolution, chosen.channels);
+  const classes = settings.class_conditional
+    ? classCount(images, settings.class_dropout_prob ?? 0)
+    : undefined;
+  const { dropout, learn_variance } = settings;
+  return { images, model: unetFor(chosen, images, { classes, dropout, learn_variance }) };
+}
+
+async function tunedModel(from: string, source: string, settings: ImageSettings) {
+  const saved: { model: DiffusionModel; noise_scheduler?: DDPMScheduler } = isOnnx(from)
+    ? { model: await OnnxModel.fromFile(from) }
+    : await downloadBar(async (progress_callback) =>
+        savedModel(await folderNamed(from, { progress_callback })),
+      );
+  const [channels, height, width] = saved.model.sampleShape;
+  if (channels === undefined || height === undefined || width === undefined)
+    throw new InvalidArgumentError(`--init-from '${from}' is a model of points, but '${source}' has images`);
+  return { images: await loadTrainingImages(source, settings, [height, width], channels), ...saved };
+}
+
+async function loadTrainingImages(
+  source: string,
+  settings: ImageSettings,
+  modelResolution: number | readonly [number, number] | undefined,
+  modelChannels: number | undefined,
+): Promise<ImageSet> {
+  const { n, stretch, random_crop, interpolation, data_dir, cache_dir } = settings;
+  const resolution = settings.resolution ?? modelResolution;
+  let bar: ReturnType<typeof progressBar> | undefined;
+  try {
+    return await loadImages(source, {
+      resolution: typeof resolution === 'object' ? [...resolution] : resolution,
+      channels: settings.channels ?? imageChannels(modelChannels),
+      ...(random_crop ? { random_crop } : { center_crop: !stretch }),
+      interpolation,
+      data_dir,
+      cache_dir,
+      max_images: n,
+      on_progress: ({ done, total }) => {
+        bar ??= progressBar('images', total ?? 0);
+        bar.update(done, total === undefined ? `${done}` : '');
+      },
+    });
+  } finally {
+    bar?.stop();
+  }
+}
+
+function imageChannels(channels: number | undefined): 1 | 3 | 4 | undefined {
+  return channels === 1 || channels === 3 || channels === 4 ? channels : undefined;
+}
+
+/** Classes of the labels, and one more that stands for none where labels are dropped. */
+function classCount({ labels, name }: ImageSet, dropout: number): number {
+  if (labels === undefined)
+    throw new InvalidArgumentError(
+      `--class-conditional needs labels, but '${name}' has none: put each class into a folder of its own, or leave it out`,
+    );
+  const classes = labels.reduce((highest, label) => Math.max(highest, label), 0) + 1;
+  return dropout > 0 ? classes + 1 : classes;
+}
+
+function description(images: ImageSet, model: DiffusionModel): string {
+  const { name, count, height, width, channels, skipped } = images;
+  const parameters = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const leftOut = skipped.length > 0 ? `, ${skipped.length} left out` : '';
+  const classes = model.classCount === undefined ? '' : `, ${model.classCount} classes`;
+  const variance = learnsVariance(model) ? ', learned variance' : '';
+  return `${name}: ${count} images of ${height}x${width}x${channels}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;
+}

@@ -1,0 +1,166 @@
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { InvalidArgumentError } from '../../../errors.ts';
+import { isoLoss, simpleLoss } from '../../../losses/index.ts';
+import { DDPMScheduler } from '../../../schedulers/index.ts';
+import type { Trainer } from '../../../trainers/trainer.ts';
+import { addOptions, grouped, option, readSettings, type Settings } from '../../options/command-options.ts';
+import { type DatasetName, datasetNamed, IMAGE_SETS, POINT_SETS } from '../../options/dataset-name.ts';
+import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
+import { InterruptedError, withInterrupt } from '../../ui/interrupt.ts';
+import { trainingConsole } from '../../ui/training-console.ts';
+import { writeTrainingPlots } from '../../ui/training-plots.ts';
+import { imageOptions, imageTrainer } from './train-images.ts';
+import { pointOptions, pointTrainer } from './train-points.ts';
+
+/** The weight of the penalty where none was given. */
+const LAMBDA = { points: 0.1, images: 0.05 } as const;
+
+const options = {
+  ...grouped('Data:', {
+    dataset: option(
+      '--dataset <name|path>',
+      z.string().default('swiss-roll'),
+      `points: ${POINT_SETS.join(', ')}, or a .csv or .npy file; images: ${IMAGE_SETS.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
+    ),
+    n: option(
+      '--n <count>',
+      z.number().optional(),
+      'use the first n samples (default: all; 10000 of made points)',
+    ),
+  }),
+  ...grouped('Loss:', {
+    loss: option('--loss <name>', z.enum(['iso', 'simple']).default('iso'), 'iso or simple'),
+    lambda: option(
+      '--lambda <weight>',
+      z.number().optional(),
+      `weight of the isotropy penalty of iso; 0 is plain DDPM (default: points ${LAMBDA.points}, images ${LAMBDA.images})`,
+    ),
+    prediction_type: option(
+      '--prediction-type <type>',
+      z.enum(['epsilon', 'v_prediction', 'sample']).optional(),
+      'what the model predicts: epsilon (default), v_prediction or sample',
+    ),
+    beta_schedule: option(
+      '--beta-schedule <name>',
+      z.enum(['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid']).optional(),
+      'linear (default), scaled_linear, squaredcos_cap_v2 or sigmoid',
+    ),
+    num_train_timesteps: option(
+      '--num-train-timesteps <T>',
+      z.number().optional(),
+      'timesteps (default: 1000)',
+    ),
+  }),
+  ...pointOptions,
+  ...imageOptions,
+  ...trainingOptions,
+  ...outputOptions,
+  ...grouped('Output:', {
+    resume_from_checkpoint: option(
+      '--resume, --resume-from-checkpoint [checkpoint]',
+      z.union([z.boolean(), z.string()]).optional(),
+      'go on from a checkpoint: its path, or the latest in the output folder',
+    ),
+  }),
+};
+
+export function addTrainCommand(program: Command): void {
+  const command = program
+    .command('train')
+    .description('Train a model on points or images; writes checkpoints, logs, plots and OUTPUT/pipeline.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  iso-diffusion train --dataset swiss-roll --lambda 0.1 --output runs/swiss-roll
+  iso-diffusion train --dataset points.csv --epochs 200 --lr 3e-4 --ema --output runs/mine
+  iso-diffusion train --dataset digits --class-conditional --ema --epochs 20 --output runs/digits
+  iso-diffusion train --dataset ./photos --resolution 32 --random-flip --ema --output runs/photos
+  iso-diffusion train --dataset ./photos --random-crop --dropout 0.1 --learn-variance --output runs/variance
+  iso-diffusion train --dataset flowers102 --model ddpm-64 --batch-size 32 --device cuda --ema --output runs/flowers
+  iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
+  iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
+  iso-diffusion train --dataset digits --class-conditional --ema --epochs 40 --output runs/digits --resume
+
+A config file has the long names with underscores: {"dataset": "moons", "learning_rate": 0.001}.
+Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume goes on with the same settings; only
+the length of the run, the device and the logs may differ.`,
+    );
+  addOptions(command, options).action(async (flags) => train(await readSettings(options, flags)));
+}
+
+async function train(settings: Settings<typeof options>): Promise<void> {
+  const { output_dir } = settings;
+  const dataset = await datasetNamed(settings.dataset);
+  refuseOptionsOfOtherKind(dataset, settings);
+  const loss = chosenLoss(dataset, settings);
+  const resume =
+    settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
+  if (!resume) await refuseOldRun(output_dir);
+  const trainer = await newTrainer(dataset, settings, loss);
+  const result = await withInterrupt(
+    'interrupted: saving a checkpoint (Ctrl-C again exits at once)',
+    (signal) => trainer.train({ resume_from_checkpoint: resume, signal }),
+  );
+  if (result.interrupted)
+    throw new InterruptedError(
+      `stopped at step ${result.global_step} of ${trainer.maxSteps}; go on with the same command and --resume`,
+    );
+  const pipelineDir = path.join(output_dir, 'pipeline');
+  await trainer.savePipeline(pipelineDir);
+  const plots = settings.report_to.includes('jsonl')
+    ? await writeTrainingPlots(output_dir, settings.dataset)
+    : [];
+  const { metrics } = result;
+  const summary = metrics
+    ? `loss ${metrics.loss.toFixed(5)}, isotropy ${metrics.isotropy.toFixed(4)}`
+    : 'nothing was left to do';
+  console.log(`step ${result.global_step}: ${summary}`);
+  console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
+}
+
+/** An option that would have no effect is most likely a mistake. */
+function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Settings<typeof options>): void {
+  const table = kind === 'points' ? imageOptions : pointOptions;
+  for (const [key, { flags }] of Object.entries(table))
+    if (settings[key as keyof typeof options] !== undefined)
+      throw new InvalidArgumentError(
+        `option ${flags} is for ${kind === 'points' ? 'images' : 'points'}, but '${source}' has ${kind}`,
+      );
+}
+
+function chosenLoss({ kind }: DatasetName, { loss, lambda }: Settings<typeof options>) {
+  if (loss === 'iso') return isoLoss({ lambda: lambda ?? LAMBDA[kind] });
+  if (lambda !== undefined)
+    throw new InvalidArgumentError(`--lambda is ${lambda}, but the loss 'simple' has none: use --loss iso`);
+  return simpleLoss();
+}
+
+function newTrainer(
+  { kind, source }: DatasetName,
+  settings: Settings<typeof options>,
+  loss: ReturnType<typeof simpleLoss>,
+): Promise<Trainer> {
+  const { num_train_timesteps, prediction_type, beta_schedule } = settings;
+  const schedule = { num_train_timesteps, prediction_type, beta_schedule };
+  // Clipping would cut off points outside [-1, 1]; the paper's 2-D reverse process has none.
+  const noise_scheduler = new DDPMScheduler({ ...schedule, clip_sample: kind === 'images' });
+  const common = { args: trainingArguments(kind, settings), loss, noise_scheduler };
+  const callbacks = [trainingConsole()];
+  return kind === 'points'
+    ? pointTrainer(source, settings, common, callbacks)
+    : imageTrainer(source, settings, common, callbacks, console.log);
+}
+
+/** A new run in the folder of an old one would mix their checkpoints. */
+async function refuseOldRun(outputDir: string): Promise<void> {
+  const names = await readdir(outputDir).catch(() => []);
+  const old = names.find((name) => /^checkpoint-\d+$/.test(name));
+  if (old)
+    throw new InvalidArgumentError(
+      `${path.join(outputDir, old)} is there already: go on with --resume, or choose another --output`,
+    );
+}

@@ -1,0 +1,126 @@
+import { z } from 'zod';
+import { DEVICES } from '../../runtime/device.ts';
+import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
+import { grouped, option, type Settings } from './command-options.ts';
+
+const defaults = resolveTrainingArguments({ output_dir: '-' });
+
+/** What is usual for points (the paper's 2-D runs) and for images (Ho et al. 2020) where the two differ. */
+const KIND_DEFAULTS = {
+  points: {
+    num_train_epochs: 1000,
+    per_device_train_batch_size: 512,
+    learning_rate: 1e-3,
+    max_grad_norm: 0,
+    logging_steps: 100,
+    save_steps: 0,
+  },
+  images: {
+    num_train_epochs: 100,
+    per_device_train_batch_size: 16,
+    learning_rate: 2e-4,
+    max_grad_norm: 1,
+    logging_steps: 10,
+    save_steps: 1000,
+  },
+} as const;
+const byKind = (key: keyof typeof KIND_DEFAULTS.points) =>
+  `(default: points ${KIND_DEFAULTS.points[key]}, images ${KIND_DEFAULTS.images[key]})`;
+
+/** `TrainingArguments` as options. Ranges are checked by the trainer, which also has the defaults. */
+export const trainingOptions = grouped('Training:', {
+  num_train_epochs: option(
+    '--epochs, --num-train-epochs <count>',
+    z.number().optional(),
+    `epochs ${byKind('num_train_epochs')}`,
+  ),
+  max_steps: option('--max-steps <count>', z.number().optional(), 'steps, in place of the epochs'),
+  per_device_train_batch_size: option(
+    '--batch-size, --per-device-train-batch-size <count>',
+    z.number().optional(),
+    `samples a batch ${byKind('per_device_train_batch_size')}`,
+  ),
+  gradient_accumulation_steps: option(
+    '--gradient-accumulation-steps <count>',
+    z.number().default(defaults.gradient_accumulation_steps),
+    'batches a step',
+  ),
+  gradient_checkpointing: option(
+    '--gradient-checkpointing',
+    z.boolean().default(defaults.gradient_checkpointing),
+    'compute the blocks of a U-Net again in the backward pass: less memory, more time',
+  ),
+  learning_rate: option(
+    '--lr, --learning-rate <rate>',
+    z.number().optional(),
+    `learning rate ${byKind('learning_rate')}`,
+  ),
+  lr_scheduler_type: option(
+    '--lr-scheduler-type <name>',
+    z.enum(['constant', 'linear', 'cosine']).default(defaults.lr_scheduler_type),
+    'constant, linear or cosine',
+  ),
+  warmup_steps: option(
+    '--warmup-steps <count>',
+    z.number().default(defaults.warmup_steps),
+    'steps in which the learning rate rises',
+  ),
+  optim: option('--optim <name>', z.enum(['adam', 'adamw']).default(defaults.optim), 'adam or adamw'),
+  adam_beta1: option('--adam-beta1 <beta>', z.number().default(defaults.adam_beta1), 'decay of the mean'),
+  adam_beta2: option('--adam-beta2 <beta>', z.number().default(defaults.adam_beta2), 'decay of the square'),
+  adam_epsilon: option('--adam-epsilon <value>', z.number().default(defaults.adam_epsilon), 'epsilon'),
+  weight_decay: option('--weight-decay <rate>', z.number().optional(), 'weight decay (adamw: 0.01)'),
+  max_grad_norm: option(
+    '--max-grad-norm <norm>',
+    z.number().optional(),
+    `clip gradients to this norm, 0: never ${byKind('max_grad_norm')}`,
+  ),
+  use_ema: option(
+    '--ema, --use-ema',
+    z.boolean().default(false),
+    'average the weights; the average is saved beside the raw ones',
+  ),
+  ema_inv_gamma: option('--ema-inv-gamma <value>', z.number().default(defaults.ema_inv_gamma), 'EMA warm-up'),
+  ema_power: option('--ema-power <value>', z.number().default(defaults.ema_power), 'EMA warm-up'),
+  ema_max_decay: option('--ema-max-decay <value>', z.number().default(defaults.ema_max_decay), 'EMA decay'),
+  seed: option('--seed <seed>', z.number().default(defaults.seed), 'seed of weights, order and noise'),
+  device: option('--device <name>', z.enum(DEVICES).default(defaults.device), DEVICES.join(', ')),
+});
+
+export const outputOptions = grouped('Output:', {
+  output_dir: option('--output, --output-dir <folder>', z.string().default('runs/latest'), 'where to write'),
+  logging_steps: option(
+    '--logging-steps <count>',
+    z.number().optional(),
+    `steps from log to log ${byKind('logging_steps')}`,
+  ),
+  save_steps: option(
+    '--save-steps <count>',
+    z.number().optional(),
+    `steps from checkpoint to checkpoint; 0: only the last ${byKind('save_steps')}`,
+  ),
+  save_total_limit: option(
+    '--save-total-limit <count>',
+    z.number().default(defaults.save_total_limit),
+    'checkpoints to keep',
+  ),
+  report_to: option(
+    '--report-to <names...>',
+    z.array(z.enum(['jsonl', 'tensorboard'])).default(defaults.report_to),
+    'jsonl, tensorboard',
+  ),
+});
+
+type TrainingSettings = Settings<typeof trainingOptions & typeof outputOptions>;
+
+/** The trainer's arguments from the options, with the kind's defaults for what was not given. */
+export function trainingArguments(
+  kind: keyof typeof KIND_DEFAULTS,
+  settings: TrainingSettings,
+): TrainingArguments {
+  const keys = [...Object.keys(trainingOptions), ...Object.keys(outputOptions)];
+  const given = keys
+    .map((key) => [key, settings[key as keyof TrainingSettings]] as const)
+    .filter(([, value]) => value !== undefined);
+  return { output_dir: settings.output_dir, ...KIND_DEFAULTS[kind], ...Object.fromEntries(given) };
+}

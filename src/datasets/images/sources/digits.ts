@@ -1,0 +1,44 @@
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { DatasetError } from '../../../errors.ts';
+import type { ImageSource, PlainImage } from './image-source.ts';
+
+const FILE = new URL('../../../../assets/digits/digits.csv.gz', import.meta.url);
+const SIDE = 8;
+const PIXELS = SIDE * SIDE;
+/** Pixels of the file are counts 0..16. */
+const WHITE = 16;
+
+/**
+ * The 1,797 handwritten digits that come with this package: 8x8, grey, classes 0..9.
+ * E. Alpaydin, C. Kaynak, UCI Machine Learning Repository, CC BY 4.0 (assets/digits/README.md).
+ */
+export async function digitsSource(): Promise<ImageSource> {
+  const text = (await promisify(gunzip)(await readFile(FILE))).toString('latin1');
+  const images = text
+    .trim()
+    .split('\n')
+    .map((line, row) => digit(line.split(',').map(Number), row));
+  return {
+    name: 'digits',
+    native: { height: SIDE, width: SIDE, channels: 1 },
+    total: images.length,
+    cacheKey: undefined,
+    images: () => images,
+  };
+}
+
+function digit(values: readonly number[], row: number): PlainImage {
+  if (values.length !== PIXELS + 1 || !values.every(Number.isInteger))
+    throw new DatasetError(`${FILE.pathname}, row ${row}: not 65 whole numbers; install the package again`);
+  const pixels = Uint8Array.from(values.slice(0, PIXELS), (value) => Math.round((value * 255) / WHITE));
+  return {
+    source: `digits, row ${row}`,
+    label: values[PIXELS],
+    pixels,
+    height: SIDE,
+    width: SIDE,
+    channels: 1,
+  };
+}

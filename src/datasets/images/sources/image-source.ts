@@ -1,0 +1,49 @@
+import type { SkippedImage } from '../image-set.ts';
+
+/** An image as its source holds it. `label` is a class number, or a class name that is numbered once all are known. */
+export interface EncodedImage {
+  readonly source: string;
+  readonly label: number | string | undefined;
+  /** The bytes of a PNG, JPEG, WebP, GIF, TIFF or AVIF file. */
+  readonly encoded: Uint8Array;
+}
+
+/** An image that needs no decoding: HWC bytes. */
+export interface PlainImage {
+  readonly source: string;
+  readonly label: number | undefined;
+  readonly pixels: Uint8Array;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: 1 | 3;
+}
+
+export type SourceImage = EncodedImage | PlainImage | SkippedImage;
+
+/** Somewhere that images come from, in an order that is the same every time. */
+export interface ImageSource {
+  readonly name: string;
+  /** Size and channels of every image where the format fixes them; they are the defaults of the set. */
+  readonly native: { readonly height: number; readonly width: number; readonly channels: 1 | 3 } | undefined;
+  /** How many images there are, skipped ones included, when that is known beforehand. */
+  readonly total: number | undefined;
+  /** Text that changes whenever the images may have changed; undefined: not worth a cache. */
+  readonly cacheKey: string | undefined;
+  images(): AsyncIterable<SourceImage> | Iterable<SourceImage>;
+}
+
+/** Images larger than this when encoded are skipped: they are not training images. */
+export const MAX_ENCODED_BYTES = 128 * 1024 * 1024;
+
+const EXTENSIONS = /\.(png|jpe?g|webp|gif|tiff?|avif)$/i;
+
+/** Whether a file name is one of an image; hidden files (`._x.jpg` of macOS archives) are not. */
+export function isImageName(path: string): boolean {
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  return EXTENSIONS.test(name) && !name.startsWith('..');
+}
+
+/** The name of the folder an image is in, relative to the root of its set; undefined for one in the root. */
+export function folderLabel(path: string): string | undefined {
+  return path.split('/').at(-2);
+}

@@ -1,0 +1,74 @@
+import { readdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { DatasetError } from '../../../errors.ts';
+import { download, requireChecksum } from './download.ts';
+import type { ImageSource } from './image-source.ts';
+import { parquetSource } from './parquet.ts';
+import { tarSource } from './tar.ts';
+import { isRegularFile } from './unpacked-file.ts';
+
+export interface OxfordSet {
+  readonly name: string;
+  readonly url: string;
+  readonly archive: string;
+  /** Published checksum, as torchvision checks it too. */
+  readonly md5: string;
+  readonly label: (member: string) => string | undefined;
+}
+
+/**
+ * The Visual Geometry Group's sets. Flowers' classes are in a MATLAB file of its own, which is not read; the Hub's
+ * parquet files have them.
+ */
+export const OXFORD_SETS: readonly OxfordSet[] = [
+  {
+    name: 'oxford-flowers-102',
+    url: 'https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz',
+    archive: '102flowers.tgz',
+    md5: '52808999861908f626f3c1f4e79d11fa',
+    label: () => undefined,
+  },
+  {
+    name: 'oxford-iiit-pet',
+    url: 'https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz',
+    archive: 'images.tar.gz',
+    md5: '5c4f3ee8e5d25df40f4fd59a7f44e54c',
+    label: petBreed,
+  },
+];
+
+/**
+ * One of the Oxford sets: its archive, or the Hub's parquet files, from `dataDir`; or the archive, downloaded once into
+ * `<cacheDir>/downloads/<name>/`.
+ *
+ * @throws {DownloadError} when it cannot be downloaded.
+ * @throws {DatasetError} when `dataDir` has neither, or the archive is not the published one.
+ */
+export async function oxfordSource(
+  set: OxfordSet,
+  places: { readonly cacheDir: string; readonly dataDir: string | undefined },
+): Promise<ImageSource> {
+  if (places.dataDir === undefined) {
+    const path = join(places.cacheDir, 'downloads', set.name, set.archive);
+    if (!(await isRegularFile(path))) await download(set, path);
+    return tarSource(path, set.label, set.name);
+  }
+  const path = resolve(places.dataDir, set.archive);
+  if (!(await isRegularFile(path))) {
+    const files = (await readdir(places.dataDir).catch(() => [])).filter((name) => name.endsWith('.parquet'));
+    if (files.length > 0) {
+      const paths = files.sort().map((name) => resolve(places.dataDir ?? '', name));
+      return parquetSource(set.name, paths);
+    }
+    throw new DatasetError(
+      `${path} does not exist: fetch ${set.url} and put it there, or put the set's .parquet files from the Hub there`,
+    );
+  }
+  await requireChecksum(path, set);
+  return tarSource(path, set.label, set.name);
+}
+
+/** `images/great_pyrenees_12.jpg` is an image of the breed `great_pyrenees`. */
+function petBreed(member: string): string | undefined {
+  return /([^/]+)_\d+\.jpg$/i.exec(member)?.[1];
+}

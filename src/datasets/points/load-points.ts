@@ -1,0 +1,70 @@
+import path from 'node:path';
+import { z } from 'zod';
+import { InvalidArgumentError } from '../../errors.ts';
+import { readNpyPoints } from '../../files/npy.ts';
+import { readCsvPoints } from './csv.ts';
+import { applyScaler, fitScaler, type PointSet, SCALINGS } from './points.ts';
+import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
+
+const optionsSchema = z.strictObject({
+  n: z.int().min(1).max(100_000_000).default(10_000),
+  noise: z.number().min(0).refine(Number.isFinite, 'must be finite').optional(),
+  seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  scaling: z.enum(SCALINGS).default('min-max'),
+});
+
+/**
+ * - `n`: how many points to draw (default 10,000); of a file, its first `n` where given, else all.
+ * - `noise`: standard deviation on each axis, before scaling; default by set: swiss-roll 0.5, moons 0.05, s-curve 0.1,
+ *   8-gaussians 1. Not for files.
+ * - `seed` (0).
+ * - `scaling`: 'min-max' to [-1, 1] (default), 'standardise' or 'none'.
+ */
+export type LoadPointsOptions = z.input<typeof optionsSchema>;
+
+/**
+ * A set of points to train on.
+ *
+ * @param source 'swiss-roll', 'moons', 's-curve', '8-gaussians', or the path of a .csv or .npy file of numbers, one
+ * point a row.
+ * @throws {InvalidArgumentError} when the source is unknown or an option is wrong.
+ * @throws {DatasetError} when a file cannot be read or holds anything but finite numbers.
+ * @example
+ * const points = await loadPoints('moons', { n: 2000, seed: 1 });
+ */
+export async function loadPoints(source: string, options: LoadPointsOptions = {}): Promise<PointSet> {
+  const parsed = optionsSchema.safeParse(options);
+  if (!parsed.success)
+    throw new InvalidArgumentError(
+      `wrong options for the data set '${source}':\n${z.prettifyError(parsed.error)}`,
+    );
+  const { n, noise, seed, scaling } = parsed.data;
+  const { data, dims } = isSyntheticName(source)
+    ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2 }
+    : firstPoints(await readPointFile(source, noise), options.n);
+  const scaler = fitScaler(scaling, data, dims);
+  return { data: applyScaler(scaler, data, dims), count: data.length / dims, dims, name: source, scaler };
+}
+
+export interface RawPoints {
+  readonly data: Float64Array;
+  readonly dims: number;
+}
+
+async function readPointFile(source: string, noise: number | undefined): Promise<RawPoints> {
+  const extension = path.extname(source).toLowerCase();
+  if (extension !== '.csv' && extension !== '.npy') {
+    throw new InvalidArgumentError(
+      `data set '${source}' is unknown: use ${Object.keys(SYNTHETIC_SETS).join(', ')}, or the path of a .csv or .npy file`,
+    );
+  }
+  if (noise !== undefined)
+    throw new InvalidArgumentError(
+      `noise is ${noise}, but '${source}' is a file: its points are used as they are`,
+    );
+  return extension === '.csv' ? readCsvPoints(source) : readNpyPoints(source);
+}
+
+function firstPoints({ data, dims }: RawPoints, n: number | undefined): RawPoints {
+  return n === undefined ? { data, dims } : { data: data.subarray(0, n * dims), dims };
+}

@@ -1,0 +1,153 @@
+import { access } from 'node:fs/promises';
+import path from 'node:path';
+import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { fileChecksum } from '../../files/checksum.ts';
+import type { FeatureExtractor, FeatureImage } from './feature-extractor.ts';
+import { checkBatchSize, extractInBatches, type FeatureModel, vectorLength } from './model-features.ts';
+
+type Transformers = typeof import('@huggingface/transformers');
+type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;
+
+export interface TransformersFeaturesOptions {
+  /** A model of the task `image-feature-extraction` (DINOv2, CLIP vision, ViT): Hub name or folder. */
+  model: string;
+  /** Default `main`. */
+  revision?: string;
+  /** Weights to load, default `fp32`: features of quantised weights do not compare with others. */
+  dtype?: 'fp32' | 'fp16' | 'q8';
+  /** Default `cpu`. */
+  device?: 'cpu' | 'webgpu' | 'cuda';
+  /** Never ask the network. */
+  local_files_only?: boolean;
+  /** Default: that of transformers.js. */
+  cache_dir?: string;
+  /** Take the model's `pooler_output` instead. */
+  pool?: boolean;
+  /** Images of one run of the model, default 16. */
+  batch_size?: number;
+}
+
+/**
+ * Features of a transformers.js vision model with the model's own preprocessing. Of a model that gives tokens it
+ * takes the first, the class token, as the Fréchet distance on DINOv2 does (Stein et al. 2023); of CLIP, the image
+ * embedding.
+ *
+ * @throws {FileFormatError} when the model cannot be loaded, with the reason.
+ * @throws {InvalidArgumentError} for a model whose output is neither one vector nor tokens.
+ *
+ * @example
+ * const dino = await TransformersFeatures.load({ model: 'onnx-community/dinov2-small' });
+ */
+export class TransformersFeatures implements FeatureExtractor {
+  private constructor(
+    readonly name: string,
+    readonly checksum: string,
+    readonly dims: number,
+    private readonly runner: TokenRunner,
+    private readonly batchSize: number,
+  ) {}
+
+  static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
+    const { model, revision = 'main', pool = false, batch_size = 16 } = options;
+    checkBatchSize(batch_size);
+    const transformers = await import('@huggingface/transformers');
+    const pipe = await createPipeline(transformers, options);
+    try {
+      const checksum = await fileChecksum(await weightFiles(transformers, pipe, options));
+      const runner = new TokenRunner(transformers, pipe, pool);
+      const grey = { data: new Uint8Array(64 * 64 * 3).fill(128), height: 64, width: 64, channels: 3 };
+      const { dims } = await runner.run([grey]);
+      const name = `${model}@${revision}${pool ? ':pooler_output' : ''}`;
+      return new TransformersFeatures(name, checksum, dims, runner, batch_size);
+    } catch (error) {
+      await pipe.dispose();
+      throw error;
+    }
+  }
+
+  extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    return extractInBatches(this.runner, images, this.dims, this.batchSize);
+  }
+
+  async dispose(): Promise<void> {
+    await this.runner.pipe.dispose();
+  }
+}
+
+class TokenRunner implements FeatureModel {
+  constructor(
+    private readonly transformers: Transformers,
+    readonly pipe: ImagePipeline,
+    private readonly pool: boolean,
+  ) {}
+
+  async run(images: readonly FeatureImage[]): Promise<{ data: Float32Array; dims: number }> {
+    const { RawImage } = this.transformers;
+    const raw = images.map(({ data, width, height, channels }) =>
+      new RawImage(new Uint8ClampedArray(data), width, height, channels === 1 ? 1 : 3).rgb(),
+    );
+    const { data, dims: shape } = await this.pipe(raw, this.pool ? { pool: true } : {});
+    if (!(data instanceof Float32Array)) {
+      throw new InvalidArgumentError('the model gives features that are not float32; choose another dtype.');
+    }
+    const [count = 0, tokens = 0, dims = 0] = shape;
+    if (shape.length !== 3) return { data, dims: vectorLength(shape, images.length, 'the model output') };
+    const first = new Float32Array(count * dims);
+    for (let i = 0; i < count; i++) {
+      first.set(data.subarray(i * tokens * dims, i * tokens * dims + dims), i * dims);
+    }
+    return { data: first, dims: vectorLength([count, dims], images.length, 'the class token') };
+  }
+}
+
+async function createPipeline(transformers: Transformers, options: TransformersFeaturesOptions) {
+  const { model, revision = 'main', dtype = 'fp32', device = 'cpu', local_files_only, cache_dir } = options;
+  try {
+    return await transformers.pipeline('image-feature-extraction', model, {
+      revision,
+      dtype,
+      device,
+      ...(local_files_only === undefined ? {} : { local_files_only }),
+      ...(cache_dir === undefined ? {} : { cache_dir }),
+    });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FileFormatError(
+      `the model ${model} cannot be loaded: ${reason}. Give the name of a Hub model with ONNX weights, or a folder with config.json, preprocessor_config.json and onnx/model.onnx.`,
+      { cause },
+    );
+  }
+}
+
+/** The ONNX files the pipeline was loaded from: in the model's folder, or in the cache of transformers.js. */
+async function weightFiles(
+  { ModelRegistry, env }: Transformers,
+  pipe: ImagePipeline,
+  options: TransformersFeaturesOptions,
+): Promise<string[]> {
+  const { model, revision = 'main', dtype = 'fp32', device = 'cpu', cache_dir } = options;
+  const names = await ModelRegistry.get_model_files(model, { config: pipe.model.config, dtype, device });
+  const cache = cache_dir ?? env.cacheDir;
+  const folders = [
+    model,
+    path.join(env.localModelPath, model),
+    ...(cache ? [path.join(cache, model, revision === 'main' ? '' : revision)] : []),
+  ];
+  return Promise.all(
+    names.filter((name) => name.startsWith('onnx/')).map((name) => firstExisting(folders, name)),
+  );
+}
+
+async function firstExisting(folders: readonly string[], name: string): Promise<string> {
+  for (const folder of folders) {
+    const file = path.join(folder, name);
+    const exists = await access(file).then(
+      () => true,
+      () => false,
+    );
+    if (exists) return file;
+  }
+  throw new FileFormatError(
+    `${name} is in none of ${folders.join(', ')}, so the checksum of the weights cannot be computed. Set cache_dir.`,
+  );
+}

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import { InvalidArgumentError } from '../errors.ts';
+import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/feature-statistics.ts';
+import type { PointCloud } from '../metrics/prdc/point-cloud.ts';
+import { RandomStream, STREAM } from '../random/random-stream.ts';
+import { type EvaluationImages, withChannels } from './evaluation-images.ts';
+import type { FeatureExtractor, FeatureImage } from './extractors/feature-extractor.ts';
+
+/** What is kept of the features of an extractor: the features themselves only where a metric compares them one by one. */
+export interface FeatureUse {
+  readonly extractor: FeatureExtractor;
+  readonly statistics: boolean;
+  readonly features: boolean;
+}
+
+export interface FeatureResult {
+  readonly statistics: GaussianStatistics | undefined;
+  readonly features: PointCloud | undefined;
+}
+
+export interface PassOptions {
+  readonly batchSize: number;
+  /** What grey images become where they are compared with coloured ones. */
+  readonly channels: 1 | 3;
+  readonly onProgress?: (fraction: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** One pass over the images for all extractors, so that generated ones are drawn once. One result for each use. */
+export async function passOver(
+  images: EvaluationImages,
+  uses: readonly FeatureUse[],
+  { batchSize, channels, onProgress, signal }: PassOptions,
+): Promise<FeatureResult[]> {
+  const collectors = uses.map(({ extractor, statistics, features }) => ({
+    extractor,
+    statistics: statistics ? new FeatureStatistics(extractor.dims) : undefined,
+    features: features ? new Float32Array(images.count * extractor.dims) : undefined,
+  }));
+  let done = 0;
+  for await (const batch of images.batches(batchSize, signal)) {
+    const shown = batch.map((image) => withChannels(image, channels));
+    for (const { extractor, statistics, features } of collectors) {
+      if (!statistics && !features) continue;
+      const vectors = await extracted(extractor, shown);
+      statistics?.add(vectors);
+      features?.set(vectors, done * extractor.dims);
+    }
+    done += batch.length;
+    onProgress?.(done / images.count);
+    await setImmediate();
+    signal?.throwIfAborted();
+  }
+  return collectors.map(({ extractor, statistics, features }) => ({
+    statistics: statistics?.gaussian(),
+    features: features && { data: features, count: images.count, dims: extractor.dims },
+  }));
+}
+
+/**
+ * Digest of the features of a fixed noise image. It differs wherever preprocessing, weights or arithmetic differ,
+ * whatever an extractor says of itself; and an extractor that cannot take such images is refused before the work.
+ */
+export async function probeExtractor(
+  extractor: FeatureExtractor,
+  { height, width }: Pick<EvaluationImages, 'height' | 'width'>,
+  channels: 1 | 3,
+): Promise<string> {
+  const stream = new RandomStream(0, STREAM.metrics, 2);
+  const data = Uint8Array.from({ length: height * width * channels }, () => stream.integer(256));
+  const features = await extracted(extractor, [{ data, height, width, channels }]);
+  return createHash('sha256')
+    .update(new Uint8Array(features.buffer, features.byteOffset, features.byteLength))
+    .digest('hex');
+}
+
+/** @throws {InvalidArgumentError} unless the extractor gives one vector of its `dims` for each image. */
+async function extracted(
+  extractor: FeatureExtractor,
+  images: readonly FeatureImage[],
+): Promise<Float32Array> {
+  const { name, dims } = extractor;
+  const features = await extractor.extract(images);
+  if (features.length === images.length * dims) return features;
+  throw new InvalidArgumentError(
+    `the extractor ${name} gave ${features.length} values for ${images.length} images; its dims, ${dims}, need ${images.length * dims}: one vector an image, taken after the pooling`,
+  );
+}

@@ -1,0 +1,125 @@
+import { readFile, stat } from 'node:fs/promises';
+import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
+import { FileFormatError } from '../../errors.ts';
+import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { parseNpyPoints } from '../../files/npy.ts';
+import type { GaussianStatistics } from './feature-statistics.ts';
+
+/** 8,192 dimensions, the most that NumPy files are read with, need 512 MiB of float64. */
+const MAX_ARRAY_BYTES = 2 ** 29 + 2 ** 20;
+const MAX_FILE_BYTES = 2 ** 30;
+const MAX_ENTRIES = 100;
+const KEYS = ['mu', 'sigma', 'count'] as const;
+
+/** A file of statistics is missing, damaged, or holds other arrays than `mu` and `sigma`. */
+export class StatisticsFileError extends FileFormatError {}
+
+/**
+ * Writes statistics as a NumPy `.npz` with `mu` (dims) and `sigma` (dims x dims) as pytorch-fid reads them, in
+ * float64, and `count` (1), which merging needs. Uncompressed, as `numpy.savez`.
+ *
+ * @throws the operating system's error; the old file, if any, is then untouched.
+ * @example await writeStatistics('part-0.npz', statistics.gaussian());
+ */
+export async function writeStatistics(path: string, statistics: GaussianStatistics): Promise<void> {
+  const { dims, mu, sigma, count } = statistics;
+  const arrays: Record<string, Uint8Array> = {
+    'mu.npy': npyFloat64(mu, [dims]),
+    'sigma.npy': npyFloat64(sigma, [dims, dims]),
+  };
+  if (count !== undefined) arrays['count.npy'] = npyFloat64(Float64Array.of(count), [1]);
+  await writeFileAtomic(path, zipSync(arrays, { level: 0 }));
+}
+
+/**
+ * Reads the statistics of `writeStatistics`, of pytorch-fid or of clean-fid's kind: `mu` and `sigma` of any real
+ * type, `count` where it is. Other arrays in the file are skipped unread.
+ *
+ * @throws {StatisticsFileError} when the file is missing, too large, no `.npz`, without `mu` or `sigma`, or holds
+ * arrays of other shapes or values that are not finite.
+ * @throws {DatasetError} for an array that is damaged or of a type that is no number.
+ */
+export async function readStatistics(path: string): Promise<GaussianStatistics> {
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_FILE_BYTES) {
+      throw new StatisticsFileError(`${path} has ${size} bytes; at most ${MAX_FILE_BYTES} are read.`);
+    }
+    return parseStatistics(await readFile(path), path);
+  } catch (cause) {
+    if (!(cause instanceof Error) || !('code' in cause) || typeof cause.code !== 'string') throw cause;
+    throw new StatisticsFileError(`${path} cannot be read: ${cause.message}`, { cause });
+  }
+}
+
+/** `readStatistics` for bytes at hand; `where` names them in errors. */
+export function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
+  const { found, names } = unpack(bytes, where);
+  const array = (name: string) => {
+    const npy = found[`${name}.npy`];
+    return npy && parseNpyPoints(npy, `${where}, ${name}`);
+  };
+  const mu = array('mu');
+  const sigma = array('sigma');
+  if (!mu || !sigma) {
+    throw new StatisticsFileError(
+      `${where} has no ${mu ? 'sigma' : 'mu'}: it holds ${names.join(', ') || 'nothing'}. Statistics need 'mu' and 'sigma', as pytorch-fid --save-stats writes them.`,
+    );
+  }
+  const dims = mu.data.length;
+  if (sigma.dims !== dims || sigma.data.length !== dims * dims) {
+    throw new StatisticsFileError(
+      `${where}: sigma is ${sigma.data.length / sigma.dims} x ${sigma.dims}, but mu has ${dims} values; it must be ${dims} x ${dims}.`,
+    );
+  }
+  return { dims, mu: mu.data, sigma: sigma.data, count: countOf(array('count')?.data, where) };
+}
+
+function countOf(values: Float64Array | undefined, where: string): number | undefined {
+  if (!values) return undefined;
+  const [count] = values;
+  if (values.length === 1 && count !== undefined && Number.isSafeInteger(count) && count >= 2) return count;
+  throw new StatisticsFileError(
+    `${where}: count is ${values.length === 1 ? count : `${values.length} values`}; it must be one integer of at least 2.`,
+  );
+}
+
+/** The wanted arrays, and the names of all. Sizes are those of the directory, and no entry can inflate past its own. */
+function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8Array>; names: string[] } {
+  const names: string[] = [];
+  const filter = ({ name, originalSize }: UnzipFileInfo): boolean => {
+    names.push(name.slice(0, 80));
+    if (names.length > MAX_ENTRIES)
+      throw new StatisticsFileError(`${where} holds more than ${MAX_ENTRIES} files.`);
+    if (!KEYS.some((key) => name === `${key}.npy`)) return false;
+    if (originalSize > MAX_ARRAY_BYTES) {
+      throw new StatisticsFileError(
+        `${where}: ${name} has ${originalSize} bytes; at most ${MAX_ARRAY_BYTES} are read.`,
+      );
+    }
+    if (names.indexOf(name) !== names.length - 1)
+      throw new StatisticsFileError(`${where} holds ${name} twice.`);
+    return true;
+  };
+  try {
+    return { found: unzipSync(bytes, { filter }), names };
+  } catch (cause) {
+    if (cause instanceof StatisticsFileError) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new StatisticsFileError(`${where} is no .npz file, or damaged: ${reason}`, { cause });
+  }
+}
+
+/** A NumPy file of float64, format version 1, its data at a multiple of 64 bytes. */
+function npyFloat64(values: Float64Array, shape: readonly number[]): Uint8Array {
+  const text = `{'descr': '<f8', 'fortran_order': False, 'shape': (${shape.join(', ')}${shape.length === 1 ? ',' : ''}), }`;
+  const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`;
+  const start = 10 + header.length;
+  const bytes = new Uint8Array(start + values.length * 8);
+  bytes.set(Buffer.from(`\x93NUMPY\x01\x00`, 'latin1'));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(8, header.length, true);
+  bytes.set(Buffer.from(header, 'latin1'), 10);
+  for (let at = 0; at < values.length; at++) view.setFloat64(start + 8 * at, values[at] as number, true);
+  return bytes;
+}

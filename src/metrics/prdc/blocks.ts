@@ -1,0 +1,207 @@
+import type { BlockProducts } from '../linalg/block-products.ts';
+import type { Pacer } from '../pacer.ts';
+import {
+  type DistanceError,
+  distanceError,
+  exactSquaredDistance,
+  type NormalisedCloud,
+  normalisedRows,
+  normaliseTogether,
+} from './bounds.ts';
+import { NearestCandidates } from './candidates.ts';
+import type { NeighbourhoodCounts } from './counts.ts';
+import type { PointCloud } from './point-cloud.ts';
+
+/** A block of inner products of rows from `aStart` of one cloud with rows from `bStart` of another. */
+interface ProductBlock {
+  readonly products: Float32Array | Float64Array;
+  readonly aStart: number;
+  readonly aEnd: number;
+  readonly bStart: number;
+  readonly bEnd: number;
+  /** The distance in `products` from one row of a to the next, and from one row of b to the next. */
+  readonly aStride: number;
+  readonly bStride: number;
+}
+
+/** The units of work that `countByBlocks` reports to its pacer: pairs of points. */
+export function blockWork(real: PointCloud, fake: PointCloud, blockSize: number): number {
+  return triangle(real.count, blockSize) + triangle(fake.count, blockSize) + real.count * fake.count;
+}
+
+/**
+ * The counts of PRDC by blocks of pairwise distances |y|² + |z|² - 2 yᵀz, the products being `products`. Memory beside
+ * the points: three blocks and a few numbers a point.
+ *
+ * A float32 product loses small differences of distances, so no decision rests on it alone. It gives bounds
+ * that hold in the worst case (`distanceError`): a pair is counted when the upper bound of its distance is inside the
+ * ball, dropped when the lower bound is outside, and decided by the distance in float64 in between. Likewise only those
+ * that can be among the k + 1 nearest are evaluated in float64, and the radii are taken from these values. So the counts are
+ * those of the float64 distances. The cost is small unless clusters are so tight, and so far from each other, that
+ * their inner distances vanish in the rounding error.
+ */
+export async function countByBlocks(
+  real: PointCloud,
+  fake: PointCloud,
+  nearestK: number,
+  pacer: Pacer,
+  products: BlockProducts,
+): Promise<NeighbourhoodCounts> {
+  const [normalReal, normalFake] = normaliseTogether(real, fake);
+  const realRadii = await squaredRadii(normalReal, nearestK, pacer, products);
+  const fakeRadii = await squaredRadii(normalFake, nearestK, pacer, products);
+
+  const error = distanceError(products, real.dims);
+  const fakeInReal = new Uint8Array(fake.count);
+  const realInFake = new Uint8Array(real.count);
+  const covered = new Uint8Array(real.count);
+  let pairsInReal = 0;
+  for await (const block of productBlocks(normalReal, normalFake, products)) {
+    forEachInReach(normalReal, normalFake, realRadii, block, error, (i, j) => {
+      pairsInReal++;
+      fakeInReal[j] = 1;
+      covered[i] = 1;
+    });
+    forEachInReach(
+      normalFake,
+      normalReal,
+      fakeRadii,
+      transposed(block),
+      error,
+      (_, i) => {
+        realInFake[i] = 1;
+      },
+      realInFake,
+    );
+    await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
+  }
+  return {
+    fakesInReal: total(fakeInReal),
+    pairsInReal,
+    realsInFake: total(realInFake),
+    realsCovered: total(covered),
+  };
+}
+
+/** The squared distance of each point to its k-th nearest neighbour, in normalised units; the point itself not counted. */
+async function squaredRadii(
+  points: NormalisedCloud,
+  nearestK: number,
+  pacer: Pacer,
+  products: BlockProducts,
+): Promise<Float64Array> {
+  const { count, dims } = points.cloud;
+  const error = distanceError(products, dims);
+  const nearest = new NearestCandidates(count, nearestK + 1, (i, j) =>
+    exactSquaredDistance(points, i, points, j),
+  );
+  // The product is symmetric: each block off the diagonal serves its rows and its columns.
+  for await (const block of productBlocks(points, points, products, true)) {
+    keepNearest(points, block, error, nearest);
+    if (block.aStart !== block.bStart) keepNearest(points, transposed(block), error, nearest);
+    await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
+  }
+  return Float64Array.from({ length: count }, (_, i) => nearest.kthDistance(i));
+}
+
+/** Tells `nearest` of the block's b-rows that can be among the nearest of its a-rows. */
+function keepNearest(
+  points: NormalisedCloud,
+  block: ProductBlock,
+  error: DistanceError,
+  nearest: NearestCandidates,
+): void {
+  const { norms } = points;
+  const { products, aStart, aEnd, bStart, bEnd, aStride, bStride } = block;
+  for (let i = aStart; i < aEnd; i++) {
+    const iNorm = norms[i] as number;
+    const iProducts = (i - aStart) * aStride;
+    // First all upper bounds: their k-th smallest drops most pairs at once.
+    for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
+      const jNorm = norms[j] as number;
+      const squares = iNorm * iNorm + jNorm * jNorm;
+      const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
+      const upper = squares - 2 * (products[at] as number) + slack;
+      if (upper < nearest.limit(i)) nearest.tellUpperBound(i, upper);
+    }
+    for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
+      const jNorm = norms[j] as number;
+      const squares = iNorm * iNorm + jNorm * jNorm;
+      const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
+      const lower = Math.max(0, squares - 2 * (products[at] as number) - slack);
+      if (lower <= nearest.limit(i)) nearest.keep(i, j, lower);
+    }
+  }
+}
+
+/** Calls `visit(i, j)` for each pair of the block with b's point j inside the ball of a's point i, unless `skip[j]`. */
+function forEachInReach(
+  a: NormalisedCloud,
+  b: NormalisedCloud,
+  squaredRadii: Float64Array,
+  block: ProductBlock,
+  error: DistanceError,
+  visit: (i: number, j: number) => void,
+  skip?: Uint8Array,
+): void {
+  const { products, aStart, aEnd, bStart, bEnd, aStride, bStride } = block;
+  for (let i = aStart; i < aEnd; i++) {
+    const iNorm = a.norms[i] as number;
+    const radius = squaredRadii[i] as number;
+    for (let j = bStart, at = (i - aStart) * aStride; j < bEnd; j++, at += bStride) {
+      const jNorm = b.norms[j] as number;
+      const squares = iNorm * iNorm + jNorm * jNorm;
+      const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
+      const approximate = squares - 2 * (products[at] as number);
+      if (Math.max(0, approximate - slack) >= radius || skip?.[j] === 1) continue;
+      if (approximate + slack < radius || exactSquaredDistance(a, i, b, j) < radius) visit(i, j);
+    }
+  }
+}
+
+/** The products of all blocks; `symmetric` leaves out those below the diagonal. */
+async function* productBlocks(
+  a: NormalisedCloud,
+  b: NormalisedCloud,
+  products: BlockProducts,
+  symmetric = false,
+): AsyncGenerator<ProductBlock> {
+  const { block_size: size } = products;
+  const { dims } = a.cloud;
+  const aBuffer = new Float32Array(Math.min(size, a.cloud.count) * dims);
+  const bBuffer = new Float32Array(Math.min(size, b.cloud.count) * dims);
+  for (let aStart = 0; aStart < a.cloud.count; aStart += size) {
+    const aEnd = Math.min(aStart + size, a.cloud.count);
+    const aRows = normalisedRows(a, aStart, aEnd, aBuffer);
+    for (let bStart = symmetric ? aStart : 0; bStart < b.cloud.count; bStart += size) {
+      const bEnd = Math.min(bStart + size, b.cloud.count);
+      const bRows = normalisedRows(b, bStart, bEnd, bBuffer);
+      const block = await products.multiply(aRows, aEnd - aStart, bRows, bEnd - bStart, dims);
+      yield { products: block, aStart, aEnd, bStart, bEnd, aStride: bEnd - bStart, bStride: 1 };
+    }
+  }
+}
+
+function transposed(block: ProductBlock): ProductBlock {
+  return {
+    products: block.products,
+    aStart: block.bStart,
+    aEnd: block.bEnd,
+    bStart: block.aStart,
+    bEnd: block.aEnd,
+    aStride: block.bStride,
+    bStride: block.aStride,
+  };
+}
+
+function triangle(count: number, blockSize: number): number {
+  let pairs = 0;
+  for (let start = 0; start < count; start += blockSize) {
+    pairs += (Math.min(start + blockSize, count) - start) * (count - start);
+  }
+  return pairs;
+}
+
+function total(flags: Uint8Array): number {
+  return flags.reduce((sum, flag) => sum + flag, 0);
+}

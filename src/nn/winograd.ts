@@ -1,0 +1,167 @@
+import { withGradient } from '../graph/autodiff/custom-gradient.ts';
+import { after } from '../graph/autodiff/evaluation-order.ts';
+import { again } from '../graph/autodiff/recompute.ts';
+import type { Value } from '../graph/graph.ts';
+import { add } from '../graph/ops/elementwise.ts';
+import { gemm, matmul } from '../graph/ops/matmul.ts';
+import { reduceSum } from '../graph/ops/reduce.ts';
+import { reshape, transpose } from '../graph/ops/reshape.ts';
+import { fixedShape, toTensorData } from '../graph/types.ts';
+import type { MapGeometry } from './column-convolution.ts';
+
+/**
+ * 3x3 convolutions by Winograd's F(4x4, 3x3) with the points 0, 1, -1, 2, -2 and infinity (Lavin & Gray 2016, "Fast
+ * Algorithms for Convolutional Neural Networks", section 4): a tile of 4x4 outputs takes 36 products instead of 144,
+ * in the gradients too. In float32 the error is about ten times that of the plain sum.
+ */
+const INPUT = [
+  [4, 0, -5, 0, 1, 0],
+  [0, -4, -4, 1, 1, 0],
+  [0, 4, -4, -1, 1, 0],
+  [0, -2, -1, 2, 1, 0],
+  [0, 2, -1, -2, 1, 0],
+  [0, 4, 0, -5, 0, 1],
+];
+const FILTER = [
+  [1 / 4, 0, 0],
+  [-1 / 6, -1 / 6, -1 / 6],
+  [-1 / 6, 1 / 6, -1 / 6],
+  [1 / 24, 1 / 12, 1 / 6],
+  [1 / 24, -1 / 12, 1 / 6],
+  [0, 0, 1],
+];
+const OUTPUT = [
+  [1, 1, 1, 1, 1, 0],
+  [0, 1, -1, 2, -2, 0],
+  [0, 1, 1, 4, 4, 0],
+  [0, 1, -1, 8, -8, 1],
+];
+const POINTS = 6;
+const TILE = 4;
+
+/** From these sizes on it is faster than columns, by bench/conv-formulations.ts. */
+const MIN_TILES = 32;
+const MIN_CHANNELS = 32;
+
+/** Whether the convolution is one that `winogradConvolution` computes, and large enough to gain by it. */
+export function fitsWinograd(maps: Value, filters: Value, { strides, pads }: MapGeometry): boolean {
+  const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
+  const [kernelHeight, kernelWidth, channels = 1, outputs = 1] = fixedShape(filters.shape);
+  const geometryFits =
+    kernelHeight === 3 && kernelWidth === 3 && strides.every((s) => s === 1) && pads.every((p) => p === 1);
+  const tiles = (batch * height * width) / TILE ** 2;
+  return (
+    geometryFits &&
+    height % TILE === 0 &&
+    width % TILE === 0 &&
+    tiles >= MIN_TILES &&
+    Math.min(channels, outputs) >= MIN_CHANNELS
+  );
+}
+
+/**
+ * maps [height, width, batch, in] with filters [3, 3, in, out], bias [out] and a border of one:
+ * [height, width, batch, out].
+ */
+export function winogradConvolution(maps: Value, filters: Value, bias: Value): Value {
+  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  const [, , , outputs = 1] = fixedShape(filters.shape);
+  const shape = [height, width, batch, outputs];
+  const transform = matrix(filters, kronecker(FILTER));
+  const filterPoints = (transform: Value, byTap: Value) =>
+    reshape(matmul(transform, byTap), [POINTS ** 2, channels, outputs]);
+  const product = matmul(toPoints(maps), filterPoints(transform, reshape(filters, [9, channels * outputs])));
+  const output = add(fromPoints(product, shape), bias);
+
+  // What the forward pass made of maps and filters is larger than they are, and made again here. That dx waits for
+  // the other gradients lets dy and what is made of it go at once.
+  return withGradient(output, [maps, filters, bias], (dy) => {
+    const dBias = reduceSum(dy, [0, 1, 2]);
+    const dProduct = fromPointsAdjoint(dy);
+    const dWeights = matmul(transpose(toPoints(again(maps, dy)), [0, 2, 1]), dProduct);
+    const byFilterTap = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
+    const dFilters = reshape(byFilterTap, fixedShape(filters.shape));
+    // onnxruntime copies a parameter to reshape it: in other words than before, so that the copy is not kept.
+    const byTap = reshape(filters, [9, -1]);
+    const weights = filterPoints(after(transform, [dFilters, dBias]), byTap);
+    const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));
+    return [toPointsAdjoint(dPoints, fixedShape(maps.shape)), dFilters, dBias];
+  });
+}
+
+/** B^T d B of every tile: [height, width, batch, channels] to [36, tiles of all images, channels]. */
+function toPoints(maps: Value): Value {
+  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
+  const vertical = matmul(matrix(maps, tileRows(height)), reshape(maps, [height, width * depth]));
+  const points = matmul(matrix(maps, tileRows(width)), reshape(vertical, [POINTS * rows, width, depth]));
+  const byPoint = transpose(reshape(points, [POINTS, rows, POINTS, columns, depth]), [0, 2, 1, 3, 4]);
+  return reshape(byPoint, [POINTS ** 2, rows * columns * batch, channels]);
+}
+
+function toPointsAdjoint(points: Value, [height = 1, width = 1, batch = 1, channels = 1]: number[]): Value {
+  const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
+  const byRow = transpose(reshape(points, [POINTS, POINTS, rows, columns, depth]), [0, 2, 1, 3, 4]);
+  const vertical = matmul(
+    transposed(matrix(points, tileRows(width))),
+    reshape(byRow, [POINTS * rows, POINTS * columns, depth]),
+  );
+  const maps = gemm(
+    matrix(points, tileRows(height)),
+    reshape(vertical, [POINTS * rows, width * depth]),
+    undefined,
+    { transA: true },
+  );
+  return reshape(maps, [height, width, batch, channels]);
+}
+
+/** A^T m A of every tile: [36, tiles of all images, channels] to [height, width, batch, channels]. */
+function fromPoints(points: Value, [height = 1, width = 1, batch = 1, channels = 1]: number[]): Value {
+  const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
+  const combine = matrix(points, OUTPUT);
+  const vertical = matmul(combine, reshape(points, [POINTS, -1]));
+  const tiles = matmul(combine, reshape(vertical, [TILE, POINTS, -1]));
+  const inOrder = transpose(reshape(tiles, [TILE, TILE, rows, columns, depth]), [2, 0, 3, 1, 4]);
+  return reshape(inOrder, [height, width, batch, channels]);
+}
+
+function fromPointsAdjoint(maps: Value): Value {
+  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
+  const spread = transposed(matrix(maps, OUTPUT));
+  const tiles = transpose(reshape(maps, [rows, TILE, columns, TILE, depth]), [1, 3, 0, 2, 4]);
+  const horizontal = matmul(spread, reshape(tiles, [TILE, TILE, -1]));
+  return reshape(matmul(spread, reshape(horizontal, [TILE, -1])), [POINTS ** 2, -1, channels]);
+}
+
+/** The matrix that takes an axis of the image, with a border of one, to the points of its tiles, point by point. */
+function tileRows(length: number): number[][] {
+  const tiles = length / TILE;
+  return INPUT.flatMap((weights) =>
+    Array.from({ length: tiles }, (_, tile) => {
+      const row = Array<number>(length).fill(0);
+      weights.forEach((weight, offset) => {
+        const position = TILE * tile + offset - 1;
+        if (position >= 0 && position < length) row[position] = weight;
+      });
+      return row;
+    }),
+  );
+}
+
+/** The transform of both axes of a filter at once. */
+function kronecker(rows: readonly (readonly number[])[]): number[][] {
+  return rows.flatMap((a) => rows.map((b) => a.flatMap((x) => b.map((y) => x * y))));
+}
+
+function transposed(rows: Value): Value {
+  return transpose(rows, [1, 0]);
+}
+
+function matrix(like: Value, rows: readonly (readonly number[])[]): Value {
+  return like.graph.constant(
+    like.dtype,
+    [rows.length, rows[0]?.length ?? 0],
+    toTensorData(like.dtype, rows.flat()),
+  );
+}

@@ -1,0 +1,181 @@
+import path from 'node:path';
+import { z } from 'zod';
+import { SYNTHETIC_SETS, type SyntheticName } from '../../datasets/points/synthetic.ts';
+import { ConfigError } from '../../errors.ts';
+import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { readJsonFile, stringifySorted } from '../../files/json-file.ts';
+import { DEVICES } from '../../runtime/device.ts';
+
+const count = z.int().min(1);
+const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+const lambda = z.number().min(0).refine(Number.isFinite);
+const finite = z.number().refine(Number.isFinite);
+
+/** U-Nets for images: presets of `unet2DPreset`, and one small enough for a CPU. */
+export const IMAGE_MODELS = ['tiny', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
+
+/** One training run on points, its samples and all that is measured on them. */
+const pointJobSchema = z.strictObject({
+  kind: z.literal('points'),
+  dataset: z.enum(Object.keys(SYNTHETIC_SETS) as [SyntheticName, ...SyntheticName[]]),
+  lambda,
+  seed,
+  /** Real points, and as many generated ones. */
+  points: count,
+  epochs: count,
+  batch_size: count,
+  learning_rate: z.number().positive(),
+  hidden_features: count,
+  num_train_timesteps: count,
+  num_inference_steps: count,
+  nearest_k: count,
+  device: z.enum(DEVICES),
+});
+export type PointJob = z.output<typeof pointJobSchema>;
+
+/** One training run of the U-Net on images, its samples and all that is measured on them. */
+const imageJobSchema = z.strictObject({
+  kind: z.literal('images'),
+  /** What reports and the paper's figures call the set. */
+  name: z.string().regex(/^[\w.-]+$/),
+  /** For `loadImages`. */
+  source: z.string().min(1),
+  /** The folder of an Oxford set's archive; null where it is downloaded or not one of them. */
+  data_dir: z.string().nullable(),
+  resolution: count,
+  model: z.enum(IMAGE_MODELS),
+  lambda,
+  seed,
+  epochs: count,
+  batch_size: count,
+  learning_rate: z.number().positive(),
+  random_flip: z.boolean(),
+  num_train_timesteps: count,
+  num_inference_steps: count,
+  /** Generated images; null: as many as real ones. */
+  samples: count.nullable(),
+  nearest_k: count,
+  extractor: z.string().min(1),
+  /** Gives the class logits of the Inception Score; null: that is not computed. */
+  logits_extractor: z.string().min(1).nullable(),
+  is_splits: count,
+  device: z.enum(DEVICES),
+});
+export type ImageJob = z.output<typeof imageJobSchema>;
+
+const jobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
+export type Job = PointJob | ImageJob;
+
+const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_seconds: z.number().min(0) });
+/** The time of all attempts at a job together. Stops and other processes lengthen the wall time alone. */
+export type JobTiming = z.output<typeof timingSchema>;
+
+const curveSchema = z.strictObject({
+  step: z.array(z.int()),
+  base_loss: z.array(finite),
+  isotropy: z.array(finite),
+});
+/** What the trainer logged: the loss without penalty and E‖ε̂‖²/n, means over the steps since the last entry. */
+export type TrainingCurve = z.output<typeof curveSchema>;
+
+const environmentSchema = z.strictObject({
+  package_version: z.string(),
+  node: z.string(),
+  platform: z.string(),
+  cpu: z.string(),
+});
+
+const pointResultSchema = z.strictObject({
+  job: pointJobSchema,
+  metrics: z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite }),
+  training: curveSchema,
+  predicted_noise: z.array(z.strictObject({ timestep: z.int(), per_element: finite, mse: finite })),
+  timing: timingSchema,
+  environment: environmentSchema,
+});
+export type PointResult = z.output<typeof pointResultSchema>;
+
+const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
+const imageResultSchema = z.strictObject({
+  job: imageJobSchema,
+  real_images: count,
+  generated_images: count,
+  extractor: extractorSchema,
+  logits_extractor: extractorSchema.nullable(),
+  metrics: z.strictObject({
+    fid: finite,
+    inception_score: finite.nullable(),
+    precision: finite,
+    recall: finite,
+    density: finite,
+    coverage: finite,
+  }),
+  training: curveSchema,
+  timing: timingSchema,
+  environment: environmentSchema,
+});
+export type ImageResult = z.output<typeof imageResultSchema>;
+
+const resultSchema = z.union([pointResultSchema, imageResultSchema]);
+export type JobResult = PointResult | ImageResult;
+
+export const JOB_FILE = 'job.json';
+export const RESULT_FILE = 'result.json';
+/** The generated points in the model's units, [points, 2]. */
+export const GENERATED_FILE = 'generated.npy';
+/** Some of the generated images, side by side. */
+export const GRID_FILE = 'grid.png';
+const TIMING_FILE = 'timing.json';
+
+/** The name of a job's folder: what tells the jobs of one reproduction apart. */
+export function jobName(job: Job): string {
+  const set = job.kind === 'points' ? job.dataset : job.name;
+  return `${set}-lambda-${job.lambda}-seed-${job.seed}`;
+}
+
+/** The noise of the samples is kept apart from that of the training, whose seed is the job's. */
+export function samplingSeed({ seed }: Job): number {
+  return 1000 + seed;
+}
+
+/** The settings of a job, or undefined where there is none. @throws {ConfigError} when the file is damaged. */
+export function readJob(folder: string): Promise<Job | undefined> {
+  return unlessMissing(path.join(folder, JOB_FILE), jobSchema);
+}
+
+export function writeJob(folder: string, job: Job): Promise<void> {
+  return writeFileAtomic(path.join(folder, JOB_FILE), stringifySorted(job));
+}
+
+/** The finished result, or undefined where the job has not come to its end. @throws {ConfigError} when damaged. */
+export function readResult(folder: string): Promise<JobResult | undefined> {
+  return unlessMissing(path.join(folder, RESULT_FILE), resultSchema);
+}
+
+/** Written last: a folder with this file holds all of a job. */
+export function writeResult(folder: string, result: JobResult): Promise<void> {
+  return writeFileAtomic(path.join(folder, RESULT_FILE), stringifySorted(result));
+}
+
+/** The time that earlier attempts took, as far as their checkpoints. */
+export async function readTiming(folder: string): Promise<JobTiming> {
+  const timing = await unlessMissing(path.join(folder, TIMING_FILE), timingSchema);
+  return timing ?? { wall_seconds: 0, cpu_seconds: 0 };
+}
+
+export function writeTiming(folder: string, timing: JobTiming): Promise<void> {
+  return writeFileAtomic(path.join(folder, TIMING_FILE), stringifySorted(timing));
+}
+
+async function unlessMissing<T>(file: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  try {
+    return await readJsonFile(file, schema);
+  } catch (error) {
+    if (error instanceof ConfigError && isMissing(error.cause)) return undefined;
+    throw error;
+  }
+}
+
+function isMissing(cause: unknown): boolean {
+  return cause instanceof Error && (cause as NodeJS.ErrnoException).code === 'ENOENT';
+}

@@ -1,0 +1,125 @@
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { loadPoints, type PointSet } from '../../datasets/index.ts';
+import { writeNpyPoints } from '../../files/npy.ts';
+import { isoLoss } from '../../losses/index.ts';
+import { precisionRecallDensityCoverage } from '../../metrics/index.ts';
+import { predictedNoiseIsotropy } from '../../metrics/isotropy/predicted-noise.ts';
+import { ConditionalDense } from '../../models/index.ts';
+import { pipeline } from '../../pipelines/pipeline.ts';
+import { DDPMScheduler } from '../../schedulers/index.ts';
+import { Trainer } from '../../trainers/index.ts';
+import { environment } from '../paper/environment.ts';
+import { followTraining, logAndSave, readTrainingCurve } from '../reports/training-curve.ts';
+import { GENERATED_FILE, type PointJob, type PointResult, samplingSeed, writeResult } from './job.ts';
+import { JobClock } from './job-clock.ts';
+import type { JobContext } from './job-context.ts';
+
+/** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
+const TRAINING_SHARE = 0.85;
+const SAMPLING_SHARE = 0.12;
+const ANALYSED_TIMESTEPS = 21;
+
+/**
+ * Trains on a point set, draws as many points as it has, and measures them: the set-up of the paper's 2-D experiments.
+ * The seed draws the data, the initial weights, the training noise and the samples. Leaves `result.json`,
+ * `generated.npy` and the trained `pipeline/` in the folder; a job that was stopped goes on from its last checkpoint.
+ *
+ * @throws `signal.reason` when it was stopped.
+ */
+export async function runPointJob(
+  job: PointJob,
+  folder: string,
+  { signal, onProgress }: JobContext,
+): Promise<PointResult> {
+  const clock = await JobClock.start(folder);
+  const data = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
+  const trainingDir = path.join(folder, 'training');
+  const pipelineDir = path.join(folder, 'pipeline');
+
+  const trainer = newTrainer(job, data, trainingDir, clock, onProgress);
+  const { interrupted } = await trainer.train({ resume_from_checkpoint: 'latest', signal });
+  if (interrupted) throw signal.reason;
+  await trainer.savePipeline(pipelineDir);
+
+  const generate = await pipeline('unconditional-point-generation', pipelineDir, { device: job.device });
+  try {
+    const { points } = await generate({
+      batch_size: job.points,
+      num_inference_steps: job.num_inference_steps,
+      seed: samplingSeed(job),
+      output_type: 'scaled',
+      on_progress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
+      signal,
+    });
+    await writeNpyPoints(path.join(folder, GENERATED_FILE), points, data.dims);
+    const result: PointResult = {
+      job,
+      metrics: await precisionRecallDensityCoverage(
+        data,
+        { data: points, count: job.points, dims: data.dims },
+        { nearest_k: job.nearest_k, signal },
+      ),
+      training: await readTrainingCurve(trainingDir),
+      predicted_noise: (
+        await predictedNoiseIsotropy({
+          model: generate.model,
+          prediction_type: generate.scheduler.config.prediction_type,
+          points: data,
+          alphasCumprod: generate.scheduler.alphasCumprod,
+          timesteps: analysedTimesteps(job.num_train_timesteps),
+          seed: samplingSeed(job),
+          signal,
+        })
+      ).map(({ timestep, per_element, mse }) => ({ timestep, per_element, mse })),
+      timing: clock.elapsed(),
+      environment: environment(),
+    };
+    await writeResult(folder, result);
+    await rm(trainingDir, { recursive: true, force: true });
+    return result;
+  } finally {
+    await generate.dispose();
+  }
+}
+
+/** From 0 to T - 1, evenly spaced. */
+export function analysedTimesteps(T: number): number[] {
+  const wanted = Math.min(ANALYSED_TIMESTEPS, T);
+  const timesteps = Array.from({ length: wanted }, (_, i) => Math.round((i * (T - 1)) / (wanted - 1 || 1)));
+  return [...new Set(timesteps)];
+}
+
+function newTrainer(
+  job: PointJob,
+  data: PointSet,
+  outputDir: string,
+  clock: JobClock,
+  onProgress: JobContext['onProgress'],
+): Trainer {
+  const steps = job.epochs * Math.ceil(job.points / job.batch_size);
+  return new Trainer({
+    model: new ConditionalDense({
+      in_features: data.dims,
+      hidden_features: job.hidden_features,
+      num_train_timesteps: job.num_train_timesteps,
+    }),
+    args: {
+      output_dir: outputDir,
+      num_train_epochs: job.epochs,
+      per_device_train_batch_size: job.batch_size,
+      learning_rate: job.learning_rate,
+      seed: job.seed,
+      device: job.device,
+      ...logAndSave(steps),
+    },
+    train_dataset: data,
+    loss: isoLoss({ lambda: job.lambda }),
+    // Clipping would cut off what lies outside [-1, 1]; the paper's reverse process has none.
+    noise_scheduler: new DDPMScheduler({
+      num_train_timesteps: job.num_train_timesteps,
+      clip_sample: false,
+    }),
+    callbacks: [followTraining(clock, (fraction) => onProgress(TRAINING_SHARE * fraction))],
+  });
+}

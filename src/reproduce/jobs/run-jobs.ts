@@ -1,0 +1,113 @@
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { ConfigError, InvalidArgumentError } from '../../errors.ts';
+import { type Job, jobName, readJob, readResult, writeJob } from './job.ts';
+import { runJobProcess } from './job-process.ts';
+
+export interface JobRun {
+  readonly name: string;
+  readonly folder: string;
+  readonly job: Job;
+}
+
+export interface RunJobsOptions {
+  /** Processes at a time, at least 1. */
+  readonly parallel: number;
+  readonly signal: AbortSignal;
+  readonly onStart?: (run: JobRun) => void;
+  readonly onProgress?: (run: JobRun, fraction: number) => void;
+  /** @param error undefined where the job has a result. */
+  readonly onEnd?: (run: JobRun, error: Error | undefined) => void;
+}
+
+/** The jobs with their folders, `<output>/jobs/<name>`. */
+export function jobRuns(output: string, jobs: readonly Job[]): JobRun[] {
+  return jobs.map((job) => {
+    const name = jobName(job);
+    return { name, folder: path.join(output, 'jobs', name), job };
+  });
+}
+
+/**
+ * Makes the jobs' folders, or finds them again.
+ *
+ * @returns the jobs that have no result yet.
+ * @throws {InvalidArgumentError} when there are such jobs already and they are not to be resumed.
+ * @throws {ConfigError} when a job there has other settings, or its result is damaged.
+ */
+export async function prepareJobs(runs: readonly JobRun[], resume: boolean): Promise<JobRun[]> {
+  if (!resume) await refuseOldJobs(runs);
+  const open = await unfinishedJobs(runs);
+  for (const { folder, job } of open) {
+    await mkdir(folder, { recursive: true });
+    await writeJob(folder, job);
+  }
+  return open;
+}
+
+async function refuseOldJobs(runs: readonly JobRun[]): Promise<void> {
+  for (const { folder } of runs) {
+    if (await readJob(folder))
+      throw new InvalidArgumentError(
+        `${folder} is there already: add --resume to go on with what is there, or choose another --output`,
+      );
+  }
+}
+
+/**
+ * The jobs that have no result. Writes nothing.
+ *
+ * @throws {ConfigError} when a job's folder is there with other settings, or its result is damaged.
+ */
+export async function unfinishedJobs(runs: readonly JobRun[]): Promise<JobRun[]> {
+  const open: JobRun[] = [];
+  for (const run of runs) {
+    const there = await readJob(run.folder);
+    if (there) refuseOtherSettings(run, there);
+    if (!there || !(await readResult(run.folder))) open.push(run);
+  }
+  return open;
+}
+
+function refuseOtherSettings({ folder, job }: JobRun, there: Job): void {
+  const before = new Map(Object.entries(there));
+  const differing = Object.entries(job).filter(
+    ([key, value]) => JSON.stringify(value) !== JSON.stringify(before.get(key)),
+  );
+  if (differing.length === 0) return;
+  const list = differing.map(
+    ([key, value]) => `${key} ${JSON.stringify(before.get(key))} there, ${JSON.stringify(value)} here`,
+  );
+  throw new ConfigError(
+    `${folder} has other settings (${list.join('; ')}): give the same ones, or choose another --output`,
+  );
+}
+
+/**
+ * Runs jobs in processes of their own, `parallel` at a time, in the given order. A job that fails does not stop the
+ * others.
+ *
+ * @throws `signal.reason` when it was stopped; the jobs under way have saved checkpoints then.
+ */
+export async function runJobs(runs: readonly JobRun[], options: RunJobsOptions): Promise<void> {
+  const { parallel, signal, onStart, onProgress, onEnd } = options;
+  const queue = [...runs];
+  const takeJobs = async () => {
+    for (let run = queue.shift(); run && !signal.aborted; run = queue.shift()) {
+      const current = run;
+      onStart?.(current);
+      try {
+        await runJobProcess(current.folder, {
+          signal,
+          onProgress: (fraction) => onProgress?.(current, fraction),
+        });
+        onEnd?.(current, undefined);
+      } catch (error) {
+        if (signal.aborted) return;
+        onEnd?.(current, error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, takeJobs));
+  signal.throwIfAborted();
+}

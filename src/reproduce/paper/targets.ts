@@ -1,0 +1,83 @@
+import type { SyntheticName } from '../../datasets/points/synthetic.ts';
+import type { NamedImageSet } from '../jobs/image-sets.ts';
+import type { ImageJob, PointJob } from '../jobs/job.ts';
+import type { ImageSettings, PointSettings } from '../jobs/presets.ts';
+import { PAPER_LAMBDAS, PAPER_TABLE_1 } from './paper-results.ts';
+
+export const POINT_SETS = Object.keys(PAPER_TABLE_1) as SyntheticName[];
+
+export const TARGETS = [
+  ...(['table-1', 'table-2', 'table-3', 'table-4', 'table-5', 'table-6'] as const),
+  ...(['figure-1', 'figure-2', 'figure-3', 'figure-4', 'figure-5', 'section-4'] as const),
+] as const;
+export type Target = (typeof TARGETS)[number];
+
+export function isImageTarget(target: Target): boolean {
+  return target === 'table-6' || target === 'figure-2';
+}
+
+/** Set and weight of each run that a table or figure on points is made of. */
+export function pointCells(target: Target): { dataset: SyntheticName; lambda: number }[] {
+  const everyLambda = (dataset: SyntheticName) => PAPER_LAMBDAS.map((lambda) => ({ dataset, lambda }));
+  switch (target) {
+    case 'table-1':
+    case 'section-4':
+      return POINT_SETS.flatMap((dataset) => [
+        { dataset, lambda: 0 },
+        { dataset, lambda: PAPER_TABLE_1[dataset].lambda },
+      ]);
+    case 'table-2':
+    case 'figure-1':
+      return everyLambda('swiss-roll');
+    case 'table-3':
+    case 'figure-3':
+      return everyLambda('moons');
+    case 'table-4':
+    case 'figure-4':
+      return everyLambda('s-curve');
+    case 'table-5':
+    case 'figure-5':
+      return everyLambda('8-gaussians');
+    case 'table-6':
+    case 'figure-2':
+      return [];
+  }
+}
+
+/**
+ * The jobs of the targets, each once: the first seed of everything first, so that a reproduction that was stopped
+ * has a run of every cell.
+ *
+ * @param seeds one for each run of a cell.
+ */
+export function pointJobs(
+  targets: readonly Target[],
+  seeds: readonly number[],
+  settings: PointSettings,
+): PointJob[] {
+  const cells = targets.flatMap(pointCells);
+  const distinct = new Map(cells.map((cell) => [`${cell.dataset} ${cell.lambda}`, cell]));
+  return seeds.flatMap((seed) =>
+    [...distinct.values()].map((cell) => ({ kind: 'points' as const, ...cell, seed, ...settings })),
+  );
+}
+
+/** DDPM and Iso-Diffusion on each set of images, the first seed of everything first. */
+export function imageJobs(
+  sets: readonly NamedImageSet[],
+  lambda: number,
+  seeds: readonly number[],
+  settings: ImageSettings,
+): ImageJob[] {
+  return seeds.flatMap((seed) =>
+    sets.flatMap((set) =>
+      [0, lambda].map((weight) => ({
+        kind: 'images' as const,
+        ...set,
+        lambda: weight,
+        seed,
+        ...settings,
+      })),
+    ),
+  );
+}

@@ -1,0 +1,44 @@
+import type { ReportRow, TargetReport } from '../paper/target-report.ts';
+import type { Verdict } from './effect.ts';
+import { capitalised, markdownTable, signed } from './markdown.ts';
+
+const VERDICTS: readonly Verdict[] = ['agrees', 'opposite', 'unclear', 'none in the paper'];
+
+/**
+ * What agrees with the paper and what does not, metric by metric: the signs of the effects of λ, and how far the values
+ * themselves are from the paper's. Undefined where no table has a figure of the paper's.
+ */
+export function agreementMarkdown(reports: readonly TargetReport[]): string | undefined {
+  const rows = distinctRows(reports).filter(
+    ({ mean, paper }) => typeof mean === 'number' && typeof paper === 'number',
+  );
+  if (rows.length === 0) return undefined;
+  const metrics = [...new Set(rows.map(({ metric }) => String(metric)))];
+  return [
+    '## What agrees and what does not',
+    'Effects of λ against λ = 0, and the distance of the values from the published ones:',
+    markdownTable(
+      ['Metric', ...VERDICTS.map(capitalised), 'Mean distance', 'Largest distance (measured − paper)'],
+      metrics.map((metric) => {
+        const ofMetric = rows.filter((row) => row.metric === metric);
+        const count = (verdict: Verdict) => ofMetric.filter((row) => row.effect_verdict === verdict).length;
+        const distances = ofMetric.map((row) => ({ row, distance: Number(row.mean) - Number(row.paper) }));
+        const mean = distances.reduce((sum, { distance }) => sum + Math.abs(distance), 0) / distances.length;
+        const worst = distances.reduce((a, b) => (Math.abs(b.distance) > Math.abs(a.distance) ? b : a));
+        return [
+          capitalised(metric.replaceAll('_', ' ')),
+          ...VERDICTS.map((verdict) => String(count(verdict))),
+          mean.toFixed(4),
+          `${signed(worst.distance)} (${worst.row.dataset}, λ = ${worst.row.lambda})`,
+        ];
+      }),
+    ),
+  ].join('\n\n');
+}
+
+/** Table 1 repeats cells of Tables 2 to 5. */
+function distinctRows(reports: readonly TargetReport[]): ReportRow[] {
+  const rows = reports.filter(({ target }) => target.startsWith('table-')).flatMap((report) => report.rows);
+  const distinct = new Map(rows.map((row) => [`${row.dataset} ${row.lambda} ${row.metric}`, row]));
+  return [...distinct.values()];
+}

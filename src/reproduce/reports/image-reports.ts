@@ -1,0 +1,142 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { GRID_FILE, type ImageResult } from '../jobs/job.ts';
+import { IMAGE_METRICS, type ImageMetric, PAPER_IMAGES } from '../paper/paper-results.ts';
+import type { ReportPlot, ReportRow, TargetReport } from '../paper/target-report.ts';
+import { type Effect, effectOf } from './effect.ts';
+import { effectText, verdictSummary } from './effect-text.ts';
+import { counted, markdownTable } from './markdown.ts';
+import { spreadOf, spreadText } from './spread.ts';
+
+const METRIC_TITLES: Readonly<Record<ImageMetric, string>> = {
+  fid: 'FID',
+  inception_score: 'Inception Score',
+  precision: 'Precision',
+  recall: 'Recall',
+  density: 'Density',
+  coverage: 'Coverage',
+};
+
+/** A result with the folder its files are in. */
+export interface StoredImageResult {
+  readonly result: ImageResult;
+  readonly folder: string;
+}
+
+/** Table 6: the metrics of DDPM and Iso-Diffusion on each set of images. */
+export function imageTable(results: readonly ImageResult[]): TargetReport {
+  const sets = setsOf(results).map(({ name, of }) => setSection(name, of));
+  return {
+    target: 'table-6',
+    title: 'Table 6: images',
+    markdown: sets.map(({ markdown }) => markdown).join('\n\n') || 'No run of this table is finished.',
+    rows: sets.flatMap(({ rows }) => rows),
+    plots: [],
+  };
+}
+
+function setsOf(results: readonly ImageResult[]): { name: string; of: ImageResult[] }[] {
+  const names = [...new Set(results.map(({ job }) => job.name))];
+  return names.map((name) => ({ name, of: results.filter(({ job }) => job.name === name) }));
+}
+
+function setSection(name: string, results: readonly ImageResult[]) {
+  const iso = results.find(({ job }) => job.lambda > 0)?.job.lambda;
+  const variants = [
+    { title: 'DDPM', lambda: 0 },
+    { title: `Iso, λ = ${iso ?? '?'}`, lambda: iso },
+  ].map((variant) => ({ ...variant, runs: results.filter(({ job }) => job.lambda === variant.lambda) }));
+  const [ddpm, withPenalty] = variants.map(({ runs }) => runs);
+  const lines = IMAGE_METRICS.map((metric) => {
+    const paper = PAPER_IMAGES[name]?.[metric];
+    return {
+      metric,
+      paper,
+      spreads: variants.map(({ runs }) => spreadOf(valuesOf(runs, metric).map(({ value }) => value))),
+      effect: effectOf(valuesOf(ddpm ?? [], metric), valuesOf(withPenalty ?? [], metric), paper),
+    };
+  });
+  const rows: ReportRow[] = lines.flatMap(({ metric, paper, spreads, effect }) =>
+    variants.map(({ lambda }, index) => ({
+      dataset: name,
+      lambda: lambda ?? null,
+      metric,
+      runs: spreads[index]?.runs ?? 0,
+      mean: spreads[index]?.mean ?? null,
+      std: spreads[index]?.std ?? null,
+      paper: paper?.[index] ?? null,
+      effect_mean: index === 1 ? (effect?.measured.mean ?? null) : null,
+      effect_verdict: index === 1 ? (effect?.verdict ?? null) : null,
+    })),
+  );
+  const headers = [
+    'Metric',
+    ...variants.map(({ title, runs }) => `${title}, ${counted(runs.length, 'run')}`),
+    'Paper, DDPM',
+    'Paper, Iso',
+    'Change, measured (paper)',
+  ];
+  const effects: (Effect | undefined)[] = lines.map(({ effect }) => effect);
+  const markdown = [
+    `### ${name}`,
+    markdownTable(
+      headers,
+      lines.map(({ metric, paper, spreads, effect }) => [
+        METRIC_TITLES[metric],
+        ...spreads.map((spread) => spreadText(spread)),
+        paper?.[0].toString() ?? '–',
+        paper?.[1].toString() ?? '–',
+        effectText(effect),
+      ]),
+    ),
+    extractorLine(results),
+    ...(PAPER_IMAGES[name] ? [verdictSummary(name, effects)] : ['The paper has no figures for this set.']),
+  ].join('\n\n');
+  return { markdown, rows };
+}
+
+function valuesOf(runs: readonly ImageResult[], metric: ImageMetric) {
+  return runs.flatMap(({ job, metrics }) => {
+    const value = metrics[metric];
+    return value === null ? [] : [{ seed: job.seed, value }];
+  });
+}
+
+/** Figures of different extractors do not compare, so a report names them with their checksums. */
+function extractorLine(results: readonly ImageResult[]): string {
+  const names = (list: readonly ({ name: string; checksum: string } | null)[]) =>
+    [
+      ...new Set(list.flatMap((one) => (one ? `${one.name} (SHA-256 ${one.checksum.slice(0, 16)}…)` : []))),
+    ].join(', ');
+  const logits = names(results.map(({ logits_extractor }) => logits_extractor));
+  const counts = [
+    ...new Set(results.map((result) => `${result.generated_images} generated, ${result.real_images} real`)),
+  ];
+  return `Features: ${names(results.map(({ extractor }) => extractor))}. ${logits ? `Class logits: ${logits}.` : 'Without class logits (--logits-extractor) there is no Inception Score.'} Images: ${counts.join('; ')}. Figures of different extractors do not compare; the paper's are of the FID Inception.`;
+}
+
+/** Figure 2: images of both models, of the first seed that has runs. */
+export async function imageFigure(stored: readonly StoredImageResult[]): Promise<TargetReport> {
+  const seed = Math.min(...stored.map(({ result }) => result.job.seed));
+  const shown = stored.filter(({ result }) => result.job.seed === seed);
+  const plots = await Promise.all(
+    shown.map(async ({ result: { job }, folder }): Promise<ReportPlot> => {
+      const model = job.lambda === 0 ? 'DDPM' : `Iso-Diffusion, λ = ${job.lambda}`;
+      return {
+        name: `figure-2-${job.name}-${job.lambda === 0 ? 'ddpm' : 'iso'}`,
+        caption: `${job.name}: ${model}`,
+        image: await readFile(path.join(folder, GRID_FILE)),
+      };
+    }),
+  );
+  return {
+    target: 'figure-2',
+    title: 'Figure 2: generated images',
+    markdown:
+      plots.length === 0
+        ? 'No run of this figure is finished.'
+        : `Seed ${seed}, not selected: ${plots.map(({ caption }) => caption).join('; ')}.`,
+    rows: shown.map(({ result: { job } }) => ({ dataset: job.name, lambda: job.lambda, seed: job.seed })),
+    plots,
+  };
+}

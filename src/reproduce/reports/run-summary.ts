@@ -1,0 +1,60 @@
+import type { JobResult } from '../jobs/job.ts';
+import { PAPER_SOURCE } from '../paper/paper-results.ts';
+
+/** What a report says about the runs behind it. */
+export interface RunSummary {
+  readonly jobs: number;
+  readonly finished: number;
+  readonly cpuSeconds: number;
+  readonly wallSeconds: number;
+  readonly seeds: readonly number[];
+  /** Distinct descriptions: of one machine and one version, one. */
+  readonly machines: readonly string[];
+  readonly settings: readonly string[];
+}
+
+export function summariseRuns(jobs: number, results: readonly JobResult[]): RunSummary {
+  const total = (seconds: (result: JobResult) => number) =>
+    results.reduce((sum, result) => sum + seconds(result), 0);
+  return {
+    jobs,
+    finished: results.length,
+    cpuSeconds: total(({ timing }) => timing.cpu_seconds),
+    wallSeconds: total(({ timing }) => timing.wall_seconds),
+    seeds: [...new Set(results.map(({ job }) => job.seed))].sort((a, b) => a - b),
+    machines: [...new Set(results.map(machineText))],
+    settings: [...new Set(results.map(settingsText))],
+  };
+}
+
+function machineText({ environment: { package_version, node, platform, cpu } }: JobResult): string {
+  return `iso-diffusion ${package_version}, Node.js ${node}, ${platform}, ${cpu}`;
+}
+
+function settingsText({ job }: JobResult): string {
+  const common = `${job.epochs} epochs, batch ${job.batch_size}, learning rate ${job.learning_rate}, T = ${job.num_train_timesteps}, ${job.num_inference_steps} sampling steps, PRDC with k = ${job.nearest_k}, device ${job.device}`;
+  return job.kind === 'points'
+    ? `Points: conditional dense network, 3 hidden layers of ${job.hidden_features}; ${job.points} real and as many generated points; ${common}.`
+    : `${job.name}: U-Net '${job.model}' at ${job.resolution}x${job.resolution}; ${job.samples ?? 'as many generated images as real ones'}${job.samples === null ? '' : ' generated images'}; λ = 0 and the λ shown; ${common}.`;
+}
+
+/** The paragraphs above a report. */
+export function summaryMarkdown(summary: RunSummary): string {
+  const { jobs, finished, seeds, settings, machines, cpuSeconds, wallSeconds } = summary;
+  const unfinished =
+    finished < jobs
+      ? ` **${jobs - finished} of ${jobs} runs are not finished: what follows is partial.**`
+      : '';
+  return [
+    `Measured by \`iso-diffusion reproduce\`, beside the published figures (${PAPER_SOURCE}). Values are mean ± sample standard deviation over the runs, seeds ${seeds.join(', ') || 'none'}; each seed draws the data, the initial weights, the noise and the samples anew. Nothing was tuned towards the published figures.${unfinished}`,
+    ...settings,
+    "A change against λ = 0 is taken run by run of the same seed. It is called clear, and compared with the sign of the paper's, where its mean is more than two standard errors from 0.",
+    `Time: ${duration(cpuSeconds)} of processor time for ${finished} runs, ${duration(wallSeconds)} by the clock one after another (waiting for other processes included). ${machines.join('; ')}.`,
+  ].join('\n\n');
+}
+
+/** "95 s", "12.5 min" or "3.4 h". */
+export function duration(seconds: number): string {
+  if (seconds < 120) return `${seconds.toFixed(0)} s`;
+  return seconds < 7200 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}

@@ -1,0 +1,55 @@
+import type { Graph } from '../../graph/graph.ts';
+import { undeclareSizes } from '../../graph/onnx/undeclared-sizes.ts';
+import { encodeModel, modelProto } from '../../graph/onnx/write.ts';
+import { elementCount } from '../../graph/types.ts';
+import { hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
+import { runUnreturned, withSequenceOutput } from './unreturned-outputs.ts';
+
+export interface GradientParameter {
+  /** The input that takes the parameter. */
+  readonly name: string;
+  /** The output that gives its gradient. */
+  readonly gradientName: string;
+  readonly shape: readonly number[];
+  /** Read anew by every run. */
+  readonly value: Float32Array;
+  /** Overwritten by every run. */
+  readonly gradient: Float32Array;
+}
+
+/** Runs a graph of gradients on the host without copies: it reads parameters and writes gradients where they lie. */
+export class GradientSession {
+  private readonly parameterFeeds: Record<string, RuntimeTensor> = {};
+  private readonly fetches: Record<string, RuntimeTensor> = {};
+
+  private constructor(
+    private readonly session: Session,
+    parameters: readonly GradientParameter[],
+    private readonly terms: Float32Array,
+  ) {
+    this.fetches.terms = hostTensor('float32', [terms.length], terms);
+    for (const { name, gradientName, shape, value, gradient } of parameters) {
+      if (session.inputNames.includes(name)) this.parameterFeeds[name] = hostTensor('float32', shape, value);
+      this.fetches[gradientName] = hostTensor('float32', shape, gradient);
+    }
+  }
+
+  /** @param graph with the output `terms`, a vector, beside the gradients. */
+  static async create(graph: Graph, parameters: readonly GradientParameter[]): Promise<GradientSession> {
+    const model = withSequenceOutput(undeclareSizes(modelProto(graph)), 'terms');
+    // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
+    const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
+    const termsShape = graph.outputs.find(({ name }) => name === 'terms')?.value.shape.map(Number) ?? [];
+    return new GradientSession(session, parameters, new Float32Array(elementCount(termsShape)));
+  }
+
+  /** Computes the gradients of a batch. Returns the graph's output `terms`. */
+  async run(feeds: TensorMap): Promise<Float32Array> {
+    await runUnreturned(this.session, { ...feeds, ...this.parameterFeeds }, this.fetches);
+    return this.terms.slice();
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+}

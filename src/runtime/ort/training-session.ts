@@ -1,0 +1,109 @@
+import type { Graph } from '../../graph/graph.ts';
+import { writeOnnx } from '../../graph/onnx/write.ts';
+import type { ConcreteDevice } from '../device.ts';
+import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
+import { ReadBack } from './read-back.ts';
+
+export interface StateSlot {
+  /** The input; the output of the next value is `${name}_next`. */
+  readonly name: string;
+  readonly length: number;
+}
+
+/**
+ * Runs a graph that maps a state to the next state, and keeps the state where it is cheapest: on webgpu in GPU
+ * buffers that are fed straight back; elsewhere in two sets of host tensors, one read while the other is written, so
+ * that no step allocates.
+ */
+export class TrainingSession {
+  private readonly readBack = new ReadBack();
+  private current: Record<string, RuntimeTensor>;
+  private spare: Record<string, RuntimeTensor> | undefined;
+
+  private constructor(
+    private readonly session: Session,
+    private readonly slots: readonly StateSlot[],
+    initial: ReadonlyMap<string, Float32Array>,
+  ) {
+    this.current = hostState(slots, initial);
+    this.spare = session.device === 'webgpu' ? undefined : hostState(slots);
+  }
+
+  /** @param initial the first value of each slot; a slot that is missing starts at zero. */
+  static async create(
+    graph: Graph,
+    slots: readonly StateSlot[],
+    initial: ReadonlyMap<string, Float32Array>,
+    device: ConcreteDevice,
+    options: { forbidFallback?: boolean } = {},
+  ): Promise<TrainingSession> {
+    const deviceOutputs = slots.map(({ name }) => `${name}_next`);
+    const session = await Session.create(writeOnnx(graph), device, { ...options, deviceOutputs });
+    return new TrainingSession(session, slots, initial);
+  }
+
+  /** The names a run must feed or may carry; an input that nothing uses is not among them. */
+  get inputNames(): ReadonlySet<string> {
+    return new Set(this.session.inputNames);
+  }
+
+  /** The state where it lies, to be fed to another session of the device; valid until the next run. */
+  get tensors(): TensorMap {
+    return this.current;
+  }
+
+  /** Advances the state. Returns the outputs that are not state; they are valid until the next call. */
+  async run(feeds: TensorMap): Promise<TensorMap> {
+    if (!this.spare) return this.runOnGpu(feeds);
+    const spare = this.spare;
+    const fetches: Record<string, RuntimeTensor | null> = {};
+    for (const name of this.session.outputNames) fetches[name] = null;
+    for (const { name } of this.slots) fetches[`${name}_next`] = spare[name] ?? null;
+    const outputs = await this.session.run({ ...feeds, ...this.current }, fetches);
+    this.spare = this.current;
+    this.current = spare;
+    return outputs;
+  }
+
+  /** A copy of every state vector on the host. */
+  async state(): Promise<Map<string, Float32Array>> {
+    const copies = new Map<string, Float32Array>();
+    for (const { name } of this.slots) {
+      const tensor = this.current[name];
+      if (tensor) copies.set(name, float32Data(await this.readBack.toHost(tensor), name).slice());
+    }
+    return copies;
+  }
+
+  async release(): Promise<void> {
+    await this.readBack.release();
+    for (const tensor of Object.values(this.current)) tensor.dispose();
+    await this.session.release();
+  }
+
+  private async runOnGpu(feeds: TensorMap): Promise<TensorMap> {
+    const outputs = await this.session.run({ ...feeds, ...this.current });
+    const previous = this.current;
+    const next: Record<string, RuntimeTensor> = {};
+    for (const { name } of this.slots) {
+      const tensor = outputs[`${name}_next`];
+      if (tensor) next[name] = tensor;
+    }
+    this.current = next;
+    for (const tensor of Object.values(previous)) if (tensor.location === 'gpu-buffer') tensor.dispose();
+    return outputs;
+  }
+}
+
+function hostState(
+  slots: readonly StateSlot[],
+  initial: ReadonlyMap<string, Float32Array> = new Map(),
+): Record<string, RuntimeTensor> {
+  return Object.fromEntries(
+    slots.map(({ name, length }) => {
+      const vector = new Float32Array(length);
+      vector.set(initial.get(name)?.subarray(0, length) ?? []);
+      return [name, hostTensor('float32', [length], vector)];
+    }),
+  );
+}

@@ -1,0 +1,150 @@
+import type { ImageSet, SizedPixels } from '../../datasets/images/image-set.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import { MAX_DROPOUT_NUMBER } from '../../graph/ops/index.ts';
+import { elementCount } from '../../graph/types.ts';
+import { RandomStream, STREAM } from '../../random/random-stream.ts';
+import { type ImageAugmentation, type SampleSource, wholeImage } from './sample-source.ts';
+
+/** For class-conditional models. */
+export interface ClassSettings {
+  readonly classCount: number;
+  /** Probability that a sample is shown without its class. */
+  readonly dropout: number;
+}
+
+/** The inputs of consecutive steps, one step after the other. */
+export interface StepBatches {
+  readonly clean: Float32Array;
+  readonly noise: Float32Array;
+  readonly timestep: Int32Array;
+  /** The classes of the samples, where there are classes. */
+  readonly classLabels: Int32Array | undefined;
+}
+
+/** A `BatchSource` of images without the images: all that another thread needs to draw the same batches. */
+export interface BatchSpec {
+  readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
+  readonly augmentation: ImageAugmentation;
+  readonly batchSize: number;
+  readonly trainTimesteps: number;
+  readonly seed: number;
+  readonly classes: ClassSettings | undefined;
+}
+
+/**
+ * Draws the batches of any step from (seed, step) alone, so that a resumed run continues exactly. Each epoch visits
+ * the samples in a new random order; where the batch size does not divide their number, the last batch of an epoch is
+ * filled from the beginning of that epoch's order.
+ */
+export class BatchSource {
+  readonly stepsPerEpoch: number;
+  private readonly sampleSize: number;
+  private order: { epoch: number; indices: Uint32Array } | undefined;
+
+  constructor(
+    private readonly source: SampleSource,
+    private readonly batchSize: number,
+    private readonly trainTimesteps: number,
+    private readonly seed: number,
+    private readonly classes?: ClassSettings,
+  ) {
+    this.stepsPerEpoch = Math.ceil(source.count / batchSize);
+    this.sampleSize = elementCount(source.sampleShape);
+  }
+
+  /** The inputs of `count` steps from step `first` (counted from 0). */
+  steps(first: number, count: number): StepBatches {
+    const { batchSize, sampleSize } = this;
+    const clean = new Float32Array(count * batchSize * sampleSize);
+    const noise = new Float32Array(clean.length);
+    const timestep = new Int32Array(count * batchSize);
+    const classLabels = this.classes && new Int32Array(count * batchSize);
+    for (let i = 0; i < count; i++) {
+      const rows = [i * batchSize * sampleSize, (i + 1) * batchSize * sampleSize] as const;
+      this.copySamples(first + i, clean.subarray(...rows));
+      new RandomStream(this.seed, STREAM.noise, first + i).fillNormal(noise.subarray(...rows));
+      if (classLabels) this.copyLabels(first + i, classLabels.subarray(i * batchSize, (i + 1) * batchSize));
+      const times = new RandomStream(this.seed, STREAM.timesteps, first + i);
+      for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(this.trainTimesteps);
+    }
+    return { clean, noise, timestep, classLabels };
+  }
+
+  /** Fills `target` with the random integers of the dropout `dropout` for one batch of a step. */
+  dropoutNumbers(
+    { step, batch, dropout }: { readonly step: number; readonly batch: number; readonly dropout: number },
+    target: Float32Array,
+  ): Float32Array {
+    const stream = new RandomStream(this.seed, STREAM.dropout, step, batch, dropout);
+    for (let i = 0; i < target.length; i++)
+      target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
+    return target;
+  }
+
+  /** What another thread needs to prepare batches; undefined where samples are no images, which are quick to copy. */
+  get spec(): BatchSpec | undefined {
+    const { images } = this.source;
+    if (!images) return undefined;
+    const { name, count, channels, height, width, labels, fingerprint } = images.images;
+    return {
+      images: { name, count, channels, height, width, labels, fingerprint },
+      augmentation: images.augmentation,
+      batchSize: this.batchSize,
+      trainTimesteps: this.trainTimesteps,
+      seed: this.seed,
+      classes: this.classes,
+    };
+  }
+
+  /**
+   * A copy of a step's images in the order of the batch, whole where they are cropped at random.
+   *
+   * @throws {InvalidArgumentError} where samples are no images.
+   */
+  images(step: number): SizedPixels[] {
+    const { images, name } = this.source;
+    if (!images) throw new InvalidArgumentError(`the data set '${name}' has no images`);
+    return this.samplesOf(step).map((index) => {
+      const { pixels, height, width } = wholeImage(images.images, index);
+      return { pixels: pixels.slice(), height, width };
+    });
+  }
+
+  /** The samples of a step by their index in the set. */
+  private samplesOf(step: number): number[] {
+    const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
+    const start = (step % this.stepsPerEpoch) * this.batchSize;
+    return Array.from(
+      { length: this.batchSize },
+      (_, b) => indices[(start + b) % this.source.count] as number,
+    );
+  }
+
+  private copySamples(step: number, target: Float32Array): void {
+    const { source, sampleSize } = this;
+    const augmentation = new RandomStream(this.seed, STREAM.augmentation, step);
+    this.samplesOf(step).forEach((index, b) => {
+      source.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
+    });
+  }
+
+  /** Labels of the step's samples; some are dropped, which the last class stands for. */
+  private copyLabels(step: number, target: Int32Array): void {
+    const { labels } = this.source;
+    const { classCount, dropout } = this.classes ?? { classCount: 1, dropout: 0 };
+    const stream = new RandomStream(this.seed, STREAM.augmentation, step, 1);
+    this.samplesOf(step).forEach((index, b) => {
+      target[b] = dropout > 0 && stream.uniform() < dropout ? classCount - 1 : (labels?.[index] ?? 0);
+    });
+  }
+
+  private epochOrder(epoch: number): Uint32Array {
+    if (this.order?.epoch !== epoch) {
+      this.order = {
+        epoch,
+        indices: new RandomStream(this.seed, STREAM.order, epoch).permutation(this.source.count),
+      };
+    }
+    return this.order.indices;
+  }
+}

@@ -1,0 +1,170 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { InvalidArgumentError } from '../../../src/errors.ts';
+import {
+  EvaluationCallback,
+  type EvaluationCallbackOptions,
+} from '../../../src/evaluation/callback/evaluation-callback.ts';
+import { SnapshotEvaluationError } from '../../../src/evaluation/callback/snapshot-evaluator.ts';
+import { evaluate } from '../../../src/evaluation/evaluate.ts';
+import { pipeline } from '../../../src/pipelines/pipeline.ts';
+import { imageGrid } from '../../../src/plots/image-grid.ts';
+import type { Trainer } from '../../../src/trainers/trainer.ts';
+import type { TrainerCallback } from '../../../src/trainers/trainer-callback.ts';
+import { temporaryFolder } from '../../pipelines/saved-pipeline.ts';
+import { smallImageTrainer } from '../../trainers/small-image-trainer.ts';
+import { smallTrainer } from '../../trainers/small-trainer.ts';
+import { stripes } from '../../trainers/stripes.ts';
+
+const folder = await temporaryFolder();
+const args = (name: string) => ({ output_dir: path.join(folder, name), max_steps: 12 });
+const options: EvaluationCallbackOptions = {
+  num_inference_steps: 3,
+  samples: 9,
+  device: 'cpu',
+  metrics: {
+    metrics: ['fid', 'prdc'],
+    extractor: 'raw-pixels',
+    num_samples: 12,
+    cache_dir: path.join(folder, 'cache'),
+  },
+};
+
+const evaluationOf = (name: string) => path.join(folder, name, 'evaluation');
+const filesOf = (name: string) => readdirSync(evaluationOf(name)).sort();
+const logOf = (name: string) => readFileSync(path.join(evaluationOf(name), 'metrics.jsonl'), 'utf8');
+/** All weights, raw and averaged, and what was logged, but for the clock. */
+const outcomeOf = (trainer: Trainer, name: string) => ({
+  weights: trainer.weights(),
+  ema: trainer.weights({ ema: true }),
+  log: readFileSync(path.join(folder, name, 'metrics.jsonl'), 'utf8').replaceAll(
+    /,?"steps_per_second":[^,}]*/g,
+    '',
+  ),
+});
+
+let trained: Trainer;
+const events: string[] = [];
+beforeAll(async () => {
+  const evaluation = new EvaluationCallback({
+    ...options,
+    on_evaluation: ({ step }) => void events.push(`evaluated ${step}`),
+  });
+  const steps: TrainerCallback = { onEpoch: ({ global_step }) => void events.push(`trained ${global_step}`) };
+  trained = smallImageTrainer(args('unbroken'), [evaluation, steps]);
+  await trained.train();
+}, 240_000);
+
+describe('evaluation while a model is trained', () => {
+  it('writes a grid and metrics after every epoch of 4 steps, beside the training', () => {
+    expect(filesOf('unbroken')).toEqual([
+      'metrics.jsonl',
+      'step-0000004.png',
+      'step-0000008.png',
+      'step-0000012.png',
+    ]);
+    const records = logOf('unbroken')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(records.map(({ step, epoch, files }) => [step, epoch, files])).toEqual([
+      [4, 1, ['step-0000004.png']],
+      [8, 2, ['step-0000008.png']],
+      [12, 3, ['step-0000012.png']],
+    ]);
+    for (const record of records)
+      expect(record).toMatchObject({
+        fid: expect.any(Number),
+        coverage: expect.any(Number),
+        extractor: { name: 'raw-pixels 8x8x1' },
+        samples: 12,
+      });
+    // The epoch went on before its own evaluation had ended.
+    expect(events.indexOf('trained 4')).toBeLessThan(events.indexOf('evaluated 4'));
+    expect(events.at(-1)).toBe('evaluated 12');
+  });
+
+  it('takes the averaged weights', async () => {
+    const saved = path.join(folder, 'saved');
+    await trained.savePipeline(saved);
+    const draw = await pipeline('unconditional-image-generation', saved, { device: 'cpu' });
+    const scheduler = { ...draw.scheduler.toConfig(), _class_name: 'DDIMScheduler' };
+    const generation = { num_inference_steps: 3, scheduler };
+    const images = await draw({ ...generation, batch_size: 9, output_type: 'uint8' });
+    const grid = readFileSync(path.join(evaluationOf('unbroken'), 'step-0000012.png'));
+    expect(grid.equals(await imageGrid(images, { scale: 8 }))).toBe(true);
+    const { metrics } = await evaluate({
+      ...options.metrics,
+      real: stripes(),
+      fake: draw,
+      generation,
+      device: 'cpu',
+    });
+    expect(JSON.parse(logOf('unbroken').trim().split('\n')[2] ?? '')).toMatchObject(metrics);
+    await draw.dispose();
+  });
+
+  it('leaves the training as it is, bit for bit', async () => {
+    const plain = smallImageTrainer(args('plain'));
+    await plain.train();
+    expect(outcomeOf(plain, 'plain')).toEqual(outcomeOf(trained, 'unbroken'));
+    expect(existsSync(evaluationOf('plain'))).toBe(false);
+  });
+
+  it('an interrupted run that is resumed ends with the same files', async () => {
+    const controller = new AbortController();
+    const stop: TrainerCallback = { onEpoch: ({ epoch }) => void (epoch === 2 && controller.abort()) };
+    const first = smallImageTrainer(args('broken'), [new EvaluationCallback(options), stop]);
+    expect((await first.train({ signal: controller.signal })).interrupted).toBe(true);
+    // What was begun is still there to be made up for.
+    expect(readdirSync(evaluationOf('broken'))).toContain('.snapshot-8');
+    expect(readdirSync(evaluationOf('broken'))).not.toContain('step-0000012.png');
+
+    const second = smallImageTrainer(args('broken'), [new EvaluationCallback(options)]);
+    await second.train({ resume_from_checkpoint: 'latest' });
+    expect(filesOf('broken')).toEqual(filesOf('unbroken'));
+    for (const file of filesOf('unbroken'))
+      expect(
+        readFileSync(path.join(evaluationOf('broken'), file)).equals(
+          readFileSync(path.join(evaluationOf('unbroken'), file)),
+        ),
+        file,
+      ).toBe(true);
+    expect(outcomeOf(second, 'broken').weights).toEqual(outcomeOf(trained, 'unbroken').weights);
+  }, 240_000);
+
+  it('draws points over the training points; one that fails is a warning, and training goes on', async () => {
+    const warnings: string[] = [];
+    const evaluation = new EvaluationCallback({
+      every_epochs: 2,
+      num_inference_steps: 2,
+      samples: 50,
+      device: 'cpu',
+      metrics: { nearest_k: 40, num_samples: 30 },
+      on_warning: (message) => void warnings.push(message),
+    });
+    await smallTrainer({ output_dir: path.join(folder, 'points'), max_steps: 10 }, [evaluation]).train();
+    expect(warnings).toEqual([
+      expect.stringMatching(/step 10 was not evaluated: .*fake has 30 samples, but 'prdc' needs at least 41/),
+    ]);
+    expect(filesOf('points')).toEqual(['step-0000010.png', 'step-0000010.svg']);
+  }, 240_000);
+
+  it('without the weights of the extractor does not begin', async () => {
+    const evaluation = new EvaluationCallback({
+      metrics: { extractor: 'vgg16', extractor_options: { extractors_dir: path.join(folder, 'none') } },
+      device: 'cpu',
+    });
+    let steps = 0;
+    const trainer = smallImageTrainer(args('none'), [evaluation, { onStep: () => void steps++ }]);
+    const failure = await trainer.train().catch((caught) => caught);
+    expect(failure).toBeInstanceOf(SnapshotEvaluationError);
+    expect(failure.message).toMatch(/no weights of the extractor 'vgg16'.*Fetch https/);
+    expect(steps).toBe(0);
+  }, 120_000);
+
+  it('refuses wrong options', () => {
+    expect(() => new EvaluationCallback({ every_epochs: 0 })).toThrow(InvalidArgumentError);
+  });
+});

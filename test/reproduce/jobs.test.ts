@@ -1,0 +1,134 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { InvalidArgumentError } from '../../src/errors.ts';
+import { GENERATED_FILE, type Job, readResult, writeJob } from '../../src/reproduce/jobs/job.ts';
+import { JobFailedError, runJobProcess } from '../../src/reproduce/jobs/job-process.ts';
+import { withOutputLock } from '../../src/reproduce/jobs/output-lock.ts';
+import { runJob } from '../../src/reproduce/jobs/run-job.ts';
+import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/reproduce/jobs/run-jobs.ts';
+import { limitThreads } from '../../src/threads/threads.ts';
+import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
+
+const program = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+vi.setConfig({ testTimeout: 180_000 });
+let root: string;
+beforeAll(() => {
+  root = mkdtempSync(path.join(tmpdir(), 'iso-reproduce-'));
+  limitThreads(1);
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** What must not depend on how the job came to its end: all but times. */
+async function outcome(folder: string) {
+  const result = await readResult(folder);
+  const generated =
+    result?.job.kind === 'points' ? readFileSync(path.join(folder, GENERATED_FILE), 'base64') : '';
+  return { ...result, timing: undefined, generated };
+}
+
+async function inThisProcess(name: string, job: Job): Promise<string> {
+  const folder = path.join(root, name);
+  await writeJob(folder, job);
+  await runJob(job, folder, undisturbed());
+  return folder;
+}
+
+describe('a job', () => {
+  it('that is killed while it trains goes on, and ends as an unbroken one', async () => {
+    const job = pointJob({ epochs: 2000 });
+    const folder = path.join(root, 'killed');
+    await writeJob(folder, job);
+    const child = spawn(process.execPath, [program, 'reproduce-job', folder], { stdio: 'ignore' });
+    const checkpoint = () =>
+      existsSync(path.join(folder, 'timing.json')) && !existsSync(path.join(folder, 'result.json'));
+    const killed = new Promise((resolve) => child.on('close', (_code, signal) => resolve(signal)));
+    const timer = setInterval(() => checkpoint() && child.kill('SIGKILL'), 2);
+    expect(await killed).toBe('SIGKILL');
+    clearInterval(timer);
+    expect(await readResult(folder)).toBeUndefined();
+    expect(readdirSync(path.join(folder, 'training')).some((name) => name.startsWith('checkpoint-'))).toBe(
+      true,
+    );
+    const timeSoFar = JSON.parse(readFileSync(path.join(folder, 'timing.json'), 'utf8')).wall_seconds;
+
+    await runJobProcess(folder, undisturbed());
+    expect(await outcome(folder)).toEqual(await outcome(await inThisProcess('unbroken', job)));
+    expect((await readResult(folder))?.timing.wall_seconds).toBeGreaterThan(timeSoFar);
+    expect(existsSync(path.join(folder, 'training'))).toBe(false);
+  });
+
+  it('on images measures what it drew, and goes on after a stop', async () => {
+    vi.stubEnv('XDG_CACHE_HOME', path.join(root, 'cache'));
+    const source = path.join(root, 'squares');
+    await writeSquares(source);
+    const job = imageJob({ name: 'squares', source });
+    const folder = path.join(root, 'images');
+    await writeJob(folder, job);
+    const controller = new AbortController();
+    const onProgress = (fraction: number) => fraction > 0.7 && controller.abort(new Error('stopped'));
+    await expect(runJob(job, folder, { signal: controller.signal, onProgress })).rejects.toThrow('stopped');
+    await runJob(job, folder, undisturbed());
+    expect(await outcome(folder)).toEqual(await outcome(await inThisProcess('images-unbroken', job)));
+    const result = await readResult(folder);
+    expect(result).toMatchObject({ real_images: 24, generated_images: 12 });
+    // Pixels are no class logits, but the score's range holds for any: 1 to the number of them.
+    const score = result?.job.kind === 'images' ? Number(Object(result.metrics).inception_score) : Number.NaN;
+    expect(score).toBeGreaterThanOrEqual(1);
+    expect(score).toBeLessThanOrEqual(192);
+    expect(readdirSync(path.join(folder, 'images')).filter((file) => file.endsWith('.png'))).toHaveLength(12);
+  });
+
+  it('gives the same beside another process as alone', async () => {
+    const jobs = [pointJob(), pointJob({ lambda: 0 })];
+    const runs = jobRuns(path.join(root, 'parallel'), jobs);
+    const seen: number[] = [];
+    await runJobs(await prepareJobs(runs, false), {
+      parallel: 2,
+      signal: undisturbed().signal,
+      onProgress: (_run, fraction) => seen.push(fraction),
+    });
+    expect(seen.length).toBeGreaterThan(0);
+    expect(await unfinishedJobs(runs)).toEqual([]);
+    for (const { name, folder, job } of runs)
+      expect(await outcome(folder)).toEqual(await outcome(await inThisProcess(name, job)));
+  });
+
+  it('that cannot run says why', async () => {
+    const failure = await runJobProcess(path.join(root, 'nothing'), undisturbed()).catch((error) => error);
+    expect(failure).toBeInstanceOf(JobFailedError);
+    expect(failure.message).toMatch(/holds no job.json/);
+  });
+});
+
+describe('prepareJobs', () => {
+  it('refuses what is there unless it is to be resumed, and other settings always', async () => {
+    const output = path.join(root, 'prepared');
+    const runs = jobRuns(output, [pointJob()]);
+    expect(await prepareJobs(runs, false)).toEqual(runs);
+    await expect(prepareJobs(runs, false)).rejects.toThrow(/add --resume/);
+    expect(await prepareJobs(runs, true)).toEqual(runs);
+    const others = jobRuns(output, [pointJob({ epochs: 7 })]);
+    await expect(prepareJobs(others, true)).rejects.toThrow(/epochs 2 there, 7 here/);
+    await expect(unfinishedJobs(others)).rejects.toThrow(/other settings/);
+  });
+});
+
+describe('withOutputLock', () => {
+  it('keeps another process out, and takes over from a dead one', async () => {
+    const folder = path.join(root, 'locked');
+    const lock = path.join(folder, '.reproduce.lock');
+    await withOutputLock(folder, async () => {
+      expect(readFileSync(lock, 'utf8')).toBe(String(process.pid));
+    });
+    expect(existsSync(lock)).toBe(false);
+    // The test's parent runs as long as the test does.
+    writeFileSync(lock, String(process.ppid));
+    await expect(withOutputLock(folder, async () => 1)).rejects.toThrow(InvalidArgumentError);
+    writeFileSync(lock, '2147483646');
+    expect(await withOutputLock(folder, async () => 1)).toBe(1);
+  });
+});
