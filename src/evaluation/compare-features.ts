@@ -11,9 +11,9 @@ import type { EvaluateOptions, EvaluateSettings, MetricName } from './evaluate-o
 
 /** What the metrics need of one side; `features` for kid and prdc, `statistics` for fid, `logits` for is. */
 export interface ComparedFeatures {
-  readonly statistics?: GaussianStatistics;
-  readonly features?: PointCloud;
-  readonly logits?: PointCloud;
+  readonly statistics?: GaussianStatistics | undefined;
+  readonly features?: PointCloud | undefined;
+  readonly logits?: PointCloud | undefined;
 }
 
 /** Whether a metric compares features one by one, so that they have to be kept. */

@@ -58,22 +58,22 @@ export interface EvaluateOptions extends z.input<typeof settingsSchema> {
    * What makes images comparable: an extractor, which stays the caller's, or a name for `resolveExtractor`, such as
    * 'inception', 'raw-pixels' or 'model.onnx:output'. Default 'inception', whose weights must be there.
    */
-  readonly extractor?: FeatureExtractor | string;
+  readonly extractor?: FeatureExtractor | string | undefined;
   /** Gives class logits, for 'is'. Default with the extractor 'inception': 'inception:logits_unbiased'. */
-  readonly logits_extractor?: FeatureExtractor | string;
+  readonly logits_extractor?: FeatureExtractor | string | undefined;
   /** For extractors that are given by name. */
-  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'>;
+  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'> | undefined;
   /** How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, and of images `class_labels`, `guidance_scale`. */
   readonly generation?: Pick<
     ImageFolderOptions,
     'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'
   >;
   /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. */
-  readonly on_progress?: (fraction: number, stage: EvaluationStage) => void;
+  readonly on_progress?: ((fraction: number, stage: EvaluationStage) => void) | undefined;
   /** Told of a damaged cache file and the like; default `process.emitWarning`. */
-  readonly on_warning?: (message: string) => void;
+  readonly on_warning?: ((message: string) => void) | undefined;
   /** Ends the evaluation with the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export type EvaluationStage = 'real' | 'fake' | MetricName;

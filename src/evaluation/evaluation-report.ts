@@ -23,7 +23,7 @@ export interface EvaluationReport {
   readonly real: EvaluatedSet;
   readonly fake: EvaluatedSet;
   readonly extractor: ReportedExtractor;
-  readonly logits_extractor?: ReportedExtractor;
+  readonly logits_extractor?: ReportedExtractor | undefined;
   /** The settings that the numbers depend on. */
   readonly settings: Readonly<Record<string, number>>;
 }

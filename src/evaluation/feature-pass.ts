@@ -23,8 +23,8 @@ export interface PassOptions {
   readonly batchSize: number;
   /** What grey images become where they are compared with coloured ones. */
   readonly channels: 1 | 3;
-  readonly onProgress?: (fraction: number) => void;
-  readonly signal?: AbortSignal;
+  readonly onProgress?: ((fraction: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** One pass over the images for all extractors, so that generated ones are drawn once. One result for each use. */

@@ -11,8 +11,8 @@ import { StatisticsCache, statisticsKey } from './statistics-cache.ts';
 export interface Side {
   readonly name: string;
   readonly count: number | undefined;
-  readonly images?: EvaluationImages;
-  readonly statistics?: GaussianStatistics;
+  readonly images?: EvaluationImages | undefined;
+  readonly statistics?: GaussianStatistics | undefined;
   dispose(): Promise<void>;
 }
 

@@ -32,11 +32,11 @@ export interface ImageStatisticsOptions extends z.input<typeof settingsSchema> {
   /** What `loadImages` reads, or a loaded set. */
   readonly images: string | ImageSet;
   /** An extractor, or a name for `resolveExtractor`; default 'inception'. */
-  readonly extractor?: FeatureExtractor | string;
+  readonly extractor?: FeatureExtractor | string | undefined;
   /** For an extractor that is given by name. */
-  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'>;
-  readonly on_progress?: (fraction: number) => void;
-  readonly signal?: AbortSignal;
+  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'> | undefined;
+  readonly on_progress?: ((fraction: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ImageStatistics {

@@ -16,11 +16,11 @@ const DECODERS = 8;
 
 export interface StoredImagesOptions {
   /** [height, width] that every image is resized to (shorter side, antialiased, centre kept); default: as they are. */
-  readonly resolution?: readonly [number, number];
+  readonly resolution?: readonly [number, number] | undefined;
   readonly select: Selection;
   /** Where downloads lie. */
-  readonly cacheDir?: string;
-  readonly signal?: AbortSignal;
+  readonly cacheDir?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**

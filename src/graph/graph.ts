@@ -117,7 +117,7 @@ export class Graph {
     inputs: readonly (Value | null)[],
     attributes: Attributes,
     types: readonly TensorType[],
-    options: { domain?: string; outputNames?: readonly string[] } = {},
+    options: { domain?: string | undefined; outputNames?: readonly string[] | undefined } = {},
   ): GraphNode {
     for (const input of inputs) {
       if (input && !this.sees(input)) {

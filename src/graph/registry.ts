@@ -49,8 +49,8 @@ export function registeredOps(): OpDefinition[] {
 export interface ApplyOptions {
   readonly attributes?: Attributes;
   readonly outputCount?: number;
-  readonly domain?: string;
-  readonly outputNames?: readonly string[];
+  readonly domain?: string | undefined;
+  readonly outputNames?: readonly string[] | undefined;
   /** The graph the node goes into; default: the innermost graph of the inputs. */
   readonly graph?: Graph;
 }

@@ -79,7 +79,7 @@ async function fetchRest(
     const etag = await readFile(etagFile(partial), 'utf8').catch(() => '');
     if (isStrong(etag)) headers['if-range'] = etag;
   }
-  const response = await fetch(url, { headers, signal }).catch((cause: unknown) => {
+  const response = await fetch(url, { headers, signal: signal ?? null }).catch((cause: unknown) => {
     signal?.throwIfAborted();
     return cause instanceof Error ? cause : new Error(String(cause));
   });

@@ -14,27 +14,27 @@ export interface DownloadProgress {
   readonly name: string;
   readonly file: string;
   /** Percent, with `progress`. */
-  readonly progress?: number;
-  readonly loaded?: number;
-  readonly total?: number;
+  readonly progress?: number | undefined;
+  readonly loaded?: number | undefined;
+  readonly total?: number | undefined;
 }
 
 export interface HubOptions {
   /** A branch, tag or commit; default 'main'. */
-  readonly revision?: string;
+  readonly revision?: string | undefined;
   /** Which weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default those without a mark. */
-  readonly variant?: string;
+  readonly variant?: string | undefined;
   /** Default `$XDG_CACHE_HOME/iso-diffusion/hub` or `~/.cache/iso-diffusion/hub`. */
-  readonly cache_dir?: string | null;
+  readonly cache_dir?: string | null | undefined;
   /** Takes what was downloaded before and asks nobody. */
-  readonly local_files_only?: boolean;
-  readonly progress_callback?: (progress: DownloadProgress) => void;
+  readonly local_files_only?: boolean | undefined;
+  readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
   /** Default: the environment's HF_TOKEN. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Default: the environment's HF_ENDPOINT, or https://huggingface.co. */
-  readonly endpoint?: string;
-  readonly signal?: AbortSignal;
-  readonly fetch?: typeof fetch;
+  readonly endpoint?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly fetch?: typeof fetch | undefined;
 }
 
 const NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;

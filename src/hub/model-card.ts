@@ -13,11 +13,11 @@ export interface ModelCardFacts {
   readonly loss: unknown;
   /** The training arguments. */
   readonly settings: Readonly<Record<string, unknown>>;
-  readonly metrics?: Readonly<Record<string, number>>;
+  readonly metrics?: Readonly<Record<string, number>> | undefined;
   /** The licence's name on the Hub. */
-  readonly license?: string;
+  readonly license?: string | undefined;
   /** Of the folder; default 'nested'. */
-  readonly layout?: PipelineLayout;
+  readonly layout?: PipelineLayout | undefined;
 }
 
 /**

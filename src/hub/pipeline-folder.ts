@@ -62,7 +62,7 @@ const configSchema = z.looseObject({ _class_name: z.string().min(1) });
 /** `model_index.json`: the pipeline's class, and for each component the library and class that load it. */
 export type ModelIndex = JsonObject & {
   _class_name: string;
-  _diffusers_version?: string;
+  _diffusers_version?: string | undefined;
   scheduler: [library: string, className: string];
   unet: [library: string, className: string];
 };
@@ -82,14 +82,14 @@ export interface PipelineParts {
   readonly unetConfig: ComponentConfig;
   readonly unet: ModelFiles;
   /** The moving average of the weights. */
-  readonly unetEma?: ModelFiles;
+  readonly unetEma?: ModelFiles | undefined;
   readonly schedulerConfig: ComponentConfig;
   /** Further files by their path in the folder (`/` between folders), for instance `point_scaler.json`. */
-  readonly extraFiles?: Readonly<Record<string, string | Uint8Array>>;
+  readonly extraFiles?: Readonly<Record<string, string | Uint8Array>> | undefined;
   /** Default 'nested'. */
-  readonly layout?: PipelineLayout;
+  readonly layout?: PipelineLayout | undefined;
   /** Marks the files of weights, e.g. 'fp16': `diffusion_pytorch_model.fp16.safetensors`. */
-  readonly variant?: string;
+  readonly variant?: string | undefined;
 }
 
 export interface ModelPaths {
@@ -102,7 +102,7 @@ export interface ReadPipelineOptions {
   /** The large files that must be there; default both. A folder of diffusers has no ONNX file. */
   readonly require?: readonly ('onnx' | 'weights')[];
   /** Which weights, e.g. 'fp16'; default those without a mark. */
-  readonly variant?: string;
+  readonly variant?: string | undefined;
 }
 
 export interface PipelineFolder {

@@ -8,11 +8,11 @@ import { readPipelineFolder } from './pipeline-folder.ts';
 
 export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> {
   /** Whether a new repository is private; default false. An existing one stays as it is. */
-  readonly private?: boolean;
+  readonly private?: boolean | undefined;
   /** Default 'Upload a pipeline of iso-diffusion'. */
-  readonly commit_message?: string;
+  readonly commit_message?: string | undefined;
   /** The branch; default 'main'. */
-  readonly revision?: string;
+  readonly revision?: string | undefined;
 }
 
 /**

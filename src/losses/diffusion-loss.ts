@@ -18,7 +18,7 @@ export interface LossInputs {
   /** What `modelOutput` predicts. */
   readonly predictionType: PredictionType;
   /** Present where the model learns its variance. */
-  readonly learnedVariance?: LearnedVariance;
+  readonly learnedVariance?: LearnedVariance | undefined;
 }
 
 /** The second half of the channels of a model that learns its variance, and what gives it a meaning. */

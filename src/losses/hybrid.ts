@@ -7,9 +7,9 @@ import { variationalBoundOf } from './variational-bound.ts';
 
 export interface HybridLossOptions {
   /** The loss of the mean part, `simpleLoss()` (default) or `isoLoss(...)`. */
-  readonly base?: DiffusionLoss;
+  readonly base?: DiffusionLoss | undefined;
   /** Weight of the variational bound, finite and >= 0; default 0.001, as in the paper. */
-  readonly vlb_weight?: number;
+  readonly vlb_weight?: number | undefined;
 }
 
 /**

@@ -8,7 +8,7 @@ export interface IsoLossOptions {
   /** Weight of the isotropy penalty, finite and >= 0. The paper uses 0.1 to 0.3 for its 2-D sets. */
   readonly lambda: number;
   /** The loss that the penalty is added to; default `simpleLoss()`. */
-  readonly base?: DiffusionLoss;
+  readonly base?: DiffusionLoss | undefined;
 }
 
 /**

@@ -10,7 +10,7 @@ export interface ParameterSpec {
   readonly name: string;
   readonly shape: readonly number[];
   /** Whether it holds a convolution's filters, [out, in, height, width], which `FeatureMaps` may order anew. */
-  readonly isFilter?: boolean;
+  readonly isFilter?: boolean | undefined;
   /** Fills `target`, which has the parameter's size, with initial values drawn from `stream`. */
   init(stream: RandomStream, target: Float32Array): void;
 }
@@ -31,9 +31,9 @@ export interface DiffusionModel {
   /** Shape of one sample without the batch axis, e.g. [2] or [3, 32, 32]. */
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
-  readonly outputChannels?: number;
+  readonly outputChannels?: number | undefined;
   /** Number of classes of a class-conditional model. */
-  readonly classCount?: number;
+  readonly classCount?: number | undefined;
   /**
    * Adds the forward pass to the graph of `sample`.
    *

@@ -20,9 +20,9 @@ export interface OnnxModelOptions {
    * Which initializers of floats are trained, by name and shape; default: all that the output depends on but scalars,
    * those whose names say `constant`, and the running statistics of BatchNormalization.
    */
-  readonly trainable?: (name: string, shape: readonly number[]) => boolean;
+  readonly trainable?: ((name: string, shape: readonly number[]) => boolean) | undefined;
   /** Shape of a sample without the batch axis; needed where the file leaves its axes open. */
-  readonly sample_shape?: readonly number[];
+  readonly sample_shape?: readonly number[] | undefined;
 }
 
 export interface OnnxModelConfig extends ModelConfig {

@@ -12,7 +12,7 @@ export interface AttentionBlockOptions {
   readonly normGroups: number | null;
   readonly normEpsilon: number;
   /** What the result is divided by; default 1. */
-  readonly outputScale?: number;
+  readonly outputScale?: number | undefined;
 }
 
 /** diffusers' `Attention` over the pixels, as its U-Net uses it: self-attention with biases and a way around. */

@@ -4,12 +4,12 @@ import type { ModelSession } from './model-session.ts';
 
 export interface ClassOptions {
   /** For class-conditional models: one class for all images, or one for each, from 0. */
-  readonly class_labels?: number | readonly number[];
+  readonly class_labels?: number | readonly number[] | undefined;
   /**
    * Classifier-free guidance (Ho & Salimans 2022): the prediction without class plus this times the difference the
    * class makes. Default 1, no guidance. The model's last class stands for no class.
    */
-  readonly guidance_scale?: number;
+  readonly guidance_scale?: number | undefined;
 }
 
 /**

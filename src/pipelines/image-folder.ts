@@ -10,7 +10,7 @@ export interface ImageFolderOptions extends Omit<ImageGenerationOptions, 'batch_
   /** Images the folder shall have in the end, 1 to 2^24. */
   readonly count: number;
   /** Images that go through the model and are written at a time, 1 or more; default 16. */
-  readonly batch_size?: number;
+  readonly batch_size?: number | undefined;
 }
 
 /** Draws images `first` .. `first + count - 1` of a run. */

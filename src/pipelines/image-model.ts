@@ -15,18 +15,18 @@ import { asScheduler, type GivenScheduler } from './sampling-options.ts';
 /** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
 export interface ImagePipelineOptions extends PretrainedOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
-  readonly device?: string | null;
+  readonly device?: string | null | undefined;
   /** Only 'fp32' (default). */
-  readonly dtype?: string | null;
+  readonly dtype?: string | null | undefined;
   /**
    * For an ONNX file, which comes without one: a scheduler, or the JSON config of one; default DDPM's. A folder has its
    * own.
    */
-  readonly scheduler?: GivenScheduler;
+  readonly scheduler?: GivenScheduler | undefined;
   /** For an ONNX file that leaves its axes open: [channels, height, width] of the images. */
-  readonly sample_shape?: readonly number[];
+  readonly sample_shape?: readonly number[] | undefined;
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
-  readonly ema?: boolean;
+  readonly ema?: boolean | undefined;
 }
 
 /** What a pipeline of images is made of. */
@@ -34,7 +34,7 @@ export interface ImageModel {
   readonly process: ReverseProcess;
   readonly scheduler: DiffusionScheduler;
   /** Undefined where there are none, and for an ONNX file, which does not say. */
-  readonly classCount?: number;
+  readonly classCount?: number | undefined;
   /** Of the ONNX file, with its external data. */
   readonly sha256: string;
 }

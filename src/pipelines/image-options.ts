@@ -7,11 +7,11 @@ import type { SamplingOptions } from './sampling-options.ts';
 
 export interface ImageGenerationOptions extends SamplingOptions, ClassOptions {
   /** Images to draw, 1 or more; default 1. */
-  readonly batch_size?: number;
+  readonly batch_size?: number | undefined;
   /** An integer >= 0, default 0, or one for each image: as for points, image i depends on the seed and i alone. */
-  readonly seed?: SampleSeed;
+  readonly seed?: SampleSeed | undefined;
   /** Called after every step with all images of the batch; may return `{ sample }` to go on with. */
-  readonly callback_on_step_end?: StepCallback;
+  readonly callback_on_step_end?: StepCallback | undefined;
 }
 
 const countSchema = z

@@ -26,15 +26,15 @@ export interface ReverseProcessOptions {
   readonly batchSize: number;
   readonly seed: SampleSeed;
   /** Index of the first sample: a part of a larger batch; default 0. */
-  readonly firstSample?: number;
+  readonly firstSample?: number | undefined;
   /** In place of the model's own prediction, e.g. with guidance; makes sampling run step by step. */
-  readonly predict?: (sample: Float32Array, timestep: number) => Promise<Float32Array>;
-  readonly eta?: number;
-  readonly callback?: StepCallback;
-  readonly onProgress?: (fraction: number) => void;
-  readonly signal?: AbortSignal;
+  readonly predict?: ((sample: Float32Array, timestep: number) => Promise<Float32Array>) | undefined;
+  readonly eta?: number | undefined;
+  readonly callback?: StepCallback | undefined;
+  readonly onProgress?: ((fraction: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
   /** `loop`: chunks of steps in one graph; `stepwise`: one model run a step. Default: the faster possible one. */
-  readonly path?: 'loop' | 'stepwise';
+  readonly path?: 'loop' | 'stepwise' | undefined;
 }
 
 /**

@@ -6,15 +6,15 @@ export type GivenScheduler = DiffusionScheduler | Readonly<Record<string, unknow
 /** How samples are drawn, of points and of images alike. */
 export interface SamplingOptions {
   /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
-  readonly num_inference_steps?: number;
+  readonly num_inference_steps?: number | undefined;
   /** Used instead of `generate.scheduler`: a scheduler, or the JSON config of one. */
-  readonly scheduler?: GivenScheduler;
+  readonly scheduler?: GivenScheduler | undefined;
   /** DDIM's eta, 0 (default, deterministic) to 1. */
-  readonly eta?: number;
+  readonly eta?: number | undefined;
   /** Called with the fraction done, 0 to 1. */
-  readonly on_progress?: (fraction: number) => void;
+  readonly on_progress?: ((fraction: number) => void) | undefined;
   /** Stops between steps; the promise rejects with `signal.reason`. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** @throws {ConfigError} when `given` is neither. */

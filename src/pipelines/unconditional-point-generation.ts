@@ -15,25 +15,25 @@ import { type SamplingOptions, samplingSchedule } from './sampling-options.ts';
 /** Options of `pipeline('unconditional-point-generation', ...)`, named as transformers.js names them. */
 export interface PointPipelineOptions extends PretrainedOptions {
   /** `auto` (default), `cpu`, `webgpu`, `cuda` or `gpu`. */
-  readonly device?: string | null;
+  readonly device?: string | null | undefined;
   /** Models of points are float32: only 'fp32' (default). */
-  readonly dtype?: string | null;
+  readonly dtype?: string | null | undefined;
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
-  readonly ema?: boolean;
+  readonly ema?: boolean | undefined;
 }
 
 export interface PointGenerationOptions extends SamplingOptions {
   /** Points to draw, 1 or more; default 1. */
-  readonly batch_size?: number;
+  readonly batch_size?: number | undefined;
   /**
    * An integer >= 0, default 0, or one for each point. Point i depends on the seed and on i alone: it is the same
    * with every `batch_size`. With a list, point i is what `seed: list[i]` with a `batch_size` of 1 draws.
    */
-  readonly seed?: SampleSeed;
+  readonly seed?: SampleSeed | undefined;
   /** Called after every step; may return `{ sample }` to go on with. Makes sampling run step by step. */
-  readonly callback_on_step_end?: StepCallback;
+  readonly callback_on_step_end?: StepCallback | undefined;
   /** `points` (default): in the units of the training data; `scaled`: in the model's units. */
-  readonly output_type?: 'points' | 'scaled';
+  readonly output_type?: 'points' | 'scaled' | undefined;
 }
 
 export interface PointGenerationOutput {

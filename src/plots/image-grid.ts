@@ -14,11 +14,11 @@ export interface GridImages {
 
 export interface ImageGridOptions {
   /** Images a row; default: as nearly square as possible. */
-  readonly columns?: number;
+  readonly columns?: number | undefined;
   /** Every pixel becomes a square of so many; default 1. */
-  readonly scale?: number;
+  readonly scale?: number | undefined;
   /** Pixels between images, after scaling; default 2. */
-  readonly gap?: number;
+  readonly gap?: number | undefined;
 }
 
 /**

@@ -20,11 +20,11 @@ export interface ScatterPanel {
 
 export interface ScatterOptions {
   /** Side of the square of each panel in pixels, default 360. */
-  readonly size?: number;
+  readonly size?: number | undefined;
   /** The most points of each kind that are drawn (the first ones), default 5,000. */
-  readonly max_points?: number;
+  readonly max_points?: number | undefined;
   /** Panels a row, default all in one. */
-  readonly columns?: number;
+  readonly columns?: number | undefined;
 }
 
 /**

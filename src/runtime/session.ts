@@ -27,15 +27,15 @@ export function float32Data(tensor: RuntimeTensor | undefined, name: string): Fl
 
 export interface SessionOptions {
   /** Outputs to leave on the device, to be fed straight back; only webgpu can. */
-  readonly deviceOutputs?: readonly string[];
+  readonly deviceOutputs?: readonly string[] | undefined;
   /** Threads of one op on the cpu; default: `limitThreads`, else onnxruntime's, one a physical core. */
-  readonly intraOpThreads?: number;
+  readonly intraOpThreads?: number | undefined;
   /** Whether the cpu keeps freed memory for later runs; default true, faster and larger. */
-  readonly keepsMemory?: boolean;
+  readonly keepsMemory?: boolean | undefined;
   /** Whether the cpu lays memory out ahead from the second run on, in one block beside what it has; default true. */
-  readonly plansMemory?: boolean;
+  readonly plansMemory?: boolean | undefined;
   /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
-  readonly forbidFallback?: boolean;
+  readonly forbidFallback?: boolean | undefined;
 }
 
 /** One ONNX model, loaded on one device. */

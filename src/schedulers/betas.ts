@@ -7,7 +7,7 @@ export interface BetaOptions {
   readonly beta_start: number;
   readonly beta_end: number;
   readonly num_train_timesteps: number;
-  readonly trained_betas?: readonly number[] | null;
+  readonly trained_betas?: readonly number[] | null | undefined;
 }
 
 const { fround } = Math;

@@ -9,13 +9,13 @@ import { checkTimesteps, spacedTimesteps } from './timesteps.ts';
 
 export interface StepOptions {
   /** Standard normal noise of the sample's size, for steps where `needsNoise` is true. */
-  readonly noise?: Float32Array;
+  readonly noise?: Float32Array | undefined;
   /** [batch, channels, ...]; needed for thresholding and learned variances only. */
-  readonly sample_shape?: readonly number[];
+  readonly sample_shape?: readonly number[] | undefined;
   /** DDIM's eta in [0, 1], default 0. */
-  readonly eta?: number;
+  readonly eta?: number | undefined;
   /** DDIM: derive epsilon anew from the clipped prediction; default false. */
-  readonly use_clipped_model_output?: boolean;
+  readonly use_clipped_model_output?: boolean | undefined;
 }
 
 export interface StepOutput {

@@ -3,17 +3,17 @@ import { InvalidArgumentError } from '../errors.ts';
 /** The settings of diffusers' `EMAModel`, with its defaults. */
 export interface EmaDecayOptions {
   /** Whether the decay follows `1 - (1 + step / inv_gamma) ** -power` instead of `(1 + step) / (10 + step)`. */
-  readonly use_ema_warmup?: boolean;
+  readonly use_ema_warmup?: boolean | undefined;
   /** > 0, default 1. Larger values make the warm-up slower. */
-  readonly inv_gamma?: number;
+  readonly inv_gamma?: number | undefined;
   /** > 0, default 2/3 (0.999 after 31,600 steps). 3/4 suits shorter runs (0.999 after 10,000 steps). */
-  readonly power?: number;
+  readonly power?: number | undefined;
   /** In [0, 1], default 0. */
-  readonly min_decay?: number;
+  readonly min_decay?: number | undefined;
   /** In [0, 1], default 0.9999. What `EMAModel` calls `decay`. */
-  readonly max_decay?: number;
+  readonly max_decay?: number | undefined;
   /** Steps during which the average only copies the weights, default 0. */
-  readonly update_after_step?: number;
+  readonly update_after_step?: number | undefined;
 }
 
 /**

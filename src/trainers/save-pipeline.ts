@@ -12,12 +12,12 @@ export interface TrainedPipeline {
   readonly model: DiffusionModel;
   readonly weights: ReadonlyMap<string, Float32Array>;
   /** The moving average of the weights, saved beside them as `unet_ema`. */
-  readonly averagedWeights?: ReadonlyMap<string, Float32Array>;
+  readonly averagedWeights?: ReadonlyMap<string, Float32Array> | undefined;
   readonly scheduler: DDPMScheduler;
   /** How points were scaled, which the pipeline undoes. */
-  readonly scaler?: Scaler;
+  readonly scaler?: Scaler | undefined;
   /** For `README.md`; none without. */
-  readonly card?: Omit<ModelCardFacts, 'layout'>;
+  readonly card?: Omit<ModelCardFacts, 'layout'> | undefined;
 }
 
 /** How a pipeline folder is written. */
@@ -26,11 +26,11 @@ export interface SaveFormat {
    * The type of the safetensors: 'fp32' (default), or rounded to the nearest 'fp16' or 'bf16', half as large. ONNX files
    * stay float32.
    */
-  readonly dtype?: WeightsDtype;
+  readonly dtype?: WeightsDtype | undefined;
   /** Marks the safetensors, as diffusers does: 'fp16' writes `diffusion_pytorch_model.fp16.safetensors`. Default none. */
-  readonly variant?: string;
+  readonly variant?: string | undefined;
   /** 'nested' (default): `unet/`, `scheduler/`; 'flat': all files in one folder, as google/ddpm-* are published. */
-  readonly layout?: PipelineLayout;
+  readonly layout?: PipelineLayout | undefined;
 }
 
 /** Classes of ours that diffusers has under the same name. */

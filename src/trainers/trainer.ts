@@ -41,21 +41,21 @@ export interface TrainerOptions {
   readonly loss: DiffusionLoss;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: DDPMScheduler;
-  readonly callbacks?: readonly TrainerCallback[];
+  readonly callbacks?: readonly TrainerCallback[] | undefined;
   /**
    * What computes the steps: 'onnxruntime' (default) on `args.device`, or 'tfjs' on the backend that `tf` has. Both take
    * the same steps up to rounding, and a checkpoint of one can be continued by the other. See docs/tfjs.md.
    */
-  readonly engine?: 'onnxruntime' | 'tfjs';
+  readonly engine?: 'onnxruntime' | 'tfjs' | undefined;
   /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'. */
-  readonly tf?: TfjsModule;
+  readonly tf?: TfjsModule | undefined;
 }
 
 export interface TrainOptions {
   /** 'latest': the newest intact checkpoint in `output_dir`, or a fresh start where there is none; or its path. */
-  readonly resume_from_checkpoint?: string;
+  readonly resume_from_checkpoint?: string | undefined;
   /** When it aborts, the run finishes its step, saves a checkpoint and returns. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -130,7 +130,7 @@ export class Trainer {
    */
   static async fromOnnx(
     file: string,
-    { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions },
+    { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions | undefined },
   ): Promise<Trainer> {
     const { train_dataset: data } = options;
     const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];

@@ -10,7 +10,7 @@ const script = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.u
 export function runCli(
   args: readonly string[],
   cwd: string,
-  { interruptWhen, env }: { interruptWhen?: () => boolean; env?: Record<string, string> } = {},
+  { interruptWhen, env }: { interruptWhen?: (() => boolean) | undefined; env?: Record<string, string> } = {},
 ): Promise<ChildOutput> {
   const child = spawn(process.execPath, [script, ...args], { cwd, env: { ...process.env, ...env } });
   const timer = setInterval(() => {

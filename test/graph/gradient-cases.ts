@@ -9,7 +9,7 @@ export interface Case {
   /** Adds the ops under test. */
   build(inputs: Value[]): Value;
   /** Where the inputs lie, for ops that are not defined or not smooth everywhere; default standard normal. */
-  readonly domain?: (normal: number) => number;
+  readonly domain?: ((normal: number) => number) | undefined;
 }
 
 const positive = (x: number) => 0.5 + Math.abs(x);

@@ -13,9 +13,9 @@ type Attributes = NonNullable<Parameters<typeof node>[3]>;
 interface Case {
   readonly name: string;
   readonly opset: number;
-  readonly x?: number[];
+  readonly x?: number[] | undefined;
   readonly nodes: NodeProto[];
-  readonly initializers?: Record<string, Contents>;
+  readonly initializers?: Record<string, Contents> | undefined;
 }
 
 /** One node from x, with further inputs as initializers. */
@@ -24,11 +24,11 @@ function single(
   opset: number,
   opType: string,
   options: {
-    x?: number[];
-    inputs?: string[];
-    attributes?: Attributes;
-    initializers?: Record<string, Contents>;
-    domain?: string;
+    x?: number[] | undefined;
+    inputs?: string[] | undefined;
+    attributes?: Attributes | undefined;
+    initializers?: Record<string, Contents> | undefined;
+    domain?: string | undefined;
   } = {},
 ): Case {
   const { inputs = ['x', ...Object.keys(options.initializers ?? {})], attributes, initializers, x } = options;

@@ -13,7 +13,7 @@ export function onnxFile(parts: {
   opset: number;
   nodes: NodeProto[];
   inputs: Record<string, (number | string)[]>;
-  initializers?: Record<string, Contents>;
+  initializers?: Record<string, Contents> | undefined;
   rawInitializers?: TensorProto[];
   outputs?: string[];
 }): Uint8Array {

@@ -20,7 +20,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 function run(
   kind: Kind,
   outputDir: string,
-  options: { resume?: boolean; killAfter?: number } = {},
+  options: { resume?: boolean; killAfter?: number | undefined } = {},
 ): Promise<{ output: string; killed: boolean }> {
   const args = [
     '--import',

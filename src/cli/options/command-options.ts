@@ -9,7 +9,7 @@ export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
   readonly description: string;
   readonly schema: Schema;
   /** The heading it has in the help; default commander's own. */
-  readonly heading?: string;
+  readonly heading?: string | undefined;
 }
 
 /** The options of a command by key. The key is the long flag with underscores. */

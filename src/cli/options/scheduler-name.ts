@@ -3,7 +3,7 @@ import { DDPMScheduler, type DiffusionScheduler, schedulerFromConfig } from '../
 
 /** The scheduler that `--scheduler` names, with the model's noise schedule; without a name the model's own. */
 export function schedulerNamed(
-  { scheduler, eta }: { readonly scheduler?: 'ddpm' | 'ddim'; readonly eta?: number },
+  { scheduler, eta }: { readonly scheduler?: 'ddpm' | 'ddim' | undefined; readonly eta?: number | undefined },
   own: DiffusionScheduler,
 ): DiffusionScheduler {
   const className = { ddpm: 'DDPMScheduler', ddim: 'DDIMScheduler' }[scheduler ?? 'ddpm'];

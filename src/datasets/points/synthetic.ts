@@ -55,7 +55,7 @@ export function isSyntheticName(name: string): name is SyntheticName {
 /** `count` raw points, row-major. */
 export function syntheticPoints(
   name: SyntheticName,
-  options: { count: number; noise?: number; seed: number },
+  options: { count: number; noise?: number | undefined; seed: number },
 ): Float64Array {
   const set: SyntheticSet = SYNTHETIC_SETS[name];
   const { count, noise = set.defaultNoise, seed } = options;

@@ -34,8 +34,8 @@ export type SnapshotMetrics = Omit<
   | 'on_warning'
   | 'signal'
 > & {
-  readonly extractor?: string;
-  readonly logits_extractor?: string;
+  readonly extractor?: string | undefined;
+  readonly logits_extractor?: string | undefined;
 };
 
 /** All that the evaluations of a run have in common; plain data. */

@@ -37,13 +37,13 @@ export interface EvaluationCallbackOptions extends z.input<typeof settingsSchema
    * Metrics against the training data, with the options of `evaluate`; default none. `num_samples` is by default as many as
    * there are training samples, at most 10,000. The extractor is given by name.
    */
-  readonly metrics?: SnapshotMetrics;
+  readonly metrics?: SnapshotMetrics | undefined;
   /** A scheduler, or the JSON config of one; default DDIM with the betas of the run. */
-  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>>;
+  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>> | undefined;
   /** Called with every finished evaluation. */
-  readonly on_evaluation?: (record: EvaluationRecord) => void;
+  readonly on_evaluation?: ((record: EvaluationRecord) => void) | undefined;
   /** Told when an evaluation failed, which does not end the training; default `process.emitWarning`. */
-  readonly on_warning?: (message: string) => void;
+  readonly on_warning?: ((message: string) => void) | undefined;
 }
 
 const SNAPSHOT = /^\.snapshot-(\d+)$/;

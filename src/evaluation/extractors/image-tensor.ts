@@ -12,7 +12,7 @@ export interface ImageTensorOptions {
    * `interpolate(mode='bilinear', align_corners=False)` of PyTorch, by which pytorch-fid resizes. `asymmetric`: pixel i
    * at i times the scale, as `resize_bilinear` of TensorFlow 1, which the original FID code and torch-fidelity follow.
    */
-  readonly resize?: 'half-pixel' | 'asymmetric';
+  readonly resize?: 'half-pixel' | 'asymmetric' | undefined;
 }
 
 /**

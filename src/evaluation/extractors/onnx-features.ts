@@ -14,22 +14,22 @@ export interface OnnxFeaturesOptions {
    * The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output,
    * or of several the one that FID or precision and recall are taken of, '2048' or 'fc2_relu'.
    */
-  output_name?: string;
+  output_name?: string | undefined;
   /** Default: the model's only input. */
-  input_name?: string;
+  input_name?: string | undefined;
   /** What images are resized to, in pixels. Default: what the model's input declares. */
-  image_size?: { height: number; width: number };
+  image_size?: { height: number; width: number } | undefined;
   /** Default: what the model's input declares, else `NCHW`. */
-  layout?: 'NCHW' | 'NHWC';
+  layout?: 'NCHW' | 'NHWC' | undefined;
   /** Default `half-pixel`, as PyTorch; see `ImageTensorOptions`. */
-  resize?: 'half-pixel' | 'asymmetric';
+  resize?: 'half-pixel' | 'asymmetric' | undefined;
   /** As in `preprocessor_config.json`; default 0.5 each, so that pixels are in [-1, 1] as the FID Inception wants. */
-  image_mean?: readonly [number, number, number];
-  image_std?: readonly [number, number, number];
+  image_mean?: readonly [number, number, number] | undefined;
+  image_std?: readonly [number, number, number] | undefined;
   /** Images of one run of the model, default 32. */
-  batch_size?: number;
+  batch_size?: number | undefined;
   /** Default `cpu`. */
-  device?: Device;
+  device?: Device | undefined;
 }
 
 /**

@@ -12,19 +12,19 @@ export interface TransformersFeaturesOptions {
   /** A model of the task `image-feature-extraction` (DINOv2, CLIP vision, ViT): Hub name or folder. */
   model: string;
   /** Default `main`. */
-  revision?: string;
+  revision?: string | undefined;
   /** Weights to load, default `fp32`: features of quantised weights do not compare with others. */
-  dtype?: 'fp32' | 'fp16' | 'q8';
+  dtype?: 'fp32' | 'fp16' | 'q8' | undefined;
   /** Default `cpu`. */
-  device?: 'cpu' | 'webgpu' | 'cuda';
+  device?: 'cpu' | 'webgpu' | 'cuda' | undefined;
   /** Never ask the network. */
-  local_files_only?: boolean;
+  local_files_only?: boolean | undefined;
   /** Default: that of transformers.js. */
-  cache_dir?: string;
+  cache_dir?: string | undefined;
   /** Take the model's `pooler_output` instead. */
-  pool?: boolean;
+  pool?: boolean | undefined;
   /** Images of one run of the model, default 16. */
-  batch_size?: number;
+  batch_size?: number | undefined;
 }
 
 /**

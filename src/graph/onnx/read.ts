@@ -16,7 +16,7 @@ export interface ReadOnnxOptions {
    * Fixes the lengths of symbolic axes, which shape inference cannot always follow. Must agree with the file's shape in
    * rank and in every fixed length; default: the file's shapes.
    */
-  readonly inputShapes?: InputShapes;
+  readonly inputShapes?: InputShapes | undefined;
 }
 
 /**

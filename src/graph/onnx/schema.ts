@@ -11,7 +11,7 @@ const list = (type: string, id: number, options?: Record<string, unknown>) => ({
   rule: repeated,
   type,
   id,
-  options,
+  ...(options === undefined ? {} : { options }),
 });
 
 const root = protobuf.Root.fromJSON({
@@ -136,20 +136,20 @@ export interface TensorProto {
   floatData?: number[];
   int32Data?: number[];
   int64Data?: number[];
-  name?: string;
+  name?: string | undefined;
   rawData?: Uint8Array;
   doubleData?: number[];
   /** Where the bytes lie, with the keys location, offset and length; used where `dataLocation` is 1. */
-  externalData?: { key?: string; value?: string }[];
+  externalData?: { key?: string; value?: string }[] | undefined;
   dataLocation?: number;
 }
 export interface ValueInfoProto {
-  name?: string;
+  name?: string | undefined;
   type?: TypeProto;
 }
 export interface TypeProto {
   tensorType?: { elemType?: number; shape?: { dim?: { dimValue?: number; dimParam?: string }[] } };
-  sequenceType?: { elemType?: TypeProto };
+  sequenceType?: { elemType?: TypeProto | undefined };
 }
 
 /** AttributeProto.AttributeType. */

@@ -22,7 +22,7 @@ export interface LoopBody {
   /** The next values of the carried state, of the same types. */
   readonly state: readonly Value[];
   /** Values of each trip to be stacked along a new first axis. */
-  readonly perTrip?: readonly Value[];
+  readonly perTrip?: readonly Value[] | undefined;
 }
 
 /**

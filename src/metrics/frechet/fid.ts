@@ -12,7 +12,7 @@ export interface FrechetOptions {
    * Added to both diagonals when the square root is not real, as pytorch-fid does when scipy finds none; default 1e-6.
    * Singular covariances need nothing here: their square root is computed.
    */
-  eps?: number;
+  eps?: number | undefined;
 }
 
 /**

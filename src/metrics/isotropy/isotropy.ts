@@ -31,7 +31,7 @@ export interface NoisedIsotropyOptions {
   /** Seed of the noise, an integer >= 0. Every timestep has its own stream. */
   seed: number;
   /** Indices into `alphasCumprod`, default all. */
-  timesteps?: readonly number[];
+  timesteps?: readonly number[] | undefined;
 }
 
 /**

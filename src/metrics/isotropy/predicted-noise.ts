@@ -22,8 +22,8 @@ export interface PredictedNoiseIsotropyOptions {
   /** Seed of the noise; every timestep has its own stream. */
   readonly seed: number;
   /** Called with the finished fraction after each timestep. */
-  readonly on_progress?: (fraction: number) => void;
-  readonly signal?: AbortSignal;
+  readonly on_progress?: ((fraction: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The isotropy of the predicted noise at one timestep. */

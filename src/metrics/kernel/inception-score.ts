@@ -3,7 +3,7 @@ import { checkPointCloud, type PointCloud } from '../prdc/point-cloud.ts';
 
 export interface InceptionScoreOptions {
   /** Parts of the set, each with a score of its own; an integer >= 1, default 10. */
-  splits?: number;
+  splits?: number | undefined;
 }
 
 /** Scores are from 1 to the number of classes. */

@@ -5,7 +5,7 @@ import { MOST_INDEXED_DIMS, type Prdc, type PrdcOptions, precisionRecallDensityC
 
 export interface PrdcOnDeviceOptions extends PrdcOptions {
   /** Where the pairwise products run for points of more than 8 dimensions, default `cpu`. */
-  device?: Device;
+  device?: Device | undefined;
 }
 
 /**

@@ -11,16 +11,16 @@ export const MOST_INDEXED_DIMS = 8;
 
 export interface PrdcOptions {
   /** The neighbour that sets the radius of a ball, not counting the point itself. An integer >= 1, default 5. */
-  nearest_k?: number;
+  nearest_k?: number | undefined;
   /** Called with the finished fraction, from 0 to 1, about 20 times a second and at the end. */
-  on_progress?: (fraction: number) => void;
+  on_progress?: ((fraction: number) => void) | undefined;
   /** Ends the computation with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * The matrix product for points of more than 8 dimensions, default plain TypeScript. It decides the speed only:
    * results are those of float64 distances with any.
    */
-  block_products?: BlockProducts;
+  block_products?: BlockProducts | undefined;
 }
 
 /** All but density are fractions of points, from 0 to 1; density is at least 0 and can exceed 1. */

@@ -19,7 +19,7 @@ export interface ResnetBlockOptions {
   readonly outChannels: number;
   readonly timeChannels: number;
   /** What the result is divided by; default 1. */
-  readonly outputScale?: number;
+  readonly outputScale?: number | undefined;
 }
 
 /** diffusers' `ResnetBlock2D`: two convolutions with the time embedding between them, and a way around. */

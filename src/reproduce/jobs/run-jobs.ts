@@ -14,8 +14,8 @@ export interface RunJobsOptions {
   /** Processes at a time, at least 1. */
   readonly parallel: number;
   readonly signal: AbortSignal;
-  readonly onStart?: (run: JobRun) => void;
-  readonly onProgress?: (run: JobRun, fraction: number) => void;
+  readonly onStart?: ((run: JobRun) => void) | undefined;
+  readonly onProgress?: ((run: JobRun, fraction: number) => void) | undefined;
   /** @param error undefined where the job has a result. */
   readonly onEnd?: (run: JobRun, error: Error | undefined) => void;
 }

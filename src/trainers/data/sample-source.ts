@@ -14,11 +14,11 @@ export interface SampleSource {
   /** Shape of one sample: [dims], or [channels, height, width]. */
   readonly sampleShape: readonly number[];
   /** The class of each sample, from 0, where there are classes. */
-  readonly labels?: Int32Array;
+  readonly labels?: Int32Array | undefined;
   /** Equal for equal samples. */
   readonly fingerprint: string;
   /** Where the samples are images: the set, and what is done with each. */
-  readonly images?: { readonly images: ImageSet; readonly augmentation: ImageAugmentation };
+  readonly images?: { readonly images: ImageSet; readonly augmentation: ImageAugmentation } | undefined;
   /** Writes sample `index`; random decisions are drawn from `stream`. */
   fill(index: number, target: Float32Array, stream: RandomStream): void;
 }

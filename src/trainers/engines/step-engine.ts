@@ -63,7 +63,10 @@ export async function createTrainingEngine(
 
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
 export function refuseWrongEngine(
-  { engine = 'onnxruntime', tf }: { readonly engine?: string; readonly tf?: TfjsModule },
+  {
+    engine = 'onnxruntime',
+    tf,
+  }: { readonly engine?: string | undefined; readonly tf?: TfjsModule | undefined },
   device: Device,
 ): void {
   if (engine !== 'onnxruntime' && engine !== 'tfjs')

@@ -24,7 +24,7 @@ export class JsonlLogger implements MetricsLogger {
    * log of a resumed run equals that of an unbroken one. Without it the log starts empty.
    * @throws FileFormatError if the file to resume is no such log; it is then untouched.
    */
-  constructor(path: string, options: { resume_step?: number } = {}) {
+  constructor(path: string, options: { resume_step?: number | undefined } = {}) {
     mkdirSync(dirname(path), { recursive: true });
     this.file = openSync(path, options.resume_step === undefined ? 'w' : 'a+');
     if (options.resume_step === undefined) return;

@@ -56,7 +56,7 @@ export class TensorBoardLogger implements MetricsLogger {
   private readonly file: number;
 
   /** @param options.resume_step the step a resumed run starts from; what was logged after it is hidden. */
-  constructor(dir: string, options: { resume_step?: number } = {}) {
+  constructor(dir: string, options: { resume_step?: number | undefined } = {}) {
     mkdirSync(dir, { recursive: true });
     const seconds = Math.floor(Date.now() / 1000)
       .toString()

@@ -20,16 +20,16 @@ export interface TrainingGraphSettings {
   readonly alphasCumprod: Float32Array;
   readonly batchSize: number;
   /** Batches whose mean gradient makes one step; default 1. */
-  readonly accumulationSteps?: number;
+  readonly accumulationSteps?: number | undefined;
   readonly adam: AdamSettings;
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
   readonly ema: boolean;
   /** Whether the model's checkpoints are computed again in the backward pass, which saves memory; default false. */
-  readonly gradientCheckpointing?: boolean;
+  readonly gradientCheckpointing?: boolean | undefined;
   /** `loop` runs many steps in one ONNX Loop, `single` one step a run. */
   readonly mode: 'loop' | 'single';
-  readonly maxBucketElements?: number;
+  readonly maxBucketElements?: number | undefined;
 }
 
 /** What every step reports, in the order of the rows of the output `metrics`. */

@@ -14,7 +14,7 @@ export interface OpCase {
   readonly name: string;
   readonly shapes: readonly (readonly number[])[];
   readonly build: (inputs: Value[]) => Value;
-  readonly domain?: (normal: number) => number;
+  readonly domain?: ((normal: number) => number) | undefined;
 }
 
 /** The op's output, then the gradient of a random weighting of it with respect to each input. */

@@ -91,7 +91,10 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
 const OTHER_FILES = ['.jpg', '.jpeg', '.webp', '.gif', '.tiff', '.bmp', '.svg', '.csv', '.npy', '.npz'];
 
 /** @throws {InvalidArgumentError} for what is neither one folder nor one .png, or a grid of too many. */
-function targets(out: readonly string[], count: number): { folder?: string; grid?: string } {
+function targets(
+  out: readonly string[],
+  count: number,
+): { folder: string | undefined; grid: string | undefined } {
   const extension = (name: string) => path.extname(name).toLowerCase();
   const wrong = out.find((name) => OTHER_FILES.includes(extension(name)));
   if (wrong !== undefined)
