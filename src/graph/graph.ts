@@ -88,7 +88,12 @@ export class Graph {
     this.outputs.push({ name, value });
   }
 
-  /** A constant tensor, row-major. Small ones of equal contents are kept once. */
+  /**
+   * A constant tensor, row-major. Small constants without a name are kept once for equal contents.
+   *
+   * @param name how the constant is called in the ONNX file; if the name is taken, it gets a number.
+   * @throws {GraphError} when `data` does not hold `dtype` or does not fill `shape`.
+   */
   constant(dtype: DType, shape: readonly number[], data: TensorData, name?: string): Value {
     if (!holds(dtype, data) || data.length !== elementCount(shape)) {
       throw new GraphError(
@@ -97,7 +102,7 @@ export class Graph {
     }
     if (name !== undefined || data.length > 16) {
       return this.addConstant(
-        name === undefined ? this.freshName('constant') : this.claimName(name),
+        name === undefined ? this.freshName('constant') : this.nameLike(name),
         dtype,
         shape,
         data,
@@ -178,6 +183,11 @@ export class Graph {
     if (this.names.has(name)) throw new GraphError(`graph '${this.name}' already has a value '${name}'`);
     this.names.set(name, 0);
     return name;
+  }
+
+  /** `name` itself where it is free. */
+  private nameLike(name: string): string {
+    return this.names.has(name) || this.reserved.has(name) ? this.freshName(name) : this.claimName(name);
   }
 
   private freshName(stem: string): string {

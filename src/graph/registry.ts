@@ -77,9 +77,15 @@ export function apply(opType: string, inputs: readonly (Value | null)[], attribu
   return output;
 }
 
-/** A constant of one element, of the dtype of `like`. */
-export function scalarLike(like: Value, value: number): Value {
-  return like.graph.constant(like.dtype, [], toTensorData(like.dtype, [value]));
+/**
+ * A constant scalar of the dtype of `like`, in its graph.
+ *
+ * @param name how the constant is called in the ONNX file; default: a number.
+ * @example
+ * const weighted = mul(penalty, scalarLike(penalty, 0.3, 'lambda'));
+ */
+export function scalarLike(like: Value, value: number, name?: string): Value {
+  return like.graph.constant(like.dtype, [], toTensorData(like.dtype, [value]), name);
 }
 
 /** A constant int64 vector in the graph of `like`, as Reshape, Slice and the like take it. */
