@@ -148,7 +148,10 @@ export interface ValueInfoProto {
   type?: TypeProto;
 }
 export interface TypeProto {
-  tensorType?: { elemType?: number; shape?: { dim?: { dimValue?: number; dimParam?: string }[] } };
+  tensorType?: {
+    elemType?: number | undefined;
+    shape?: { dim?: { dimValue?: number; dimParam?: string }[] };
+  };
   sequenceType?: { elemType?: TypeProto | undefined };
 }
 
