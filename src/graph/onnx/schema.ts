@@ -150,7 +150,7 @@ export interface ValueInfoProto {
 export interface TypeProto {
   tensorType?: {
     elemType?: number | undefined;
-    shape?: { dim?: { dimValue?: number; dimParam?: string }[] };
+    shape?: { dim?: { dimValue?: number; dimParam?: string }[] | undefined };
   };
   sequenceType?: { elemType?: TypeProto | undefined };
 }
