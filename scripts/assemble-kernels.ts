@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import wabt from 'wabt';
-import { writeFileAtomic } from '../src/files/atomic-file.ts';
+import { writeFileAtomic } from '../src/files/atomic.ts';
 
 const folder = new URL('../src/trainers/engines/', import.meta.url);
 

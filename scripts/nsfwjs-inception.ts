@@ -13,7 +13,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { extractorsFolder, NSFWJS_EXTRACTOR } from '../src/evaluation/extractors/published-extractors.ts';
-import { writeFileAtomic } from '../src/files/atomic-file.ts';
+import { writeFileAtomic } from '../src/files/atomic.ts';
 import { Graph } from '../src/graph/graph.ts';
 import { writeOnnx } from '../src/graph/onnx/write.ts';
 import { add, mul } from '../src/graph/ops/index.ts';

@@ -68,3 +68,8 @@ export class HubError extends IsoDiffusionError {
     this.unreachable = unreachable;
   }
 }
+
+/** What a caught value says: the message of an error, or the value as text. */
+export function errorText(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

@@ -1,10 +1,10 @@
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { OXFORD_SETS } from '../datasets/images/sources/oxford.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import { SYNTHETIC_SETS } from '../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { pipelineFolderOf } from '../hub/open-pretrained.ts';
 import { pipelineFiles, readPipelineFolder } from '../hub/pipeline-folder.ts';
 import type { GaussianStatistics } from '../metrics/frechet/feature-statistics.ts';
@@ -51,14 +51,13 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (Object.hasOwn(SYNTHETIC_SETS, source)) return { kind: 'points', source };
   if (source === 'digits' || OXFORD_SETS.some(({ name }) => name === source))
     return { kind: 'images', source };
-  const status = await stat(source).catch(() => undefined);
-  if (status?.isDirectory()) return identifyFolder(source);
+  if (await isFolder(source)) return identifyFolder(source);
   const extension = path.extname(source).toLowerCase();
   if (extension === '.npz')
     return { kind: 'statistics', name: source, statistics: await readStatistics(source) };
   if (extension === '.csv' || extension === '.npy') return { kind: 'points', source };
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
-  if (status) return { kind: 'images', source };
+  if (await exists(source)) return { kind: 'images', source };
   if (role === 'fake' && /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(source))
     return identifyFolder(await pipelineFolderOf(source));
   const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
@@ -68,7 +67,7 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
 }
 
 async function identifyFolder(folder: string): Promise<EvaluationInput> {
-  const has = async (file: string) => (await stat(path.join(folder, file)).catch(() => undefined))?.isFile();
+  const has = (file: string) => isFile(path.join(folder, file));
   if (!(await has(pipelineFiles.modelIndex)) && !(await has(pipelineFiles.flatConfig)))
     return { kind: 'images', source: folder };
   const { unetConfig } = await readPipelineFolder(folder, { require: [] });

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { defaultCacheDir } from '../datasets/images/load-images.ts';
+import { errorText } from '../errors.ts';
+import { exists } from '../files/regular-file.ts';
 import type { GaussianStatistics } from '../metrics/frechet/feature-statistics.ts';
 import { readStatistics, writeStatistics } from '../metrics/frechet/statistics-file.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
@@ -27,13 +28,13 @@ export class StatisticsCache {
     { dims, count }: Pick<GaussianStatistics, 'dims' | 'count'>,
   ): Promise<GaussianStatistics | undefined> {
     const file = this.file(key);
-    if (!(await stat(file).catch(() => undefined))) return undefined;
+    if (!(await exists(file))) return undefined;
     try {
       const statistics = await readStatistics(file);
       if (statistics.dims === dims && statistics.count === count) return statistics;
       this.warn(`${file} holds statistics of something else; they are computed again`);
     } catch (error) {
-      this.warn(`${error instanceof Error ? error.message : error}; the statistics are computed again`);
+      this.warn(`${errorText(error)}; the statistics are computed again`);
     }
     return undefined;
   }

@@ -1,9 +1,16 @@
-import { SafetensorsError } from '../errors.ts';
-import { readShardIndex } from '../hub/weight-files.ts';
-import { decodeBfloat16, decodeFloat16 } from './float-formats.ts';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
+import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './float-formats.ts';
+import { readJsonFile } from './json.ts';
 import type { RegularFile } from './regular-file.ts';
-import { withSafetensors } from './safetensors.ts';
+import { type NamedTensor, withSafetensors } from './safetensors.ts';
 import type { SafetensorsDtype, TensorEntry } from './safetensors-header.ts';
+
+/*
+ * The weights of a model in safetensors files: read as float32 from one file or from shards, whatever float type they
+ * are stored in, and made into tensors of the type they are to be saved in.
+ */
 
 /** Elements that are converted at a time. */
 const PIECE = 4 * 1024 * 1024;
@@ -68,6 +75,34 @@ async function filesOf(path: string): Promise<Map<string, string[] | undefined>>
   return path.endsWith('.json') ? readShardIndex(path) : new Map([[path, undefined]]);
 }
 
+const SHARD = /^[\w-]+(\.[\w-]+)*\.safetensors$/;
+const MAX_SHARDS = 10_000;
+const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
+
+/**
+ * The shards of an index and the tensors each must hold.
+ *
+ * @throws {ConfigError} when the index is malformed.
+ * @throws {SafetensorsError} when it names a file outside its folder, or no or too many shards.
+ */
+async function readShardIndex(path: string): Promise<Map<string, string[]>> {
+  const { weight_map } = await readJsonFile(path, indexSchema, { maxBytes: 64 * 1024 * 1024 });
+  const shards = new Map<string, string[]>();
+  for (const [tensor, file] of Object.entries(weight_map)) {
+    if (!SHARD.test(file))
+      throw new SafetensorsError(
+        `${path} puts '${tensor}' into ${JSON.stringify(file)}, which is not the name of a .safetensors file beside it.`,
+      );
+    const full = join(dirname(path), file);
+    const tensors = shards.get(full);
+    if (tensors) tensors.push(tensor);
+    else shards.set(full, [tensor]);
+  }
+  if (shards.size === 0 || shards.size > MAX_SHARDS)
+    throw new SafetensorsError(`${path} lists ${shards.size} files; a sharded model has 1 to ${MAX_SHARDS}.`);
+  return shards;
+}
+
 async function readAsFloat32(
   file: RegularFile,
   path: string,
@@ -99,4 +134,47 @@ const WIDTHS = { F64: 8, F32: 4, F16: 2, BF16: 2 } as const;
 
 function isFloat(dtype: SafetensorsDtype): dtype is keyof typeof WIDTHS {
   return Object.hasOwn(WIDTHS, dtype);
+}
+
+/** transformers.js's names of the types that weights are saved in. */
+export const WEIGHTS_DTYPES = ['fp32', 'fp16', 'bf16'] as const;
+export type WeightsDtype = (typeof WEIGHTS_DTYPES)[number];
+
+/**
+ * float32 values as a tensor of `dtype`: as they are, or rounded to the nearest, ties to even.
+ *
+ * @throws {InvalidArgumentError} when a finite value is infinite in `dtype`, or `dtype` is unknown.
+ */
+export function float32Tensor(
+  name: string,
+  shape: readonly number[],
+  values: Float32Array,
+  dtype: WeightsDtype,
+): NamedTensor {
+  switch (dtype) {
+    case 'fp32':
+      return { dtype: 'F32', shape: [...shape], data: values };
+    case 'fp16':
+      refuseOverflow(name, values, FLOAT16_LIMIT);
+      return { dtype: 'F16', shape: [...shape], data: encodeFloat16(values) };
+    case 'bf16':
+      refuseOverflow(name, values, BFLOAT16_LIMIT);
+      return { dtype: 'BF16', shape: [...shape], data: encodeBfloat16(values) };
+    default:
+      throw new InvalidArgumentError(
+        `dtype '${String(dtype)}' is unknown: weights are saved as ${WEIGHTS_DTYPES.join(', ')}`,
+      );
+  }
+}
+
+/** Halfway from the largest number to the next power of two: what is at least this large becomes infinite. */
+const FLOAT16_LIMIT = 65_520;
+const BFLOAT16_LIMIT = (2 - 2 ** -8) * 2 ** 127;
+
+function refuseOverflow(name: string, values: Float32Array, limit: number): void {
+  const found = values.find((value) => Math.abs(value) >= limit && Number.isFinite(value));
+  if (found !== undefined)
+    throw new InvalidArgumentError(
+      `'${name}' has the value ${found}, which is infinite in this dtype: save it as 'fp32'`,
+    );
 }

@@ -1,7 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import type { RawPoints } from '../datasets/points/load-points.ts';
-import { DatasetError } from '../errors.ts';
-import { writeFileAtomic } from './atomic-file.ts';
+import { DatasetError, errorText } from '../errors.ts';
 
 const MAGIC = '\x93NUMPY';
 const MAX_HEADER_BYTES = 65_536;
@@ -24,6 +22,12 @@ const TYPES: Readonly<Record<string, { bytes: number; read: ReadValue }>> = {
   u8: { bytes: 8, read: (view, offset, little) => Number(view.getBigUint64(offset, little)) },
 };
 
+/** An array of shape (n, dims), row-major, as float64; one of shape (n,) has `dims` 1. */
+export interface NpyRows {
+  readonly data: Float64Array;
+  readonly dims: number;
+}
+
 interface NpyHeader {
   readonly type: { bytes: number; read: ReadValue };
   readonly littleEndian: boolean;
@@ -34,12 +38,12 @@ interface NpyHeader {
 }
 
 /**
- * Reads points from a NumPy file of shape (n, d), or (n,) for d = 1: floats or integers of either byte order and
- * either memory order, format versions 1 to 3. Objects (pickles) are refused.
+ * Reads a NumPy file of shape (n, d), or (n,) for d = 1: floats or integers of either byte order and either memory
+ * order, format versions 1 to 3. Objects (pickles) are refused.
  *
  * @throws {DatasetError} when the file is missing, truncated, malformed, of another shape or type, or not finite.
  */
-export async function readNpyPoints(path: string): Promise<RawPoints> {
+export async function readNpyRows(path: string): Promise<NpyRows> {
   let bytes: Uint8Array;
   try {
     const { size } = await stat(path);
@@ -48,16 +52,13 @@ export async function readNpyPoints(path: string): Promise<RawPoints> {
     bytes = await readFile(path);
   } catch (cause) {
     if (cause instanceof DatasetError) throw cause;
-    throw new DatasetError(
-      `${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
+    throw new DatasetError(`${path} cannot be read: ${errorText(cause)}`, { cause });
   }
-  return parseNpyPoints(bytes, path);
+  return parseNpyRows(bytes, path);
 }
 
-/** `readNpyPoints` for bytes at hand; `where` names them in errors. */
-export function parseNpyPoints(bytes: Uint8Array, where: string): RawPoints {
+/** `readNpyRows` for bytes at hand; `where` names them in errors. */
+export function parseNpyRows(bytes: Uint8Array, where: string): NpyRows {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const { type, littleEndian, fortranOrder, count, dims, dataOffset } = parseHeader(bytes, view, where);
   const expected = dataOffset + count * dims * type.bytes;
@@ -79,23 +80,24 @@ export function parseNpyPoints(bytes: Uint8Array, where: string): RawPoints {
   return { data, dims };
 }
 
-/** Writes points as a NumPy file of float32, shape (n, dims). */
-export async function writeNpyPoints(path: string, data: Float32Array, dims: number): Promise<void> {
-  await writeFileAtomic(path, npyBytes(data, dims));
-}
-
-/** The bytes of `writeNpyPoints`; format version 1, header padded so that the data begins at a multiple of 64. */
-export function npyBytes(data: Float32Array, dims: number): Uint8Array {
-  const text = `{'descr': '<f4', 'fortran_order': False, 'shape': (${data.length / dims}, ${dims}), }`;
-  const padded = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`;
-  const bytes = new Uint8Array(10 + padded.length + data.length * 4);
-  bytes.set(Buffer.from(MAGIC, 'latin1'));
+/**
+ * A NumPy file of float32 or float64 values, row-major: format version 1, the header padded so that the data begins at
+ * a multiple of 64 bytes.
+ */
+export function npyBytes(values: Float32Array | Float64Array, shape: readonly number[]): Uint8Array {
+  const width = values.BYTES_PER_ELEMENT;
+  const sizes = shape.length === 1 ? `${shape[0]},` : shape.join(', ');
+  const text = `{'descr': '<f${width}', 'fortran_order': False, 'shape': (${sizes}), }`;
+  const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`;
+  const start = 10 + header.length;
+  const bytes = new Uint8Array(start + values.length * width);
+  bytes.set(Buffer.from(`${MAGIC}\x01\x00`, 'latin1'));
   const view = new DataView(bytes.buffer);
-  view.setUint16(6, 1, true);
-  view.setUint16(8, padded.length, true);
-  bytes.set(Buffer.from(padded, 'latin1'), 10);
-  data.forEach((value, i) => {
-    view.setFloat32(10 + padded.length + 4 * i, value, true);
+  view.setUint16(8, header.length, true);
+  bytes.set(Buffer.from(header, 'latin1'), 10);
+  const write = width === 4 ? view.setFloat32 : view.setFloat64;
+  values.forEach((value, i) => {
+    write.call(view, start + width * i, value, true);
   });
   return bytes;
 }

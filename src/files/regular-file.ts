@@ -1,6 +1,42 @@
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { IsoDiffusionError } from '../errors.ts';
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { errorText, FileFormatError, IsoDiffusionError } from '../errors.ts';
+
+/** Whether there is something at the path: a file, a folder or anything else. */
+export async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
+}
+
+/** Whether there is a regular file at the path; links are followed. */
+export async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() ?? false;
+}
+
+/** Whether there is a folder at the path; links are followed. */
+export async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+}
+
+/**
+ * The digest in hex of `prefix` and the contents of files, one after another.
+ *
+ * @throws {FileFormatError} when a file cannot be read.
+ */
+export async function fileDigest(
+  paths: readonly string[],
+  { algorithm = 'sha256', prefix = '' }: { algorithm?: 'sha256' | 'sha1' | 'md5'; prefix?: string } = {},
+): Promise<string> {
+  const hash = createHash(algorithm).update(prefix);
+  for (const path of paths) {
+    try {
+      for await (const chunk of createReadStream(path)) hash.update(chunk);
+    } catch (cause) {
+      throw new FileFormatError(`${path} cannot be read: ${errorText(cause)}`, { cause });
+    }
+  }
+  return hash.digest('hex');
+}
 
 /** Node reads at most 2^31 - 1 bytes at a time; smaller pieces also keep other work of the thread pool going. */
 const pieceBytes = 64 * 1024 * 1024;
@@ -41,9 +77,9 @@ export async function withRegularFile<T>(
     return await use({ size: status.size, read, readInto });
   } catch (error) {
     if (error instanceof IsoDiffusionError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
+    const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') throw fail(`${path} does not exist.`, { cause: error });
-    throw fail(`${path} cannot be read: ${message}`, { cause: error });
+    throw fail(`${path} cannot be read: ${errorText(error)}`, { cause: error });
   } finally {
     await handle?.close();
   }

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
-import { type JsonValue, parseStrictJson } from './json-text.ts';
+import { type JsonValue, parseStrictJson } from './json.ts';
 
 /**
  * The element types of safetensors with the array that holds each. float16, bfloat16 and float8 are kept as raw bits,

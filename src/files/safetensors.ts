@@ -1,5 +1,5 @@
 import { SafetensorsError } from '../errors.ts';
-import { writeFileAtomic } from './atomic-file.ts';
+import { writeFileAtomic } from './atomic.ts';
 import { type RegularFile, withRegularFile } from './regular-file.ts';
 import {
   buildHeader,

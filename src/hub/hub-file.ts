@@ -1,8 +1,9 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { listFiles } from '@huggingface/hub';
 import { HubError, InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { isFile } from '../files/regular-file.ts';
 import { downloadHubFile, type HubFile } from './hub-download.ts';
 import {
   access,
@@ -101,8 +102,4 @@ async function listedFile(name: string, commit: string, file: string, options: H
     }
     throw new HubError(`${name} has no file ${file} at ${commit}: check the spelling`);
   });
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }

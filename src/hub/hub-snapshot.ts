@@ -1,9 +1,10 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
-import { HubError, InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { errorText, HubError, InvalidArgumentError } from '../errors.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { isFile } from '../files/regular-file.ts';
 import { downloadHubFile, type HubFile } from './hub-download.ts';
 import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './weight-files.ts';
 
@@ -177,9 +178,8 @@ export async function named<T>(name: string, work: () => Promise<T>): Promise<T>
           : cause.message;
       throw new HubError(`${name}: status ${cause.statusCode}: ${reason}`, { cause });
     }
-    const message = cause instanceof Error ? cause.message : String(cause);
     throw new HubError(
-      `the Hub cannot be reached for ${name} (${message}): check the network, or pass a local folder`,
+      `the Hub cannot be reached for ${name} (${errorText(cause)}): check the network, or pass a local folder`,
       { cause, unreachable: true },
     );
   }
@@ -223,8 +223,4 @@ export function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
 
 export function defaultCache(): string {
   return path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'iso-diffusion', 'hub');
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }

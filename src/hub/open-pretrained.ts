@@ -1,6 +1,6 @@
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
+import { isFile } from '../files/regular-file.ts';
 import { downloadSnapshot, type HubOptions } from './hub-snapshot.ts';
 import {
   type PipelineFolder,
@@ -51,8 +51,4 @@ export async function pipelineFolderOf(
   for (const file of [pipelineFiles.modelIndex, pipelineFiles.flatConfig])
     if (await isFile(path.join(model, file))) return model;
   return downloadSnapshot(model, options);
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
@@ -7,9 +7,10 @@ import {
   syncDirectory,
   writeDirectoryAtomic,
   writeFileSynced,
-} from '../files/atomic-file.ts';
-import { readJsonFile, stringifySorted } from '../files/json-file.ts';
-import type { JsonObject } from '../files/json-text.ts';
+} from '../files/atomic.ts';
+import type { JsonObject } from '../files/json.ts';
+import { readJsonFile, stringifySorted } from '../files/json.ts';
+import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
 import {
   adviceOnMissingWeights,
@@ -259,9 +260,8 @@ function checkRelativePath(path: string): void {
 }
 
 async function checkReplaceable(dir: string): Promise<void> {
-  const status = await stat(dir).catch(() => undefined);
-  if (status === undefined) return;
-  if (!status.isDirectory())
+  if (!(await exists(dir))) return;
+  if (!(await isFolder(dir)))
     throw new InvalidArgumentError(`${dir} is a file; a pipeline is saved as a folder.`);
   const names = await readdir(dir);
   if (names.length > 0 && !names.includes(pipelineFiles.modelIndex)) {
@@ -278,12 +278,4 @@ async function checkIsFolder(dir: string): Promise<void> {
   const hint =
     old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
   throw new FileFormatError(`${dir} is not a folder, so no pipeline can be read from it.${hint}`);
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined))?.isFile() ?? false;
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
 }

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
-import { FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
+import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
 import { access, type HubOptions } from './hub-snapshot.ts';
 import { readPipelineFolder } from './pipeline-folder.ts';
 
@@ -62,8 +62,7 @@ export async function pushToHub(
       ...settings,
     });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new HubError(`the upload to ${repo} failed: ${reason}`, { cause });
+    throw new HubError(`the upload to ${repo} failed: ${errorText(cause)}`, { cause });
   }
   return `${settings.hubUrl}/${repo}`;
 }

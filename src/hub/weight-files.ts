@@ -1,8 +1,7 @@
-import { readdir, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { z } from 'zod';
-import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
-import { readJsonFile } from '../files/json-file.ts';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InvalidArgumentError } from '../errors.ts';
+import { isFile } from '../files/regular-file.ts';
 
 /*
  * How diffusers names weights: `diffusion_pytorch_model.safetensors`; of a variant, such as fp16,
@@ -12,9 +11,7 @@ import { readJsonFile } from '../files/json-file.ts';
 const STEM = 'diffusion_pytorch_model';
 export const WEIGHTS_FILE = `${STEM}.safetensors`;
 const VARIANT = /^[A-Za-z0-9_]+$/;
-const SHARD = /^[\w-]+(\.[\w-]+)*\.safetensors$/;
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i;
-const MAX_SHARDS = 10_000;
 
 /** The name of a file of weights. @throws {InvalidArgumentError} when `variant` is no plain word. */
 export function weightsFile(variant: string | undefined): string {
@@ -49,7 +46,7 @@ export function isWeightsFile(name: string, variant: string | undefined): boolea
 export async function findWeights(folder: string, variant: string | undefined): Promise<string | undefined> {
   for (const name of [...indexFiles(variant), weightsFile(variant)]) {
     const path = join(folder, name);
-    if ((await stat(path).catch(() => undefined))?.isFile()) return path;
+    if (await isFile(path)) return path;
   }
   return undefined;
 }
@@ -89,30 +86,4 @@ export function adviceOnPickle(name: string, model = '<model>'): string {
 /** The names of a folder's files, for advice; none where it cannot be read. */
 export async function namesIn(folder: string): Promise<string[]> {
   return readdir(folder).catch(() => []);
-}
-
-const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
-
-/**
- * The shards of an index and the tensors each must hold.
- *
- * @throws {ConfigError} when the index is malformed.
- * @throws {SafetensorsError} when it names a file outside its folder, or no or too many shards.
- */
-export async function readShardIndex(path: string): Promise<Map<string, string[]>> {
-  const { weight_map } = await readJsonFile(path, indexSchema, { maxBytes: 64 * 1024 * 1024 });
-  const shards = new Map<string, string[]>();
-  for (const [tensor, file] of Object.entries(weight_map)) {
-    if (!SHARD.test(file))
-      throw new SafetensorsError(
-        `${path} puts '${tensor}' into ${JSON.stringify(file)}, which is no name of a .safetensors file beside it.`,
-      );
-    const full = join(dirname(path), file);
-    const tensors = shards.get(full);
-    if (tensors) tensors.push(tensor);
-    else shards.set(full, [tensor]);
-  }
-  if (shards.size === 0 || shards.size > MAX_SHARDS)
-    throw new SafetensorsError(`${path} lists ${shards.size} files; a sharded model has 1 to ${MAX_SHARDS}.`);
-  return shards;
 }

@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { OnnxFormatError } from '../errors.ts';
-import { fileChecksum } from '../files/checksum.ts';
-import { withRegularFile } from '../files/regular-file.ts';
+import { fileDigest, withRegularFile } from '../files/regular-file.ts';
 import { decodeModel } from '../graph/onnx/decode.ts';
 import { externalLocations } from '../graph/onnx/external-locations.ts';
 import type { GraphProto, TensorProto } from '../graph/onnx/schema.ts';
@@ -70,7 +69,7 @@ export async function onnxChecksum(model: Uint8Array | string): Promise<string> 
     refuseOutside(location, `a tensor of ${model}`);
     data.push(await dataFile(model, location));
   }
-  return fileChecksum([model, ...data]);
+  return fileDigest([model, ...data]);
 }
 
 function readModelBytes(file: string): Promise<Uint8Array> {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { GradientError, GraphError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { encodeFloat16 } from '../files/float-formats.ts';
 import { nodesWithoutRule } from '../graph/autodiff/gradients.ts';
 import { Graph, type GraphNode, type Value } from '../graph/graph.ts';
 import { decodeOnnx, type OnnxProgram } from '../graph/onnx/decode.ts';
-import { float32ToFloat16 } from '../graph/onnx/float16.ts';
 import { lowerProgram } from '../graph/onnx/lowering/lower.ts';
 import { isValue, type KnownTensor, type Operand } from '../graph/onnx/lowering/operand.ts';
 import { declaredInputs } from '../graph/onnx/read.ts';
@@ -141,7 +141,7 @@ export class OnnxModel implements DiffusionModel {
     return replaceInitializers(this.file.bytes, (name) => {
       const trained = weights.get(name);
       if (!trained) return this.file.external.get(name);
-      const values = this.stored.get(name) === 'float16' ? float32ToFloat16(trained) : trained;
+      const values = this.stored.get(name) === 'float16' ? encodeFloat16(trained) : trained;
       return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     });
   }

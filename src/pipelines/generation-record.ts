@@ -2,9 +2,9 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
-import { readJsonFile, stringifySorted } from '../files/json-file.ts';
-import type { JsonObject, JsonValue } from '../files/json-text.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import type { JsonObject, JsonValue } from '../files/json.ts';
+import { readJsonFile, stringifySorted } from '../files/json.ts';
 
 /** All that decides what the images of a folder look like. Lists are by image. */
 export type GenerationRecord = JsonObject & {

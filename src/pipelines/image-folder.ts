@@ -1,7 +1,8 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { isFile } from '../files/regular-file.ts';
 import { claimFolder, type GenerationRecord } from './generation-record.ts';
 import { encodePng, type ImageBytes } from './image-bytes.ts';
 import type { ImageGenerationOptions } from './image-options.ts';
@@ -60,8 +61,4 @@ async function writeImages(files: readonly string[], images: ImageBytes): Promis
     const pixels = images.data.subarray(i * size, (i + 1) * size);
     await writeFileAtomic(file, await encodePng(pixels, images));
   }
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }

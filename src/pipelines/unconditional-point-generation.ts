@@ -2,7 +2,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
-import { readJsonFile } from '../files/json-file.ts';
+import { readJsonFile } from '../files/json.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { modelFromConfig } from '../models/model-from-config.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';

@@ -1,6 +1,6 @@
 import sharp from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
 
 export interface GridImages {
   /** Bytes, [count, height, width, channels]. */

@@ -1,6 +1,6 @@
 import sharp, { type OverlayOptions } from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
 import { type GridImages, type ImageGridOptions, imageGrid } from './image-grid.ts';
 
 export interface ImagePanel {

@@ -1,6 +1,6 @@
 import sharp from 'sharp';
 import type { Spec } from 'vega';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
 
 /** Okabe & Ito's palette, told apart with every kind of colour vision. */
 export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'] as const;

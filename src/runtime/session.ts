@@ -1,5 +1,5 @@
 import * as ort from 'onnxruntime-node';
-import { DeviceError, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
+import { DeviceError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
 import type { ConcreteDevice } from './device.ts';
@@ -83,10 +83,9 @@ export class Session {
       return new Session(session, device);
     } catch (cause) {
       if (cause instanceof IsoDiffusionError) throw cause;
-      const reason = cause instanceof Error ? cause.message : String(cause);
       if (device !== 'cpu')
-        throw new DeviceError(`the model cannot run on '${device}': ${reason}`, { cause });
-      throw new OnnxFormatError(`onnxruntime cannot load the model: ${reason}`, { cause });
+        throw new DeviceError(`the model cannot run on '${device}': ${errorText(cause)}`, { cause });
+      throw new OnnxFormatError(`onnxruntime cannot load the model: ${errorText(cause)}`, { cause });
     }
   }
 
@@ -116,8 +115,9 @@ export class Session {
     try {
       return await (fetches ? this.session.run(feeds, fetches) : this.session.run(feeds));
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${reason}`, { cause });
+      throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${errorText(cause)}`, {
+        cause,
+      });
     }
   }
 

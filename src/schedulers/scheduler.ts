@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
-import type { JsonObject } from '../files/json-text.ts';
+import type { JsonObject } from '../files/json.ts';
 import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
 import { cumulativeAlphas, makeBetas, rescaleZeroTerminalSnr } from './betas.ts';
 import type { SharedConfig } from './scheduler-config.ts';

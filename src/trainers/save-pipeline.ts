@@ -1,7 +1,7 @@
 import type { Scaler } from '../datasets/points/points.ts';
-import { stringifySorted } from '../files/json-file.ts';
+import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
+import { stringifySorted } from '../files/json.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
-import { float32Tensor, type WeightsDtype } from '../files/weights-dtype.ts';
 import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import { type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';

@@ -1,7 +1,7 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { writeFileAtomic } from '../files/atomic-file.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
 import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-vectors.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, exportModel, initialVector } from '../models/model.ts';

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../src/datasets/index.ts';
-import { parseCsvPoints } from '../../src/datasets/points/csv.ts';
+import { parseCsvPoints } from '../../src/datasets/points/point-files.ts';
 import { DatasetError } from '../../src/errors.ts';
-import { npyBytes, parseNpyPoints } from '../../src/files/npy.ts';
+import { npyBytes, parseNpyRows } from '../../src/files/npy.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let folder: string;
@@ -67,17 +67,17 @@ describe('NPY', () => {
 
   it('in C and Fortran order, both byte orders, versions 1 to 3', () => {
     expect(
-      Array.from(parseNpyPoints(npy(header('<f8', 'False', '(2, 2)'), doubles(1, 2, 3, 4)), 'x').data),
+      Array.from(parseNpyRows(npy(header('<f8', 'False', '(2, 2)'), doubles(1, 2, 3, 4)), 'x').data),
     ).toEqual([1, 2, 3, 4]);
     expect(
-      Array.from(parseNpyPoints(npy(header('<f8', 'True', '(2, 2)'), doubles(1, 2, 3, 4), 2), 'x').data),
+      Array.from(parseNpyRows(npy(header('<f8', 'True', '(2, 2)'), doubles(1, 2, 3, 4), 2), 'x').data),
     ).toEqual([1, 3, 2, 4]);
     expect(
       Array.from(
-        parseNpyPoints(npy(header('>i2', 'False', '(1, 2)'), Uint8Array.of(1, 0, 255, 255), 3), 'x').data,
+        parseNpyRows(npy(header('>i2', 'False', '(1, 2)'), Uint8Array.of(1, 0, 255, 255), 3), 'x').data,
       ),
     ).toEqual([256, -1]);
-    expect(parseNpyPoints(npy(header('<f8', 'False', '(3,)'), doubles(1, 2, 3)), 'x').dims).toBe(1);
+    expect(parseNpyRows(npy(header('<f8', 'False', '(3,)'), doubles(1, 2, 3)), 'x').dims).toBe(1);
   });
 
   it.each([
@@ -93,8 +93,8 @@ describe('NPY', () => {
     ['a huge shape', npy(header('<f8', 'False', '(99999999999, 2)'), doubles(1)), /damaged/],
     ['no NumPy file', Buffer.from('hello world, this is text'), /not a NumPy file/],
   ])('%s is refused', (_name, bytes, message) => {
-    expect(() => parseNpyPoints(bytes, 'x.npy')).toThrow(DatasetError);
-    expect(() => parseNpyPoints(bytes, 'x.npy')).toThrow(message);
+    expect(() => parseNpyRows(bytes, 'x.npy')).toThrow(DatasetError);
+    expect(() => parseNpyRows(bytes, 'x.npy')).toThrow(message);
   });
 
   it('gives back what was written', async () => {
@@ -124,8 +124,8 @@ describe('damaged files', () => {
   it.each([
     [
       'NPY',
-      () => npyBytes(new RandomStream(3).fillNormal(new Float32Array(24)), 2),
-      (bytes: Uint8Array) => parseNpyPoints(bytes, 'x'),
+      () => npyBytes(new RandomStream(3).fillNormal(new Float32Array(24)), [12, 2]),
+      (bytes: Uint8Array) => parseNpyRows(bytes, 'x'),
     ],
     [
       'CSV',

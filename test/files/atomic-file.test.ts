@@ -9,7 +9,7 @@ import {
   replaceDirectory,
   writeDirectoryAtomic,
   writeFileAtomic,
-} from '../../src/files/atomic-file.ts';
+} from '../../src/files/atomic.ts';
 
 let root: string;
 beforeEach(async () => {

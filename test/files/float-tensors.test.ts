@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError, InvalidArgumentError, SafetensorsError } from '../../src/errors.ts';
-import { floatTensorInfos, readFloatTensors } from '../../src/files/float-tensors.ts';
+import { float32Tensor, floatTensorInfos, readFloatTensors } from '../../src/files/float-tensors.ts';
 import { type NamedTensor, writeSafetensors } from '../../src/files/safetensors.ts';
-import { float32Tensor } from '../../src/files/weights-dtype.ts';
 import {
   adviceOnMissingWeights,
   findWeights,
@@ -106,7 +105,7 @@ describe('shards', () => {
   ])('never lie in %j', async (file) => {
     const index = await write2({ a: first, b: file });
     await expect(floatTensorInfos(index)).rejects.toThrow(SafetensorsError);
-    await expect(floatTensorInfos(index)).rejects.toThrow(/no name of a .safetensors file beside it/);
+    await expect(floatTensorInfos(index)).rejects.toThrow(/not the name of a .safetensors file beside it/);
   });
 
   it('that do not hold what the index says are refused', async () => {

@@ -34,7 +34,7 @@ function npz(arrays: Record<string, Uint8Array>): Uint8Array {
 }
 
 function npy(values: number[], columns: number): Uint8Array {
-  return npyBytes(Float32Array.from(values), columns);
+  return npyBytes(Float32Array.from(values), [values.length / columns, columns]);
 }
 
 describe('files of numpy', () => {

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll } from 'vitest';
-import { stringifySorted } from '../../src/files/json-file.ts';
+import { stringifySorted } from '../../src/files/json.ts';
 import type { NamedTensor } from '../../src/files/safetensors.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { savePipelineFolder } from '../../src/hub/pipeline-folder.ts';

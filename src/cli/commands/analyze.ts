@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { applyScaler, loadPoints } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 import { isotropyOfNoisedData } from '../../metrics/isotropy/isotropy.ts';
 import { predictedNoiseIsotropy } from '../../metrics/isotropy/predicted-noise.ts';
 import type { PointCloud } from '../../metrics/prdc/point-cloud.ts';

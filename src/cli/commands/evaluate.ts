@@ -9,7 +9,7 @@ import {
 } from '../../evaluation/evaluate-options.ts';
 import { identify, type RealInput } from '../../evaluation/evaluation-input.ts';
 import { loadPointPair } from '../../evaluation/point-sets.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 import { pipelineFolderOf } from '../../hub/open-pretrained.ts';
 import { readPipelineFolder } from '../../hub/pipeline-folder.ts';
 import { type EvaluationReport, evaluate, mergeStatistics, readStatistics } from '../../metrics/index.ts';

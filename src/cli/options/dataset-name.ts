@@ -1,8 +1,8 @@
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OXFORD_SETS } from '../../datasets/images/sources/oxford.ts';
 import { SYNTHETIC_SETS } from '../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../errors.ts';
+import { exists } from '../../files/regular-file.ts';
 import { nearestName } from '../../registry.ts';
 
 /** What a data set holds, by its name or its file. */
@@ -30,7 +30,7 @@ export async function datasetNamed(name: string): Promise<DatasetName> {
   const source = Object.hasOwn(SHORT_NAMES, name) ? (SHORT_NAMES[name] ?? name) : name;
   if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
   if (['.csv', '.npy'].includes(path.extname(source).toLowerCase())) return { kind: 'points', source };
-  if (await stat(source).catch(() => undefined)) return { kind: 'images', source };
+  if (await exists(source)) return { kind: 'images', source };
   const near = nearestName(source, KNOWN);
   throw new InvalidArgumentError(
     `data set '${source}' is unknown: use ${[...POINT_SETS, ...IMAGE_SETS].join(', ')}, or a file or folder; there is none at this path${near ? `. Did you mean '${near}'?` : ''}`,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { ImageSet } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { readJsonFile } from '../../files/json-file.ts';
+import { readJsonFile } from '../../files/json.ts';
 import {
   UNET_2D_PRESETS,
   UNet2DModel,

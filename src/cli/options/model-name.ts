@@ -1,6 +1,6 @@
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../../errors.ts';
+import { exists } from '../../files/regular-file.ts';
 import { type PretrainedOptions, pipelineFolderOf } from '../../hub/open-pretrained.ts';
 import { pipelineFiles, readPipelineFolder } from '../../hub/pipeline-folder.ts';
 import { modelFromConfig } from '../../models/index.ts';
@@ -50,8 +50,4 @@ export async function folderNamed(name: string, options: PretrainedOptions = {})
       throw new HubError(`there is no folder '${name}', and as a Hub id: ${error.message}`, { cause: error });
     throw error;
   }
-}
-
-async function exists(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined)) !== undefined;
 }

@@ -3,7 +3,7 @@ import { constants, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 import { centerOf } from './augment.ts';
 import type { ImageSet, SizedPixels, SkippedImage } from './image-set.ts';
 import { LabelNumbers } from './label-numbers.ts';

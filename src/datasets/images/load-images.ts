@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
-import { DatasetError, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
+import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
 import { type PreparedImage, prepareImages } from './prepare.ts';
@@ -111,8 +111,9 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     await writeCacheFile(path, geometry, prepared());
   } catch (cause) {
     if (cause instanceof IsoDiffusionError) throw cause;
-    const message = cause instanceof Error ? cause.message : String(cause);
-    throw new DatasetError(`${images.name} cannot be read into the cache ${path}: ${message}`, { cause });
+    throw new DatasetError(`${images.name} cannot be read into the cache ${path}: ${errorText(cause)}`, {
+      cause,
+    });
   }
   const written = await openCacheFile(path, max_memory_bytes);
   if (!written)

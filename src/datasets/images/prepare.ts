@@ -1,3 +1,4 @@
+import { errorText } from '../../errors.ts';
 import { decodeImage } from './decode.ts';
 import type { ImageFormat, SizedPixels, SkippedImage } from './image-set.ts';
 import type { ImageSource, SourceImage } from './sources/image-source.ts';
@@ -30,7 +31,6 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
   try {
     return { source: image.source, label: image.label, ...(await decodeImage(image, format)) };
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return { source: image.source, reason: message.split('\n', 1)[0] as string };
+    return { source: image.source, reason: errorText(error).split('\n', 1)[0] as string };
   }
 }

@@ -1,9 +1,9 @@
 import path from 'node:path';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { readNpyPoints } from '../../files/npy.ts';
-import { readCsvPoints } from './csv.ts';
-import { applyScaler, fitScaler, type PointSet, SCALINGS } from './points.ts';
+import { readNpyRows } from '../../files/npy.ts';
+import { readCsvPoints } from './point-files.ts';
+import { applyScaler, fitScaler, type PointSet, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
 
 const optionsSchema = z.strictObject({
@@ -46,11 +46,6 @@ export async function loadPoints(source: string, options: LoadPointsOptions = {}
   return { data: applyScaler(scaler, data, dims), count: data.length / dims, dims, name: source, scaler };
 }
 
-export interface RawPoints {
-  readonly data: Float64Array;
-  readonly dims: number;
-}
-
 async function readPointFile(source: string, noise: number | undefined): Promise<RawPoints> {
   const extension = path.extname(source).toLowerCase();
   if (extension !== '.csv' && extension !== '.npy') {
@@ -62,7 +57,7 @@ async function readPointFile(source: string, noise: number | undefined): Promise
     throw new InvalidArgumentError(
       `noise is ${noise}, but '${source}' is a file: its points are used as they are`,
     );
-  return extension === '.csv' ? readCsvPoints(source) : readNpyPoints(source);
+  return extension === '.csv' ? readCsvPoints(source) : readNpyRows(source);
 }
 
 function firstPoints({ data, dims }: RawPoints, n: number | undefined): RawPoints {

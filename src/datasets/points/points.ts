@@ -11,6 +11,12 @@ export interface PointSet {
   readonly scaler: Scaler;
 }
 
+/** Points as they were read or drawn, before scaling: rows of `dims` values. */
+export interface RawPoints {
+  readonly data: Float64Array;
+  readonly dims: number;
+}
+
 export const SCALINGS = ['min-max', 'standardise', 'none'] as const;
 export type Scaling = (typeof SCALINGS)[number];
 

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { removeLeftovers } from '../../files/atomic-file.ts';
+import { removeLeftovers } from '../../files/atomic.ts';
 import { DEVICES } from '../../runtime/device.ts';
 import type { DiffusionScheduler } from '../../schedulers/index.ts';
 import { isImageSet } from '../../trainers/data/sample-source.ts';

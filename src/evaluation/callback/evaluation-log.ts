@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { FileFormatError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 
 const recordSchema = z.looseObject({
   step: z.int().min(0),

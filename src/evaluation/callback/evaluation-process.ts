@@ -3,6 +3,7 @@
  * the channel; Ctrl-C, which reaches it too, is the trainer's to handle.
  */
 
+import { errorText } from '../../errors.ts';
 import { SnapshotEvaluation } from './evaluate-snapshot.ts';
 import type { EvaluatorAnswer, EvaluatorRequest } from './snapshot-evaluator.ts';
 
@@ -26,6 +27,6 @@ async function answerTo(request: EvaluatorRequest): Promise<EvaluatorAnswer> {
     if (!evaluation) throw new Error('there are no settings yet');
     return { id: request.id, result: await evaluation.run(request.snapshot, request.image) };
   } catch (error) {
-    return { id: request.id, error: error instanceof Error ? error.message : String(error) };
+    return { id: request.id, error: errorText(error) };
   }
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { ExtractorWeightsError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 import { readSafetensors, readSafetensorsHeader } from '../../files/safetensors.ts';
 import type { SafetensorsHeader } from '../../files/safetensors-header.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';

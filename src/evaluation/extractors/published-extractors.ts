@@ -1,7 +1,7 @@
-import { stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { ExtractorNotFoundError } from '../../errors.ts';
+import { isFile } from '../../files/regular-file.ts';
 
 /** An extractor whose weights others publish, and the names under which they are looked for. */
 export interface PublishedExtractor {
@@ -73,8 +73,4 @@ export async function findPublishedExtractor(name: PublishedExtractorName, folde
 /** How to turn the weights into safetensors, which cannot run code. */
 export function conversionAdvice(pickle: string, safetensors: string): string {
   return `Convert it once in Python: import torch; from safetensors.torch import save_file; save_file({k: v.contiguous() for k, v in torch.load('${pickle}', map_location='cpu', weights_only=True).items()}, '${safetensors}')`;
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }

@@ -1,6 +1,6 @@
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ExtractorNotFoundError, InvalidArgumentError } from '../../errors.ts';
+import { isFile, isFolder } from '../../files/regular-file.ts';
 import { downloadFile } from '../../hub/hub-file.ts';
 import type { HubOptions } from '../../hub/hub-snapshot.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
@@ -149,8 +149,7 @@ async function transformersModel(
   options: ResolveExtractorOptions,
 ): Promise<TransformersFeatures> {
   const { revision, local_files_only, cache_dir, batch_size, device = 'cpu' } = options;
-  const isFolder = (await stat(spec).catch(() => undefined))?.isDirectory() ?? false;
-  if (!isFolder && !/^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(spec))
+  if (!(await isFolder(spec)) && !/^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(spec))
     throw new InvalidArgumentError(
       `the extractor '${spec}' is unknown: use inception, vgg16, raw-pixels, the name of an .onnx file in ${folder}, a path/to/file.onnx[:output], or the Hub id or folder of a transformers.js model for image-feature-extraction.`,
     );
@@ -162,8 +161,4 @@ async function transformersModel(
     batch_size,
     device: await resolveDevice(device),
   });
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }

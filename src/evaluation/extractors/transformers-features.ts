@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import path from 'node:path';
-import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
-import { fileChecksum } from '../../files/checksum.ts';
+import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { fileDigest } from '../../files/regular-file.ts';
 import type { FeatureExtractor, FeatureImage } from './feature-extractor.ts';
 import { checkBatchSize, extractInBatches, type FeatureModel, vectorLength } from './model-features.ts';
 
@@ -53,7 +53,7 @@ export class TransformersFeatures implements FeatureExtractor {
     const transformers = await import('@huggingface/transformers');
     const pipe = await createPipeline(transformers, options);
     try {
-      const checksum = await fileChecksum(await weightFiles(transformers, pipe, options));
+      const checksum = await fileDigest(await weightFiles(transformers, pipe, options));
       const runner = new TokenRunner(transformers, pipe, pool);
       const grey = { data: new Uint8Array(64 * 64 * 3).fill(128), height: 64, width: 64, channels: 3 };
       const { dims } = await runner.run([grey]);
@@ -111,9 +111,8 @@ async function createPipeline(transformers: Transformers, options: TransformersF
       ...(cache_dir === undefined ? {} : { cache_dir }),
     });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     throw new FileFormatError(
-      `the model ${model} cannot be loaded: ${reason}. Give the name of a Hub model with ONNX weights, or a folder with config.json, preprocessor_config.json and onnx/model.onnx.`,
+      `the model ${model} cannot be loaded: ${errorText(cause)}. Give the name of a Hub model with ONNX weights, or a folder with config.json, preprocessor_config.json and onnx/model.onnx.`,
       { cause },
     );
   }

@@ -1,4 +1,4 @@
-import { OnnxFormatError } from '../../errors.ts';
+import { errorText, OnnxFormatError } from '../../errors.ts';
 import { type GraphProto, ModelMessage, type ModelProto } from './schema.ts';
 
 /** The operator sets that `lowering` understands. */
@@ -37,8 +37,7 @@ function decode(bytes: Uint8Array): ModelProto {
       defaults: false,
     }) as ModelProto;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new OnnxFormatError(`not an ONNX model, or a truncated one: ${reason}`, { cause });
+    throw new OnnxFormatError(`not an ONNX model, or a truncated one: ${errorText(cause)}`, { cause });
   }
 }
 

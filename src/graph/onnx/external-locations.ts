@@ -1,5 +1,5 @@
 import protobuf from 'protobufjs/light.js';
-import { IsoDiffusionError, OnnxFormatError } from '../../errors.ts';
+import { errorText, IsoDiffusionError, OnnxFormatError } from '../../errors.ts';
 import { EntryMessage } from './schema.ts';
 
 /** An ONNX file that need not be in memory. */
@@ -22,8 +22,7 @@ export async function externalLocations(source: ByteSource): Promise<string[]> {
     await visit(new Window(source), 'ModelProto', { begin: 0, end: source.size }, locations, 0);
   } catch (cause) {
     if (cause instanceof IsoDiffusionError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new OnnxFormatError(`not an ONNX model, or a truncated one: ${reason}`, { cause });
+    throw new OnnxFormatError(`not an ONNX model, or a truncated one: ${errorText(cause)}`, { cause });
   }
   return [...locations].sort();
 }

@@ -1,4 +1,5 @@
 import { OnnxFormatError } from '../../errors.ts';
+import { decodeFloat16 } from '../../files/float-formats.ts';
 import {
   arrayFromBytes,
   bytesPerElement,
@@ -9,7 +10,6 @@ import {
   toTensorData,
 } from '../types.ts';
 import { dtypeFromOnnx } from './data-type.ts';
-import { float16ToFloat32 } from './float16.ts';
 import { type KnownTensor, tensorOf } from './lowering/operand.ts';
 import type { TensorProto, ValueInfoProto } from './schema.ts';
 
@@ -36,7 +36,12 @@ export function readTensor(proto: TensorProto, where: string, external?: Externa
     throw new OnnxFormatError(
       `${where} of shape ${formatShape(shape)} should hold ${count} values, but holds ${data.length}`,
     );
-  if (dtype === 'float16') return { dtype: 'float32', shape, data: float16ToFloat32(data as Uint16Array) };
+  if (dtype === 'float16')
+    return {
+      dtype: 'float32',
+      shape,
+      data: decodeFloat16(data as Uint16Array, new Float32Array(data.length)),
+    };
   return { dtype, shape, data };
 }
 

@@ -1,8 +1,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
-import { FileFormatError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
-import { parseNpyPoints } from '../../files/npy.ts';
+import { errorText, FileFormatError } from '../../errors.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
+import { npyBytes, parseNpyRows } from '../../files/npy.ts';
 import type { GaussianStatistics } from './feature-statistics.ts';
 
 /** 8,192 dimensions, the most that NumPy files are read with, need 512 MiB of float64. */
@@ -24,10 +24,10 @@ export class StatisticsFileError extends FileFormatError {}
 export async function writeStatistics(path: string, statistics: GaussianStatistics): Promise<void> {
   const { dims, mu, sigma, count } = statistics;
   const arrays: Record<string, Uint8Array> = {
-    'mu.npy': npyFloat64(mu, [dims]),
-    'sigma.npy': npyFloat64(sigma, [dims, dims]),
+    'mu.npy': npyBytes(mu, [dims]),
+    'sigma.npy': npyBytes(sigma, [dims, dims]),
   };
-  if (count !== undefined) arrays['count.npy'] = npyFloat64(Float64Array.of(count), [1]);
+  if (count !== undefined) arrays['count.npy'] = npyBytes(Float64Array.of(count), [1]);
   await writeFileAtomic(path, zipSync(arrays, { level: 0 }));
 }
 
@@ -57,7 +57,7 @@ export function parseStatistics(bytes: Uint8Array, where: string): GaussianStati
   const { found, names } = unpack(bytes, where);
   const array = (name: string) => {
     const npy = found[`${name}.npy`];
-    return npy && parseNpyPoints(npy, `${where}, ${name}`);
+    return npy && parseNpyRows(npy, `${where}, ${name}`);
   };
   const mu = array('mu');
   const sigma = array('sigma');
@@ -105,21 +105,6 @@ function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8
     return { found: unzipSync(bytes, { filter }), names };
   } catch (cause) {
     if (cause instanceof StatisticsFileError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new StatisticsFileError(`${where} is no .npz file, or damaged: ${reason}`, { cause });
+    throw new StatisticsFileError(`${where} is no .npz file, or damaged: ${errorText(cause)}`, { cause });
   }
-}
-
-/** A NumPy file of float64, format version 1, its data at a multiple of 64 bytes. */
-function npyFloat64(values: Float64Array, shape: readonly number[]): Uint8Array {
-  const text = `{'descr': '<f8', 'fortran_order': False, 'shape': (${shape.join(', ')}${shape.length === 1 ? ',' : ''}), }`;
-  const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`;
-  const start = 10 + header.length;
-  const bytes = new Uint8Array(start + values.length * 8);
-  bytes.set(Buffer.from(`\x93NUMPY\x01\x00`, 'latin1'));
-  const view = new DataView(bytes.buffer);
-  view.setUint16(8, header.length, true);
-  bytes.set(Buffer.from(header, 'latin1'), 10);
-  for (let at = 0; at < values.length; at++) view.setFloat64(start + 8 * at, values[at] as number, true);
-  return bytes;
 }

@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { DatasetError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 import { isoLoss } from '../../losses/index.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { imageGrid } from '../../plots/index.ts';

@@ -1,7 +1,7 @@
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { loadImages } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
+import { exists, isFile } from '../../files/regular-file.ts';
 import { resolveExtractor } from '../../metrics/index.ts';
 import { imageModel } from './image-model.ts';
 import type { ImageSettings } from './presets.ts';
@@ -32,8 +32,7 @@ const NAMES = ['digits', ...Object.keys(OXFORD_ARCHIVES)];
 export async function parseImageSet(text: string): Promise<NamedImageSet> {
   const [, given, source = ''] = /^(?:([^=/\\]+)=)?(.+)$/.exec(text) ?? [];
   if (NAMES.includes(source)) return { name: plainName(given ?? source, text), source, data_dir: null };
-  const status = await stat(source).catch(() => undefined);
-  if (!status)
+  if (!(await exists(source)))
     throw new InvalidArgumentError(
       `--data '${text}': '${source}' does not exist; give ${NAMES.join(', ')}, or a folder or file of images, as [NAME=]PATH`,
     );
@@ -50,12 +49,8 @@ export async function parseImageSet(text: string): Promise<NamedImageSet> {
 function plainName(name: string, text: string): string {
   if (/^[\w.-]+$/.test(name) && !/^\.+$/.test(name)) return name;
   throw new InvalidArgumentError(
-    `--data '${text}': the name '${name}' must be of letters, digits, '../../reproduction', '_' and '-': give one as NAME=PATH`,
+    `--data '${text}': the name '${name}' must be of letters, digits, '.', '_' and '-': give one as NAME=PATH`,
   );
-}
-
-async function isFile(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isFile() ?? false;
 }
 
 /**

@@ -2,8 +2,8 @@ import path from 'node:path';
 import { z } from 'zod';
 import { SYNTHETIC_SETS, type SyntheticName } from '../../datasets/points/synthetic.ts';
 import { ConfigError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
-import { readJsonFile, stringifySorted } from '../../files/json-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
+import { readJsonFile, stringifySorted } from '../../files/json.ts';
 import { DEVICES } from '../../runtime/device.ts';
 
 const count = z.int().min(1);

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { loadPoints, type PointSet } from '../../datasets/index.ts';
-import { writeNpyPoints } from '../../files/npy.ts';
+import { writeNpyPoints } from '../../datasets/points/point-files.ts';
 import { isoLoss } from '../../losses/index.ts';
 import { precisionRecallDensityCoverage } from '../../metrics/index.ts';
 import { predictedNoiseIsotropy } from '../../metrics/isotropy/predicted-noise.ts';

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { loadPoints } from '../../datasets/index.ts';
-import { readNpyPoints } from '../../files/npy.ts';
+import { readNpyRows } from '../../files/npy.ts';
 import { type ScatterPanel, scatterPanels } from '../../plots/index.ts';
 import { GENERATED_FILE, type PointResult } from '../jobs/job.ts';
 import { PRDC_METRICS } from '../paper/paper-results.ts';
@@ -72,7 +72,7 @@ export async function pointFigure(
 
 async function panelOf({ result: { job }, folder }: StoredPointResult): Promise<ScatterPanel> {
   const real = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
-  const { data, dims } = await readNpyPoints(path.join(folder, GENERATED_FILE));
+  const { data, dims } = await readNpyRows(path.join(folder, GENERATED_FILE));
   return {
     real,
     fake: { data: Float32Array.from(data), count: data.length / dims, dims },

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import sharp from 'sharp';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
 import { svgToPng } from '../../plots/index.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
 import type { ReportPlot, ReportRow, TargetReport } from '../paper/target-report.ts';

@@ -5,15 +5,16 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import {
+  releaseTemporaryName,
   removeLeftovers,
   syncDirectory,
+  temporaryName,
   writeDirectoryAtomic,
   writeFileSynced,
-} from '../../files/atomic-file.ts';
-import { readJsonFile, stringifySorted } from '../../files/json-file.ts';
-import type { JsonObject } from '../../files/json-text.ts';
+} from '../../files/atomic.ts';
+import type { JsonObject } from '../../files/json.ts';
+import { readJsonFile, stringifySorted } from '../../files/json.ts';
 import { type NamedTensor, readSafetensors, safetensorsChunks } from '../../files/safetensors.ts';
-import { releaseTemporaryName, temporaryName } from '../../files/temporary-name.ts';
 
 /** Everything a run needs to go on: `state` must be JSON as it is (no NaN, no undefined). */
 export interface CheckpointContent {

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
-import { InvalidArgumentError } from '../../errors.ts';
+import { errorText, InvalidArgumentError } from '../../errors.ts';
 import { BatchSource, type BatchSpec } from './batch-source.ts';
 import type { StepAnswer, StepRequest } from './prefetched-batches.ts';
 import { imageSource } from './sample-source.ts';
@@ -33,7 +33,7 @@ parentPort?.on('message', ({ step, images: received }: StepRequest) => {
     const answer: StepAnswer = { step, batches: prepared };
     parentPort?.postMessage(answer, buffers as ArrayBuffer[]);
   } catch (error) {
-    const answer: StepAnswer = { step, error: error instanceof Error ? error.message : String(error) };
+    const answer: StepAnswer = { step, error: errorText(error) };
     parentPort?.postMessage(answer);
   }
 });

@@ -2,7 +2,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
-import { writeFileAtomic } from '../../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../../files/atomic.ts';
 import type { ImageBytes } from '../../../pipelines/image-bytes.ts';
 import { encodePng } from '../../../pipelines/image-bytes.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
-import { writeFileAtomic } from '../../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../../files/atomic.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { DatasetError } from '../../../errors.ts';
-import { writeFileAtomic } from '../../../files/atomic-file.ts';
+import { writeFileAtomic } from '../../../files/atomic.ts';
 
 /** A data set could not be fetched; the message says from where to fetch it by other means, and where to put it. */
 export class DownloadError extends DatasetError {}

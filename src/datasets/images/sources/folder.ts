@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatasetError } from '../../../errors.ts';
+import { DatasetError, errorText } from '../../../errors.ts';
 import { withRegularFile } from '../../../files/regular-file.ts';
 import {
   folderLabel,
@@ -80,6 +80,6 @@ async function readImage(folder: string, path: string): Promise<SourceImage> {
     );
     return { source: path, label: folderLabel(path), encoded };
   } catch (error) {
-    return { source: path, reason: error instanceof Error ? error.message : String(error) };
+    return { source: path, reason: errorText(error) };
   }
 }

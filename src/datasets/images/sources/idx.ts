@@ -1,8 +1,9 @@
 import { basename, dirname, join } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
+import { isFile } from '../../../files/regular-file.ts';
 import { fileStates } from '../file-state.ts';
 import type { ImageSource, PlainImage } from './image-source.ts';
-import { isRegularFile, readUnpacked } from './unpacked-file.ts';
+import { readUnpacked } from './unpacked-file.ts';
 
 /** Type code 8 is unsigned byte; the last byte is the number of dimensions (http://yann.lecun.com/exdb/mnist). */
 const IMAGES_MAGIC = 0x00000803;
@@ -56,7 +57,7 @@ async function labelsBeside(path: string): Promise<string | undefined> {
   const plain = name.replace(/\.gz$/i, '');
   for (const candidate of [name, plain, `${plain}.gz`]) {
     const beside = join(dirname(path), candidate);
-    if (beside !== path && (await isRegularFile(beside))) return beside;
+    if (beside !== path && (await isFile(beside))) return beside;
   }
   return undefined;
 }

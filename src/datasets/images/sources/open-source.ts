@@ -1,6 +1,7 @@
-import { readdir, stat } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { InvalidArgumentError } from '../../../errors.ts';
+import { exists, isFile, isFolder } from '../../../files/regular-file.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './cifar.ts';
 import { digitsSource } from './digits.ts';
 import { folderSource } from './folder.ts';
@@ -20,9 +21,8 @@ export async function openSource(
   if (oxford) return oxfordSource(oxford, places);
 
   const path = resolve(source);
-  const status = await stat(path).catch(() => undefined);
-  if (status?.isDirectory()) return openFolder(path);
-  if (status?.isFile()) {
+  if (await isFolder(path)) return openFolder(path);
+  if (await isFile(path)) {
     if (isCifarArchive(path)) return cifarArchiveSource(path);
     if (isTarName(path)) return tarSource(path);
     if (path.endsWith('.parquet')) return parquetSource(path, [path]);
@@ -30,7 +30,7 @@ export async function openSource(
     if (path.endsWith('.bin')) return cifarFilesSource(path, [path]);
   }
   throw new InvalidArgumentError(
-    `'${source}' ${status ? 'is no kind of image set' : 'does not exist'}: give 'digits', ${OXFORD_SETS.map(({ name }) => `'${name}'`).join(', ')}, ` +
+    `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give 'digits', ${OXFORD_SETS.map(({ name }) => `'${name}'`).join(', ')}, ` +
       'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or CIFAR-10 .bin files',
   );
 }

@@ -1,11 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
+import { isFile } from '../../../files/regular-file.ts';
 import { download, requireChecksum } from './download.ts';
 import type { ImageSource } from './image-source.ts';
 import { parquetSource } from './parquet.ts';
 import { tarSource } from './tar.ts';
-import { isRegularFile } from './unpacked-file.ts';
 
 export interface OxfordSet {
   readonly name: string;
@@ -50,11 +50,11 @@ export async function oxfordSource(
 ): Promise<ImageSource> {
   if (places.dataDir === undefined) {
     const path = join(places.cacheDir, 'downloads', set.name, set.archive);
-    if (!(await isRegularFile(path))) await download(set, path);
+    if (!(await isFile(path))) await download(set, path);
     return tarSource(path, set.label, set.name);
   }
   const path = resolve(places.dataDir, set.archive);
-  if (!(await isRegularFile(path))) {
+  if (!(await isFile(path))) {
     const files = (await readdir(places.dataDir).catch(() => [])).filter((name) => name.endsWith('.parquet'));
     if (files.length > 0) {
       const paths = files.sort().map((name) => resolve(places.dataDir ?? '', name));

@@ -7,7 +7,7 @@ import {
   parquetReadObjects,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { DatasetError } from '../../../errors.ts';
+import { DatasetError, errorText } from '../../../errors.ts';
 import { fileStates } from '../file-state.ts';
 import { type ImageSource, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
 
@@ -39,7 +39,7 @@ async function* parquetImages(path: string): AsyncGenerator<SourceImage> {
     try {
       return await work;
     } catch (cause) {
-      throw fail(`${what}: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
+      throw fail(`${what}: ${errorText(cause)}`, cause);
     }
   };
   const file = await orFail('cannot be opened', asyncBufferFromFile(path));

@@ -3,7 +3,7 @@ import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
-import { DatasetError } from '../../../errors.ts';
+import { DatasetError, errorText } from '../../../errors.ts';
 import { fileStates } from '../file-state.ts';
 import {
   folderLabel,
@@ -105,10 +105,7 @@ export async function* tarMembers(
     if (error) throw error;
   } catch (cause) {
     if (cause instanceof DatasetError) throw cause;
-    throw new DatasetError(
-      `${path} is not a whole tar archive: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
+    throw new DatasetError(`${path} is not a whole tar archive: ${errorText(cause)}`, { cause });
   } finally {
     unpacked.destroy();
     file.destroy();

@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { DatasetError } from '../../../errors.ts';
@@ -21,11 +20,4 @@ export async function readUnpacked(path: string): Promise<Uint8Array> {
       cause,
     });
   });
-}
-
-export async function isRegularFile(path: string): Promise<boolean> {
-  return stat(path).then(
-    (status) => status.isFile(),
-    () => false,
-  );
 }

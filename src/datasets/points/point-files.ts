@@ -1,8 +1,9 @@
 import { readFile, stat } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
-import { DatasetError } from '../../errors.ts';
-import { writeFileAtomic } from '../../files/atomic-file.ts';
-import type { RawPoints } from './load-points.ts';
+import { DatasetError, errorText } from '../../errors.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
+import { npyBytes } from '../../files/npy.ts';
+import type { RawPoints } from './points.ts';
 
 /** V8 cannot hold a longer string. */
 const MAX_BYTES = 2 ** 29 - 2 ** 10;
@@ -52,6 +53,11 @@ export async function writeCsvPoints(path: string, data: Float32Array, dims: num
   await writeFileAtomic(path, `${lines.join('\n')}\n`);
 }
 
+/** Writes points as a NumPy file of float32, shape (n, dims). */
+export async function writeNpyPoints(path: string, data: Float32Array, dims: number): Promise<void> {
+  await writeFileAtomic(path, npyBytes(data, [data.length / dims, dims]));
+}
+
 function shortestFloat32(value: number): string {
   for (let digits = 6; digits < 9; digits++) {
     const text = value.toPrecision(digits);
@@ -68,8 +74,7 @@ async function readTextFile(path: string): Promise<string> {
     return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
   } catch (cause) {
     if (cause instanceof DatasetError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new DatasetError(`${path} cannot be read as text: ${reason}`, { cause });
+    throw new DatasetError(`${path} cannot be read as text: ${errorText(cause)}`, { cause });
   }
 }
 
@@ -94,8 +99,7 @@ function splitRows(text: string, where: string): Row[] {
     while (rows.at(-1)?.cells.every((cell) => cell === '')) rows.pop();
     return rows;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new DatasetError(`${where} is not a table of numbers: ${reason}`, { cause });
+    throw new DatasetError(`${where} is not a table of numbers: ${errorText(cause)}`, { cause });
   }
 }
 

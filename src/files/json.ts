@@ -1,0 +1,160 @@
+import { z } from 'zod';
+import { ConfigError, errorText, InvalidArgumentError } from '../errors.ts';
+import { withRegularFile } from './regular-file.ts';
+
+/*
+ * JSON that is not trusted, read and written. `parseStrictJson` refuses what `JSON.parse` silently accepts; written text
+ * is that of diffusers.
+ */
+
+/** A value that JSON can hold. */
+export type JsonValue = string | number | boolean | null | JsonValue[] | { [key: string]: JsonValue };
+export type JsonObject = { [key: string]: JsonValue };
+
+/** Deeper text is refused, so that no recursive reader of it can exhaust the stack. */
+const maxDepth = 200;
+
+const defaultMaxBytes = 16 * 1024 * 1024;
+const byteOrderMark = [0xef, 0xbb, 0xbf];
+
+/**
+ * Reads and validates a JSON file that is not trusted.
+ *
+ * @param schema a zod schema; its output is returned.
+ * @param options.maxBytes longer files are refused before they are read (default 16 MiB).
+ * @throws ConfigError if the file is missing, not a regular file, too long, not strict JSON or not as the schema says.
+ * @example const config = await readJsonFile('unet/config.json', z.looseObject({ _class_name: z.string() }));
+ */
+export async function readJsonFile<T>(
+  path: string,
+  schema: z.ZodType<T>,
+  { maxBytes = defaultMaxBytes }: { maxBytes?: number } = {},
+): Promise<T> {
+  const fail = (message: string, options?: ErrorOptions) => new ConfigError(message, options);
+  const bytes = await withRegularFile(path, fail, async (file) => {
+    if (file.size > maxBytes) {
+      throw fail(`${path} has ${file.size} bytes, more than the ${maxBytes} allowed for this file.`);
+    }
+    return file.read(0, file.size);
+  });
+  return parseJson(bytes, schema, path);
+}
+
+/** Parses and validates JSON bytes as {@link readJsonFile} does; `where` names them in errors. */
+export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: string): T {
+  let value: JsonValue;
+  try {
+    value = parseStrictJson(withoutByteOrderMark(bytes));
+  } catch (error) {
+    throw new ConfigError(`${where} is not valid JSON: ${errorText(error)}.`, { cause: error });
+  }
+  const result = schema.safeParse(value);
+  if (!result.success)
+    throw new ConfigError(`${where} is not as expected:\n${z.prettifyError(result.error)}`);
+  return result.data;
+}
+
+/**
+ * JSON as diffusers' `save_config` writes it (`json.dumps(indent=2, sort_keys=True) + "\n"`): sorted keys, two spaces,
+ * only ASCII, a final newline. Equal values give equal text. Properties that are `undefined` are left out.
+ *
+ * @throws InvalidArgumentError for what JSON cannot hold (NaN, infinities, functions, bigint): it would read back as
+ * something else.
+ */
+export function stringifySorted(value: JsonValue | JsonObject): string {
+  const text = JSON.stringify(value, sortKeys, 2);
+  if (text === undefined) throw new InvalidArgumentError(`${String(value)} cannot be written as JSON.`);
+  const escaped = text.replace(/[\u007f-\uffff]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+  return `${escaped}\n`;
+}
+
+function sortKeys(key: string, value: unknown): unknown {
+  const unwritable =
+    (typeof value === 'number' && !Number.isFinite(value)) ||
+    ['bigint', 'function', 'symbol'].includes(typeof value);
+  if (unwritable) {
+    throw new InvalidArgumentError(`"${key}" is ${String(value)}, which cannot be written as JSON.`);
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries);
+}
+
+function withoutByteOrderMark(bytes: Uint8Array): Uint8Array {
+  return byteOrderMark.every((byte, i) => bytes[i] === byte) ? bytes.subarray(3) : bytes;
+}
+
+/**
+ * Parses JSON from UTF-8 bytes that are not trusted: invalid UTF-8, repeated keys in an object (of which `JSON.parse`
+ * silently takes the last) and nesting deeper than 200 are refused.
+ *
+ * @throws SyntaxError that says what is wrong; callers turn it into the error of their file format.
+ */
+export function parseStrictJson(bytes: Uint8Array): JsonValue {
+  const text = decodeUtf8(bytes);
+  // Before JSON.parse: parsing first would build the deep structure that is to be refused.
+  checkDepth(text);
+  const value = JSON.parse(text) as JsonValue;
+  const repeated = findRepeatedKey(text);
+  if (repeated !== undefined) throw new SyntaxError(`the key ${JSON.stringify(repeated)} appears twice`);
+  return value;
+}
+
+function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (error) {
+    throw new SyntaxError('the text is not valid UTF-8', { cause: error });
+  }
+}
+
+function checkDepth(text: string): void {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (character === '"') i = endOfString(text, i);
+    else if (character === '{' || character === '[') {
+      depth++;
+      if (depth > maxDepth) throw new SyntaxError(`nested deeper than ${maxDepth}`);
+    } else if (character === '}' || character === ']') depth--;
+  }
+}
+
+/** The first key that occurs twice in one object of `text`, which must be valid JSON. */
+function findRepeatedKey(text: string): string | undefined {
+  const open: Set<string>[] = [];
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (character === '{') open.push(new Set());
+    else if (character === '}') open.pop();
+    else if (character === '"') {
+      const end = endOfString(text, i);
+      const keys = open.at(-1);
+      if (keys !== undefined && isFollowedByColon(text, end + 1)) {
+        const key = JSON.parse(text.slice(i, end + 1)) as string;
+        if (keys.has(key)) return key;
+        keys.add(key);
+      }
+      i = end;
+    }
+  }
+  return undefined;
+}
+
+/** Index of the quote that closes the string which opens at `start`, or the text's length if none does. */
+function endOfString(text: string, start: number): number {
+  for (let i = start + 1; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 92) i++;
+    else if (code === 34) return i;
+  }
+  return text.length;
+}
+
+function isFollowedByColon(text: string, start: number): boolean {
+  let i = start;
+  while (text[i] === ' ' || text[i] === '\n' || text[i] === '\r' || text[i] === '\t') i++;
+  return text[i] === ':';
+}
