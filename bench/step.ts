@@ -1,13 +1,14 @@
 import { fileURLToPath } from 'node:url';
-import { packBucket, planFlatBuckets } from '../src/graph/flat-vectors.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { ConditionalDense } from '../src/models/conditional-dense.ts';
-import { initialParameters } from '../src/models/model.ts';
+import { initialVector } from '../src/models/model.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
-import { BatchSource } from '../src/trainers/data/batch-source.ts';
-import { pointSource } from '../src/trainers/data/sample-source.ts';
-import { TrainingEngine } from '../src/trainers/engines/training-engine.ts';
+import { BatchStream } from '../src/trainers/data/batch-stream.ts';
+import { pointSamples } from '../src/trainers/data/samples.ts';
+import { Engine } from '../src/trainers/engines/engine.ts';
+import { stepSchedule, stepSettings } from '../src/trainers/step/settings.ts';
+import { resolveTrainingArguments } from '../src/trainers/training-arguments.ts';
 import { type Measurement, measure, printRatio, requirePython, runPairs, startReference } from './harness.ts';
 
 const SAMPLES = 10_000;
@@ -54,28 +55,22 @@ async function compare(batch: number, steps: number): Promise<void> {
   }
 }
 
-async function createEngine(batch: number): Promise<TrainingEngine> {
+function createEngine(batch: number): Promise<Engine> {
   const model = new ConditionalDense();
-  const [bucket] = planFlatBuckets(model.parameters);
-  if (!bucket) throw new Error('the model has no parameters');
   const uniform = new RandomStream(0, STREAM.dataset);
   const data = Float32Array.from({ length: SAMPLES * 2 }, () => uniform.uniform() * 2 - 1);
   const scaler = { kind: 'none' as const, offset: [], scale: [] };
-  return TrainingEngine.create(
-    {
-      model,
-      loss: isoLoss({ lambda: 0.1 }),
-      predictionType: 'epsilon',
-      betas: new DDPMScheduler().betas,
-      alphasCumprod: new DDPMScheduler().alphasCumprod,
-      batchSize: batch,
-      adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 },
-      maxGradNorm: 0,
-      ema: false,
-    },
-    'cpu',
-    new Map([['parameters', packBucket(initialParameters(model, 0), bucket)]]),
-    new BatchSource(pointSource({ data, count: SAMPLES, dims: 2, name: 'uniform', scaler }), batch, 1000, 0),
-    { learningRate: () => LEARNING_RATE, emaDecay: () => 0 },
+  const samples = pointSamples({ data, count: SAMPLES, dims: 2, name: 'uniform', scaler });
+  const args = resolveTrainingArguments({
+    output_dir: 'unused',
+    per_device_train_batch_size: batch,
+    learning_rate: LEARNING_RATE,
+  });
+  return Engine.create(
+    stepSettings({ model, loss: isoLoss({ lambda: 0.1 }), noise_scheduler: new DDPMScheduler() }, args),
+    { device: 'cpu' },
+    new Map([['parameters', initialVector(model, 0)]]),
+    new BatchStream(samples, batch, 1000, 0),
+    stepSchedule(args, Number.MAX_SAFE_INTEGER),
   );
 }

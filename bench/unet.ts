@@ -4,16 +4,17 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type NamedTensor, writeSafetensors } from '../src/files/safetensors.ts';
-import { type FlatBucket, planFlatBuckets, viewBucket } from '../src/graph/flat-vectors.ts';
 import { elementCount } from '../src/graph/types.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
-import { initialVector } from '../src/models/model.ts';
-import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
+import { initialVector, namedViews } from '../src/models/model.ts';
+import { type ConcreteDevice, parseDevice, resolveDevice } from '../src/runtime/device.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
-import { BatchSource } from '../src/trainers/data/batch-source.ts';
-import type { SampleSource } from '../src/trainers/data/sample-source.ts';
-import { createTrainingEngine, type StepEngine } from '../src/trainers/engines/step-engine.ts';
+import { BatchStream } from '../src/trainers/data/batch-stream.ts';
+import type { Samples } from '../src/trainers/data/samples.ts';
+import { Engine } from '../src/trainers/engines/engine.ts';
+import { stepSchedule, stepSettings } from '../src/trainers/step/settings.ts';
+import { resolveTrainingArguments } from '../src/trainers/training-arguments.ts';
 import { type Measurement, printRatio, requirePython, runPairs, startReference } from './harness.ts';
 
 const LAMBDA = 0.05;
@@ -91,7 +92,7 @@ export async function run(argv: readonly string[]): Promise<void> {
 }
 
 function named(model: UNet2DModel): Map<string, NamedTensor> {
-  const weights = viewBucket(initialVector(model, 0), wholeBucket(model));
+  const weights = namedViews(model.parameters, initialVector(model, 0));
   return new Map(
     model.parameters.map(({ name, shape }) => [
       name,
@@ -100,42 +101,30 @@ function named(model: UNet2DModel): Map<string, NamedTensor> {
   );
 }
 
-function wholeBucket(model: UNet2DModel): FlatBucket {
-  const [bucket] = planFlatBuckets(model.parameters);
-  if (!bucket) throw new Error('the model has no parameters');
-  return bucket;
-}
-
-function createEngine(
-  model: UNet2DModel,
-  batch: number,
-  device: Awaited<ReturnType<typeof resolveDevice>>,
-): Promise<StepEngine> {
+function createEngine(model: UNet2DModel, batch: number, device: ConcreteDevice): Promise<Engine> {
+  const args = resolveTrainingArguments({
+    output_dir: 'unused',
+    per_device_train_batch_size: batch,
+    learning_rate: LEARNING_RATE,
+    optim: 'adamw',
+    max_grad_norm: 1,
+    use_ema: true,
+  });
   const initial = initialVector(model, 0);
-  return createTrainingEngine(
-    {
-      model,
-      loss: isoLoss({ lambda: LAMBDA }),
-      predictionType: 'epsilon',
-      betas: new DDPMScheduler().betas,
-      alphasCumprod: new DDPMScheduler().alphasCumprod,
-      batchSize: batch,
-      adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
-      maxGradNorm: 1,
-      ema: true,
-    },
-    { device, accumulationSteps: 1 },
+  return Engine.create(
+    stepSettings({ model, loss: isoLoss({ lambda: LAMBDA }), noise_scheduler: new DDPMScheduler() }, args),
+    { device },
     new Map([
       ['parameters', initial],
       ['ema', initial],
     ]),
-    new BatchSource(uniformImages(model.sampleShape), batch, 1000, 0),
-    { learningRate: () => LEARNING_RATE, emaDecay: () => 0.999 },
+    new BatchStream(uniformImages(model.sampleShape), batch, 1000, 0),
+    stepSchedule(args, Number.MAX_SAFE_INTEGER),
   );
 }
 
 /** As the reference: images whose values are uniform in [-1, 1]. */
-function uniformImages(sampleShape: readonly number[]): SampleSource {
+function uniformImages(sampleShape: readonly number[]): Samples {
   return {
     name: 'uniform',
     count: 50_000,

@@ -72,7 +72,7 @@ async function trainAndDraw(images: ImageSet, lambda: number) {
     noise_scheduler: new DDPMScheduler(),
     callbacks: [
       {
-        onStep: ({ global_step, max_steps, steps_per_second }, { base_loss, isotropy }) =>
+        onStep: ({ global_step, max_steps, steps_per_second }, { base_loss = 0, isotropy = 0 }) =>
           console.log(
             `  λ = ${lambda}  step ${global_step}/${max_steps}  mse ${base_loss.toFixed(4)}  isotropy ${isotropy.toFixed(4)}  ${steps_per_second.toFixed(1)} steps/s`,
           ),

@@ -51,7 +51,7 @@ async function trainAndMeasure(data: PointSet, lambda: number) {
     noise_scheduler: new DDPMScheduler({ clip_sample: false }),
     callbacks: [
       {
-        onStep: ({ global_step, max_steps, steps_per_second }, { base_loss, isotropy }) => {
+        onStep: ({ global_step, max_steps, steps_per_second }, { base_loss = 0, isotropy = 0 }) => {
           curve.x.push(global_step);
           curve.y.push(base_loss);
           if (global_step % 4000 === 0 || global_step === max_steps) {

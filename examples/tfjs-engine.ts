@@ -45,7 +45,7 @@ const trainer = new Trainer({
   noise_scheduler: new DDPMScheduler({ clip_sample: false }),
   callbacks: [
     {
-      onStep: ({ global_step }, { loss, isotropy }) =>
+      onStep: ({ global_step }, { loss, isotropy = 0 }) =>
         console.log(`step ${global_step}  loss ${loss.toFixed(4)}  isotropy ${isotropy.toFixed(4)}`),
     },
   ],

@@ -14,14 +14,16 @@ export interface AdamSettings {
 export interface AdamScalars<T> {
   readonly stepSize: T;
   readonly epsilon: T;
-  readonly keep: T;
+  /** What the parameters are multiplied by: 1 less learning rate times weight decay. */
+  readonly decayFactor: T;
 }
 
 /** What an update by accumulated gradients changes from step to step. */
 export interface UpdateScalars extends AdamScalars<number> {
   /** What the gradient is multiplied by: 1 over the batches in it, and the clipping. */
   readonly gradientScale: number;
-  readonly oneMinusDecay: number;
+  /** 1 less the decay of the moving average. */
+  readonly emaRate: number;
 }
 
 export interface AdamState {
@@ -45,7 +47,7 @@ export function adamScalars(step: number, learningRate: number, settings: AdamSe
   return {
     stepSize: (learningRate * correction2 * (1 - beta1)) / correction1,
     epsilon: epsilon * correction2,
-    keep: 1 - learningRate * weight_decay,
+    decayFactor: 1 - learningRate * weight_decay,
   };
 }
 
@@ -61,7 +63,7 @@ export function adamStep(
 ): AdamState {
   const firstMoment = add(mul(state.firstMoment, scalarLike(gradient, settings.beta1)), gradient);
   const secondMoment = add(mul(state.secondMoment, scalarLike(gradient, settings.beta2)), square(gradient));
-  const decayed = settings.weight_decay === 0 ? state.parameters : mul(state.parameters, scalars.keep);
+  const decayed = settings.weight_decay === 0 ? state.parameters : mul(state.parameters, scalars.decayFactor);
   const direction = div(firstMoment, add(sqrt(secondMoment), scalars.epsilon));
   return { parameters: sub(decayed, mul(direction, scalars.stepSize)), firstMoment, secondMoment };
 }
@@ -80,7 +82,7 @@ export function clipByGlobalNorm(vectors: readonly Value[], norm: Value, maxNorm
   return vectors.map((vector) => mul(vector, scale));
 }
 
-/** average - (1 - decay) (average - parameters): diffusers' EMAModel.step. `oneMinusDecay` is a scalar. */
-export function emaStep(average: Value, parameters: Value, oneMinusDecay: Value): Value {
-  return sub(average, mul(sub(average, parameters), oneMinusDecay));
+/** average - emaRate (average - parameters): diffusers' EMAModel.step. `emaRate`, 1 less the decay, is a scalar. */
+export function emaStep(average: Value, parameters: Value, emaRate: Value): Value {
+  return sub(average, mul(sub(average, parameters), emaRate));
 }

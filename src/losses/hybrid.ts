@@ -1,14 +1,14 @@
 import { GraphError, InvalidArgumentError } from '../errors.ts';
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { type DiffusionLoss, defineLoss, type LossInputs } from './diffusion-loss.ts';
+import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 import { variationalBoundOf } from './variational-bound.ts';
 
 export interface HybridLossOptions {
-  /** The loss of the mean part, `simpleLoss()` (default) or `isoLoss(...)`. */
+  /** The loss of the mean part, such as `isoLoss(...)`; it must not learn the variance itself. Default `simpleLoss()`. */
   readonly base?: DiffusionLoss | undefined;
-  /** Weight of the variational bound, finite and >= 0; default 0.001, as in the paper. */
+  /** Weight of the variational bound, finite and >= 0; default 0.001, as in the paper of Nichol & Dhariwal. */
   readonly vlb_weight?: number | undefined;
 }
 
@@ -22,7 +22,10 @@ export interface HybridLossOptions {
  * L_vlb is a sum over T timesteps, of which a step draws one for each sample: the loss is base + vlb_weight T (its mean
  * term in bits per element). With 0.001 this is guided-diffusion's `RESCALED_MSE`, whose factor is T / 1000.
  *
- * @throws {InvalidArgumentError} when `vlb_weight` is negative or not finite.
+ * Adds the term `variational_bound`, the mean term in bits per element, not weighted. The factor of the bound is called
+ * `vlb_weight` in the graph.
+ *
+ * @throws {InvalidArgumentError} when `vlb_weight` is negative or not finite, or `base` learns the variance already.
  * @example
  * const model = new UNet2DModel({ ...unet2DPreset('ddpm-cifar10'), out_channels: 6 });
  * const loss = hybridLoss({ base: isoLoss({ lambda: 0.1 }) });
@@ -35,16 +38,23 @@ export function hybridLoss({
     throw new InvalidArgumentError(
       `vlb_weight, the weight of the variational bound, must be a finite number >= 0, but is ${String(vlb_weight)} (0.001 is usual)`,
     );
+  if (base.learnsVariance)
+    throw new InvalidArgumentError(
+      `the base '${base.config.name}' of a hybrid loss learns the variance already: use a base that trains the mean, such as isoLoss`,
+    );
   const build = (inputs: LossInputs) => {
     const { learnedVariance } = inputs;
     if (!learnedVariance)
       throw new GraphError(
         "loss 'hybrid' needs learnedVariance: a model with twice the channels of its sample",
       );
-    const terms = base(inputs);
+    const { loss, terms } = base(inputs);
     const bound = variationalBoundOf(inputs, learnedVariance);
-    const weight = scalarLike(bound, vlb_weight * learnedVariance.betas.length);
-    return { ...terms, loss: add(terms.loss, mul(bound, weight)) };
+    const weight = scalarLike(bound, vlb_weight * learnedVariance.betas.length, 'vlb_weight');
+    return {
+      loss: add(loss, mul(bound, weight)),
+      terms: { base_loss: loss, ...terms, variational_bound: bound },
+    };
   };
   return defineLoss({ name: 'hybrid', vlb_weight, base: base.config }, build, { learnsVariance: true });
 }

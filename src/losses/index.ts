@@ -1,20 +1,21 @@
+export { type IsoDiffusionLossInputs, type IsoDiffusionLossResult, isoDiffusionLoss } from './arrays/iso.ts';
 export {
+  type VariationalBoundLossInputs,
+  type VariationalBoundLossResult,
+  variationalBoundLoss,
+} from './arrays/variational-bound.ts';
+export { type HybridLossOptions, hybridLoss } from './hybrid.ts';
+export { type IsoLossOptions, isoLoss } from './iso.ts';
+export { isotropyOf, predictedEpsilon, regressionTarget } from './isotropy.ts';
+export {
+  type DefineLossOptions,
   type DiffusionLoss,
   defineLoss,
   type LearnedVariance,
   type LossConfig,
   type LossInputs,
-  type LossTerms,
-} from './diffusion-loss.ts';
-export { type HybridLossOptions, hybridLoss } from './hybrid.ts';
-export { type IsoLossOptions, isoLoss } from './iso.ts';
-export { isotropyOf } from './isotropy.ts';
-export { lossFromConfig } from './loss-from-config.ts';
-export { type PredictionType, predictedEpsilon, regressionTarget } from './predicted-epsilon.ts';
-export { type IsoDiffusionLossInputs, type IsoDiffusionLossResult, isoDiffusionLoss } from './reference.ts';
+  type LossResult,
+  type PredictionType,
+} from './loss.ts';
+export { type LossFactory, type LossFactoryOptions, losses, lossFromConfig } from './registry.ts';
 export { simpleLoss } from './simple.ts';
-export {
-  type VariationalBoundLossInputs,
-  type VariationalBoundLossResult,
-  variationalBoundLoss,
-} from './variational-bound-reference.ts';

@@ -1,11 +1,12 @@
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { type DiffusionLoss, defineLoss, type LossInputs } from './diffusion-loss.ts';
-import { checkLambda } from './lambda.ts';
+import { checkLambda } from './arrays/iso.ts';
+import { isotropyOf } from './isotropy.ts';
+import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 
 export interface IsoLossOptions {
-  /** Weight of the isotropy penalty, finite and >= 0. The paper uses 0.1 to 0.3 for its 2-D sets. */
+  /** Weight of the isotropy penalty, finite and >= 0; 0 trains the base alone. The paper uses 0.1 to 0.3 for 2-D sets. */
   readonly lambda: number;
   /** The loss that the penalty is added to; default `simpleLoss()`. */
   readonly base?: DiffusionLoss | undefined;
@@ -13,22 +14,32 @@ export interface IsoLossOptions {
 
 /**
  * L_iso (eq. 27 of arXiv 2403.16790): base + lambda (mean[eps-hat^T eps-hat / n] - 1)^2, with any base loss and, by
- * conversion to the predicted noise, any prediction type. With lambda = 0 the loss is the base's own graph value, so
- * that training equals training with the base bit for bit.
+ * conversion to the predicted noise, any prediction type. With lambda = 0 the loss is the base's own graph value:
+ * training equals training with the base bit for bit.
+ *
+ * Adds the term `weighted_isotropy_penalty`, lambda times the penalty, and `base_loss`, `isotropy` and
+ * `isotropy_penalty` where the base does not report them. The constant is called `lambda` in the graph.
  *
  * @throws {InvalidArgumentError} when `lambda` is negative or not finite.
  * @example
- * const { loss, isotropy } = isoLoss({ lambda: 0.1 })(inputs);
+ * const { loss, terms } = isoLoss({ lambda: 0.1 })(inputs);
  */
-export function isoLoss(options: IsoLossOptions): DiffusionLoss {
-  const { lambda, base = simpleLoss() } = options;
+export function isoLoss({ lambda, base = simpleLoss() }: IsoLossOptions): DiffusionLoss {
   checkLambda(lambda);
-  const config = { name: 'iso', lambda, base: base.config };
   const build = (inputs: LossInputs) => {
-    const terms = base(inputs);
-    if (lambda === 0) return terms;
-    const penalty = mul(terms.isotropyPenalty, scalarLike(terms.isotropyPenalty, lambda));
-    return { ...terms, loss: add(terms.loss, penalty) };
+    const { loss, terms } = base(inputs);
+    const isotropy = terms.isotropy_penalty
+      ? { isotropy_penalty: terms.isotropy_penalty }
+      : isotropyOf(inputs);
+    const penalty = isotropy.isotropy_penalty;
+    // 0 times a penalty beyond float32 would not be 0.
+    const weighted_isotropy_penalty =
+      lambda === 0 ? scalarLike(penalty, 0) : mul(penalty, scalarLike(penalty, lambda, 'lambda'));
+    return {
+      loss: lambda === 0 ? loss : add(loss, weighted_isotropy_penalty),
+      terms: { base_loss: loss, ...terms, ...isotropy, weighted_isotropy_penalty },
+    };
   };
-  return defineLoss(config, build, { learnsVariance: base.learnsVariance });
+  const { config, learnsVariance } = base;
+  return defineLoss({ name: 'iso', lambda, base: config }, build, { learnsVariance });
 }

@@ -21,14 +21,9 @@ import {
 } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { elementCount, fixedShape, formatShape, sameShape, toTensorData } from '../graph/types.ts';
-import type { LearnedVariance, LossInputs } from './diffusion-loss.ts';
-import { posteriorTables } from './posterior-tables.ts';
-import { cleanSampleError } from './predicted-epsilon.ts';
-
-/** Half the distance between two of the 256 levels of an image in [-1, 1]. */
-export const HALF_LEVEL = 1 / 255;
-/** Beyond it a value is the lowest, or highest, level, whose bin is open. */
-export const LAST_LEVEL = 0.999;
+import { HALF_LEVEL, LAST_LEVEL, posteriorTables } from './arrays/variational-bound.ts';
+import { cleanSampleError } from './isotropy.ts';
+import type { LearnedVariance, LossInputs } from './loss.ts';
 
 /**
  * One term of the variational bound at each sample's timestep, in bits per element, averaged over the batch:

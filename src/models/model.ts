@@ -91,6 +91,21 @@ export function initialVector(model: DiffusionModel, seed: number): Float32Array
   return vector;
 }
 
+/** The parameters in one vector, one after another as `parameters` names them, by name: views, not copies. */
+export function namedViews(
+  parameters: readonly ParameterSpec[],
+  vector: Float32Array,
+): Map<string, Float32Array> {
+  let offset = 0;
+  return new Map(
+    parameters.map(({ name, shape }) => {
+      const start = offset;
+      offset += elementCount(shape);
+      return [name, vector.subarray(start, offset)];
+    }),
+  );
+}
+
 /**
  * The model with `weights` as the initial values of its parameters: what a trainer of it fine-tunes.
  *

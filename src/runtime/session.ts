@@ -28,10 +28,6 @@ export function float32Data(tensor: RuntimeTensor | undefined, name: string): Fl
 export interface SessionOptions {
   /** Outputs to leave on the device, to be fed straight back; only webgpu can. */
   readonly deviceOutputs?: readonly string[] | undefined;
-  /** Threads of one op on the cpu; default: `limitThreads`, else onnxruntime's, one a physical core. */
-  readonly intraOpThreads?: number | undefined;
-  /** Whether the cpu keeps freed memory for later runs; default true, faster and larger. */
-  readonly keepsMemory?: boolean | undefined;
   /** Whether the cpu lays memory out ahead from the second run on, in one block beside what it has; default true. */
   readonly plansMemory?: boolean | undefined;
   /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
@@ -54,15 +50,15 @@ export class Session {
     device: ConcreteDevice,
     options: SessionOptions = {},
   ): Promise<Session> {
-    const intraOpThreads = options.intraOpThreads ?? threadLimit();
+    // Else onnxruntime's default: one a physical core.
+    const threads = threadLimit();
     const settings: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
       logSeverityLevel: 3,
       executionMode: 'sequential',
-      enableCpuMemArena: options.keepsMemory ?? true,
       enableMemPattern: options.plansMemory ?? true,
       graphOptimizationLevel: 'all',
-      ...(intraOpThreads ? { intraOpNumThreads: intraOpThreads } : {}),
+      ...(threads ? { intraOpNumThreads: threads } : {}),
       extra: {
         session: {
           set_denormal_as_zero: '1',

@@ -24,18 +24,18 @@ export interface TrainerState {
   readonly steps_per_second: number;
 }
 
-/** What is logged: means over the steps since the last log, except the learning rate, which is the last step's. */
+/**
+ * What is logged, by name: means over the steps since the last log, except the learning rate, which is the last step's.
+ * The names are `loss`, the terms of the loss (see `LossResult`), `grad_norm` and `learning_rate`.
+ */
 export interface StepMetrics {
+  /** What is minimised. */
   readonly loss: number;
-  /** The loss without the isotropy penalty. */
-  readonly base_loss: number;
-  /** (isotropy - 1)^2, not weighted by lambda. */
-  readonly isotropy_penalty: number;
-  /** E[eps-hat^T eps-hat] / n; 1 for white noise. */
-  readonly isotropy: number;
-  /** Global norm before clipping. */
+  /** Global norm of the gradient before clipping. */
   readonly grad_norm: number;
   readonly learning_rate: number;
+  /** A term of the loss, such as `base_loss` or `isotropy`. */
+  readonly [term: string]: number;
 }
 
 /** Hooks into a run. Each may be async and is awaited; an error from one ends the run. */

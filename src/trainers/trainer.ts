@@ -2,30 +2,29 @@ import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { planFlatBuckets, unpackBucket, viewBucket } from '../graph/flat-vectors.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, exportModel, initialVector } from '../models/model.ts';
+import {
+  type DiffusionModel,
+  exportModel,
+  initialVector,
+  learnsVariance,
+  namedViews,
+} from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
-import type { DDPMScheduler } from '../schedulers/ddpm.ts';
+import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
 import { loadStart } from './checkpoint/training-progress.ts';
-import { BatchSource } from './data/batch-source.ts';
-import { type BatchSupply, openBatchSupply } from './data/prefetched-batches.ts';
-import {
-  imageSource,
-  isImageSet,
-  pointSource,
-  refuseMismatch,
-  refuseWrongLabels,
-} from './data/sample-source.ts';
-import { stepSchedules, stepSettings } from './engines/engine-settings.ts';
-import { createTrainingEngine, refuseWrongEngine, type StepEngine } from './engines/step-engine.ts';
-import type { TrainingState } from './engines/training-engine.ts';
+import { refuseMismatch, refuseVarianceMismatch, refuseWrongEngine, refuseWrongLabels } from './checks.ts';
+import { BatchStream } from './data/batch-stream.ts';
+import { type Batches, openBatches } from './data/prefetched-batches.ts';
+import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
+import { Engine } from './engines/engine.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
-import { refuseVarianceMismatch, samplingScheduler } from './step/learned-variance.ts';
+import { stepSchedule, stepSettings } from './step/settings.ts';
+import type { TrainingState } from './step/update.ts';
 import { notifyAll, type TrainerCallback, type TrainerRun } from './trainer-callback.ts';
 import {
   type ResolvedTrainingArguments,
@@ -77,7 +76,7 @@ export class Trainer {
   readonly args: ResolvedTrainingArguments;
   /** Steps the whole run takes. */
   readonly maxSteps: number;
-  private readonly batches: BatchSource;
+  private readonly batches: BatchStream;
   private readonly identity: RunIdentity;
   private state: TrainingState;
   private step = 0;
@@ -87,15 +86,15 @@ export class Trainer {
     const { model, train_dataset, loss, noise_scheduler } = options;
     this.args = resolveTrainingArguments(options.args);
     refuseWrongEngine(options, this.args.device);
-    const source = isImageSet(train_dataset)
-      ? imageSource(train_dataset, this.args)
-      : pointSource(train_dataset);
+    const samples = isImageSet(train_dataset)
+      ? imageSamples(train_dataset, this.args)
+      : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
-    refuseMismatch(model, source);
+    refuseMismatch(model, samples);
     const dropout = this.args.class_dropout_prob;
-    refuseWrongLabels(model, source, dropout);
-    this.batches = new BatchSource(
-      source,
+    refuseWrongLabels(model, samples, dropout);
+    this.batches = new BatchStream(
+      samples,
       this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps,
       noise_scheduler.config.num_train_timesteps,
       this.args.seed,
@@ -107,7 +106,7 @@ export class Trainer {
       model: model.config,
       loss: loss.config,
       noiseScheduler: noise_scheduler.toConfig(),
-      dataset: source.fingerprint,
+      dataset: samples.fingerprint,
       args: this.args,
     });
     const parameters = initialVector(model, this.args.seed);
@@ -139,10 +138,8 @@ export class Trainer {
 
   /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
-    await writeFileAtomic(
-      file,
-      exportModel(this.options.model, viewBucket(this.vector(ema), this.wholeBucket())),
-    );
+    const { model } = this.options;
+    await writeFileAtomic(file, exportModel(model, namedViews(model.parameters, this.vector(ema))));
   }
 
   /**
@@ -155,9 +152,9 @@ export class Trainer {
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
     const { args } = this;
-    const supply = openBatchSupply(this.batches);
+    const batches = openBatches(this.batches);
     try {
-      const { engine, start } = await this.startEngine(supply, resume_from_checkpoint);
+      const { engine, start } = await this.startEngine(batches, resume_from_checkpoint);
       const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
       const loop = new TrainingLoop(engine, loggers, this.loopSettings(), start);
       try {
@@ -169,13 +166,13 @@ export class Trainer {
         await engine.release();
       }
     } finally {
-      await supply.close();
+      await batches.close();
     }
   }
 
   /** The trained parameters by name, or their moving average. @throws {InvalidArgumentError} without `use_ema`. */
   weights({ ema = false }: { ema?: boolean } = {}): Map<string, Float32Array> {
-    return unpackBucket(this.vector(ema), this.wholeBucket());
+    return namedViews(this.options.model.parameters, this.vector(ema).slice());
   }
 
   /**
@@ -199,8 +196,8 @@ export class Trainer {
     const { model, noise_scheduler, train_dataset, loss } = this.options;
     const trained = {
       model,
-      weights: viewBucket(this.vector(false), this.wholeBucket()),
-      averagedWeights: this.args.use_ema ? viewBucket(this.vector(true), this.wholeBucket()) : undefined,
+      weights: namedViews(model.parameters, this.vector(false)),
+      averagedWeights: this.args.use_ema ? namedViews(model.parameters, this.vector(true)) : undefined,
       scheduler: samplingScheduler(model, noise_scheduler),
       scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
       card: {
@@ -223,22 +220,18 @@ export class Trainer {
    * state: for a large model a second copy would be most of what a step needs.
    */
   private async startEngine(
-    supply: BatchSupply,
+    batches: Batches,
     resume: string | undefined,
-  ): Promise<{ engine: StepEngine; start: LoopStart | undefined }> {
+  ): Promise<{ engine: Engine; start: LoopStart | undefined }> {
     const { args } = this;
     const { tf, callbacks = [] } = this.options;
     const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
     const progress = await loadStart(args.output_dir, resume, this.identity, (skipped) =>
       notifyAll(callbacks, (callback) => callback.onCheckpointSkipped?.(skipped)),
     );
-    const engine = await createTrainingEngine(
-      stepSettings(this.options, args),
-      { ...compute, accumulationSteps: args.gradient_accumulation_steps },
-      progress?.state ?? this.state,
-      supply,
-      stepSchedules(args, this.maxSteps),
-    );
+    const settings = stepSettings(this.options, args);
+    const schedule = stepSchedule(args, this.maxSteps);
+    const engine = await Engine.create(settings, compute, progress?.state ?? this.state, batches, schedule);
     this.state = new Map();
     return { engine, start: progress && { step: progress.step, window: progress.window } };
   }
@@ -247,11 +240,10 @@ export class Trainer {
     const { args, identity, maxSteps } = this;
     const { stepsPerEpoch } = this.batches;
     const { callbacks = [] } = this.options;
-    const { learningRate } = stepSchedules(args, maxSteps);
-    return { args, identity, callbacks, maxSteps, stepsPerEpoch, learningRate };
+    return { args, identity, callbacks, maxSteps, stepsPerEpoch };
   }
 
-  private runOf(engine: StepEngine): TrainerRun {
+  private runOf(engine: Engine): TrainerRun {
     const { model, noise_scheduler, train_dataset } = this.options;
     const scheduler = samplingScheduler(model, noise_scheduler);
     return {
@@ -259,8 +251,8 @@ export class Trainer {
       train_dataset,
       saveSnapshot: async (directory) => {
         const kind = this.args.use_ema ? 'ema' : 'parameters';
-        const vector = await engine.lendState(async (state) => new Float32Array(state.get(kind) ?? []));
-        const weights = unpackBucket(vector, this.wholeBucket());
+        const vector = await engine.withState(async (state) => new Float32Array(state.get(kind) ?? []));
+        const weights = namedViews(model.parameters, vector);
         const scaler = isImageSet(train_dataset) ? undefined : train_dataset.scaler;
         await saveTrainedPipeline(directory, { model, weights, scheduler, scaler });
       },
@@ -273,15 +265,15 @@ export class Trainer {
     const vector = this.state.get(ema ? 'ema' : 'parameters');
     if (!vector)
       throw new InvalidArgumentError(
-        'the weights are not to be had while training is under way: save them by saveSnapshot of the run that callbacks are given',
+        'weights are unavailable during training: call run.saveSnapshot() from a callback',
       );
     return vector;
   }
+}
 
-  private wholeBucket() {
-    const [bucket] = planFlatBuckets(this.options.model.parameters);
-    if (!bucket)
-      throw new InvalidArgumentError(`the model ${this.options.model.config._class_name} has no parameters`);
-    return bucket;
-  }
+/** The scheduler that samples from the trained model: with `learned_range` where the variance was learned. */
+function samplingScheduler(model: DiffusionModel, scheduler: DDPMScheduler): DDPMScheduler {
+  return learnsVariance(model)
+    ? new DDPMScheduler({ ...scheduler.config, variance_type: 'learned_range' })
+    : scheduler;
 }

@@ -1,9 +1,12 @@
+import { z } from 'zod';
+import { CheckpointError } from '../errors.ts';
 import { pruneCheckpoints } from './checkpoint/checkpoint.ts';
 import type { RunIdentity } from './checkpoint/run-identity.ts';
 import { type Progress, saveProgress } from './checkpoint/training-progress.ts';
-import type { StepEngine } from './engines/step-engine.ts';
+import type { StepReport } from './engines/backend.ts';
+import type { Engine } from './engines/engine.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
-import { MetricsWindow } from './metrics-window.ts';
+import { learningRateAt } from './schedules.ts';
 import {
   notifyAll,
   type StepMetrics,
@@ -14,20 +17,21 @@ import {
 import type { ResolvedTrainingArguments } from './training-arguments.ts';
 
 export interface TrainOutput {
+  /** Steps done. */
   readonly global_step: number;
   /** The last logged metrics; undefined when no step was run. */
   readonly metrics: StepMetrics | undefined;
+  /** Whether it ended before the last step, because `signal` aborted. */
   readonly interrupted: boolean;
 }
 
-/** What the loop goes by. */
+/** Settings of the training loop. */
 export interface LoopSettings {
   readonly args: ResolvedTrainingArguments;
   readonly identity: RunIdentity;
   readonly callbacks: readonly TrainerCallback[];
   readonly maxSteps: number;
   readonly stepsPerEpoch: number;
-  learningRate(step: number): number;
 }
 
 /** Where in the run the engine's state is. */
@@ -35,7 +39,7 @@ export type LoopStart = Omit<Progress, 'state'>;
 
 /** Runs an engine to the last step, and does what is due between steps: logs, checkpoints, callbacks. */
 export class TrainingLoop {
-  private readonly window = new MetricsWindow();
+  private readonly window: MetricsWindow;
   private done: number;
   private savedAt: number;
   private reported = { step: 0, time: 0 };
@@ -43,11 +47,12 @@ export class TrainingLoop {
 
   /** @param start undefined for a fresh run. */
   constructor(
-    private readonly engine: StepEngine,
+    private readonly engine: Engine,
     private readonly loggers: MetricsLogger,
     private readonly settings: LoopSettings,
     private readonly start: LoopStart | undefined,
   ) {
+    this.window = new MetricsWindow(engine.reported);
     this.done = start?.step ?? 0;
     this.savedAt = start?.step ?? -1;
   }
@@ -65,7 +70,7 @@ export class TrainingLoop {
     await this.notify((callback) => callback.onTrainBegin?.(this.progress(), run));
     while (this.done < maxSteps && !signal?.aborted) {
       const count = Math.min(this.stepsUntilNextEvent(), this.engine.maxStepsPerRun);
-      for (const row of await this.engine.run(this.done, count)) this.window.add(row);
+      for (const report of await this.engine.run(this.done, count)) this.window.add(report);
       this.done += count;
       if (this.done % args.logging_steps === 0 || this.done === maxSteps) await this.report();
       if (this.done % stepsPerEpoch === 0)
@@ -94,7 +99,10 @@ export class TrainingLoop {
     const now = performance.now();
     const stepsPerSecond = ((this.done - this.reported.step) * 1000) / (now - this.reported.time);
     this.reported = { step: this.done, time: now };
-    const metrics = this.window.means(this.settings.learningRate(this.done));
+    const { args, maxSteps } = this.settings;
+    const { loss = Number.NaN, grad_norm = Number.NaN, ...terms } = this.window.means();
+    const learning_rate = learningRateAt(this.done, args, maxSteps);
+    const metrics = { loss, ...terms, grad_norm, learning_rate };
     this.metrics = metrics;
     this.window.clear();
     const progress = this.progress(stepsPerSecond);
@@ -104,7 +112,7 @@ export class TrainingLoop {
 
   private async save(): Promise<void> {
     const { args, identity } = this.settings;
-    const directory = await this.engine.lendState((state) =>
+    const directory = await this.engine.withState((state) =>
       saveProgress(args.output_dir, { step: this.done, state, window: this.window.toJSON() }, identity),
     );
     await pruneCheckpoints(args.output_dir, args.save_total_limit);
@@ -127,3 +135,53 @@ export class TrainingLoop {
     return notifyAll(this.settings.callbacks, call);
   }
 }
+
+/**
+ * Sums of what steps reported since the last log, by name. They are part of a checkpoint, so that a resumed run logs what
+ * an unbroken one would.
+ */
+export class MetricsWindow {
+  private steps = 0;
+  private readonly sums: Map<string, number>;
+
+  constructor(names: readonly string[]) {
+    this.sums = new Map(names.map((name) => [name, 0]));
+  }
+
+  add(report: StepReport): void {
+    this.steps += 1;
+    for (const [name, sum] of this.sums) this.sums.set(name, sum + (report[name] ?? Number.NaN));
+  }
+
+  means(): StepReport {
+    return Object.fromEntries([...this.sums].map(([name, sum]) => [name, sum / this.steps]));
+  }
+
+  clear(): void {
+    this.steps = 0;
+    for (const name of this.sums.keys()) this.sums.set(name, 0);
+  }
+
+  toJSON(): SavedWindow {
+    return { steps: this.steps, sums: Object.fromEntries(this.sums) };
+  }
+
+  /** @throws {CheckpointError} when `saved` is not what `toJSON` gives for the same names. */
+  restore(saved: unknown): void {
+    const parsed = windowSchema.safeParse(saved);
+    const names = [...this.sums.keys()];
+    const found = parsed.success ? Object.keys(parsed.data.sums) : [];
+    if (!parsed.success || found.length !== names.length || !names.every((name) => found.includes(name)))
+      throw new CheckpointError(
+        `the metrics in the checkpoint are ${parsed.success ? found.join(', ') : 'of another version of this package'}, but this run reports ${names.join(', ')}: resume with the same loss and version, or start afresh`,
+      );
+    this.steps = parsed.data.steps;
+    for (const name of names) this.sums.set(name, parsed.data.sums[name] ?? 0);
+  }
+}
+
+const windowSchema = z.strictObject({
+  steps: z.int().nonnegative(),
+  sums: z.record(z.string(), z.number()),
+});
+type SavedWindow = z.output<typeof windowSchema>;

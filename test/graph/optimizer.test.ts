@@ -48,7 +48,11 @@ function optimizerGraph(settings: AdamSettings, clipNorm: number | null) {
   const norm = globalNorm([gradient]);
   const [used = gradient] = clipNorm === null ? [gradient] : clipByGlobalNorm([gradient], norm, clipNorm);
   const state = { parameters: vector('parameters'), firstMoment: vector('m'), secondMoment: vector('v') };
-  const scalars = { stepSize: scalar('step_size'), epsilon: scalar('epsilon'), keep: scalar('keep') };
+  const scalars = {
+    stepSize: scalar('step_size'),
+    epsilon: scalar('epsilon'),
+    decayFactor: scalar('decayFactor'),
+  };
   const next = adamStep(state, used, scalars, settings);
   graph.output('parameters_next', next.parameters);
   graph.output('m_next', next.firstMoment);
@@ -78,13 +82,13 @@ describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s', (name) => {
       ema: initial,
     };
     for (const [index, gradients] of fixture.grads.entries()) {
-      const { stepSize, epsilon, keep } = adamScalars(index + 1, settings.lr, adam);
+      const { stepSize, epsilon, decayFactor } = adamScalars(index + 1, settings.lr, adam);
       const outputs = await session.run({
         ...state,
         gradient: vector(packBucket(asMap(gradients), bucket)),
         step_size: scalar(stepSize),
         epsilon: scalar(epsilon),
-        keep: scalar(keep),
+        decayFactor: scalar(decayFactor),
         one_minus_decay: scalar(1 - (ema_decay[index] as number)),
       });
       const take = (output: string) => float32Data(outputs[output], output);

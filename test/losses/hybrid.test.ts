@@ -71,7 +71,7 @@ async function run(
   const graph = new Graph('hybrid');
   const input = (name: keyof typeof arrays) => graph.input(name, dtype, shape);
   const [modelOutput, varianceOutput] = [input('output'), input('variance')];
-  const terms = loss({
+  const { loss: value, terms } = loss({
     modelOutput,
     epsilon: input('epsilon'),
     noisySample: input('noisy'),
@@ -84,9 +84,9 @@ async function run(
       betas,
     },
   });
-  graph.output('loss', terms.loss);
-  graph.output('base', terms.base);
-  gradients(terms.loss, [modelOutput, varianceOutput]).forEach((gradient, i) => {
+  graph.output('loss', value);
+  for (const [name, term] of Object.entries(terms)) graph.output(name, term);
+  gradients(value, [modelOutput, varianceOutput]).forEach((gradient, i) => {
     graph.output(`d${i}`, gradient);
   });
   const outputs = await runGraph(graph, {
@@ -98,7 +98,8 @@ async function run(
   });
   return {
     loss: outputs.loss?.data[0] ?? Number.NaN,
-    base: outputs.base?.data[0] ?? Number.NaN,
+    base: outputs.base_loss?.data[0] ?? Number.NaN,
+    bound: outputs.variational_bound?.data[0] ?? Number.NaN,
     dMean: outputs.d0?.data ?? [],
     dVariance: outputs.d1?.data ?? [],
     graph,
@@ -116,6 +117,9 @@ describe('hybridLoss', () => {
       expect(bound).toBeGreaterThan(0.01);
       // The alphas of T cancel in the reference's differences of means: about 1e-12 of them is left.
       expect(relativeError([terms.loss - terms.base], [bound])).toBeLessThan(1e-9);
+      expect(relativeError([terms.bound * betas.length * 0.001], [bound])).toBeLessThan(1e-9);
+      const named = terms.graph.constants.find(({ name }) => name === 'vlb_weight');
+      expect(named?.data?.[0]).toBe(1);
       const slope = centralDifferences((v) => plainBound(type, output, v), variance);
       expect(relativeError(terms.dVariance, slope)).toBeLessThan(1e-6);
     },
@@ -153,6 +157,10 @@ describe('hybridLoss', () => {
   it.each([-1, Number.NaN, Number.POSITIVE_INFINITY])('refuses the weight %d by value', (vlb_weight) => {
     expect(() => hybridLoss({ vlb_weight })).toThrow(InvalidArgumentError);
     expect(() => hybridLoss({ vlb_weight })).toThrow(String(vlb_weight));
+  });
+
+  it('refuses a base that learns the variance already', () => {
+    expect(() => hybridLoss({ base: hybridLoss() })).toThrow(InvalidArgumentError);
   });
 
   it('refuses inputs without a learned variance, or of another shape', () => {

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError, GraphError, InvalidArgumentError } from '../../src/errors.ts';
 import { Graph } from '../../src/graph/graph.ts';
-import { abs, reduceMean, sub } from '../../src/graph/ops/index.ts';
+import { abs, reduceMax, reduceMean, sub } from '../../src/graph/ops/index.ts';
 import {
   defineLoss,
   isoDiffusionLoss,
   isoLoss,
-  isotropyOf,
+  losses,
   lossFromConfig,
   regressionTarget,
   simpleLoss,
@@ -38,6 +38,15 @@ const targets = {
   v_prediction: plainVelocity(batch),
   sample: batch.clean,
 } as const;
+/** As a user writes one: with a term of its own, and without those of the isotropy. */
+const l1Loss = () =>
+  defineLoss({ name: 'l1' }, (inputs) => {
+    const error = abs(sub(inputs.modelOutput, regressionTarget(inputs)));
+    return {
+      loss: reduceMean(error),
+      terms: { base_loss: reduceMean(error), 'own/spread': reduceMax(error) },
+    };
+  });
 const predictionTypes = ['epsilon', 'v_prediction', 'sample'] as const;
 
 describe('isoLoss', () => {
@@ -76,8 +85,10 @@ describe('isoLoss', () => {
   it.each(predictionTypes)('equals the base loss bit for bit at lambda 0: %s', async (predictionType) => {
     const iso = await runLoss(isoLoss({ lambda: 0 }), batch, output, predictionType, 'float32');
     const simple = await runLoss(simpleLoss(), batch, output, predictionType, 'float32');
-    expect(iso).toEqual(simple);
+    for (const term of ['loss', 'base', 'isotropy', 'isotropyPenalty', 'gradient'] as const)
+      expect(iso[term]).toEqual(simple[term]);
     expect(iso.loss).toBe(iso.base);
+    expect(iso.weighted).toBe(0);
     expect(iso.isotropy).toBeGreaterThan(0);
   });
 
@@ -101,15 +112,42 @@ describe('isoLoss', () => {
   });
 
   it('wraps any base loss', async () => {
-    const l1 = defineLoss({ name: 'l1' }, (inputs) => {
-      const base = reduceMean(abs(sub(inputs.modelOutput, regressionTarget(inputs))));
-      return { loss: base, base, ...isotropyOf(inputs) };
-    });
-    const terms = await runLoss(isoLoss({ lambda: 0.2, base: l1 }), batch, output);
+    const terms = await runLoss(isoLoss({ lambda: 0.2, base: l1Loss() }), batch, output);
     const expected = mean(Array.from(output, (x, i) => Math.abs(x - Number(batch.epsilon[i]))));
     expect(relativeError([terms.base], [expected])).toBeLessThan(1e-12);
     const penalty = (plainIsotropy(output) - 1) ** 2;
     expect(relativeError([terms.loss], [expected + 0.2 * penalty])).toBeLessThan(1e-12);
+    expect(relativeError([terms.weighted], [0.2 * penalty])).toBeLessThan(1e-12);
+    expect(terms.names).toEqual([
+      'base_loss',
+      'own/spread',
+      'isotropy',
+      'isotropy_penalty',
+      'weighted_isotropy_penalty',
+    ]);
+  });
+
+  it("takes the base's own penalty where it reports one", async () => {
+    const base = defineLoss({ name: 'own' }, (inputs) => {
+      const loss = reduceMean(abs(inputs.modelOutput));
+      return { loss, terms: { isotropy_penalty: loss } };
+    });
+    const { loss, base: own, weighted } = await runLoss(isoLoss({ lambda: 0.5, base }), batch, output);
+    expect(weighted).toBe(0.5 * own);
+    expect(loss).toBe(1.5 * own);
+  });
+
+  it('gives its constant a name in the graph, and nested ones names of their own', async () => {
+    const { graph } = await runLoss(
+      isoLoss({ lambda: 0.25, base: isoLoss({ lambda: 0.125 }) }),
+      batch,
+      output,
+    );
+    const named = graph.constants.filter(({ name }) => name.startsWith('lambda'));
+    expect(named.map(({ name, data }) => [name, data?.[0]])).toEqual([
+      ['lambda', 0.125],
+      ['lambda_1', 0.25],
+    ]);
   });
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY, -1])('refuses lambda %d by value', (lambda) => {
@@ -148,14 +186,23 @@ describe('loss configs', () => {
     expect(lossFromConfig({ name: 'iso', lambda: 0.2 }).config).toEqual(isoLoss({ lambda: 0.2 }).config);
   });
 
+  it('know a loss that was registered, also as a base', () => {
+    losses.register('l1', l1Loss);
+    expect(losses.names()).toEqual(['simple', 'iso', 'hybrid', 'l1']);
+    const iso = isoLoss({ lambda: 0.1, base: l1Loss() });
+    expect(lossFromConfig(iso.config).config).toEqual(iso.config);
+    expect(lossFromConfig({ name: 'hybrid', base: iso.config }).config.base).toEqual(iso.config);
+    expect(() => lossFromConfig({ name: 'hybird' })).toThrow(/Did you mean 'hybrid'/);
+  });
+
   it.each([
     ['nothing', undefined],
-    ['an unknown name', { name: 'l1' }],
+    ['an unknown name', { name: 'l2' }],
     ['no lambda', { name: 'iso' }],
     ['a negative lambda', { name: 'iso', lambda: -1 }],
     ['an infinite lambda', { name: 'iso', lambda: Number.POSITIVE_INFINITY }],
     ['an unknown option', { name: 'simple', lambda: 0.1 }],
-    ['a base that cannot be read back', { name: 'iso', lambda: 0.1, base: { name: 'l1' } }],
+    ['a base that cannot be read back', { name: 'iso', lambda: 0.1, base: { name: 'l2' } }],
   ])('refuse %s', (_, json) => {
     expect(() => lossFromConfig(json)).toThrow(ConfigError);
   });

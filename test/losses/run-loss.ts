@@ -4,7 +4,7 @@ import type { DiffusionLoss, PredictionType } from '../../src/losses/index.ts';
 import { runGraph } from '../models/run-graph.ts';
 import { type PlainBatch, plainNoisy } from './plain-losses.ts';
 
-/** The terms of a graph loss and its gradient with respect to the model output, computed by onnxruntime. */
+/** The value and the terms of a graph loss and its gradient with respect to the model output, computed by onnxruntime. */
 export async function runLoss(
   loss: DiffusionLoss,
   batch: PlainBatch,
@@ -25,7 +25,7 @@ export async function runLoss(
   };
   const input = (name: keyof typeof feeds) => graph.input(name, dtype, feeds[name].shape);
   const modelOutput = input('model_output');
-  const terms = loss({
+  const { loss: value, terms } = loss({
     modelOutput,
     epsilon: input('epsilon'),
     noisySample: input('noisy'),
@@ -33,8 +33,9 @@ export async function runLoss(
     alphaCumprod: input('alpha'),
     predictionType,
   });
-  for (const [name, value] of Object.entries(terms)) graph.output(name, value);
-  gradients(terms.loss, [modelOutput]).forEach((gradient) => {
+  graph.output('loss', value);
+  for (const [name, term] of Object.entries(terms)) graph.output(name, term);
+  gradients(value, [modelOutput]).forEach((gradient) => {
     graph.output('gradient', gradient);
   });
 
@@ -42,9 +43,12 @@ export async function runLoss(
   const scalar = (name: string) => outputs[name]?.data[0] ?? Number.NaN;
   return {
     loss: scalar('loss'),
-    base: scalar('base'),
+    base: scalar('base_loss'),
     isotropy: scalar('isotropy'),
-    isotropyPenalty: scalar('isotropyPenalty'),
+    isotropyPenalty: scalar('isotropy_penalty'),
+    weighted: scalar('weighted_isotropy_penalty'),
+    names: Object.keys(terms),
+    graph,
     gradient: outputs.gradient?.data ?? [],
   };
 }

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module';
 import type * as Tf from '@tensorflow/tfjs';
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { isoDiffusionLoss as plainLoss } from '../../src/losses/reference.ts';
-import { isoDiffusionLayersLoss, isoDiffusionLoss } from '../../src/losses/tfjs.ts';
+import { isoDiffusionLoss as plainLoss } from '../../src/losses/arrays/iso.ts';
+import { isoDiffusionLayersLoss, isoDiffusionLoss } from '../../src/losses/arrays/tfjs.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 // The ES modules of tfjs do not resolve in Node.

@@ -1,20 +1,22 @@
 import { describe, expect, it } from 'vitest';
-import { packBucket, planFlatBuckets } from '../../src/graph/flat-vectors.ts';
 import { type DiffusionLoss, hybridLoss, isoLoss, simpleLoss } from '../../src/losses/index.ts';
-import { initialParameters, type UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
+import type { UNet2DModel, UNet2DOptions } from '../../src/models/index.ts';
+import { initialVector } from '../../src/models/model.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { BatchSource } from '../../src/trainers/data/batch-source.ts';
-import { imageSource } from '../../src/trainers/data/sample-source.ts';
-import { AccumulatingTrainingEngine } from '../../src/trainers/engines/accumulating-training-engine.ts';
-import { createSplitEngine } from '../../src/trainers/engines/split-training-engine.ts';
-import type { StepEngine } from '../../src/trainers/engines/step-engine.ts';
-import { TrainingEngine } from '../../src/trainers/engines/training-engine.ts';
+import { BatchStream } from '../../src/trainers/data/batch-stream.ts';
+import { imageSamples } from '../../src/trainers/data/samples.ts';
+import type { Backend, FusedBackend } from '../../src/trainers/engines/backend.ts';
+import { DeviceBackend } from '../../src/trainers/engines/device.ts';
+import { Engine } from '../../src/trainers/engines/engine.ts';
+import { LoopBackend } from '../../src/trainers/engines/fused.ts';
+import { HostBackend } from '../../src/trainers/engines/host.ts';
+import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
+import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
 
 const unet = (changes: UNet2DOptions = {}) => tinyUNet({ num_class_embeds: 3, ...changes });
 const plain = unet();
-const schedules = { learningRate: () => 1e-3, emaDecay: () => 0.9 };
 
 interface Variant {
   readonly model?: UNet2DModel;
@@ -22,55 +24,47 @@ interface Variant {
   readonly gradientCheckpointing?: boolean;
 }
 
-function setting(
+/** Three steps by a backend that `Trainer` would not choose on the cpu. */
+async function threeSteps(
   accumulationSteps: number,
-  { model = plain, loss = isoLoss({ lambda: 0.1 }), gradientCheckpointing }: Variant = {},
+  { model = plain, loss = isoLoss({ lambda: 0.1 }), gradientCheckpointing = false }: Variant,
+  create: (...given: Parameters<typeof LoopBackend.create>) => Promise<Backend | FusedBackend>,
 ) {
-  const [bucket] = planFlatBuckets(model.parameters);
-  if (!bucket) throw new Error('the model has parameters');
-  const parameters = packBucket(initialParameters(model, 0), bucket);
-  const settings = {
-    model,
-    loss,
-    predictionType: 'epsilon' as const,
-    betas: new DDPMScheduler().betas,
-    alphasCumprod: new DDPMScheduler().alphasCumprod,
-    gradientCheckpointing,
-    batchSize: 4 / accumulationSteps,
-    adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
-    maxGradNorm: 0.5,
-    ema: true,
-  };
-  const source = imageSource(stripes(), { random_flip: true });
-  const batches = new BatchSource(source, 4, 1000, 0, { classCount: 3, dropout: 0.3 });
+  const args = resolveTrainingArguments({
+    output_dir: 'unused',
+    per_device_train_batch_size: 4 / accumulationSteps,
+    gradient_accumulation_steps: accumulationSteps,
+    gradient_checkpointing: gradientCheckpointing,
+    optim: 'adamw',
+    max_grad_norm: 0.5,
+    use_ema: true,
+  });
+  const settings = stepSettings({ model, loss, noise_scheduler: new DDPMScheduler() }, args);
+  const schedule = stepSchedule(args, 3);
+  const samples = imageSamples(stripes(), { random_flip: true });
+  const batches = new BatchStream(samples, 4, 1000, 0, { classCount: 3, dropout: 0.3 });
+  const parameters = initialVector(model, 0);
   const initial = new Map([
     ['parameters' as const, parameters],
     ['ema' as const, parameters.slice()],
   ]);
-  return { settings, batches, initial };
-}
-
-async function threeSteps(engine: StepEngine) {
-  const rows = await engine.run(0, 3);
+  const backend = await create(settings, 'cpu', initial, batches, schedule);
+  const engine = new Engine(backend, settings, batches, schedule);
+  const reports = await engine.run(0, 3);
   const state = await engine.state();
   await engine.release();
-  return { rows: rows.map((row) => Array.from(row)), state };
+  return { rows: reports.map((report) => Object.values(report)), state };
 }
 
-/** The loop mode of the cpu is that of cuda: a Loop over steps around the Loop over batches. */
-async function inGraph(accumulationSteps: number, variant: Variant = {}) {
-  const { settings, batches, initial } = setting(accumulationSteps, variant);
-  return threeSteps(
-    await TrainingEngine.create({ ...settings, accumulationSteps }, 'cpu', initial, batches, schedules),
+/** The form of cuda: a Loop over steps around a Loop over batches. */
+const inGraph = (accumulationSteps: number, variant: Variant = {}) =>
+  threeSteps(accumulationSteps, variant, LoopBackend.create);
+
+/** The form of webgpu: sums and update in sessions of their own, here with a state of several vectors. */
+const bySums = (accumulationSteps: number, variant: Variant = {}) =>
+  threeSteps(accumulationSteps, variant, (settings, device, initial) =>
+    DeviceBackend.create(settings, device, initial, { maxVectorElements: 3000 }),
   );
-}
-
-/** The form of webgpu: sums and update in sessions of their own. */
-async function bySums(accumulationSteps: number, variant: Variant = {}) {
-  const { settings, batches, initial } = setting(accumulationSteps, variant);
-  const options = { ...settings, accumulationSteps, maxBucketElements: 3000 };
-  return threeSteps(await AccumulatingTrainingEngine.create(options, 'cpu', initial, batches, schedules));
-}
 
 type Outcome = Awaited<ReturnType<typeof threeSteps>>;
 
@@ -92,8 +86,9 @@ function expectEqual(actual: Outcome, expected: Outcome): void {
 
 describe('several batches a step in the graph', () => {
   it('equal the gradients added up on the host, with the penalty of each batch', async () => {
-    const { settings, batches, initial } = setting(2);
-    const split = await threeSteps(await createSplitEngine(settings, 2, initial, batches, schedules));
+    const split = await threeSteps(2, {}, (settings, _device, initial) =>
+      HostBackend.create(settings, initial),
+    );
     expectEqual(await inGraph(2), split);
     expectEqual(await bySums(2), split);
   });

@@ -5,7 +5,7 @@ import { elementCount } from '../../src/graph/types.ts';
 import { pixelsFirst } from '../../src/nn/layouts.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { HostState } from '../../src/trainers/engines/host-state.ts';
-import type { StateKind } from '../../src/trainers/step/training-graph.ts';
+import type { StateKind } from '../../src/trainers/step/update.ts';
 
 const specs = [
   { name: 'conv.weight', shape: [4, 3, 3, 3], isFilter: true },
@@ -31,7 +31,7 @@ function step(state: HostState): number {
     state.addGradient(batch === 0);
   }
   const norm = state.gradientNorm();
-  state.update(adam, { ...adamScalars(1, 1e-3, adam), gradientScale: 0.5, oneMinusDecay: 0.1 });
+  state.update(adam, { ...adamScalars(1, 1e-3, adam), gradientScale: 0.5, emaRate: 0.1 });
   return norm;
 }
 
@@ -46,20 +46,20 @@ describe('the state on the host', () => {
     expect(given).toEqual(initial);
   });
 
-  it('lends what it would copy, in place, and has it back as it was, also from a reader that fails', async () => {
+  it('shows what it would copy, in place, and has it back as it was, also from a reader that fails', async () => {
     const state = new HostState(specs, pixelsFirst, kinds, initial);
     const held = structuredClone(state.parameters().map(({ value }) => value));
-    await state.lend(async (lent) => {
-      expect(lent).toEqual(initial);
-      expect(lent.get('ema')?.buffer).toBe(state.parameters()[0]?.value.buffer);
+    await state.withState(async (shown) => {
+      expect(shown).toEqual(initial);
+      expect(shown.get('ema')?.buffer).toBe(state.parameters()[0]?.value.buffer);
     });
     expect(state.parameters().map(({ value }) => value)).toEqual(held);
-    await expect(state.lend(() => Promise.reject(new Error('disk full')))).rejects.toThrow('disk full');
+    await expect(state.withState(() => Promise.reject(new Error('disk full')))).rejects.toThrow('disk full');
     expect(state.parameters().map(({ value }) => value)).toEqual(held);
     expect(state.copy()).toEqual(initial);
   });
 
-  it('lends to several at a time, and copies meanwhile, always in the order of the state dict', async () => {
+  it('shows itself to several at a time, and copies meanwhile, always in the order of the state dict', async () => {
     const state = new HostState(specs, pixelsFirst, kinds, initial);
     const held = structuredClone(state.parameters().map(({ value }) => value));
     const reader = () => {
@@ -67,10 +67,10 @@ describe('the state on the host', () => {
       const ended = new Promise<void>((resolve) => {
         end = resolve;
       });
-      const done = state.lend(async (lent) => {
-        expect(lent).toEqual(initial);
+      const done = state.withState(async (shown) => {
+        expect(shown).toEqual(initial);
         await ended;
-        expect(lent).toEqual(initial);
+        expect(shown).toEqual(initial);
       });
       return { end: () => end(), done };
     };
@@ -84,9 +84,9 @@ describe('the state on the host', () => {
     expect(state.parameters().map(({ value }) => value)).toEqual(held);
   });
 
-  it('lends a copy where it is several stretches', async () => {
+  it('shows a copy where it is several memories', async () => {
     const state = new HostState(specs, pixelsFirst, kinds, initial, 120);
-    await state.lend(async (lent) => expect(lent).toEqual(initial));
+    await state.withState(async (shown) => expect(shown).toEqual(initial));
   });
 
   it('holds filters in the order of the maps', () => {
@@ -107,7 +107,7 @@ describe('the state on the host', () => {
     ).toBe(initial.get('parameters')?.[at(indices, shape)]);
   });
 
-  it('is the same in one stretch and in several', () => {
+  it('is the same in one memory and in several', () => {
     const whole = new HostState(specs, pixelsFirst, kinds, initial);
     const parts = new HostState(specs, pixelsFirst, kinds, initial, 112);
     // The order of summation differs, by some 1e-16 an addition.
@@ -122,7 +122,7 @@ describe('the state on the host', () => {
     expect(state.copy().get('parameters')).toEqual(new Float32Array(length));
   });
 
-  it('refuses a parameter larger than a stretch', () => {
+  it('refuses a parameter larger than a memory', () => {
     expect(() => new HostState(specs, pixelsFirst, kinds, initial, 64)).toThrow(GraphError);
   });
 });

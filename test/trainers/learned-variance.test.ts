@@ -62,7 +62,7 @@ describe('training a learned variance', () => {
     const bound = (from: number, to: number) =>
       rows
         .slice(from, to)
-        .map((row) => row.loss - row.base_loss)
+        .map((row) => row.loss - (row.base_loss ?? 0))
         .sort((a, b) => a - b)[(to - from) / 2] as number;
     expect(rows.every((row) => Number.isFinite(row.loss))).toBe(true);
     expect(bound(40, 60)).toBeLessThan(0.7 * bound(0, 20));

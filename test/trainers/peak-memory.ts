@@ -10,7 +10,7 @@ import { RandomStream } from '../../src/random/random-stream.ts';
 import { GradientSession } from '../../src/runtime/ort/gradient-session.ts';
 import { hostTensor } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { buildGradientGraph, gradientName } from '../../src/trainers/step/gradient-graph.ts';
+import { buildGradientGraph, gradientName } from '../../src/trainers/step/loss-graph.ts';
 
 const batchSize = 8;
 const model = new UNet2DModel({
@@ -31,10 +31,10 @@ const { graph } = buildGradientGraph(
     betas,
     alphasCumprod,
     batchSize,
+    accumulationSteps: 1,
     adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 },
     maxGradNorm: 0,
     ema: false,
-    mode: 'single',
     gradientCheckpointing: process.argv[2] === 'true',
   },
   channelsFirst,

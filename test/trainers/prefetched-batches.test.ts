@@ -1,13 +1,16 @@
 import { expect, it, vi } from 'vitest';
 import { RuntimeExecutionError } from '../../src/runtime/session.ts';
-import { BatchSource, type BatchSpec } from '../../src/trainers/data/batch-source.ts';
+import { type BatchSpec, BatchStream } from '../../src/trainers/data/batch-stream.ts';
 import { PrefetchedBatches } from '../../src/trainers/data/prefetched-batches.ts';
-import { imageSource, pointSource } from '../../src/trainers/data/sample-source.ts';
+import { imageSamples, pointSamples } from '../../src/trainers/data/samples.ts';
 import { circle } from './small-trainer.ts';
 import { stripes } from './stripes.ts';
 
 const batchesOf = () =>
-  new BatchSource(imageSource(stripes(), { random_flip: true }), 6, 1000, 5, { classCount: 3, dropout: 0.4 });
+  new BatchStream(imageSamples(stripes(), { random_flip: true }), 6, 1000, 5, {
+    classCount: 3,
+    dropout: 0.4,
+  });
 
 it('a worker prepares the same bits, from step to step and many steps at a time', async () => {
   const inline = batchesOf();
@@ -42,7 +45,7 @@ it('a worker crops images at random as they are cropped here', async () => {
       return { pixels: images.pixels(index).slice(0, height * 8), height, width: 8 };
     },
   };
-  const source = () => new BatchSource(imageSource(cropped, { random_flip: true }), 6, 1000, 5);
+  const source = () => new BatchStream(imageSamples(cropped, { random_flip: true }), 6, 1000, 5);
   const inline = source();
   const batches = source();
   const prefetched = new PrefetchedBatches(batches, batches.spec as BatchSpec);
@@ -66,5 +69,5 @@ it('passes on what goes wrong in the worker', async () => {
 });
 
 it('points, which are only copied, need no worker', () => {
-  expect(new BatchSource(pointSource(circle()), 8, 1000, 0).spec).toBeUndefined();
+  expect(new BatchStream(pointSamples(circle()), 8, 1000, 0).spec).toBeUndefined();
 });

@@ -36,7 +36,13 @@ describe('Trainer', () => {
     expect(output).toMatchObject({ global_step: 300, interrupted: false });
     expect(logged).toHaveLength(6);
     expect(logged.at(-1)?.loss).toBeLessThan((logged[0]?.loss ?? 0) * 0.8);
-    expect(logged.every((m) => Math.abs(m.loss - m.base_loss - 0.1 * m.isotropy_penalty) < 1e-5)).toBe(true);
+    const terms = ['base_loss', 'isotropy', 'isotropy_penalty', 'weighted_isotropy_penalty'];
+    for (const metrics of logged) {
+      expect(Object.keys(metrics)).toEqual(['loss', ...terms, 'grad_norm', 'learning_rate']);
+      const { loss, base_loss = 0, isotropy_penalty = 0, weighted_isotropy_penalty = 0 } = metrics;
+      expect(Math.abs(loss - base_loss - weighted_isotropy_penalty)).toBeLessThan(1e-5);
+      expect(Math.abs(weighted_isotropy_penalty - 0.1 * isotropy_penalty)).toBeLessThan(1e-5);
+    }
     expect(events).toEqual(
       expect.arrayContaining([
         'begin',

@@ -7,7 +7,7 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { removeLeftovers } from '../../files/atomic.ts';
 import { DEVICES } from '../../runtime/device.ts';
 import type { DiffusionScheduler } from '../../schedulers/index.ts';
-import { isImageSet } from '../../trainers/data/sample-source.ts';
+import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
 import type { SnapshotMetrics, SnapshotSettings } from './evaluate-snapshot.ts';
 import { EvaluationLog, type EvaluationRecord } from './evaluation-log.ts';

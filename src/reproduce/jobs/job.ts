@@ -70,13 +70,11 @@ const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_secon
 /** The time of all attempts at a job together. Stops and other processes lengthen the wall time alone. */
 export type JobTiming = z.output<typeof timingSchema>;
 
-const curveSchema = z.strictObject({
-  step: z.array(z.int()),
-  base_loss: z.array(finite),
-  isotropy: z.array(finite),
-});
-/** What the trainer logged: the loss without penalty and E‖ε̂‖²/n, means over the steps since the last entry. */
-export type TrainingCurve = z.output<typeof curveSchema>;
+export const trainingCurveSchema = z
+  .object({ step: z.array(z.int()), base_loss: z.array(finite), isotropy: z.array(finite) })
+  .catchall(z.array(finite));
+/** What the trainer logged, by name: among it the loss without penalty and E‖ε̂‖²/n; means since the last entry. */
+export type TrainingCurve = z.output<typeof trainingCurveSchema>;
 
 const environmentSchema = z.strictObject({
   package_version: z.string(),
@@ -88,7 +86,7 @@ const environmentSchema = z.strictObject({
 const pointResultSchema = z.strictObject({
   job: pointJobSchema,
   metrics: z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite }),
-  training: curveSchema,
+  training: trainingCurveSchema,
   predicted_noise: z.array(z.strictObject({ timestep: z.int(), per_element: finite, mse: finite })),
   timing: timingSchema,
   environment: environmentSchema,
@@ -110,7 +108,7 @@ const imageResultSchema = z.strictObject({
     density: finite,
     coverage: finite,
   }),
-  training: curveSchema,
+  training: trainingCurveSchema,
   timing: timingSchema,
   environment: environmentSchema,
 });

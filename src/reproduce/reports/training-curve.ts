@@ -1,9 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { z } from 'zod';
 import type { TrainerCallback, TrainingArguments } from '../../trainers/index.ts';
-import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
-import type { TrainingCurve } from '../jobs/job.ts';
+import { readLoggedCurves } from '../../trainers/logging/run-loggers.ts';
+import { type TrainingCurve, trainingCurveSchema } from '../jobs/job.ts';
 import type { JobClock } from '../jobs/job-clock.ts';
 
 /** Entries of the training curve. */
@@ -12,17 +9,10 @@ const CURVE_LENGTH = 200;
 const CHECKPOINTS = 20;
 const MOST_STEPS_A_CHECKPOINT = 1000;
 
-const recordSchema = z.object({ step: z.int(), base_loss: z.number(), isotropy: z.number() });
-
 /** The curves of a run from its log, the part before a resumption included. */
 export async function readTrainingCurve(outputDir: string): Promise<TrainingCurve> {
-  const lines = (await readFile(path.join(outputDir, METRICS_FILE), 'utf8')).split('\n').filter(Boolean);
-  const records = lines.map((line) => recordSchema.parse(JSON.parse(line)));
-  return {
-    step: records.map(({ step }) => step),
-    base_loss: records.map(({ base_loss }) => base_loss),
-    isotropy: records.map(({ isotropy }) => isotropy),
-  };
+  const { step, curves } = await readLoggedCurves(outputDir);
+  return trainingCurveSchema.parse({ step, ...Object.fromEntries(curves) });
 }
 
 /** How often a run of `steps` steps logs for its curve and saves for a resumption. */

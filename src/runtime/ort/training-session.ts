@@ -1,8 +1,9 @@
-import type { Graph } from '../../graph/graph.ts';
+import { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
+import { identity } from '../../graph/ops/index.ts';
+import type { DType, Shape } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
-import { ReadBack } from './read-back.ts';
 
 export interface StateSlot {
   /** The input; the output of the next value is `${name}_next`. */
@@ -29,22 +30,26 @@ export class TrainingSession {
     this.spare = session.device === 'webgpu' ? undefined : hostState(slots);
   }
 
-  /** @param initial the first value of each slot; a slot that is missing starts at zero. */
+  /**
+   * @param initial the first value of each slot; a slot that is missing starts at zero.
+   * @param options.forbidFallback see `SessionOptions`.
+   */
   static async create(
     graph: Graph,
     slots: readonly StateSlot[],
     initial: ReadonlyMap<string, Float32Array>,
     device: ConcreteDevice,
-    options: { forbidFallback?: boolean } = {},
+    options: { forbidFallback?: boolean | undefined } = {},
   ): Promise<TrainingSession> {
     const deviceOutputs = slots.map(({ name }) => `${name}_next`);
     const session = await Session.create(writeOnnx(graph), device, { ...options, deviceOutputs });
     return new TrainingSession(session, slots, initial);
   }
 
-  /** The names a run must feed or may carry; an input that nothing uses is not among them. */
-  get inputNames(): ReadonlySet<string> {
-    return new Set(this.session.inputNames);
+  /** Those of the feeds that the graph has: an input that nothing uses is not among those of a session. */
+  used(feeds: TensorMap): Record<string, RuntimeTensor> {
+    const names = new Set(this.session.inputNames);
+    return Object.fromEntries(Object.entries(feeds).filter(([name]) => names.has(name)));
   }
 
   /** The state where it lies, to be fed to another session of the device; valid until the next run. */
@@ -106,4 +111,36 @@ function hostState(
       return [name, hostTensor('float32', [length], vector)];
     }),
   );
+}
+
+/**
+ * Copies a tensor from the GPU to the host. `tensor.getData()` aborts the process on onnxruntime-node's webgpu
+ * tensors (1.30), so an Identity session whose output stays on the host does the copy.
+ */
+class ReadBack {
+  private readonly sessions = new Map<string, Promise<Session>>();
+
+  async toHost(tensor: RuntimeTensor): Promise<RuntimeTensor> {
+    if (tensor.location === 'cpu') return tensor;
+    const dtype: DType = tensor.type === 'int32' ? 'int32' : 'float32';
+    const session = await this.session(dtype, tensor.dims);
+    const { y } = await session.run({ x: tensor });
+    return y ?? tensor;
+  }
+
+  async release(): Promise<void> {
+    for (const session of this.sessions.values()) await (await session).release();
+    this.sessions.clear();
+  }
+
+  private session(dtype: DType, shape: Shape): Promise<Session> {
+    const key = `${dtype}/${shape.join('x')}`;
+    const known = this.sessions.get(key);
+    if (known) return known;
+    const graph = new Graph('read_back');
+    graph.output('y', identity(graph.input('x', dtype, shape)));
+    const session = Session.create(writeOnnx(graph), 'webgpu');
+    this.sessions.set(key, session);
+    return session;
+  }
 }

@@ -109,16 +109,16 @@ export class TfjsTrainingSession {
   update({ beta1, beta2 }: AdamSettings, update: UpdateScalars): void {
     const { tf, gradient, vectors } = this;
     if (!gradient) throw new GraphError('no batch was accumulated');
-    const { gradientScale, stepSize, epsilon, keep, oneMinusDecay } = update;
+    const { gradientScale, stepSize, epsilon, decayFactor, emaRate } = update;
     const next = tf.tidy(() => {
       const g = gradientScale === 1 ? gradient : tf.mul(gradient, gradientScale);
       const firstMoment = tf.add(tf.mul(vectors.first_moment, beta1), g);
       const secondMoment = tf.add(tf.mul(vectors.second_moment, beta2), tf.square(g));
-      const decayed = keep === 1 ? vectors.parameters : tf.mul(vectors.parameters, keep);
+      const decayed = decayFactor === 1 ? vectors.parameters : tf.mul(vectors.parameters, decayFactor);
       const direction = tf.div(firstMoment, tf.add(tf.sqrt(secondMoment), epsilon));
       const parameters = tf.sub(decayed, tf.mul(direction, stepSize));
       const { ema } = vectors;
-      const average = ema ? [tf.sub(ema, tf.mul(tf.sub(ema, parameters), oneMinusDecay))] : [];
+      const average = ema ? [tf.sub(ema, tf.mul(tf.sub(ema, parameters), emaRate))] : [];
       return [parameters, firstMoment, secondMoment, ...average];
     });
     this.clear();

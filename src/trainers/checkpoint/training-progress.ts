@@ -1,7 +1,6 @@
 import { CheckpointError } from '../../errors.ts';
 import type { NamedTensor } from '../../files/safetensors.ts';
-import type { TrainingState } from '../engines/training-engine.ts';
-import { STATE_KINDS, type StateKind } from '../step/training-graph.ts';
+import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import {
   findLatestCheckpoint,
   readCheckpoint,
@@ -10,7 +9,7 @@ import {
 } from './checkpoint.ts';
 import { type RunIdentity, refuseOtherRun } from './run-identity.ts';
 
-/** Where a run was when it was saved. RNG and data order are functions of the seed and the step (see `BatchSource`). */
+/** Where a run was when it was saved. RNG and data order are functions of the seed and the step (see `BatchStream`). */
 export interface Progress {
   readonly step: number;
   readonly state: TrainingState;

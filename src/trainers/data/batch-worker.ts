@@ -1,11 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { errorText, InvalidArgumentError } from '../../errors.ts';
-import { BatchSource, type BatchSpec } from './batch-source.ts';
+import { type BatchSpec, BatchStream } from './batch-stream.ts';
 import type { StepAnswer, StepRequest } from './prefetched-batches.ts';
-import { imageSource } from './sample-source.ts';
+import { imageSamples } from './samples.ts';
 
-/** The thread behind `PrefetchedBatches`: it draws what `BatchSource` draws, from images that come with a request. */
+/** The thread behind `PrefetchedBatches`: it draws what `BatchStream` draws, from images that come with a request. */
 const spec = workerData as BatchSpec;
 let images: Iterator<SizedPixels> = [].values();
 
@@ -16,18 +16,18 @@ function nextImage(): SizedPixels {
   throw new InvalidArgumentError('the batch has more samples than images were sent');
 }
 
-const source = imageSource(
+const source = imageSamples(
   { ...spec.images, skipped: [], pixels: () => nextImage().pixels, uncropped: nextImage },
   spec.augmentation,
 );
-const batches = new BatchSource(source, spec.batchSize, spec.trainTimesteps, spec.seed, spec.classes);
+const batches = new BatchStream(source, spec.batchSize, spec.trainTimesteps, spec.seed, spec.classes);
 
 parentPort?.on('message', ({ step, images: received }: StepRequest) => {
   try {
     images = received.values();
     const prepared = batches.steps(step, 1);
-    const { clean, noise, timestep, classLabels } = prepared;
-    const buffers = [clean, noise, timestep, ...(classLabels ? [classLabels] : [])].map(
+    const { clean, noise, timestep, class_labels } = prepared;
+    const buffers = [clean, noise, timestep, ...(class_labels ? [class_labels] : [])].map(
       ({ buffer }) => buffer,
     );
     const answer: StepAnswer = { step, batches: prepared };

@@ -3,12 +3,13 @@ import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
-import type { BatchSource, BatchSpec, StepBatches } from './batch-source.ts';
+import type { HostBatch } from '../step/batch.ts';
+import type { BatchSpec, BatchStream } from './batch-stream.ts';
 
-/** Where an engine gets the batches of its steps; the random integers of dropouts are those of `BatchSource`. */
-export interface BatchSupply extends Pick<BatchSource, 'dropoutNumbers'> {
+/** Where an engine gets the batches of its steps; the random integers of dropouts are those of `BatchStream`. */
+export interface Batches extends Pick<BatchStream, 'dropoutNumbers'> {
   /** The inputs of `count` steps from step `first` (counted from 0). */
-  steps(first: number, count: number): StepBatches | Promise<StepBatches>;
+  steps(first: number, count: number): HostBatch | Promise<HostBatch>;
 }
 
 /** What the worker is asked: one step, with its images in the order of the batch. */
@@ -19,7 +20,7 @@ export interface StepRequest {
 /** What it answers. */
 export interface StepAnswer {
   readonly step: number;
-  readonly batches?: StepBatches;
+  readonly batches?: HostBatch;
   readonly error?: string;
 }
 
@@ -29,12 +30,12 @@ const MIN_VALUES = 2 ** 15;
 const MAX_AHEAD_BYTES = 2 ** 26;
 
 /** A supply that may hold a thread, which `close` ends. */
-export interface OpenBatchSupply extends BatchSupply {
+export interface OpenBatches extends Batches {
   close(): Promise<void>;
 }
 
 /** Batches that a worker prepares where they are images and large enough for it to pay off. */
-export function openBatchSupply(batches: BatchSource): OpenBatchSupply {
+export function openBatches(batches: BatchStream): OpenBatches {
   const { spec } = batches;
   if (spec && spec.batchSize * spec.images.channels * spec.images.height * spec.images.width >= MIN_VALUES)
     return new PrefetchedBatches(batches, spec);
@@ -46,8 +47,8 @@ export function openBatchSupply(batches: BatchSource): OpenBatchSupply {
 }
 
 interface Pending {
-  readonly promise: Promise<StepBatches>;
-  resolve(batches: StepBatches): void;
+  readonly promise: Promise<HostBatch>;
+  resolve(batches: HostBatch): void;
   reject(error: Error): void;
 }
 
@@ -56,7 +57,7 @@ interface Pending {
  * before: noise, augmentation and the way from bytes to floats. A step depends on the seed and its number alone, so
  * that the bits are the same as without the worker; until it has started, steps are prepared here.
  */
-export class PrefetchedBatches implements OpenBatchSupply {
+export class PrefetchedBatches implements OpenBatches {
   /** Resolves once the thread prepares batches. */
   readonly started: Promise<void>;
   private readonly worker: Worker;
@@ -66,7 +67,7 @@ export class PrefetchedBatches implements OpenBatchSupply {
 
   /** @param spec of `batches`; `close` has to be called at the end. */
   constructor(
-    private readonly batches: BatchSource,
+    private readonly batches: BatchStream,
     spec: BatchSpec,
   ) {
     this.worker = startWorker(spec);
@@ -82,7 +83,7 @@ export class PrefetchedBatches implements OpenBatchSupply {
   }
 
   /** @throws {RuntimeExecutionError} when the worker failed. */
-  async steps(first: number, count: number): Promise<StepBatches> {
+  async steps(first: number, count: number): Promise<HostBatch> {
     if (this.failure) throw this.failure;
     const parts = await Promise.all(
       Array.from(
@@ -97,7 +98,7 @@ export class PrefetchedBatches implements OpenBatchSupply {
   }
 
   /** Drawn here: they are few, and engines ask for them batch by batch. */
-  dropoutNumbers(...place: Parameters<BatchSource['dropoutNumbers']>): Float32Array {
+  dropoutNumbers(...place: Parameters<BatchStream['dropoutNumbers']>): Float32Array {
     return this.batches.dropoutNumbers(...place);
   }
 
@@ -113,7 +114,7 @@ export class PrefetchedBatches implements OpenBatchSupply {
       if (this.pending.has(step)) continue;
       const request: StepRequest = { step, images: this.batches.images(step) };
       let settle: Omit<Pending, 'promise'> | undefined;
-      const promise = new Promise<StepBatches>((resolve, reject) => {
+      const promise = new Promise<HostBatch>((resolve, reject) => {
         settle = { resolve, reject };
       });
       // Whoever asks for the step sees the failure; a step nobody asks for must not end the process.
@@ -152,7 +153,7 @@ function startWorker(spec: BatchSpec): Worker {
   return new Worker(script, { eval: true, execArgv: [], workerData: spec });
 }
 
-function joined(parts: readonly StepBatches[]): StepBatches {
+function joined(parts: readonly HostBatch[]): HostBatch {
   const [only, ...others] = parts;
   if (only && others.length === 0) return only;
   const floats = (key: 'clean' | 'noise') => {
@@ -173,11 +174,11 @@ function joined(parts: readonly StepBatches[]): StepBatches {
     }
     return total;
   };
-  const labels = parts.flatMap(({ classLabels }) => (classLabels ? [classLabels] : []));
+  const labels = parts.flatMap(({ class_labels }) => (class_labels ? [class_labels] : []));
   return {
     clean: floats('clean'),
     noise: floats('noise'),
     timestep: ints(parts.map(({ timestep }) => timestep)),
-    classLabels: labels.length > 0 ? ints(labels) : undefined,
+    class_labels: labels.length > 0 ? ints(labels) : undefined,
   };
 }

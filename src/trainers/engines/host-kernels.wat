@@ -38,13 +38,13 @@
   ;;   m = beta1 m + g
   ;;   v = beta2 v + g^2
   ;;   p' = p - (decay p + stepSize m / (sqrt(v) + epsilon))
-  ;;   average = average - oneMinusDecay (average - p')
-  ;; decay = 1 - keep: in float32 a factor so near 1 would lose the digits of the weight decay, as it does in torch.
+  ;;   average = average - emaRate (average - p')
+  ;; decay = 1 - decayFactor: in float32 a factor so near 1 would lose the digits of the weight decay, as it does in torch.
   ;; Without an average, $average is $p, which is written last.
   (func (export "update")
     (param $p i32) (param $m i32) (param $v i32) (param $average i32) (param $gradient i32) (param $end i32)
     (param $gradientScale f32) (param $beta1 f32) (param $beta2 f32)
-    (param $stepSize f32) (param $epsilon f32) (param $decay f32) (param $oneMinusDecay f32)
+    (param $stepSize f32) (param $epsilon f32) (param $decay f32) (param $emaRate f32)
     (local $g4 v128) (local $m4 v128) (local $v4 v128) (local $p4 v128) (local $average4 v128)
     (loop $next
       (local.set $g4 (f32x4.mul (v128.load (local.get $gradient)) (f32x4.splat (local.get $gradientScale))))
@@ -71,7 +71,7 @@
           (local.get $average4)
           (f32x4.mul
             (f32x4.sub (local.get $average4) (local.get $p4))
-            (f32x4.splat (local.get $oneMinusDecay)))))
+            (f32x4.splat (local.get $emaRate)))))
       (v128.store (local.get $p) (local.get $p4))
       (local.set $p (i32.add (local.get $p) (i32.const 16)))
       (local.set $m (i32.add (local.get $m) (i32.const 16)))

@@ -3,15 +3,17 @@ import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { elementCount } from '../../graph/types.ts';
 import type { ParameterSpec } from '../../models/model.ts';
 import type { FeatureMaps } from '../../nn/layouts.ts';
-import { STATE_KINDS, type StateKind } from '../step/training-graph.ts';
-import { HostStretch, type StretchKinds } from './host-stretch.ts';
-import { inFilterOrder, inStateOrder } from './parameter-order.ts';
-import type { TrainingState } from './training-engine.ts';
+import { inverseAxes, permuteAxes } from '../../nn/permute-axes.ts';
+import { shapeIn } from '../step/loss-graph.ts';
+import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
+import { ParameterMemory, type StateKinds } from './parameter-memory.ts';
 
-interface Stretch {
+/** A part of the parameters, one after another. */
+interface Part {
   readonly specs: readonly ParameterSpec[];
+  /** Parameters before it. */
   readonly offset: number;
-  readonly vectors: HostStretch;
+  readonly vectors: ParameterMemory;
 }
 
 /** Where a parameter and its gradient of one batch lie. */
@@ -23,38 +25,38 @@ export interface HostParameter {
 
 /**
  * The state of a run on the host, and its update: parameters, moments and average, filters in the order of `maps`; as
- * one stretch up to 4 GiB (some 200 million parameters), else as several.
+ * one memory up to 4 GiB (some 200 million parameters), else as several.
  */
 export class HostState {
-  private readonly stretches: readonly Stretch[];
+  private readonly parts: readonly Part[];
   private readonly length: number;
   /** How many read it in place now. */
   private readers = 0;
 
   /**
    * @param initial in the order of the state dict; copied. A kind that is missing starts at zero.
-   * @param maxLength the most parameters of a stretch.
+   * @param maxLength the most parameters of one memory.
    * @throws {DeviceError} when there is no memory for it.
-   * @throws {GraphError} when one parameter alone does not fit a stretch.
+   * @throws {GraphError} when one parameter alone does not fit one memory.
    */
   constructor(
     private readonly specs: readonly ParameterSpec[],
     private readonly maps: FeatureMaps,
-    kinds: StretchKinds,
+    kinds: StateKinds,
     initial: TrainingState,
-    maxLength: number = HostStretch.maxLength(kinds),
+    maxLength: number = ParameterMemory.maxLength(kinds),
   ) {
     let first = 0;
     let offset = 0;
-    this.stretches = planFlatBuckets(specs, maxLength).map(({ entries, length }) => {
-      const stretch = {
+    this.parts = planFlatBuckets(specs, maxLength).map(({ entries, length }) => {
+      const part = {
         specs: specs.slice(first, first + entries.length),
         offset,
-        vectors: new HostStretch(length, kinds),
+        vectors: new ParameterMemory(length, kinds),
       };
       first += entries.length;
       offset += length;
-      return stretch;
+      return part;
     });
     this.length = offset;
     for (const kind of STATE_KINDS) {
@@ -64,7 +66,7 @@ export class HostState {
   }
 
   parameters(): HostParameter[] {
-    return this.stretches.flatMap(({ specs, vectors }) => {
+    return this.parts.flatMap(({ specs, vectors }) => {
       let start = 0;
       return specs.map((spec) => {
         const end = start + elementCount(spec.shape);
@@ -78,22 +80,22 @@ export class HostState {
 
   /** Adds the batch's gradient to that of the step, which the `first` batch begins; not needed for one batch a step. */
   addGradient(first: boolean): void {
-    for (const { vectors } of this.stretches) vectors.addGradient(first);
+    for (const { vectors } of this.parts) vectors.addGradient(first);
   }
 
   /** The Euclidean norm of the step's gradient. */
   gradientNorm(): number {
-    return Math.sqrt(this.stretches.reduce((sum, { vectors }) => sum + vectors.squaredNorm(), 0));
+    return Math.sqrt(this.parts.reduce((sum, { vectors }) => sum + vectors.squaredNorm(), 0));
   }
 
   update(settings: AdamSettings, scalars: UpdateScalars): void {
-    for (const { vectors } of this.stretches) vectors.update(settings, scalars);
+    for (const { vectors } of this.parts) vectors.update(settings, scalars);
   }
 
   /** A copy in the order of the state dict. */
   copy(): Map<StateKind, Float32Array> {
     const copies = new Map<StateKind, Float32Array>();
-    for (const { offset, vectors } of this.stretches) {
+    for (const { offset, vectors } of this.parts) {
       for (const kind of STATE_KINDS) {
         const vector = vectors[kind];
         if (!vector) continue;
@@ -107,30 +109,66 @@ export class HostState {
   }
 
   /** The state in the order of the state dict, put in order in place, for as long as `use` reads it. */
-  async lend<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
-    const [stretch, ...others] = this.stretches;
-    // Several stretches cannot be shown as one vector.
-    if (!stretch || others.length > 0) return use(this.copy());
-    const lent = new Map<StateKind, Float32Array>();
+  async withState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    const [part, ...others] = this.parts;
+    // Several memories cannot be shown as one vector.
+    if (!part || others.length > 0) return use(this.copy());
+    const shown = new Map<StateKind, Float32Array>();
     for (const kind of STATE_KINDS) {
-      const vector = stretch.vectors[kind];
-      if (vector) lent.set(kind, vector);
+      const vector = part.vectors[kind];
+      if (vector) shown.set(kind, vector);
     }
-    if (this.readers++ === 0) for (const vector of lent.values()) inStateOrder(vector, this.specs, this.maps);
+    if (this.readers++ === 0)
+      for (const vector of shown.values()) inStateOrder(vector, this.specs, this.maps);
     try {
-      return await use(lent);
+      return await use(shown);
     } finally {
       if (--this.readers === 0)
-        for (const vector of lent.values()) inFilterOrder(vector, this.specs, this.maps);
+        for (const vector of shown.values()) inFilterOrder(vector, this.specs, this.maps);
     }
   }
 
   private load(kind: StateKind, whole: Float32Array): void {
-    for (const { specs, offset, vectors } of this.stretches) {
+    for (const { specs, offset, vectors } of this.parts) {
       const vector = vectors[kind];
       if (!vector) continue;
       vector.set(whole.subarray(offset, offset + vector.length));
       inFilterOrder(vector, specs, this.maps);
     }
   }
+}
+
+/** Puts the filters in a vector of the parameters `specs` into the order of `maps`, in place. Returns the vector. */
+function inFilterOrder(
+  vector: Float32Array,
+  specs: readonly ParameterSpec[],
+  maps: FeatureMaps,
+): Float32Array {
+  return permuteFilters(vector, specs, ({ shape }) => [shape, maps.filterAxes]);
+}
+
+/** The way back: filters as in the state dict, [out, in, height, width]. */
+function inStateOrder(
+  vector: Float32Array,
+  specs: readonly ParameterSpec[],
+  maps: FeatureMaps,
+): Float32Array {
+  return permuteFilters(vector, specs, (spec) => [shapeIn(maps, spec), inverseAxes(maps.filterAxes)]);
+}
+
+function permuteFilters(
+  vector: Float32Array,
+  specs: readonly ParameterSpec[],
+  how: (spec: ParameterSpec) => [shape: readonly number[], axes: readonly number[]],
+): Float32Array {
+  const lengths = specs.map(({ shape }) => elementCount(shape));
+  const scratch = new Float32Array(Math.max(0, ...lengths));
+  let offset = 0;
+  specs.forEach((spec, i) => {
+    const length = lengths[i] ?? 0;
+    const part = vector.subarray(offset, offset + length);
+    if (spec.isFilter) part.set(permuteAxes(part, ...how(spec), scratch.subarray(0, length)));
+    offset += length;
+  });
+  return vector;
 }

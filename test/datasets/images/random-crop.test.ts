@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type ImageSet, loadImages } from '../../../src/datasets/index.ts';
 import { InvalidArgumentError } from '../../../src/errors.ts';
 import { RandomStream } from '../../../src/random/random-stream.ts';
-import { imageSource } from '../../../src/trainers/data/sample-source.ts';
+import { imageSamples } from '../../../src/trainers/data/samples.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -32,7 +32,7 @@ async function ramp(name: string, width: number, height: number): Promise<void> 
 
 /** The first columns of many samples of image `index`. */
 function firstColumns(set: ImageSet, index: number, random_flip = false): Set<number> {
-  const source = imageSource(set, { random_flip });
+  const source = imageSamples(set, { random_flip });
   const stream = new RandomStream(3);
   const sample = new Float32Array(64);
   return new Set(

@@ -11,7 +11,7 @@ import type { ParameterSpec } from '../../../src/models/model.ts';
 import { channelsFirst, pixelsFirst } from '../../../src/nn/layouts.ts';
 import { permuteAxes } from '../../../src/nn/permute-axes.ts';
 import { hostTensor, Session } from '../../../src/runtime/session.ts';
-import { shapeIn } from '../../../src/trainers/step/gradient-graph.ts';
+import { shapeIn } from '../../../src/trainers/step/loss-graph.ts';
 
 const fixtures = new URL('../../fixtures/unet/', import.meta.url).pathname;
 const float32 = (tensor: NamedTensor | undefined) => tensor?.data as Float32Array;

@@ -10,7 +10,7 @@ import { addOptions, grouped, option, readSettings, type Settings } from '../../
 import { type DatasetName, datasetNamed, IMAGE_SETS, POINT_SETS } from '../../options/dataset-name.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
 import { InterruptedError, withInterrupt } from '../../ui/interrupt.ts';
-import { trainingConsole } from '../../ui/training-console.ts';
+import { metricsText, trainingConsole } from '../../ui/training-console.ts';
 import { writeTrainingPlots } from '../../ui/training-plots.ts';
 import { imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
@@ -115,9 +115,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
     ? await writeTrainingPlots(output_dir, settings.dataset)
     : [];
   const { metrics } = result;
-  const summary = metrics
-    ? `loss ${metrics.loss.toFixed(5)}, isotropy ${metrics.isotropy.toFixed(4)}`
-    : 'nothing was left to do';
+  const summary = metrics ? metricsText(metrics) : 'nothing was left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
 }

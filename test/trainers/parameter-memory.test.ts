@@ -5,7 +5,7 @@ import { DeviceError } from '../../src/errors.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { HOST_KERNELS } from '../../src/trainers/engines/host-kernels-binary.ts';
-import { HostStretch } from '../../src/trainers/engines/host-stretch.ts';
+import { ParameterMemory } from '../../src/trainers/engines/parameter-memory.ts';
 
 type Tensors = Record<'w' | 'b' | 's', number[]>;
 const fixture = JSON.parse(
@@ -24,7 +24,7 @@ describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s on the host', (name
     const [beta1, beta2] = settings.betas;
     const adam = { beta1, beta2, epsilon: settings.eps, weight_decay: settings.weight_decay ?? 0 };
     const init = flat(fixture.init);
-    const state = new HostStretch(init.length, { ema: true, sum: false });
+    const state = new ParameterMemory(init.length, { ema: true, sum: false });
     state.parameters.set(init);
     state.ema?.set(init);
     for (const [index, gradients] of fixture.grads.entries()) {
@@ -34,7 +34,7 @@ describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s on the host', (name
       state.update(adam, {
         ...adamScalars(index + 1, settings.lr, adam),
         gradientScale: clip_norm === null ? 1 : Math.min(1, clip_norm / (norm + 1e-6)),
-        oneMinusDecay: 1 - ema_decay[index],
+        emaRate: 1 - ema_decay[index],
       });
       // float32 rounding in another order of operations: a few units in the last place a step.
       const expectClose = (actual: Float32Array | undefined, expected: Float32Array) =>
@@ -48,12 +48,12 @@ describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s on the host', (name
 });
 
 // Around the kernels' groups of four and eight values and the padding to 16.
-describe.each([1, 3, 4, 15, 16, 17, 1000])('a stretch of %i parameters', (length) => {
+describe.each([1, 3, 4, 15, 16, 17, 1000])('a memory of %i parameters', (length) => {
   const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-  const scalars = { ...adamScalars(3, 1e-3, adam), gradientScale: 0.37, oneMinusDecay: 0.01 };
+  const scalars = { ...adamScalars(3, 1e-3, adam), gradientScale: 0.37, emaRate: 0.01 };
 
   it.each([true, false])('is updated as in float64, with an average: %s', (ema) => {
-    const state = new HostStretch(length, { ema, sum: false });
+    const state = new ParameterMemory(length, { ema, sum: false });
     state.parameters.set(random(1, length));
     state.first_moment.set(random(2, length));
     state.second_moment.set(random(3, length).map((value) => value * value));
@@ -68,7 +68,7 @@ describe.each([1, 3, 4, 15, 16, 17, 1000])('a stretch of %i parameters', (length
       const m = at(before.first_moment, i) * adam.beta1 + g;
       const v = at(before.second_moment, i) * adam.beta2 + g * g;
       const direction = m / (Math.sqrt(v) + scalars.epsilon);
-      const p = at(before.parameters, i) * scalars.keep - scalars.stepSize * direction;
+      const p = at(before.parameters, i) * scalars.decayFactor - scalars.stepSize * direction;
       // At most four roundings of 6e-8, of values of order 1; the difference to the average is of order 0.01.
       expect(at(state.first_moment, i)).toBeCloseTo(m, 6);
       expect(at(state.second_moment, i)).toBeCloseTo(v, 5);
@@ -80,7 +80,7 @@ describe.each([1, 3, 4, 15, 16, 17, 1000])('a stretch of %i parameters', (length
   });
 
   it('adds up gradients, and has their norm', () => {
-    const state = new HostStretch(length, { ema: true, sum: true });
+    const state = new ParameterMemory(length, { ema: true, sum: true });
     const gradients = [6, 7, 8].map((seed) => random(seed, length));
     // A sum left from an earlier step.
     state.gradient.fill(9);
@@ -100,26 +100,26 @@ describe.each([1, 3, 4, 15, 16, 17, 1000])('a stretch of %i parameters', (length
 });
 
 it('keeps the digits of a weight decay that float32 has not beside 1', () => {
-  const state = new HostStretch(1, { ema: false, sum: false });
-  const keep = 1 - 2e-8;
+  const state = new ParameterMemory(1, { ema: false, sum: false });
+  const decayFactor = 1 - 2e-8;
   state.parameters.fill(1.9999);
   // Neither the decay, 4e-8, nor a step of 4e-8 reaches half the distance to the next float32, 6e-8; both together do.
   state.first_moment.fill(1);
   state.second_moment.fill(1);
   const none = { beta1: 1, beta2: 1, epsilon: 0, weight_decay: 0 };
-  state.update(none, { keep, stepSize: 4e-8, epsilon: 0, gradientScale: 0, oneMinusDecay: 0 });
-  expect(state.parameters[0]).toBe(Math.fround(Math.fround(1.9999) * keep - 4e-8));
+  state.update(none, { decayFactor, stepSize: 4e-8, epsilon: 0, gradientScale: 0, emaRate: 0 });
+  expect(state.parameters[0]).toBe(Math.fround(Math.fround(1.9999) * decayFactor - 4e-8));
   expect(state.parameters[0]).toBeLessThan(Math.fround(1.9999));
 });
 
 it('says how much memory there is not', () => {
-  const create = () => new HostStretch(2 ** 31, { ema: false, sum: false });
+  const create = () => new ParameterMemory(2 ** 31, { ema: false, sum: false });
   expect(create).toThrow(DeviceError);
   expect(create).toThrow('32768 MiB');
 });
 
 it('holds 214 million parameters in one memory, with an average', () => {
-  const length = HostStretch.maxLength({ ema: true, sum: false });
+  const length = ParameterMemory.maxLength({ ema: true, sum: false });
   expect(length).toBeGreaterThan(214_000_000);
   expect(length % 16).toBe(0);
 });

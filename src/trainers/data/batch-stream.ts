@@ -3,7 +3,8 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { MAX_DROPOUT_NUMBER } from '../../graph/ops/index.ts';
 import { elementCount } from '../../graph/types.ts';
 import { RandomStream, STREAM } from '../../random/random-stream.ts';
-import { type ImageAugmentation, type SampleSource, wholeImage } from './sample-source.ts';
+import type { HostBatch } from '../step/batch.ts';
+import { type ImageAugmentation, type Samples, wholeImage } from './samples.ts';
 
 /** For class-conditional models. */
 export interface ClassSettings {
@@ -12,16 +13,7 @@ export interface ClassSettings {
   readonly dropout: number;
 }
 
-/** The inputs of consecutive steps, one step after the other. */
-export interface StepBatches {
-  readonly clean: Float32Array;
-  readonly noise: Float32Array;
-  readonly timestep: Int32Array;
-  /** The classes of the samples, where there are classes. */
-  readonly classLabels: Int32Array | undefined;
-}
-
-/** A `BatchSource` of images without the images: all that another thread needs to draw the same batches. */
+/** A `BatchStream` of images without the images: all that another thread needs to draw the same batches. */
 export interface BatchSpec {
   readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
   readonly augmentation: ImageAugmentation;
@@ -36,38 +28,38 @@ export interface BatchSpec {
  * the samples in a new random order; where the batch size does not divide their number, the last batch of an epoch is
  * filled from the beginning of that epoch's order.
  */
-export class BatchSource {
+export class BatchStream {
   readonly stepsPerEpoch: number;
   private readonly sampleSize: number;
   private order: { epoch: number; indices: Uint32Array } | undefined;
 
   constructor(
-    private readonly source: SampleSource,
+    private readonly samples: Samples,
     private readonly batchSize: number,
     private readonly trainTimesteps: number,
     private readonly seed: number,
     private readonly classes?: ClassSettings,
   ) {
-    this.stepsPerEpoch = Math.ceil(source.count / batchSize);
-    this.sampleSize = elementCount(source.sampleShape);
+    this.stepsPerEpoch = Math.ceil(samples.count / batchSize);
+    this.sampleSize = elementCount(samples.sampleShape);
   }
 
   /** The inputs of `count` steps from step `first` (counted from 0). */
-  steps(first: number, count: number): StepBatches {
+  steps(first: number, count: number): HostBatch {
     const { batchSize, sampleSize } = this;
     const clean = new Float32Array(count * batchSize * sampleSize);
     const noise = new Float32Array(clean.length);
     const timestep = new Int32Array(count * batchSize);
-    const classLabels = this.classes && new Int32Array(count * batchSize);
+    const class_labels = this.classes && new Int32Array(count * batchSize);
     for (let i = 0; i < count; i++) {
       const rows = [i * batchSize * sampleSize, (i + 1) * batchSize * sampleSize] as const;
       this.copySamples(first + i, clean.subarray(...rows));
       new RandomStream(this.seed, STREAM.noise, first + i).fillNormal(noise.subarray(...rows));
-      if (classLabels) this.copyLabels(first + i, classLabels.subarray(i * batchSize, (i + 1) * batchSize));
+      if (class_labels) this.copyLabels(first + i, class_labels.subarray(i * batchSize, (i + 1) * batchSize));
       const times = new RandomStream(this.seed, STREAM.timesteps, first + i);
       for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(this.trainTimesteps);
     }
-    return { clean, noise, timestep, classLabels };
+    return { clean, noise, timestep, class_labels };
   }
 
   /** Fills `target` with the random integers of the dropout `dropout` for one batch of a step. */
@@ -83,7 +75,7 @@ export class BatchSource {
 
   /** What another thread needs to prepare batches; undefined where samples are no images, which are quick to copy. */
   get spec(): BatchSpec | undefined {
-    const { images } = this.source;
+    const { images } = this.samples;
     if (!images) return undefined;
     const { name, count, channels, height, width, labels, fingerprint } = images.images;
     return {
@@ -102,7 +94,7 @@ export class BatchSource {
    * @throws {InvalidArgumentError} where samples are no images.
    */
   images(step: number): SizedPixels[] {
-    const { images, name } = this.source;
+    const { images, name } = this.samples;
     if (!images) throw new InvalidArgumentError(`the data set '${name}' has no images`);
     return this.samplesOf(step).map((index) => {
       const { pixels, height, width } = wholeImage(images.images, index);
@@ -116,21 +108,21 @@ export class BatchSource {
     const start = (step % this.stepsPerEpoch) * this.batchSize;
     return Array.from(
       { length: this.batchSize },
-      (_, b) => indices[(start + b) % this.source.count] as number,
+      (_, b) => indices[(start + b) % this.samples.count] as number,
     );
   }
 
   private copySamples(step: number, target: Float32Array): void {
-    const { source, sampleSize } = this;
+    const { samples, sampleSize } = this;
     const augmentation = new RandomStream(this.seed, STREAM.augmentation, step);
     this.samplesOf(step).forEach((index, b) => {
-      source.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
+      samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
     });
   }
 
   /** Labels of the step's samples; some are dropped, which the last class stands for. */
   private copyLabels(step: number, target: Int32Array): void {
-    const { labels } = this.source;
+    const { labels } = this.samples;
     const { classCount, dropout } = this.classes ?? { classCount: 1, dropout: 0 };
     const stream = new RandomStream(this.seed, STREAM.augmentation, step, 1);
     this.samplesOf(step).forEach((index, b) => {
@@ -142,7 +134,7 @@ export class BatchSource {
     if (this.order?.epoch !== epoch) {
       this.order = {
         epoch,
-        indices: new RandomStream(this.seed, STREAM.order, epoch).permutation(this.source.count),
+        indices: new RandomStream(this.seed, STREAM.order, epoch).permutation(this.samples.count),
       };
     }
     return this.order.indices;

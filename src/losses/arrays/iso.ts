@@ -1,5 +1,4 @@
-import { InvalidArgumentError } from '../errors.ts';
-import { checkLambda } from './lambda.ts';
+import { InvalidArgumentError } from '../../errors.ts';
 
 export interface IsoDiffusionLossInputs<T extends Float32Array | Float64Array = Float32Array> {
   /** The noise the model predicts: the whole batch, flattened in any order. */
@@ -66,6 +65,14 @@ export function isoDiffusionLoss<T extends Float32Array | Float64Array>(
   }
   const loss = lambda === 0 ? base : base + lambda * isotropy_penalty;
   return { loss, base, isotropy_penalty, isotropy, gradient };
+}
+
+/** @throws {InvalidArgumentError} unless `lambda` is a finite number >= 0. */
+export function checkLambda(lambda: number): void {
+  if (typeof lambda === 'number' && Number.isFinite(lambda) && lambda >= 0) return;
+  throw new InvalidArgumentError(
+    `lambda, the weight of the isotropy penalty, must be a finite number >= 0, but is ${String(lambda)} (0 gives the base loss, the paper uses up to 0.3)`,
+  );
 }
 
 function checkArrays(predictedNoise: Float32Array | Float64Array, noise: Float32Array | Float64Array): void {

@@ -1,6 +1,6 @@
 import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
-import { InvalidArgumentError } from '../errors.ts';
-import { checkLambda } from './lambda.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import { checkLambda } from './iso.ts';
 
 /** What the loss needs of tfjs: the module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu` has it. */
 export interface TfModule {

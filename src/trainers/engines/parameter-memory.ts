@@ -2,7 +2,8 @@ import { DeviceError } from '../../errors.ts';
 import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { HOST_KERNELS } from './host-kernels-binary.ts';
 
-export interface StretchKinds {
+/** The vectors beside parameters, moments and gradient. */
+export interface StateKinds {
   /** Whether an average of the parameters is kept. */
   readonly ema: boolean;
   /** Whether gradients of several batches are added up. */
@@ -33,11 +34,11 @@ const MAX_MEMORY_BYTES = 2 ** 32 - PAGE_BYTES;
 let module: WebAssembly.Module | undefined;
 
 /**
- * A stretch of the parameters with their moments, average and gradients, which lie in one memory of WebAssembly, where
- * its kernels change them in place and onnxruntime reads and writes them without copies. (It takes no shared memory, and
- * a second thread would not be faster: the update waits for the memory. Measurements are in docs/performance.md.)
+ * Parameters with their moments, average and gradients in one memory of WebAssembly. Its kernels change them in place, and
+ * onnxruntime reads and writes them without copies. (onnxruntime takes no shared memory, and a second thread would not be
+ * faster: the update waits for the memory. Measurements are in docs/performance.md.)
  */
-export class HostStretch {
+export class ParameterMemory {
   readonly parameters: Float32Array;
   /** As in `AdamState`. */
   readonly first_moment: Float32Array;
@@ -50,16 +51,16 @@ export class HostStretch {
   private readonly paddedBytes: number;
 
   /** The most parameters that one memory holds. */
-  static maxLength(kinds: StretchKinds): number {
+  static maxLength(kinds: StateKinds): number {
     return Math.floor(MAX_MEMORY_BYTES / vectorCount(kinds) / ALIGNMENT_BYTES) * (ALIGNMENT_BYTES / 4);
   }
 
   /**
    * Vectors of zeros.
    *
-   * @throws {DeviceError} when the memory cannot be had.
+   * @throws {DeviceError} when there is not enough memory.
    */
-  constructor(length: number, kinds: StretchKinds) {
+  constructor(length: number, kinds: StateKinds) {
     this.paddedBytes = Math.ceil((length * 4) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
     const memory = allocate(this.paddedBytes * vectorCount(kinds));
     let count = 0;
@@ -104,8 +105,8 @@ export class HostStretch {
       beta2,
       scalars.stepSize,
       scalars.epsilon,
-      1 - scalars.keep,
-      scalars.oneMinusDecay,
+      1 - scalars.decayFactor,
+      scalars.emaRate,
     );
   }
 
@@ -114,7 +115,7 @@ export class HostStretch {
   }
 }
 
-function vectorCount({ ema, sum }: StretchKinds): number {
+function vectorCount({ ema, sum }: StateKinds): number {
   return 4 + Number(ema) + Number(sum);
 }
 

@@ -1,7 +1,11 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { broadcastShapes, formatShape, sameShape } from '../graph/types.ts';
-import type { PredictionType } from './predicted-epsilon.ts';
+
+// The contract of a loss: a function that adds the loss of a batch, and the terms to report, to the graph of its inputs.
+
+/** diffusers' `prediction_type`: the model predicts the noise, the velocity (Salimans & Ho 2022), or x_0. */
+export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
 
 /** What a loss may use: the noising x_t = sqrt(alphaCumprod) cleanSample + sqrt(1 - alphaCumprod) epsilon. */
 export interface LossInputs {
@@ -32,46 +36,60 @@ export interface LearnedVariance {
 }
 
 /** Scalars in the graph of the model output. */
-export interface LossTerms {
+export interface LossResult {
   /** What is minimised. */
   readonly loss: Value;
-  /** The loss without the isotropy penalty, and without the variational bound of a hybrid loss. */
-  readonly base: Value;
-  /** (isotropy - 1)^2, not weighted. */
-  readonly isotropyPenalty: Value;
-  /** Mean of the squared predicted noise per element: E[eps-hat^T eps-hat] / n; 1 for white noise. */
-  readonly isotropy: Value;
+  /**
+   * What is reported beside it, under its name: in the log, TensorBoard, callbacks, plots and on the console. Every term
+   * is a scalar. A name begins with a letter, has letters, digits, '_', '.', '/' and '-', and is none of those that the
+   * trainer reports itself (loss, grad_norm, learning_rate, step, epoch, steps_per_second).
+   *
+   * Built-in losses report `base_loss` (the loss without penalty and bound), `isotropy`, `isotropy_penalty`,
+   * `weighted_isotropy_penalty` (lambda times the penalty) and `variational_bound`.
+   */
+  readonly terms: Readonly<Record<string, Value>>;
 }
 
 /** How a loss is written to JSON; `lossFromConfig` reads it back. */
 export interface LossConfig {
   readonly name: string;
-  readonly [option: string]: string | number | LossConfig;
+  readonly [option: string]: string | number | boolean | LossConfig;
 }
 
 /** A function that adds a loss to the graph of its inputs, with the configuration that names it. */
-export type DiffusionLoss = ((inputs: LossInputs) => LossTerms) & {
+export type DiffusionLoss = ((inputs: LossInputs) => LossResult) & {
   readonly config: LossConfig;
   /** Whether it needs `LossInputs.learnedVariance`. */
   readonly learnsVariance: boolean;
 };
 
+/** Options of `defineLoss`. */
+export interface DefineLossOptions {
+  /** Whether the loss trains a learned variance; default false. */
+  readonly learnsVariance?: boolean | undefined;
+}
+
 /**
- * Makes a loss from a function, for one's own base losses. The inputs are checked before `build` sees them.
+ * Makes a loss from a function. The inputs are checked before `build` sees them.
  *
- * @param options.learnsVariance whether the loss trains a learned variance; default false.
+ * @param config names the loss and holds its options; a checkpoint can be continued only by a loss of the same config.
+ * @param build adds the loss to the graph of the inputs, with ops of `iso-diffusion/graph`.
  * @throws {GraphError} from the loss, when its inputs do not fit together.
  * @example
- * const l1 = defineLoss({ name: 'l1' }, (inputs) => {
- *   const base = reduceMean(abs(sub(inputs.modelOutput, regressionTarget(inputs))));
- *   return { loss: base, base, ...isotropyOf(inputs) };
- * });
- * const isoL1 = isoLoss({ lambda: 0.1, base: l1 });
+ * import { abs, reduceMean, sub } from 'iso-diffusion/graph';
+ *
+ * const l1Loss = () =>
+ *   defineLoss({ name: 'l1' }, (inputs) => {
+ *     const loss = reduceMean(abs(sub(inputs.modelOutput, regressionTarget(inputs))));
+ *     return { loss, terms: { base_loss: loss } };
+ *   });
+ * losses.register('l1', l1Loss);
+ * const isoL1 = isoLoss({ lambda: 0.1, base: l1Loss() });
  */
 export function defineLoss(
   config: LossConfig,
-  build: (inputs: LossInputs) => LossTerms,
-  { learnsVariance = false }: { readonly learnsVariance?: boolean } = {},
+  build: (inputs: LossInputs) => LossResult,
+  { learnsVariance = false }: DefineLossOptions = {},
 ): DiffusionLoss {
   const loss = (inputs: LossInputs) => {
     checkInputs(config.name, inputs);

@@ -1,0 +1,125 @@
+import { GraphError, InvalidArgumentError } from '../errors.ts';
+import { formatShape, sameShape } from '../graph/types.ts';
+import type { DiffusionLoss, LossResult } from '../losses/index.ts';
+import { type DiffusionModel, learnsVariance } from '../models/model.ts';
+import type { Device } from '../runtime/device.ts';
+import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
+import type { DDPMScheduler } from '../schedulers/ddpm.ts';
+import type { Samples } from './data/samples.ts';
+
+// What a trainer refuses before it begins: parts that do not fit together.
+
+/** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
+export function refuseWrongEngine(
+  {
+    engine = 'onnxruntime',
+    tf,
+  }: { readonly engine?: string | undefined; readonly tf?: TfjsModule | undefined },
+  device: Device,
+): void {
+  if (engine !== 'onnxruntime' && engine !== 'tfjs')
+    throw new InvalidArgumentError(`engine '${engine}' is unknown: use 'onnxruntime' or 'tfjs'`);
+  if (engine === 'onnxruntime' && tf)
+    throw new InvalidArgumentError("tf is given, but is for engine 'tfjs' only: set engine: 'tfjs'");
+  if (engine === 'onnxruntime') return;
+  asTfjs(tf);
+  if (device !== 'auto')
+    throw new InvalidArgumentError(
+      `device is '${device}', but engine 'tfjs' runs on the backend that tf has: leave device out, and choose with tf.setBackend()`,
+    );
+}
+
+/**
+ * @param dropout probability that a sample is shown without its class, for which the model's last class stands.
+ * @throws {InvalidArgumentError} when a class-conditional model has no class for a label, or there are no labels.
+ */
+export function refuseWrongLabels(
+  { classCount }: DiffusionModel,
+  { name, labels }: Samples,
+  dropout: number,
+): void {
+  if (classCount === undefined) {
+    if (dropout === 0) return;
+    throw new InvalidArgumentError(`class_dropout_prob is ${dropout}, but the model has no num_class_embeds`);
+  }
+  if (!labels)
+    throw new InvalidArgumentError(
+      `the model has ${classCount} classes, but the data set '${name}' has no labels: leave out num_class_embeds, or label every sample`,
+    );
+  const usable = dropout > 0 ? classCount - 1 : classCount;
+  const wrong = labels.find((label) => label < 0 || label >= usable);
+  if (wrong !== undefined)
+    throw new InvalidArgumentError(
+      `the data set '${name}' has the label ${wrong}, but the model has classes for 0 to ${usable - 1}: set num_class_embeds to the number of classes, and one more with class_dropout_prob`,
+    );
+}
+
+/** @throws {InvalidArgumentError} when the model takes samples of another shape. */
+export function refuseMismatch(model: DiffusionModel, source: Samples): void {
+  if (sameShape(model.sampleShape, source.sampleShape)) return;
+  const advice =
+    source.sampleShape.length === 1
+      ? `make the model with in_features: ${source.sampleShape[0]}`
+      : `make the model with in_channels: ${source.sampleShape[0]} and sample_size: [${source.sampleShape.slice(1).join(', ')}], or load the images in its size`;
+  throw new InvalidArgumentError(
+    `the data set '${source.name}' has samples of shape ${formatShape(source.sampleShape)}, but the model takes ${formatShape(model.sampleShape)}: ${advice}`,
+  );
+}
+
+/** @throws {InvalidArgumentError} when model, loss and scheduler disagree on whether the variance is learned. */
+export function refuseVarianceMismatch(
+  model: DiffusionModel,
+  loss: DiffusionLoss,
+  { config }: DDPMScheduler,
+): void {
+  const [channels = 1] = model.sampleShape;
+  const { outputChannels = channels } = model;
+  const learns = learnsVariance(model);
+  if (outputChannels !== channels && !learns)
+    throw new InvalidArgumentError(
+      `the model has ${outputChannels} output channels for ${channels} of the sample: set out_channels to ${channels}, or to ${2 * channels} for a learned variance`,
+    );
+  if (learns && !loss.learnsVariance)
+    throw new InvalidArgumentError(
+      `the model has ${outputChannels} output channels for ${channels} of the sample, a learned variance, which the loss '${loss.config.name}' does not train: wrap it as hybridLoss({ base }), or set out_channels to ${channels}`,
+    );
+  if (!learns && loss.learnsVariance)
+    throw new InvalidArgumentError(
+      `the loss '${loss.config.name}' trains a learned variance, but the model has ${outputChannels} output channels for ${channels} of the sample: use a UNet2DModel with out_channels ${2 * channels}, or another loss`,
+    );
+  const { variance_type } = config;
+  if (!learns && (variance_type === 'learned' || variance_type === 'learned_range'))
+    throw new InvalidArgumentError(
+      `noise_scheduler has variance_type '${variance_type}', but the model has no second half of output channels for it: use 'fixed_small' or 'fixed_large', or set out_channels to ${2 * channels}`,
+    );
+  if (variance_type === 'learned')
+    throw new InvalidArgumentError(
+      "noise_scheduler has variance_type 'learned', but hybridLoss trains 'learned_range': leave variance_type out",
+    );
+}
+
+/** What the trainer reports under names of its own. */
+const RESERVED = ['step', 'loss', 'grad_norm', 'learning_rate', 'epoch', 'steps_per_second'];
+const TERM_NAME = /^[A-Za-z][\w./-]{0,63}$/;
+
+/**
+ * @throws {InvalidArgumentError} when the name of a term is reserved, or not fit for logs.
+ * @throws {GraphError} when the loss or a term is not a float32 scalar.
+ */
+export function refuseUnusableTerms(lossName: string, { loss, terms }: LossResult): void {
+  for (const name of Object.keys(terms)) {
+    if (RESERVED.includes(name))
+      throw new InvalidArgumentError(
+        `loss '${lossName}' has a term '${name}', but the trainer reports ${RESERVED.join(', ')} itself: choose another name`,
+      );
+    if (!TERM_NAME.test(name))
+      throw new InvalidArgumentError(
+        `loss '${lossName}' has a term called ${JSON.stringify(name)}: a name begins with a letter and has up to 64 letters, digits, '_', '.', '/' and '-'`,
+      );
+  }
+  for (const [name, { dtype, shape }] of Object.entries({ loss, ...terms }))
+    if (dtype !== 'float32' || shape.length > 0)
+      throw new GraphError(
+        `loss '${lossName}': ${name} is ${dtype} ${formatShape(shape)}, but must be a float32 scalar: reduce it, as reduceMean(x) does`,
+      );
+}

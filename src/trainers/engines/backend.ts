@@ -1,0 +1,63 @@
+import type { BatchInputs } from '../step/batch.ts';
+import type { DropoutInput } from '../step/loss-graph.ts';
+import type { StepSettings } from '../step/settings.ts';
+import type { StateKind, StepScalars, TrainingState } from '../step/update.ts';
+
+// What the engine asks of whatever computes a step.
+
+/** What a step reports: `loss`, the terms of the loss, and `grad_norm`, the norm of the gradient before clipping. */
+export type StepReport = Readonly<Record<string, number>>;
+
+/** Holds the state of a run: in memory of the host, on a device of onnxruntime, or on a backend of tfjs. */
+export interface StateHolder {
+  /** The names of what a step reports, in order. */
+  readonly reported: readonly string[];
+  /** A copy of the state on the host. */
+  state(): Promise<Map<StateKind, Float32Array>>;
+  /** Lets `use` read the state until its promise resolves, without a copy; absent where that is not possible. */
+  withState?<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result>;
+  release(): Promise<void>;
+}
+
+/** Computes steps batch after batch. */
+export interface Backend extends StateHolder {
+  /** The dropouts whose random integers every batch brings along. */
+  readonly dropouts: readonly DropoutInput[];
+  /** Adds the gradient of a batch, its loss and its terms to those of the step, which the first batch begins. */
+  accumulate(batch: BatchInputs, isFirst: boolean): Promise<void>;
+  /**
+   * Clipping, Adam and the moving average with the mean gradient of the step.
+   *
+   * @param check is called with the report, and throws where the step must not count.
+   */
+  update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void>;
+}
+
+/** Computes many steps in one run: the fused path. */
+export interface FusedBackend extends StateHolder {
+  /** The most steps of one run. */
+  readonly maxSteps: number;
+  /** The reports of the steps `first + 1` to `first + count`. */
+  steps(first: number, count: number): Promise<StepReport[]>;
+}
+
+/** The report of a row of numbers. */
+export function reportOf(names: readonly string[], row: Float32Array): StepReport {
+  return Object.fromEntries(names.map((name, index) => [name, row[index] ?? Number.NaN]));
+}
+
+/** The means of a step from the sums over its batches, in float32. */
+export function meanReport(
+  names: readonly string[],
+  terms: Float32Array,
+  norm: number,
+  batches: number,
+): StepReport {
+  return reportOf(names, Float32Array.of(...terms.map((term) => term / batches), norm / batches));
+}
+
+/** What an accumulated gradient is multiplied by: clipping to a global norm, and 1 over the batches in it. */
+export function gradientScale({ maxGradNorm, accumulationSteps }: StepSettings, norm: number): number {
+  const clipping = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm / accumulationSteps + 1e-6)) : 1;
+  return clipping / accumulationSteps;
+}

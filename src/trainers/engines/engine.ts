@@ -1,0 +1,135 @@
+import { NonFiniteLossError } from '../../errors.ts';
+import { elementCount } from '../../graph/types.ts';
+import type { ConcreteDevice } from '../../runtime/device.ts';
+import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
+import type { Batches } from '../data/prefetched-batches.ts';
+import { batchesOfStep } from '../step/batch.ts';
+import type { StepSchedule, StepSettings } from '../step/settings.ts';
+import type { StateKind, TrainingState } from '../step/update.ts';
+import type { Backend, FusedBackend, StepReport } from './backend.ts';
+import { DeviceBackend } from './device.ts';
+import { LoopBackend } from './fused.ts';
+import { HostBackend } from './host.ts';
+import { TfjsBackend } from './tfjs.ts';
+
+/** Below this many parameters one step is so short that calling it from JavaScript would dominate: use a Loop. */
+export const LOOP_MAX_PARAMETERS = 4_000_000;
+
+/** What computes a step: a device of onnxruntime, or the backend of the user's tfjs. */
+export type Compute = { readonly device: ConcreteDevice } | { readonly tf: TfjsModule };
+
+/**
+ * Runs training steps and holds their state: for each batch of a step the backend adds up gradients, then it updates the
+ * state. A fused backend runs many steps at once.
+ *
+ * @example
+ * const engine = await Engine.create(settings, { device: 'cpu' }, initial, batches, schedule);
+ * const reports = await engine.run(0, 10);
+ */
+export class Engine {
+  constructor(
+    private readonly backend: Backend | FusedBackend,
+    private readonly settings: StepSettings,
+    private readonly batches: Batches,
+    private readonly schedule: StepSchedule,
+  ) {}
+
+  /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
+  static async create(
+    settings: StepSettings,
+    compute: Compute,
+    initial: TrainingState,
+    batches: Batches,
+    schedule: StepSchedule,
+  ): Promise<Engine> {
+    const backend = await createBackend(settings, compute, initial, batches, schedule);
+    return new Engine(backend, settings, batches, schedule);
+  }
+
+  /** The most steps of one call of `run`, after which it can be interrupted. */
+  get maxStepsPerRun(): number {
+    return 'steps' in this.backend ? this.backend.maxSteps : 1;
+  }
+
+  /** The names of what a step reports, in order: `loss`, its terms, `grad_norm`. */
+  get reported(): readonly string[] {
+    return this.backend.reported;
+  }
+
+  /**
+   * Runs the steps `first + 1` to `first + count` (the first step of all is 1).
+   *
+   * @returns the report of each step.
+   * @throws {NonFiniteLossError} that names the first step whose loss or gradient was not finite.
+   */
+  async run(first: number, count: number): Promise<StepReport[]> {
+    if ('steps' in this.backend) {
+      const reports = await this.backend.steps(first, count);
+      for (const [i, report] of reports.entries()) refuseNonFinite(report, first + i + 1);
+      return reports;
+    }
+    const reports: StepReport[] = [];
+    for (let index = first; index < first + count; index++)
+      reports.push(await this.step(this.backend, index));
+    return reports;
+  }
+
+  /** A copy of the state on the host. */
+  state(): Promise<Map<StateKind, Float32Array>> {
+    return this.backend.state();
+  }
+
+  /** Lets `use` read the state until its promise resolves, without a copy where it lies on the host already. */
+  async withState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return this.backend.withState?.(use) ?? use(await this.state());
+  }
+
+  release(): Promise<void> {
+    return this.backend.release();
+  }
+
+  private async step(backend: Backend, index: number): Promise<StepReport> {
+    let isFirst = true;
+    for await (const batch of batchesOfStep(this.settings, backend.dropouts, this.batches, index)) {
+      await backend.accumulate(batch, isFirst);
+      isFirst = false;
+    }
+    let reported: StepReport = {};
+    await backend.update(this.schedule(index + 1), (report) => {
+      refuseNonFinite(report, index + 1);
+      reported = report;
+    });
+    return reported;
+  }
+}
+
+/**
+ * The backend that suits device and model. A Loop over whole steps where steps are short, and on cuda, where onnxruntime
+ * copies the state in and out of every run. On the cpu, the host's own memory for large models and for several batches a
+ * step.
+ */
+async function createBackend(
+  settings: StepSettings,
+  compute: Compute,
+  initial: TrainingState,
+  batches: Batches,
+  schedule: StepSchedule,
+): Promise<Backend | FusedBackend> {
+  if ('tf' in compute) return TfjsBackend.create(asTfjs(compute.tf), settings, initial);
+  const { device } = compute;
+  if (device === 'webgpu') return DeviceBackend.create(settings, device, initial);
+  const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
+    return HostBackend.create(settings, initial);
+  return LoopBackend.create(settings, device, initial, batches, schedule);
+}
+
+function refuseNonFinite(report: StepReport, step: number): void {
+  const values = Object.entries(report);
+  if (values.every(([, value]) => Number.isFinite(value))) return;
+  const list = values.map(([name, value]) => `${name} ${value}`).join(', ');
+  throw new NonFiniteLossError(
+    `training diverged at step ${step}: ${list}. Lower learning_rate, set max_grad_norm, or check the data; the last checkpoint is from before this step`,
+    step,
+  );
+}

@@ -1,0 +1,188 @@
+import { Graph, type Value } from '../../graph/graph.ts';
+import { add, expandTo, gather, loop, mul, reduceMean, reshape } from '../../graph/ops/index.ts';
+import { scalarLike } from '../../graph/registry.ts';
+import type { ConcreteDevice } from '../../runtime/device.ts';
+import { TrainingSession } from '../../runtime/ort/training-session.ts';
+import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
+import type { Batches } from '../data/prefetched-batches.ts';
+import { asHostTensors, batchInputs, mapBatch } from '../step/batch.ts';
+import { type DropoutInput, DropoutInputs, declareBatches, type NoisedBatch } from '../step/loss-graph.ts';
+import type { StepSchedule, StepSettings } from '../step/settings.ts';
+import {
+  declareScalars,
+  declareState,
+  type FlatGradients,
+  flatGradients,
+  joinVectors,
+  type StateKind,
+  type StateVector,
+  splitByVector,
+  stateVectors,
+  type TrainingState,
+  updateStep,
+  vectorsOf,
+} from '../step/update.ts';
+import { type FusedBackend, reportOf, type StepReport } from './backend.ts';
+
+/**
+ * Many whole training steps in one ONNX Loop, whose carried values are the state: for models so small that calling a step
+ * from JavaScript would dominate it, and for cuda, where the binding copies the state in and out of every run.
+ */
+export class LoopBackend implements FusedBackend {
+  /** A run stops at least this often to see whether it was interrupted. */
+  readonly maxSteps = 100;
+
+  private constructor(
+    private readonly session: TrainingSession,
+    private readonly built: LoopGraph,
+    private readonly settings: StepSettings,
+    private readonly batches: Batches,
+    private readonly schedule: StepSchedule,
+  ) {}
+
+  /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
+  static async create(
+    settings: StepSettings,
+    device: ConcreteDevice,
+    initial: TrainingState,
+    batches: Batches,
+    schedule: StepSchedule,
+  ): Promise<LoopBackend> {
+    const built = buildLoopGraph(settings);
+    const slots = built.vectors.map(({ name, bucket }) => ({ name, length: bucket.length }));
+    const start = splitByVector(built.vectors, initial);
+    const session = await TrainingSession.create(built.graph, slots, start, device);
+    return new LoopBackend(session, built, settings, batches, schedule);
+  }
+
+  get reported(): readonly string[] {
+    return this.built.reported;
+  }
+
+  async steps(first: number, count: number): Promise<StepReport[]> {
+    const outputs = await this.session.run(await this.feeds(first, count));
+    const metrics = float32Data(outputs.metrics, 'metrics');
+    const width = this.reported.length;
+    return Array.from({ length: count }, (_, i) =>
+      reportOf(this.reported, metrics.subarray(i * width, (i + 1) * width)),
+    );
+  }
+
+  async state(): Promise<Map<StateKind, Float32Array>> {
+    return joinVectors(this.built.vectors, await this.session.state());
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+
+  private async feeds(first: number, count: number): Promise<Record<string, RuntimeTensor>> {
+    const { model, batchSize, accumulationSteps } = this.settings;
+    const step = await this.batches.steps(first, count);
+    const schedule = Array.from({ length: count }, (_, i) => this.schedule(first + i + 1));
+    const scalars = mapBatch(this.schedule(first + 1), (_value, name) =>
+      hostTensor(
+        'float32',
+        [count],
+        Float32Array.from(schedule, (values) => values[name]),
+      ),
+    );
+    const dropouts = this.built.dropouts.map(({ name, length }, dropout) => [
+      name,
+      hostTensor('float32', [count, length], this.dropoutNumbers(first, count, length, dropout)),
+    ]);
+    return this.session.used({
+      ...asHostTensors(batchInputs(model, step, [count, batchSize * accumulationSteps])),
+      trips: hostTensor('int64', [], BigInt64Array.of(BigInt(count))),
+      ...scalars,
+      ...Object.fromEntries(dropouts),
+    });
+  }
+
+  /** The integers of one dropout in all batches of the steps. */
+  private dropoutNumbers(first: number, count: number, length: number, dropout: number): Float32Array {
+    const { accumulationSteps } = this.settings;
+    const numbers = new Float32Array(count * length);
+    const perBatch = length / accumulationSteps;
+    for (let i = 0; i < count * accumulationSteps; i++)
+      this.batches.dropoutNumbers(
+        { step: first + Math.floor(i / accumulationSteps), batch: i % accumulationSteps, dropout },
+        numbers.subarray(i * perBatch, (i + 1) * perBatch),
+      );
+    return numbers;
+  }
+}
+
+interface LoopGraph {
+  readonly graph: Graph;
+  readonly vectors: readonly StateVector[];
+  readonly dropouts: readonly DropoutInput[];
+  readonly reported: readonly string[];
+}
+
+/**
+ * Whole training steps as one graph: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, forward pass, loss, gradients,
+ * clipping, Adam and EMA.
+ *
+ * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
+ * int32 ['steps', batch]; the scalars, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
+ * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; `trips`, int64 []. Outputs: the
+ * next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of `reported`.
+ */
+function buildLoopGraph(settings: StepSettings): LoopGraph {
+  const { model, ema, batchSize, accumulationSteps } = settings;
+  const graph = new Graph('training_step');
+  const vectors = stateVectors(model, ema);
+  const state = declareState(graph, vectors);
+  // Noised for all steps at once: outside the Loop this costs its nodes once a run instead of once a step.
+  const batches = declareBatches(graph, settings, ['steps', batchSize * accumulationSteps]);
+  const scalars = declareScalars(graph, 'steps');
+  const trips = graph.input('trips', 'int64', []);
+  const dropouts: DropoutInput[] = [];
+  let reported: readonly string[] = [];
+  const looped = loop(trips, state, (_body, trip, carried) => {
+    const row = (value: Value) => gather(value, trip);
+    const inputs = new DropoutInputs(graph, 'steps', row);
+    const parameters = vectorsOf('parameters', vectors, carried);
+    const { flat, terms } = meanGradients(settings, parameters, mapBatch(batches, row), inputs);
+    const values = mapBatch(scalars, row);
+    const { next, metrics } = updateStep(settings, vectors, carried, flat, terms.values, values);
+    dropouts.push(...inputs.all);
+    reported = [...terms.names, 'grad_norm'];
+    return { state: next, perTrip: [metrics] };
+  });
+  vectors.forEach(({ name }, index) => {
+    graph.output(`${name}_next`, looped.state[index] ?? trips);
+  });
+  graph.output('metrics', looped.perTrip[0] ?? trips);
+  return { graph, vectors, dropouts, reported };
+}
+
+/** The mean over the batches of a step, by an inner Loop where there are several. */
+function meanGradients(
+  settings: StepSettings,
+  parameters: Parameters<typeof flatGradients>[1],
+  samples: NoisedBatch,
+  dropouts: DropoutInputs,
+): FlatGradients {
+  const { batchSize, accumulationSteps } = settings;
+  if (accumulationSteps === 1) return flatGradients(settings, parameters, samples, dropouts.numbers);
+  const { graph } = samples.noisy;
+  const perBatch = (value: Value, length: number) =>
+    reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
+  const byBatch = mapBatch(samples, (value) => perBatch(value, batchSize));
+  const zero = scalarLike(samples.noisy, 0);
+  const zeros = parameters.map(({ bucket }) => expandTo(zero, [bucket.length]));
+  const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
+  let names: readonly string[] = [];
+  const { state, perTrip } = loop(trips, zeros, (_body, trip, sums) => {
+    const batch = mapBatch(byBatch, (value) => gather(value, trip));
+    const numbers = (length: number) =>
+      gather(perBatch(dropouts.numbers(accumulationSteps * length), length), trip);
+    const { flat, terms } = flatGradients(settings, parameters, batch, numbers);
+    names = terms.names;
+    return { state: flat.map((value, i) => add(sums[i] ?? value, value)), perTrip: [terms.values] };
+  });
+  const flat = state.map((sum) => mul(sum, scalarLike(sum, 1 / accumulationSteps)));
+  return { flat, terms: { names, values: reduceMean(perTrip[0] ?? zero, [0]) } };
+}

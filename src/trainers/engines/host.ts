@@ -1,0 +1,89 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { pixelsFirst } from '../../nn/layouts.ts';
+import { GradientSession } from '../../runtime/ort/gradient-session.ts';
+import { asHostTensors, type BatchInputs } from '../step/batch.ts';
+import { buildGradientGraph, type DropoutInput, gradientName, shapeIn } from '../step/loss-graph.ts';
+import type { StepSettings } from '../step/settings.ts';
+import type { StateKind, StepScalars, TrainingState } from '../step/update.ts';
+import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
+import { HostState } from './host-state.ts';
+
+/** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
+const LAYOUT = pixelsFirst;
+
+/**
+ * The cpu for large models and for steps of several batches: a session writes the gradients of a batch into the host's
+ * state, which WebAssembly kernels update in place. A large model is held once instead of twice.
+ */
+export class HostBackend implements Backend {
+  readonly reported: readonly string[];
+  private readonly terms: Float32Array;
+  private begun = false;
+
+  private constructor(
+    private readonly session: GradientSession,
+    private readonly held: HostState,
+    private readonly settings: StepSettings,
+    termNames: readonly string[],
+    readonly dropouts: readonly DropoutInput[],
+  ) {
+    this.terms = new Float32Array(termNames.length);
+    this.reported = [...termNames, 'grad_norm'];
+  }
+
+  /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
+  static async create(settings: StepSettings, initial: TrainingState): Promise<HostBackend> {
+    const { model, ema, accumulationSteps } = settings;
+    const { graph, terms, dropouts } = buildGradientGraph(settings, LAYOUT);
+    const held = new HostState(model.parameters, LAYOUT, { ema, sum: accumulationSteps > 1 }, initial);
+    const parameters = held.parameters().map(({ spec, value, gradient }) => ({
+      name: spec.name,
+      gradientName: gradientName(spec.name),
+      shape: shapeIn(LAYOUT, spec),
+      value,
+      gradient,
+    }));
+    const session = await GradientSession.create(graph, parameters);
+    return new HostBackend(session, held, settings, terms.names, dropouts);
+  }
+
+  async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
+    if (!this.begun) collectGarbage();
+    this.begun = true;
+    const terms = await this.session.run(asHostTensors(batch));
+    this.held.addGradient(isFirst);
+    if (isFirst) this.terms.fill(0);
+    terms.forEach((term, i) => {
+      this.terms[i] = (this.terms[i] ?? 0) + term;
+    });
+  }
+
+  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void> {
+    const { held, settings } = this;
+    const norm = held.gradientNorm();
+    check(meanReport(this.reported, this.terms, norm, settings.accumulationSteps));
+    held.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
+  }
+
+  async state(): Promise<Map<StateKind, Float32Array>> {
+    return this.held.copy();
+  }
+
+  withState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
+    return this.held.withState(use);
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+}
+
+/**
+ * Frees at once what nothing refers to any more. V8 frees typed arrays only when it needs room itself, and a training
+ * step asks it for next to none: what set a run up (initial values, the vectors of a checkpoint) would stay to its end.
+ */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+}

@@ -1,0 +1,93 @@
+import { InvalidArgumentError } from '../../errors.ts';
+import { planFlatBuckets } from '../../graph/flat-vectors.ts';
+import type { Value } from '../../graph/graph.ts';
+import { channelsFirst } from '../../nn/layouts.ts';
+import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
+import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
+import type { BatchInputs } from '../step/batch.ts';
+import { buildLossGraph, type DropoutInput } from '../step/loss-graph.ts';
+import type { StepSettings } from '../step/settings.ts';
+import { STATE_KINDS, type StateKind, type StepScalars, type TrainingState } from '../step/update.ts';
+import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
+
+/**
+ * tfjs: the same forward graph and loss as the other backends, differentiated by tfjs, with the same batches, clipping,
+ * optimizer and average. Gradients and state stay on tfjs's backend; a step reads its report only.
+ */
+export class TfjsBackend implements Backend {
+  readonly reported: readonly string[];
+
+  private constructor(
+    private readonly tf: Tfjs,
+    private readonly session: TfjsTrainingSession,
+    private readonly settings: StepSettings,
+    private readonly inputs: readonly Value[],
+    termNames: readonly string[],
+    readonly dropouts: readonly DropoutInput[],
+  ) {
+    this.reported = [...termNames, 'grad_norm'];
+  }
+
+  /**
+   * @param tf the tfjs module; everything runs on the backend that it has at the time.
+   * @param initial a vector for each kind of state; a kind that is missing starts at zero.
+   * @throws {GraphError} that lists every op of the graph that tfjs cannot compute.
+   * @throws {InvalidArgumentError} for what only the gradients of this package know.
+   */
+  static async create(tf: Tfjs, settings: StepSettings, initial: TrainingState): Promise<TfjsBackend> {
+    // tfjs differentiates by itself, and does not see what `checkpoint` tells this package's gradients.
+    if (settings.gradientCheckpointing)
+      throw new InvalidArgumentError(
+        "engine 'tfjs' does not train with gradient_checkpointing: leave it out, or use engine 'onnxruntime'",
+      );
+    const [bucket] = planFlatBuckets(settings.model.parameters);
+    if (!bucket) throw new InvalidArgumentError('the model has no parameters');
+    const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, channelsFirst);
+    const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);
+    const session = await TfjsTrainingSession.create(
+      tf,
+      { parameters: [...parameters.values()], loss, terms: terms.values },
+      bucket,
+      {
+        parameters: vector('parameters'),
+        first_moment: vector('first_moment'),
+        second_moment: vector('second_moment'),
+        ema: settings.ema ? vector('ema') : undefined,
+      },
+    );
+    return new TfjsBackend(tf, session, settings, graph.inputs, terms.names, dropouts);
+  }
+
+  async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
+    if (isFirst) this.session.clear();
+    const feeds = this.inputs.flatMap((input) => {
+      const given = batch[input.name];
+      if (!given) return [];
+      // tfjs's cpu backend computes on the array it is given.
+      return [[input, this.tf.tensor(given.data.slice(), [...given.shape], given.dtype)] as const];
+    });
+    this.session.accumulate(new Map(feeds));
+  }
+
+  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void> {
+    const { session, settings } = this;
+    const { terms, squaredNorm } = await session.totals();
+    const norm = Math.sqrt(squaredNorm);
+    check(meanReport(this.reported, terms, norm, settings.accumulationSteps));
+    session.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
+  }
+
+  async state(): Promise<Map<StateKind, Float32Array>> {
+    const state = await this.session.state();
+    return new Map(
+      STATE_KINDS.flatMap((kind) => {
+        const vector = state[kind];
+        return vector ? [[kind, vector] as const] : [];
+      }),
+    );
+  }
+
+  async release(): Promise<void> {
+    this.session.release();
+  }
+}

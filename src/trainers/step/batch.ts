@@ -1,0 +1,107 @@
+import type { DType } from '../../graph/types.ts';
+import type { DiffusionModel } from '../../models/model.ts';
+import { hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
+import type { Batches } from '../data/prefetched-batches.ts';
+import type { DropoutInput } from './loss-graph.ts';
+import type { StepSettings } from './settings.ts';
+
+/**
+ * The training data of a batch, or of several: arrays on the host, values in a graph. The names of the parts are those of
+ * the inputs of graphs.
+ */
+export interface Batch<Floats, Ints = Floats> {
+  /** x_0: [batch, ...sampleShape]. */
+  readonly clean: Floats;
+  /** The noise to add, of the shape of `clean`. */
+  readonly noise: Floats;
+  /** From 0: [batch]. */
+  readonly timestep: Ints;
+  /** From 0, for a model with classes: [batch]. */
+  readonly class_labels: Ints | undefined;
+}
+
+/** The samples of one or more steps, one after another. */
+export type HostBatch = Batch<Float32Array, Int32Array>;
+
+/** The same with `change` applied to every part; a part that is missing stays so. */
+export function mapBatch<Parts extends object, To>(
+  parts: Parts,
+  change: (part: NonNullable<Parts[keyof Parts]>, name: keyof Parts & string) => To,
+): { readonly [Name in keyof Parts]: To | Extract<Parts[Name], undefined> } {
+  const changed = Object.entries(parts).map(([name, part]) => [
+    name,
+    part === undefined ? undefined : change(part, name as keyof Parts & string),
+  ]);
+  return Object.fromEntries(changed) as ReturnType<typeof mapBatch<Parts, To>>;
+}
+
+/** Element type and shape of each part for one sample. */
+export function sampleTypes({
+  sampleShape,
+  classCount,
+}: DiffusionModel): Batch<{ readonly dtype: 'float32' | 'int32'; readonly shape: readonly number[] }> {
+  const sample = { dtype: 'float32', shape: sampleShape } as const;
+  const number = { dtype: 'int32', shape: [] } as const;
+  return { clean: sample, noise: sample, timestep: number, class_labels: classCount ? number : undefined };
+}
+
+/** What one input of a graph takes, on the host; the data may be a view of a longer array. */
+export interface HostInput {
+  readonly dtype: Extract<DType, 'float32' | 'int32'>;
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Int32Array;
+}
+
+/** The inputs of a graph of one batch by name: the parts of the batch and the dropouts. */
+export type BatchInputs = Readonly<Record<string, HostInput>>;
+
+/** The parts of `steps` batches of `batchSize` samples as inputs of a graph: [steps, batchSize, ...]. */
+export function batchInputs(
+  model: DiffusionModel,
+  batch: HostBatch,
+  [steps, batchSize]: readonly [steps: number, batchSize: number],
+): BatchInputs {
+  const data: Readonly<Record<string, Float32Array | Int32Array | undefined>> = { ...batch };
+  const inputs = mapBatch(sampleTypes(model), ({ dtype, shape }, name) => ({
+    dtype,
+    shape: [steps, batchSize, ...shape],
+    data: data[name] ?? new Int32Array(steps * batchSize),
+  }));
+  const { class_labels, ...others } = inputs;
+  return class_labels ? { ...others, class_labels } : others;
+}
+
+/** The inputs of each batch of step `index` (from 0), one after another. */
+export async function* batchesOfStep(
+  { model, batchSize, accumulationSteps }: StepSettings,
+  dropouts: readonly DropoutInput[],
+  batches: Batches,
+  index: number,
+): AsyncGenerator<BatchInputs> {
+  const step = await batches.steps(index, 1);
+  for (let batch = 0; batch < accumulationSteps; batch++) {
+    const part = <T extends Float32Array | Int32Array>(values: T): T => {
+      const length = values.length / accumulationSteps;
+      return values.subarray(batch * length, (batch + 1) * length) as T;
+    };
+    const { clean, noise, timestep, class_labels } = step;
+    const own = {
+      clean: part(clean),
+      noise: part(noise),
+      timestep: part(timestep),
+      class_labels: class_labels && part(class_labels),
+    };
+    const masks = dropouts.map(({ name, length }, dropout): [string, HostInput] => {
+      const data = batches.dropoutNumbers({ step: index, batch, dropout }, new Float32Array(length));
+      return [name, { dtype: 'float32', shape: [1, length], data }];
+    });
+    yield { ...batchInputs(model, own, [1, batchSize]), ...Object.fromEntries(masks) };
+  }
+}
+
+/** As onnxruntime takes them, without a copy. */
+export function asHostTensors(inputs: BatchInputs): Record<string, RuntimeTensor> {
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, { dtype, shape, data }]) => [name, hostTensor(dtype, shape, data)]),
+  );
+}

@@ -1,0 +1,190 @@
+import { gradients } from '../../graph/autodiff/gradients.ts';
+import { segmentGradients } from '../../graph/autodiff/rematerialise.ts';
+import { Graph, type Value } from '../../graph/graph.ts';
+import {
+  add,
+  concat,
+  type DropoutNumbers,
+  enableDropout,
+  gather,
+  identity,
+  mul,
+  reshape,
+  split,
+  unsqueeze,
+} from '../../graph/ops/index.ts';
+import type { LossResult } from '../../losses/index.ts';
+import { learnsVariance, type ParameterSpec, type ParameterValues } from '../../models/model.ts';
+import type { FeatureMaps } from '../../nn/layouts.ts';
+import { refuseUnusableTerms } from '../checks.ts';
+import { type Batch, mapBatch, sampleTypes } from './batch.ts';
+import type { StepSettings } from './settings.ts';
+
+// The forward half of a training step as a graph: noising, the model, the loss and its terms.
+
+/** A batch in a graph with its noising x_t = sqrt(alphaCumprod) clean + sqrt(1 - alphaCumprod) noise. */
+export interface NoisedBatch extends Batch<Value> {
+  /** x_t: [batch, ...sampleShape]. */
+  readonly noisy: Value;
+  /** [batch, 1, ...]. */
+  readonly alphaCumprod: Value;
+}
+
+/** Declares the inputs of `steps` batches, [steps, batchSize, ...]: `clean`, `noise`, `timestep` and `class_labels`. */
+export function declareBatches(
+  graph: Graph,
+  settings: StepSettings,
+  [steps, batchSize]: readonly [steps: number | string, batchSize: number],
+): NoisedBatch {
+  const { model, alphasCumprod } = settings;
+  const batch = mapBatch(sampleTypes(model), ({ dtype, shape }, name) =>
+    graph.input(name, dtype, [steps, batchSize, ...shape]),
+  );
+  const axes = model.sampleShape.map((_, axis) => axis + 2);
+  const atTimestep = (table: Float32Array) =>
+    unsqueeze(gather(graph.constant('float32', [table.length], table), batch.timestep), axes);
+  const noisy = add(
+    mul(batch.clean, atTimestep(alphasCumprod.map(Math.sqrt))),
+    mul(batch.noise, atTimestep(alphasCumprod.map((a) => Math.sqrt(1 - a)))),
+  );
+  return { ...batch, noisy, alphaCumprod: atTimestep(alphasCumprod) };
+}
+
+/** The one batch of inputs whose first axis is 1, and its dropouts. */
+export function declareBatch(
+  graph: Graph,
+  settings: StepSettings,
+): { readonly batch: NoisedBatch; readonly dropouts: DropoutInputs } {
+  const batch = declareBatches(graph, settings, [1, settings.batchSize]);
+  const dropouts = new DropoutInputs(graph, 1, onlyStep);
+  return { batch: mapBatch(batch, onlyStep), dropouts };
+}
+
+/** A value of one step, [1, ...], without the axis of steps. */
+export function onlyStep(value: Value): Value {
+  return reshape(value, value.shape.slice(1).map(Number));
+}
+
+/** An input of random integers for one dropout of a training graph, drawn anew for each batch. */
+export interface DropoutInput {
+  readonly name: string;
+  /** Integers a step: the input is float32 ['steps', length]; those of several batches lie one after the other. */
+  readonly length: number;
+}
+
+/** Declares the inputs `dropout.0`, `dropout.1`, ... of a graph, in the order in which the model asks for them. */
+export class DropoutInputs {
+  readonly all: DropoutInput[] = [];
+
+  /** @param ofStep picks the step at hand from an input, ['steps', length]. */
+  constructor(
+    private readonly graph: Graph,
+    private readonly steps: number | string,
+    private readonly ofStep: (input: Value) => Value,
+  ) {}
+
+  /** The numbers of the next dropout: [length]. */
+  readonly numbers: DropoutNumbers = (length) => {
+    const name = `dropout.${this.all.length}`;
+    this.all.push({ name, length });
+    return this.ofStep(this.graph.input(name, 'float32', [this.steps, length]));
+  };
+}
+
+/** The loss of a batch and its terms as a vector, float32 [n], with their names. */
+export interface StackedTerms {
+  readonly names: readonly string[];
+  readonly values: Value;
+}
+
+/**
+ * The loss of a batch: the forward pass as it is in training, and the loss of its output.
+ *
+ * @param maps the memory order of the model's feature maps; default the model's own.
+ * @throws {GraphError | InvalidArgumentError} when the loss has a term that cannot be reported.
+ */
+export function batchLoss(
+  { model, loss, predictionType, betas, gradientCheckpointing }: StepSettings,
+  batch: NoisedBatch,
+  dropoutNumbers: DropoutNumbers,
+  parameters: ParameterValues,
+  maps?: FeatureMaps,
+): { readonly loss: Value; readonly terms: StackedTerms } {
+  const { noisy, clean, noise, timestep, alphaCumprod, class_labels } = batch;
+  segmentGradients(noisy.graph, { recompute: gradientCheckpointing });
+  enableDropout(noisy.graph, dropoutNumbers);
+  const output = model.forward(noisy, timestep, parameters, class_labels, maps);
+  const [channels = 1] = model.sampleShape;
+  const [modelOutput = output, variance] = learnsVariance(model)
+    ? split(output, [channels, channels], 1)
+    : [output];
+  const result = loss({
+    modelOutput,
+    epsilon: noise,
+    noisySample: noisy,
+    cleanSample: clean,
+    alphaCumprod,
+    predictionType,
+    learnedVariance: variance && { output: variance, timestep, betas },
+  });
+  refuseUnusableTerms(loss.config.name, result);
+  return { loss: result.loss, terms: stackTerms(result) };
+}
+
+function stackTerms({ loss, terms }: LossResult): StackedTerms {
+  const all = { loss, ...terms };
+  const rows = Object.values(all).map((scalar) => reshape(scalar, [1]));
+  return { names: Object.keys(all), values: concat(rows, 0) };
+}
+
+/** A batch's forward pass and loss, without gradients. */
+export interface LossGraph {
+  readonly graph: Graph;
+  /** The inputs of the parameters, in the model's order. */
+  readonly parameters: ReadonlyMap<string, Value>;
+  readonly loss: Value;
+  readonly terms: StackedTerms;
+  readonly dropouts: readonly DropoutInput[];
+}
+
+/**
+ * Inputs: every parameter under its name, filters in the order of `maps`; `clean` and `noise` float32 [1, batch, ...],
+ * `timestep` int32 [1, batch]; for a model with classes `class_labels` int32 [1, batch]; for one with dropout the
+ * `dropouts`.
+ */
+export function buildLossGraph(settings: StepSettings, maps: FeatureMaps): LossGraph {
+  const graph = new Graph('gradients');
+  const parameters = new Map(
+    settings.model.parameters.map(
+      (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(maps, spec))] as const,
+    ),
+  );
+  const { batch, dropouts } = declareBatch(graph, settings);
+  const { loss, terms } = batchLoss(settings, batch, dropouts.numbers, parameters, maps);
+  return { graph, parameters, loss, terms, dropouts: dropouts.all };
+}
+
+/**
+ * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
+ *
+ * Inputs: those of `buildLossGraph`. Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [n].
+ */
+export function buildGradientGraph(settings: StepSettings, maps: FeatureMaps): LossGraph {
+  const built = buildLossGraph(settings, maps);
+  const { graph, parameters, loss, terms } = built;
+  const found = gradients(loss, [...parameters.values()]);
+  [...parameters.keys()].forEach((name, index) => {
+    const gradient = found[index];
+    if (gradient) graph.output(gradientName(name), identity(gradient));
+  });
+  graph.output('terms', terms.values);
+  return built;
+}
+
+/** The output that holds dL/d(parameter). */
+export const gradientName = (parameter: string) => `d/${parameter}`;
+
+/** The shape of a parameter where feature maps have the order `maps`. */
+export function shapeIn(maps: FeatureMaps, { shape, isFilter }: ParameterSpec): readonly number[] {
+  return isFilter ? maps.filterAxes.map((axis) => shape[axis] ?? 1) : shape;
+}

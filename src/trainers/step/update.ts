@@ -1,0 +1,168 @@
+import { gradients } from '../../graph/autodiff/gradients.ts';
+import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../../graph/flat-vectors.ts';
+import type { Graph, Value } from '../../graph/graph.ts';
+import type { DropoutNumbers } from '../../graph/ops/index.ts';
+import { concat, reshape } from '../../graph/ops/index.ts';
+import { type AdamScalars, adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../../graph/optimizer.ts';
+import type { DiffusionModel } from '../../models/model.ts';
+import { batchLoss, type NoisedBatch, type StackedTerms } from './loss-graph.ts';
+import type { StepSettings } from './settings.ts';
+
+// The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
+// Adam and the moving average.
+
+export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'] as const;
+export type StateKind = (typeof STATE_KINDS)[number];
+
+/** Parameters, moments and moving average, each as one vector in the order of the model's parameters. */
+export type TrainingState = ReadonlyMap<StateKind, Float32Array>;
+
+/** What changes from step to step. */
+export interface StepScalars<T> extends AdamScalars<T> {
+  /** 1 less the decay of the moving average. */
+  readonly emaRate: T;
+}
+
+/** Declares them as inputs of a graph, float32 [steps]. */
+export function declareScalars(graph: Graph, steps: number | string): StepScalars<Value> {
+  const input = (name: keyof StepScalars<Value>) => graph.input(name, 'float32', [steps]);
+  return {
+    stepSize: input('stepSize'),
+    epsilon: input('epsilon'),
+    decayFactor: input('decayFactor'),
+    emaRate: input('emaRate'),
+  };
+}
+
+/** One flat state vector: parameters, a moment or the moving average of one bucket. */
+export interface StateVector {
+  readonly kind: StateKind;
+  readonly name: string;
+  readonly bucket: FlatBucket;
+}
+
+/** @param maxElements the longest vector that a device can hold in one buffer; default: one vector for all. */
+export function stateVectors(model: DiffusionModel, ema: boolean, maxElements?: number): StateVector[] {
+  const buckets = planFlatBuckets(model.parameters, maxElements);
+  const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
+  return kinds.flatMap((kind) =>
+    buckets.map((bucket, index) => ({ kind, name: `${kind}.${index}`, bucket })),
+  );
+}
+
+export function declareState(graph: Graph, vectors: readonly StateVector[]): Value[] {
+  return vectors.map(({ name, bucket }) => graph.input(name, 'float32', [bucket.length]));
+}
+
+/** The state cut into its vectors, by their names. */
+export function splitByVector(
+  vectors: readonly StateVector[],
+  state: TrainingState,
+): Map<string, Float32Array> {
+  const pieces = new Map<string, Float32Array>();
+  const offsets = new Map<StateKind, number>();
+  for (const { kind, name, bucket } of vectors) {
+    const start = offsets.get(kind) ?? 0;
+    const whole = state.get(kind);
+    if (whole) pieces.set(name, whole.subarray(start, start + bucket.length));
+    offsets.set(kind, start + bucket.length);
+  }
+  return pieces;
+}
+
+/** The way back. */
+export function joinVectors(
+  vectors: readonly StateVector[],
+  pieces: ReadonlyMap<string, Float32Array>,
+): Map<StateKind, Float32Array> {
+  const state = new Map<StateKind, Float32Array>();
+  for (const { kind } of vectors) {
+    if (state.has(kind)) continue;
+    const parts = vectors.filter((vector) => vector.kind === kind).map(({ name }) => pieces.get(name) ?? []);
+    const [only, ...others] = parts;
+    if (only instanceof Float32Array && others.length === 0) {
+      state.set(kind, only);
+      continue;
+    }
+    const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let offset = 0;
+    for (const part of parts) {
+      whole.set(part, offset);
+      offset += part.length;
+    }
+    state.set(kind, whole);
+  }
+  return state;
+}
+
+/** Gradients as flat vectors, one for each vector of parameters, and the loss and its terms. */
+export interface FlatGradients {
+  readonly flat: readonly Value[];
+  readonly terms: StackedTerms;
+}
+
+/** The forward and backward pass of one batch. @param parameters the vectors of that kind. */
+export function flatGradients(
+  settings: StepSettings,
+  parameters: readonly { readonly bucket: FlatBucket; readonly value: Value }[],
+  batch: NoisedBatch,
+  dropoutNumbers: DropoutNumbers,
+): FlatGradients {
+  const values = new Map(parameters.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
+  const { loss, terms } = batchLoss(settings, batch, dropoutNumbers, values);
+  const found = gradients(loss, [...values.values()]);
+  const byName = new Map([...values.keys()].map((name, index) => [name, found[index] as Value]));
+  return { flat: parameters.map(({ bucket }) => flatten(byName, bucket)), terms };
+}
+
+/** The vectors of one kind with their values. @param state a value for each vector. */
+export function vectorsOf(kind: StateKind, vectors: readonly StateVector[], state: readonly Value[]) {
+  return vectors.flatMap((vector, index) =>
+    vector.kind === kind ? [{ bucket: vector.bucket, value: state[index] as Value }] : [],
+  );
+}
+
+/**
+ * Clipping, Adam and the moving average.
+ *
+ * @param terms the means over the batches of the step.
+ * @returns the next state, and the loss, its terms and the gradient's norm in one vector.
+ */
+export function updateStep(
+  { adam, maxGradNorm }: StepSettings,
+  vectors: readonly StateVector[],
+  state: readonly Value[],
+  gradient: readonly Value[],
+  terms: Value,
+  { emaRate, ...scalars }: StepScalars<Value>,
+): { readonly next: Value[]; readonly metrics: Value } {
+  const norm = globalNorm(gradient);
+  const clipped = maxGradNorm > 0 ? clipByGlobalNorm(gradient, norm, maxGradNorm) : gradient;
+  const current = (kind: StateKind) => vectorsOf(kind, vectors, state).map(({ value }) => value);
+  const firstMoments = current('first_moment');
+  const secondMoments = current('second_moment');
+  const updated = current('parameters').map((parameters, index) =>
+    adamStep(
+      {
+        parameters,
+        firstMoment: firstMoments[index] as Value,
+        secondMoment: secondMoments[index] as Value,
+      },
+      clipped[index] as Value,
+      scalars,
+      adam,
+    ),
+  );
+  const averages = current('ema').map((average, index) =>
+    emaStep(average, updated[index]?.parameters as Value, emaRate),
+  );
+  return {
+    next: [
+      ...updated.map((vector) => vector.parameters),
+      ...updated.map((vector) => vector.firstMoment),
+      ...updated.map((vector) => vector.secondMoment),
+      ...averages,
+    ],
+    metrics: concat([terms, reshape(norm, [1])], 0),
+  };
+}
