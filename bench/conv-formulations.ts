@@ -4,8 +4,8 @@
  */
 import { Graph, type Value } from '../src/graph/graph.ts';
 import { writeOnnx } from '../src/graph/onnx/write.ts';
-import { conv2d } from '../src/graph/ops/conv/conv.ts';
 import { convInputGradient, convWeightGradient } from '../src/graph/ops/conv/gradients.ts';
+import { conv2d } from '../src/graph/ops/index.ts';
 import { elementCount } from '../src/graph/types.ts';
 import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
 import { hostTensor, Session } from '../src/runtime/session.ts';

@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { PointCloud } from '../src/metrics/prdc/point-cloud.ts';
-import { precisionRecallDensityCoverageOnDevice } from '../src/metrics/prdc/prdc-on-device.ts';
+import type { PointCloud } from '../src/metrics/metric.ts';
+import { precisionRecallDensityCoverage } from '../src/metrics/prdc/prdc.ts';
 import { RandomStream, STREAM } from '../src/random/random-stream.ts';
 import { peakMemory, printRatio, requirePython, startReference } from './harness.ts';
 import { runPrdcPairs } from './prdc-pairs.ts';
@@ -32,7 +32,7 @@ export async function run(): Promise<void> {
     await writeFile(fake_path, fake.data);
     await reference.request({ command: 'load', real_path, fake_path, dims: DIMS });
     const result = await runPrdcPairs('prdc-2048', reference, (options) =>
-      precisionRecallDensityCoverageOnDevice(real, fake, options),
+      precisionRecallDensityCoverage(real, fake, options),
     );
     printRatio('prdc-2048', result.ratio);
   } finally {
@@ -46,7 +46,7 @@ async function printPeakOfLargeSets(): Promise<void> {
   const real = features(2, LARGE_COUNT);
   const fake = features(3, LARGE_COUNT);
   const start = performance.now();
-  const metrics = await precisionRecallDensityCoverageOnDevice(real, fake, { nearest_k: NEAREST_K });
+  const metrics = await precisionRecallDensityCoverage(real, fake, { nearest_k: NEAREST_K });
   const seconds = (performance.now() - start) / 1000;
   console.log(`${LARGE_COUNT} x ${LARGE_COUNT} in ${seconds.toFixed(1)} s: ${JSON.stringify(metrics)}`);
   const peak = peakMemory();

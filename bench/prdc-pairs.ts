@@ -1,4 +1,4 @@
-import type { Prdc } from '../src/metrics/prdc/prdc.ts';
+import type { Prdc } from '../src/metrics/prdc/counts.ts';
 import { type Measurement, measure, type PairsResult, type Reference, runPairs } from './harness.ts';
 
 const NEAREST_K = 5;

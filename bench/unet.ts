@@ -3,7 +3,8 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type NamedTensor, writeSafetensors } from '../src/files/safetensors.ts';
+import { writeFileAtomic } from '../src/files/atomic.ts';
+import { type NamedTensor, safetensorsChunks } from '../src/files/safetensors.ts';
 import { elementCount } from '../src/graph/types.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
@@ -42,7 +43,7 @@ export async function run(argv: readonly string[]): Promise<void> {
   const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
   try {
     const file = path.join(folder, 'weights.safetensors');
-    await writeSafetensors(file, named(model));
+    await writeFileAtomic(file, safetensorsChunks(named(model)));
     await reference.request({
       command: 'load',
       config: model.config,

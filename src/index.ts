@@ -1,9 +1,12 @@
 export * from './datasets/index.ts';
 export * from './errors.ts';
+export * from './evaluation/index.ts';
 export * from './hub/index.ts';
 export * from './losses/index.ts';
 export * from './metrics/index.ts';
 export * from './models/index.ts';
+export { ForwardContext, type ForwardContextOptions } from './nn/context.ts';
+export type { ParameterSpec, ParameterValues } from './nn/parameters.ts';
 export * from './pipelines/index.ts';
 export * from './plots/index.ts';
 export { RandomStream, STREAM } from './random/random-stream.ts';

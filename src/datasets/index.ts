@@ -1,7 +1,7 @@
 export { type Augmentation, fillSample, type ImageShape } from './images/augment.ts';
 export type { ImageSet, SkippedImage } from './images/image-set.ts';
 export { type ImageProgress, type LoadImagesOptions, loadImages } from './images/load-images.ts';
-export { DownloadError } from './images/sources/download.ts';
+export { DownloadError } from './images/sources/oxford.ts';
 export { type LoadPointsOptions, loadPoints } from './points/load-points.ts';
 export { writeCsvPoints, writeNpyPoints } from './points/point-files.ts';
 export {

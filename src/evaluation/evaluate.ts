@@ -1,21 +1,36 @@
 import { createHash } from 'node:crypto';
 import { InvalidArgumentError } from '../errors.ts';
-import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/feature-statistics.ts';
-import { frechetDistance } from '../metrics/frechet/fid.ts';
-import { checkSizes, compareFeatures, keepsFeatures } from './compare-features.ts';
-import { evaluateImages } from './evaluate-images.ts';
-import { checkedSettings, type EvaluateOptions, type EvaluateSettings } from './evaluate-options.ts';
-import { type EvaluationInput, identify } from './evaluation-input.ts';
-import type { EvaluationReport } from './evaluation-report.ts';
-import { loadPointPair } from './point-sets.ts';
+import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
+import type { PointCloud } from '../metrics/metric.ts';
+import {
+  type ChosenMetric,
+  checkCounts,
+  chooseMetrics,
+  computeMetrics,
+  neededForms,
+  PreparedSide,
+  refuseOtherKinds,
+  refuseWithoutSamples,
+  reportedOptions,
+} from './chosen-metrics.ts';
+import { evaluateImages } from './images.ts';
+import { type EvaluationInput, identify, loadPointPair } from './inputs.ts';
+import {
+  checkedSettings,
+  DEFAULT_METRICS,
+  type EvaluateOptions,
+  type EvaluateSettings,
+  type EvaluationReport,
+} from './options.ts';
 
 /**
  * Measures how well generated samples match real ones.
  *
  * Images, on either side: anything `loadImages` reads, in its own size (or `resolution`), or a loaded `ImageSet`; and as
  * `fake` a saved pipeline folder or Hub id, or a loaded pipeline. They are compared by the features of `extractor`, taken
- * batch by batch; only kid and prdc keep features, count x dims x 4 bytes a side. `.npz` files of statistics, as of
- * pytorch-fid, stand for either side in 'fid'. Points are compared as they are.
+ * batch by batch. Features are kept, count x dims x 4 bytes a side, only for metrics that need them one by one, such as
+ * kid and prdc. `.npz` files of statistics, as of pytorch-fid, stand for either side in 'fid'. Points are compared as they
+ * are.
  *
  * @throws {InvalidArgumentError} for wrong options, sides that do not fit together, sets that are too small, or an
  * extractor that does not give one vector an image.
@@ -32,60 +47,67 @@ import { loadPointPair } from './point-sets.ts';
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationReport> {
   const settings = checkedSettings(options);
+  const possible = chooseMetrics(settings.metrics ?? DEFAULT_METRICS.images, options);
   const real = await identify('real', options.real);
   const fake = await identify('fake', options.fake);
   options.signal?.throwIfAborted();
-  if (real.kind === 'statistics' && fake.kind === 'statistics')
-    return evaluateStatistics(real, fake, settings);
+  const isStatistics = { real: real.kind === 'statistics', fake: fake.kind === 'statistics' };
   const isOfPoints = [real, fake].some(({ kind }) => kind === 'points' || kind === 'point-pipeline');
+  const kind = isOfPoints ? 'points' : isStatistics.real || isStatistics.fake ? 'statistics' : 'images';
+  const standard: readonly string[] = DEFAULT_METRICS[kind];
+  const chosen = settings.metrics ? possible : possible.filter(({ name }) => standard.includes(name));
+  refuseWithoutSamples(chosen, isStatistics);
+  if (real.kind === 'statistics' && fake.kind === 'statistics')
+    return evaluateStatistics(chosen, real, fake, settings, options);
+  refuseOtherKinds(chosen, isOfPoints ? 'points' : 'images');
   return isOfPoints
-    ? evaluatePoints(real, fake, settings, options)
-    : evaluateImages(real, fake, settings, options);
+    ? evaluatePoints(chosen, real, fake, settings, options)
+    : evaluateImages(chosen, real, fake, settings, options);
 }
 
 type StatisticsInput = Extract<EvaluationInput, { kind: 'statistics' }>;
 
-function evaluateStatistics(
+async function evaluateStatistics(
+  chosen: readonly ChosenMetric[],
   real: StatisticsInput,
   fake: StatisticsInput,
-  { metrics = ['fid'] }: EvaluateSettings,
-): EvaluationReport {
-  const other = metrics.find((metric) => metric !== 'fid');
-  if (other)
-    throw new InvalidArgumentError(
-      `'${other}' needs samples, and both sides are statistics: they give 'fid' only`,
-    );
+  { seed }: EvaluateSettings,
+  { on_progress, signal }: EvaluateOptions,
+): Promise<EvaluationReport> {
+  checkCounts(chosen, { real: real.statistics.count, fake: fake.statistics.count });
+  const sides = [new PreparedSide('real', real), new PreparedSide('fake', fake)] as const;
   return {
-    metrics: { fid: frechetDistance(real.statistics, fake.statistics) },
+    metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.statistics.count },
     fake: { name: fake.name, count: fake.statistics.count },
     extractor: { name: 'unknown: statistics of files', checksum: '', dims: real.statistics.dims },
-    settings: {},
+    settings: reportedOptions(chosen),
   };
 }
 
 async function evaluatePoints(
+  chosen: readonly ChosenMetric[],
   realInput: EvaluationInput,
   fakeInput: EvaluationInput,
   settings: EvaluateSettings,
   options: EvaluateOptions,
 ): Promise<EvaluationReport> {
-  const { metrics = ['prdc'], nearest_k, seed } = settings;
-  if (metrics.includes('is'))
-    throw new InvalidArgumentError("'is' needs class logits of images; points have none");
+  const { seed } = settings;
   const { real, fake } = await loadPointPair(realInput, fakeInput, settings, options);
-  checkSizes(metrics, real.count, fake.count, settings);
+  checkCounts(chosen, { real: real.count, fake: fake.count });
   if (real.dims !== fake.dims)
     throw new InvalidArgumentError(
       `real has points of ${real.dims} dimensions and fake of ${fake.dims}; they must be the same.`,
     );
-  const sides = [real, fake].map((points) => ({
-    features: points,
-    statistics: metrics.includes('fid') ? statisticsOf(points) : undefined,
-  }));
-  const [realSide = {}, fakeSide = {}] = sides;
+  const prepared = (role: 'real' | 'fake', features: PointCloud) =>
+    new PreparedSide(role, {
+      features,
+      statistics: neededForms(chosen, role).has('statistics') ? statisticsOf(features) : undefined,
+    });
+  const sides = [prepared('real', real), prepared('fake', fake)] as const;
+  const { on_progress, signal } = options;
   return {
-    metrics: await compareFeatures(metrics, realSide, fakeSide, settings, options),
+    metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.count },
     fake: { name: fake.name, count: fake.count },
     extractor: {
@@ -93,11 +115,11 @@ async function evaluatePoints(
       checksum: createHash('sha256').update('coordinates').digest('hex'),
       dims: real.dims,
     },
-    settings: metrics.some(keepsFeatures) ? { nearest_k, seed } : { seed },
+    settings: { seed, ...reportedOptions(chosen) },
   };
 }
 
-function statisticsOf({ data, dims }: { data: Float32Array; dims: number }): GaussianStatistics {
+function statisticsOf({ data, dims }: PointCloud) {
   const statistics = new FeatureStatistics(dims);
   statistics.add(data);
   return statistics.gaussian();

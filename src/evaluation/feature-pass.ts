@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { InvalidArgumentError } from '../errors.ts';
-import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/feature-statistics.ts';
-import type { PointCloud } from '../metrics/prdc/point-cloud.ts';
+import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import type { PointCloud } from '../metrics/metric.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import { type EvaluationImages, withChannels } from './evaluation-images.ts';
 import type { FeatureExtractor, FeatureImage } from './extractors/feature-extractor.ts';
+import { type EvaluationImages, withChannels } from './image-sources.ts';
 
 /** What is kept of the features of an extractor: the features themselves only where a metric compares them one by one. */
 export interface FeatureUse {

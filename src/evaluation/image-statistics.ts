@@ -1,45 +1,42 @@
 import { z } from 'zod';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import type { GaussianStatistics } from '../metrics/frechet/feature-statistics.ts';
+import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { DEVICES } from '../runtime/device.ts';
-import { consecutiveShare, imagesOfSet, randomPart } from './evaluation-images.ts';
-import type { ReportedExtractor } from './evaluation-report.ts';
-import type { FeatureExtractor } from './extractors/feature-extractor.ts';
-import { type ResolveExtractorOptions, resolveExtractor } from './extractors/resolve-extractor.ts';
+import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
-import { storedImages } from './stored-images.ts';
+import { consecutiveShare, imagesOfSet, randomPart, storedImages } from './image-sources.ts';
+import {
+  type ExtractionOptions,
+  type ReportedExtractor,
+  reportedExtractor,
+  resolutionSchema,
+} from './options.ts';
 
-const side = z.int().min(1).max(8192);
 const settingsSchema = z.object({
   share: z
     .tuple([z.int().min(1), z.int().min(1)])
     .readonly()
     .refine(([index, shares]) => index <= shares, 'the share must be one of 1 to the number of shares')
     .optional(),
-  resolution: z
-    .union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()])
-    .optional(),
+  resolution: resolutionSchema.optional(),
   batch_size: z.int().min(1).max(65_536).default(32),
   device: z.enum(DEVICES).default('auto'),
 });
 
-/**
- * - `share`: [i, n], the i-th (from 1) of n consecutive shares of the images, for n processes or machines; default all.
- * - `resolution`, `batch_size` (32), `device` ('auto'): as for `evaluate`.
- */
-export interface ImageStatisticsOptions extends z.input<typeof settingsSchema> {
+export interface ImageStatisticsOptions extends ExtractionOptions {
   /** What `loadImages` reads, or a loaded set. */
   readonly images: string | ImageSet;
-  /** An extractor, or a name for `resolveExtractor`; default 'inception'. */
-  readonly extractor?: FeatureExtractor | string | undefined;
-  /** For an extractor that is given by name. */
-  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'> | undefined;
+  /** [i, n], the i-th (from 1) of n consecutive shares of the images, for n processes or machines. Default all. */
+  readonly share?: readonly [index: number, shares: number] | undefined;
+  /** Called with the finished fraction, 0 to 1. Default: nobody is told. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
+  /** Ends the computation with the signal's reason. Default: it runs to its end. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface ImageStatistics {
+  /** Mean and covariance of the features, and how many images they are of. */
   readonly statistics: GaussianStatistics;
   readonly extractor: ReportedExtractor;
 }
@@ -84,9 +81,8 @@ export async function imageStatistics(options: ImageStatisticsOptions): Promise<
       onProgress: options.on_progress,
       signal,
     });
-    const { name, checksum, dims } = extractor;
     if (!result?.statistics) throw new InvalidArgumentError(`${images.name} has no images`);
-    return { statistics: result.statistics, extractor: { name, checksum, dims } };
+    return { statistics: result.statistics, extractor: reportedExtractor(extractor) };
   } finally {
     if (typeof given === 'string') await extractor.dispose();
   }

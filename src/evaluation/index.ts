@@ -1,5 +1,36 @@
+export {
+  EvaluationCallback,
+  type EvaluationCallbackOptions,
+  type EvaluationRecord,
+} from './callback/evaluation-callback.ts';
+export { SnapshotEvaluationError } from './callback/snapshot-evaluator.ts';
 export { evaluate } from './evaluate.ts';
-export type { EvaluateOptions, EvaluationStage, MetricName } from './evaluate-options.ts';
-export type { FakeInput, RealInput } from './evaluation-input.ts';
-export type { EvaluatedSet, EvaluationReport, ReportedExtractor } from './evaluation-report.ts';
+export { type FeatureExtractor, type FeatureImage, RawPixels } from './extractors/feature-extractor.ts';
+export { OnnxFeatures, type OnnxFeaturesOptions } from './extractors/onnx-features.ts';
+export {
+  type ConvertedExtractor,
+  convertExtractor,
+  extractorsFolder,
+} from './extractors/published-extractors.ts';
+export {
+  type ExtractorFactory,
+  type ExtractorRequest,
+  extractors,
+  type ResolveExtractorOptions,
+  resolveExtractor,
+} from './extractors/registry.ts';
+export {
+  TransformersFeatures,
+  type TransformersFeaturesOptions,
+} from './extractors/transformers-features.ts';
 export { type ImageStatistics, type ImageStatisticsOptions, imageStatistics } from './image-statistics.ts';
+export type {
+  EvaluatedSet,
+  EvaluateOptions,
+  EvaluationReport,
+  EvaluationStage,
+  ExtractionOptions,
+  FakeInput,
+  RealInput,
+  ReportedExtractor,
+} from './options.ts';

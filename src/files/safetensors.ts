@@ -1,5 +1,4 @@
 import { SafetensorsError } from '../errors.ts';
-import { writeFileAtomic } from './atomic.ts';
 import { type RegularFile, withRegularFile } from './regular-file.ts';
 import {
   buildHeader,
@@ -68,30 +67,13 @@ export function parseSafetensors(
 }
 
 /**
- * The bytes of a safetensors file that holds `tensors`. Equal tensors give equal bytes, whatever their order in the map.
+ * The bytes of a safetensors file that holds `tensors`, in pieces without a copy: the header, then a view of each
+ * tensor. Equal tensors give equal bytes, whatever their order in the map.
+ *
  * @param metadata free strings, by convention `{ format: 'pt' }` for weights that torch code loads.
- * @throws InvalidArgumentError if a tensor's name, dtype, shape or data do not fit together.
+ * @throws {InvalidArgumentError} if a tensor's name, dtype, shape or data do not fit together, before any piece.
+ * @example await writeFileAtomic('model.safetensors', safetensorsChunks(tensors, { format: 'pt' }));
  */
-export function serializeSafetensors(
-  tensors: ReadonlyMap<string, NamedTensor>,
-  metadata?: Readonly<Record<string, string>>,
-): Uint8Array {
-  return Buffer.concat([...safetensorsChunks(tensors, metadata)]);
-}
-
-/**
- * Writes a safetensors file atomically, tensor by tensor, without a second copy of the data in memory.
- * @throws InvalidArgumentError as {@link serializeSafetensors}; the operating system's error if it cannot be written.
- */
-export async function writeSafetensors(
-  path: string,
-  tensors: ReadonlyMap<string, NamedTensor>,
-  metadata?: Readonly<Record<string, string>>,
-): Promise<void> {
-  await writeFileAtomic(path, safetensorsChunks(tensors, metadata));
-}
-
-/** The file's bytes in order: the header, then a view of each tensor. Checked before the first is returned. */
 export function safetensorsChunks(
   tensors: ReadonlyMap<string, NamedTensor>,
   metadata?: Readonly<Record<string, string>>,

@@ -122,7 +122,7 @@ export class Graph {
     inputs: readonly (Value | null)[],
     attributes: Attributes,
     types: readonly TensorType[],
-    options: { domain?: string | undefined; outputNames?: readonly string[] | undefined } = {},
+    domain = '',
   ): GraphNode {
     for (const input of inputs) {
       if (input && !this.sees(input)) {
@@ -133,20 +133,10 @@ export class Graph {
     }
     const name = this.freshName(opType);
     const outputs: Value[] = [];
-    const node: GraphNode = { name, opType, domain: options.domain ?? '', inputs, attributes, outputs };
-    types.forEach((type, index) => {
-      const given = options.outputNames?.[index];
-      const outputName = given
-        ? this.claimName(given)
-        : this.freshName(types.length > 1 ? `${name}_${index}` : `${name}_out`);
-      outputs.push({
-        name: outputName,
-        dtype: type.dtype,
-        shape: type.shape,
-        graph: this,
-        producer: node,
-        data: undefined,
-      });
+    const node: GraphNode = { name, opType, domain, inputs, attributes, outputs };
+    types.forEach(({ dtype, shape }, index) => {
+      const outputName = this.freshName(types.length > 1 ? `${name}_${index}` : `${name}_out`);
+      outputs.push({ name: outputName, dtype, shape, graph: this, producer: node, data: undefined });
     });
     this.nodes.push(node);
     return node;

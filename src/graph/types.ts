@@ -3,6 +3,22 @@ import { GraphError } from '../errors.ts';
 /** Element types a graph value can have, by their ONNX names in lower case. */
 export type DType = 'float32' | 'float64' | 'float16' | 'int64' | 'int32' | 'uint8' | 'bool';
 
+/** TensorProto.DataType of each dtype, as ONNX files have it. */
+export const ONNX_DATA_TYPE: Readonly<Record<DType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
+
+/** Undefined for a data type of ONNX that no `DType` stands for. */
+export function dtypeFromOnnx(dataType: number | undefined): DType | undefined {
+  return (Object.keys(ONNX_DATA_TYPE) as DType[]).find((dtype) => ONNX_DATA_TYPE[dtype] === dataType);
+}
+
 /** One axis: a fixed length, or the name of a length that is known only when the graph runs. */
 export type Dim = number | string;
 export type Shape = readonly Dim[];

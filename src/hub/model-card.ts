@@ -5,6 +5,8 @@ export interface ModelCardFacts {
   readonly task: 'unconditional-image-generation' | 'unconditional-point-generation';
   /** The model's class. */
   readonly className: string;
+  /** Whether diffusers has a model class of this name and loads the folder. */
+  readonly isInDiffusers: boolean;
   /** Whether `unet_ema` lies beside `unet`. */
   readonly averaged: boolean;
   readonly dataset: string;
@@ -25,11 +27,12 @@ export interface ModelCardFacts {
  * and how to use it here, in transformers.js and in diffusers.
  */
 export function modelCard(facts: ModelCardFacts): string {
-  const { task, className, dataset, steps, loss, settings, metrics, license, averaged } = facts;
+  const { task, className, isInDiffusers, dataset, steps, loss, settings, metrics, license, averaged } =
+    facts;
   const images = task === 'unconditional-image-generation';
   const header = {
     ...(license ? { license } : {}),
-    library_name: className === 'UNet2DModel' ? 'diffusers' : 'iso-diffusion',
+    library_name: isInDiffusers ? 'diffusers' : 'iso-diffusion',
     tags: ['iso-diffusion', 'ddpm', 'onnx', 'transformers.js'],
     ...(images ? { pipeline_tag: task } : {}),
   };
@@ -45,7 +48,7 @@ export function modelCard(facts: ModelCardFacts): string {
   return `${sections.join('\n\n')}\n`;
 }
 
-function usage({ task, className, averaged, layout = 'nested' }: ModelCardFacts): string {
+function usage({ task, className, isInDiffusers, averaged, layout = 'nested' }: ModelCardFacts): string {
   const subfolder = averaged ? 'unet_ema' : layout === 'nested' ? 'unet' : undefined;
   const here = `\`\`\`ts
 import { pipeline } from 'iso-diffusion';
@@ -62,13 +65,13 @@ const model = await Model.from_pretrained('./this-folder', { subfolder: '${subfo
 const { out_sample } = await model({ sample, timestep });
 \`\`\``;
   const python = `\`\`\`python
-from diffusers import DDPMPipeline, UNet2DModel
+from diffusers import DDPMPipeline, ${className}
 
-unet = UNet2DModel.from_pretrained("./this-folder"${subfolder ? `, subfolder="${subfolder}"` : ''})
+unet = ${className}.from_pretrained("./this-folder"${subfolder ? `, subfolder="${subfolder}"` : ''})
 pipe = DDPMPipeline.from_pretrained("./this-folder", unet=unet)
 image = pipe().images[0]
 \`\`\``;
-  return [here, transformers, ...(className === 'UNet2DModel' ? [python] : [])].join('\n\n');
+  return [here, transformers, ...(isInDiffusers ? [python] : [])].join('\n\n');
 }
 
 function table(rows: Readonly<Record<string, unknown>>): string {

@@ -1,14 +1,26 @@
-import path from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
-import { isFile } from '../files/regular-file.ts';
-import { downloadSnapshot, type HubOptions } from './hub-snapshot.ts';
+import { interruptedReplacement } from '../files/atomic.ts';
+import { readJsonFile } from '../files/json.ts';
+import { isFile, isFolder } from '../files/regular-file.ts';
+import { downloadSnapshot, type HubOptions } from './download.ts';
 import {
-  type PipelineFolder,
+  adviceOnMissingWeights,
+  adviceOnPickle,
+  type ComponentConfig,
+  componentFiles,
+  componentFolders,
+  configSchema,
+  findWeights,
+  isPickle,
+  type ModelIndex,
+  modelIndexSchema,
   pipelineFiles,
-  type ReadPipelineOptions,
-  readPipelineFolder,
+  weightsFile,
 } from './pipeline-folder.ts';
-import { adviceOnPickle, isPickle } from './weight-files.ts';
+
+/* Finds the folder that a `model` argument names, a local one or one of the Hub, and reads it. */
 
 /** How a model is found, named as transformers.js and diffusers name it. */
 export type PretrainedOptions = Pick<
@@ -31,10 +43,10 @@ export async function openPretrained(
 
 /**
  * The folder that a `model` argument names, by transformers.js's convention: what begins with `./`, `../` or `/` is a
- * local path, `owner/name` a Hub id, which is downloaded. A relative path without the dot is taken too where it is the
- * folder of a pipeline.
+ * local path, `owner/name` a Hub id, which is downloaded. A relative path without the dot is a
+ * local path too where it is the folder of a pipeline.
  *
- * @throws {InvalidArgumentError} when nothing was named, or what is no path and no Hub id.
+ * @throws {InvalidArgumentError} when nothing was named, or what is neither a path nor a Hub id.
  * @throws {HubError} when the download fails.
  * @throws {FileFormatError} when a pickle was named, which is never opened.
  */
@@ -46,9 +58,118 @@ export async function pipelineFolderOf(
     throw new InvalidArgumentError(
       "no model was named: pass the folder of a saved pipeline, such as './runs/swiss-roll/pipeline', or a Hub id",
     );
-  if (/^\.{1,2}([/\\]|$)/.test(model) || path.isAbsolute(model)) return model;
+  if (/^\.{1,2}([/\\]|$)/.test(model) || isAbsolute(model)) return model;
   if (isPickle(model)) throw new FileFormatError(adviceOnPickle(model));
   for (const file of [pipelineFiles.modelIndex, pipelineFiles.flatConfig])
-    if (await isFile(path.join(model, file))) return model;
+    if (await isFile(join(model, file))) return model;
   return downloadSnapshot(model, options);
+}
+
+/** A large file of a model: its ONNX graph, or its safetensors. */
+export type ModelFile = 'onnx' | 'weights';
+
+/** Absolute paths of a model's large files, whether they are there or not; see {@link requireFiles}. */
+export interface ModelPaths {
+  readonly onnx: string;
+  /** The safetensors file, or the `.index.json` of a sharded model. */
+  readonly weights: string;
+}
+
+export interface ReadPipelineOptions {
+  /** The large files that must be there; default both. A folder of diffusers has no ONNX file. */
+  readonly require?: readonly ModelFile[] | undefined;
+  /** Which weights, e.g. 'fp16'; default those without a mark. */
+  readonly variant?: string | undefined;
+}
+
+/** What a pipeline folder holds. The large files are left to their readers. */
+export interface PipelineFolder {
+  /** Absolute path of the folder. */
+  readonly dir: string;
+  readonly modelIndex: ModelIndex;
+  readonly unetConfig: ComponentConfig;
+  readonly schedulerConfig: ComponentConfig;
+  readonly paths: ModelPaths;
+  /** The same of the averaged weights, where the folder has them. */
+  readonly emaPaths: ModelPaths | undefined;
+  /** Which weights were asked for. */
+  readonly variant: string | undefined;
+}
+
+/**
+ * Reads a saved pipeline folder: its JSON files, checked, and the paths of the others. As in diffusers, each component
+ * is looked for in its own folder (`unet/`, `scheduler/`) and, where there is none, beside `model_index.json`. A folder
+ * with a model alone (`config.json` and weights, no `model_index.json`) is read too; a scheduler that is missing there
+ * is DDPM's with its defaults.
+ *
+ * @throws {FileFormatError} when the folder or a required file is missing; of weights it says what is there instead.
+ * @throws {ConfigError} when a JSON file is missing or malformed.
+ * @example const { unetConfig, paths } = await readPipelineFolder('./runs/swiss-roll/pipeline');
+ */
+export async function readPipelineFolder(
+  dir: string,
+  { require: required = ['onnx', 'weights'], variant }: ReadPipelineOptions = {},
+): Promise<PipelineFolder> {
+  const root = resolve(dir);
+  await checkIsFolder(root);
+  const modelAlone =
+    !(await isFile(join(root, pipelineFiles.modelIndex))) &&
+    (await isFile(join(root, componentFiles.config)));
+  const component = async (name: 'unet' | 'scheduler') =>
+    !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
+  const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
+  const givenIndex = modelAlone
+    ? undefined
+    : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
+  const unetConfig = await readJsonFile(join(unetFolder, componentFiles.config), configSchema);
+  const schedulerFile = join(schedulerFolder, componentFiles.schedulerConfig);
+  const schedulerConfig =
+    modelAlone && !(await isFile(schedulerFile))
+      ? { _class_name: 'DDPMScheduler' }
+      : await readJsonFile(schedulerFile, configSchema);
+  const modelIndex = givenIndex ?? {
+    _class_name: 'DDPMPipeline',
+    scheduler: ['diffusers', schedulerConfig._class_name],
+    unet: ['diffusers', unetConfig._class_name],
+  };
+  const emaFolder = join(root, componentFolders.nested.unetEma);
+  const emaWeights = await findWeights(emaFolder, variant);
+  const weights = (await findWeights(unetFolder, variant)) ?? join(unetFolder, weightsFile(variant));
+  const folder: PipelineFolder = {
+    dir: root,
+    modelIndex: modelIndex as ModelIndex,
+    unetConfig: unetConfig as ComponentConfig,
+    schedulerConfig: schedulerConfig as ComponentConfig,
+    paths: { onnx: join(unetFolder, componentFiles.onnx), weights },
+    emaPaths: emaWeights ? { onnx: join(emaFolder, componentFiles.onnx), weights: emaWeights } : undefined,
+    variant,
+  };
+  await requireFiles(folder, required);
+  return folder;
+}
+
+/**
+ * Makes sure that the model's large files are there, for readers that learn from the configurations which they need.
+ *
+ * @throws {FileFormatError} when one is missing; of weights it says what is there instead.
+ */
+export async function requireFiles(
+  { paths, variant }: PipelineFolder,
+  required: readonly ModelFile[],
+): Promise<void> {
+  for (const kind of required) {
+    if (await isFile(paths[kind])) continue;
+    const names = await readdir(dirname(paths[kind])).catch(() => []);
+    const advice = kind === 'weights' ? `: ${adviceOnMissingWeights(names, variant)}` : '';
+    throw new FileFormatError(`The pipeline lacks its file ${paths[kind]}${advice}.`);
+  }
+}
+
+async function checkIsFolder(dir: string): Promise<void> {
+  if (await isFolder(dir)) return;
+  if (isPickle(dir)) throw new FileFormatError(`${adviceOnPickle(dir)}.`);
+  const old = await interruptedReplacement(dir);
+  const hint =
+    old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
+  throw new FileFormatError(`${dir} is not a folder, so no pipeline can be read from it.${hint}`);
 }

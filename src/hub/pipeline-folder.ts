@@ -1,25 +1,19 @@
 import { mkdir, readdir } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { FileFormatError, InvalidArgumentError } from '../errors.ts';
-import {
-  interruptedReplacement,
-  syncDirectory,
-  writeDirectoryAtomic,
-  writeFileSynced,
-} from '../files/atomic.ts';
-import type { JsonObject } from '../files/json.ts';
-import { readJsonFile, stringifySorted } from '../files/json.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import { syncDirectory, writeDirectoryAtomic, writeFileSynced } from '../files/atomic.ts';
+import { type JsonObject, stringifySorted } from '../files/json.ts';
 import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
-import {
-  adviceOnMissingWeights,
-  adviceOnPickle,
-  findWeights,
-  isPickle,
-  namesIn,
-  weightsFile,
-} from './weight-files.ts';
+
+/*
+ * How a pipeline lies on the disk: the names of its files, as diffusers has them, and how a folder of them is written.
+ * `open-pretrained.ts` reads one.
+ */
+
+/** The diffusers version whose configs and numerics are followed. Configs are marked with it, as diffusers marks its own. */
+export const DIFFUSERS_VERSION = '0.40.0';
 
 /** Where each part of a nested pipeline lies in its folder, as diffusers lays it out; `model.onnx` as transformers.js does. */
 export const pipelineFiles = {
@@ -33,7 +27,7 @@ export const pipelineFiles = {
 } as const;
 
 /** The names of the same files in their component's folder. */
-const componentFiles = {
+export const componentFiles = {
   config: 'config.json',
   onnx: 'model.onnx',
   schedulerConfig: 'scheduler_config.json',
@@ -46,19 +40,19 @@ const componentFiles = {
 export type PipelineLayout = 'nested' | 'flat';
 
 /** The folders of the components. The averaged weights lie in `unet_ema` as the raw ones do in `unet`. */
-const componentFolders = {
+export const componentFolders = {
   nested: { unet: 'unet', unetEma: 'unet_ema', scheduler: 'scheduler' },
   flat: { unet: '', unetEma: 'unet_ema', scheduler: '' },
 } as const;
 
 const component = z.tuple([z.string(), z.string()]);
-const modelIndexSchema = z.looseObject({
+export const modelIndexSchema = z.looseObject({
   _class_name: z.string().min(1),
   _diffusers_version: z.string().optional(),
   scheduler: component,
   unet: component,
 });
-const configSchema = z.looseObject({ _class_name: z.string().min(1) });
+export const configSchema = z.looseObject({ _class_name: z.string().min(1) });
 
 /** `model_index.json`: the pipeline's class, and for each component the library and class that load it. */
 export type ModelIndex = JsonObject & {
@@ -91,31 +85,6 @@ export interface PipelineParts {
   readonly layout?: PipelineLayout | undefined;
   /** Marks the files of weights, e.g. 'fp16': `diffusion_pytorch_model.fp16.safetensors`. */
   readonly variant?: string | undefined;
-}
-
-export interface ModelPaths {
-  readonly onnx: string;
-  /** The safetensors file, or the `.index.json` of a sharded model. */
-  readonly weights: string;
-}
-
-export interface ReadPipelineOptions {
-  /** The large files that must be there; default both. A folder of diffusers has no ONNX file. */
-  readonly require?: readonly ('onnx' | 'weights')[];
-  /** Which weights, e.g. 'fp16'; default those without a mark. */
-  readonly variant?: string | undefined;
-}
-
-export interface PipelineFolder {
-  /** Absolute path of the folder. */
-  readonly dir: string;
-  readonly modelIndex: ModelIndex;
-  readonly unetConfig: ComponentConfig;
-  readonly schedulerConfig: ComponentConfig;
-  /** Absolute paths of the large files, which are left to their readers. */
-  readonly paths: ModelPaths;
-  /** The same of the averaged weights, where the folder has them. */
-  readonly emaPaths: ModelPaths | undefined;
 }
 
 /**
@@ -173,73 +142,6 @@ function inFolder(folder: string, name: string): string {
   return folder === '' ? name : `${folder}/${name}`;
 }
 
-/**
- * Reads a saved pipeline folder: its JSON files, checked, and the paths of the others. As in diffusers, each component
- * is looked for in its own folder (`unet/`, `scheduler/`) and, where there is none, beside `model_index.json`. A folder
- * with a model alone (`config.json` and weights, no `model_index.json`) is read too; a scheduler that is missing there
- * is DDPM's with its defaults.
- *
- * @throws FileFormatError if the folder or a required file is missing; of weights it says what is there instead.
- * @throws ConfigError if a JSON file is missing or malformed.
- * @example const { unetConfig, paths } = await readPipelineFolder('./runs/swiss-roll/pipeline');
- */
-export async function readPipelineFolder(
-  dir: string,
-  { require: required = ['onnx', 'weights'], variant }: ReadPipelineOptions = {},
-): Promise<PipelineFolder> {
-  const root = resolve(dir);
-  await checkIsFolder(root);
-  const modelAlone =
-    !(await isFile(join(root, pipelineFiles.modelIndex))) &&
-    (await isFile(join(root, componentFiles.config)));
-  const component = async (name: 'unet' | 'scheduler') =>
-    !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
-  const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
-  const givenIndex = modelAlone
-    ? undefined
-    : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
-  const unetConfig = await readJsonFile(join(unetFolder, componentFiles.config), configSchema);
-  const schedulerFile = join(schedulerFolder, componentFiles.schedulerConfig);
-  const schedulerConfig =
-    modelAlone && !(await isFile(schedulerFile))
-      ? { _class_name: 'DDPMScheduler' }
-      : await readJsonFile(schedulerFile, configSchema);
-  const modelIndex = givenIndex ?? {
-    _class_name: 'DDPMPipeline',
-    scheduler: ['diffusers', schedulerConfig._class_name],
-    unet: ['diffusers', unetConfig._class_name],
-  };
-  const emaFolder = join(root, componentFolders.nested.unetEma);
-  const emaWeights = await findWeights(emaFolder, variant);
-  return {
-    dir: root,
-    modelIndex: modelIndex as ModelIndex,
-    unetConfig: unetConfig as ComponentConfig,
-    schedulerConfig: schedulerConfig as ComponentConfig,
-    paths: await modelPaths(unetFolder, required, variant),
-    emaPaths:
-      emaWeights === undefined
-        ? undefined
-        : { onnx: join(emaFolder, componentFiles.onnx), weights: emaWeights },
-  };
-}
-
-async function modelPaths(
-  folder: string,
-  required: readonly ('onnx' | 'weights')[],
-  variant: string | undefined,
-): Promise<ModelPaths> {
-  const onnx = join(folder, componentFiles.onnx);
-  const weights = await findWeights(folder, variant);
-  if (required.includes('onnx') && !(await isFile(onnx)))
-    throw new FileFormatError(`The pipeline lacks its file ${onnx}.`);
-  if (required.includes('weights') && weights === undefined)
-    throw new FileFormatError(
-      `The pipeline lacks its file ${join(folder, weightsFile(variant))}: ${adviceOnMissingWeights(await namesIn(folder), variant)}.`,
-    );
-  return { onnx, weights: weights ?? join(folder, weightsFile(variant)) };
-}
-
 function checked<T extends JsonObject>(value: T, schema: z.ZodType, name: string): T {
   const result = schema.safeParse(value);
   if (!result.success)
@@ -271,11 +173,82 @@ async function checkReplaceable(dir: string): Promise<void> {
   }
 }
 
-async function checkIsFolder(dir: string): Promise<void> {
-  if (await isFolder(dir)) return;
-  if (isPickle(dir)) throw new FileFormatError(`${adviceOnPickle(dir)}.`);
-  const old = await interruptedReplacement(dir);
-  const hint =
-    old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
-  throw new FileFormatError(`${dir} is not a folder, so no pipeline can be read from it.${hint}`);
+/*
+ * How diffusers names weights: `diffusion_pytorch_model.safetensors`; of a variant, such as fp16,
+ * `diffusion_pytorch_model.fp16.safetensors`; large models in shards `diffusion_pytorch_model-00001-of-00002.safetensors`
+ * with `diffusion_pytorch_model.safetensors.index.json`, which says what lies in which.
+ */
+const STEM = 'diffusion_pytorch_model';
+export const WEIGHTS_FILE = `${STEM}.safetensors`;
+const VARIANT = /^[A-Za-z0-9_]+$/;
+const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i;
+
+/** The name of a file of weights. @throws {InvalidArgumentError} when `variant` is no plain word. */
+export function weightsFile(variant: string | undefined): string {
+  if (variant === undefined) return WEIGHTS_FILE;
+  if (!VARIANT.test(variant))
+    throw new InvalidArgumentError(
+      `variant '${variant}' must be a word of letters, digits and '_', such as 'fp16'`,
+    );
+  return `${STEM}.${variant}.safetensors`;
+}
+
+/** Names of the index of a sharded model; diffusers 0.29 to 0.30 put the variant elsewhere than before and since. */
+function indexFiles(variant: string | undefined): string[] {
+  const plain = `${WEIGHTS_FILE}.index.json`;
+  return variant === undefined
+    ? [plain]
+    : [`${WEIGHTS_FILE}.index.${variant}.json`, `${WEIGHTS_FILE}.${variant}.index.json`];
+}
+
+/** Whether a file name is one of the variant's weights: whole, a shard, or the index. */
+export function isWeightsFile(name: string, variant: string | undefined): boolean {
+  if (name === weightsFile(variant) || indexFiles(variant).includes(name)) return true;
+  const part = String.raw`-\d{5}-of-\d{5}`;
+  const stems =
+    variant === undefined
+      ? [`${STEM}${part}`]
+      : [`${STEM}\\.${variant}${part}`, `${STEM}${part}\\.${variant}`];
+  return stems.some((stem) => new RegExp(`^${stem}\\.safetensors$`).test(name));
+}
+
+/** The path of a folder's weights: of the index where they are sharded, as diffusers prefers; undefined: none. */
+export async function findWeights(folder: string, variant: string | undefined): Promise<string | undefined> {
+  for (const name of [...indexFiles(variant), weightsFile(variant)]) {
+    const path = join(folder, name);
+    if (await isFile(path)) return path;
+  }
+  return undefined;
+}
+
+/** What a user can do about weights that were not found among `names`, the files of the same folder. */
+export function adviceOnMissingWeights(
+  names: readonly string[],
+  variant: string | undefined,
+  model?: string,
+): string {
+  const wanted = weightsFile(variant);
+  const others = new Set(
+    names.flatMap(
+      (name) => new RegExp(`^${STEM}(?:\\.(\\w+))?(?:-\\d+-of-\\d+)?\\.safetensors$`).exec(name)?.[1] ?? [],
+    ),
+  );
+  if (others.size > 0)
+    return `there is no ${wanted}, but there are the variants ${[...others].join(', ')}: pass variant: '${[...others][0]}'`;
+  if (variant !== undefined && names.some((name) => isWeightsFile(name, undefined)))
+    return `there is no variant '${variant}': leave out the option variant`;
+  const pickle = names.find((name) => PICKLE.test(name));
+  return pickle === undefined ? `there is no ${wanted}` : adviceOnPickle(pickle, model);
+}
+
+export function isPickle(name: string): boolean {
+  return PICKLE.test(name);
+}
+
+/** @param model what `from_pretrained` in Python takes. */
+export function adviceOnPickle(name: string, model = '<model>'): string {
+  return (
+    `${name} is a pickle, which can run any code when it is read, and is never opened here. Convert it once, in Python ` +
+    `and only if you trust it: DDPMPipeline.from_pretrained('${model}').save_pretrained('./model', safe_serialization=True), and pass './model'`
+  );
 }

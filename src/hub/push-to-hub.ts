@@ -3,8 +3,8 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
 import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
-import { access, type HubOptions } from './hub-snapshot.ts';
-import { readPipelineFolder } from './pipeline-folder.ts';
+import { type HubOptions, hubAccess } from './download.ts';
+import { readPipelineFolder } from './open-pretrained.ts';
 
 export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> {
   /** Whether a new repository is private; default false. An existing one stays as it is. */
@@ -32,9 +32,9 @@ export async function pushToHub(
   options: PushToHubOptions = {},
 ): Promise<string> {
   if (!/^[\w.-]+\/[\w.-]+$/.test(repo))
-    throw new InvalidArgumentError(`'${repo}' is no Hub id of the form owner/name`);
+    throw new InvalidArgumentError(`'${repo}' is not a Hub id of the form owner/name`);
   const { dir } = await readPipelineFolder(folder, { require: [] });
-  const { accessToken, ...settings } = access(options);
+  const { accessToken, ...settings } = hubAccess(options);
   if (!accessToken)
     throw new HubError(
       'uploads need a token: set HF_TOKEN to one with write access, or pass the option token',
@@ -47,7 +47,7 @@ export async function pushToHub(
       return { path: path.relative(dir, full).split(path.sep).join('/'), content: pathToFileURL(full) };
     });
   if (!uploads.some((file) => file.path.endsWith('.safetensors')))
-    throw new FileFormatError(`${folder} has no .safetensors, so it is no pipeline that can be loaded.`);
+    throw new FileFormatError(`${folder} has no .safetensors, which loading a pipeline needs.`);
   try {
     await createRepo({ repo, private: options.private ?? false, accessToken, ...settings }).catch(
       ignoreExisting,

@@ -1,15 +1,19 @@
-export * from '../evaluation/extractors/index.ts';
-export * from '../evaluation/index.ts';
-export { FeatureStatistics, type GaussianStatistics, mergeStatistics } from './frechet/feature-statistics.ts';
 export { type FrechetOptions, frechetDistance } from './frechet/fid.ts';
+export { FeatureStatistics, type GaussianStatistics, mergeStatistics } from './frechet/statistics.ts';
 export { readStatistics, StatisticsFileError, writeStatistics } from './frechet/statistics-file.ts';
-export * from './isotropy/isotropy.ts';
-export * from './isotropy/predicted-noise.ts';
-export * from './kernel/inception-score.ts';
-export { type KernelDistance, type KernelDistanceOptions, kernelDistance } from './kernel/kid.ts';
-export type { BlockProducts } from './linalg/block-products.ts';
-export type { Prdc } from './prdc/prdc.ts';
-export {
-  type PrdcOnDeviceOptions as PrdcOptions,
-  precisionRecallDensityCoverageOnDevice as precisionRecallDensityCoverage,
-} from './prdc/prdc-on-device.ts';
+export { type InceptionScore, type InceptionScoreOptions, inceptionScore } from './inception-score.ts';
+export * from './isotropy.ts';
+export { type KernelDistance, type KernelDistanceOptions, kernelDistance } from './kid.ts';
+export { type BlockGemm, type BlockProducts, createBlockGemm } from './linalg/products.ts';
+export type {
+  Metric,
+  MetricInputs,
+  MetricOptions,
+  MetricSide,
+  PointCloud,
+  SampleCounts,
+  SampleForm,
+} from './metric.ts';
+export type { Prdc } from './prdc/counts.ts';
+export { type PrdcOptions, precisionRecallDensityCoverage } from './prdc/prdc.ts';
+export { type BuiltInMetricOptions, type MetricName, metrics } from './registry.ts';

@@ -1,37 +1,43 @@
 import { z } from 'zod';
 import { ConfigError, GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, gather, gemm, relu } from '../graph/ops/index.ts';
+import { add, gather, relu } from '../graph/ops/index.ts';
 import { formatShape } from '../graph/types.ts';
-import { linearParameters } from '../nn/init.ts';
-import { sinusoidalTable } from '../nn/sinusoidal-table.ts';
-import type { DiffusionModel, ParameterSpec, ParameterValues } from './model.ts';
+import type { ForwardContext } from '../nn/context.ts';
+import { Linear } from '../nn/layers.ts';
+import { type Layer, type ParameterSpec, parametersOf } from '../nn/parameters.ts';
+import { sinusoidalTable } from '../nn/time-embedding.ts';
+import { type Complete, type Fields, parseOptions } from '../options.ts';
+import type { DiffusionModel, ModelInputs } from './model.ts';
 
 const featureCount = z.int().min(1).max(8192);
+
+/** Options of `ConditionalDense`; every one may be left out. */
+export interface ConditionalDenseOptions {
+  /** Dimensions of a point, 1 to 8192; default 2. */
+  readonly in_features?: number | undefined;
+  /** Width of the hidden layers, 1 to 8192; default 128. */
+  readonly hidden_features?: number | undefined;
+  /** Hidden layers, 1 to 64; default 3. */
+  readonly num_hidden_layers?: number | undefined;
+  /** Length of the sinusoidal encoding of the timestep, 1 to 8192; default `hidden_features`. */
+  readonly time_embedding_dim?: number | undefined;
+  /** T, the timesteps of the forward process, 1 to 10,000; default 1000. */
+  readonly num_train_timesteps?: number | undefined;
+}
+
 const configSchema = z.strictObject({
   in_features: featureCount.default(2),
   hidden_features: featureCount.default(128),
   num_hidden_layers: z.int().min(1).max(64).default(3),
   time_embedding_dim: featureCount.optional(),
   num_train_timesteps: z.int().min(1).max(10_000).default(1000),
-});
+} satisfies Fields<ConditionalDenseOptions>);
 
-/** Options of `ConditionalDense`; every one may be left out. */
-export type ConditionalDenseOptions = z.input<typeof configSchema>;
-
-export interface ConditionalDenseConfig {
+/** The whole configuration, as it is written to `config.json`. */
+export type ConditionalDenseConfig = Complete<ConditionalDenseOptions> & {
   readonly _class_name: 'ConditionalDense';
-  /** Dimensions of a point, 1 to 8192; default 2. */
-  readonly in_features: number;
-  /** Width of the hidden layers, 1 to 8192; default 128. */
-  readonly hidden_features: number;
-  /** 1 to 64; default 3. */
-  readonly num_hidden_layers: number;
-  /** Length of the sinusoidal encoding of t, 1 to 8192; default `hidden_features`. */
-  readonly time_embedding_dim: number;
-  /** T, 1 to 10000; default 1000. */
-  readonly num_train_timesteps: number;
-}
+};
 
 /**
  * The paper's network for points: dense layers of equal width with ReLU and a dense output layer. To every layer, the
@@ -49,12 +55,19 @@ export class ConditionalDense implements DiffusionModel {
   readonly config: ConditionalDenseConfig;
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
+  private readonly layers: readonly TimedLinear[];
 
   /** @throws {ConfigError} when an option is unknown or out of range. */
   constructor(options: ConditionalDenseOptions = {}) {
-    this.config = parseOptions(options);
+    this.config = resolveOptions(options);
     this.sampleShape = [this.config.in_features];
-    this.parameters = layerWidths(this.config).flatMap((width, index) => this.layerParameters(index, width));
+    const { in_features, hidden_features, num_hidden_layers, time_embedding_dim } = this.config;
+    this.layers = Array.from({ length: num_hidden_layers + 1 }, (_, index) => {
+      const inFeatures = index === 0 ? in_features : hidden_features;
+      const outFeatures = index === num_hidden_layers ? in_features : hidden_features;
+      return new TimedLinear(`layers.${index}`, inFeatures, outFeatures, time_embedding_dim);
+    });
+    this.parameters = parametersOf(this.layers);
   }
 
   /**
@@ -75,28 +88,16 @@ export class ConditionalDense implements DiffusionModel {
   }
 
   /** See `DiffusionModel.forward`: sample [batch, in_features], timestep [batch] or [1] in 0..num_train_timesteps-1. */
-  forward(sample: Value, timestep: Value, parameters: ParameterValues): Value {
+  forward({ sample, timestep }: ModelInputs, context: ForwardContext): Value {
     if (sample.shape.length !== 2 || sample.shape[1] !== this.config.in_features)
       throw new GraphError(
         `ConditionalDense: the sample must be [batch, ${this.config.in_features}], but is ${formatShape(sample.shape)}`,
       );
     const encoding = this.encodeTimesteps(sample, timestep);
-    const outputLayer = this.config.num_hidden_layers;
-    let hidden = sample;
-    for (let layer = 0; layer <= outputLayer; layer++) {
-      const sum = denseWithTime(`layers.${layer}`, hidden, encoding, parameters);
-      hidden = layer < outputLayer ? relu(sum) : sum;
-    }
-    return hidden;
-  }
-
-  private layerParameters(index: number, outFeatures: number): ParameterSpec[] {
-    const { in_features, hidden_features, time_embedding_dim } = this.config;
-    return [
-      ...linearParameters(`layers.${index}.linear`, index === 0 ? in_features : hidden_features, outFeatures),
-      ...linearParameters(`layers.${index}.time_embedding.0`, time_embedding_dim, outFeatures),
-      ...linearParameters(`layers.${index}.time_embedding.2`, outFeatures, outFeatures),
-    ];
+    return this.layers.reduce((hidden, layer, index) => {
+      const sum = layer.forward(hidden, encoding, context);
+      return index < this.config.num_hidden_layers ? relu(sum) : sum;
+    }, sample);
   }
 
   /** One row of the table a timestep: [timesteps, time_embedding_dim]. */
@@ -109,38 +110,35 @@ export class ConditionalDense implements DiffusionModel {
   }
 }
 
-/**
- * hidden W^T + b + embedding(t). Both biases are summed as vectors and enter through the additive inputs of the two
- * Gemms, so that the layer costs no elementwise pass over the batch, forward or backward.
- */
-function denseWithTime(name: string, hidden: Value, encoding: Value, parameters: ParameterValues): Value {
-  const parameter = (suffix: string) => findParameter(parameters, `${name}.${suffix}`);
-  const linear = (x: Value, weight: string, bias: Value) =>
-    gemm(x, parameter(weight), bias, { transB: true });
-  const embedded = relu(linear(encoding, 'time_embedding.0.weight', parameter('time_embedding.0.bias')));
-  const bias = add(parameter('linear.bias'), parameter('time_embedding.2.bias'));
-  return linear(hidden, 'linear.weight', linear(embedded, 'time_embedding.2.weight', bias));
+/** A dense layer whose result has an embedding of the timestep added. */
+class TimedLinear implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly linear: Linear;
+  private readonly time1: Linear;
+  private readonly time2: Linear;
+
+  constructor(name: string, inFeatures: number, outFeatures: number, timeFeatures: number) {
+    this.linear = new Linear(`${name}.linear`, inFeatures, outFeatures);
+    this.time1 = new Linear(`${name}.time_embedding.0`, timeFeatures, outFeatures);
+    this.time2 = new Linear(`${name}.time_embedding.2`, outFeatures, outFeatures);
+    this.parameters = parametersOf([this.linear, this.time1, this.time2]);
+  }
+
+  /**
+   * Both biases are summed as vectors and enter through the additive inputs of the two Gemms, so the layer costs no
+   * elementwise pass over the batch, forward or backward.
+   */
+  forward(x: Value, encoding: Value, context: ForwardContext): Value {
+    const embedded = relu(this.time1.forward(encoding, context));
+    const bias = add(this.linear.bias(context), this.time2.bias(context));
+    return this.linear.forward(x, context, this.time2.forward(embedded, context, bias));
+  }
 }
 
-function findParameter(parameters: ParameterValues, name: string): Value {
-  const value = parameters.get(name);
-  if (value) return value;
-  throw new GraphError(
-    `ConditionalDense: parameter '${name}' is missing: pass a value for each of model.parameters`,
-  );
-}
-
-function parseOptions(options: ConditionalDenseOptions): ConditionalDenseConfig {
-  const parsed = configSchema.safeParse(options);
-  if (!parsed.success)
-    throw new ConfigError(`wrong ConditionalDense config: ${z.prettifyError(parsed.error)}`);
-  const { hidden_features, time_embedding_dim = hidden_features } = parsed.data;
-  return { _class_name: 'ConditionalDense', ...parsed.data, time_embedding_dim };
-}
-
-/** Output widths of all layers: the hidden ones, then the output layer. */
-function layerWidths(config: ConditionalDenseConfig): number[] {
-  return [...Array<number>(config.num_hidden_layers).fill(config.hidden_features), config.in_features];
+function resolveOptions(options: ConditionalDenseOptions): ConditionalDenseConfig {
+  const checked = parseOptions(configSchema, options, 'ConditionalDense config', ConfigError);
+  const { hidden_features, time_embedding_dim = hidden_features } = checked;
+  return { _class_name: 'ConditionalDense', ...checked, time_embedding_dim };
 }
 
 function describe(value: unknown): string {

@@ -9,11 +9,10 @@ export {
   exportModelGraph,
   initialParameters,
   type ModelConfig,
-  type ParameterSpec,
-  type ParameterValues,
+  type ModelInputs,
 } from './model.ts';
-export { modelFromConfig } from './model-from-config.ts';
 export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx-model.ts';
+export { type ModelClass, modelFromConfig, models } from './registry.ts';
 export {
   UNET_2D_PRESETS,
   type UNet2DConfig,

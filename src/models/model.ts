@@ -2,59 +2,52 @@ import { InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, formatShape } from '../graph/types.ts';
-import type { FeatureMaps } from '../nn/layouts.ts';
+import { ForwardContext } from '../nn/context.ts';
+import type { ParameterSpec } from '../nn/parameters.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-
-/** One trainable tensor of a model, named as in the model's state dict. */
-export interface ParameterSpec {
-  readonly name: string;
-  readonly shape: readonly number[];
-  /** Whether it holds a convolution's filters, [out, in, height, width], which `FeatureMaps` may order anew. */
-  readonly isFilter?: boolean | undefined;
-  /** Fills `target`, which has the parameter's size, with initial values drawn from `stream`. */
-  init(stream: RandomStream, target: Float32Array): void;
-}
-
-/** The graph values that hold a model's parameters, by name. */
-export type ParameterValues = ReadonlyMap<string, Value>;
 
 /** A model's JSON configuration, as it is saved in `config.json`: snake_case keys, `_class_name` names the class. */
 export interface ModelConfig {
   readonly _class_name: string;
 }
 
+/** What a model is called with: values of one graph. */
+export interface ModelInputs {
+  /** [batch, ...sampleShape], float32 or float64, as all parameters. */
+  readonly sample: Value;
+  /** [batch] or [1], int64 or int32, counted from 0. */
+  readonly timestep: Value;
+  /** [batch] or [1], int64 or int32, for a model with `classCount`. */
+  readonly class_labels?: Value | undefined;
+}
+
 /** A network that predicts noise, velocity or the clean sample from a noisy sample and its timestep. */
 export interface DiffusionModel {
   readonly config: ModelConfig;
+  /**
+   * The Python library that has a class of this name with the same config and state dict; it is written to
+   * `model_index.json`. Default `iso_diffusion`, which is this package.
+   */
+  readonly library?: string | undefined;
   /** In the order of the state dict; a parameter's index is also the index of its initial random stream. */
   readonly parameters: readonly ParameterSpec[];
   /** Shape of one sample without the batch axis, e.g. [2] or [3, 32, 32]. */
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
   readonly outputChannels?: number | undefined;
-  /** Number of classes of a class-conditional model. */
+  /** Number of classes of a class-conditional model. Default: the model takes no class labels. */
   readonly classCount?: number | undefined;
   /**
-   * Adds the forward pass to the graph of `sample`.
+   * Adds the forward pass to the graph of `inputs.sample`.
    *
    * An implementation must broadcast its time embedding over the batch and must not write the length of the time
    * axis into the graph (as Reshape and Expand to a fixed shape do): an exported graph may be run with 1 or
    * `batch_size` timesteps.
    *
-   * @param sample [batch, ...sampleShape], float32 or float64; all parameters have the same dtype.
-   * @param timestep [batch] or [1], int64 or int32, counted from 0.
-   * @param classLabels [batch] or [1], int64 or int32, for a model with `classCount`.
-   * @param maps the memory order between input and output, for models of feature maps; default channels first. In it,
-   * parameters that are filters have the order of its `filterAxes`.
+   * @param context the values of the parameters, the layout of feature maps, dropout and checkpoints.
    * @returns the model output, [batch, ...sampleShape], or with `outputChannels` in place of the first axis.
    */
-  forward(
-    sample: Value,
-    timestep: Value,
-    parameters: ParameterValues,
-    classLabels?: Value,
-    maps?: FeatureMaps,
-  ): Value;
+  forward(inputs: ModelInputs, context: ForwardContext): Value;
   /**
    * The model with `weights` as an ONNX file, where it has a better way than `exportModelGraph`: one that was read from
    * an ONNX file keeps all of it but the weights.
@@ -79,30 +72,35 @@ export function initialParameters(model: DiffusionModel, seed: number): Map<stri
 }
 
 /** {@link initialParameters} in one vector, one after another in the order of the state dict, without a copy. */
-export function initialVector(model: DiffusionModel, seed: number): Float32Array<ArrayBuffer> {
-  const sizes = model.parameters.map(({ shape }) => elementCount(shape));
-  const vector = new Float32Array(sizes.reduce((sum, size) => sum + size, 0));
-  let offset = 0;
-  model.parameters.forEach(({ init }, index) => {
-    const end = offset + (sizes[index] ?? 0);
-    init(new RandomStream(seed, STREAM.init, index), vector.subarray(offset, end));
-    offset = end;
+export function initialVector({ parameters }: DiffusionModel, seed: number): Float32Array<ArrayBuffer> {
+  const vector = new Float32Array(parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0));
+  const views = namedViews(parameters, vector);
+  parameters.forEach(({ name, init }, index) => {
+    init(new RandomStream(seed, STREAM.init, index), views.get(name) ?? vector);
   });
   return vector;
 }
 
-/** The parameters in one vector, one after another as `parameters` names them, by name: views, not copies. */
+/**
+ * The parameters by name, as views of one vector that holds them one after another in the order of the state dict.
+ *
+ * @throws {InvalidArgumentError} when the vector has another length than the parameters together.
+ */
 export function namedViews(
-  parameters: readonly ParameterSpec[],
+  parameters: readonly Pick<ParameterSpec, 'name' | 'shape'>[],
   vector: Float32Array,
 ): Map<string, Float32Array> {
   let offset = 0;
-  return new Map(
+  const views = new Map(
     parameters.map(({ name, shape }) => {
       const start = offset;
       offset += elementCount(shape);
       return [name, vector.subarray(start, offset)];
     }),
+  );
+  if (offset === vector.length) return views;
+  throw new InvalidArgumentError(
+    `the parameters have ${offset} elements together, but the vector has ${vector.length}`,
   );
 }
 
@@ -163,8 +161,11 @@ export function exportModelGraph(model: DiffusionModel, weights: ReadonlyMap<str
       graph.constant('float32', shape, weights.get(name) ?? new Float32Array(), name),
     ]),
   );
-  const labels = model.classCount && asOne(graph.input('class_labels', 'int64', ['label_count']));
-  graph.output('out_sample', model.forward(sample, asOne(timestep), parameters, labels || undefined));
+  const class_labels = model.classCount
+    ? asOne(graph.input('class_labels', 'int64', ['label_count']))
+    : undefined;
+  const context = new ForwardContext(parameters, { modelName: model.config._class_name });
+  graph.output('out_sample', model.forward({ sample, timestep: asOne(timestep), class_labels }, context));
   return graph;
 }
 

@@ -10,7 +10,9 @@ import { declaredInputs } from '../graph/onnx/read.ts';
 import { MAX_ONNX_BYTES, replaceInitializers } from '../graph/onnx/replace-initializers.ts';
 import { cast, concat, reshape, slice } from '../graph/ops/index.ts';
 import { type Dim, type DType, fixedShape, formatShape } from '../graph/types.ts';
-import type { DiffusionModel, ModelConfig, ParameterSpec, ParameterValues } from './model.ts';
+import type { ForwardContext } from '../nn/context.ts';
+import type { ParameterSpec, ParameterValues } from '../nn/parameters.ts';
+import type { DiffusionModel, ModelConfig, ModelInputs } from './model.ts';
 import { type OnnxFile, readOnnxFile } from './onnx-file.ts';
 import { readInitializers, storedTypes } from './onnx-initializers.ts';
 import { withTimestepVector } from './onnx-timestep.ts';
@@ -119,14 +121,15 @@ export class OnnxModel implements DiffusionModel {
   }
 
   /** See `DiffusionModel.forward`. */
-  forward(sample: Value, timestep: Value, parameters: ParameterValues): Value {
+  forward({ sample, timestep }: ModelInputs, context: ForwardContext): Value {
+    const parameters = new Map(this.parameters.map(({ name }) => [name, context.parameter(name)]));
     const { samples } = this.calling;
     const [batch] = sample.shape;
     if (samples === undefined || samples === batch)
       return this.run(this.calling, sample, timestep, parameters).output;
     if (typeof batch !== 'number' || batch % samples !== 0)
       throw new InvalidArgumentError(
-        `the ONNX model takes batches of ${samples}, of which ${batch} is no multiple: change per_device_train_batch_size, or export the model with a dynamic batch axis`,
+        `the ONNX model takes batches of ${samples}, but the batch has ${batch}, which is not a multiple: change per_device_train_batch_size, or export the model with a dynamic batch axis`,
       );
     const outputs = Array.from({ length: batch / samples }, (_, i) => {
       const range = [i * samples, (i + 1) * samples, 0] as const;

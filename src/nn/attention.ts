@@ -1,57 +1,110 @@
+import { InvalidArgumentError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, mul } from '../graph/ops/index.ts';
+import { add, matmul, mul, reshape, softmax, transpose } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import type { ParameterSpec } from '../models/model.ts';
-import { type ForwardContext, GroupNorm, type Layer, Linear, parametersOf } from './layers.ts';
+import type { ForwardContext } from './context.ts';
+import { GroupNorm, Linear } from './layers.ts';
+import { type Layer, type ParameterSpec, parametersOf } from './parameters.ts';
 
-export interface AttentionBlockOptions {
-  readonly channels: number;
-  /** Channels of a head; null is one head. */
-  readonly headDim: number | null;
-  /** Groups of the normalisation before; null is none. */
-  readonly normGroups: number | null;
-  readonly normEpsilon: number;
-  /** What the result is divided by; default 1. */
-  readonly outputScale?: number | undefined;
+/** The query, key, value and output layers of an attention, named as in diffusers. */
+function projections(name: string, channels: number) {
+  return {
+    query: new Linear(`${name}.to_q`, channels, channels),
+    key: new Linear(`${name}.to_k`, channels, channels),
+    value: new Linear(`${name}.to_v`, channels, channels),
+    output: new Linear(`${name}.to_out.0`, channels, channels),
+  };
 }
 
-/** diffusers' `Attention` over the pixels, as its U-Net uses it: self-attention with biases and a way around. */
-export class AttentionBlock implements Layer {
+/**
+ * Multi-head self-attention over a sequence (Vaswani et al. 2017): softmax(q k^T / sqrt(d)) v in `heads` heads of d =
+ * channels / heads channels, then a dense layer. Parameters as diffusers' `Attention` with biases: `to_q`, `to_k`, `to_v`
+ * and `to_out.0`.
+ *
+ * @example
+ * const attention = new Attention('blocks.0.attn', 64, 4);
+ */
+export class Attention implements Layer {
   readonly parameters: readonly ParameterSpec[];
-  private readonly norm: GroupNorm | undefined;
-  private readonly query: Linear;
-  private readonly key: Linear;
-  private readonly value: Linear;
-  private readonly output: Linear;
+  private readonly layers: ReturnType<typeof projections>;
   private readonly headDim: number;
 
+  /** @throws {InvalidArgumentError} when the heads do not divide the channels. */
   constructor(
     name: string,
-    private readonly options: AttentionBlockOptions,
+    private readonly channels: number,
+    private readonly heads: number,
   ) {
-    const { channels, headDim, normGroups, normEpsilon } = options;
-    this.headDim = headDim ?? channels;
-    this.norm =
-      normGroups === null
-        ? undefined
-        : new GroupNorm(`${name}.group_norm`, normGroups, channels, normEpsilon);
-    this.query = new Linear(`${name}.to_q`, channels, channels);
-    this.key = new Linear(`${name}.to_k`, channels, channels);
-    this.value = new Linear(`${name}.to_v`, channels, channels);
-    this.output = new Linear(`${name}.to_out.0`, channels, channels);
-    this.parameters = parametersOf([this.norm, this.query, this.key, this.value, this.output]);
+    if (!Number.isInteger(heads) || heads < 1 || channels % heads !== 0)
+      throw new InvalidArgumentError(
+        `${name}: ${heads} heads do not divide ${channels} channels: choose a divisor of ${channels}`,
+      );
+    this.headDim = channels / heads;
+    this.layers = projections(name, channels);
+    this.parameters = parametersOf(Object.values(this.layers));
   }
 
+  /** @param x [batch, tokens, channels]. @returns the same shape. */
   forward(x: Value, context: ForwardContext): Value {
-    const { outputScale = 1 } = this.options;
+    const { query, key, value, output } = this.layers;
+    const toHeads = (layer: Linear) => reshape(layer.forward(x, context), [0, 0, this.heads, this.headDim]);
+    const queries = transpose(toHeads(query), [0, 2, 1, 3]);
+    const keys = transpose(toHeads(key), [0, 2, 3, 1]);
+    const values = transpose(toHeads(value), [0, 2, 1, 3]);
+    const weights = softmax(matmul(mul(queries, scalarLike(x, this.headDim ** -0.5)), keys));
+    const joined = reshape(transpose(matmul(weights, values), [0, 2, 1, 3]), [0, 0, this.channels]);
+    return output.forward(joined, context);
+  }
+}
+
+/** Options of `PixelAttention`. */
+export interface PixelAttentionOptions {
+  /** Channels of the feature maps. */
+  readonly channels: number;
+  /** Channels of a head, a divisor of `channels`; null is one head. */
+  readonly head_dim: number | null;
+  /** Groups of the normalisation before; null is none. */
+  readonly norm_num_groups: number | null;
+  /** Added to the variance of the normalisation. */
+  readonly norm_eps: number;
+  /** What the result is divided by. Default 1. */
+  readonly output_scale_factor?: number | undefined;
+}
+
+/**
+ * diffusers' `Attention` as its U-Net uses it: group normalisation, self-attention over the pixels of feature maps in the
+ * layout of the context, and a residual connection.
+ */
+export class PixelAttention implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly norm: GroupNorm | undefined;
+  private readonly layers: ReturnType<typeof projections>;
+  private readonly headDim: number;
+  private readonly outputScale: number;
+
+  constructor(name: string, options: PixelAttentionOptions) {
+    const { channels, head_dim, norm_num_groups, norm_eps, output_scale_factor = 1 } = options;
+    this.headDim = head_dim ?? channels;
+    this.outputScale = output_scale_factor;
+    this.norm =
+      norm_num_groups === null
+        ? undefined
+        : new GroupNorm(`${name}.group_norm`, norm_num_groups, channels, norm_eps);
+    this.layers = projections(name, channels);
+    this.parameters = parametersOf([this.norm, ...Object.values(this.layers)]);
+  }
+
+  /** @param x feature maps of `channels`. */
+  forward(x: Value, context: ForwardContext): Value {
     const normalised = this.norm ? this.norm.forward(x, context) : x;
-    const projections = {
-      query: this.query.projection(context),
-      key: this.key.projection(context),
-      value: this.value.projection(context),
-      output: this.output.projection(context),
+    const { query, key, value, output } = this.layers;
+    const weights = {
+      query: query.projection(context),
+      key: key.projection(context),
+      value: value.projection(context),
+      output: output.projection(context),
     };
-    const sum = add(context.maps.attention(normalised, projections, this.headDim), x);
-    return outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / outputScale));
+    const sum = add(context.layout.attention(normalised, weights, this.headDim), x);
+    return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
   }
 }

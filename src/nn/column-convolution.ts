@@ -1,9 +1,6 @@
-import { again, isRecomputable, recomputable } from '../graph/autodiff/recompute.ts';
+import { isRecomputable, recomputable, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
-import { add } from '../graph/ops/elementwise.ts';
-import { pad } from '../graph/ops/indexing.ts';
-import { gemm, matmul } from '../graph/ops/matmul.ts';
-import { concat, reshape, split, transpose } from '../graph/ops/reshape.ts';
+import { add, concat, gemm, matmul, pad, reshape, split, transpose } from '../graph/ops/index.ts';
 import { apply, int64Vector } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
 
@@ -26,7 +23,7 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
     return reshape(concat(taps, 3), [-1, kernelHeight * kernelWidth * channels]);
   };
   const columns = columnsOf(maps);
-  if (isRecomputable(maps)) recomputable(columns, (trigger) => columnsOf(again(maps, trigger)));
+  if (isRecomputable(maps)) recomputable(columns, (trigger) => columnsOf(recomputed(maps, trigger)));
   // onnxruntime copies a parameter to reshape it. Told so in other words, the backward pass makes a copy of its own.
   const byRow = recomputable(reshape(filters, [kernelHeight * kernelWidth * channels, outputs]), () =>
     reshape(filters, [-1, outputs]),

@@ -1,62 +1,120 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { type Conv2dOptions, gemm, relu, silu } from '../graph/ops/index.ts';
-import type { ParameterSpec, ParameterValues } from '../models/model.ts';
-import type { UNet2DConfig } from '../models/unet-2d/config.ts';
-import type { RandomStream } from '../random/random-stream.ts';
-import { linearParameters } from './init.ts';
-import { channelsFirst, type FeatureMaps, type Projection } from './layouts.ts';
+import {
+  add,
+  type Conv2dOptions,
+  erf,
+  gather,
+  gemm,
+  layerNorm,
+  matmul,
+  mul,
+  relu,
+  reshape,
+  silu,
+  tanh,
+  transpose,
+} from '../graph/ops/index.ts';
+import { scalarLike } from '../graph/registry.ts';
+import { formatShape } from '../graph/types.ts';
+import type { ForwardContext } from './context.ts';
+import type { Projection } from './layout.ts';
+import {
+  type Initializer,
+  type Layer,
+  normal,
+  ones,
+  type ParameterSpec,
+  uniformByFanIn,
+  zeros,
+} from './parameters.ts';
 
-/** A part of the network: its parameters in the order of the state dict. `forward` differs by part. */
-export interface Layer {
-  readonly parameters: readonly ParameterSpec[];
+/** Options of `Linear`. */
+export interface LinearOptions {
+  /** Whether a bias is added. Default true. */
+  readonly bias?: boolean | undefined;
+  /** How the weight starts. Default uniform in +-1/sqrt(inFeatures). */
+  readonly weight_init?: Initializer | undefined;
+  /** How the bias starts. Default uniform in +-1/sqrt(inFeatures). */
+  readonly bias_init?: Initializer | undefined;
 }
 
-/** What a forward pass is built from: the parameters' values, and the memory order of its feature maps. */
-export class ForwardContext {
-  constructor(
-    private readonly values: ParameterValues,
-    readonly maps: FeatureMaps = channelsFirst,
-  ) {}
-
-  /** The value of a parameter. @throws {GraphError} when it is missing. */
-  parameter(name: string): Value {
-    const value = this.values.get(name);
-    if (value) return value;
-    throw new GraphError(
-      `UNet2DModel: parameter '${name}' is missing: pass a value for each of model.parameters`,
-    );
-  }
-}
-
-/** torch's nn.Linear. */
+/**
+ * torch's nn.Linear: x W^T + b with `weight` [outFeatures, inFeatures] and `bias` [outFeatures].
+ *
+ * @example
+ * const head = new Linear('head', 64, 16, { weight_init: zeros, bias_init: zeros });
+ */
 export class Linear implements Layer {
   readonly parameters: readonly ParameterSpec[];
+  private readonly hasBias: boolean;
 
   constructor(
     private readonly name: string,
-    inFeatures: number,
-    outFeatures: number,
+    private readonly inFeatures: number,
+    private readonly outFeatures: number,
+    options: LinearOptions = {},
   ) {
-    this.parameters = linearParameters(name, inFeatures, outFeatures);
+    const { bias = true, weight_init, bias_init } = options;
+    const init = uniformByFanIn(inFeatures);
+    this.hasBias = bias;
+    this.parameters = [
+      { name: `${name}.weight`, shape: [outFeatures, inFeatures], init: weight_init ?? init },
+      ...(bias ? [{ name: `${name}.bias`, shape: [outFeatures], init: bias_init ?? init }] : []),
+    ];
   }
 
-  /** x [rows, inFeatures]. */
-  forward(x: Value, context: ForwardContext): Value {
-    const { weight, bias } = this.projection(context);
-    return gemm(x, weight, bias, { transB: true });
+  /**
+   * @param x [..., inFeatures].
+   * @param bias what is added to x W^T, broadcast to it; default the layer's own bias.
+   * @returns [..., outFeatures].
+   * @throws {GraphError} when the last axis of x is not `inFeatures` long.
+   */
+  forward(x: Value, context: ForwardContext, bias?: Value): Value {
+    const leading = x.shape.slice(0, -1);
+    if (leading.length === 0 || x.shape.at(-1) !== this.inFeatures)
+      throw new GraphError(
+        `${this.name}: the input must be [..., ${this.inFeatures}], but is ${formatShape(x.shape)}`,
+      );
+    const added = bias ?? (this.hasBias ? this.bias(context) : undefined);
+    const weight = this.weight(context);
+    if (leading.length === 1) return gemm(x, weight, added, { transB: true });
+    const lengths = leading.filter((dim) => typeof dim === 'number');
+    if (lengths.length === leading.length) {
+      // As rows: the gradient of the weight is then one product, not one for each sample.
+      const rows = gemm(reshape(x, [-1, this.inFeatures]), weight, undefined, { transB: true });
+      return plus(reshape(rows, [...lengths, this.outFeatures]), added);
+    }
+    return plus(matmul(x, transpose(weight)), added);
   }
 
-  /** Its weight [outFeatures, inFeatures] and bias [outFeatures]. */
+  /** [outFeatures, inFeatures]. */
+  weight(context: ForwardContext): Value {
+    return context.parameter(`${this.name}.weight`);
+  }
+
+  /** [outFeatures]. */
+  bias(context: ForwardContext): Value {
+    return context.parameter(`${this.name}.bias`);
+  }
+
+  /** Weight and bias, for a layout that applies them itself. */
   projection(context: ForwardContext): Projection {
-    return {
-      weight: context.parameter(`${this.name}.weight`),
-      bias: context.parameter(`${this.name}.bias`),
-    };
+    return { weight: this.weight(context), bias: this.bias(context) };
   }
 }
 
-/** torch's nn.Conv2d with a square kernel; weight and bias start uniform in +-1/sqrt(fan-in), torch's default. */
+function plus(product: Value, bias: Value | undefined): Value {
+  return bias ? add(product, bias) : product;
+}
+
+/**
+ * torch's nn.Conv2d with a square kernel, on feature maps in the layout of the context: `weight` [outChannels, inChannels,
+ * kernel, kernel] and `bias` [outChannels], both uniform in +-1/sqrt(inChannels kernel^2) at first.
+ *
+ * @example
+ * const patches = new Conv2d('patch_embed', 3, 64, 4, { strides: [4, 4] });
+ */
 export class Conv2d implements Layer {
   readonly parameters: readonly ParameterSpec[];
 
@@ -65,55 +123,20 @@ export class Conv2d implements Layer {
     inChannels: number,
     outChannels: number,
     kernel: number,
-    private readonly options: Conv2dOptions = {},
+    private readonly options: Pick<Conv2dOptions, 'strides' | 'pads'> = {},
   ) {
-    const bound = 1 / Math.sqrt(inChannels * kernel * kernel);
-    const init = (stream: RandomStream, target: Float32Array) => {
-      for (let i = 0; i < target.length; i++) target[i] = bound * (2 * stream.uniform() - 1);
-    };
+    const init = uniformByFanIn(inChannels * kernel * kernel);
     this.parameters = [
       { name: `${name}.weight`, shape: [outChannels, inChannels, kernel, kernel], isFilter: true, init },
       { name: `${name}.bias`, shape: [outChannels], init },
     ];
   }
 
+  /** @param x feature maps of `inChannels`. @returns feature maps of `outChannels`. */
   forward(x: Value, context: ForwardContext): Value {
     const filters = context.parameter(`${this.name}.weight`);
-    return context.maps.conv2d(x, filters, context.parameter(`${this.name}.bias`), this.options);
+    return context.layout.conv2d(x, filters, context.parameter(`${this.name}.bias`), this.options);
   }
-}
-
-/** torch's nn.GroupNorm. */
-export class GroupNorm implements Layer {
-  readonly parameters: readonly ParameterSpec[];
-
-  constructor(
-    private readonly name: string,
-    private readonly groups: number,
-    channels: number,
-    private readonly epsilon: number,
-  ) {
-    this.parameters = [
-      { name: `${name}.weight`, shape: [channels], init: (_, target) => target.fill(1) },
-      { name: `${name}.bias`, shape: [channels], init: (_, target) => target.fill(0) },
-    ];
-  }
-
-  forward(x: Value, context: ForwardContext): Value {
-    const weight = context.parameter(`${this.name}.weight`);
-    return context.maps.groupNorm(
-      x,
-      this.groups,
-      weight,
-      context.parameter(`${this.name}.bias`),
-      this.epsilon,
-    );
-  }
-}
-
-/** `act_fn` as a function. */
-export function activation({ act_fn }: UNet2DConfig): (x: Value) => Value {
-  return act_fn === 'relu' ? relu : silu;
 }
 
 /** A convolution that keeps the size: 3x3 with a border of one. */
@@ -121,6 +144,137 @@ export function sameConv(name: string, inChannels: number, outChannels: number):
   return new Conv2d(name, inChannels, outChannels, 3, { pads: [1, 1, 1, 1] });
 }
 
-export function parametersOf(layers: readonly (Layer | undefined)[]): ParameterSpec[] {
-  return layers.flatMap((layer) => layer?.parameters ?? []);
+/**
+ * torch's nn.GroupNorm on feature maps in the layout of the context: `weight` [channels], ones at first, and `bias`
+ * [channels], zeros at first.
+ */
+export class GroupNorm implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+
+  /**
+   * @param groups a divisor of `channels`.
+   * @param epsilon added to the variance; default 1e-5.
+   */
+  constructor(
+    private readonly name: string,
+    private readonly groups: number,
+    channels: number,
+    private readonly epsilon = 1e-5,
+  ) {
+    this.parameters = [
+      { name: `${name}.weight`, shape: [channels], init: ones },
+      { name: `${name}.bias`, shape: [channels], init: zeros },
+    ];
+  }
+
+  /** @param x feature maps of `channels`. */
+  forward(x: Value, context: ForwardContext): Value {
+    const weight = context.parameter(`${this.name}.weight`);
+    const bias = context.parameter(`${this.name}.bias`);
+    return context.layout.groupNorm(x, this.groups, weight, bias, this.epsilon);
+  }
+}
+
+/** Options of `LayerNorm`. */
+export interface LayerNormOptions {
+  /** Added to the variance. Default 1e-5. */
+  readonly eps?: number | undefined;
+  /** Whether it has a `weight` and a `bias`. Default true; adaLN has false and scales by the condition instead. */
+  readonly elementwise_affine?: boolean | undefined;
+}
+
+/**
+ * torch's nn.LayerNorm over the last axis: `weight` [features], ones at first, and `bias` [features], zeros at first.
+ *
+ * @example
+ * const norm = new LayerNorm('blocks.0.norm1', 64, { eps: 1e-6, elementwise_affine: false });
+ */
+export class LayerNorm implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly epsilon: number;
+
+  constructor(
+    private readonly name: string,
+    private readonly features: number,
+    { eps = 1e-5, elementwise_affine = true }: LayerNormOptions = {},
+  ) {
+    this.epsilon = eps;
+    this.parameters = elementwise_affine
+      ? [
+          { name: `${name}.weight`, shape: [features], init: ones },
+          { name: `${name}.bias`, shape: [features], init: zeros },
+        ]
+      : [];
+  }
+
+  /** @param x [..., features]. @throws {GraphError} when the last axis is not `features` long. */
+  forward(x: Value, context: ForwardContext): Value {
+    if (x.shape.at(-1) !== this.features)
+      throw new GraphError(
+        `${this.name}: the input must be [..., ${this.features}], but is ${formatShape(x.shape)}`,
+      );
+    const [weight, bias] = this.parameters.map(({ name }) => context.parameter(name));
+    return layerNorm(x, weight, bias, this.epsilon);
+  }
+}
+
+/**
+ * torch's nn.Embedding: a row of `weight` [count, features] for each index; standard normal at first.
+ *
+ * @example
+ * const classes = new Embedding('class_embedding', 10, 256);
+ */
+export class Embedding implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+
+  constructor(
+    private readonly name: string,
+    count: number,
+    features: number,
+  ) {
+    this.parameters = [{ name: `${name}.weight`, shape: [count, features], init: normal() }];
+  }
+
+  /**
+   * @param indices [...], int32 or int64, each in 0..count-1.
+   * @returns [..., features].
+   */
+  forward(indices: Value, context: ForwardContext): Value {
+    return gather(context.parameter(`${this.name}.weight`), indices);
+  }
+}
+
+/** torch's nn.Dropout: drops elements in training, and is the identity in a model that is used. */
+export class Dropout implements Layer {
+  readonly parameters: readonly ParameterSpec[] = [];
+
+  /** @param probability of an element to become 0, in [0, 1). */
+  constructor(private readonly probability: number) {}
+
+  forward(x: Value, context: ForwardContext): Value {
+    return context.dropout(x, this.probability);
+  }
+}
+
+/** GELU (Hendrycks & Gimpel 2016), x times the standard normal distribution function of x, by erf as torch's nn.GELU. */
+export function gelu(x: Value): Value {
+  const scaled = erf(mul(x, scalarLike(x, Math.SQRT1_2)));
+  return mul(mul(x, scalarLike(x, 0.5)), add(scaled, scalarLike(x, 1)));
+}
+
+/** torch's nn.GELU(approximate='tanh'). */
+export function geluTanh(x: Value): Value {
+  const cubic = mul(mul(x, mul(x, x)), scalarLike(x, 0.044715));
+  const inner = tanh(mul(add(x, cubic), scalarLike(x, Math.sqrt(2 / Math.PI))));
+  return mul(mul(x, scalarLike(x, 0.5)), add(inner, scalarLike(x, 1)));
+}
+
+const activations = { silu, swish: silu, relu, gelu };
+
+/** Names of activations, as diffusers' `act_fn`. */
+export type ActivationName = keyof typeof activations;
+
+/** The activation of a name; `swish` is another name of SiLU. */
+export function activation(name: ActivationName): (x: Value) => Value {
+  return activations[name];
 }

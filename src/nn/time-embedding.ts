@@ -1,28 +1,96 @@
 import type { Value } from '../graph/graph.ts';
-import { cast, concat, cos, mul, pad, sin, unsqueeze } from '../graph/ops/index.ts';
-import type { UNet2DConfig } from '../models/unet-2d/config.ts';
+import { cast, concat, cos, mul, pad, silu, sin, unsqueeze } from '../graph/ops/index.ts';
+import { type DType, toTensorData } from '../graph/types.ts';
+import type { ForwardContext } from './context.ts';
+import { Linear } from './layers.ts';
+import { type Layer, type ParameterSpec, parametersOf } from './parameters.ts';
+
+/** Options of `sinusoidalEmbedding`, diffusers' names. */
+export interface SinusoidalEmbeddingOptions {
+  /** Cosines first, then sines. Default true, as in diffusers' U-Net; google/ddpm-* have false. */
+  readonly flip_sin_to_cos?: boolean | undefined;
+  /** What is subtracted from half the channels in the exponent of the frequencies, 0 or 1 in practice. Default 0. */
+  readonly freq_shift?: number | undefined;
+}
 
 /**
  * diffusers' `get_timestep_embedding`: sines and cosines of t times half as many frequencies as there are channels,
  * exp(-ln(10000) i / (half - freq_shift)).
  *
  * @param timestep [batch] or [1], any integer or float type.
- * @returns [batch or 1, channels], of the dtype of `like`.
+ * @param channels length of the embedding.
+ * @param dtype of the result, float32 or float64.
+ * @returns [batch or 1, channels].
  */
 export function sinusoidalEmbedding(
   timestep: Value,
   channels: number,
-  config: UNet2DConfig,
-  like: Value,
+  dtype: DType,
+  { flip_sin_to_cos = true, freq_shift = 0 }: SinusoidalEmbeddingOptions = {},
 ): Value {
   const half = Math.floor(channels / 2);
   const frequencies = Array.from({ length: half }, (_, i) =>
-    Math.exp((-Math.log(10_000) * i) / (half - config.freq_shift)),
+    Math.exp((-Math.log(10_000) * i) / (half - freq_shift)),
   );
-  const data = like.dtype === 'float64' ? Float64Array.from(frequencies) : Float32Array.from(frequencies);
-  const row = like.graph.constant(like.dtype, [1, half], data);
-  const angles = mul(unsqueeze(cast(timestep, like.dtype), [1]), row);
+  const row = timestep.graph.constant(dtype, [1, half], toTensorData(dtype, frequencies));
+  const angles = mul(unsqueeze(cast(timestep, dtype), [1]), row);
   const waves = [sin(angles), cos(angles)];
-  const embedding = concat(config.flip_sin_to_cos ? waves.reverse() : waves, 1);
+  const embedding = concat(flip_sin_to_cos ? waves.reverse() : waves, 1);
   return channels % 2 === 0 ? embedding : pad(embedding, [0, 0, 0, 1]);
+}
+
+/** Options of `TimeEmbedding`. */
+export interface TimeEmbeddingOptions extends SinusoidalEmbeddingOptions {
+  /** Length of the sinusoidal embedding. */
+  readonly in_channels: number;
+  /** Length of the result. */
+  readonly time_embed_dim: number;
+}
+
+/**
+ * The embedding of the timestep, diffusers' `Timesteps` and `TimestepEmbedding`: a sinusoidal embedding through two dense
+ * layers, `linear_1` and `linear_2`, with SiLU between them.
+ *
+ * @example
+ * const embedding = new TimeEmbedding('time_embedding', { in_channels: 64, time_embed_dim: 256 });
+ */
+export class TimeEmbedding implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly linear1: Linear;
+  private readonly linear2: Linear;
+
+  constructor(
+    name: string,
+    private readonly options: TimeEmbeddingOptions,
+  ) {
+    const { in_channels, time_embed_dim } = options;
+    this.linear1 = new Linear(`${name}.linear_1`, in_channels, time_embed_dim);
+    this.linear2 = new Linear(`${name}.linear_2`, time_embed_dim, time_embed_dim);
+    this.parameters = parametersOf([this.linear1, this.linear2]);
+  }
+
+  /**
+   * @param timestep [batch] or [1], any integer or float type.
+   * @returns [batch or 1, time_embed_dim].
+   */
+  forward(timestep: Value, context: ForwardContext): Value {
+    const { dtype } = this.linear1.bias(context);
+    const waves = sinusoidalEmbedding(timestep, this.options.in_channels, dtype, this.options);
+    return this.linear2.forward(silu(this.linear1.forward(waves, context)), context);
+  }
+}
+
+/**
+ * The sinusoidal encodings of t = 1..rows (Vaswani et al. 2017, section 3.5) as rows x dim, row-major: entry 2i of a row
+ * is sin(t / 10000^(2i/dim)), entry 2i+1 the cosine of the same angle. Row k encodes t = k + 1: timesteps count from 0
+ * here, as in diffusers, while the paper's t counts from 1.
+ */
+export function sinusoidalTable(rows: number, dim: number): Float64Array {
+  const table = new Float64Array(rows * dim);
+  for (let j = 0; j < dim; j++) {
+    const frequency = 10_000 ** (-(j - (j % 2)) / dim);
+    const wave = j % 2 === 0 ? Math.sin : Math.cos;
+    for (let row = 0; row < rows; row++) table[row * dim + j] = wave((row + 1) * frequency);
+  }
+  return table;
 }

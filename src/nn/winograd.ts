@@ -1,11 +1,7 @@
-import { withGradient } from '../graph/autodiff/custom-gradient.ts';
-import { after } from '../graph/autodiff/evaluation-order.ts';
-import { again } from '../graph/autodiff/recompute.ts';
+import { withGradient } from '../graph/autodiff/custom.ts';
+import { orderedAfter, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
-import { add } from '../graph/ops/elementwise.ts';
-import { gemm, matmul } from '../graph/ops/matmul.ts';
-import { reduceSum } from '../graph/ops/reduce.ts';
-import { reshape, transpose } from '../graph/ops/reshape.ts';
+import { add, gemm, matmul, reduceSum, reshape, transpose } from '../graph/ops/index.ts';
 import { fixedShape, toTensorData } from '../graph/types.ts';
 import type { MapGeometry } from './column-convolution.ts';
 
@@ -78,12 +74,12 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   return withGradient(output, [maps, filters, bias], (dy) => {
     const dBias = reduceSum(dy, [0, 1, 2]);
     const dProduct = fromPointsAdjoint(dy);
-    const dWeights = matmul(transpose(toPoints(again(maps, dy)), [0, 2, 1]), dProduct);
+    const dWeights = matmul(transpose(toPoints(recomputed(maps, dy)), [0, 2, 1]), dProduct);
     const byFilterTap = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
     const dFilters = reshape(byFilterTap, fixedShape(filters.shape));
     // onnxruntime copies a parameter to reshape it: in other words than before, so that the copy is not kept.
     const byTap = reshape(filters, [9, -1]);
-    const weights = filterPoints(after(transform, [dFilters, dBias]), byTap);
+    const weights = filterPoints(orderedAfter(transform, [dFilters, dBias]), byTap);
     const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));
     return [toPointsAdjoint(dPoints, fixedShape(maps.shape)), dFilters, dBias];
   });

@@ -1,16 +1,20 @@
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
-import { type PipelineFolder, readPipelineFolder } from '../hub/pipeline-folder.ts';
+import {
+  openPretrained,
+  type PipelineFolder,
+  type PretrainedOptions,
+  readPipelineFolder,
+} from '../hub/open-pretrained.ts';
 import { exportModelGraph } from '../models/model.ts';
-import { modelFromConfig } from '../models/model-from-config.ts';
 import { onnxChecksum, onnxSource } from '../models/onnx-file.ts';
 import { readModelWeights } from '../models/pretrained-weights.ts';
+import { modelFromConfig } from '../models/registry.ts';
 import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { Session } from '../runtime/session.ts';
-import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { DDPMScheduler, type Scheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import { ReverseProcess } from './reverse-process.ts';
-import { asScheduler, type GivenScheduler } from './sampling-options.ts';
 
 /** Options of `pipeline('unconditional-image-generation', ...)`, named as transformers.js names them. */
 export interface ImagePipelineOptions extends PretrainedOptions {
@@ -32,7 +36,7 @@ export interface ImagePipelineOptions extends PretrainedOptions {
 /** What a pipeline of images is made of. */
 export interface ImageModel {
   readonly process: ReverseProcess;
-  readonly scheduler: DiffusionScheduler;
+  readonly scheduler: Scheduler;
   /** Undefined where there are none, and for an ONNX file, which does not say. */
   readonly classCount?: number | undefined;
   /** Of the ONNX file, with its external data. */
@@ -84,7 +88,7 @@ async function loadOnnxFile(
   given: GivenScheduler = { _class_name: 'DDPMScheduler' },
   config: Readonly<Record<string, unknown>>,
 ): Promise<ImageModel> {
-  const scheduler = asScheduler(given);
+  const scheduler = asScheduler(given, new DDPMScheduler());
   const onnx = await onnxSource(file);
   const device = await resolveDevice(wantedDevice);
   const shape = await declaredSampleShape(onnx, device, file, config.sample_shape);

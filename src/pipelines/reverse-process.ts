@@ -4,7 +4,7 @@ import { type Dim, elementCount } from '../graph/types.ts';
 import { onnxSource } from '../models/onnx-file.ts';
 import { type SampleSeed, SampleStreams } from '../random/sample-streams.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
-import type { DiffusionScheduler } from '../schedulers/index.ts';
+import type { Scheduler } from '../schedulers/index.ts';
 import { DenoisingLoop } from './fused/denoising-loop.ts';
 import { ModelSession } from './model-session.ts';
 
@@ -21,7 +21,7 @@ export type StepCallback = (
 export type StepCallbackResult = { sample?: Float32Array } | undefined | void;
 
 export interface ReverseProcessOptions {
-  readonly scheduler: DiffusionScheduler;
+  readonly scheduler: Scheduler;
   readonly num_inference_steps: number;
   readonly batchSize: number;
   readonly seed: SampleSeed;
@@ -82,7 +82,7 @@ export class ReverseProcess {
   async run(options: ReverseProcessOptions): Promise<Float32Array> {
     options.signal?.throwIfAborted();
     // A copy, because runs at the same time may differ in their numbers of steps.
-    const scheduler = shallowCopy(options.scheduler);
+    const scheduler = options.scheduler.clone();
     scheduler.setTimesteps(options.num_inference_steps);
     const coefficients = scheduler.timesteps.map((timestep) =>
       scheduler.stepCoefficients(timestep, { eta: options.eta }),
@@ -119,18 +119,22 @@ export class ReverseProcess {
   }
 
   private async runStepwise(
-    scheduler: DiffusionScheduler,
+    scheduler: Scheduler,
     { batchSize, seed, firstSample, eta, callback, onProgress, signal, predict }: ReverseProcessOptions,
   ): Promise<Float32Array> {
     const streams = new SampleStreams(seed, batchSize, elementCount(this.model.sampleShape), firstSample);
     const noise = new Float32Array(batchSize * streams.valuesPerSample);
     const sample_shape = [batchSize, ...this.model.sampleShape];
     let sample: Float32Array = streams.fillNormal(new Float32Array(noise.length));
+    if (scheduler.init_noise_sigma !== 1) sample = sample.map((x) => x * scheduler.init_noise_sigma);
     for (const [step, timestep] of scheduler.timesteps.entries()) {
       signal?.throwIfAborted();
       onProgress?.(step / scheduler.timesteps.length);
-      const predicted = await (predict ?? ((x, t) => this.model.predict(x, t)))(sample, timestep);
-      const output = learnsVariance(scheduler) ? predicted : meanPart(predicted, sample.length, batchSize);
+      const predicted = await (predict ?? ((x, t) => this.model.predict(x, t)))(
+        scheduler.scaleModelInput(sample, timestep),
+        timestep,
+      );
+      const output = scheduler.learnsVariance ? predicted : meanPart(predicted, sample.length, batchSize);
       if (scheduler.needsNoise(timestep, eta)) streams.fillNormal(noise);
       sample = scheduler.step(output, timestep, sample, { noise, sample_shape, eta }).prev_sample;
       const replaced = await callback?.(step, timestep, { sample });
@@ -138,10 +142,6 @@ export class ReverseProcess {
     }
     return sample;
   }
-}
-
-function learnsVariance({ config }: DiffusionScheduler): boolean {
-  return 'variance_type' in config && ['learned', 'learned_range'].includes(config.variance_type);
 }
 
 /** A scheduler with a fixed variance has no use for the second half of the channels, a model's learned variance. */
@@ -158,11 +158,6 @@ function checkedReplacement(sample: unknown, length: number): Float32Array {
   throw new InvalidArgumentError(
     `callback_on_step_end returned a sample that is no Float32Array of ${length} values, as the one it was given`,
   );
-}
-
-/** The same class and contents; setting timesteps replaces them, so the original keeps its own. */
-function shallowCopy<T extends object>(original: T): T {
-  return Object.assign(Object.create(Object.getPrototypeOf(original)), original);
 }
 
 /** The loop runs all samples through a step at once: one timestep for the batch. */

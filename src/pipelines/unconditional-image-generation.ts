@@ -1,7 +1,6 @@
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import { elementCount } from '../graph/types.ts';
-import type { DiffusionScheduler } from '../schedulers/index.ts';
-import { spacedTimesteps } from '../schedulers/timesteps.ts';
+import type { Scheduler } from '../schedulers/index.ts';
 import { checkClassOptions, guidedPrediction } from './class-guidance.ts';
 import { type ImageBytes, toImageBytes } from './image-bytes.ts';
 import { generateIntoFolder, type ImageFolderOptions } from './image-folder.ts';
@@ -31,7 +30,7 @@ export interface UnconditionalImageGenerationPipeline {
   readonly task: 'unconditional-image-generation';
   readonly model: ModelSession;
   /** May be replaced, as in diffusers. */
-  scheduler: DiffusionScheduler;
+  scheduler: Scheduler;
   /**
    * Draws `count` images into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
    * may have been killed. `generation.json` there says how they were made; a call with other settings is refused.
@@ -117,7 +116,7 @@ function imagePipeline({
     if (options.batch_size !== undefined) checkCount('batch_size', options.batch_size);
     const { scheduler: active, ...settings } = settingsOf(options);
     // A wrong number of steps is refused before the folder is made.
-    spacedTimesteps(settings.num_inference_steps, active.config);
+    active.clone().setTimesteps(settings.num_inference_steps);
     const record = {
       model_sha256: sha256,
       scheduler: active.toConfig(),

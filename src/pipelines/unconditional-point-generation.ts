@@ -4,10 +4,10 @@ import { invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
-import { modelFromConfig } from '../models/model-from-config.ts';
+import { modelFromConfig } from '../models/registry.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { parseDevice, resolveDevice } from '../runtime/device.ts';
-import { type DiffusionScheduler, schedulerFromConfig } from '../schedulers/index.ts';
+import { type Scheduler, schedulerFromConfig } from '../schedulers/index.ts';
 import type { ModelSession } from './model-session.ts';
 import { ReverseProcess, type StepCallback } from './reverse-process.ts';
 import { type SamplingOptions, samplingSchedule } from './sampling-options.ts';
@@ -59,7 +59,7 @@ export interface UnconditionalPointGenerationPipeline {
   /** How the training data was scaled; `output_type: 'points'` undoes it. */
   readonly scaler: Scaler;
   /** May be replaced, as in diffusers. */
-  scheduler: DiffusionScheduler;
+  scheduler: Scheduler;
   /** Frees the sessions; the pipeline cannot be used afterwards. */
   dispose(): Promise<void>;
 }
@@ -110,7 +110,7 @@ function describedModel(json: Readonly<Record<string, unknown>>) {
 
 function pointPipeline(
   process: ReverseProcess,
-  scheduler: DiffusionScheduler,
+  scheduler: Scheduler,
   scaler: Scaler,
 ): UnconditionalPointGenerationPipeline {
   const generate = async (options: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {

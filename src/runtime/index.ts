@@ -1,3 +1,2 @@
-export { type BlockGemm, createBlockGemm } from '../metrics/linalg/block-gemm.ts';
 export { DEVICES, type Device, type DeviceReport, deviceReports } from './device.ts';
 export type { TfjsModule } from './tfjs/tf-module.ts';

@@ -1,13 +1,37 @@
+import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
-import { Scheduler, type StepOptions, type StepOutput } from './scheduler.ts';
 import {
-  type DDIMConfig,
-  type DDIMOptions,
-  ddimConfigSchema,
+  type Complete,
+  type ConfigShape,
+  type PredictionType,
   parseSchedulerConfig,
-} from './scheduler-config.ts';
-import { originalCoefficients, type StepCoefficients } from './step-coefficients.ts';
+  type SchedulerOptions,
+  scheduleShape,
+} from './schedule.ts';
+import { Scheduler } from './scheduler.ts';
+import {
+  type ClippingOptions,
+  clipLimit,
+  clippingShape,
+  originalCoefficients,
+  type StepCoefficients,
+  type StepOptions,
+  type StepOutput,
+  takeStep,
+} from './steps.ts';
+
+/** Options of `DDIMScheduler`, with the names and defaults of diffusers. */
+export interface DDIMOptions extends SchedulerOptions, ClippingOptions {
+  /** Whether the last step ends at abar = 1, without noise; else at the abar of timestep 0. Default true. */
+  readonly set_alpha_to_one?: boolean | undefined;
+}
+
+const configShape = {
+  ...scheduleShape,
+  ...clippingShape,
+  set_alpha_to_one: z.boolean().default(true),
+} satisfies ConfigShape<DDIMOptions>;
 
 type DDIMStepOptions = Pick<StepOptions, 'eta' | 'use_clipped_model_output'>;
 
@@ -19,17 +43,18 @@ type DDIMStepOptions = Pick<StepOptions, 'eta' | 'use_clipped_model_output'>;
  * const scheduler = new DDIMScheduler({ clip_sample: false });
  * scheduler.setTimesteps(50);
  */
-export class DDIMScheduler extends Scheduler<DDIMConfig> {
+export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
   readonly className = 'DDIMScheduler';
 
   /** @throws {ConfigError} when an option is wrong. */
   constructor(options: DDIMOptions = {}) {
-    super(parseSchedulerConfig('DDIMScheduler', ddimConfigSchema, options));
+    const config = parseSchedulerConfig('DDIMScheduler', configShape, options);
+    super(config, config);
   }
 
   /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
-  static fromConfig(json: unknown): DDIMScheduler {
-    return new DDIMScheduler(parseSchedulerConfig('DDIMScheduler', ddimConfigSchema, json));
+  static override fromConfig(json: unknown): DDIMScheduler {
+    return new DDIMScheduler(parseSchedulerConfig('DDIMScheduler', configShape, json));
   }
 
   /**
@@ -47,11 +72,11 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
   }
 
   /** Whether the step adds noise: where eta > 0. */
-  needsNoise(_timestep: number, eta = 0): boolean {
+  override needsNoise(_timestep: number, eta = 0): boolean {
     return eta > 0;
   }
 
-  stepCoefficients(timestep: number, options: DDIMStepOptions = {}): StepCoefficients | null {
+  override stepCoefficients(timestep: number, options: DDIMStepOptions = {}): StepCoefficients | null {
     return this.config.thresholding ? null : this.coefficients(timestep, options);
   }
 
@@ -61,8 +86,8 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
     timestep: number,
     sample: Float32Array,
     options: StepOptions = {},
-  ): StepOutput {
-    return this.stepWith(this.coefficients(timestep, options), modelOutput, sample, options);
+  ): Required<StepOutput> {
+    return takeStep(this.coefficients(timestep, options), modelOutput, sample, options, this.config);
   }
 
   /** Eq. 12 of Song et al., with epsilon written as a combination of sample, output and predicted clean sample. */
@@ -85,7 +110,7 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
     return {
       originalFromSample: Math.fround(original.fromSample),
       originalFromOutput: Math.fround(original.fromOutput),
-      clip: this.clipLimit,
+      clip: clipLimit(this.config),
       fromOriginal: Math.fround(Math.sqrt(alphaBarPrevious) + direction * epsilon.fromOriginal),
       fromSample: Math.fround(direction * epsilon.fromSample),
       fromOutput: Math.fround(direction * epsilon.fromOutput),
@@ -107,7 +132,7 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
 }
 
 /** Without `use_clipped_model_output`, epsilon is what the output says before clipping. */
-function epsilonCoefficients(from: DDIMConfig['prediction_type'] | 'clipped original', alphaBar: number) {
+function epsilonCoefficients(from: PredictionType | 'clipped original', alphaBar: number) {
   const signal = Math.sqrt(alphaBar);
   const noise = Math.sqrt(1 - alphaBar);
   switch (from) {

@@ -1,13 +1,49 @@
+import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
-import { Scheduler, type StepOptions, type StepOutput } from './scheduler.ts';
 import {
-  type DDPMConfig,
-  type DDPMOptions,
-  ddpmConfigSchema,
+  type Complete,
+  type ConfigShape,
   parseSchedulerConfig,
-} from './scheduler-config.ts';
-import { originalCoefficients, type StepCoefficients } from './step-coefficients.ts';
+  type SchedulerOptions,
+  scheduleShape,
+} from './schedule.ts';
+import { Scheduler } from './scheduler.ts';
+import {
+  type ClippingOptions,
+  checkNoise,
+  clipLimit,
+  clippingShape,
+  originalCoefficients,
+  type StepCoefficients,
+  type StepOptions,
+  type StepOutput,
+  takeStep,
+} from './steps.ts';
+
+const VARIANCE_TYPES = [
+  'fixed_small',
+  'fixed_small_log',
+  'fixed_large',
+  'fixed_large_log',
+  'learned',
+  'learned_range',
+] as const;
+
+/** Options of `DDPMScheduler`, with the names and defaults of diffusers. */
+export interface DDPMOptions extends SchedulerOptions, ClippingOptions {
+  /**
+   * The variance of a reverse step: beta-tilde of eq. 7 ('fixed_small', default), beta ('fixed_large'), or the model's
+   * own ('learned', 'learned_range': Nichol & Dhariwal 2021). The names with `_log` mean the same.
+   */
+  readonly variance_type?: (typeof VARIANCE_TYPES)[number] | undefined;
+}
+
+const configShape = {
+  ...scheduleShape,
+  ...clippingShape,
+  variance_type: z.enum(VARIANCE_TYPES).default('fixed_small'),
+} satisfies ConfigShape<DDPMOptions>;
 
 /**
  * Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with the config and the numerics of diffusers'
@@ -17,17 +53,18 @@ import { originalCoefficients, type StepCoefficients } from './step-coefficients
  * const scheduler = new DDPMScheduler({ variance_type: 'fixed_small' });
  * scheduler.setTimesteps(50);
  */
-export class DDPMScheduler extends Scheduler<DDPMConfig> {
+export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
   readonly className = 'DDPMScheduler';
 
   /** @throws {ConfigError} when an option is wrong. */
   constructor(options: DDPMOptions = {}) {
-    super(parseSchedulerConfig('DDPMScheduler', ddpmConfigSchema, options));
+    const config = parseSchedulerConfig('DDPMScheduler', configShape, options);
+    super(config, config);
   }
 
   /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
-  static fromConfig(json: unknown): DDPMScheduler {
-    return new DDPMScheduler(parseSchedulerConfig('DDPMScheduler', ddpmConfigSchema, json));
+  static override fromConfig(json: unknown): DDPMScheduler {
+    return new DDPMScheduler(parseSchedulerConfig('DDPMScheduler', configShape, json));
   }
 
   /**
@@ -45,11 +82,11 @@ export class DDPMScheduler extends Scheduler<DDPMConfig> {
   }
 
   /** Whether the step at `timestep` adds noise: all but the last. */
-  needsNoise(timestep: number): boolean {
+  override needsNoise(timestep: number): boolean {
     return timestep > 0;
   }
 
-  stepCoefficients(timestep: number): StepCoefficients | null {
+  override stepCoefficients(timestep: number): StepCoefficients | null {
     if (this.config.thresholding || this.learnsVariance) return null;
     return this.coefficients(timestep);
   }
@@ -60,19 +97,15 @@ export class DDPMScheduler extends Scheduler<DDPMConfig> {
     timestep: number,
     sample: Float32Array,
     options: StepOptions = {},
-  ): StepOutput {
+  ): Required<StepOutput> {
     const coefficients = this.coefficients(timestep);
-    if (!this.learnsVariance) return this.stepWith(coefficients, modelOutput, sample, options);
+    if (!this.learnsVariance) return takeStep(coefficients, modelOutput, sample, options, this.config);
     const { mean, variance } = splitChannels(modelOutput, sample.length, options.sample_shape);
-    const { prev_sample, pred_original_sample } = this.stepWith(coefficients, mean, sample, options);
+    const { prev_sample, pred_original_sample } = takeStep(coefficients, mean, sample, options, this.config);
     if (!this.needsNoise(timestep)) return { prev_sample, pred_original_sample };
     const deviation = this.learnedDeviation(timestep, variance);
     const { noise } = options;
-    if (noise?.length !== sample.length) {
-      throw new InvalidArgumentError(
-        `this step needs ${sample.length} values of noise, got ${noise?.length ?? 'none'}`,
-      );
-    }
+    checkNoise(noise, sample.length);
     return {
       prev_sample: prev_sample.map(
         (x, i) => x + Math.fround((deviation[i] as number) * (noise[i] as number)),
@@ -81,7 +114,8 @@ export class DDPMScheduler extends Scheduler<DDPMConfig> {
     };
   }
 
-  private get learnsVariance(): boolean {
+  /** True for the variance types 'learned' and 'learned_range'. */
+  override get learnsVariance(): boolean {
     return this.config.variance_type === 'learned' || this.config.variance_type === 'learned_range';
   }
 
@@ -92,7 +126,7 @@ export class DDPMScheduler extends Scheduler<DDPMConfig> {
     return {
       originalFromSample: Math.fround(original.fromSample),
       originalFromOutput: Math.fround(original.fromOutput),
-      clip: this.clipLimit,
+      clip: clipLimit(this.config),
       fromOriginal: Math.fround((Math.sqrt(alphaBarPrevious) * beta) / (1 - alphaBar)),
       fromSample: Math.fround((Math.sqrt(alpha) * (1 - alphaBarPrevious)) / (1 - alphaBar)),
       fromOutput: 0,

@@ -1,80 +1,134 @@
-import { InvalidArgumentError } from '../errors.ts';
+// The contract of a scheduler. A pipeline runs a copy of it: `setTimesteps`, then for each of `timesteps` the model on
+// `scaleModelInput` and one `step`. Training reads `config`, `betas` and `alphasCumprod`.
+import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import type { JsonObject } from '../files/json.ts';
-import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
-import { cumulativeAlphas, makeBetas, rescaleZeroTerminalSnr } from './betas.ts';
-import type { SharedConfig } from './scheduler-config.ts';
-import { predictOriginal, previousSample, type StepCoefficients } from './step-coefficients.ts';
-import { dynamicThreshold } from './thresholding.ts';
-import { checkTimesteps, spacedTimesteps } from './timesteps.ts';
+import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
+import {
+  checkTimesteps,
+  cumulativeAlphas,
+  makeBetas,
+  parseSchedulerConfig,
+  rescaleZeroTerminalSnr,
+  type SchedulerConfig,
+  type SchedulerOptions,
+  scheduleShape,
+  spacedTimesteps,
+} from './schedule.ts';
+import type { StepCoefficients, StepOptions, StepOutput } from './steps.ts';
 
-export interface StepOptions {
-  /** Standard normal noise of the sample's size, for steps where `needsNoise` is true. */
-  readonly noise?: Float32Array | undefined;
-  /** [batch, channels, ...]; needed for thresholding and learned variances only. */
-  readonly sample_shape?: readonly number[] | undefined;
-  /** DDIM's eta in [0, 1], default 0. */
-  readonly eta?: number | undefined;
-  /** DDIM: derive epsilon anew from the clipped prediction; default false. */
-  readonly use_clipped_model_output?: boolean | undefined;
-}
-
-export interface StepOutput {
-  /** x at the previous timestep. */
-  readonly prev_sample: Float32Array;
-  /** The clean sample as predicted now. */
-  readonly pred_original_sample: Float32Array;
-}
-
-/** What DDPM and DDIM have in common: the tables, the timesteps and the forward process. */
-export abstract class Scheduler<Config extends SharedConfig> {
-  /** T float32 values, as are `alphasCumprod`. */
+/**
+ * The base of all schedulers: the noise schedule, the timesteps, and the forward process. A subclass needs a
+ * `className` and a `step`; it overrides the rest where it differs.
+ *
+ * - Fractional timesteps: override `setTimesteps` and put them into `timesteps`.
+ * - Several model evaluations a step (Heun): repeat timesteps; each entry is one evaluation and one call of `step`.
+ * - History (multistep solvers): keep it in fields and clear it in `setTimesteps`. Every call of a pipeline works on a
+ *   `clone()`, so that calls at the same time do not share it.
+ *
+ * @typeParam Own options of the subclass, kept in `config` beside the shared ones.
+ * @example
+ * class EulerScheduler extends Scheduler {
+ *   readonly className = 'EulerScheduler';
+ *   private sigmas: number[] = [];
+ *
+ *   override setTimesteps(count = 50) {
+ *     const last = this.config.num_train_timesteps - 1;
+ *     this.timesteps = Array.from({ length: count }, (_, i) => last - (i * last) / Math.max(count - 1, 1));
+ *     this.sigmas = [...this.timesteps.map((t) => this.sigmaAt(t)), 0];
+ *     this.init_noise_sigma = Math.hypot(this.sigmas[0] ?? 0, 1);
+ *   }
+ *
+ *   override scaleModelInput(sample: Float32Array, timestep: number) {
+ *     return sample.map((x) => x / Math.hypot(this.sigmaAt(timestep), 1));
+ *   }
+ *
+ *   step(epsilon: Float32Array, timestep: number, sample: Float32Array) {
+ *     const i = this.timesteps.indexOf(timestep);
+ *     const change = (this.sigmas[i + 1] ?? 0) - (this.sigmas[i] ?? 0);
+ *     return { prev_sample: sample.map((x, j) => x + change * (epsilon[j] ?? 0)) };
+ *   }
+ *
+ *   // Interpolated between whole timesteps, as in Karras et al. 2022.
+ *   private sigmaAt(timestep: number) {
+ *     const sigma = (t: number) => Math.sqrt(1 / (this.alphasCumprod[t] ?? 1) - 1);
+ *     const floor = Math.floor(timestep);
+ *     return sigma(floor) + (timestep - floor) * (sigma(Math.ceil(timestep)) - sigma(floor));
+ *   }
+ * }
+ * schedulers.register('EulerScheduler', EulerScheduler);
+ */
+export abstract class Scheduler<Own extends object = object> {
+  /** The class name under which the config is saved and the class is registered. */
+  abstract readonly className: string;
+  /** Every option with its default filled in. */
+  readonly config: SchedulerConfig & Own;
+  /** The variances of the forward process: T float32 values in [0, 1]. */
   readonly betas: Float32Array;
+  /** The cumulative products of 1 - beta, abar: T float32 values in [0, 1], falling. */
   readonly alphasCumprod: Float32Array;
-  /** The timesteps of the reverse process, falling. Before `setTimesteps`: all of them. */
+  /** The timesteps of the reverse process in their order, from 0; may be fractions. Before `setTimesteps`: all T, falling. */
   timesteps: number[];
+  /** The standard deviation of the noise that a reverse process starts from; default 1. Valid after `setTimesteps`. */
+  init_noise_sigma = 1;
+  /** As given to `setTimesteps`; undefined before. */
   protected numInferenceSteps: number | undefined;
   protected hasCustomTimesteps = false;
 
-  constructor(readonly config: Config) {
-    const betas = makeBetas(config);
-    this.betas = config.rescale_betas_zero_snr ? rescaleZeroTerminalSnr(betas) : betas;
+  /**
+   * @param options checked here; keys of other schedulers are left out.
+   * @param own the subclass's own options, with their defaults; default none.
+   * @throws {ConfigError} that lists every wrong option.
+   */
+  constructor(options: SchedulerOptions = {}, own: Own = {} as Own) {
+    const schedule = parseSchedulerConfig(new.target.name, scheduleShape, options);
+    this.config = { ...schedule, ...own };
+    const betas = makeBetas(schedule);
+    this.betas = schedule.rescale_betas_zero_snr ? rescaleZeroTerminalSnr(betas) : betas;
     this.alphasCumprod = cumulativeAlphas(this.betas);
-    this.timesteps = Array.from(this.betas, (_, i) => config.num_train_timesteps - 1 - i);
+    this.timesteps = Array.from(this.betas, (_, i) => schedule.num_train_timesteps - 1 - i);
   }
-
-  /** Chooses the timesteps of the reverse process: `num_inference_steps` spaced ones, or the given ones. */
-  setTimesteps(
-    num_inference_steps: number | undefined,
-    options: { timesteps?: readonly number[] } = {},
-  ): void {
-    if (options.timesteps) {
-      this.timesteps = checkTimesteps(options.timesteps, this.config.num_train_timesteps);
-      this.numInferenceSteps = this.timesteps.length;
-      this.hasCustomTimesteps = true;
-      return;
-    }
-    const count = num_inference_steps ?? this.config.num_train_timesteps;
-    this.timesteps = spacedTimesteps(count, this.config);
-    this.numInferenceSteps = count;
-    this.hasCustomTimesteps = false;
-  }
-
-  /** The class name under which the config is saved. */
-  abstract readonly className: string;
 
   /**
-   * The step at `timestep` as scalars, or null where it is none: with thresholding, and with learned variances.
+   * From a parsed `scheduler_config.json`, by the constructor. A subclass whose constructor takes something else than
+   * options overrides it.
    *
-   * @throws {InvalidArgumentError} when the timestep is out of range.
+   * @throws {ConfigError} when a value is wrong.
    */
-  abstract needsNoise(timestep: number, eta?: number): boolean;
+  static fromConfig(this: new (options: SchedulerOptions) => Scheduler, json: unknown): Scheduler {
+    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return new this(json);
+    throw new ConfigError(`the config of a scheduler must be a JSON object, not ${JSON.stringify(json)}`);
+  }
 
-  abstract stepCoefficients(
-    timestep: number,
-    options?: Pick<StepOptions, 'eta' | 'use_clipped_model_output'>,
-  ): StepCoefficients | null;
+  /**
+   * Chooses the timesteps of the reverse process: `num_inference_steps` spaced ones (default T), or the given ones.
+   *
+   * @throws {InvalidArgumentError} when the number is not from 1 to T, or a given timestep is out of order or range.
+   */
+  setTimesteps(
+    num_inference_steps?: number | undefined,
+    options: { timesteps?: readonly number[] | undefined } = {},
+  ): void {
+    const { num_train_timesteps } = this.config;
+    const { timesteps } = options;
+    this.numInferenceSteps = timesteps?.length ?? num_inference_steps ?? num_train_timesteps;
+    this.hasCustomTimesteps = timesteps !== undefined;
+    this.timesteps = timesteps
+      ? checkTimesteps(timesteps, num_train_timesteps)
+      : spacedTimesteps(this.numInferenceSteps, this.config);
+  }
 
-  /** x_(t-1) from x_t and the model's output. See `StepOptions`. */
+  /** What the model is given in place of `sample` at `timestep`; default the sample itself. */
+  scaleModelInput(sample: Float32Array, _timestep: number): Float32Array {
+    return sample;
+  }
+
+  /**
+   * The next sample of the reverse process, from the current one and the model's output for it.
+   *
+   * @param modelOutput as many values as `sample`; twice as many where `learnsVariance` is true.
+   * @param timestep one of `timesteps`.
+   * @param sample row-major [batch, ...], in model units, before `scaleModelInput`.
+   */
   abstract step(
     modelOutput: Float32Array,
     timestep: number,
@@ -82,7 +136,56 @@ export abstract class Scheduler<Config extends SharedConfig> {
     options?: StepOptions,
   ): StepOutput;
 
-  /** sqrt(abar_t) original + sqrt(1 - abar_t) noise; one timestep a sample of `sampleSize` values. */
+  /** Whether the step at `timestep` needs noise; default false. */
+  needsNoise(_timestep: number, _eta?: number): boolean {
+    return false;
+  }
+
+  /** Whether `step` takes the second half of the output channels as a variance; default false. */
+  get learnsVariance(): boolean {
+    return false;
+  }
+
+  /**
+   * `step` at `timestep` as scalars, with which many steps can run inside one graph; null (default) where it is not
+   * such a combination, for instance with thresholding.
+   */
+  stepCoefficients(
+    _timestep: number,
+    _options?: Pick<StepOptions, 'eta' | 'use_clipped_model_output'>,
+  ): StepCoefficients | null {
+    return null;
+  }
+
+  /**
+   * A scheduler that shares no state with this one: made by the constructor from `config`, with a deep copy of every
+   * property. Private `#fields` begin anew. A subclass whose constructor does not take its `config` overrides it.
+   *
+   * @throws {InvalidArgumentError} when the constructor refuses the config.
+   */
+  clone(): this {
+    const Class = this.constructor as unknown as new (options: SchedulerOptions) => this;
+    let copy: this;
+    try {
+      copy = new Class(this.config);
+    } catch (cause) {
+      throw new InvalidArgumentError(
+        `${this.className} cannot be copied by its constructor from its config: override clone()`,
+        { cause },
+      );
+    }
+    const seen = new Map<object, unknown>([[this, copy]]);
+    // A function made by the constructor, for instance an arrow function, belongs to the instance it was made for.
+    for (const [key, value] of Object.entries(this))
+      if (typeof value !== 'function') Object.assign(copy, { [key]: deepCopy(value, seen) });
+    return copy;
+  }
+
+  /**
+   * sqrt(abar_t) original + sqrt(1 - abar_t) noise; one timestep a sample of `sampleSize` values.
+   *
+   * @throws {InvalidArgumentError} when a timestep is not a whole number from 0 to T - 1, or sizes do not fit.
+   */
   addNoise(
     original: Float32Array,
     noise: Float32Array,
@@ -92,7 +195,11 @@ export abstract class Scheduler<Config extends SharedConfig> {
     return this.combine(original, noise, timesteps, sampleSize, 1);
   }
 
-  /** v = sqrt(abar_t) noise - sqrt(1 - abar_t) sample (Salimans & Ho 2022). */
+  /**
+   * v = sqrt(abar_t) noise - sqrt(1 - abar_t) sample (Salimans & Ho 2022); one timestep a sample of `sampleSize` values.
+   *
+   * @throws {InvalidArgumentError} as `addNoise`.
+   */
   getVelocity(
     sample: Float32Array,
     noise: Float32Array,
@@ -102,59 +209,18 @@ export abstract class Scheduler<Config extends SharedConfig> {
     return this.combine(noise, sample, timesteps, sampleSize, -1);
   }
 
-  /** The config as diffusers saves it. */
+  /** The config as diffusers saves it: a copy, as JSON. */
   toConfig(): JsonObject & { _class_name: string } {
-    return { _class_name: this.className, _diffusers_version: DIFFUSERS_VERSION, ...this.config };
+    const config: JsonObject = JSON.parse(JSON.stringify(this.config));
+    return { _class_name: this.className, _diffusers_version: DIFFUSERS_VERSION, ...config };
   }
 
+  /** @throws {InvalidArgumentError} when `timestep` is not a whole number from 0 to T - 1. */
   protected alphaBarAt(timestep: number): number {
     const alphaBar = this.alphasCumprod[timestep];
     if (alphaBar !== undefined) return alphaBar;
     throw new InvalidArgumentError(
       `timestep ${timestep} is not a whole number in [0, ${this.config.num_train_timesteps})`,
-    );
-  }
-
-  /** The step given by coefficients, with thresholding in place of clipping where it is on. */
-  protected stepWith(
-    coefficients: StepCoefficients,
-    modelOutput: Float32Array,
-    sample: Float32Array,
-    options: StepOptions,
-  ): StepOutput {
-    if (modelOutput.length !== sample.length) {
-      throw new InvalidArgumentError(
-        `the model output has ${modelOutput.length} values, but the sample has ${sample.length}`,
-      );
-    }
-    if (coefficients.fromNoise !== 0 && options.noise?.length !== sample.length) {
-      throw new InvalidArgumentError(
-        `this step needs ${sample.length} values of noise, got ${options.noise?.length ?? 'none'}`,
-      );
-    }
-    const predicted = predictOriginal(modelOutput, sample, coefficients);
-    const original = this.config.thresholding ? this.threshold(predicted, options) : predicted;
-    const prev_sample = previousSample(
-      { original, sample, output: modelOutput, noise: options.noise },
-      coefficients,
-    );
-    return { prev_sample, pred_original_sample: original };
-  }
-
-  /** Thresholding takes precedence over clipping. */
-  protected get clipLimit(): number | null {
-    return this.config.clip_sample && !this.config.thresholding ? this.config.clip_sample_range : null;
-  }
-
-  private threshold(values: Float32Array, { sample_shape }: StepOptions): Float32Array {
-    const batch = sample_shape?.[0];
-    if (batch === undefined)
-      throw new InvalidArgumentError('thresholding needs the option sample_shape: [batch, ...]');
-    return dynamicThreshold(
-      values,
-      batch,
-      this.config.dynamic_thresholding_ratio,
-      this.config.sample_max_value,
     );
   }
 
@@ -181,4 +247,30 @@ export abstract class Scheduler<Config extends SharedConfig> {
     });
     return result;
   }
+}
+
+/** @param seen copies that were made already, so that what is shared within stays shared within the copy. */
+function deepCopy(value: unknown, seen: Map<object, unknown>): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (seen.has(value)) return seen.get(value);
+  const remember = <Copy>(copy: Copy): Copy => {
+    seen.set(value, copy);
+    return copy;
+  };
+  if ('clone' in value && typeof value.clone === 'function') return remember(value.clone());
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof Date)
+    return remember(structuredClone(value));
+  if (value instanceof Map) {
+    const copy = remember(new Map());
+    for (const [key, inner] of value) copy.set(deepCopy(key, seen), deepCopy(inner, seen));
+    return copy;
+  }
+  if (value instanceof Set) {
+    const copy = remember(new Set());
+    for (const inner of value) copy.add(deepCopy(inner, seen));
+    return copy;
+  }
+  const copy = remember(Array.isArray(value) ? [] : Object.create(Object.getPrototypeOf(value)));
+  for (const [key, inner] of Object.entries(value)) copy[key] = deepCopy(inner, seen);
+  return copy;
 }

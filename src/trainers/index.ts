@@ -1,9 +1,3 @@
-export {
-  EvaluationCallback,
-  type EvaluationCallbackOptions,
-} from '../evaluation/callback/evaluation-callback.ts';
-export type { EvaluationRecord } from '../evaluation/callback/evaluation-log.ts';
-export { SnapshotEvaluationError } from '../evaluation/callback/snapshot-evaluator.ts';
 export type { SaveFormat } from './save-pipeline.ts';
 export { Trainer, type TrainerOptions, type TrainOptions } from './trainer.ts';
 export type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';

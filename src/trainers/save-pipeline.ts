@@ -2,9 +2,8 @@ import type { Scaler } from '../datasets/points/points.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
-import { DIFFUSERS_VERSION } from '../hub/diffusers-version.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
-import { type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
+import { DIFFUSERS_VERSION, type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { DDPMScheduler } from '../schedulers/ddpm.ts';
 
@@ -17,7 +16,7 @@ export interface TrainedPipeline {
   /** How points were scaled, which the pipeline undoes. */
   readonly scaler?: Scaler | undefined;
   /** For `README.md`; none without. */
-  readonly card?: Omit<ModelCardFacts, 'layout'> | undefined;
+  readonly card?: Omit<ModelCardFacts, 'layout' | 'isInDiffusers'> | undefined;
 }
 
 /** How a pipeline folder is written. */
@@ -33,9 +32,6 @@ export interface SaveFormat {
   readonly layout?: PipelineLayout | undefined;
 }
 
-/** Classes of ours that diffusers has under the same name. */
-const DIFFUSERS_CLASSES = new Set(['UNet2DModel']);
-
 /**
  * Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder.
  *
@@ -47,6 +43,7 @@ export async function saveTrainedPipeline(
   { dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
   const className = model.config._class_name;
+  const library = model.library ?? 'iso_diffusion';
   await savePipelineFolder(directory, {
     layout,
     variant,
@@ -54,14 +51,16 @@ export async function saveTrainedPipeline(
       _class_name: 'DDPMPipeline',
       _diffusers_version: DIFFUSERS_VERSION,
       scheduler: ['diffusers', 'DDPMScheduler'],
-      unet: [DIFFUSERS_CLASSES.has(className) ? 'diffusers' : 'iso_diffusion', className],
+      unet: [library, className],
     },
     unetConfig: { _diffusers_version: DIFFUSERS_VERSION, ...model.config },
     unet: exported(model, weights, dtype),
     unetEma: averagedWeights && exported(model, averagedWeights, dtype),
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
-      ...(card ? { 'README.md': modelCard({ ...card, layout }) } : {}),
+      ...(card
+        ? { 'README.md': modelCard({ ...card, isInDiffusers: library === 'diffusers', layout }) }
+        : {}),
       ...(scaler ? { 'point_scaler.json': scalerJson(scaler) } : {}),
     },
   });

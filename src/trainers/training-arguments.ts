@@ -1,10 +1,78 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import { DEVICES } from '../runtime/device.ts';
+import { type Fields, parseOptions } from '../options.ts';
+import { DEVICES, type Device } from '../runtime/device.ts';
 
 const finite = z.number().refine(Number.isFinite, 'must be finite');
 const wholeNumber = z.int().min(0);
 const fraction = finite.min(0).lt(1);
+
+/** What `Trainer` is told of a run, by Hugging Face's names. */
+export interface TrainingArguments {
+  /** Folder of the checkpoints and logs; it is made where there is none. */
+  readonly output_dir: string;
+  /** Passes over the training data, at least 1; default 1000. */
+  readonly num_train_epochs?: number | undefined;
+  /** Optimizer steps, at least 1; it overrides `num_train_epochs`. Default -1: as many as the epochs have. */
+  readonly max_steps?: number | undefined;
+  /** Samples in a batch, 1 to 1,000,000; default 512. */
+  readonly per_device_train_batch_size?: number | undefined;
+  /**
+   * Batches whose mean gradient makes one step, 1 to 65,536; default 1. Each batch has its own loss: the expectation in
+   * the iso loss runs over a batch, not over the whole step.
+   */
+  readonly gradient_accumulation_steps?: number | undefined;
+  /**
+   * Keeps only the inputs of the model's blocks, and computes what is inside again in the backward pass; default false.
+   * A step takes about a third longer and less memory, and its results are the same to the bit.
+   */
+  readonly gradient_checkpointing?: boolean | undefined;
+  /** Mirrors half of the images; default false. It does nothing to points. */
+  readonly random_flip?: boolean | undefined;
+  /**
+   * How often a class-conditional model sees a sample without its class, for classifier-free guidance: 0 to below 1;
+   * default 0, and 0.1 is usual. The model's last class then stands for "no class".
+   */
+  readonly class_dropout_prob?: number | undefined;
+  /** Adam's step size, at least 0; default 1e-3. */
+  readonly learning_rate?: number | undefined;
+  /** How the learning rate goes on after the warm-up: 'constant' (default), or down to 0 as 'linear' or 'cosine'. */
+  readonly lr_scheduler_type?: 'constant' | 'linear' | 'cosine' | undefined;
+  /** Steps in which the learning rate rises from 0 to `learning_rate`, at least 0; default 0. */
+  readonly warmup_steps?: number | undefined;
+  /** 'adam' (default), or 'adamw' with decoupled weight decay. */
+  readonly optim?: 'adam' | 'adamw' | undefined;
+  /** Decay of Adam's mean of gradients, 0 to below 1; default 0.9. */
+  readonly adam_beta1?: number | undefined;
+  /** Decay of Adam's mean of squared gradients, 0 to below 1; default 0.999. */
+  readonly adam_beta2?: number | undefined;
+  /** Added to Adam's denominator, above 0; default 1e-8. */
+  readonly adam_epsilon?: number | undefined;
+  /** Decoupled weight decay of 'adamw', at least 0; default 0.01. With 'adam' it must be 0 or left out. */
+  readonly weight_decay?: number | undefined;
+  /** Largest L2 norm of the whole gradient; a larger one is scaled down to it. At least 0; default 0: no clipping. */
+  readonly max_grad_norm?: number | undefined;
+  /** Keeps an exponential moving average of the weights, saved as `unet_ema`; default false. */
+  readonly use_ema?: boolean | undefined;
+  /** inv_gamma of diffusers' warm-up, decay = 1 - (1 + step / inv_gamma)^-power; above 0; default 1. */
+  readonly ema_inv_gamma?: number | undefined;
+  /** power of diffusers' warm-up, above 0; default 0.75. */
+  readonly ema_power?: number | undefined;
+  /** Largest decay of the moving average, 0 to 1; default 0.9999. */
+  readonly ema_max_decay?: number | undefined;
+  /** Seed of weights not yet drawn, data order, noise and dropout: a whole number from 0; default 0. */
+  readonly seed?: number | undefined;
+  /** Where the steps run; default 'auto': the best device there is. */
+  readonly device?: Device | undefined;
+  /** Steps between two lines of the log, at least 1; default 100. */
+  readonly logging_steps?: number | undefined;
+  /** Steps between two checkpoints, at least 0; default 0: only at the end, and when the run is interrupted. */
+  readonly save_steps?: number | undefined;
+  /** Checkpoints that are kept, the newest ones, at least 1; default 2. */
+  readonly save_total_limit?: number | undefined;
+  /** Formats of the log; default both. */
+  readonly report_to?: readonly ('jsonl' | 'tensorboard')[] | undefined;
+}
 
 const schema = z.strictObject({
   output_dir: z.string().min(1),
@@ -34,43 +102,18 @@ const schema = z.strictObject({
   save_steps: wholeNumber.default(0),
   save_total_limit: z.int().min(1).default(2),
   report_to: z.array(z.enum(['jsonl', 'tensorboard'])).default(['jsonl', 'tensorboard']),
-});
+} satisfies Fields<TrainingArguments>);
 
-/**
- * Hugging Face's names and meanings.
- *
- * - `output_dir`: where checkpoints and logs go.
- * - `num_train_epochs` (1000), or `max_steps` (-1: by epochs) which overrides it.
- * - `per_device_train_batch_size` (512).
- * - `gradient_accumulation_steps` (1): batches whose mean gradient makes one step. Each batch has its own loss, so that
- *   the expectation in the iso loss runs over a batch, not over the whole step.
- * - `gradient_checkpointing` (false): keeps the inputs of the U-Net's blocks only and computes what is inside again in the
- *   backward pass: about a third more time a step, less memory, the same results bit for bit.
- * - `random_flip` (false): mirrors half of the images; no effect on points.
- * - `class_dropout_prob` (0): how often a class-conditional model sees a sample without its class, for
- *   classifier-free guidance; 0.1 is usual. The model's last class stands for none.
- * - `learning_rate` (1e-3), `lr_scheduler_type` 'constant' (default), 'linear' or 'cosine', `warmup_steps` (0).
- * - `optim` 'adam' (default) or 'adamw'; `adam_beta1` (0.9), `adam_beta2` (0.999), `adam_epsilon` (1e-8),
- *   `weight_decay` (adamw: 0.01; must be 0 or left out for adam).
- * - `max_grad_norm` (0: no clipping).
- * - `use_ema` (false), with diffusers' warm-up: `ema_inv_gamma` (1), `ema_power` (0.75), `ema_max_decay` (0.9999).
- * - `seed` (0), `device` ('auto').
- * - `logging_steps` (100), `save_steps` (0: only at the end or when interrupted), `save_total_limit` (2).
- * - `report_to`: 'jsonl' and 'tensorboard' by default.
- */
-export type TrainingArguments = z.input<typeof schema>;
 export type ResolvedTrainingArguments = z.output<typeof schema> & { readonly weight_decay: number };
 
 /** Fills in defaults. @throws {InvalidArgumentError} that lists every wrong option. */
 export function resolveTrainingArguments(args: TrainingArguments): ResolvedTrainingArguments {
-  const parsed = schema.safeParse(args);
-  if (!parsed.success)
-    throw new InvalidArgumentError(`wrong training arguments:\n${z.prettifyError(parsed.error)}`);
-  const { optim, weight_decay = optim === 'adamw' ? 0.01 : 0 } = parsed.data;
+  const checked = parseOptions(schema, args, 'training arguments');
+  const { optim, weight_decay = optim === 'adamw' ? 0.01 : 0 } = checked;
   if (optim === 'adam' && weight_decay !== 0) {
     throw new InvalidArgumentError(
       `weight_decay is ${weight_decay}, but optim 'adam' has none: use optim 'adamw'`,
     );
   }
-  return { ...parsed.data, weight_decay };
+  return { ...checked, weight_decay };
 }

@@ -8,12 +8,12 @@ import { loadImages } from '../../src/datasets/images/load-images.ts';
 import { loadPoints } from '../../src/datasets/points/load-points.ts';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
-import type { EvaluateOptions } from '../../src/evaluation/evaluate-options.ts';
 import type { FeatureImage } from '../../src/evaluation/extractors/feature-extractor.ts';
-import { RawPixels } from '../../src/evaluation/extractors/raw-pixels.ts';
-import { FeatureStatistics } from '../../src/metrics/frechet/feature-statistics.ts';
+import { RawPixels } from '../../src/evaluation/extractors/feature-extractor.ts';
+import type { EvaluateOptions } from '../../src/evaluation/options.ts';
+import { FeatureStatistics } from '../../src/metrics/frechet/statistics.ts';
 import { readStatistics, writeStatistics } from '../../src/metrics/frechet/statistics-file.ts';
-import { inceptionScore } from '../../src/metrics/kernel/inception-score.ts';
+import { inceptionScore } from '../../src/metrics/inception-score.ts';
 import { savePipeline, temporaryFolder } from '../pipelines/saved-pipeline.ts';
 import { numberedImages, tableExtractor, tableRows } from './table-images.ts';
 

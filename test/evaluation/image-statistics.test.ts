@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
 import { imageStatistics } from '../../src/evaluation/image-statistics.ts';
-import { mergeStatistics } from '../../src/metrics/frechet/feature-statistics.ts';
+import { mergeStatistics } from '../../src/metrics/frechet/statistics.ts';
 import { readStatistics, writeStatistics } from '../../src/metrics/frechet/statistics-file.ts';
 import { temporaryFolder } from '../pipelines/saved-pipeline.ts';
 

@@ -3,14 +3,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError, InvalidArgumentError, SafetensorsError } from '../../src/errors.ts';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { float32Tensor, floatTensorInfos, readFloatTensors } from '../../src/files/float-tensors.ts';
-import { type NamedTensor, writeSafetensors } from '../../src/files/safetensors.ts';
+import { type NamedTensor, safetensorsChunks } from '../../src/files/safetensors.ts';
 import {
   adviceOnMissingWeights,
   findWeights,
   isWeightsFile,
   weightsFile,
-} from '../../src/hub/weight-files.ts';
+} from '../../src/hub/pipeline-folder.ts';
 
 let root: string;
 beforeEach(async () => {
@@ -23,7 +24,7 @@ const INDEX = 'diffusion_pytorch_model.safetensors.index.json';
 
 async function write(name: string, tensors: Record<string, NamedTensor>): Promise<string> {
   const file = path.join(root, name);
-  await writeSafetensors(file, new Map(Object.entries(tensors)), { format: 'pt' });
+  await writeFileAtomic(file, safetensorsChunks(new Map(Object.entries(tensors)), { format: 'pt' }));
   return file;
 }
 

@@ -2,9 +2,11 @@
  * `tsx memory-child.ts read|write FILE [MEBIBYTES]` reads all tensors of a safetensors file, or writes one from views
  * of one vector, and prints by how many bytes the resident set was higher at its highest point than before.
  */
+
 import { readFileSync } from 'node:fs';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { floatTensorInfos, readFloatTensors } from '../../src/files/float-tensors.ts';
-import { type NamedTensor, writeSafetensors } from '../../src/files/safetensors.ts';
+import { type NamedTensor, safetensorsChunks } from '../../src/files/safetensors.ts';
 
 const TENSORS = 8;
 const [task, file = '', mebibytes = '0'] = process.argv.slice(2);
@@ -35,7 +37,7 @@ async function write(path: string, tensors: number, size: number): Promise<void>
     `t${i}`,
     { dtype: 'F32', shape: [length], data: vector.subarray(i * length, (i + 1) * length) },
   ]);
-  await writeSafetensors(path, new Map(views));
+  await writeFileAtomic(path, safetensorsChunks(new Map(views)));
 }
 
 function resident(field: string): number {

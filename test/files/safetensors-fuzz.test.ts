@@ -7,11 +7,14 @@ import {
   type NamedTensor,
   parseSafetensors,
   readSafetensors,
-  serializeSafetensors,
+  safetensorsChunks,
 } from '../../src/files/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
-const original = serializeSafetensors(
+const serialized = (...file: Parameters<typeof safetensorsChunks>) =>
+  Buffer.concat([...safetensorsChunks(...file)]);
+
+const original = serialized(
   new Map<string, NamedTensor>([
     [
       'layer.0.weight',

@@ -2,14 +2,20 @@ import { describe, expect, it } from 'vitest';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { type ConvGeometry, conv2d, convTranspose2d } from '../../src/graph/ops/conv/conv.ts';
 import {
   convInputGradient,
   convWeightGradient,
   type InputFormulation,
   type WeightFormulation,
 } from '../../src/graph/ops/conv/gradients.ts';
-import { identity, mul, reduceSum } from '../../src/graph/ops/index.ts';
+import {
+  type ConvGeometry,
+  conv2d,
+  convTranspose2d,
+  identity,
+  mul,
+  reduceSum,
+} from '../../src/graph/ops/index.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';

@@ -1,4 +1,4 @@
-import type { ConvGeometry } from '../../src/graph/ops/conv/conv.ts';
+import type { ConvGeometry } from '../../src/graph/ops/index.ts';
 
 /** A convolution by its definition, in float64: the independent reference of the ops. Shapes as torch's. */
 export function plainConv(

@@ -1,7 +1,6 @@
 import type { Value } from '../../src/graph/graph.ts';
 import {
   averagePool,
-  averagePool2x,
   batchNorm,
   cast,
   erf,
@@ -140,7 +139,7 @@ export const plainCases: PlainCase[] = [
   {
     name: 'AveragePool',
     shapes: [[1, 2, 4, 6]],
-    build: ([x]) => averagePool2x(x as Value),
+    build: ([x]) => averagePool(x as Value, [2, 2]),
     plain: ([x = new Float64Array()]) =>
       Float64Array.from({ length: 2 * 2 * 3 }, (_, i) => {
         const [channel, row, column] = [Math.floor(i / 6), Math.floor(i / 3) % 2, i % 3];

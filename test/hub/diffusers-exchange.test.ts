@@ -6,9 +6,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MissingReferenceError, type Reference, requirePython, startReference } from '../../bench/harness.ts';
 import type { ImageSet } from '../../src/datasets/index.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { float32Tensor } from '../../src/files/float-tensors.ts';
-import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
-import { DIFFUSERS_VERSION } from '../../src/hub/diffusers-version.ts';
+import { readSafetensors, safetensorsChunks } from '../../src/files/safetensors.ts';
+import { DIFFUSERS_VERSION } from '../../src/hub/pipeline-folder.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { UNet2DModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
@@ -208,7 +209,7 @@ describe('UNet2DModel.from_pretrained', () => {
     const weight_map: Record<string, string> = {};
     for (const [i, part] of [tensors.slice(0, 40), tensors.slice(40)].entries()) {
       const file = `diffusion_pytorch_model-0000${i + 1}-of-00002.safetensors`;
-      await writeSafetensors(path.join(folder, file), new Map(part), { format: 'pt' });
+      await writeFileAtomic(path.join(folder, file), safetensorsChunks(new Map(part), { format: 'pt' }));
       for (const [name] of part) weight_map[name] = file;
     }
     expect(Object.keys(weight_map)).toContain('mid_block.attentions.0.proj_attn.weight');
@@ -236,7 +237,7 @@ describe('UNet2DModel.from_pretrained', () => {
     tensors.delete('conv_in.bias');
     tensors.set('extra.bias', bias);
     tensors.set('conv_out.weight', { ...weight, shape: [...weight.shape].reverse() });
-    await writeSafetensors(path.join(folder, WEIGHTS), tensors);
+    await writeFileAtomic(path.join(folder, WEIGHTS), safetensorsChunks(tensors));
     const loading = UNet2DModel.from_pretrained(folder);
     await expect(loading).rejects.toThrow(ConfigError);
     await expect(loading).rejects.toThrow(

@@ -5,6 +5,7 @@ import { type ModelCardFacts, modelCard } from '../../src/hub/model-card.ts';
 const facts: ModelCardFacts = {
   task: 'unconditional-image-generation',
   className: 'UNet2DModel',
+  isInDiffusers: true,
   averaged: true,
   dataset: '/home/me/private/flowers',
   steps: 1200,
@@ -36,8 +37,17 @@ it('takes no text for Markdown, HTML or YAML', () => {
   expect(parse(header)).not.toHaveProperty('evil');
 });
 
-it('claims no diffusers for points', () => {
-  const card = modelCard({ ...facts, task: 'unconditional-point-generation', className: 'ConditionalDense' });
+it('claims no diffusers for points, nor for a class of the user', () => {
+  const own = modelCard({ ...facts, className: 'TinyDiT', isInDiffusers: false });
+  expect(own).toContain('(TinyDiT)');
+  expect(own).toContain('library_name: iso-diffusion');
+  expect(own).not.toContain('from diffusers');
+  const card = modelCard({
+    ...facts,
+    task: 'unconditional-point-generation',
+    className: 'ConditionalDense',
+    isInDiffusers: false,
+  });
   expect(card).not.toContain('from diffusers');
   expect(card).not.toContain('pipeline_tag');
 });

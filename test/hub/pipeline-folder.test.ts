@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError, FileFormatError, InvalidArgumentError } from '../../src/errors.ts';
 import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.ts';
-import { type PipelineParts, readPipelineFolder, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
+import { readPipelineFolder } from '../../src/hub/open-pretrained.ts';
+import { type PipelineParts, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let root: string;

@@ -4,7 +4,7 @@ import {
   FeatureStatistics,
   type GaussianStatistics,
   mergeStatistics,
-} from '../../src/metrics/frechet/feature-statistics.ts';
+} from '../../src/metrics/frechet/statistics.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 function normalFeatures(seed: number, count: number, dims: number, offset = 0): Float32Array {

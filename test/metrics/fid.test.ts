@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { FeatureStatistics, type GaussianStatistics } from '../../src/metrics/frechet/feature-statistics.ts';
 import { frechetDistance } from '../../src/metrics/frechet/fid.ts';
+import { FeatureStatistics, type GaussianStatistics } from '../../src/metrics/frechet/statistics.ts';
 import { symmetricEigenvalues } from '../../src/metrics/linalg/eigenvalues.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { inceptionScore } from '../../src/metrics/kernel/inception-score.ts';
+import { inceptionScore } from '../../src/metrics/inception-score.ts';
 
 interface Fixture {
   shape: [number, number];

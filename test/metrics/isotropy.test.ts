@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { isotropy, isotropyOfNoisedData } from '../../src/metrics/isotropy/isotropy.ts';
+import { isotropy, isotropyOfNoisedData } from '../../src/metrics/isotropy.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 /** Linear betas 1e-4..0.02, T = 1000 (PAPER.md, the diffusion). */

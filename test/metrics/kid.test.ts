@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { type KernelDistanceOptions, kernelDistance } from '../../src/metrics/kernel/kid.ts';
-import { plainBlockProducts } from '../../src/metrics/linalg/block-products.ts';
-import type { PointCloud } from '../../src/metrics/prdc/point-cloud.ts';
+import { type KernelDistanceOptions, kernelDistance } from '../../src/metrics/kid.ts';
+import { plainBlockProducts } from '../../src/metrics/linalg/products.ts';
+import type { PointCloud } from '../../src/metrics/metric.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 interface Fixture {

@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { DeviceError } from '../../src/errors.ts';
-import { createBlockGemm } from '../../src/metrics/linalg/block-gemm.ts';
-import { plainBlockProducts } from '../../src/metrics/linalg/block-products.ts';
-import { type Prdc, precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
-import { precisionRecallDensityCoverageOnDevice } from '../../src/metrics/prdc/prdc-on-device.ts';
+import { createBlockGemm, plainBlockProducts } from '../../src/metrics/linalg/products.ts';
+import type { Prdc } from '../../src/metrics/prdc/counts.ts';
+import { precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 function normalCloud(seed: number, count: number, dims: number) {
@@ -21,7 +20,7 @@ test('the values of the prdc package, in low and high dimension', async () => {
       count: values.length / dims,
       dims,
     });
-    const actual = await precisionRecallDensityCoverageOnDevice(cloud(real), cloud(fake), { nearest_k });
+    const actual = await precisionRecallDensityCoverage(cloud(real), cloud(fake), { nearest_k });
     expect({ ...actual, density: 0 }).toEqual({ ...expected, density: 0 });
     // numpy rounds its mean otherwise: one unit in the last place.
     expect(Math.abs(actual.density - expected.density)).toBeLessThanOrEqual(2 ** -52 * expected.density);
@@ -30,7 +29,7 @@ test('the values of the prdc package, in low and high dimension', async () => {
 
 test('several blocks of float32 products give what float64 products give', async () => {
   const [real, fake] = [normalCloud(1, 2100, 64), normalCloud(2, 1500, 64)];
-  const onDevice = await precisionRecallDensityCoverageOnDevice(real, fake, { device: 'cpu' });
+  const onDevice = await precisionRecallDensityCoverage(real, fake, { device: 'cpu' });
   expect(onDevice).toEqual(
     await precisionRecallDensityCoverage(real, fake, { block_products: plainBlockProducts }),
   );
@@ -58,9 +57,7 @@ test('another device gives the values of the cpu, or a DeviceError where it is m
   const points = normalCloud(1, 20, 12);
   const expected = await precisionRecallDensityCoverage(points, points);
   for (const device of ['cuda', 'webgpu'] as const) {
-    const result = await precisionRecallDensityCoverageOnDevice(points, points, { device }).catch(
-      (error) => error,
-    );
+    const result = await precisionRecallDensityCoverage(points, points, { device }).catch((error) => error);
     if (!(result instanceof DeviceError)) expect(result).toEqual(expected);
   }
 });

@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { type BlockProducts, plainBlockProducts } from '../../src/metrics/linalg/block-products.ts';
-import { Pacer } from '../../src/metrics/pacer.ts';
+import { type BlockProducts, plainBlockProducts } from '../../src/metrics/linalg/products.ts';
+import type { PointCloud } from '../../src/metrics/metric.ts';
+import { countByIndex } from '../../src/metrics/prdc/ball-index.ts';
 import { countByBlocks } from '../../src/metrics/prdc/blocks.ts';
-import type { PointCloud } from '../../src/metrics/prdc/point-cloud.ts';
-import { fromCounts, type Prdc, precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
-import { countByIndex } from '../../src/metrics/prdc/prdc-index.ts';
+import { fromCounts, Pacer, type Prdc } from '../../src/metrics/prdc/counts.ts';
+import { precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 interface FixtureCase {

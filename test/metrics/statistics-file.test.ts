@@ -6,7 +6,7 @@ import { zipSync } from 'fflate';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DatasetError, IsoDiffusionError } from '../../src/errors.ts';
 import { npyBytes } from '../../src/files/npy.ts';
-import { FeatureStatistics, mergeStatistics } from '../../src/metrics/frechet/feature-statistics.ts';
+import { FeatureStatistics, mergeStatistics } from '../../src/metrics/frechet/statistics.ts';
 import {
   parseStatistics,
   readStatistics,

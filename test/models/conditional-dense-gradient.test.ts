@@ -3,6 +3,7 @@ import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { ConditionalDense } from '../../src/models/index.ts';
+import { ForwardContext } from '../../src/nn/context.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { plainForward } from './plain-conditional-dense.ts';
 import { relativeError, runGraph } from './run-graph.ts';
@@ -58,7 +59,7 @@ it.each([
     const target = f64('epsilon', [BATCH, 2]);
     const timestep = graph.input('timestep', 'int64', [steps.length]);
     const { loss } = isoLoss({ lambda: LAMBDA })({
-      modelOutput: model.forward(noisySample, timestep, parameters),
+      modelOutput: model.forward({ sample: noisySample, timestep }, new ForwardContext(parameters)),
       epsilon: target,
       noisySample,
       cleanSample: noisySample,

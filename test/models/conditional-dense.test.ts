@@ -7,6 +7,7 @@ import {
   initialParameters,
   modelFromConfig,
 } from '../../src/models/index.ts';
+import { ForwardContext } from '../../src/nn/context.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { plainForward } from './plain-conditional-dense.ts';
 import { relativeError, runGraph } from './run-graph.ts';
@@ -90,9 +91,10 @@ describe('ConditionalDense.forward', () => {
     const timestep = graph.input('timestep', 'int64', [1]);
     const wide = graph.input('wide', 'float32', [4, 3]);
     const sample = graph.input('sample', 'float32', [4, 2]);
-    expect(() => model.forward(wide, timestep, new Map())).toThrow(GraphError);
-    expect(() => model.forward(wide, timestep, new Map())).toThrow('[4, 3]');
-    expect(() => model.forward(sample, timestep, new Map())).toThrow(
+    const context = new ForwardContext(new Map());
+    expect(() => model.forward({ sample: wide, timestep }, context)).toThrow(GraphError);
+    expect(() => model.forward({ sample: wide, timestep }, context)).toThrow('[4, 3]');
+    expect(() => model.forward({ sample, timestep }, context)).toThrow(
       "'layers.0.time_embedding.0.bias' is missing",
     );
   });

@@ -6,7 +6,7 @@ import {
   initialParameters,
   UNet2DModel,
 } from '../../src/models/index.ts';
-import { withInitialWeights } from '../../src/models/model.ts';
+import { initialVector, namedViews, withInitialWeights } from '../../src/models/model.ts';
 import { tinyUNet, tinyUNetOptions } from './tiny-unet.ts';
 
 describe('exportModelGraph', () => {
@@ -38,6 +38,22 @@ describe('exportModelGraph', () => {
 
     const foreign = initialParameters(model, 0).set('conv_in.weight', new Float32Array(3));
     expect(() => exportModelGraph(model, foreign)).toThrow("'conv_in.weight'");
+  });
+});
+
+describe('namedViews', () => {
+  const model = new ConditionalDense({ hidden_features: 4, time_embedding_dim: 4 });
+
+  it('names the pieces of a vector in the order of the state dict, without a copy', () => {
+    const vector = initialVector(model, 3);
+    const views = namedViews(model.parameters, vector);
+    expect(views).toEqual(initialParameters(model, 3));
+    views.get('layers.0.linear.weight')?.fill(7);
+    expect(vector.slice(0, 9)).toEqual(Float32Array.of(7, 7, 7, 7, 7, 7, 7, 7, vector[8] ?? 0));
+  });
+
+  it('refuses a vector of another length', () => {
+    expect(() => namedViews(model.parameters, new Float32Array(3))).toThrow(/but the vector has 3/);
   });
 });
 

@@ -11,6 +11,7 @@ import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { identity } from '../../src/graph/ops/index.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { initialParameters, OnnxModel } from '../../src/models/index.ts';
+import { ForwardContext } from '../../src/nn/context.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { hostTensor, type RuntimeTensor, Session } from '../../src/runtime/session.ts';
 import { ints, node, onnxFile } from '../graph/onnx-nodes.ts';
@@ -56,7 +57,10 @@ describe.each(fixtureNames)('a model of torch.onnx.export: %s', (name) => {
     const inSample = graph.input('sample', 'float32', shape);
     const inNoise = graph.input('noise', 'float32', shape);
     const batch = shape[0] as number;
-    const modelOutput = model.forward(inSample, graph.input('timestep', 'int32', [batch]), values);
+    const modelOutput = model.forward(
+      { sample: inSample, timestep: graph.input('timestep', 'int32', [batch]) },
+      new ForwardContext(values),
+    );
     expect(modelOutput.shape).toEqual(shape);
     const terms = isoLoss({ lambda: 0.1 })({
       modelOutput,
@@ -122,9 +126,11 @@ async function forwardOutput(model: OnnxModel, shape: number[], sample: Float32A
     ]),
   );
   const output = model.forward(
-    graph.input('sample', 'float32', shape),
-    graph.input('timestep', 'int32', [times.length]),
-    values,
+    {
+      sample: graph.input('sample', 'float32', shape),
+      timestep: graph.input('timestep', 'int32', [times.length]),
+    },
+    new ForwardContext(values),
   );
   graph.output('y', identity(output));
   const session = await Session.create(writeOnnx(graph), 'cpu');
@@ -303,9 +309,8 @@ it('trains through pools and batch normalization, whose running statistics stay 
     ]),
   );
   const output = model.forward(
-    graph.input('sample', 'float32', shape),
-    graph.input('timestep', 'int32', [3]),
-    parameters,
+    { sample: graph.input('sample', 'float32', shape), timestep: graph.input('timestep', 'int32', [3]) },
+    new ForwardContext(parameters),
   );
   graph.output('out_sample', identity(output));
   const expected = await run(bytes, hostTensor('float32', [3], new Float32Array(3)));

@@ -4,8 +4,9 @@ import { Graph, type Value } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { identity, mul, reduceSum, silu, transpose } from '../../src/graph/ops/index.ts';
 import { elementCount, toTensorData } from '../../src/graph/types.ts';
-import { channelsFirst, type FeatureMaps, pixelsFirst } from '../../src/nn/layouts.ts';
-import { inverseAxes, permuteAxes } from '../../src/nn/permute-axes.ts';
+import { hwnc } from '../../src/nn/hwnc.ts';
+import type { Layout } from '../../src/nn/layout.ts';
+import { inverseAxes, nchw, permuteAxes } from '../../src/nn/layout.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { plainConv } from '../graph/conv-reference.ts';
@@ -74,11 +75,11 @@ async function run(
 
 /** A convolution of images and filters of torch's order, computed in the order of `maps`. */
 const convIn =
-  (maps: FeatureMaps, { strides = [1, 1], pads }: ConvCase) =>
+  (layout: Layout, { strides = [1, 1], pads }: ConvCase) =>
   ([x, filters, bias]: readonly Value[]) => {
     if (!x || !filters || !bias) throw new Error('three inputs');
-    return maps.toImages(
-      maps.conv2d(maps.fromImages(x), transpose(filters, maps.filterAxes), bias, { strides, pads }),
+    return layout.toImages(
+      layout.conv2d(layout.fromImages(x), transpose(filters, layout.filterAxes), bias, { strides, pads }),
     );
   };
 
@@ -95,7 +96,7 @@ describe('convolutions, pixels first', () => {
     const geometry = { strides: [1, 1] as const, dilations: [1, 1] as const, group: 1, ...given };
     const filters = given.weight[0] ?? 1;
     const shapes = [given.x, given.weight, [filters]];
-    const ours = await run(shapes, convIn(pixelsFirst, given));
+    const ours = await run(shapes, convIn(hwnc, given));
     const [x, weight, bias] = shapes.map((shape, i) => random(shape, i + 1)) as [
       Float64Array,
       Float64Array,
@@ -134,7 +135,7 @@ describe('convolutions, pixels first', () => {
     const graph = new Graph('case');
     const shapes = [given.x, given.weight, [given.weight[0] ?? 1]];
     const inputs = shapes.map((shape, i) => graph.input(`x${i}`, 'float32', shape));
-    graph.output('y', convIn(pixelsFirst, given)(inputs));
+    graph.output('y', convIn(hwnc, given)(inputs));
     const session = await Session.create(writeOnnx(graph), 'cpu');
     const { y } = await session.run(
       Object.fromEntries(
@@ -142,7 +143,7 @@ describe('convolutions, pixels first', () => {
       ),
     );
     await session.release();
-    const wide = await run(shapes, convIn(pixelsFirst, given));
+    const wide = await run(shapes, convIn(hwnc, given));
     // The plain sum of 288 products has 3e-7; Lavin & Gray report about ten times that for F(4x4, 3x3).
     expectClose(Float64Array.from(y?.data as Float32Array), wide.y, 5e-6);
   });
@@ -154,23 +155,23 @@ describe('other layers, pixels first, give what channels first gives', () => {
   const layers: {
     name: string;
     shapes: number[][];
-    build: (maps: FeatureMaps, inputs: readonly Value[]) => Value;
+    build: (layout: Layout, inputs: readonly Value[]) => Value;
   }[] = [
     {
       name: 'group normalisation, SiLU and a convolution, recomputed in the backward pass',
       shapes: [image, [8], [8], [5, 8, 3, 3], [5]],
-      build: (maps, [x, weight, bias, filters, shift]) => {
+      build: (layout, [x, weight, bias, filters, shift]) => {
         if (!x || !weight || !bias || !filters || !shift) throw new Error('five inputs');
-        const hidden = silu(maps.groupNorm(maps.fromImages(x), 4, weight, bias, 1e-5));
-        return maps.toImages(
-          maps.conv2d(hidden, transpose(filters, maps.filterAxes), shift, { pads: border }),
+        const hidden = silu(layout.groupNorm(layout.fromImages(x), 4, weight, bias, 1e-5));
+        return layout.toImages(
+          layout.conv2d(hidden, transpose(filters, layout.filterAxes), shift, { pads: border }),
         );
       },
     },
     {
       name: 'attention in two heads',
       shapes: [image, ...Array.from({ length: 4 }, () => [[8, 8], [8]]).flat()],
-      build: (maps, [x, ...rest]) => {
+      build: (layout, [x, ...rest]) => {
         const projection = (i: number) => ({ weight: rest[2 * i] as Value, bias: rest[2 * i + 1] as Value });
         const projections = {
           query: projection(0),
@@ -178,19 +179,19 @@ describe('other layers, pixels first, give what channels first gives', () => {
           value: projection(2),
           output: projection(3),
         };
-        return maps.toImages(maps.attention(maps.fromImages(x as Value), projections, 4));
+        return layout.toImages(layout.attention(layout.fromImages(x as Value), projections, 4));
       },
     },
     {
       name: 'upsampling and concatenation',
       shapes: [image, [2, 3, 4, 6]],
-      build: (maps, inputs) =>
-        maps.toImages(maps.upsampleNearest2x(maps.concatChannels(inputs.map(maps.fromImages)))),
+      build: (layout, inputs) =>
+        layout.toImages(layout.upsampleNearest2x(layout.concatChannels(inputs.map(layout.fromImages)))),
     },
   ];
   it.each(layers)('$name', async ({ shapes, build }) => {
-    const first = await run(shapes, (inputs) => build(channelsFirst, inputs), 'float32');
-    const pixels = await run(shapes, (inputs) => build(pixelsFirst, inputs), 'float32');
+    const first = await run(shapes, (inputs) => build(nchw, inputs), 'float32');
+    const pixels = await run(shapes, (inputs) => build(hwnc, inputs), 'float32');
     // Both round float32 sums of some dozens of values, in another order.
     expectClose(pixels.y, first.y, 2e-6);
     // The bias of a key has the true gradient 0, so errors are measured against all gradients.

@@ -5,7 +5,8 @@ import { PreTrainedModel, PretrainedConfig, RawImage, Tensor } from '@huggingfac
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
-import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { readSafetensors, safetensorsChunks } from '../../src/files/safetensors.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { add, cast, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
@@ -260,7 +261,10 @@ it('opens a folder of diffusers without an ONNX file, with the old names of atte
   await mkdir(path.join(target, 'unet'), { recursive: true });
   await mkdir(path.join(target, 'scheduler'));
   await cp(`${fixture}config.json`, path.join(target, 'unet/config.json'));
-  await writeSafetensors(path.join(target, 'unet/diffusion_pytorch_model.safetensors'), new Map(renamed));
+  await writeFileAtomic(
+    path.join(target, 'unet/diffusion_pytorch_model.safetensors'),
+    safetensorsChunks(new Map(renamed)),
+  );
   const scheduler = { _class_name: 'DDPMScheduler', _diffusers_version: '0.30.3', num_train_timesteps: 1000 };
   await writeFile(path.join(target, 'scheduler/scheduler_config.json'), JSON.stringify(scheduler));
   const index = {

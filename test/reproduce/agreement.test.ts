@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ReportRow, TargetReport } from '../../src/reproduce/paper/target-report.ts';
+import type { ReportRow, TargetReport } from '../../src/reproduce/paper/targets.ts';
 import { agreementMarkdown } from '../../src/reproduce/reports/agreement.ts';
 
 const report = (target: TargetReport['target'], rows: ReportRow[]): TargetReport => ({

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { effectOf } from '../../src/reproduce/reports/effect.ts';
-import { effectText, verdictSummary } from '../../src/reproduce/reports/effect-text.ts';
+import { effectOf, effectText, verdictSummary } from '../../src/reproduce/reports/effect.ts';
 import { spreadOf, spreadText } from '../../src/reproduce/reports/spread.ts';
 
 const runs = (...values: number[]) => values.map((value, seed) => ({ seed, value }));

@@ -1,9 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
-import type { ImageJob, PointJob } from '../../src/reproduce/jobs/job.ts';
-import type { JobContext } from '../../src/reproduce/jobs/job-context.ts';
-import type { ImageSettings, PointSettings } from '../../src/reproduce/jobs/presets.ts';
+import type {
+  ImageJob,
+  ImageSettings,
+  JobContext,
+  PointJob,
+  PointSettings,
+} from '../../src/reproduce/jobs/job.ts';
 
 /** Trains in a fraction of a second. */
 export const tinyPoints: PointSettings = {

@@ -5,14 +5,14 @@ import { describe, expect, it } from 'vitest';
 import { DeviceError } from '../../src/errors.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { convInputGradient, convWeightGradient } from '../../src/graph/ops/conv/gradients.ts';
 import {
   type Conv2dOptions,
   type ConvGeometry,
   conv2d,
   convTranspose2d,
-} from '../../src/graph/ops/conv/conv.ts';
-import { convInputGradient, convWeightGradient } from '../../src/graph/ops/conv/gradients.ts';
-import { loop } from '../../src/graph/ops/index.ts';
+  loop,
+} from '../../src/graph/ops/index.ts';
 import { apply } from '../../src/graph/registry.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { exportModel } from '../../src/models/index.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { GraphError } from '../../src/errors.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
 import { elementCount } from '../../src/graph/types.ts';
-import { pixelsFirst } from '../../src/nn/layouts.ts';
+import { hwnc } from '../../src/nn/hwnc.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { HostState } from '../../src/trainers/engines/host-state.ts';
 import type { StateKind } from '../../src/trainers/step/update.ts';
@@ -40,14 +40,14 @@ describe('the state on the host', () => {
 
   it('gives back what it was given, and does not change it', () => {
     const given = structuredClone(initial);
-    const state = new HostState(specs, pixelsFirst, kinds, given);
+    const state = new HostState(specs, hwnc, kinds, given);
     expect(state.copy()).toEqual(initial);
     step(state);
     expect(given).toEqual(initial);
   });
 
   it('shows what it would copy, in place, and has it back as it was, also from a reader that fails', async () => {
-    const state = new HostState(specs, pixelsFirst, kinds, initial);
+    const state = new HostState(specs, hwnc, kinds, initial);
     const held = structuredClone(state.parameters().map(({ value }) => value));
     await state.withState(async (shown) => {
       expect(shown).toEqual(initial);
@@ -60,7 +60,7 @@ describe('the state on the host', () => {
   });
 
   it('shows itself to several at a time, and copies meanwhile, always in the order of the state dict', async () => {
-    const state = new HostState(specs, pixelsFirst, kinds, initial);
+    const state = new HostState(specs, hwnc, kinds, initial);
     const held = structuredClone(state.parameters().map(({ value }) => value));
     const reader = () => {
       let end = () => {};
@@ -85,18 +85,18 @@ describe('the state on the host', () => {
   });
 
   it('shows a copy where it is several memories', async () => {
-    const state = new HostState(specs, pixelsFirst, kinds, initial, 120);
+    const state = new HostState(specs, hwnc, kinds, initial, 120);
     await state.withState(async (shown) => expect(shown).toEqual(initial));
   });
 
-  it('holds filters in the order of the maps', () => {
-    const [filter] = new HostState(specs, pixelsFirst, kinds, initial).parameters();
+  it('holds filters in the order of the layout', () => {
+    const [filter] = new HostState(specs, hwnc, kinds, initial).parameters();
     const [out, input, height, width] = [1, 2, 0, 1];
     const shape = [4, 3, 3, 3];
     const at = (indices: number[], sizes: number[]) =>
       indices.reduce((offset, index, axis) => offset * (sizes[axis] as number) + index, 0);
     const indices = [out, input, height, width];
-    const moved = pixelsFirst.filterAxes;
+    const moved = hwnc.filterAxes;
     expect(
       filter?.value[
         at(
@@ -108,8 +108,8 @@ describe('the state on the host', () => {
   });
 
   it('is the same in one memory and in several', () => {
-    const whole = new HostState(specs, pixelsFirst, kinds, initial);
-    const parts = new HostState(specs, pixelsFirst, kinds, initial, 112);
+    const whole = new HostState(specs, hwnc, kinds, initial);
+    const parts = new HostState(specs, hwnc, kinds, initial, 112);
     // The order of summation differs, by some 1e-16 an addition.
     expect(step(parts) / step(whole)).toBeCloseTo(1, 13);
     expect(parts.copy()).toEqual(whole.copy());
@@ -117,12 +117,12 @@ describe('the state on the host', () => {
   });
 
   it('starts at zero where nothing is given, and keeps no average unless asked', () => {
-    const state = new HostState(specs, pixelsFirst, { ema: false, sum: false }, new Map());
+    const state = new HostState(specs, hwnc, { ema: false, sum: false }, new Map());
     expect([...state.copy().keys()]).toEqual(['parameters', 'first_moment', 'second_moment']);
     expect(state.copy().get('parameters')).toEqual(new Float32Array(length));
   });
 
   it('refuses a parameter larger than a memory', () => {
-    expect(() => new HostState(specs, pixelsFirst, kinds, initial, 64)).toThrow(GraphError);
+    expect(() => new HostState(specs, hwnc, kinds, initial, 64)).toThrow(GraphError);
   });
 });

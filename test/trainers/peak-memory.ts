@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { isoLoss } from '../../src/losses/index.ts';
 import { initialParameters, UNet2DModel } from '../../src/models/index.ts';
-import { channelsFirst } from '../../src/nn/layouts.ts';
+import { nchw } from '../../src/nn/layout.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { GradientSession } from '../../src/runtime/ort/gradient-session.ts';
 import { hostTensor } from '../../src/runtime/session.ts';
@@ -37,7 +37,7 @@ const { graph } = buildGradientGraph(
     ema: false,
     gradientCheckpointing: process.argv[2] === 'true',
   },
-  channelsFirst,
+  nchw,
 );
 const values = initialParameters(model, 0);
 const parameters = model.parameters.map(({ name, shape }) => {

@@ -4,14 +4,14 @@ import { z } from 'zod';
 import { applyScaler, loadPoints } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { isotropyOfNoisedData } from '../../metrics/isotropy/isotropy.ts';
-import { predictedNoiseIsotropy } from '../../metrics/isotropy/predicted-noise.ts';
-import type { PointCloud } from '../../metrics/prdc/point-cloud.ts';
+import { isotropyOfNoisedData, predictedNoiseIsotropy } from '../../metrics/isotropy.ts';
+import type { PointCloud } from '../../metrics/metric.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { curvePlot, writePlot } from '../../plots/index.ts';
+import { csvText } from '../../reproduce/reports/text.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
-import { deviceOption } from '../options/device-option.ts';
+import { deviceOption } from '../options/shared-options.ts';
 import { withInterrupt } from '../ui/interrupt.ts';
 import { withFractionBar } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
@@ -65,7 +65,7 @@ async function analyze(settings: Settings<typeof options>): Promise<void> {
   if (settings.output === undefined) return;
 
   const csv = path.join(settings.output, 'isotropy.csv');
-  await writeFileAtomic(csv, `${[columns, ...cells].map((line) => line.join(',')).join('\n')}\n`);
+  await writeFileAtomic(csv, csvText(rows));
   const svg = await curvePlot({
     series: columns.slice(1).map((name) => ({
       name,

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { convertExtractor, extractorsFolder } from '../../metrics/index.ts';
+import { convertExtractor, extractorsFolder } from '../../evaluation/extractors/published-extractors.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
 

@@ -2,20 +2,23 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { DeviceError } from '../../errors.ts';
 import { deviceReports } from '../../runtime/device.ts';
+import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
 
+const options = { json: option('--json', z.boolean().default(false), 'print JSON') };
+
 export function addDoctorCommand(program: Command): void {
-  program
+  const command = program
     .command('doctor')
     .description('Print versions and devices, what is missing and how to get it.')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  iso-diffusion doctor\n  iso-diffusion doctor --json')
-    .action(async ({ json }: { json?: boolean }) => doctor(json ?? false));
+    .addHelpText('after', '\nExamples:\n  iso-diffusion doctor\n  iso-diffusion doctor --json');
+  addOptions(command, options).action(async (flags) => doctor(await readSettings(options, flags)));
 }
 
-async function doctor(json: boolean): Promise<void> {
+async function doctor({ json }: Settings<typeof options>): Promise<void> {
   const report = {
     versions: {
       node: process.version,

@@ -1,22 +1,21 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
+import { evaluate } from '../../evaluation/evaluate.ts';
+import { identify, loadPointPair } from '../../evaluation/inputs.ts';
 import {
   checkedSettings,
   DEFAULT_SAMPLES,
   type EvaluateOptions,
-  METRIC_NAMES,
-} from '../../evaluation/evaluate-options.ts';
-import { identify, type RealInput } from '../../evaluation/evaluation-input.ts';
-import { loadPointPair } from '../../evaluation/point-sets.ts';
+  type EvaluationReport,
+  type RealInput,
+} from '../../evaluation/options.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { pipelineFolderOf } from '../../hub/open-pretrained.ts';
-import { readPipelineFolder } from '../../hub/pipeline-folder.ts';
-import { type EvaluationReport, evaluate, mergeStatistics, readStatistics } from '../../metrics/index.ts';
+import { pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
+import { mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
-import { deviceOption } from '../options/device-option.ts';
-import { extractorOptions, namedExtractor } from '../options/extractor-options.ts';
+import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
 import { withInterrupt } from '../ui/interrupt.ts';
 import { withStageBars } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
@@ -32,7 +31,7 @@ const options = {
   metrics: option(
     '--metrics <names>',
     z.string().optional(),
-    `${METRIC_NAMES.join(',')} (images: fid,kid,prdc; points: prdc)`,
+    `${metrics.names().join(',')} (images: fid,kid,prdc; points: prdc)`,
   ),
   ...extractorOptions,
   logits_extractor: option(
@@ -121,12 +120,11 @@ async function realInput(sources: readonly string[]): Promise<RealInput> {
 }
 
 async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Promise<EvaluateOptions> {
-  const { metrics, scheduler, fake, logits_extractor, device, seed, data_seed } = settings;
+  const { scheduler, fake, logits_extractor, device, seed, data_seed } = settings;
   return {
     real,
     fake,
-    // What is no name of a metric is refused by `evaluate`.
-    metrics: metrics?.split(',').map((name) => name.trim()) as EvaluateOptions['metrics'],
+    metrics: settings.metrics?.split(',').map((name) => name.trim()),
     ...namedExtractor(settings),
     logits_extractor,
     num_samples: settings.n,

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { imageStatistics, mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
+import { imageStatistics } from '../../evaluation/image-statistics.ts';
+import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
-import { deviceOption } from '../options/device-option.ts';
-import { extractorOptions, namedExtractor } from '../options/extractor-options.ts';
+import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
 import { withInterrupt } from '../ui/interrupt.ts';
 import { withFractionBar } from '../ui/progress.ts';
 

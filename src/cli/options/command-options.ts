@@ -1,7 +1,12 @@
+import path from 'node:path';
 import { type Command, Option } from 'commander';
+import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
-import { readConfigFile } from './config-file.ts';
+import { readJsonFile } from '../../files/json.ts';
+import { withRegularFile } from '../../files/regular-file.ts';
+import { nearestName } from '../../registry.ts';
+import { importModules } from '../../threads/imported-modules.ts';
 
 /** One option of a command: a flag, and under its key in snake_case an entry of the config file. */
 export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
@@ -32,9 +37,10 @@ export function grouped<Table extends OptionTable>(heading: string, table: Table
   return Object.fromEntries(entries) as Table;
 }
 
-/** Adds `--config` and the flags of the table. Commander gets no defaults: the schemas have them. */
+/** Adds `--config`, `--import` and the flags of the table. Commander gets no defaults: the schemas have them. */
 export function addOptions(command: Command, table: OptionTable): Command {
   command.option('--config <file>', 'options from a .json or .yaml file; flags override it');
+  addImportOption(command);
   for (const { flags, description, schema, heading } of Object.values(table)) {
     const fallback = schema.safeParse(undefined).data;
     const note = fallback === undefined || fallback === false ? '' : ` (default: ${fallback})`;
@@ -44,17 +50,35 @@ export function addOptions(command: Command, table: OptionTable): Command {
   return command;
 }
 
+/** Adds `--import`, which can be repeated. */
+export function addImportOption(command: Command): Command {
+  return command.option(
+    '--import <module>',
+    'first import this module of yours, which registers models, losses and so on; repeatable',
+    (module: string, before: readonly string[] = []) => [...before, module],
+  );
+}
+
+const importSchema = z.array(z.string().min(1)).default([]);
+
 /**
- * The settings of a run: the table's defaults, over them the config file, over it the flags.
+ * The settings of a run: the table's defaults, over them the config file, over it the flags. The modules of `--import`
+ * and of the config file's `import` are imported before any other setting is looked at.
  *
- * @throws {ConfigError} for the config file. @throws {InvalidArgumentError} for a flag.
+ * @throws {ConfigError} for the config file. @throws {InvalidArgumentError} for a flag, or a module that cannot be
+ * imported.
  */
 export async function readSettings<Table extends OptionTable>(
   table: Table,
   flags: Readonly<Record<string, unknown>>,
 ): Promise<Settings<Table>> {
-  const { config, ...given } = flags;
-  const fromFile = typeof config === 'string' ? await readConfigFile(config, Object.keys(table)) : {};
+  const { config, import: modules, ...given } = flags;
+  const known = [...Object.keys(table), 'import'];
+  const { import: listed, ...fromFile } =
+    typeof config === 'string' ? await readConfigFile(config, known) : {};
+  const imports = importSchema.safeParse(typeof listed === 'string' ? [listed] : listed);
+  if (!imports.success) throw new ConfigError(`${config}: 'import' must be a list of modules`);
+  await importModules([...imports.data, ...importSchema.parse(modules)]);
   const fromFlags: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     const key = snakeCase(name);
@@ -83,4 +107,42 @@ function flagValue(value: unknown, schema: z.ZodType): unknown {
   if (typeof value !== 'string' || value.trim() === '' || schema.safeParse(value).success) return value;
   const number = Number(value);
   return Number.isNaN(number) ? value : number;
+}
+
+const MAX_CONFIG_BYTES = 64 * 1024;
+const objectSchema = z.record(z.string(), z.unknown());
+
+/**
+ * Reads the options of a command from a .json, .yaml or .yml file: an object of option names in snake_case.
+ *
+ * @throws {ConfigError} when the file cannot be read or holds a key that is not in `known`; names the nearest one.
+ */
+async function readConfigFile(file: string, known: readonly string[]): Promise<Record<string, unknown>> {
+  const extension = path.extname(file).toLowerCase();
+  if (!['.json', '.yaml', '.yml'].includes(extension))
+    throw new ConfigError(`config file '${file}' must end in .json, .yaml or .yml`);
+  const values =
+    extension === '.json'
+      ? await readJsonFile(file, objectSchema, { maxBytes: MAX_CONFIG_BYTES })
+      : await readYaml(file);
+  for (const key of Object.keys(values)) {
+    if (known.includes(key)) continue;
+    const near = nearestName(key, known);
+    throw new ConfigError(
+      `${file}: unknown option '${key.slice(0, 64)}'${near ? `; did you mean '${near}'?` : ''} (known: ${known.join(', ')})`,
+    );
+  }
+  return values;
+}
+
+async function readYaml(file: string): Promise<Record<string, unknown>> {
+  const fail = (message: string, options?: ErrorOptions) => new ConfigError(message, options);
+  return withRegularFile(file, fail, async ({ size, read }) => {
+    if (size > MAX_CONFIG_BYTES)
+      throw new ConfigError(`${file} has ${size} bytes; a config file has at most ${MAX_CONFIG_BYTES}`);
+    const text = Buffer.from(await read(0, size)).toString('utf8');
+    const parsed = objectSchema.safeParse(parseYaml(text));
+    if (!parsed.success) throw new ConfigError(`${file} must hold option names with their values`);
+    return parsed.data;
+  });
 }

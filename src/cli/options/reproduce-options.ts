@@ -4,7 +4,7 @@ import { nearestName } from '../../registry.ts';
 import { PRESETS } from '../../reproduce/jobs/presets.ts';
 import { isImageTarget, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
 import { option, type Settings } from './command-options.ts';
-import { deviceOption } from './device-option.ts';
+import { deviceOption } from './shared-options.ts';
 
 const wholeNumber = z.int().min(1);
 

@@ -1,8 +1,59 @@
-import { readPipelineFolder } from '../../hub/pipeline-folder.ts';
+import path from 'node:path';
+import { HubError, InvalidArgumentError } from '../../errors.ts';
+import { exists } from '../../files/regular-file.ts';
+import { type PretrainedOptions, pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
+import { pipelineFiles } from '../../hub/pipeline-folder.ts';
 import { type DiffusionModel, modelFromConfig } from '../../models/index.ts';
 import { withInitialWeights } from '../../models/model.ts';
 import { readModelWeights } from '../../models/pretrained-weights.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
+
+/** A saved model, and what it draws. */
+export interface ModelName {
+  readonly kind: 'points' | 'images';
+  /** The folder, downloaded from the Hub where it was a Hub id; or the ONNX file. */
+  readonly path: string;
+}
+
+/**
+ * Finds out what the model draws without loading it.
+ *
+ * @param name the folder of a pipeline or of the run that wrote it, a Hub id, or the path of an ONNX file.
+ * @throws {InvalidArgumentError}, {HubError}, {FileFormatError} as `pipeline()`.
+ */
+export async function modelNamed(name: string, options: PretrainedOptions = {}): Promise<ModelName> {
+  if (name.toLowerCase().endsWith('.onnx')) return { kind: 'images', path: name };
+  const { dir, unetConfig } = await readPipelineFolder(await folderNamed(name, options), { require: [] });
+  // An ONNX file in a folder names no sample shape; those of points have a class of their own.
+  const isOnnx = unetConfig._class_name === 'OnnxModel';
+  const kind = isOnnx || modelFromConfig(unetConfig).sampleShape.length > 1 ? 'images' : 'points';
+  return { kind, path: dir };
+}
+
+/**
+ * The folder of a pipeline: `name` itself, or `pipeline` in the folder of a run, or downloaded from the Hub.
+ *
+ * @throws {InvalidArgumentError}, {HubError} as `pipeline()`, and they say that there is no such folder.
+ */
+export async function folderNamed(name: string, options: PretrainedOptions = {}): Promise<string> {
+  const ofRun = path.join(name, 'pipeline');
+  if (await exists(path.join(ofRun, pipelineFiles.modelIndex))) return path.resolve(ofRun);
+  try {
+    return await pipelineFolderOf(name, options);
+  } catch (error) {
+    if (await exists(name))
+      throw new InvalidArgumentError(
+        `'${name}' is no pipeline: it has neither ${pipelineFiles.modelIndex} nor ${pipelineFiles.flatConfig}`,
+      );
+    if (error instanceof InvalidArgumentError)
+      throw new InvalidArgumentError(
+        `there is no folder '${name}', and it is no Hub id, which has the form owner/name`,
+      );
+    if (error instanceof HubError)
+      throw new HubError(`there is no folder '${name}', and as a Hub id: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
 
 /**
  * A saved pipeline, or any DDPM of diffusers, as a model to be trained further, from its averaged weights where the

@@ -1,4 +1,6 @@
 import cliProgress from 'cli-progress';
+import type { DownloadProgress } from '../../hub/download.ts';
+import { duration } from '../../reproduce/reports/text.ts';
 
 export interface Progress {
   /** @param text shown behind the bar. */
@@ -45,12 +47,6 @@ function progressLines(label: string, total: number, start: number): Progress {
   };
 }
 
-function duration(seconds: number): string {
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
-}
-
 /** A bar for a task that reports its finished fraction; removed when `work` ends. */
 export async function withFractionBar<T>(
   label: string,
@@ -79,5 +75,23 @@ export async function withStageBars<T>(
     });
   } finally {
     current?.bar.stop();
+  }
+}
+
+/** A bar for each file that `work` downloads from the Hub. */
+export async function downloadBar<T>(
+  work: (onProgress: (progress: DownloadProgress) => void) => Promise<T>,
+): Promise<T> {
+  let bar: Progress | undefined;
+  try {
+    return await work(({ status, file, loaded = 0, total = 1 }) => {
+      if (status === 'progress') bar ??= progressBar(file, total);
+      bar?.update(loaded, `${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
+      if (status !== 'done') return;
+      bar?.stop();
+      bar = undefined;
+    });
+  } finally {
+    bar?.stop();
   }
 }

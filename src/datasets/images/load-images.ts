@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
 import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
+import { defaultCacheDir } from '../../files/download.ts';
+import { type Fields, parseOptions } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
 import { type PreparedImage, prepareImages } from './prepare.ts';
@@ -16,6 +17,40 @@ const CACHE_VERSION = 2;
 const DEFAULT_RESOLUTION = 64;
 
 const side = z.int().min(1).max(8192);
+
+export interface LoadImagesOptions {
+  /** Side, or [height, width], of the images in pixels, 1 to 8192. Default: the size of digits, MNIST and CIFAR-10; else 64. */
+  readonly resolution?: number | readonly [height: number, width: number] | undefined;
+  /** 1 (grey), 3 (RGB; transparency on white) or 4 (RGBA). Default: 1 for digits and MNIST, else 3. */
+  readonly channels?: 1 | 3 | 4 | undefined;
+  /** true (default): the shorter side is resized and the centre kept; false: the whole image is stretched. */
+  readonly center_crop?: boolean | undefined;
+  /**
+   * Resizes the shorter side and keeps all of the longer one, up to four times the size; default false. `Trainer` then
+   * crops at a new random place each time, as diffusers' training script does without `--center_crop`.
+   */
+  readonly random_crop?: boolean | undefined;
+  /** How images are resized, always antialiased; default 'bilinear'. */
+  readonly interpolation?: (typeof INTERPOLATIONS)[number] | undefined;
+  /**
+   * Folder of downloads (`downloads/`) and resized images (`images/`), which may be deleted at any time. Default
+   * `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`.
+   */
+  readonly cache_dir?: string | undefined;
+  /**
+   * For 'oxford-flowers-102' and 'oxford-iiit-pet': a folder with their archive, or with their parquet files from the Hub.
+   * Default: they are downloaded.
+   */
+  readonly data_dir?: string | undefined;
+  /** Images decoded at a time, 1 to 256; default 4. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel. */
+  readonly num_workers?: number | undefined;
+  /** Stops after this many usable images, at least 1; default all. */
+  readonly max_images?: number | undefined;
+  /** A set of more bytes of pixels than this is read image by image from its cache file; at least 0; default 1 GiB. */
+  readonly max_memory_bytes?: number | undefined;
+  /** Called for every image; default: nothing is called. */
+  readonly on_progress?: ImageProgress | undefined;
+}
 
 const optionsSchema = z.strictObject({
   resolution: z.union([side, z.tuple([side, side])]).optional(),
@@ -34,28 +69,10 @@ const optionsSchema = z.strictObject({
   on_progress: z
     .custom<ImageProgress>((value) => typeof value === 'function', 'must be a function')
     .optional(),
-});
+} satisfies Fields<LoadImagesOptions>);
 
 /** `done`: images looked at so far; `total`: how many there are, where the source says. */
 export type ImageProgress = (progress: { done: number; total: number | undefined }) => void;
-
-/**
- * - `resolution`: side, or [height, width], 1 to 8192. Default: the size of digits, MNIST and CIFAR-10; else 64.
- * - `channels`: 1 (grey), 3 (RGB; transparency on white) or 4 (RGBA). Default: 1 for digits and MNIST, else 3.
- * - `center_crop` (true): resize the shorter side and keep the centre; false: stretch the whole image.
- * - `random_crop` (false): resize the shorter side and keep all of the longer one, up to four times the size; `Trainer`
- *   crops at a new random place each time, as diffusers' training script does without `--center_crop`.
- * - `interpolation`: 'bilinear' (default), 'bicubic' or 'lanczos', all antialiased.
- * - `cache_dir`: default `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. Holds downloads (`downloads/`) and
- *   resized images (`images/`); both may be deleted at any time.
- * - `data_dir`: for 'oxford-flowers-102' and 'oxford-iiit-pet', a folder with their archive, or with their parquet files
- *   from the Hub, instead of a download.
- * - `num_workers` (4): images decoded at a time. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel.
- * - `max_images`: stop after this many usable images.
- * - `max_memory_bytes` (1 GiB): a set with more pixels than this is read image by image from its cache file.
- * - `on_progress`: called for every image.
- */
-export type LoadImagesOptions = z.input<typeof optionsSchema>;
 
 /**
  * A set of images to train on. They are decoded and resized once, off the JS thread, and kept as bytes in a cache
@@ -77,15 +94,11 @@ export type LoadImagesOptions = z.input<typeof optionsSchema>;
  * console.log(set.count, set.height, set.width, set.channels); // 8189 64 64 3
  */
 export async function loadImages(source: string, options: LoadImagesOptions = {}): Promise<ImageSet> {
-  const parsed = optionsSchema.safeParse(options);
-  if (!parsed.success)
-    throw new InvalidArgumentError(
-      `wrong options for the images '${source}':\n${z.prettifyError(parsed.error)}`,
-    );
-  const { data_dir, num_workers, max_images, max_memory_bytes, on_progress } = parsed.data;
-  const cacheDir = resolve(parsed.data.cache_dir ?? defaultCacheDir());
+  const checked = parseOptions(optionsSchema, options, `options for the images '${source}'`);
+  const { data_dir, num_workers, max_images, max_memory_bytes, on_progress } = checked;
+  const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
   const images = await openSource(source, { cacheDir, dataDir: data_dir });
-  const format = imageFormat(images, parsed.data);
+  const format = imageFormat(images, checked);
   const geometry = {
     name: images.name,
     height: format.height,
@@ -119,11 +132,6 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   if (!written)
     throw new DatasetError(`the cache ${path} was removed or changed while it was opened; try again`);
   return written;
-}
-
-/** `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. */
-export function defaultCacheDir(): string {
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'iso-diffusion');
 }
 
 function imageFormat(source: ImageSource, options: z.output<typeof optionsSchema>): ImageFormat {

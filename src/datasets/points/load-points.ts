@@ -2,25 +2,31 @@ import path from 'node:path';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { readNpyRows } from '../../files/npy.ts';
+import { type Fields, parseOptions } from '../../options.ts';
 import { readCsvPoints } from './point-files.ts';
 import { applyScaler, fitScaler, type PointSet, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
+
+export interface LoadPointsOptions {
+  /** Points to draw, 1 to 100,000,000; default 10,000. Of a file: its first `n`; default all. */
+  readonly n?: number | undefined;
+  /**
+   * Standard deviation of the noise on each axis, before scaling, at least 0. Default by set: swiss-roll 0.5, moons 0.05,
+   * s-curve 0.1, 8-gaussians 1. Files take none.
+   */
+  readonly noise?: number | undefined;
+  /** Seed of the drawn points: a whole number from 0; default 0. */
+  readonly seed?: number | undefined;
+  /** 'min-max' scales each axis to [-1, 1] (default), 'standardise' to mean 0 and standard deviation 1; or 'none'. */
+  readonly scaling?: (typeof SCALINGS)[number] | undefined;
+}
 
 const optionsSchema = z.strictObject({
   n: z.int().min(1).max(100_000_000).default(10_000),
   noise: z.number().min(0).refine(Number.isFinite, 'must be finite').optional(),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   scaling: z.enum(SCALINGS).default('min-max'),
-});
-
-/**
- * - `n`: how many points to draw (default 10,000); of a file, its first `n` where given, else all.
- * - `noise`: standard deviation on each axis, before scaling; default by set: swiss-roll 0.5, moons 0.05, s-curve 0.1,
- *   8-gaussians 1. Not for files.
- * - `seed` (0).
- * - `scaling`: 'min-max' to [-1, 1] (default), 'standardise' or 'none'.
- */
-export type LoadPointsOptions = z.input<typeof optionsSchema>;
+} satisfies Fields<LoadPointsOptions>);
 
 /**
  * A set of points to train on.
@@ -33,12 +39,11 @@ export type LoadPointsOptions = z.input<typeof optionsSchema>;
  * const points = await loadPoints('moons', { n: 2000, seed: 1 });
  */
 export async function loadPoints(source: string, options: LoadPointsOptions = {}): Promise<PointSet> {
-  const parsed = optionsSchema.safeParse(options);
-  if (!parsed.success)
-    throw new InvalidArgumentError(
-      `wrong options for the data set '${source}':\n${z.prettifyError(parsed.error)}`,
-    );
-  const { n, noise, seed, scaling } = parsed.data;
+  const { n, noise, seed, scaling } = parseOptions(
+    optionsSchema,
+    options,
+    `options for the data set '${source}'`,
+  );
   const { data, dims } = isSyntheticName(source)
     ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2 }
     : firstPoints(await readPointFile(source, noise), options.n);

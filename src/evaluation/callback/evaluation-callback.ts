@@ -1,17 +1,28 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
-import { InvalidArgumentError } from '../../errors.ts';
-import { removeLeftovers } from '../../files/atomic.ts';
-import { DEVICES } from '../../runtime/device.ts';
-import type { DiffusionScheduler } from '../../schedulers/index.ts';
+import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
+import { metrics } from '../../metrics/registry.ts';
+import { DEVICES, type Device } from '../../runtime/device.ts';
+import type { GivenScheduler } from '../../schedulers/index.ts';
+import { importedModules } from '../../threads/imported-modules.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
-import type { SnapshotMetrics, SnapshotSettings } from './evaluate-snapshot.ts';
-import { EvaluationLog, type EvaluationRecord } from './evaluation-log.ts';
+import { extractors, splitLayer } from '../extractors/registry.ts';
+import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
+
+const recordSchema = z.looseObject({
+  step: z.int().min(0),
+  epoch: z.number(),
+  files: z.array(z.string()),
+});
+
+/** One evaluation of a run: its step, the images it wrote, and the metrics by name. */
+export type EvaluationRecord = z.infer<typeof recordSchema>;
 
 const settingsSchema = z.object({
   every_epochs: z.int().min(1).default(1),
@@ -24,25 +35,38 @@ const settingsSchema = z.object({
   directory: z.string().min(1).optional(),
 });
 
-/**
- * - `every_epochs` (1): evaluates after each so many epochs, and after the last step.
- * - `samples`: in the grid of images (64) or the scatter plot of 2-D points (2,000); 0 for none.
- * - `num_inference_steps` (50), `eta`, `guidance_scale`: of the reverse process.
- * - `seed` (0): the same for every evaluation, so that their samples compare.
- * - `device` ('auto'): where samples are drawn. On the device of the training both share it.
- * - `directory`: default `evaluation` in the run's `output_dir`.
- */
-export interface EvaluationCallbackOptions extends z.input<typeof settingsSchema> {
+export interface EvaluationCallbackOptions {
+  /** Evaluates after each so many epochs, an integer of at least 1, and after the last step. Default 1. */
+  readonly every_epochs?: number | undefined;
+  /** Samples in a grid of images or a scatter plot of 2-D points, 0 to 10,000; 0 for none. Default 64 images, 2,000 points. */
+  readonly samples?: number | undefined;
   /**
-   * Metrics against the training data, with the options of `evaluate`; default none. `num_samples` is by default as many as
-   * there are training samples, at most 10,000. The extractor is given by name.
+   * Metrics against the training data, with the options of `evaluate`; extractors are given by name. `num_samples` is by
+   * default as many as there are training samples, at most 10,000. Default: no metrics.
    */
   readonly metrics?: SnapshotMetrics | undefined;
-  /** A scheduler, or the JSON config of one; default DDIM with the betas of the run. */
-  readonly scheduler?: DiffusionScheduler | Readonly<Record<string, unknown>> | undefined;
-  /** Called with every finished evaluation. */
+  /**
+   * Modules that register what `metrics` and `scheduler` name: paths from the working directory, `file:` URLs or packages.
+   * The process of the evaluations imports them first. Default: what `importModules` or `--import` has imported.
+   */
+  readonly import?: string | readonly string[] | undefined;
+  /** Steps of the reverse process, an integer of at least 1. Default 50. */
+  readonly num_inference_steps?: number | undefined;
+  /** A scheduler, the JSON config of one, or the class name of a registered one. Default: DDIM with the betas of the run. */
+  readonly scheduler?: GivenScheduler | undefined;
+  /** Noise that DDIM adds in each step, from 0 (none) to 1 (as much as DDPM). Default: the scheduler's. */
+  readonly eta?: number | undefined;
+  /** Scale of classifier-free guidance; 1 is no guidance. Default: that of the pipeline. */
+  readonly guidance_scale?: number | undefined;
+  /** Seed of the samples, an integer of at least 0, the same for every evaluation so that they compare. Default 0. */
+  readonly seed?: number | undefined;
+  /** Where samples are drawn; on the training's device both share it. Default 'auto'. */
+  readonly device?: Device | undefined;
+  /** Folder of the results. Default: `evaluation` in the run's `output_dir`. */
+  readonly directory?: string | undefined;
+  /** Called with every finished evaluation. Default: nobody is told. */
   readonly on_evaluation?: ((record: EvaluationRecord) => void) | undefined;
-  /** Told when an evaluation failed, which does not end the training; default `process.emitWarning`. */
+  /** Told when an evaluation failed, which does not end the training. Default: `process.emitWarning`. */
   readonly on_warning?: ((message: string) => void) | undefined;
 }
 
@@ -68,8 +92,8 @@ interface ActiveRun {
  * where it takes longer than `every_epochs`, the next one waits for it, and training with it. A resumed run makes up for
  * what the interrupted one began.
  *
- * @throws {InvalidArgumentError} for wrong options. Training then fails before its first step with a
- * `SnapshotEvaluationError` when the extractor cannot be loaded.
+ * @throws {InvalidArgumentError} for wrong options. Training fails before its first step, with a
+ * `SnapshotEvaluationError`, when a metric is unknown or the extractor cannot be loaded.
  *
  * @example
  * const evaluation = new EvaluationCallback({ every_epochs: 10, metrics: { metrics: ['fid'], extractor: 'inception' } });
@@ -180,8 +204,19 @@ export class EvaluationCallback implements TrainerCallback {
       classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
       seed,
       device,
+      imports: [...importedModules(), ...[this.options.import ?? []].flat()],
+      registered: registeredHere(metrics),
     };
   }
+}
+
+/** What the other process must know too. */
+function registeredHere(given: SnapshotMetrics | undefined): SnapshotSettings['registered'] {
+  const specs = [given?.extractor, given?.logits_extractor].filter((spec) => spec !== undefined);
+  return {
+    metrics: (given?.metrics ?? []).filter((name) => metrics.find(name)),
+    extractors: specs.map((spec) => splitLayer(spec)[0]).filter((name) => extractors.find(name)),
+  };
 }
 
 /** The other process measures against a file of the images, which may be too many to send. */
@@ -196,6 +231,7 @@ async function imageSettings(set: ImageSet, file: string | undefined): Promise<S
 }
 
 function plainConfig(scheduler: EvaluationCallbackOptions['scheduler']) {
+  if (typeof scheduler === 'string') return scheduler;
   const config = scheduler && 'toConfig' in scheduler ? scheduler.toConfig : undefined;
   return typeof config === 'function'
     ? (config.call(scheduler) as Record<string, unknown>)
@@ -208,4 +244,43 @@ const snapshotPath = (directory: string, step: number) => path.join(directory, `
 async function snapshotSteps(directory: string): Promise<number[]> {
   const steps = (await readdir(directory)).flatMap((name) => SNAPSHOT.exec(name)?.[1] ?? []);
   return steps.map(Number).sort((a, b) => a - b);
+}
+
+/** The evaluations of a run as JSON lines in the order of their steps. Every line is whole, also after a kill. */
+class EvaluationLog {
+  private constructor(
+    private readonly file: string,
+    private readonly records: Map<number, EvaluationRecord>,
+  ) {}
+
+  /**
+   * @param upTo the step a run goes on from: what was logged after it is dropped; 0 starts an empty log.
+   * @throws {FileFormatError} when the file to go on with is no such log; it stays as it is.
+   */
+  static async open(file: string, upTo: number): Promise<EvaluationLog> {
+    const text = upTo === 0 ? '' : await readFile(file, 'utf8').catch(() => '');
+    const records = text
+      .split('\n')
+      .flatMap((line, i) => (line === '' ? [] : [parsed(line, `${file}, line ${i + 1}`)]));
+    const kept = records.filter(({ step }) => step <= upTo);
+    return new EvaluationLog(file, new Map(kept.map((record) => [record.step, record])));
+  }
+
+  has(step: number): boolean {
+    return this.records.has(step);
+  }
+
+  async add(record: EvaluationRecord): Promise<void> {
+    this.records.set(record.step, record);
+    const ordered = [...this.records.values()].sort((a, b) => a.step - b.step);
+    await writeFileAtomic(this.file, ordered.map((one) => `${JSON.stringify(one)}\n`).join(''));
+  }
+}
+
+function parsed(line: string, where: string): EvaluationRecord {
+  try {
+    return recordSchema.parse(JSON.parse(line));
+  } catch (cause) {
+    throw new FileFormatError(`${where} is no record of an evaluation. Move the file away`, { cause });
+  }
 }

@@ -1,11 +1,233 @@
 /**
- * The process behind `SnapshotEvaluator`: takes requests over the IPC channel and answers them in order. It ends with
- * the channel; Ctrl-C, which reaches it too, is the trainer's to handle.
+ * The process behind `SnapshotEvaluator`: draws and measures the snapshots of a training run. It takes requests over the
+ * IPC channel, answers them in order, and ends with the channel. Ctrl-C reaches it too, but is the trainer's to handle.
  */
 
-import { errorText } from '../../errors.ts';
-import { SnapshotEvaluation } from './evaluate-snapshot.ts';
-import type { EvaluatorAnswer, EvaluatorRequest } from './snapshot-evaluator.ts';
+import path from 'node:path';
+import { openCacheFile } from '../../datasets/images/cache-file.ts';
+import type { ImageSet } from '../../datasets/images/image-set.ts';
+import type { PointSet } from '../../datasets/points/points.ts';
+import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { metrics as knownMetrics } from '../../metrics/registry.ts';
+import {
+  loadUnconditionalImageGeneration,
+  type UnconditionalImageGenerationPipeline,
+} from '../../pipelines/unconditional-image-generation.ts';
+import {
+  loadUnconditionalPointGeneration,
+  type UnconditionalPointGenerationPipeline,
+} from '../../pipelines/unconditional-point-generation.ts';
+import { writeImageGrid } from '../../plots/image-grid.ts';
+import type { Registry } from '../../registry.ts';
+import { importModules } from '../../threads/imported-modules.ts';
+import { chooseMetrics, neededForms } from '../chosen-metrics.ts';
+import { evaluate } from '../evaluate.ts';
+import type { FeatureExtractor } from '../extractors/feature-extractor.ts';
+import { extractors as knownExtractors, resolveExtractor } from '../extractors/registry.ts';
+import {
+  checkedSettings,
+  DEFAULT_METRICS,
+  DEFAULT_SAMPLES,
+  type EvaluateOptions,
+  type EvaluationReport,
+  logitsExtractorOf,
+} from '../options.ts';
+
+/** Images of a training set are read from their file where they are more than this. */
+const MAX_MEMORY_BYTES = 2 ** 30;
+
+/** Options of `evaluate` that can be sent to another process: extractors by name. */
+export type SnapshotMetrics = Omit<
+  EvaluateOptions,
+  | 'real'
+  | 'fake'
+  | 'extractor'
+  | 'logits_extractor'
+  | 'generation'
+  | 'device'
+  | 'on_progress'
+  | 'on_warning'
+  | 'signal'
+> & {
+  readonly extractor?: string | undefined;
+  readonly logits_extractor?: string | undefined;
+};
+
+/** All that the evaluations of a run have in common; plain data. */
+export interface SnapshotSettings {
+  /** The training samples; of images the file that `writeCacheFile` wrote of them, where there are metrics. */
+  readonly real:
+    | { readonly kind: 'points'; readonly points: PointSet }
+    | { readonly kind: 'images'; readonly file: string | undefined; readonly gridScale: number };
+  /** Samples in the image; 0 for none. */
+  readonly samples: number;
+  readonly metrics: SnapshotMetrics | undefined;
+  readonly num_inference_steps: number;
+  /** A scheduler's config or class name; undefined takes DDIM with the betas of the run. */
+  readonly scheduler: Readonly<Record<string, unknown>> | string | undefined;
+  readonly eta: number | undefined;
+  readonly guidance_scale: number | undefined;
+  /** Classes that a class-conditional model draws in turn. */
+  readonly classes: readonly number[];
+  readonly seed: number;
+  readonly device: NonNullable<EvaluateOptions['device']>;
+  /** Modules that this process imports first, so that it knows what they register. */
+  readonly imports: readonly string[];
+  /** The metrics and extractors among the settings that are registered in the training process. */
+  readonly registered: { readonly metrics: readonly string[]; readonly extractors: readonly string[] };
+}
+
+export interface SnapshotResult {
+  /** Names of the images that were written, in their folder. */
+  readonly files: readonly string[];
+  readonly report: EvaluationReport | undefined;
+}
+
+export type EvaluatorRequest = { readonly id: number } & (
+  | { readonly kind: 'prepare'; readonly settings: SnapshotSettings }
+  | { readonly kind: 'run'; readonly snapshot: string; readonly image: string }
+);
+export interface EvaluatorAnswer {
+  readonly id: number;
+  readonly result?: SnapshotResult;
+  readonly error?: string;
+}
+
+type AnyPipeline = UnconditionalImageGenerationPipeline | UnconditionalPointGenerationPipeline;
+
+/** Draws and measures the snapshots of a run, one after another. */
+class SnapshotEvaluation {
+  private constructor(
+    private readonly settings: SnapshotSettings,
+    private readonly images: ImageSet | undefined,
+    /** By the names under which they were asked for. */
+    private readonly extractors: ReadonlyMap<string, FeatureExtractor>,
+  ) {}
+
+  /**
+   * Loads what all evaluations need.
+   *
+   * @throws {InvalidArgumentError} for wrong options of the metrics, and what `resolveExtractor` throws.
+   */
+  static async prepare(settings: SnapshotSettings): Promise<SnapshotEvaluation> {
+    const { real, metrics, device } = settings;
+    await importModules(settings.imports);
+    refuseUnregistered('metric', settings.registered.metrics, knownMetrics);
+    refuseUnregistered('extractor', settings.registered.extractors, knownExtractors);
+    if (metrics) chooseMetrics(checkedSettings(metrics).metrics ?? DEFAULT_METRICS[real.kind], metrics);
+    const extractors = new Map<string, FeatureExtractor>();
+    const images = real.kind === 'images' && real.file ? await imagesOf(real.file) : undefined;
+    if (!images || !metrics) return new SnapshotEvaluation(settings, images, extractors);
+    const { extractor, logits_extractor } = extractorNames(metrics);
+    const image_shape = {
+      height: images.height,
+      width: images.width,
+      channels: images.channels === 1 ? 1 : 3,
+    };
+    for (const name of new Set([extractor, logits_extractor])) {
+      if (name === undefined) continue;
+      const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, device, image_shape };
+      extractors.set(name, await resolveExtractor(name, options));
+    }
+    return new SnapshotEvaluation(settings, images, extractors);
+  }
+
+  /** @param image where to write the samples, without extension. */
+  async run(snapshot: string, image: string): Promise<SnapshotResult> {
+    const { device, real } = this.settings;
+    const draw =
+      real.kind === 'images'
+        ? await loadUnconditionalImageGeneration(snapshot, { device })
+        : await loadUnconditionalPointGeneration(snapshot, { device });
+    try {
+      return { files: await this.draw(draw, image), report: await this.measure(draw) };
+    } finally {
+      await draw.dispose();
+    }
+  }
+
+  private async draw(draw: AnyPipeline, image: string): Promise<string[]> {
+    const { samples, seed, real } = this.settings;
+    if (samples === 0) return [];
+    const options = { batch_size: samples, seed, ...this.generation(draw, samples) };
+    if (draw.task === 'unconditional-image-generation') {
+      const images = await draw({ ...options, output_type: 'uint8' });
+      const scale = real.kind === 'images' ? real.gridScale : 1;
+      await writeImageGrid(`${image}.png`, images, { scale });
+      return [path.basename(`${image}.png`)];
+    }
+    if (real.kind !== 'points' || real.points.dims !== 2) return [];
+    const { points, dims } = await draw({ ...options, output_type: 'scaled' });
+    const fake = { data: points, count: dims[0], dims: dims[1] };
+    // Half a second to load, which only points need.
+    const { scatterPlot, writePlot } = await import('../../plots/index.ts');
+    const svg = await scatterPlot({ real: real.points, fake, title: path.basename(image) });
+    return (await writePlot(image, svg)).map((file) => path.basename(file));
+  }
+
+  private async measure(draw: AnyPipeline): Promise<EvaluationReport | undefined> {
+    const { metrics, seed, device } = this.settings;
+    const real = this.settings.real.kind === 'points' ? this.settings.real.points : this.images;
+    if (!metrics || !real) return undefined;
+    const names = extractorNames(metrics);
+    const num_samples = metrics.num_samples ?? Math.min(DEFAULT_SAMPLES, real.count);
+    return evaluate({
+      seed,
+      ...metrics,
+      extractor: this.extractors.get(names.extractor),
+      logits_extractor: this.extractors.get(names.logits_extractor ?? ''),
+      device,
+      num_samples,
+      num_real: metrics.num_real ?? real.count,
+      real,
+      fake: draw,
+      generation: this.generation(draw, num_samples),
+    });
+  }
+
+  private generation({ model, scheduler: own }: AnyPipeline, count: number) {
+    const { num_inference_steps, scheduler, eta, guidance_scale, classes } = this.settings;
+    return {
+      num_inference_steps,
+      scheduler: scheduler ?? { ...own.toConfig(), _class_name: 'DDIMScheduler' },
+      eta,
+      ...(!model.isClassConditional
+        ? {}
+        : {
+            class_labels: Array.from({ length: count }, (_, i) => classes[i % classes.length] ?? 0),
+            guidance_scale,
+          }),
+    };
+  }
+}
+
+/** @throws {InvalidArgumentError} for a name that only the training process knows. */
+function refuseUnregistered(kind: string, names: readonly string[], registry: Registry<unknown>): void {
+  const missing = names.find((name) => registry.find(name) === undefined);
+  if (missing === undefined) return;
+  throw new InvalidArgumentError(
+    `the ${kind} '${missing}' is registered in the training process only, but evaluations run in a process of their own: give the module that registers it as the callback's 'import'`,
+  );
+}
+
+/** The names of the extractors that the metrics need. */
+function extractorNames(metrics: SnapshotMetrics) {
+  const needed = neededForms(
+    chooseMetrics(metrics.metrics ?? DEFAULT_METRICS.images, metrics),
+    'real',
+    'fake',
+  );
+  return {
+    extractor: metrics.extractor ?? 'inception',
+    logits_extractor: needed.has('logits') ? logitsExtractorOf<never>(metrics) : undefined,
+  };
+}
+
+async function imagesOf(file: string): Promise<ImageSet> {
+  const images = await openCacheFile(file, MAX_MEMORY_BYTES);
+  if (images) return images;
+  throw new FileFormatError(`${file}, the images of this training run, was removed or changed`);
+}
 
 let evaluation: SnapshotEvaluation | undefined;
 let last: Promise<void> = Promise.resolve();

@@ -3,17 +3,12 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { IsoDiffusionError } from '../../errors.ts';
-import type { SnapshotResult, SnapshotSettings } from './evaluate-snapshot.ts';
-
-export type EvaluatorRequest = { readonly id: number } & (
-  | { readonly kind: 'prepare'; readonly settings: SnapshotSettings }
-  | { readonly kind: 'run'; readonly snapshot: string; readonly image: string }
-);
-export interface EvaluatorAnswer {
-  readonly id: number;
-  readonly result?: SnapshotResult;
-  readonly error?: string;
-}
+import type {
+  EvaluatorAnswer,
+  EvaluatorRequest,
+  SnapshotResult,
+  SnapshotSettings,
+} from './evaluation-process.ts';
 
 /** An evaluation during training failed. */
 export class SnapshotEvaluationError extends IsoDiffusionError {}
@@ -45,7 +40,7 @@ export class SnapshotEvaluator {
     this.hold(false);
   }
 
-  /** @throws {SnapshotEvaluationError} when the settings cannot be used, for instance for want of an extractor's weights. */
+  /** @throws {SnapshotEvaluationError} when the settings cannot be used, for instance because the extractor's weights are missing. */
   static async start(settings: SnapshotSettings): Promise<SnapshotEvaluator> {
     const evaluator = new SnapshotEvaluator();
     try {

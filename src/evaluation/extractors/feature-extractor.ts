@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { InvalidArgumentError } from '../../errors.ts';
 
 /** An 8-bit image: height x width x channels, row-major, channels 1 (grey) or 3 (RGB). */
@@ -10,7 +11,8 @@ export interface FeatureImage {
 
 /**
  * What turns images into the vectors that metrics compare. Figures of different extractors do not compare, so every
- * report names the extractor and its checksum.
+ * report names the extractor and its checksum. Any object of this shape serves as `extractor` of `evaluate` and
+ * `imageStatistics`; `extractors.register` gives one a name.
  */
 export interface FeatureExtractor {
   readonly name: string;
@@ -38,4 +40,85 @@ export function checkImages(images: readonly FeatureImage[]): void {
       );
     }
   });
+}
+
+/**
+ * The pixels themselves as features, each divided by 255. It needs no model, and measures the distance of images
+ * rather than of what they show.
+ *
+ * @example
+ * const features = await new RawPixels({ height: 32, width: 32, channels: 3 }).extract(images); // 3,072 values each
+ */
+export class RawPixels implements FeatureExtractor {
+  readonly name: string;
+  readonly checksum: string;
+  readonly dims: number;
+  private readonly shape: readonly [number, number, number];
+
+  /** @param shape of every image; others are refused, since resizing would change the features. */
+  constructor(shape: Omit<FeatureImage, 'data'>) {
+    const { height, width, channels } = shape;
+    this.dims = height * width * channels;
+    checkImages([
+      { ...shape, data: new Uint8Array(Number.isSafeInteger(this.dims) ? Math.max(0, this.dims) : 0) },
+    ]);
+    this.shape = [height, width, channels];
+    this.name = `raw-pixels ${this.shape.join('x')}`;
+    this.checksum = createHash('sha256').update(`${this.name} / 255`).digest('hex');
+  }
+
+  /** @throws {InvalidArgumentError} for an image of another size. */
+  async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    checkImages(images);
+    const features = new Float32Array(images.length * this.dims);
+    images.forEach(({ data, height, width, channels }, i) => {
+      const shape = [height, width, channels].join(' x ');
+      if (shape !== this.shape.join(' x ')) {
+        throw new InvalidArgumentError(
+          `image ${i} is ${shape}, but this extractor compares images of ${this.shape.join(' x ')}; resize all images to one size first.`,
+        );
+      }
+      for (let at = 0; at < data.length; at++) features[i * this.dims + at] = (data[at] as number) / 255;
+    });
+    return features;
+  }
+
+  async dispose(): Promise<void> {}
+}
+
+/** A model that turns a batch of images into one vector each. */
+export interface FeatureModel {
+  /** @returns `data` row-major, images.length x dims. */
+  run(images: readonly FeatureImage[]): Promise<{ data: Float32Array; dims: number }>;
+}
+
+/** @throws {InvalidArgumentError} unless it is an integer of at least 1. */
+export function checkBatchSize(batch_size: number): void {
+  if (!Number.isInteger(batch_size) || batch_size < 1)
+    throw new InvalidArgumentError(`batch_size is ${batch_size}; it must be an integer of at least 1.`);
+}
+
+/** `FeatureExtractor.extract`, `batchSize` images at a time. */
+export async function extractInBatches(
+  model: FeatureModel,
+  images: readonly FeatureImage[],
+  dims: number,
+  batchSize: number,
+): Promise<Float32Array> {
+  checkImages(images);
+  const features = new Float32Array(images.length * dims);
+  for (let start = 0; start < images.length; start += batchSize) {
+    const { data } = await model.run(images.slice(start, start + batchSize));
+    features.set(data, start * dims);
+  }
+  return features;
+}
+
+/** The d of a shape (n, d, 1, ...). @throws {InvalidArgumentError} for any other shape. */
+export function vectorLength(shape: readonly number[], count: number, what: string): number {
+  const [n, dims, ...rest] = shape;
+  if (n === count && dims !== undefined && dims >= 1 && rest.every((length) => length === 1)) return dims;
+  throw new InvalidArgumentError(
+    `${what} has the shape (${shape.join(', ')}) for ${count} images; features need (${count}, dims). Choose an output after the pooling.`,
+  );
 }

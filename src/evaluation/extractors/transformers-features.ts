@@ -2,8 +2,14 @@ import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { fileDigest } from '../../files/regular-file.ts';
-import type { FeatureExtractor, FeatureImage } from './feature-extractor.ts';
-import { checkBatchSize, extractInBatches, type FeatureModel, vectorLength } from './model-features.ts';
+import {
+  checkBatchSize,
+  extractInBatches,
+  type FeatureExtractor,
+  type FeatureImage,
+  type FeatureModel,
+  vectorLength,
+} from './feature-extractor.ts';
 
 type Transformers = typeof import('@huggingface/transformers');
 type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;

@@ -1,10 +1,11 @@
-import { GradientError } from '../../errors.ts';
+import { GradientError, GraphError } from '../../errors.ts';
 import type { Graph, GraphNode, Value } from '../graph.ts';
 import { add } from '../ops/elementwise.ts';
-import { expandTo } from '../ops/reshape.ts';
-import { findOp, scalarLike } from '../registry.ts';
-import { elementCount, formatShape, isFloat } from '../types.ts';
-import { compositeOf, differentiatedInputs } from './custom-gradient.ts';
+import { sumTo } from '../ops/reduce.ts';
+import { expandTo } from '../ops/shape.ts';
+import { findOp, GradientContext, type InputGradient, opName, scalarLike } from '../registry.ts';
+import { elementCount, formatShape, isFloat, sameShape } from '../types.ts';
+import { customRuleOf } from './custom.ts';
 
 /**
  * Adds the backward pass of `loss` (reverse mode, one vector-Jacobian product per node) to its graph and returns
@@ -42,33 +43,48 @@ export function backpropagate(
   refuseNodesWithoutRule(path.nodes);
 
   const accumulated = new Map<Value, Value>([[output, dy]]);
-  const accumulate = (inputs: readonly (Value | null)[], contributions: readonly (Value | undefined)[]) => {
-    inputs.forEach((input, index) => {
-      const gradient = contributions[index];
-      if (!input || !gradient || !path.values.has(input)) return;
-      const previous = accumulated.get(input);
-      accumulated.set(input, previous ? add(previous, gradient) : gradient);
-    });
-  };
   for (const node of path.nodes.toReversed()) {
     const outputGradients = node.outputs.map((output) => accumulated.get(output));
     if (outputGradients.every((gradient) => gradient === undefined)) continue;
-    const composite = node.outputs[0] && compositeOf(node.outputs[0]);
-    const [gradient] = outputGradients;
-    if (composite && gradient) {
-      accumulate(composite.inputs, composite.gradient(gradient, path.values));
-      continue;
-    }
-    const contributions = findOp(node.opType, node.domain)?.gradient?.({
-      node,
-      inputs: node.inputs,
-      outputs: node.outputs,
-      gradients: outputGradients,
-      needed: node.inputs.map((input) => input !== null && path.values.has(input)),
+    const [inputs, rule] = applyRule(node, outputGradients, path.values);
+    const contributions = inputs.map((input, index) =>
+      input && path.values.has(input) ? contributionTo(input, rule[index], node) : undefined,
+    );
+    inputs.forEach((input, index) => {
+      const gradient = contributions[index];
+      if (!input || !gradient) return;
+      const previous = accumulated.get(input);
+      accumulated.set(input, previous ? add(previous, gradient) : gradient);
     });
-    accumulate(node.inputs, contributions ?? []);
   }
   return wrt.map((value) => accumulated.get(value));
+}
+
+/** The values that gradients flow to from a node, and what its rule gives for each. */
+function applyRule(
+  node: GraphNode,
+  gradients: readonly (Value | undefined)[],
+  needed: ReadonlySet<Value>,
+): [inputs: readonly (Value | null)[], rule: readonly InputGradient[]] {
+  const custom = customRuleOf(node);
+  const [dy] = gradients;
+  if (custom && dy) return [custom.inputs, custom.gradient(dy, needed)];
+  const result = findOp(opName(node))?.gradient?.(new GradientContext(node, gradients));
+  return [node.inputs, Array.isArray(result) ? result : [result]];
+}
+
+/** What a rule gives for an input, summed over the axes along which the input was broadcast. */
+function contributionTo(input: Value, gradient: InputGradient, node: GraphNode): Value | undefined {
+  const value = typeof gradient === 'function' ? gradient() : gradient;
+  if (!value || (value.dtype === input.dtype && sameShape(value.shape, input.shape))) return value;
+  try {
+    if (value.dtype === input.dtype) return sumTo(value, input.shape);
+  } catch (cause) {
+    if (!(cause instanceof GraphError)) throw cause;
+  }
+  throw new GradientError(
+    `the gradient rule of op '${opName(node)}' gave ${value.dtype} ${formatShape(value.shape)} for the input '${input.name}', which is ${input.dtype} ${formatShape(input.shape)}`,
+  );
 }
 
 /** Those of `candidates` through which `output` depends on `wrt`, and the values along them. */
@@ -81,7 +97,8 @@ function nodesBetween(
   const values = new Set<Value>(wrt);
   const nodes = candidates.filter((node) => {
     const reached =
-      upstream.has(node) && differentiatedInputs(node).some((input) => input !== null && values.has(input));
+      upstream.has(node) &&
+      (customRuleOf(node)?.inputs ?? node.inputs).some((input) => input !== null && values.has(input));
     if (reached) for (const result of node.outputs) if (isFloat(result.dtype)) values.add(result);
     return reached;
   });
@@ -112,16 +129,16 @@ export function nodesWithoutRule(wrt: readonly Value[], output: Value): GraphNod
 function withoutRule(nodes: readonly GraphNode[]): GraphNode[] {
   return nodes.filter(
     (node) =>
-      node.outputs.some((output) => isFloat(output.dtype)) && !findOp(node.opType, node.domain)?.gradient,
+      node.outputs.some((output) => isFloat(output.dtype)) &&
+      !customRuleOf(node) &&
+      !findOp(opName(node))?.gradient,
   );
 }
 
 function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
   const without = withoutRule(nodes);
   if (without.length === 0) return;
-  const list = without
-    .map((node) => `node '${node.name}' (op ${node.domain ? `${node.domain}:` : ''}${node.opType})`)
-    .join(', ');
+  const list = without.map((node) => `node '${node.name}' (op ${opName(node)})`).join(', ');
   throw new GradientError(
     `no gradient rule for ${list}: freeze what is behind it, or replace the op by differentiable ones`,
   );

@@ -5,11 +5,11 @@ import {
   bytesPerElement,
   type Dim,
   type DType,
+  dtypeFromOnnx,
   formatShape,
   type TensorData,
   toTensorData,
 } from '../types.ts';
-import { dtypeFromOnnx } from './data-type.ts';
 import { type KnownTensor, tensorOf } from './lowering/operand.ts';
 import type { TensorProto, ValueInfoProto } from './schema.ts';
 

@@ -1,4 +1,4 @@
-import { ONNX_DATA_TYPE } from './data-type.ts';
+import { ONNX_DATA_TYPE } from '../types.ts';
 import type { ModelProto } from './schema.ts';
 
 /** Ops whose constant operand tells the shape of the result. */

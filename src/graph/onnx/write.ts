@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import type { Attribute, Graph, GraphNode, Value } from '../graph.ts';
 import type { Shape, TensorData, TensorType } from '../types.ts';
-import { ONNX_DATA_TYPE } from './data-type.ts';
+import { ONNX_DATA_TYPE } from '../types.ts';
 import {
   ATTRIBUTE_TYPE,
   type AttributeProto,

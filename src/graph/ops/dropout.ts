@@ -1,11 +1,10 @@
-import type { Graph, Value } from '../graph.ts';
+import type { Value } from '../graph.ts';
 import { scalarLike } from '../registry.ts';
 import { elementCount, fixedShape } from '../types.ts';
-import { less, mul, sub, where } from './elementwise.ts';
+import { floor, less, mul, sub, where } from './elementwise.ts';
 import { slice } from './indexing.ts';
 import { gemm } from './matmul.ts';
-import { reshape } from './reshape.ts';
-import { floor } from './steps.ts';
+import { reshape } from './shape.ts';
 
 /**
  * The masks are made of integers modulo this prime: small enough that a product of `RANK` numbers is exact in float32.
@@ -15,45 +14,27 @@ const RANK = 4;
 /** The integers that a mask is made of are uniform in [-MAX_DROPOUT_NUMBER, MAX_DROPOUT_NUMBER]. */
 export const MAX_DROPOUT_NUMBER = (MODULUS - 1) / 2;
 
-/** Gives a dropout its random integers, as float32 [length]; called once for each dropout of a graph. */
+/**
+ * Gives a dropout its random integers, as float32 [length], uniform in [-MAX_DROPOUT_NUMBER, MAX_DROPOUT_NUMBER]. It is
+ * called once for each dropout of a graph.
+ */
 export type DropoutNumbers = (length: number) => Value;
 
-const sources = new WeakMap<Graph, DropoutNumbers>();
-
-/** Makes `dropout` drop in this graph; in all others, such as those of exported models, it is the identity. */
-export function enableDropout(graph: Graph, numbers: DropoutNumbers): void {
-  sources.set(graph, numbers);
-}
-
-/** Lets `source` give the random integers, with the graph's own source at hand, to the dropouts that `build` adds. */
-export function withDropoutNumbers<T>(
-  graph: Graph,
-  source: (length: number, draw: DropoutNumbers) => Value,
-  build: () => T,
-): T {
-  const own = sources.get(graph);
-  if (!own) return build();
-  sources.set(graph, (length) => source(length, own));
-  try {
-    return build();
-  } finally {
-    sources.set(graph, own);
-  }
-}
-
 /**
- * In training, sets each element to 0 with the given probability, in [0, 1), and scales the others so that the expected
- * value stays (Srivastava et al. 2014, as torch's nn.Dropout). See `enableDropout`.
+ * Sets each element to 0 with the given probability, in [0, 1), and scales the others so that the expected value stays
+ * (Srivastava et al. 2014, as torch's nn.Dropout in training).
  *
  * A mask of n elements is made of about 8 sqrt(n) random integers, because a random number for each element would have to
- * be fed, and the random ops of ONNX have no place on a GPU: a product of two matrices over the integers modulo 2039, of
- * inner length 4. Any four columns of it are independent, and so are any four rows. All of it is exact in float32, so that
- * every device makes the same mask of a tensor; which elements it meets depends on the memory order of the feature maps.
+ * be fed, and the random ops of ONNX do not run on a GPU: a product of two matrices over the integers modulo 2039, of
+ * inner length 4. Any four columns of it are independent, and so are any four rows. All of it is exact in float32, so
+ * every device makes the same mask of a tensor; which elements it meets depends on the layout of the feature maps.
  * The probability is rounded to a multiple of 1/2039, and the scale with it.
+ *
+ * @param x of a fixed shape, float32 or float64.
+ * @param numbers where the random integers come from.
  */
-export function dropout(x: Value, probability: number): Value {
-  const numbers = sources.get(x.graph);
-  if (!numbers || probability === 0) return x;
+export function dropout(x: Value, probability: number, numbers: DropoutNumbers): Value {
+  if (probability === 0) return x;
   const kept = Math.max(1, Math.round((1 - probability) * MODULUS));
   const [rows, columns] = nearlySquare(elementCount(x.shape));
   const drawn = numbers(RANK * (rows + columns));

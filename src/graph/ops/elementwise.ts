@@ -1,173 +1,88 @@
 import { GraphError } from '../../errors.ts';
-import { withGradient } from '../autodiff/custom-gradient.ts';
-import { again, isRecomputable, recomputable } from '../autodiff/recompute.ts';
-import type { Attributes, Value } from '../graph.ts';
-import { apply, defineOp, floatAttribute, type GradientContext, required, scalarLike } from '../registry.ts';
-import { broadcastShapes, type DType, isFloat, type TensorType } from '../types.ts';
-import { sumTo } from './reduce.ts';
+import { withGradient } from '../autodiff/custom.ts';
+import { isRecomputable, recomputable, recomputed } from '../autodiff/recompute.ts';
+import type { Value } from '../graph.ts';
+import {
+  apply,
+  defineOp,
+  floatAttribute,
+  type GradientContext,
+  type InferenceContext,
+  int,
+  intAttribute,
+  required,
+  scalarLike,
+} from '../registry.ts';
+import {
+  broadcastShapes,
+  type DType,
+  dtypeFromOnnx,
+  isFloat,
+  ONNX_DATA_TYPE,
+  type TensorType,
+} from '../types.ts';
 
-/** Vector-Jacobian product of an op of one input: from its input x, output y and dL/dy to dL/dx. */
-type UnaryGradient = (x: Value, y: Value, dy: Value, attributes: Attributes) => Value;
+// Functions of one tensor.
 
-function defineUnary(opType: string, gradient: UnaryGradient): (x: Value) => Value {
-  defineOp({
-    opType,
-    infer: (context) => {
-      const { dtype, shape } = required(context, 0);
-      return [{ dtype, shape }];
-    },
-    gradient: (context) => {
-      const dy = context.gradients[0];
-      const y = context.outputs[0];
-      return dy && y ? [gradient(required(context, 0), y, dy, context.node.attributes)] : [];
-    },
-  });
-  return (x) => apply(opType, [x]);
+/** @param gradient from the input x, the output y and dL/dy to dL/dx. */
+function defineUnary(opType: string, gradient: (context: GradientContext) => Value | undefined) {
+  defineOp({ opType, infer: ({ x }) => x, gradient });
+  return (x: Value): Value => apply(opType, [x]);
 }
 
-export const neg = defineUnary('Neg', (_x, _y, dy) => neg(dy));
-export const exp = defineUnary('Exp', (_x, y, dy) => mul(dy, y));
-export const log = defineUnary('Log', (x, _y, dy) => div(dy, x));
-export const sqrt = defineUnary('Sqrt', (_x, y, dy) => div(mul(dy, scalarLike(dy, 0.5)), y));
-export const reciprocal = defineUnary('Reciprocal', (_x, y, dy) => neg(mul(dy, mul(y, y))));
-export const sin = defineUnary('Sin', (x, _y, dy) => mul(dy, cos(x)));
-export const cos = defineUnary('Cos', (x, _y, dy) => neg(mul(dy, sin(x))));
-export const tanh = defineUnary('Tanh', (_x, y, dy) => mul(dy, sub(scalarLike(y, 1), mul(y, y))));
-export const sigmoid = defineUnary('Sigmoid', (_x, y, dy) => mul(dy, mul(y, sub(scalarLike(y, 1), y))));
-/** At 0 the gradient is 0, as in torch. */
-export const relu = defineUnary('Relu', (_x, y, dy) =>
+/** -x. */
+export const neg = defineUnary('Neg', ({ dy }) => neg(dy));
+/** e to the power of x. */
+export const exp = defineUnary('Exp', ({ y, dy }) => mul(dy, y));
+/** The natural logarithm. */
+export const log = defineUnary('Log', ({ x, dy }) => div(dy, x));
+/** The square root. */
+export const sqrt = defineUnary('Sqrt', ({ y, dy }) => div(mul(dy, scalarLike(dy, 0.5)), y));
+/** 1 / x. */
+export const reciprocal = defineUnary('Reciprocal', ({ y, dy }) => neg(mul(dy, mul(y, y))));
+/** The sine of x in radians. */
+export const sin = defineUnary('Sin', ({ x, dy }) => mul(dy, cos(x)));
+/** The cosine of x in radians. */
+export const cos = defineUnary('Cos', ({ x, dy }) => neg(mul(dy, sin(x))));
+/** The hyperbolic tangent. */
+export const tanh = defineUnary('Tanh', ({ y, dy }) => mul(dy, sub(scalarLike(y, 1), mul(y, y))));
+/** 1 / (1 + e^-x). */
+export const sigmoid = defineUnary('Sigmoid', ({ y, dy }) => mul(dy, mul(y, sub(scalarLike(y, 1), y))));
+/** max(x, 0). At 0 the gradient is 0, as in torch. */
+export const relu = defineUnary('Relu', ({ y, dy }) =>
   where(greater(y, scalarLike(y, 0)), dy, scalarLike(dy, 0)),
 );
-export const abs = defineUnary('Abs', (x, _y, dy) => where(less(x, scalarLike(x, 0)), neg(dy), dy));
-/** d erf(x) / dx = 2 / sqrt(pi) exp(-x^2). */
-export const erf = defineUnary('Erf', (x, _y, dy) =>
+/** |x|. At 0 the gradient is that of x. */
+export const abs = defineUnary('Abs', ({ x, dy }) => where(less(x, scalarLike(x, 0)), neg(dy), dy));
+/** The error function; its derivative is 2 / sqrt(pi) exp(-x^2). */
+export const erf = defineUnary('Erf', ({ x, dy }) =>
   mul(dy, mul(exp(neg(mul(x, x))), scalarLike(x, 2 / Math.sqrt(Math.PI)))),
 );
-export const softplus = defineUnary('Softplus', (x, _y, dy) => mul(dy, sigmoid(x)));
-export const identity = defineUnary('Identity', (_x, _y, dy) => dy);
+/** log(1 + e^x). */
+export const softplus = defineUnary('Softplus', ({ x, dy }) => mul(dy, sigmoid(x)));
+/** x itself, as a value of its own. */
+export const identity = defineUnary('Identity', ({ dy }) => dy);
 
-/** Vector-Jacobian products of a broadcasting op of two inputs, before the sum over broadcast axes. */
-interface BinaryGradients {
-  readonly left: (a: Value, b: Value, y: Value, dy: Value) => Value;
-  readonly right: (a: Value, b: Value, y: Value, dy: Value) => Value;
-}
+// Constant between their steps: the gradient is 0, as in torch.
 
-function inferBroadcast(opType: string, a: Value, b: Value, dtype: DType = a.dtype): TensorType {
-  if (a.dtype !== b.dtype) {
-    throw new GraphError(
-      `op '${opType}': '${a.name}' is ${a.dtype} but '${b.name}' is ${b.dtype}: cast one of them`,
-    );
-  }
-  return { dtype, shape: broadcastShapes(a.shape, b.shape, `op '${opType}' of '${a.name}' and '${b.name}'`) };
-}
-
-function defineBinary(opType: string, gradients: BinaryGradients): (a: Value, b: Value) => Value {
-  defineOp({
-    opType,
-    infer: (context) => [inferBroadcast(opType, required(context, 0), required(context, 1))],
-    gradient: (context) => binaryGradient(context, gradients),
-  });
-  return (a, b) => apply(opType, [a, b]);
-}
-
-function binaryGradient(context: GradientContext, rules: BinaryGradients): (Value | undefined)[] {
-  const a = required(context, 0);
-  const b = required(context, 1);
-  const y = context.outputs[0];
-  const dy = context.gradients[0];
-  if (!y || !dy) return [];
-  return [
-    context.needed[0] ? sumTo(rules.left(a, b, y, dy), a.shape) : undefined,
-    context.needed[1] ? sumTo(rules.right(a, b, y, dy), b.shape) : undefined,
-  ];
-}
-
-export const add = defineBinary('Add', { left: (_a, _b, _y, dy) => dy, right: (_a, _b, _y, dy) => dy });
-export const sub = defineBinary('Sub', { left: (_a, _b, _y, dy) => dy, right: (_a, _b, _y, dy) => neg(dy) });
-export const mul = defineBinary('Mul', {
-  left: (_a, b, _y, dy) => mul(dy, b),
-  right: (a, _b, _y, dy) => mul(dy, a),
-});
-export const div = defineBinary('Div', {
-  left: (_a, b, _y, dy) => div(dy, b),
-  right: (_a, b, y, dy) => neg(div(mul(dy, y), b)),
-});
-/** For the base: b a^(b-1); for the exponent: y ln(a), defined for a > 0 only. */
-export const pow = defineBinary('Pow', {
-  left: (a, b, _y, dy) => mul(dy, mul(b, pow(a, sub(b, scalarLike(b, 1))))),
-  right: (a, _b, y, dy) => mul(dy, mul(y, log(a))),
-});
-
-/** The gradient goes to the chosen input; where both are equal, half to each, as in torch. */
-function defineExtremum(
-  opType: 'Max' | 'Min',
-  chosen: (a: Value, b: Value) => Value,
-): (a: Value, b: Value) => Value {
-  const share = (mine: Value, other: Value, dy: Value) => {
-    const half = mul(dy, scalarLike(dy, 0.5));
-    return where(equal(mine, other), half, where(chosen(mine, other), dy, scalarLike(dy, 0)));
-  };
-  return defineBinary(opType, {
-    left: (a, b, _y, dy) => share(a, b, dy),
-    right: (a, b, _y, dy) => share(b, a, dy),
-  });
-}
-export const maximum = defineExtremum('Max', (a, b) => greater(a, b));
-export const minimum = defineExtremum('Min', (a, b) => less(a, b));
-
-function defineComparison(opType: string): (a: Value, b: Value) => Value {
-  defineOp({
-    opType,
-    infer: (context) => [inferBroadcast(opType, required(context, 0), required(context, 1), 'bool')],
-  });
-  return (a, b) => apply(opType, [a, b]);
-}
-export const greater = defineComparison('Greater');
-export const less = defineComparison('Less');
-export const equal = defineComparison('Equal');
-
-defineOp({
-  opType: 'Where',
-  infer: (context) => {
-    const condition = required(context, 0);
-    const chosen = inferBroadcast('Where', required(context, 1), required(context, 2));
-    if (condition.dtype !== 'bool')
-      throw new GraphError(`op 'Where': the condition '${condition.name}' is ${condition.dtype}, not bool`);
-    return [{ dtype: chosen.dtype, shape: broadcastShapes(condition.shape, chosen.shape, "op 'Where'") }];
-  },
-  gradient: ({ inputs, gradients, needed }) => {
-    const [condition, a, b] = inputs;
-    const dy = gradients[0];
-    if (!condition || !a || !b || !dy) return [];
-    const zero = scalarLike(dy, 0);
-    return [
-      undefined,
-      needed[1] ? sumTo(where(condition, dy, zero), a.shape) : undefined,
-      needed[2] ? sumTo(where(condition, zero, dy), b.shape) : undefined,
-    ];
-  },
-});
-/** `a` where the condition is true, `b` elsewhere; all three broadcast. */
-export function where(condition: Value, a: Value, b: Value): Value {
-  return apply('Where', [condition, a, b]);
-}
+/** The largest integer that is not above x. */
+export const floor = defineUnary('Floor', () => undefined);
+/** The smallest integer that is not below x. */
+export const ceil = defineUnary('Ceil', () => undefined);
+/** The nearest integer, of two the even one. */
+export const round = defineUnary('Round', () => undefined);
+/** -1, 0 or 1. */
+export const sign = defineUnary('Sign', () => undefined);
 
 defineOp({
   opType: 'Clip',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-  gradient: (context) => {
-    const x = required(context, 0);
-    const dy = context.gradients[0];
-    if (!dy) return [];
-    const [, low, high] = context.inputs;
+  infer: ({ x }) => x,
+  gradient: ({ x, dy, inputs: [, low, high] }) => {
     const zero = scalarLike(dy, 0);
     let dx = dy;
     if (low) dx = where(less(x, low), zero, dx);
     if (high) dx = where(greater(x, high), zero, dx);
-    return [dx];
+    return dx;
   },
 });
 /** Limits x to [low, high]; the gradient is 0 outside and passes at the limits, as in torch. */
@@ -177,56 +92,177 @@ export function clip(x: Value, low: number, high: number): Value {
 
 defineOp({
   opType: 'LeakyRelu',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-  gradient: (context) => {
-    const dy = context.gradients[0];
-    if (!dy) return [];
-    const x = required(context, 0);
-    const alpha = floatAttribute(context.node.attributes, 'alpha', 0.01);
-    return [where(greater(x, scalarLike(x, 0)), dy, mul(dy, scalarLike(dy, alpha)))];
+  infer: ({ x }) => x,
+  gradient: ({ x, dy, attributes }) => {
+    const alpha = floatAttribute(attributes, 'alpha', 0.01);
+    return where(greater(x, scalarLike(x, 0)), dy, mul(dy, scalarLike(dy, alpha)));
   },
 });
 
-const onnxDTypes: Partial<Record<DType, number>> = {
-  float32: 1,
-  uint8: 2,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  float64: 11,
-};
 defineOp({
   opType: 'Cast',
-  infer: (context) => {
-    const to = context.attributes.to;
-    const dtype = (Object.keys(onnxDTypes) as DType[]).find(
-      (name) => to?.kind === 'int' && onnxDTypes[name] === to.value,
-    );
-    if (!dtype)
-      throw new GraphError(
-        `${context.where}: target type ${to?.kind === 'int' ? to.value : 'missing'} is not supported`,
-      );
-    return [{ dtype, shape: required(context, 0).shape }];
+  infer: ({ x, attributes, where }) => {
+    const to = intAttribute(attributes, 'to', 0);
+    const dtype = dtypeFromOnnx(to);
+    if (!dtype) throw new GraphError(`${where}: target type ${to || 'missing'} is not supported`);
+    return { dtype, shape: x.shape };
   },
-  gradient: (context) => {
-    const x = required(context, 0);
-    const dy = context.gradients[0];
-    return [dy && isFloat(x.dtype) ? cast(dy, x.dtype) : undefined];
-  },
+  gradient: ({ x, dy }) => (isFloat(x.dtype) ? cast(dy, x.dtype) : undefined),
 });
+/** x in another dtype; towards integers, fractions are cut off. */
 export function cast(x: Value, dtype: DType): Value {
-  if (x.dtype === dtype) return x;
-  return apply('Cast', [x], { to: { kind: 'int', value: onnxDTypes[dtype] ?? 1 } });
+  return x.dtype === dtype ? x : apply('Cast', [x], { to: int(ONNX_DATA_TYPE[dtype]) });
 }
 
-/** x * sigmoid(x), also called swish. */
+// Functions of two tensors, whose shapes broadcast as in NumPy.
+
+function inferBroadcast({ where, inputs }: InferenceContext, first = 0): TensorType {
+  const [a, b] = [required({ where, inputs }, first), required({ where, inputs }, first + 1)];
+  if (a.dtype !== b.dtype)
+    throw new GraphError(
+      `${where}: '${a.name}' is ${a.dtype} but '${b.name}' is ${b.dtype}: cast one of them`,
+    );
+  return {
+    dtype: a.dtype,
+    shape: broadcastShapes(a.shape, b.shape, `${where} of '${a.name}' and '${b.name}'`),
+  };
+}
+
+type BinaryGradient = (a: Value, b: Value, dy: Value, y: Value) => Value;
+
+function defineBinary(opType: string, left: BinaryGradient, right: BinaryGradient) {
+  defineOp({
+    opType,
+    infer: (context) => inferBroadcast(context),
+    gradient: (context) => {
+      const [a, b] = [context.x, required(context, 1)];
+      const { y, dy } = context;
+      return [() => left(a, b, dy, y), () => right(a, b, dy, y)];
+    },
+  });
+  return (a: Value, b: Value): Value => apply(opType, [a, b]);
+}
+
+/** a + b. */
+export const add = defineBinary(
+  'Add',
+  (_a, _b, dy) => dy,
+  (_a, _b, dy) => dy,
+);
+/** a - b. */
+export const sub = defineBinary(
+  'Sub',
+  (_a, _b, dy) => dy,
+  (_a, _b, dy) => neg(dy),
+);
+/** a b, element by element. */
+export const mul = defineBinary(
+  'Mul',
+  (_a, b, dy) => mul(dy, b),
+  (a, _b, dy) => mul(dy, a),
+);
+/** a / b. */
+export const div = defineBinary(
+  'Div',
+  (_a, b, dy) => div(dy, b),
+  (_a, b, dy, y) => neg(div(mul(dy, y), b)),
+);
+/** a to the power of b. The derivatives are b a^(b-1) and y ln(a), the second defined for a > 0 only. */
+export const pow = defineBinary(
+  'Pow',
+  (a, b, dy) => mul(dy, mul(b, pow(a, sub(b, scalarLike(b, 1))))),
+  (a, _b, dy, y) => mul(dy, mul(y, log(a))),
+);
+
+/** The gradient goes to the chosen input; where both are equal, half to each, as in torch. */
+function defineExtremum(opType: 'Max' | 'Min', chosen: (a: Value, b: Value) => Value) {
+  const share = (mine: Value, other: Value, dy: Value) => {
+    const half = mul(dy, scalarLike(dy, 0.5));
+    return where(equal(mine, other), half, where(chosen(mine, other), dy, scalarLike(dy, 0)));
+  };
+  return defineBinary(
+    opType,
+    (a, b, dy) => share(a, b, dy),
+    (a, b, dy) => share(b, a, dy),
+  );
+}
+/** The larger of a and b. */
+export const maximum = defineExtremum('Max', (a, b) => greater(a, b));
+/** The smaller of a and b. */
+export const minimum = defineExtremum('Min', (a, b) => less(a, b));
+
+/** Remainders, for computing with positions and timesteps; not differentiated. */
+defineOp({ opType: 'Mod', infer: (context) => inferBroadcast(context) });
+
+// Comparisons and logic give bool, which is not differentiated.
+
+function defineTruth(opType: string, operands?: DType) {
+  defineOp({
+    opType,
+    infer: (context) => {
+      const { dtype, shape } = inferBroadcast(context);
+      if (operands && dtype !== operands)
+        throw new GraphError(`${context.where}: '${context.x.name}' is ${dtype}, not ${operands}`);
+      return { dtype: 'bool', shape };
+    },
+  });
+  return (a: Value, b: Value): Value => apply(opType, [a, b]);
+}
+/** a > b, as bool. */
+export const greater = defineTruth('Greater');
+/** a < b, as bool. */
+export const less = defineTruth('Less');
+/** a = b, as bool. */
+export const equal = defineTruth('Equal');
+/** a >= b, as bool. */
+export const greaterOrEqual = defineTruth('GreaterOrEqual');
+/** a <= b, as bool. */
+export const lessOrEqual = defineTruth('LessOrEqual');
+/** True where a and b, both bool, are true. */
+export const and = defineTruth('And', 'bool');
+/** True where a or b, both bool, is true. */
+export const or = defineTruth('Or', 'bool');
+/** True where one of a and b, both bool, is true and the other is not. */
+export const xor = defineTruth('Xor', 'bool');
+
+defineOp({ opType: 'Not', infer: ({ x }) => ({ dtype: 'bool', shape: x.shape }) });
+/** True where x, bool, is false. */
+export function not(x: Value): Value {
+  return apply('Not', [x]);
+}
+
+defineOp({
+  opType: 'Where',
+  infer: (context) => {
+    const condition = context.x;
+    const { dtype, shape } = inferBroadcast(context, 1);
+    if (condition.dtype !== 'bool')
+      throw new GraphError(
+        `${context.where}: the condition '${condition.name}' is ${condition.dtype}, not bool`,
+      );
+    return { dtype, shape: broadcastShapes(condition.shape, shape, context.where) };
+  },
+  gradient: ({ x: condition, dy }) => {
+    const zero = scalarLike(dy, 0);
+    return [undefined, () => where(condition, dy, zero), () => where(condition, zero, dy)];
+  },
+});
+/** `a` where the condition, bool, is true, `b` elsewhere; all three broadcast. */
+export function where(condition: Value, a: Value, b: Value): Value {
+  return apply('Where', [condition, a, b]);
+}
+
+// Compositions of the ops above.
+
+/** x times x. */
+export function square(x: Value): Value {
+  return mul(x, x);
+}
+
+/** x sigmoid(x), also called swish. */
 export function silu(x: Value): Value {
   const y = siluFromGate(x, sigmoid(x));
-  if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(again(x, trigger)).y);
+  if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(recomputed(x, trigger)).y);
   return y;
 }
 
@@ -234,7 +270,7 @@ export function silu(x: Value): Value {
 export function siluFromGate(x: Value, gateOfX: Value): Value {
   const kept = siluOf(x, gateOfX);
   return withGradient(kept.y, [x], (dy) => {
-    const anew = again(x, dy);
+    const anew = recomputed(x, dy);
     const { y, gate } = anew === x ? kept : siluOf(anew);
     return [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))];
   });
@@ -244,11 +280,7 @@ function siluOf(x: Value, gate = sigmoid(x)): { y: Value; gate: Value } {
   return { y: mul(x, gate), gate };
 }
 
-export function square(x: Value): Value {
-  return mul(x, x);
-}
-
-/** x itself, as if it did not depend on anything: no gradient flows through. */
+/** x itself, as if it did not depend on anything: no gradient flows through it. */
 export function stopGradient(x: Value): Value {
   return withGradient(identity(x), [], () => []);
 }

@@ -5,49 +5,49 @@ import {
   constantIntegers,
   defineOp,
   type InferenceContext,
+  int,
   int64Vector,
   intAttribute,
   required,
   scalarLike,
+  text,
+  textAttribute,
 } from '../registry.ts';
-import { type Dim, elementCount, fixedShape, formatShape, normalizeAxis, toTensorData } from '../types.ts';
+import { type Dim, elementCount, fixedShape, formatShape, normalizeAxis } from '../types.ts';
 import { cast } from './elementwise.ts';
-import { expandTo, reshape, transpose, unsqueeze } from './reshape.ts';
+import { reduceSum } from './reduce.ts';
+import { expandTo, reshape, transpose, unsqueeze } from './shape.ts';
 
 defineOp({
   opType: 'Gather',
   infer: (context) => {
-    const data = required(context, 0);
-    const indices = required(context, 1);
+    const [data, indices] = [context.x, required(context, 1)];
     if (indices.dtype !== 'int64' && indices.dtype !== 'int32')
       throw new GraphError(
         `${context.where}: the indices '${indices.name}' are ${indices.dtype}, not int32 or int64`,
       );
-    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), data.shape.length, context.where);
-    return [
-      {
-        dtype: data.dtype,
-        shape: [...data.shape.slice(0, axis), ...indices.shape, ...data.shape.slice(axis + 1)],
-      },
-    ];
+    const axis = gatherAxis(context);
+    const shape = [...data.shape.slice(0, axis), ...indices.shape, ...data.shape.slice(axis + 1)];
+    return { dtype: data.dtype, shape };
   },
-  gradient: ({ node, inputs, gradients, needed }) => {
-    const [data, indices] = inputs;
-    const dy = gradients[0];
-    if (!data || !indices || !dy || !needed[0]) return [];
-    const axis = normalizeAxis(
-      intAttribute(node.attributes, 'axis', 0),
-      data.shape.length,
-      `node '${node.name}'`,
-    );
-    if (axis > 0) return [scatterAddAlong(axis, data, indices, dy)];
-    return [scatterAddRows(data, indices, dy)];
+  gradient: (context) => {
+    const axis = gatherAxis(context);
+    const [data, indices] = [context.x, required(context, 1)];
+    return () =>
+      axis > 0 ? scatterAddAlong(axis, data, indices, context.dy) : scatterAddRows(data, indices, context.dy);
   },
 });
 
-/** Picks slices of `data` along `axis`. */
+function gatherAxis({ x, attributes, where }: InferenceContext): number {
+  return normalizeAxis(intAttribute(attributes, 'axis', 0), x.shape.length, where);
+}
+
+/**
+ * Picks slices of `data` along `axis`: the axis gives way to the axes of `indices`, int32 or int64. Negative indices count from the
+ * end.
+ */
 export function gather(data: Value, indices: Value, axis = 0): Value {
-  return apply('Gather', [data, indices], { axis: { kind: 'int', value: axis } });
+  return apply('Gather', [data, indices], { axis: int(axis) });
 }
 
 /** As `scatterAddRows` for slices along another axis, which is brought to the front and back. */
@@ -73,16 +73,10 @@ function scatterAddRows(data: Value, indices: Value, dy: Value): Value {
   const zeros = expandTo(scalarLike(data, 0), data.shape);
   // ScatterND takes int64 only.
   const positions = unsqueeze(cast(indices, 'int64'), [indices.shape.length]);
-  return apply('ScatterND', [zeros, positions, dy], { reduction: { kind: 'string', value: 'add' } });
+  return apply('ScatterND', [zeros, positions, dy], { reduction: text('add') });
 }
 
-defineOp({
-  opType: 'ScatterND',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-});
+defineOp({ opType: 'ScatterND', infer: ({ x }) => x });
 
 export interface SliceRange {
   readonly axis: number;
@@ -93,7 +87,7 @@ export interface SliceRange {
 }
 
 export function sliceRanges(context: InferenceContext): SliceRange[] {
-  const x = required(context, 0);
+  const { x } = context;
   const starts = constantIntegers(context, 1, 'the starts');
   const ends = constantIntegers(context, 2, 'the ends');
   const axes = context.inputs[3] ? constantIntegers(context, 3, 'the axes') : starts.map((_, axis) => axis);
@@ -116,24 +110,20 @@ export function sliceRanges(context: InferenceContext): SliceRange[] {
 defineOp({
   opType: 'Slice',
   infer: (context) => {
-    const x = required(context, 0);
-    const shape: Dim[] = [...x.shape];
+    const shape: Dim[] = [...context.x.shape];
     for (const range of sliceRanges(context)) shape[range.axis] = range.length;
-    return [{ dtype: x.dtype, shape }];
+    return { dtype: context.x.dtype, shape };
   },
-  gradient: ({ node, inputs, gradients }) => {
-    const x = inputs[0];
-    const dy = gradients[0];
-    if (!x || !dy) return [];
-    const where = `node '${node.name}'`;
-    const ranges = sliceRanges({ where, inputs, attributes: node.attributes, outputCount: 1 });
+  gradient: (context) => {
+    const { x, dy } = context;
+    const ranges = sliceRanges(context);
     const shape = fixedShape(x.shape);
     const before = shape.map(() => 0);
     const after = shape.map(() => 0);
     let spread = dy;
     for (const range of ranges) {
       const { axis, length } = range;
-      if (length === 0) return [expandTo(scalarLike(x, 0), shape)];
+      if (length === 0) return expandTo(scalarLike(x, 0), shape);
       const step = Math.abs(range.step);
       if (range.step < 0) spread = reversed(spread, axis);
       spread = withGaps(spread, axis, step);
@@ -141,7 +131,7 @@ defineOp({
       before[axis] = first;
       after[axis] = (shape[axis] ?? 0) - first - (step * (length - 1) + 1);
     }
-    return [pad(spread, [...before, ...after])];
+    return pad(spread, [...before, ...after]);
   },
 });
 
@@ -171,50 +161,80 @@ export function slice(x: Value, start: number, end: number, axis: number): Value
 defineOp({
   opType: 'Pad',
   infer: (context) => {
-    const x = required(context, 0);
+    const { x, where } = context;
     const pads = constantIntegers(context, 1, 'the pads');
     const rank = x.shape.length;
-    const mode = context.attributes.mode;
-    if (mode?.kind === 'string' && mode.value !== 'constant')
-      throw new GraphError(`${context.where}: mode '${mode.value}' is not supported`);
+    const mode = textAttribute(context.attributes, 'mode', 'constant');
+    if (mode !== 'constant') throw new GraphError(`${where}: mode '${mode}' is not supported`);
     if (pads.length !== 2 * rank)
-      throw new GraphError(`${context.where}: ${pads.length} pads do not fit ${formatShape(x.shape)}`);
+      throw new GraphError(`${where}: ${pads.length} pads do not fit ${formatShape(x.shape)}`);
     const shape = x.shape.map((dim, axis) => {
       const padding = (pads[axis] ?? 0) + (pads[axis + rank] ?? 0);
       return padding === 0 ? dim : elementCount([dim]) + padding;
     });
-    return [{ dtype: x.dtype, shape }];
+    return { dtype: x.dtype, shape };
   },
-  gradient: ({ node, inputs, gradients }) => {
-    const x = inputs[0];
-    const dy = gradients[0];
-    if (!x || !dy) return [];
-    const pads = constantIntegers(
-      { where: `node '${node.name}'`, inputs, attributes: node.attributes, outputCount: 1 },
-      1,
-      'the pads',
-    );
-    let dx = dy;
-    fixedShape(x.shape).forEach((length, axis) => {
+  gradient: (context) => {
+    const pads = constantIntegers(context, 1, 'the pads');
+    let dx = context.dy;
+    fixedShape(context.x.shape).forEach((length, axis) => {
       const start = pads[axis] ?? 0;
       if (fixedShape(dx.shape)[axis] !== length) dx = slice(dx, start, start + length, axis);
     });
-    return [dx];
+    return dx;
   },
 });
 /** Surrounds x with zeros: `pads` are the counts before each axis, then those after. */
 export function pad(x: Value, pads: readonly number[]): Value {
   if (pads.every((count) => count === 0)) return x;
-  const zero = x.graph.constant(x.dtype, [], toTensorData(x.dtype, [0]));
+  const zero = scalarLike(x, 0);
   return apply('Pad', [x, int64Vector(x, pads), zero]);
+}
+
+function repeatsOf(context: InferenceContext): number[] {
+  const { x, where } = context;
+  const repeats = constantIntegers(context, 1, 'the repeats');
+  if (repeats.length === x.shape.length && repeats.every((count) => count >= 1)) return repeats;
+  throw new GraphError(`${where}: the repeats ${formatShape(repeats)} do not fit ${formatShape(x.shape)}`);
+}
+
+defineOp({
+  opType: 'Tile',
+  infer: (context) => {
+    const { dtype, shape } = context.x;
+    const repeats = repeatsOf(context);
+    return {
+      dtype,
+      shape: shape.map((dim, i) => (repeats[i] === 1 ? dim : elementCount([dim]) * (repeats[i] ?? 1))),
+    };
+  },
+  gradient: (context) => {
+    const { dy } = context;
+    const repeats = repeatsOf(context);
+    const shape = fixedShape(context.x.shape);
+    if (shape.length === 0) return dy;
+    // Each axis as copies by positions; the copies are added up.
+    const copies = reshape(
+      dy,
+      shape.flatMap((length, axis) => [repeats[axis] ?? 1, length]),
+    );
+    const summed = reduceSum(
+      copies,
+      shape.map((_, axis) => 2 * axis),
+    );
+    return reshape(summed, shape);
+  },
+});
+/** x laid side by side `repeats` times along each axis, as numpy.tile. */
+export function tile(x: Value, repeats: readonly number[]): Value {
+  return repeats.every((count) => count === 1) ? x : apply('Tile', [x, int64Vector(x, repeats)]);
 }
 
 defineOp({
   opType: 'Constant',
-  infer: (context) => {
-    const value = context.attributes.value;
+  infer: ({ attributes: { value }, where }) => {
     if (value?.kind !== 'tensor')
-      throw new GraphError(`${context.where}: only the attribute 'value' with a tensor is supported`);
-    return [{ dtype: value.value.dtype, shape: value.value.shape }];
+      throw new GraphError(`${where}: only the attribute 'value' with a tensor is supported`);
+    return value.value;
   },
 });

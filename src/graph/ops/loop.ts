@@ -5,8 +5,7 @@ import { formatShape, sameShape, toTensorData } from '../types.ts';
 
 defineOp({
   opType: 'Loop',
-  infer: ({ inputs, attributes, where }) => {
-    const body = attributes.body;
+  infer: ({ inputs, attributes: { body }, where }) => {
     if (body?.kind !== 'graph') throw new GraphError(`${where}: the attribute 'body' is missing`);
     const carried = inputs.length - 2;
     const trips = inputs[0];

@@ -1,17 +1,25 @@
 import { GraphError } from '../../errors.ts';
-import { again } from '../autodiff/recompute.ts';
+import { recomputed } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../registry.ts';
+import {
+  apply,
+  defineOp,
+  float,
+  floatAttribute,
+  type GradientContext,
+  int,
+  intAttribute,
+  required,
+  scalarLike,
+} from '../registry.ts';
 import { broadcastShapes, formatShape } from '../types.ts';
 import { mul } from './elementwise.ts';
-import { sumTo } from './reduce.ts';
-import { transpose } from './reshape.ts';
+import { transpose } from './shape.ts';
 
 defineOp({
   opType: 'MatMul',
   infer: (context) => {
-    const a = required(context, 0);
-    const b = required(context, 1);
+    const [a, b] = [context.x, required(context, 1)];
     const [rows, inner] = a.shape.slice(-2);
     const [innerOfB, columns] = b.shape.slice(-2);
     if (a.shape.length < 2 || b.shape.length < 2 || inner !== innerOfB || a.dtype !== b.dtype) {
@@ -20,25 +28,22 @@ defineOp({
       );
     }
     const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), context.where);
-    return [{ dtype: a.dtype, shape: [...batch, rows ?? 1, columns ?? 1] }];
+    return { dtype: a.dtype, shape: [...batch, rows ?? 1, columns ?? 1] };
   },
-  gradient: ({ inputs, gradients, needed }) => {
-    const [dy] = gradients;
-    const [a, b] = operands(inputs, dy);
-    if (!a || !b || !dy) return [];
+  gradient: (context) => {
+    const { dy } = context;
+    const [a, b] = factors(context);
     // Gemm reads a transposed matrix in place, where Transpose would copy it.
-    const matrices = a.shape.length === 2 && b.shape.length === 2;
-    const da = () =>
-      matrices ? gemm(dy, b, undefined, { transB: true }) : sumTo(matmul(dy, swapLastAxes(b)), a.shape);
-    const db = () =>
-      matrices ? gemm(a, dy, undefined, { transA: true }) : sumTo(matmul(swapLastAxes(a), dy), b.shape);
-    return [needed[0] ? da() : undefined, needed[1] ? db() : undefined];
+    if (a.shape.length === 2 && b.shape.length === 2)
+      return [() => gemm(dy, b, undefined, { transB: true }), () => gemm(a, dy, undefined, { transA: true })];
+    return [() => matmul(dy, swapLastAxes(b)), () => matmul(swapLastAxes(a), dy)];
   },
 });
 
-/** The inputs as the backward pass should take them. */
-function operands(inputs: readonly (Value | null)[], dy: Value | undefined): (Value | null)[] {
-  return inputs.map((input) => (input && dy ? again(input, dy) : input));
+/** Both factors, as the backward pass should take them. */
+function factors(context: GradientContext): [a: Value, b: Value] {
+  const [a, b] = [context.x, required(context, 1)];
+  return [recomputed(a, context.dy), recomputed(b, context.dy)];
 }
 
 /** Matrix product over the last two axes; leading axes broadcast. Both inputs have rank >= 2. */
@@ -53,17 +58,20 @@ function swapLastAxes(x: Value): Value {
 }
 
 export interface GemmOptions {
+  /** Whether a is transposed; default false. */
   readonly transA?: boolean;
+  /** Whether b is transposed; default false. */
   readonly transB?: boolean;
+  /** The factor of the product; default 1. */
   readonly alpha?: number;
+  /** The factor of c; default 1. */
   readonly beta?: number;
 }
 
 defineOp({
   opType: 'Gemm',
   infer: (context) => {
-    const a = required(context, 0);
-    const b = required(context, 1);
+    const [a, b] = [context.x, required(context, 1)];
     const transA = intAttribute(context.attributes, 'transA', 0) === 1;
     const transB = intAttribute(context.attributes, 'transB', 0) === 1;
     const [rows, inner] = transA ? a.shape.toReversed() : a.shape;
@@ -76,35 +84,35 @@ defineOp({
     const shape = [rows ?? 1, columns ?? 1];
     const c = context.inputs[2];
     if (c) broadcastShapes(shape, c.shape, context.where);
-    return [{ dtype: a.dtype, shape }];
+    return { dtype: a.dtype, shape };
   },
-  gradient: ({ node, inputs, gradients, needed }) => {
-    const [dy] = gradients;
-    const [a, b, c] = operands(inputs, dy);
-    if (!a || !b || !dy) return [];
-    const alpha = floatAttribute(node.attributes, 'alpha', 1);
-    const beta = floatAttribute(node.attributes, 'beta', 1);
-    const transA = intAttribute(node.attributes, 'transA', 0) === 1;
-    const transB = intAttribute(node.attributes, 'transB', 0) === 1;
-    const da = () =>
-      transA
-        ? gemm(b, dy, undefined, { transA: transB, transB: true, alpha })
-        : gemm(dy, b, undefined, { transB: !transB, alpha });
-    const db = () =>
-      transB
-        ? gemm(dy, a, undefined, { transA: true, transB: transA, alpha })
-        : gemm(a, dy, undefined, { transA: !transA, alpha });
-    const dc = () => (c ? sumTo(beta === 1 ? dy : mul(dy, scalarLike(dy, beta)), c.shape) : undefined);
-    return [needed[0] ? da() : undefined, needed[1] ? db() : undefined, needed[2] ? dc() : undefined];
+  gradient: (context) => {
+    const { attributes, dy } = context;
+    const [a, b] = factors(context);
+    const alpha = floatAttribute(attributes, 'alpha', 1);
+    const beta = floatAttribute(attributes, 'beta', 1);
+    const transA = intAttribute(attributes, 'transA', 0) === 1;
+    const transB = intAttribute(attributes, 'transB', 0) === 1;
+    return [
+      () =>
+        transA
+          ? gemm(b, dy, undefined, { transA: transB, transB: true, alpha })
+          : gemm(dy, b, undefined, { transB: !transB, alpha }),
+      () =>
+        transB
+          ? gemm(dy, a, undefined, { transA: true, transB: transA, alpha })
+          : gemm(a, dy, undefined, { transA: !transA, alpha }),
+      () => (beta === 1 ? dy : mul(dy, scalarLike(dy, beta))),
+    ];
   },
 });
 
-/** alpha op(a) op(b) + beta c for matrices, where op transposes if asked to and c broadcasts to the result. */
+/** alpha op(a) op(b) + beta c for matrices; op transposes if asked to, and c broadcasts to the result. */
 export function gemm(a: Value, b: Value, c?: Value, options: GemmOptions = {}): Value {
   return apply('Gemm', c ? [a, b, c] : [a, b], {
-    alpha: { kind: 'float', value: options.alpha ?? 1 },
-    beta: { kind: 'float', value: options.beta ?? 1 },
-    transA: { kind: 'int', value: options.transA ? 1 : 0 },
-    transB: { kind: 'int', value: options.transB ? 1 : 0 },
+    alpha: float(options.alpha ?? 1),
+    beta: float(options.beta ?? 1),
+    transA: int(options.transA ? 1 : 0),
+    transB: int(options.transB ? 1 : 0),
   });
 }

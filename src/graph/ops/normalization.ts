@@ -1,10 +1,97 @@
 import { GraphError } from '../../errors.ts';
+import { withGradient } from '../autodiff/custom.ts';
+import { orderedAfter, recomputable } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
-import { apply, defineOp, floatAttribute, intAttribute, required, scalarLike } from '../registry.ts';
-import { fixedShape, normalizeAxis } from '../types.ts';
-import { add, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
+import {
+  apply,
+  defineOp,
+  float,
+  floatAttribute,
+  type InferenceContext,
+  int,
+  intAttribute,
+  required,
+  scalarLike,
+} from '../registry.ts';
+import { elementCount, fixedShape, formatShape, normalizeAxis, toTensorData } from '../types.ts';
+import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
-import { reshape } from './reshape.ts';
+import { reshape } from './shape.ts';
+
+/** Where the pixels and the channels of feature maps of rank 4 lie, and how the backward pass comes by the result. */
+export interface MapOrder {
+  readonly pixelAxes: readonly [number, number];
+  readonly channelAxis: number;
+  /** The shape in which [batch, channels] goes with every pixel; 0 stands for the batch. */
+  readonly perChannel: (channels: number) => readonly number[];
+  /** Whether the result is computed again (see `recomputable`) instead of kept. */
+  readonly recomputed: boolean;
+}
+
+const CHANNELS_FIRST: MapOrder = {
+  pixelAxes: [2, 3],
+  channelAxis: 1,
+  perChannel: (channels) => [0, channels, 1, 1],
+  recomputed: false,
+};
+
+/**
+ * Group normalisation (Wu & He 2018) as in torch, biased variance: x [batch, channels, height, width] or in another
+ * `order`, weight and bias [channels].
+ *
+ * Scale and shift are folded into one factor and one summand for each image and channel, so that the forward pass goes
+ * over the pixels four times, and the backward pass, which needs x alone, seven times.
+ *
+ * @throws {GraphError} when the groups do not divide the channels.
+ */
+export function groupNorm(
+  x: Value,
+  groups: number,
+  weight: Value,
+  bias: Value,
+  epsilon: number,
+  { pixelAxes, channelAxis, perChannel, recomputed }: MapOrder = CHANNELS_FIRST,
+): Value {
+  const [channels = 0, height = 0, width = 0] = fixedShape(
+    [channelAxis, ...pixelAxes].map((axis) => x.shape[axis] ?? 0),
+  );
+  if (x.shape.length !== 4 || channels % groups !== 0)
+    throw new GraphError(`groupNorm: ${groups} groups do not divide the channels of ${formatShape(x.shape)}`);
+  const perGroup = channels / groups;
+  const count = scalarLike(x, perGroup * height * width);
+  // Statistics are [batch, groups, 1], what belongs to channels [batch, groups, channels per group].
+  const sumOverPixels = (value: Value) => reshape(reduceSum(value, pixelAxes), [0, groups, perGroup]);
+  const sumOverGroup = (value: Value) => reduceSum(value, [2], { keepdims: true });
+  const toPixels = (value: Value) => reshape(value, perChannel(channels));
+  const grouped = (value: Value) => reshape(value, [groups, perGroup]);
+  const mean = div(sumOverGroup(sumOverPixels(x)), count);
+  const variance = sub(div(sumOverGroup(sumOverPixels(square(x))), count), square(mean));
+  const inverse = reciprocal(sqrt(add(variance, scalarLike(x, epsilon))));
+  const scale = mul(inverse, grouped(weight));
+  const shift = sub(grouped(bias), mul(mean, scale));
+  const factor = toPixels(scale);
+  const summand = toPixels(shift);
+  const output = add(mul(x, factor), summand);
+  if (recomputed) recomputable(output, (trigger) => add(mul(x, orderedAfter(factor, [trigger])), summand));
+
+  return withGradient(output, [x, weight, bias], (dy) => {
+    const dyTotal = sumOverPixels(dy);
+    // The sum of dy times the normalised x, which is not kept.
+    const dyNormalised = mul(sub(sumOverPixels(mul(dy, x)), mul(mean, dyTotal)), inverse);
+    const meanOfDy = div(sumOverGroup(mul(dyTotal, grouped(weight))), count);
+    const meanOfProduct = div(sumOverGroup(mul(dyNormalised, grouped(weight))), count);
+    const slope = neg(mul(mul(inverse, inverse), meanOfProduct));
+    const offset = neg(add(mul(slope, mean), mul(inverse, meanOfDy)));
+    const sameInGroup = (value: Value) => toPixels(mul(value, onesLike(x, [groups, perGroup])));
+    const dx = add(add(mul(dy, factor), mul(x, sameInGroup(slope))), sameInGroup(offset));
+    const overBatch = (value: Value) => reshape(reduceSum(value, [0]), [channels]);
+    return [dx, overBatch(dyNormalised), overBatch(dyTotal)];
+  });
+}
+
+function onesLike({ graph, dtype }: Value, shape: readonly number[]): Value {
+  return graph.constant(dtype, shape, toTensorData(dtype, Array<number>(elementCount(shape)).fill(1)));
+}
 
 export interface BatchNormStatistics {
   readonly scale: Value;
@@ -20,25 +107,23 @@ export interface BatchNormStatistics {
 export function batchNorm(x: Value, statistics: BatchNormStatistics, epsilon: number): Value {
   const { scale, bias, mean, variance } = statistics;
   return apply('BatchNormalization', [x, scale, bias, mean, variance], {
-    epsilon: { kind: 'float', value: epsilon },
+    epsilon: float(epsilon),
   });
 }
 
 defineOp({
   opType: 'BatchNormalization',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    if (intAttribute(context.attributes, 'training_mode', 0) !== 0 || context.outputCount !== 1)
-      throw new GraphError(`${context.where}: only training_mode 0, by kept statistics, is supported`);
-    return [{ dtype, shape }];
+  infer: ({ x, attributes, outputCount, where }) => {
+    if (intAttribute(attributes, 'training_mode', 0) !== 0 || outputCount !== 1)
+      throw new GraphError(`${where}: only training_mode 0, by kept statistics, is supported`);
+    return x;
   },
-  gradient: ({ node, inputs, gradients }) => {
-    const [x, scale, , mean, variance] = inputs;
-    const [dy] = gradients;
-    if (!x || !scale || !mean || !variance || !dy) return [];
+  gradient: (context) => {
+    const { x, dy, attributes } = context;
+    const [scale, mean, variance] = [required(context, 1), required(context, 3), required(context, 4)];
     const axes = x.shape.map((_, axis) => axis).slice(2);
     const toPixels = (perChannel: Value) => reshape(perChannel, [-1, ...axes.map(() => 1)]);
-    const epsilon = scalarLike(x, floatAttribute(node.attributes, 'epsilon', 1e-5));
+    const epsilon = scalarLike(x, floatAttribute(attributes, 'epsilon', 1e-5));
     const inverse = reciprocal(sqrt(add(variance, epsilon)));
     const overPixels = (value: Value) => reduceSum(value, [0, ...axes]);
     const dyTotal = overPixels(dy);
@@ -52,16 +137,12 @@ defineOp({
 
 defineOp({
   opType: 'InstanceNormalization',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-  gradient: ({ node, inputs, gradients }) => {
-    const [x, scale] = inputs;
-    const dy = gradients[0];
-    if (!x || !scale || !dy) return [];
+  infer: ({ x }) => x,
+  gradient: (context) => {
+    const { x, dy, attributes } = context;
+    const scale = required(context, 1);
     const axes = x.shape.map((_, axis) => axis).slice(2);
-    const epsilon = floatAttribute(node.attributes, 'epsilon', 1e-5);
+    const epsilon = floatAttribute(attributes, 'epsilon', 1e-5);
     const perChannel = reshape(scale, [-1, ...axes.map(() => 1)]);
     const { normalised, inverse } = normalise(x, axes, epsilon);
     const product = mul(dy, normalised);
@@ -77,24 +158,22 @@ defineOp({
 defineOp({
   opType: 'LayerNormalization',
   infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', -1), shape.length, context.where);
+    const { dtype, shape } = context.x;
+    const axis = firstNormalised(context);
     const statistics = { dtype, shape: shape.map((dim, i) => (i < axis ? dim : 1)) };
     return [{ dtype, shape }, statistics, statistics].slice(0, context.outputCount);
   },
-  gradient: ({ node, inputs, gradients }) => {
-    const [x, scale, bias] = inputs;
-    const [dy, ...statistics] = gradients;
-    if (!x || !scale || !dy || statistics.some(Boolean))
-      throw new GraphError(`node '${node.name}': the gradient is known for the first output only`);
-    const axis = normalizeAxis(
-      intAttribute(node.attributes, 'axis', -1),
-      x.shape.length,
-      `node '${node.name}'`,
-    );
+  gradient: (context) => {
+    const { x, attributes, where } = context;
+    const [dy, ...statistics] = context.gradients;
+    if (!dy || statistics.some(Boolean))
+      throw new GraphError(`${where}: the gradient is known for the first output only`);
+    const scale = required(context, 1);
+    const bias = context.inputs[2];
+    const axis = firstNormalised(context);
     const axes = x.shape.map((_, i) => i).slice(axis);
     const before = x.shape.map((_, i) => i).slice(0, axis);
-    const { normalised, inverse } = normalise(x, axes, floatAttribute(node.attributes, 'epsilon', 1e-5));
+    const { normalised, inverse } = normalise(x, axes, floatAttribute(attributes, 'epsilon', 1e-5));
     return [
       normalisedGradient(mul(dy, scale), normalised, inverse, axes),
       reshape(reduceSum(mul(dy, normalised), before), fixedShape(scale.shape)),
@@ -102,6 +181,28 @@ defineOp({
     ];
   },
 });
+
+/** LayerNormalization goes over this axis and all after it. */
+function firstNormalised({ x, attributes, where }: InferenceContext): number {
+  return normalizeAxis(intAttribute(attributes, 'axis', -1), x.shape.length, where);
+}
+
+/**
+ * Layer normalisation (Ba et al. 2016) over the last axis, biased variance as in torch: x [..., features], weight and bias
+ * [features]; without a weight, the scale is 1.
+ */
+export function layerNorm(
+  x: Value,
+  weight: Value | undefined,
+  bias: Value | undefined,
+  epsilon: number,
+): Value {
+  const scale = weight ?? onesLike(x, fixedShape(x.shape.slice(-1)));
+  return apply('LayerNormalization', bias ? [x, scale, bias] : [x, scale], {
+    axis: int(-1),
+    epsilon: float(epsilon),
+  });
+}
 
 /** x with mean 0 and variance 1 over `axes`, and the factor that made it so. */
 function normalise(
@@ -122,20 +223,14 @@ function normalisedGradient(dy: Value, normalised: Value, inverse: Value, axes: 
 
 defineOp({
   opType: 'Softmax',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-  gradient: ({ node, outputs, gradients }) => {
-    const [y] = outputs;
-    const [dy] = gradients;
-    if (!y || !dy) return [];
-    const axis = intAttribute(node.attributes, 'axis', -1);
+  infer: ({ x }) => x,
+  gradient: ({ y, dy, attributes }) => {
+    const axis = intAttribute(attributes, 'axis', -1);
     const product = mul(dy, y);
-    return [sub(product, mul(y, reduceSum(product, [axis], { keepdims: true })))];
+    return sub(product, mul(y, reduceSum(product, [axis], { keepdims: true })));
   },
 });
 /** exp(x) over its sum along `axis`. */
 export function softmax(x: Value, axis = -1): Value {
-  return apply('Softmax', [x], { axis: { kind: 'int', value: axis } });
+  return apply('Softmax', [x], { axis: int(axis) });
 }

@@ -5,16 +5,18 @@ import {
   applyOp,
   defineOp,
   type InferenceContext,
+  int,
   intAttribute,
+  ints,
   intsAttribute,
-  required,
   scalarLike,
+  text,
+  textAttribute,
 } from '../registry.ts';
 import { type Dim, elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
 import { convTranspose2d, type Pair } from './conv/conv.ts';
 import { mul } from './elementwise.ts';
-import { upsampleNearest } from './resample.ts';
-import { expandTo, reshape } from './reshape.ts';
+import { expandTo, reshape } from './shape.ts';
 
 export interface Pool2dOptions {
   /** Default: the window, so that windows lie side by side. */
@@ -37,14 +39,15 @@ interface PoolGeometry {
 /** @throws {GraphError} for windows that are not in 2-D, dilated, or rounded up at the end. */
 export function poolGeometry(context: Pick<InferenceContext, 'where' | 'attributes'>): PoolGeometry {
   const { attributes, where } = context;
-  const ints = (name: string, count: number, fallback: number) =>
+  const numbers = (name: string, count: number, fallback: number) =>
     intsAttribute(attributes, name) ?? Array<number>(count).fill(fallback);
-  const [kernel, strides, pads] = [ints('kernel_shape', 0, 0), ints('strides', 2, 1), ints('pads', 4, 0)];
-  const autoPad = attributes.auto_pad;
+  const kernel = numbers('kernel_shape', 0, 0);
+  const strides = numbers('strides', 2, 1);
+  const pads = numbers('pads', 4, 0);
   if (
-    (autoPad?.kind === 'string' && autoPad.value !== 'NOTSET') ||
+    textAttribute(attributes, 'auto_pad', 'NOTSET') !== 'NOTSET' ||
     intAttribute(attributes, 'ceil_mode', 0) !== 0 ||
-    ints('dilations', 2, 1).some((dilation) => dilation !== 1) ||
+    numbers('dilations', 2, 1).some((dilation) => dilation !== 1) ||
     kernel.length !== 2 ||
     strides.length !== 2 ||
     pads.length !== 4 ||
@@ -61,7 +64,7 @@ export function poolGeometry(context: Pick<InferenceContext, 'where' | 'attribut
 }
 
 function pooledShape(context: InferenceContext): Dim[] {
-  const { shape } = required(context, 0);
+  const { shape } = context.x;
   const { window, strides, pads } = poolGeometry(context);
   const pooled = shape.map((dim, axis) => {
     const side = axis - 2;
@@ -77,20 +80,18 @@ function pooledShape(context: InferenceContext): Dim[] {
 
 function poolAttributes([height, width]: Pair, options: Pool2dOptions): Attributes {
   return {
-    kernel_shape: { kind: 'ints', value: [height, width] },
-    strides: { kind: 'ints', value: options.strides ?? [height, width] },
-    pads: { kind: 'ints', value: options.pads ?? [0, 0, 0, 0] },
+    kernel_shape: ints([height, width]),
+    strides: ints(options.strides ?? [height, width]),
+    pads: ints(options.pads ?? [0, 0, 0, 0]),
   };
 }
 
 defineOp({
   opType: 'AveragePool',
-  infer: (context) => [{ dtype: required(context, 0).dtype, shape: pooledShape(context) }],
-  gradient: ({ node, inputs, gradients }) => {
-    const [x] = inputs;
-    const [dy] = gradients;
-    if (!x || !dy) return [];
-    const geometry = poolGeometry({ where: `node '${node.name}'`, attributes: node.attributes });
+  infer: (context) => ({ dtype: context.x.dtype, shape: pooledShape(context) }),
+  gradient: (context) => {
+    const { x, dy, attributes } = context;
+    const geometry = poolGeometry(context);
     const { window, strides, pads } = geometry;
     const [height, width] = window;
     const tiled =
@@ -98,9 +99,9 @@ defineOp({
       strides[1] === width &&
       pads.every((count) => count === 0) &&
       elementCount(x.shape.slice(2)) === elementCount(dy.shape.slice(2)) * height * width;
-    if (tiled) return [upsampleNearest(mul(dy, scalarLike(dy, 1 / (height * width))), window)];
-    const countsPads = intAttribute(node.attributes, 'count_include_pad', 0) === 1;
-    return [spreadOverWindows(mul(dy, shares(x, dy, geometry, countsPads)), x, geometry)];
+    if (tiled) return upsampleNearest(mul(dy, scalarLike(dy, 1 / (height * width))), window);
+    const countsPads = intAttribute(attributes, 'count_include_pad', 0) === 1;
+    return spreadOverWindows(mul(dy, shares(x, dy, geometry, countsPads)), x, geometry);
   },
 });
 
@@ -141,12 +142,8 @@ function spreadOverWindows(dy: Value, x: Value, { window, strides, pads }: PoolG
 export function averagePool(x: Value, window: Pair, options: AveragePool2dOptions = {}): Value {
   return apply('AveragePool', [x], {
     ...poolAttributes(window, options),
-    count_include_pad: { kind: 'int', value: options.countIncludePad ? 1 : 0 },
+    count_include_pad: int(options.countIncludePad ? 1 : 0),
   });
-}
-
-export function averagePool2x(x: Value): Value {
-  return averagePool(x, [2, 2]);
 }
 
 defineOp({
@@ -155,27 +152,22 @@ defineOp({
     const shape = pooledShape(context);
     if (intAttribute(context.attributes, 'storage_order', 0) !== 0)
       throw new GraphError(`${context.where}: only storage_order 0 is supported`);
-    const { dtype } = required(context, 0);
     return [
-      { dtype, shape },
+      { dtype: context.x.dtype, shape },
       { dtype: 'int64' as const, shape },
     ].slice(0, context.outputCount);
   },
   /** Which elements were the maxima is found again, so that the forward pass need not keep it. */
-  gradient: ({ node, inputs, gradients }) => {
-    const [x] = inputs;
-    const [dy] = gradients;
-    if (!x || !dy) return [];
+  gradient: ({ x, dy, attributes, where }) => {
     const shape = fixedShape(x.shape);
-    const indices = applyOp('MaxPool', [x], { attributes: node.attributes, outputCount: 2 })[1];
-    if (!indices) throw new GraphError(`node '${node.name}': MaxPool has no indices`);
+    const indices = applyOp('MaxPool', [x], { attributes, outputCount: 2 })[1];
+    if (!indices) throw new GraphError(`${where}: MaxPool has no indices`);
     const zeros = expandTo(scalarLike(dy, 0), [elementCount(shape)]);
-    const attributes = {
-      axis: { kind: 'int', value: 0 },
-      reduction: { kind: 'string', value: 'add' },
-    } as const;
-    const flat = apply('ScatterElements', [zeros, reshape(indices, [-1]), reshape(dy, [-1])], attributes);
-    return [reshape(flat, shape)];
+    const flat = apply('ScatterElements', [zeros, reshape(indices, [-1]), reshape(dy, [-1])], {
+      axis: int(0),
+      reduction: text('add'),
+    });
+    return reshape(flat, shape);
   },
 });
 
@@ -184,29 +176,66 @@ export function maxPool(x: Value, window: Pair, options: Pool2dOptions = {}): Va
   return apply('MaxPool', [x], poolAttributes(window, options));
 }
 
-defineOp({
-  opType: 'ScatterElements',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape }];
-  },
-});
+defineOp({ opType: 'ScatterElements', infer: ({ x }) => x });
 
 defineOp({
   opType: 'GlobalAveragePool',
-  infer: (context) => {
-    const { dtype, shape } = required(context, 0);
-    return [{ dtype, shape: shape.map((dim, axis) => (axis < 2 ? dim : 1)) }];
-  },
-  gradient: ({ inputs, gradients }) => {
-    const [x] = inputs;
-    const [dy] = gradients;
-    if (!x || !dy) return [];
-    return [expandTo(mul(dy, scalarLike(dy, 1 / elementCount(x.shape.slice(2)))), x.shape)];
-  },
+  infer: ({ x: { dtype, shape } }) => ({ dtype, shape: shape.map((dim, axis) => (axis < 2 ? dim : 1)) }),
+  gradient: ({ x, dy }) => expandTo(mul(dy, scalarLike(dy, 1 / elementCount(x.shape.slice(2)))), x.shape),
 });
-
 /** Means over height and width, [batch, channels, 1, 1]. */
 export function globalAveragePool(x: Value): Value {
   return apply('GlobalAveragePool', [x]);
+}
+
+/** The whole factors by which a Resize enlarges height and width. @throws {GraphError} for every other Resize. */
+export function enlargement({ x, where, inputs, attributes }: InferenceContext): [number, number] {
+  const given = (index: number): number[] =>
+    Array.from<number | bigint, number>(inputs[index]?.data ?? [], Number);
+  const fromSizes = () => given(3).map((size, axis) => size / elementCount([x.shape[axis] ?? 1]));
+  const factors = inputs[2]?.data?.length ? given(2) : fromSizes();
+  const [batch, channels, height = 0, width = 0] = factors;
+  const nearest =
+    textAttribute(attributes, 'mode', 'nearest') === 'nearest' &&
+    textAttribute(attributes, 'coordinate_transformation_mode', 'half_pixel') === 'asymmetric' &&
+    textAttribute(attributes, 'nearest_mode', 'round_prefer_floor') === 'floor';
+  const whole =
+    batch === 1 &&
+    channels === 1 &&
+    [height, width].every((factor) => Number.isInteger(factor) && factor >= 1);
+  if (nearest && whole && factors.length === 4) return [height, width];
+  throw new GraphError(
+    `${where}: only the nearest, asymmetric Resize of images by whole factors is supported, not ${formatShape(factors)}`,
+  );
+}
+
+defineOp({
+  opType: 'Resize',
+  infer: (context) => {
+    const { dtype, shape } = context.x;
+    const factors = [1, 1, ...enlargement(context)];
+    const scaled = (dim: Dim, axis: number) =>
+      factors[axis] === 1 ? dim : elementCount([dim]) * (factors[axis] ?? 1);
+    return { dtype, shape: shape.map(scaled) };
+  },
+  gradient: (context) => {
+    const [height, width] = enlargement(context);
+    const mean = averagePool(context.dy, [height, width]);
+    return mul(mean, scalarLike(mean, height * width));
+  },
+});
+
+/** Repeats every pixel of x [batch, channels, height, width] `factors` times down and across. */
+export function upsampleNearest(x: Value, factors: readonly [number, number]): Value {
+  const scales = x.graph.constant('float32', [4], toTensorData('float32', [1, 1, ...factors]));
+  return apply('Resize', [x, null, scales], {
+    mode: text('nearest'),
+    coordinate_transformation_mode: text('asymmetric'),
+    nearest_mode: text('floor'),
+  });
+}
+
+/** Every pixel twice in both directions. */
+export function upsampleNearest2x(x: Value): Value {
+  return upsampleNearest(x, [2, 2]);
 }

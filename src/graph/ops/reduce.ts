@@ -3,11 +3,12 @@ import {
   apply,
   constantIntegers,
   defineOp,
+  type GradientContext,
   type InferenceContext,
+  int,
   int64Vector,
   intAttribute,
   intsAttribute,
-  required,
   scalarLike,
 } from '../registry.ts';
 import {
@@ -20,11 +21,11 @@ import {
   type TensorType,
 } from '../types.ts';
 import { cast, div, equal, mul } from './elementwise.ts';
-import { expandTo, reshape } from './reshape.ts';
+import { expandTo, reshape } from './shape.ts';
 
 /** The reduced axes, from the second input (opset 18) or, in older files, from the attribute. */
 export function reducedAxes(context: InferenceContext): number[] {
-  const rank = required(context, 0).shape.length;
+  const rank = context.x.shape.length;
   const given = context.inputs[1]
     ? constantIntegers(context, 1, 'the axes')
     : intsAttribute(context.attributes, 'axes');
@@ -34,76 +35,56 @@ export function reducedAxes(context: InferenceContext): number[] {
   return given.map((axis) => normalizeAxis(axis, rank, context.where));
 }
 
-function inferReduction(context: InferenceContext): TensorType[] {
-  const { dtype, shape } = required(context, 0);
+function inferReduction(context: InferenceContext): TensorType {
+  const { dtype, shape } = context.x;
   const axes = reducedAxes(context);
   const keep = intAttribute(context.attributes, 'keepdims', 1) === 1;
-  const reduced: Dim[] = [];
-  shape.forEach((dim, axis) => {
-    if (!axes.includes(axis)) reduced.push(dim);
-    else if (keep) reduced.push(1);
-  });
-  return [{ dtype, shape: reduced }];
+  const reduced = shape.flatMap((dim, axis): Dim[] => (axes.includes(axis) ? (keep ? [1] : []) : [dim]));
+  return { dtype, shape: reduced };
 }
 
-function defineReduction(opType: string, share: (gradient: Value, reducedCount: number) => Value) {
+export interface ReduceOptions {
+  /** Whether the reduced axes stay, with length 1; default false. */
+  readonly keepdims?: boolean;
+}
+
+/** @param gradient has the reduced axes, and the shape of x with length 1 in their place, which broadcasts to x. */
+function defineReduction(
+  opType: string,
+  gradient: (context: GradientContext, axes: number[], kept: number[]) => Value,
+) {
   defineOp({
     opType,
     infer: inferReduction,
-    gradient: ({ node, inputs, gradients }) => {
-      const x = inputs[0];
-      const dy = gradients[0];
-      if (!x || !dy) return [];
-      const axes = reducedAxes({
-        where: `node '${node.name}'`,
-        inputs,
-        attributes: node.attributes,
-        outputCount: 1,
-      });
-      const kept = x.shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim));
-      const count = elementCount(x.shape.filter((_, axis) => axes.includes(axis)));
-      return [expandTo(reshape(share(dy, count), fixedShape(kept)), x.shape)];
+    gradient: (context) => {
+      const axes = reducedAxes(context);
+      const kept = context.x.shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim));
+      return gradient(context, axes, fixedShape(kept));
     },
   });
-  return (x: Value, axes?: readonly number[], options: { keepdims?: boolean } = {}): Value => {
-    const keepdims = { kind: 'int', value: options.keepdims ? 1 : 0 } as const;
-    return apply(opType, axes ? [x, int64Vector(x, axes)] : [x], { keepdims });
-  };
+  return (x: Value, axes?: readonly number[], { keepdims = false }: ReduceOptions = {}): Value =>
+    apply(opType, axes ? [x, int64Vector(x, axes)] : [x], { keepdims: int(keepdims ? 1 : 0) });
 }
 
-/** Sum over `axes` (default: all); the axes are dropped unless `keepdims`. */
-export const reduceSum = defineReduction('ReduceSum', (gradient) => gradient);
-/** Mean over `axes` (default: all); the axes are dropped unless `keepdims`. */
-export const reduceMean = defineReduction('ReduceMean', (gradient, count) =>
-  mul(gradient, scalarLike(gradient, 1 / count)),
+/** Sum over `axes` (default: all). */
+export const reduceSum = defineReduction('ReduceSum', ({ x, dy }, _axes, kept) =>
+  expandTo(reshape(dy, kept), x.shape),
 );
+/** Mean over `axes` (default: all). */
+export const reduceMean = defineReduction('ReduceMean', ({ x, dy }, axes, kept) => {
+  const count = elementCount(x.shape.filter((_, axis) => axes.includes(axis)));
+  return expandTo(reshape(mul(dy, scalarLike(dy, 1 / count)), kept), x.shape);
+});
 
-function defineReducedExtremum(opType: 'ReduceMax' | 'ReduceMin') {
-  defineOp({
-    opType,
-    infer: inferReduction,
-    gradient: ({ node, inputs, outputs, gradients }) => {
-      const [x] = inputs;
-      const [y] = outputs;
-      const [dy] = gradients;
-      if (!x || !y || !dy) return [];
-      const where = `node '${node.name}'`;
-      const axes = reducedAxes({ where, inputs, attributes: node.attributes, outputCount: 1 });
-      const kept = fixedShape(x.shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim)));
-      const chosen = cast(equal(x, reshape(y, kept)), x.dtype);
-      return [mul(chosen, div(reshape(dy, kept), reduceSum(chosen, axes, { keepdims: true })))];
-    },
-  });
-  return (x: Value, axes?: readonly number[], options: { keepdims?: boolean } = {}): Value => {
-    const keepdims = { kind: 'int', value: options.keepdims ? 1 : 0 } as const;
-    return apply(opType, axes ? [x, int64Vector(x, axes)] : [x], { keepdims });
-  };
+/** Where several elements are the extremum, they share the gradient, as in torch's amax. */
+function extremumGradient({ x, y, dy }: GradientContext, axes: number[], kept: number[]): Value {
+  const chosen = cast(equal(x, reshape(y, kept)), x.dtype);
+  return mul(chosen, div(reshape(dy, kept), reduceSum(chosen, axes, { keepdims: true })));
 }
-
-/** Largest element over `axes` (default: all); where several are, they share the gradient, as in torch's amax. */
-export const reduceMax = defineReducedExtremum('ReduceMax');
+/** Largest element over `axes` (default: all). */
+export const reduceMax = defineReduction('ReduceMax', extremumGradient);
 /** Smallest element over `axes` (default: all). */
-export const reduceMin = defineReducedExtremum('ReduceMin');
+export const reduceMin = defineReduction('ReduceMin', extremumGradient);
 
 /** Sums `value` down to `shape`, which had been broadcast to the shape of `value`: the adjoint of broadcasting. */
 export function sumTo(value: Value, shape: Shape): Value {
@@ -113,7 +94,6 @@ export function sumTo(value: Value, shape: Shape): Value {
   value.shape.forEach((dim, axis) => {
     if (axis < padding || (shape[axis - padding] === 1 && dim !== 1)) axes.push(axis);
   });
-  if (axes.length === 0) return reshape(value, fixedShape(shape));
-  const summed = reduceSum(value, axes);
+  const summed = axes.length === 0 ? value : reduceSum(value, axes);
   return sameShape(summed.shape, shape) ? summed : reshape(summed, fixedShape(shape));
 }

@@ -1,11 +1,21 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import { semidefiniteCholesky } from '../linalg/cholesky.ts';
 import { symmetricEigenvalues } from '../linalg/eigenvalues.ts';
-import { addRowProducts } from '../linalg/row-products.ts';
-import { checkShape, type GaussianStatistics } from './feature-statistics.ts';
+import { addRowProducts } from '../linalg/products.ts';
+import { type Metric, requireSamples } from '../metric.ts';
+import { checkShape, type GaussianStatistics } from './statistics.ts';
 
 /** The largest imaginary part of the square root that pytorch-fid lets pass. */
 const IMAGINARY_TOLERANCE = 1e-3;
+
+/** 'fid': the Fréchet distance, with Inception features the FID. */
+export const fid: Metric<Record<never, never>> = {
+  kinds: ['images', 'points'],
+  needs: { real: ['statistics'], fake: ['statistics'] },
+  options: {},
+  check: (counts) => requireSamples('fid', counts, 2, 'a covariance'),
+  compute: ({ real, fake }) => ({ fid: frechetDistance(real.statistics, fake.statistics) }),
+};
 
 export interface FrechetOptions {
   /**

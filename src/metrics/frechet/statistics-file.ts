@@ -3,7 +3,7 @@ import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { npyBytes, parseNpyRows } from '../../files/npy.ts';
-import type { GaussianStatistics } from './feature-statistics.ts';
+import type { GaussianStatistics } from './statistics.ts';
 
 /** 8,192 dimensions, the most that NumPy files are read with, need 512 MiB of float64. */
 const MAX_ARRAY_BYTES = 2 ** 29 + 2 ** 20;

@@ -1,5 +1,5 @@
-import type { BlockProducts } from '../linalg/block-products.ts';
-import type { Pacer } from '../pacer.ts';
+import type { BlockProducts } from '../linalg/products.ts';
+import type { PointCloud } from '../metric.ts';
 import {
   type DistanceError,
   distanceError,
@@ -9,8 +9,7 @@ import {
   normaliseTogether,
 } from './bounds.ts';
 import { NearestCandidates } from './candidates.ts';
-import type { NeighbourhoodCounts } from './counts.ts';
-import type { PointCloud } from './point-cloud.ts';
+import type { NeighbourhoodCounts, Pacer } from './counts.ts';
 
 /** A block of inner products of rows from `aStart` of one cloud with rows from `bStart` of another. */
 interface ProductBlock {

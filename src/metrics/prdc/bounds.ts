@@ -1,5 +1,5 @@
-import type { BlockProducts } from '../linalg/block-products.ts';
-import { type PointCloud, squaredDistance } from './point-cloud.ts';
+import type { BlockProducts } from '../linalg/products.ts';
+import type { PointCloud } from '../metric.ts';
 
 /**
  * A cloud as the matrix product sees it: y = scale (x - centre), with the centre and scale shared by both clouds.
@@ -90,4 +90,22 @@ function normsAbout(centre: Float64Array, cloud: PointCloud): Float64Array {
   for (let row = 0; row < cloud.count; row++)
     norms[row] = Math.sqrt(squaredDistance(cloud.data, row, centre, 0, cloud.dims));
   return norms;
+}
+
+/** The squared distance of row `i` of `a` and row `j` of `b`, summed in float64 in the order of the dimensions. */
+function squaredDistance(
+  a: Float32Array | Float64Array,
+  i: number,
+  b: Float32Array | Float64Array,
+  j: number,
+  dims: number,
+): number {
+  const aStart = i * dims;
+  const bStart = j * dims;
+  let sum = 0;
+  for (let d = 0; d < dims; d++) {
+    const difference = (a[aStart + d] as number) - (b[bStart + d] as number);
+    sum += difference * difference;
+  }
+  return sum;
 }

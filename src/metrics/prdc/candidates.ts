@@ -1,4 +1,4 @@
-import { SmallestValues } from './smallest-values.ts';
+import { SmallestValues } from '../linalg/select.ts';
 
 /** Candidates a row keeps before it drops or settles them: 64 cost 768 bytes a row. */
 const CAPACITY = 64;

@@ -1,6 +1,5 @@
-import { partitionByAxis } from '../linalg/select.ts';
-import type { PointCloud } from './point-cloud.ts';
-import { SmallestValues } from './smallest-values.ts';
+import { partitionByAxis, SmallestValues } from '../linalg/select.ts';
+import type { PointCloud } from '../metric.ts';
 
 const LEAF_SIZE = 12;
 

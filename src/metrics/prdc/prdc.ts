@@ -1,38 +1,49 @@
 import { InvalidArgumentError } from '../../errors.ts';
-import { type BlockProducts, plainBlockProducts } from '../linalg/block-products.ts';
-import { Pacer } from '../pacer.ts';
+import type { Device } from '../../runtime/device.ts';
+import { type BlockProducts, createBlockGemm } from '../linalg/products.ts';
+import { checkPointCloud, type Metric, type PointCloud, requireInteger, requireSamples } from '../metric.ts';
+import { countByIndex, indexWork } from './ball-index.ts';
 import { blockWork, countByBlocks } from './blocks.ts';
-import type { NeighbourhoodCounts } from './counts.ts';
-import { checkPointCloud, type PointCloud } from './point-cloud.ts';
-import { countByIndex, indexWork } from './prdc-index.ts';
+import { fromCounts, Pacer, type Prdc } from './counts.ts';
 
 /** Above this a k-d tree prunes too little to beat a matrix product. */
-export const MOST_INDEXED_DIMS = 8;
+const MOST_INDEXED_DIMS = 8;
 
-export interface PrdcOptions {
-  /** The neighbour that sets the radius of a ball, not counting the point itself. An integer >= 1, default 5. */
-  nearest_k?: number | undefined;
-  /** Called with the finished fraction, from 0 to 1, about 20 times a second and at the end. */
-  on_progress?: ((fraction: number) => void) | undefined;
-  /** Ends the computation with the signal's reason. */
-  signal?: AbortSignal | undefined;
-  /**
-   * The matrix product for points of more than 8 dimensions, default plain TypeScript. It decides the speed only:
-   * results are those of float64 distances with any.
-   */
-  block_products?: BlockProducts | undefined;
+/** The option of the metric 'prdc'. */
+export interface PrdcSettings {
+  /** Neighbour that sets the radius of a ball, the point itself not counted: an integer of at least 1. Default 5. */
+  readonly nearest_k: number;
 }
 
-/** All but density are fractions of points, from 0 to 1; density is at least 0 and can exceed 1. */
-export interface Prdc {
-  /** Fakes that are nearer to some real than that real's k-th nearest real. */
-  precision: number;
-  /** Reals that are nearer to some fake than that fake's k-th nearest fake. */
-  recall: number;
-  /** The mean over fakes of the number of reals as in `precision`, divided by k. */
-  density: number;
-  /** Reals whose nearest fake is nearer than their k-th nearest real. */
-  coverage: number;
+/** 'prdc': Precision, Recall, Density and Coverage, by k-d trees or with onnxruntime's product on the cpu. */
+export const prdc: Metric<PrdcSettings> = {
+  kinds: ['images', 'points'],
+  needs: { real: ['features'], fake: ['features'] },
+  options: { nearest_k: 5 },
+  check(counts, { nearest_k }) {
+    requireInteger('nearest_k', nearest_k, 1);
+    requireSamples('prdc', counts, nearest_k + 1, `the ${nearest_k} nearest neighbours`);
+  },
+  async compute({ real, fake, options: { nearest_k }, on_progress, signal }) {
+    const options = { nearest_k, on_progress, signal };
+    return { ...(await precisionRecallDensityCoverage(real.features, fake.features, options)) };
+  },
+};
+
+export interface PrdcOptions {
+  /** Neighbour that sets the radius of a ball, the point itself not counted: an integer of at least 1. Default 5. */
+  nearest_k?: number | undefined;
+  /** Called with the finished fraction, 0 to 1, about 20 times a second and at the end. Default: nobody is told. */
+  on_progress?: ((fraction: number) => void) | undefined;
+  /** Ends the computation with the signal's reason. Default: it runs to its end. */
+  signal?: AbortSignal | undefined;
+  /** Where the pairwise products of points of more than 8 dimensions run. Default 'cpu'. */
+  device?: Device | undefined;
+  /**
+   * Another matrix product for points of more than 8 dimensions. Only the speed depends on it: the results are those of
+   * float64 distances. Default: onnxruntime's on `device`.
+   */
+  block_products?: BlockProducts | undefined;
 }
 
 /**
@@ -40,11 +51,13 @@ export interface Prdc {
  * points or features, as the reference package `prdc` defines them: balls are open, and points are compared by
  * distances in float64.
  *
- * Up to 8 dimensions it uses k-d trees; above, blocks of pairwise distances, never the whole matrix.
+ * Up to 8 dimensions it uses k-d trees; above, blocks of pairwise distances, never the whole matrix. The products of
+ * the blocks are onnxruntime's, in float32; pairs that their rounding leaves open are decided in float64.
  *
  * @param real the points of the data set, count x dims, count > nearest_k.
  * @param fake the generated points, with the same dims, count > nearest_k.
- * @throws InvalidArgumentError for values that are not finite, too few points, different dims or a wrong `nearest_k`.
+ * @throws {InvalidArgumentError} for values that are not finite, too few points, different dims or a wrong `nearest_k`.
+ * @throws {DeviceError} when the device is not usable.
  *
  * @example
  * const real = await loadPoints('swiss-roll', { seed: 0 });
@@ -56,35 +69,27 @@ export async function precisionRecallDensityCoverage(
   fake: PointCloud,
   options: PrdcOptions = {},
 ): Promise<Prdc> {
-  const { nearest_k = 5, on_progress, signal, block_products = plainBlockProducts } = options;
+  const { nearest_k = 5, on_progress, signal, device, block_products } = options;
   checkInput(real, fake, nearest_k);
   if (real.dims <= MOST_INDEXED_DIMS) {
     const pacer = new Pacer(indexWork(real, fake), on_progress, signal);
     return fromCounts(await countByIndex(real, fake, nearest_k, pacer), real, fake, nearest_k);
   }
-  const pacer = new Pacer(blockWork(real, fake, block_products.block_size), on_progress, signal);
-  return fromCounts(await countByBlocks(real, fake, nearest_k, pacer, block_products), real, fake, nearest_k);
-}
-
-/** The metrics from the counts; separate, so that each path can be tested on the same points. */
-export function fromCounts(
-  counts: NeighbourhoodCounts,
-  real: PointCloud,
-  fake: PointCloud,
-  nearestK: number,
-): Prdc {
-  return {
-    precision: counts.fakesInReal / fake.count,
-    recall: counts.realsInFake / real.count,
-    density: (1 / nearestK) * (counts.pairsInReal / fake.count),
-    coverage: counts.realsCovered / real.count,
+  const byBlocks = async (products: BlockProducts) => {
+    const pacer = new Pacer(blockWork(real, fake, products.block_size), on_progress, signal);
+    return fromCounts(await countByBlocks(real, fake, nearest_k, pacer, products), real, fake, nearest_k);
   };
+  if (block_products) return byBlocks(block_products);
+  const gemm = await createBlockGemm(device);
+  try {
+    return await byBlocks(gemm);
+  } finally {
+    await gemm.dispose();
+  }
 }
 
 function checkInput(real: PointCloud, fake: PointCloud, nearestK: number): void {
-  if (!Number.isInteger(nearestK) || nearestK < 1) {
-    throw new InvalidArgumentError(`nearest_k is ${nearestK}; it must be an integer of at least 1.`);
-  }
+  requireInteger('nearest_k', nearestK, 1);
   checkPointCloud('real', real);
   checkPointCloud('fake', fake);
   if (real.dims !== fake.dims) {

@@ -1,8 +1,8 @@
-import { checkpoint } from '../../graph/autodiff/rematerialise.ts';
 import type { Value } from '../../graph/graph.ts';
-import { AttentionBlock } from '../../nn/attention.ts';
-import { Conv2d, type ForwardContext, type Layer, parametersOf, sameConv } from '../../nn/layers.ts';
-import type { ParameterSpec } from '../model.ts';
+import { PixelAttention } from '../../nn/attention.ts';
+import type { ForwardContext } from '../../nn/context.ts';
+import { Conv2d, sameConv } from '../../nn/layers.ts';
+import { type Layer, type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
 import type { UNet2DConfig } from './config.ts';
 import { ResnetBlock } from './resnet-block.ts';
 
@@ -19,7 +19,7 @@ export interface BlockOptions {
 export class DownBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly resnets: readonly ResnetBlock[];
-  private readonly attentions: readonly AttentionBlock[];
+  private readonly attentions: readonly PixelAttention[];
   private readonly downsample: Conv2d | undefined;
 
   constructor(name: string, config: UNet2DConfig, options: BlockOptions) {
@@ -49,7 +49,7 @@ export class DownBlock implements Layer {
     const states: Value[] = [];
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
-      hidden = checkpoint((x) => resnet.forward(x, activatedTime, context), [hidden]);
+      hidden = context.checkpoint((x) => resnet.forward(x, activatedTime, context), [hidden]);
       hidden = attend(this.attentions[i], hidden, context);
       states.push(hidden);
     });
@@ -67,7 +67,7 @@ export interface UpBlockOptions extends BlockOptions {
 export class UpBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly resnets: readonly ResnetBlock[];
-  private readonly attentions: readonly AttentionBlock[];
+  private readonly attentions: readonly PixelAttention[];
   private readonly upsample: Conv2d | undefined;
 
   constructor(name: string, config: UNet2DConfig, options: UpBlockOptions) {
@@ -94,13 +94,13 @@ export class UpBlock implements Layer {
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
       const skip = skips.pop();
-      hidden = checkpoint(
-        (...parts) => resnet.forward(context.maps.concatChannels(parts), activatedTime, context),
+      hidden = context.checkpoint(
+        (...parts) => resnet.forward(context.layout.concatChannels(parts), activatedTime, context),
         skip ? [hidden, skip] : [hidden],
       );
       hidden = attend(this.attentions[i], hidden, context);
     });
-    return this.upsample ? this.upsample.forward(context.maps.upsampleNearest2x(hidden), context) : hidden;
+    return this.upsample ? this.upsample.forward(context.layout.upsampleNearest2x(hidden), context) : hidden;
   }
 }
 
@@ -108,7 +108,7 @@ export class UpBlock implements Layer {
 export class MidBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly first: ResnetBlock;
-  private readonly attention: AttentionBlock | undefined;
+  private readonly attention: PixelAttention | undefined;
   private readonly second: ResnetBlock;
 
   constructor(name: string, config: UNet2DConfig, channels: number, timeChannels: number) {
@@ -119,34 +119,34 @@ export class MidBlock implements Layer {
     const { resnet_time_scale_shift, attn_norm_num_groups, norm_num_groups } = config;
     const defaultGroups = resnet_time_scale_shift === 'default' ? norm_num_groups : null;
     this.attention = config.add_attention
-      ? new AttentionBlock(`${name}.attentions.0`, {
+      ? new PixelAttention(`${name}.attentions.0`, {
           channels,
-          headDim: config.attention_head_dim,
-          normGroups: attn_norm_num_groups ?? defaultGroups,
-          normEpsilon: config.norm_eps,
-          outputScale,
+          head_dim: config.attention_head_dim,
+          norm_num_groups: attn_norm_num_groups ?? defaultGroups,
+          norm_eps: config.norm_eps,
+          output_scale_factor: outputScale,
         })
       : undefined;
     this.parameters = parametersOf([this.attention, this.first, this.second]);
   }
 
   forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
-    const hidden = checkpoint((part) => this.first.forward(part, activatedTime, context), [x]);
+    const hidden = context.checkpoint((part) => this.first.forward(part, activatedTime, context), [x]);
     const attended = attend(this.attention, hidden, context);
-    return checkpoint((part) => this.second.forward(part, activatedTime, context), [attended]);
+    return context.checkpoint((part) => this.second.forward(part, activatedTime, context), [attended]);
   }
 }
 
-function attend(attention: AttentionBlock | undefined, x: Value, context: ForwardContext): Value {
-  return attention ? checkpoint((part) => attention.forward(part, context), [x]) : x;
+function attend(attention: PixelAttention | undefined, x: Value, context: ForwardContext): Value {
+  return attention ? context.checkpoint((part) => attention.forward(part, context), [x]) : x;
 }
 
-function blockAttention(name: string, config: UNet2DConfig, channels: number): AttentionBlock {
+function blockAttention(name: string, config: UNet2DConfig, channels: number): PixelAttention {
   const { attention_head_dim, norm_num_groups, norm_eps } = config;
-  return new AttentionBlock(name, {
+  return new PixelAttention(name, {
     channels,
-    headDim: attention_head_dim,
-    normGroups: norm_num_groups,
-    normEpsilon: norm_eps,
+    head_dim: attention_head_dim,
+    norm_num_groups,
+    norm_eps,
   });
 }

@@ -1,14 +1,79 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
+import { type Complete, type Fields, parseOptions } from '../../options.ts';
 
 const channelCount = z.int().min(1).max(16_384);
 const side = z.int().min(1).max(8192);
 const nothing = z.null().default(null);
 
 /**
- * diffusers' `UNet2DModel` constructor (0.30). A key that a file lacks takes the constructor's default, which differs
- * from many published checkpoints: older files that rely on other defaults were written with every key.
+ * Options of `UNet2DModel`: those of diffusers' constructor (0.30), with its names and defaults. Every one but
+ * `sample_size` may be left out. A key that a file lacks takes the constructor's default, which differs from many published
+ * checkpoints: older files that rely on other defaults were written with every key.
  */
+export interface UNet2DOptions {
+  /**
+   * Side, or [height, width], of the images in pixels, 1 to 8192, each a multiple of 2 to the power of (levels - 1).
+   * Default null, which no model can be built with.
+   */
+  readonly sample_size?: number | readonly [height: number, width: number] | null | undefined;
+  /** Channels of a sample, 1 to 16,384; default 3. */
+  readonly in_channels?: number | undefined;
+  /** Channels of the output, 1 to 16,384; default 3. Twice `in_channels` for a model that learns the variance. */
+  readonly out_channels?: number | undefined;
+  /** Maps the sample to 2 x - 1 first; default false. */
+  readonly center_input_sample?: boolean | undefined;
+  /** How the timestep is encoded; 'positional' (sinusoidal) is the only one there is. */
+  readonly time_embedding_type?: 'positional' | undefined;
+  /** What is subtracted from the count of frequencies where their exponents are made, 0 to 64; default 0. */
+  readonly freq_shift?: number | undefined;
+  /** Cosines before sines in the encoding of the timestep; default true. */
+  readonly flip_sin_to_cos?: boolean | undefined;
+  /**
+   * Blocks on the way down, 1 to 16, from the outside in; the 'Attn' ones hold self-attention. Default one 'DownBlock2D' and
+   * three 'AttnDownBlock2D'.
+   */
+  readonly down_block_types?: readonly ('DownBlock2D' | 'AttnDownBlock2D')[] | undefined;
+  /** Blocks on the way up, from the inside out, as many. Default three 'AttnUpBlock2D' and one 'UpBlock2D'. */
+  readonly up_block_types?: readonly ('UpBlock2D' | 'AttnUpBlock2D')[] | undefined;
+  /** Channels of each level, multiples of `norm_num_groups`, each 1 to 16,384; default [224, 448, 672, 896]. */
+  readonly block_out_channels?: readonly number[] | undefined;
+  /** Residual blocks a level on the way down, 1 to 64; one more on the way up. Default 2. */
+  readonly layers_per_block?: number | undefined;
+  /** The block in the middle; 'UNetMidBlock2D' is the only one there is. */
+  readonly mid_block_type?: 'UNetMidBlock2D' | undefined;
+  /** What the outputs of the middle block's residual and attention blocks are divided by, above 0; default 1. */
+  readonly mid_block_scale_factor?: number | undefined;
+  /** 1 pads all sides of a downsampling convolution (default), 0 only the right and bottom ones. */
+  readonly downsample_padding?: 0 | 1 | undefined;
+  /** How the size is halved; 'conv' (stride 2) is the only one there is. */
+  readonly downsample_type?: 'conv' | undefined;
+  /** How the size is doubled; 'conv' (nearest neighbours, then a convolution) is the only one there is. */
+  readonly upsample_type?: 'conv' | undefined;
+  /** Probability that a residual block drops an activation in training, 0 to below 1; default 0. */
+  readonly dropout?: number | undefined;
+  /** Activation function; 'swish' is another name of 'silu', the default. */
+  readonly act_fn?: 'silu' | 'swish' | 'relu' | undefined;
+  /** Channels of one attention head, 1 to 16,384; null for one head over all channels. Default 8. */
+  readonly attention_head_dim?: number | null | undefined;
+  /** Groups of the group normalisations, 1 to 16,384, a divisor of every level's channels; default 32. */
+  readonly norm_num_groups?: number | undefined;
+  /** Groups of the normalisation before attention in the middle, 1 to 16,384; default null: `norm_num_groups`. */
+  readonly attn_norm_num_groups?: number | null | undefined;
+  /** Added to the variance by the normalisations, above 0; default 1e-5. */
+  readonly norm_eps?: number | undefined;
+  /** How a residual block takes the timestep: 'default' adds it, 'scale_shift' scales and shifts by it. */
+  readonly resnet_time_scale_shift?: 'default' | 'scale_shift' | undefined;
+  /** Self-attention in the middle block; default true. */
+  readonly add_attention?: boolean | undefined;
+  /** null (default), the only one there is: classes are embedded when `num_class_embeds` is given. */
+  readonly class_embed_type?: null | undefined;
+  /** Classes that can be asked for, 1 to 1,000,000; default null: the model knows no classes. */
+  readonly num_class_embeds?: number | null | undefined;
+  /** Timesteps, at least 1, for learned time embeddings only, which are not there; default null. */
+  readonly num_train_timesteps?: number | null | undefined;
+}
+
 const configSchema = z.strictObject({
   sample_size: z
     .union([side, z.tuple([side, side])])
@@ -48,20 +113,16 @@ const configSchema = z.strictObject({
   class_embed_type: nothing,
   num_class_embeds: z.int().min(1).max(1_000_000).nullable().default(null),
   num_train_timesteps: z.int().min(1).nullable().default(null),
-});
-
-/** Options of `UNet2DModel`, diffusers' names and defaults; every one but `sample_size` may be left out. */
-export type UNet2DOptions = z.input<typeof configSchema>;
+} satisfies Fields<UNet2DOptions>);
 
 /** The whole configuration, as it is written to `config.json`. */
-export type UNet2DConfig = z.output<typeof configSchema> & { readonly _class_name: 'UNet2DModel' };
+export type UNet2DConfig = Complete<UNet2DOptions> & { readonly _class_name: 'UNet2DModel' };
 
 /** @throws {ConfigError} that names each key which is unknown, out of range, or in conflict with another. */
 export function parseUNet2DOptions(options: UNet2DOptions): UNet2DConfig {
-  const parsed = configSchema.safeParse(options);
-  if (!parsed.success) throw new ConfigError(`wrong UNet2DModel config: ${z.prettifyError(parsed.error)}`);
-  refuseConflicts(parsed.data);
-  return { _class_name: 'UNet2DModel', ...parsed.data };
+  const config = parseOptions(configSchema, options, 'UNet2DModel config', ConfigError);
+  refuseConflicts(config);
+  return { _class_name: 'UNet2DModel', ...config };
 }
 
 /**

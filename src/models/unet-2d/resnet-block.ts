@@ -1,17 +1,9 @@
 import type { Value } from '../../graph/graph.ts';
-import { add, dropout, mul, split } from '../../graph/ops/index.ts';
+import { add, mul, split } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
-import {
-  activation,
-  Conv2d,
-  type ForwardContext,
-  GroupNorm,
-  type Layer,
-  Linear,
-  parametersOf,
-  sameConv,
-} from '../../nn/layers.ts';
-import type { ParameterSpec } from '../model.ts';
+import type { ForwardContext } from '../../nn/context.ts';
+import { activation, Conv2d, GroupNorm, Linear, sameConv } from '../../nn/layers.ts';
+import { type Layer, type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
 import type { UNet2DConfig } from './config.ts';
 
 export interface ResnetBlockOptions {
@@ -42,7 +34,7 @@ export class ResnetBlock implements Layer {
     this.scalesAndShifts = config.resnet_time_scale_shift === 'scale_shift';
     this.dropout = config.dropout;
     this.outputScale = options.outputScale ?? 1;
-    this.activate = activation(config);
+    this.activate = activation(config.act_fn);
     this.norm1 = new GroupNorm(`${name}.norm1`, norm_num_groups, inChannels, norm_eps);
     this.conv1 = sameConv(`${name}.conv1`, inChannels, outChannels);
     const projected = this.scalesAndShifts ? 2 * outChannels : outChannels;
@@ -61,14 +53,14 @@ export class ResnetBlock implements Layer {
   forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
     let hidden = this.conv1.forward(this.activate(this.norm1.forward(x, context)), context);
     hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, context), context);
-    hidden = this.conv2.forward(dropout(this.activate(hidden), this.dropout), context);
-    const around = this.shortcut ? this.shortcut.forward(x, context) : x;
-    const sum = add(around, hidden);
+    hidden = this.conv2.forward(context.dropout(this.activate(hidden), this.dropout), context);
+    const residual = this.shortcut ? this.shortcut.forward(x, context) : x;
+    const sum = add(residual, hidden);
     return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
   }
 
   private normWithTime(hidden: Value, time: Value, context: ForwardContext): Value {
-    const { perChannel } = context.maps;
+    const { perChannel } = context.layout;
     if (!this.scalesAndShifts) return this.norm2.forward(add(hidden, perChannel(time)), context);
     const channels = Number(time.shape[1]) / 2;
     const [scale = time, shift = time] = split(time, [channels, channels], 1).map(perChannel);

@@ -1,21 +1,14 @@
 import { ConfigError, GraphError } from '../../errors.ts';
 import type { Value } from '../../graph/graph.ts';
-import { add, gather, mul, silu, sub } from '../../graph/ops/index.ts';
+import { add, mul, silu, sub } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { formatShape } from '../../graph/types.ts';
 import { openPretrained, type PretrainedOptions } from '../../hub/open-pretrained.ts';
-import {
-  activation,
-  type Conv2d,
-  ForwardContext,
-  GroupNorm,
-  Linear,
-  parametersOf,
-  sameConv,
-} from '../../nn/layers.ts';
-import type { FeatureMaps } from '../../nn/layouts.ts';
-import { sinusoidalEmbedding } from '../../nn/time-embedding.ts';
-import { type DiffusionModel, type ParameterSpec, type ParameterValues, parametersFrom } from '../model.ts';
+import type { ForwardContext } from '../../nn/context.ts';
+import { activation, type Conv2d, Embedding, GroupNorm, sameConv } from '../../nn/layers.ts';
+import { type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
+import { TimeEmbedding } from '../../nn/time-embedding.ts';
+import { type DiffusionModel, type ModelInputs, parametersFrom } from '../model.ts';
 import { readModelWeights } from '../pretrained-weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
 import {
@@ -36,13 +29,14 @@ import {
  */
 export class UNet2DModel implements DiffusionModel {
   readonly config: UNet2DConfig;
+  readonly library = 'diffusers';
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
   readonly outputChannels: number;
   readonly classCount: number | undefined;
   private readonly convIn: Conv2d;
-  private readonly timeLinear1: Linear;
-  private readonly timeLinear2: Linear;
+  private readonly timeEmbedding: TimeEmbedding;
+  private readonly classEmbedding: Embedding | undefined;
   private readonly downBlocks: readonly DownBlock[];
   private readonly upBlocks: readonly UpBlock[];
   private readonly midBlock: MidBlock;
@@ -65,18 +59,25 @@ export class UNet2DModel implements DiffusionModel {
     const deepest = channels.at(-1) ?? firstChannels;
     const timeChannels = 4 * firstChannels;
     this.convIn = sameConv('conv_in', config.in_channels, firstChannels);
-    this.timeLinear1 = new Linear('time_embedding.linear_1', firstChannels, timeChannels);
-    this.timeLinear2 = new Linear('time_embedding.linear_2', timeChannels, timeChannels);
+    this.timeEmbedding = new TimeEmbedding('time_embedding', {
+      in_channels: firstChannels,
+      time_embed_dim: timeChannels,
+      flip_sin_to_cos: config.flip_sin_to_cos,
+      freq_shift: config.freq_shift,
+    });
+    this.classEmbedding =
+      config.num_class_embeds === null
+        ? undefined
+        : new Embedding('class_embedding', config.num_class_embeds, timeChannels);
     this.downBlocks = downBlocks(config, timeChannels);
     this.upBlocks = upBlocks(config, timeChannels);
     this.midBlock = new MidBlock('mid_block', config, deepest, timeChannels);
     this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
     this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
-    const parameters = [
-      ...parametersOf([this.convIn, this.timeLinear1, this.timeLinear2]),
-      ...classEmbedding(config, timeChannels),
-      ...parametersOf([...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut]),
-    ];
+    const parameters = parametersOf([
+      ...[this.convIn, this.timeEmbedding, this.classEmbedding],
+      ...[...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut],
+    ]);
     this.parameters = weights ? parametersFrom({ config, parameters }, weights, ConfigError) : parameters;
   }
 
@@ -110,29 +111,24 @@ export class UNet2DModel implements DiffusionModel {
   }
 
   /**
-   * See `DiffusionModel.forward`: sample [batch, in_channels, height, width], timestep [batch] or [1].
+   * See `DiffusionModel.forward`: sample [batch, in_channels, height, width], timestep [batch] or [1], class_labels
+   * [batch] or [1] where the model has `num_class_embeds`.
    *
-   * @param classLabels int64 or int32 [batch] or [1]; needed where the model has `num_class_embeds`.
    * @returns [batch, out_channels, height, width].
+   * @throws {GraphError} when the sample has another shape, or labels are missing.
    */
-  forward(
-    sample: Value,
-    timestep: Value,
-    values: ParameterValues,
-    classLabels?: Value,
-    maps?: FeatureMaps,
-  ): Value {
+  forward(inputs: ModelInputs, context: ForwardContext): Value {
+    const { sample } = inputs;
     if (sample.shape.length !== 4 || sample.shape[1] !== this.config.in_channels)
       throw new GraphError(
         `UNet2DModel: the sample must be [batch, ${this.sampleShape.join(', ')}], but is ${formatShape(sample.shape)}`,
       );
-    const context = new ForwardContext(values, maps);
-    const time = activation(this.config)(this.embed(sample, timestep, context, classLabels));
+    const time = activation(this.config.act_fn)(this.embed(inputs, context));
     // diffusers' center_input_sample maps [0, 1] to [-1, 1].
     const centred = this.config.center_input_sample
       ? sub(mul(sample, scalarLike(sample, 2)), scalarLike(sample, 1))
       : sample;
-    let hidden = this.convIn.forward(context.maps.fromImages(centred), context);
+    let hidden = this.convIn.forward(context.layout.fromImages(centred), context);
     const skips = [hidden];
     for (const block of this.downBlocks) {
       const states = block.forward(hidden, time, context);
@@ -141,26 +137,18 @@ export class UNet2DModel implements DiffusionModel {
     }
     hidden = this.midBlock.forward(hidden, time, context);
     for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, context);
-    return context.maps.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
+    return context.layout.toImages(
+      this.convOut.forward(silu(this.normOut.forward(hidden, context)), context),
+    );
   }
 
-  private embed(sample: Value, timestep: Value, context: ForwardContext, classLabels?: Value): Value {
-    const [firstChannels = 1] = this.config.block_out_channels;
-    const waves = sinusoidalEmbedding(timestep, firstChannels, this.config, sample);
-    const hidden = silu(this.timeLinear1.forward(waves, context));
-    const time = this.timeLinear2.forward(hidden, context);
-    if (this.classCount === undefined) return time;
-    if (!classLabels)
+  private embed({ timestep, class_labels }: ModelInputs, context: ForwardContext): Value {
+    const time = this.timeEmbedding.forward(timestep, context);
+    if (!this.classEmbedding) return time;
+    if (!class_labels)
       throw new GraphError(`UNet2DModel: the model has ${this.classCount} classes and needs class labels`);
-    return add(time, gather(context.parameter('class_embedding.weight'), classLabels));
+    return add(time, this.classEmbedding.forward(class_labels, context));
   }
-}
-
-/** torch's nn.Embedding: standard normal. */
-function classEmbedding({ num_class_embeds }: UNet2DConfig, timeChannels: number): ParameterSpec[] {
-  if (num_class_embeds === null) return [];
-  const shape = [num_class_embeds, timeChannels];
-  return [{ name: 'class_embedding.weight', shape, init: (stream, target) => stream.fillNormal(target) }];
 }
 
 function downBlocks(config: UNet2DConfig, timeChannels: number): DownBlock[] {

@@ -1,6 +1,6 @@
 import { GraphError } from '../../errors.ts';
 import type { Graph, GraphNode, Value } from '../../graph/graph.ts';
-import { applyOp } from '../../graph/registry.ts';
+import { applyOp, opName } from '../../graph/registry.ts';
 
 /**
  * A model graph (inputs `sample` and `timestep`, output `out_sample`) cut in two: what depends on the timestep alone,
@@ -97,10 +97,9 @@ function neededFor(
 function copyNodes(target: Graph, copies: Map<Value, Value>, nodes: readonly GraphNode[]): void {
   for (const node of nodes) {
     const inputs = node.inputs.map((input) => input && copyOf(target, copies, input));
-    const outputs = applyOp(node.opType, inputs, {
+    const outputs = applyOp(opName(node), inputs, {
       attributes: node.attributes,
       outputCount: node.outputs.length,
-      domain: node.domain,
       graph: target,
     });
     node.outputs.forEach((output, index) => {

@@ -10,13 +10,19 @@ import { pipeline } from '../../pipelines/pipeline.ts';
 import { imageGrid } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import { Trainer } from '../../trainers/index.ts';
-import { environment } from '../paper/environment.ts';
 import { imagesOf, type MeasuredImages, measureImages } from '../reports/image-metrics.ts';
-import { followTraining, logAndSave, readTrainingCurve } from '../reports/training-curve.ts';
-import { imageModel } from './image-model.ts';
-import { GRID_FILE, type ImageJob, type ImageResult, samplingSeed, writeResult } from './job.ts';
-import { JobClock } from './job-clock.ts';
-import type { JobContext } from './job-context.ts';
+import { imageModel } from './image-sets.ts';
+import {
+  environment,
+  GRID_FILE,
+  type ImageJob,
+  type ImageResult,
+  JobClock,
+  type JobContext,
+  samplingSeed,
+  writeResult,
+} from './job.ts';
+import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
 
 /** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
 const TRAINING_SHARE = 0.7;

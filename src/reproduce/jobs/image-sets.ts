@@ -1,20 +1,11 @@
 import path from 'node:path';
+import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
+import { resolveExtractor } from '../../evaluation/extractors/registry.ts';
 import { exists, isFile } from '../../files/regular-file.ts';
-import { resolveExtractor } from '../../metrics/index.ts';
-import { imageModel } from './image-model.ts';
-import type { ImageSettings } from './presets.ts';
-
-/** A set of images to train on. */
-export interface NamedImageSet {
-  /** For reports; the paper's figures are shown beside sets of the paper's names. */
-  readonly name: string;
-  /** For `loadImages`. */
-  readonly source: string;
-  /** The folder of an Oxford set's archive, else null. */
-  readonly data_dir: string | null;
-}
+import { UNet2DModel, type UNet2DOptions, unet2DPreset } from '../../models/index.ts';
+import type { ImageJob, ImageSettings, NamedImageSet } from './job.ts';
 
 /** The archives of the paper's two sets, as their authors publish them. */
 const OXFORD_ARCHIVES: Readonly<Record<string, string>> = {
@@ -83,4 +74,26 @@ export async function checkImageSettings(
       await extractor.dispose();
     }
   }
+}
+
+/** Trains in a minute on a CPU: two levels, attention at half the resolution. */
+const TINY = {
+  block_out_channels: [16, 32],
+  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+  layers_per_block: 1,
+  norm_num_groups: 8,
+} satisfies UNet2DOptions;
+
+/** @throws {ConfigError} when the model cannot take images of this size. */
+export function imageModel(
+  model: ImageJob['model'],
+  { height, width, channels }: Pick<ImageSet, 'height' | 'width' | 'channels'>,
+): UNet2DModel {
+  const shape = {
+    sample_size: [height, width] as [number, number],
+    in_channels: channels,
+    out_channels: channels,
+  };
+  return new UNet2DModel(model === 'tiny' ? { ...TINY, ...shape } : unet2DPreset(model, shape));
 }

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { SYNTHETIC_SETS, type SyntheticName } from '../../datasets/points/synthetic.ts';
@@ -66,15 +68,28 @@ export type ImageJob = z.output<typeof imageJobSchema>;
 const jobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
 export type Job = PointJob | ImageJob;
 
+/** What all jobs on points of one reproduction share. */
+export type PointSettings = Omit<PointJob, 'kind' | 'dataset' | 'lambda' | 'seed'>;
+/** What all jobs on images of one reproduction share. */
+export type ImageSettings = Omit<ImageJob, 'kind' | 'name' | 'source' | 'data_dir' | 'lambda' | 'seed'>;
+
+/** A set of images to train on. */
+export interface NamedImageSet {
+  /** For reports; the paper's figures are shown beside sets of the paper's names. */
+  readonly name: string;
+  /** For `loadImages`. */
+  readonly source: string;
+  /** The folder of an Oxford set's archive, else null. */
+  readonly data_dir: string | null;
+}
+
 const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_seconds: z.number().min(0) });
 /** The time of all attempts at a job together. Stops and other processes lengthen the wall time alone. */
 export type JobTiming = z.output<typeof timingSchema>;
 
-export const trainingCurveSchema = z
-  .object({ step: z.array(z.int()), base_loss: z.array(finite), isotropy: z.array(finite) })
-  .catchall(z.array(finite));
-/** What the trainer logged, by name: among it the loss without penalty and E‖ε̂‖²/n; means since the last entry. */
-export type TrainingCurve = z.output<typeof trainingCurveSchema>;
+/** What a run logged: the steps, and under each name its values at them, means over the steps since the last entry. */
+export const curveSchema = z.object({ step: z.array(z.int()) }).catchall(z.array(finite));
+export type TrainingCurve = z.output<typeof curveSchema>;
 
 const environmentSchema = z.strictObject({
   package_version: z.string(),
@@ -86,7 +101,7 @@ const environmentSchema = z.strictObject({
 const pointResultSchema = z.strictObject({
   job: pointJobSchema,
   metrics: z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite }),
-  training: trainingCurveSchema,
+  training: curveSchema,
   predicted_noise: z.array(z.strictObject({ timestep: z.int(), per_element: finite, mse: finite })),
   timing: timingSchema,
   environment: environmentSchema,
@@ -108,7 +123,7 @@ const imageResultSchema = z.strictObject({
     density: finite,
     coverage: finite,
   }),
-  training: trainingCurveSchema,
+  training: curveSchema,
   timing: timingSchema,
   environment: environmentSchema,
 });
@@ -176,4 +191,52 @@ async function unlessMissing<T>(file: string, schema: z.ZodType<T>): Promise<T |
 
 function isMissing(cause: unknown): boolean {
   return cause instanceof Error && (cause as NodeJS.ErrnoException).code === 'ENOENT';
+}
+
+/** What a job needs of the process it runs in. */
+export interface JobContext {
+  /** When it aborts, the job saves where it is and rejects with the reason. */
+  readonly signal: AbortSignal;
+  /** @param fraction of the job that is done, 0 to 1. */
+  onProgress(fraction: number): void;
+}
+
+/** Measures a job over all its attempts: the processor time of this process, and the wall time. */
+export class JobClock {
+  private readonly wallStart = performance.now();
+  private readonly cpuStart = process.cpuUsage();
+
+  private constructor(
+    private readonly folder: string,
+    private readonly before: JobTiming,
+  ) {}
+
+  /** Goes on from what earlier attempts saved. */
+  static async start(folder: string): Promise<JobClock> {
+    return new JobClock(folder, await readTiming(folder));
+  }
+
+  elapsed(): JobTiming {
+    const { user, system } = process.cpuUsage(this.cpuStart);
+    return {
+      wall_seconds: this.before.wall_seconds + (performance.now() - this.wallStart) / 1000,
+      cpu_seconds: this.before.cpu_seconds + (user + system) / 1e6,
+    };
+  }
+
+  /** Keeps the time so far for a later attempt. */
+  save(): Promise<void> {
+    return writeTiming(this.folder, this.elapsed());
+  }
+}
+
+/** Where a result was computed. */
+export function environment() {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return {
+    package_version: (JSON.parse(text) as { version: string }).version,
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    cpu: os.cpus()[0]?.model ?? 'unknown',
+  };
 }

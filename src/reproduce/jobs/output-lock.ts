@@ -1,49 +1,41 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { lock } from 'proper-lockfile';
 import { InvalidArgumentError } from '../../errors.ts';
 
 const LOCK_FILE = '.reproduce.lock';
+/** The owner renews its lock every second. After this time without a renewal it is taken for dead. */
+const STALE_MS = 5000;
 
 /**
  * Runs `work` while no other process may reproduce into the folder: two would train the same runs into the same files.
- * What a killed process left behind is no hindrance.
+ * The lock that a killed process left behind is taken over after five seconds.
  *
  * @throws {InvalidArgumentError} when another process is at work there.
  */
 export async function withOutputLock<T>(folder: string, work: () => Promise<T>): Promise<T> {
   await mkdir(folder, { recursive: true });
-  const file = path.join(folder, LOCK_FILE);
-  await acquire(file, folder);
+  const release = await acquire(folder);
   try {
     return await work();
   } finally {
-    await rm(file, { force: true });
+    await release();
   }
 }
 
-async function acquire(file: string, folder: string): Promise<void> {
-  for (;;) {
-    try {
-      await writeFile(file, String(process.pid), { flag: 'wx' });
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    const owner = Number(await readFile(file, 'utf8').catch(() => '0'));
-    if (isRunning(owner))
-      throw new InvalidArgumentError(
-        `process ${owner} is reproducing into ${folder}: wait for it, or choose another --output (if it is something else, delete ${file})`,
-      );
-    await rm(file, { force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid < 1 || pid === process.pid) return false;
+async function acquire(folder: string): Promise<() => Promise<void>> {
   try {
-    process.kill(pid, 0);
-    return true;
+    return await lock(folder, {
+      lockfilePath: path.join(folder, LOCK_FILE),
+      stale: STALE_MS,
+      update: 1000,
+      retries: { retries: STALE_MS / 1000 + 1, factor: 1, minTimeout: 1000 },
+    });
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if (error instanceof Error && 'code' in error && error.code === 'ELOCKED')
+      throw new InvalidArgumentError(
+        `another process is reproducing into ${folder}: wait for it, or choose another --output`,
+      );
+    throw error;
   }
 }

@@ -4,16 +4,22 @@ import { loadPoints, type PointSet } from '../../datasets/index.ts';
 import { writeNpyPoints } from '../../datasets/points/point-files.ts';
 import { isoLoss } from '../../losses/index.ts';
 import { precisionRecallDensityCoverage } from '../../metrics/index.ts';
-import { predictedNoiseIsotropy } from '../../metrics/isotropy/predicted-noise.ts';
+import { predictedNoiseIsotropy } from '../../metrics/isotropy.ts';
 import { ConditionalDense } from '../../models/index.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import { Trainer } from '../../trainers/index.ts';
-import { environment } from '../paper/environment.ts';
-import { followTraining, logAndSave, readTrainingCurve } from '../reports/training-curve.ts';
-import { GENERATED_FILE, type PointJob, type PointResult, samplingSeed, writeResult } from './job.ts';
-import { JobClock } from './job-clock.ts';
-import type { JobContext } from './job-context.ts';
+import {
+  environment,
+  GENERATED_FILE,
+  JobClock,
+  type JobContext,
+  type PointJob,
+  type PointResult,
+  samplingSeed,
+  writeResult,
+} from './job.ts';
+import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
 
 /** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
 const TRAINING_SHARE = 0.85;

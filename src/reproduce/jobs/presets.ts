@@ -1,13 +1,7 @@
-import type { NamedImageSet } from './image-sets.ts';
-import type { ImageJob, PointJob } from './job.ts';
+import type { ImageSettings, NamedImageSet, PointSettings } from './job.ts';
 
 export const PRESETS = ['paper', 'smoke'] as const;
 export type Preset = (typeof PRESETS)[number];
-
-/** What all jobs on points of one reproduction share. */
-export type PointSettings = Omit<PointJob, 'kind' | 'dataset' | 'lambda' | 'seed'>;
-/** What all jobs on images of one reproduction share. */
-export type ImageSettings = Omit<ImageJob, 'kind' | 'name' | 'source' | 'data_dir' | 'lambda' | 'seed'>;
 
 interface PresetSettings {
   readonly runs: number;

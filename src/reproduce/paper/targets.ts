@@ -1,7 +1,5 @@
 import type { SyntheticName } from '../../datasets/points/synthetic.ts';
-import type { NamedImageSet } from '../jobs/image-sets.ts';
-import type { ImageJob, PointJob } from '../jobs/job.ts';
-import type { ImageSettings, PointSettings } from '../jobs/presets.ts';
+import type { ImageJob, ImageSettings, NamedImageSet, PointJob, PointSettings } from '../jobs/job.ts';
 import { PAPER_LAMBDAS, PAPER_TABLE_1 } from './paper-results.ts';
 
 export const POINT_SETS = Object.keys(PAPER_TABLE_1) as SyntheticName[];
@@ -80,4 +78,25 @@ export function imageJobs(
       })),
     ),
   );
+}
+
+/** What one table, figure or section of the paper came to. */
+export interface TargetReport {
+  readonly target: Target;
+  readonly title: string;
+  /** Headings from level 3; without the plots, which follow it. */
+  readonly markdown: string;
+  /** One row a value, for CSV and JSON; all rows have the same keys. */
+  readonly rows: readonly ReportRow[];
+  readonly plots: readonly ReportPlot[];
+}
+
+export type ReportRow = Readonly<Record<string, string | number | null>>;
+
+export interface ReportPlot {
+  /** File name without extension. */
+  readonly name: string;
+  readonly caption: string;
+  /** SVG text, or the bytes of a PNG where the plot is made of images. */
+  readonly image: string | Buffer;
 }

@@ -1,16 +1,14 @@
 import type { ImageSet } from '../../datasets/images/image-set.ts';
+import type { FeatureExtractor, FeatureImage } from '../../evaluation/extractors/feature-extractor.ts';
+import { resolveExtractor } from '../../evaluation/extractors/registry.ts';
 import {
-  type FeatureExtractor,
-  type FeatureImage,
   FeatureStatistics,
   frechetDistance,
   inceptionScore,
+  type PointCloud,
   precisionRecallDensityCoverage,
-  resolveExtractor,
 } from '../../metrics/index.ts';
-import type { PointCloud } from '../../metrics/prdc/point-cloud.ts';
-import type { ImageJob, ImageResult } from '../jobs/job.ts';
-import type { JobContext } from '../jobs/job-context.ts';
+import type { ImageJob, ImageResult, JobContext } from '../jobs/job.ts';
 
 /** Images that go through the extractor before the job looks whether it was stopped. */
 const GROUP = 256;

@@ -2,11 +2,10 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { GRID_FILE, type ImageResult } from '../jobs/job.ts';
 import { IMAGE_METRICS, type ImageMetric, PAPER_IMAGES } from '../paper/paper-results.ts';
-import type { ReportPlot, ReportRow, TargetReport } from '../paper/target-report.ts';
-import { type Effect, effectOf } from './effect.ts';
-import { effectText, verdictSummary } from './effect-text.ts';
-import { counted, markdownTable } from './markdown.ts';
+import type { ReportPlot, ReportRow, TargetReport } from '../paper/targets.ts';
+import { type Effect, effectOf, effectText, verdictSummary } from './effect.ts';
 import { spreadOf, spreadText } from './spread.ts';
+import { counted, markdownTable } from './text.ts';
 
 const METRIC_TITLES: Readonly<Record<ImageMetric, string>> = {
   fid: 'FID',

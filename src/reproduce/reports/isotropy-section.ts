@@ -1,17 +1,16 @@
 import { loadPoints } from '../../datasets/index.ts';
 import type { SyntheticName } from '../../datasets/points/synthetic.ts';
-import { isotropyOfNoisedData, type NoisedIsotropy } from '../../metrics/isotropy/isotropy.ts';
+import { isotropyOfNoisedData, type NoisedIsotropy } from '../../metrics/isotropy.ts';
 import { type CurveSeries, curvePlot } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import type { PointResult, TrainingCurve } from '../jobs/job.ts';
 import { PAPER_TABLE_1 } from '../paper/paper-results.ts';
-import type { ReportPlot, ReportRow, TargetReport } from '../paper/target-report.ts';
-import { POINT_SETS } from '../paper/targets.ts';
-import { markdownTable } from './markdown.ts';
-import { SET_TITLES } from './point-tables.ts';
+import { POINT_SETS, type ReportPlot, type ReportRow, type TargetReport } from '../paper/targets.ts';
+import { SET_TITLES } from './point-reports.ts';
 import { spreadOf, spreadText } from './spread.ts';
+import { markdownTable } from './text.ts';
 
-/** Every how manieth analysed timestep the table shows. */
+/** The table shows every n-th analysed timestep. */
 const TABLE_STRIDE = 4;
 /** The end of the training over which the isotropy is averaged, as a part of it. */
 const LAST_PART = 0.1;
@@ -124,9 +123,9 @@ function trainingLines(variants: readonly Variant[]): string[] {
   });
 }
 
-function meanOfEnd(values: readonly number[]): number {
+function meanOfEnd(values: readonly number[] = []): number {
   const end = values.slice(-Math.max(1, Math.round(values.length * LAST_PART)));
-  return end.reduce((sum, x) => sum + x, 0) / end.length;
+  return spreadOf(end)?.mean ?? Number.NaN;
 }
 
 function reportRows(
@@ -213,6 +212,6 @@ function meanCurve(runs: readonly PointResult[]): { step: number; value: number 
   const curves: TrainingCurve[] = runs.map(({ training }) => training);
   return (curves[0]?.step ?? []).map((step, i) => ({
     step,
-    value: spreadOf(curves.map(({ isotropy }) => isotropy[i] ?? Number.NaN))?.mean ?? Number.NaN,
+    value: spreadOf(curves.map(({ isotropy }) => isotropy?.[i] ?? Number.NaN))?.mean ?? Number.NaN,
   }));
 }

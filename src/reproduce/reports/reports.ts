@@ -1,11 +1,81 @@
+import path from 'node:path';
+import sharp from 'sharp';
+import { writeFileAtomic } from '../../files/atomic.ts';
+import { svgToPng } from '../../plots/index.ts';
 import { type ImageResult, type JobResult, type PointResult, readResult } from '../jobs/job.ts';
 import type { JobRun } from '../jobs/run-jobs.ts';
-import type { TargetReport } from '../paper/target-report.ts';
-import type { Target } from '../paper/targets.ts';
+import { PAPER_SOURCE } from '../paper/paper-results.ts';
+import type { ReportPlot, Target, TargetReport } from '../paper/targets.ts';
+import { agreementMarkdown } from './agreement.ts';
 import { imageFigure, imageTable } from './image-reports.ts';
 import { isotropySection } from './isotropy-section.ts';
-import { pointFigure } from './point-figure.ts';
-import { pointTable } from './point-tables.ts';
+import { pointFigure, pointTable } from './point-reports.ts';
+import { type RunSummary, summaryMarkdown } from './run-summary.ts';
+import { csvText } from './text.ts';
+
+/**
+ * Writes `<target>.md`, `.json`, `.csv` and the plots of one target into a folder.
+ *
+ * @returns the paths of the files.
+ */
+export async function writeTargetReport(
+  folder: string,
+  report: TargetReport,
+  summary: RunSummary,
+): Promise<string[]> {
+  const plots: string[] = [];
+  for (const plot of report.plots) plots.push(...(await writeReportPlot(folder, plot)));
+  const { target, title, rows } = report;
+  const base = path.join(folder, target);
+  const text = [`# ${title}`, summaryMarkdown(summary), bodyMarkdown(report, '')].join('\n\n');
+  await writeFileAtomic(`${base}.md`, `${text}\n`);
+  const data = { target, title, paper: PAPER_SOURCE, summary, rows };
+  await writeFileAtomic(`${base}.json`, `${JSON.stringify(data, undefined, 2)}\n`);
+  await writeFileAtomic(`${base}.csv`, csvText(rows));
+  return [`${base}.md`, `${base}.json`, `${base}.csv`, ...plots];
+}
+
+/** Writes all targets into one Markdown file, with their plots as PNG in `images/` beside it. */
+export async function writeCombinedReport(
+  file: string,
+  reports: readonly TargetReport[],
+  summary: RunSummary,
+): Promise<void> {
+  const images = path.join(path.dirname(file), 'images');
+  for (const { name, image } of reports.flatMap(({ plots }) => plots))
+    await writeFileAtomic(path.join(images, `${name}.png`), await smallPng(await pngOf(image)));
+  const sections = reports.map((report) => `## ${report.title}\n\n${bodyMarkdown(report, 'images/')}`);
+  const agreement = agreementMarkdown(reports);
+  const text = [
+    '# Reproduction of the paper',
+    summaryMarkdown(summary),
+    ...(agreement ? [agreement] : []),
+    ...sections,
+  ].join('\n\n');
+  await writeFileAtomic(file, `${text}\n`);
+}
+
+function bodyMarkdown({ markdown, plots }: TargetReport, imageFolder: string): string {
+  const images = plots.map(({ name, caption }) => `![${caption}](${imageFolder}${name}.png)`);
+  return [markdown, ...images].join('\n\n');
+}
+
+async function writeReportPlot(folder: string, { name, image }: ReportPlot): Promise<string[]> {
+  const base = path.join(folder, name);
+  await writeFileAtomic(`${base}.png`, await pngOf(image));
+  if (typeof image !== 'string') return [`${base}.png`];
+  await writeFileAtomic(`${base}.svg`, image);
+  return [`${base}.svg`, `${base}.png`];
+}
+
+function pngOf(image: ReportPlot['image']): Buffer | Promise<Buffer> {
+  return typeof image === 'string' ? svgToPng(image) : image;
+}
+
+/** With a palette, less than half as large: the combined report is meant to be kept with the sources. */
+function smallPng(png: Buffer): Promise<Buffer> {
+  return sharp(png).png({ palette: true, colours: 64 }).toBuffer();
+}
 
 export interface StoredResult {
   readonly result: JobResult;

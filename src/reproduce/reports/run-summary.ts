@@ -1,5 +1,6 @@
 import type { JobResult } from '../jobs/job.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
+import { duration } from './text.ts';
 
 /** What a report says about the runs behind it. */
 export interface RunSummary {
@@ -51,10 +52,4 @@ export function summaryMarkdown(summary: RunSummary): string {
     "A change against λ = 0 is taken run by run of the same seed. It is called clear, and compared with the sign of the paper's, where its mean is more than two standard errors from 0.",
     `Time: ${duration(cpuSeconds)} of processor time for ${finished} runs, ${duration(wallSeconds)} by the clock one after another (waiting for other processes included). ${machines.join('; ')}.`,
   ].join('\n\n');
-}
-
-/** "95 s", "12.5 min" or "3.4 h". */
-export function duration(seconds: number): string {
-  if (seconds < 120) return `${seconds.toFixed(0)} s`;
-  return seconds < 7200 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

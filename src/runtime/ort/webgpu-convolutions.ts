@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { DeviceError } from '../../errors.ts';
 import { decodeModel, plainDomain } from '../../graph/onnx/decode.ts';
 import type { GraphProto, NodeProto } from '../../graph/onnx/schema.ts';
-import { isMiscomputedOnWebgpu } from '../../graph/ops/conv/channels.ts';
+import { isMiscomputedOnWebgpu } from '../../graph/ops/index.ts';
 
 /**
  * Refuses a model that onnxruntime's webgpu would compute wrongly without a word, see `isMiscomputedOnWebgpu`. Models

@@ -1,6 +1,7 @@
 import { GraphError } from '../../errors.ts';
-import { stopsGradient } from '../../graph/autodiff/custom-gradient.ts';
+import { stopsGradient } from '../../graph/autodiff/custom.ts';
 import type { GraphNode, Value } from '../../graph/graph.ts';
+import { opName } from '../../graph/registry.ts';
 import { withoutGradient } from './broadcast.ts';
 import { constantTensor, tfDType } from './dtype.ts';
 import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
@@ -114,10 +115,7 @@ export function differentiableAncestors(loss: Value): Set<Value> {
 
 function compileNode(node: GraphNode): Step {
   const op = findTfOp(node);
-  if (!op)
-    throw new GraphError(
-      `node '${node.name}' (op ${node.domain ? `${node.domain}:` : ''}${node.opType}) has no counterpart`,
-    );
+  if (!op) throw new GraphError(`node '${node.name}' (op ${opName(node)}) has no counterpart`);
   for (const { name, dtype } of node.outputs) tfDType(dtype, `'${name}'`);
   const inputs = node.inputs.slice(0, op.tensorInputs).map((input) => input ?? undefined);
   const kernel = op.compile(node);

@@ -1,5 +1,5 @@
 import type { GraphNode } from '../../graph/graph.ts';
-import type { InferenceContext } from '../../graph/registry.ts';
+import { InferenceContext, opName } from '../../graph/registry.ts';
 import { fixedShape } from '../../graph/types.ts';
 import type { Tfjs, TfTensor } from './tf-module.ts';
 
@@ -24,14 +24,13 @@ export function defineTfOp(
   ops.set(opType, { compile, tensorInputs });
 }
 
-export function findTfOp({ opType, domain }: GraphNode): TfOp | undefined {
-  return ops.get(domain === '' ? opType : `${domain}:${opType}`);
+export function findTfOp(node: GraphNode): TfOp | undefined {
+  return ops.get(opName(node));
 }
 
 /** What the helpers of src/graph/ops take to read a node's attributes and constant inputs. */
 export function contextOf(node: GraphNode): InferenceContext {
-  const { inputs, attributes } = node;
-  return { where: `node '${node.name}'`, inputs, attributes, outputCount: node.outputs.length };
+  return new InferenceContext(`node '${node.name}'`, node.inputs, node.attributes, node.outputs.length);
 }
 
 /** The shape of a node's output, known because training graphs have a fixed batch size. */

@@ -1,7 +1,6 @@
-import type { BatchInputs } from '../step/batch.ts';
-import type { DropoutInput } from '../step/loss-graph.ts';
-import type { StepSettings } from '../step/settings.ts';
-import type { StateKind, StepScalars, TrainingState } from '../step/update.ts';
+import type { BatchInputs, DropoutInput } from '../step/batch.ts';
+import type { StepScalars, StepSettings } from '../step/settings.ts';
+import type { StateKind, TrainingState } from '../step/update.ts';
 
 // What the engine asks of whatever computes a step.
 

@@ -4,9 +4,9 @@ import { scalarLike } from '../../graph/registry.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor } from '../../runtime/session.ts';
-import { asHostTensors, type BatchInputs, mapBatch } from '../step/batch.ts';
-import { type DropoutInput, declareBatch } from '../step/loss-graph.ts';
-import type { StepSettings } from '../step/settings.ts';
+import { asHostTensors, type BatchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
+import { declareBatch } from '../step/loss-graph.ts';
+import type { StepScalars, StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
   declareState,
@@ -14,7 +14,6 @@ import {
   joinVectors,
   type StateKind,
   type StateVector,
-  type StepScalars,
   splitByVector,
   stateVectors,
   type TrainingState,

@@ -3,7 +3,7 @@ import { elementCount } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
-import { batchesOfStep } from '../step/batch.ts';
+import { type BatchInputs, batchInputs, type DropoutInput, type HostInput } from '../step/batch.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import type { Backend, FusedBackend, StepReport } from './backend.ts';
@@ -122,6 +122,34 @@ async function createBackend(
   if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
     return HostBackend.create(settings, initial);
   return LoopBackend.create(settings, device, initial, batches, schedule);
+}
+
+/** The inputs of each batch of step `index` (from 0), one after another. */
+async function* batchesOfStep(
+  { model, batchSize, accumulationSteps }: StepSettings,
+  dropouts: readonly DropoutInput[],
+  batches: Batches,
+  index: number,
+): AsyncGenerator<BatchInputs> {
+  const step = await batches.steps(index, 1);
+  for (let batch = 0; batch < accumulationSteps; batch++) {
+    const part = <T extends Float32Array | Int32Array>(values: T): T => {
+      const length = values.length / accumulationSteps;
+      return values.subarray(batch * length, (batch + 1) * length) as T;
+    };
+    const { clean, noise, timestep, class_labels } = step;
+    const own = {
+      clean: part(clean),
+      noise: part(noise),
+      timestep: part(timestep),
+      class_labels: class_labels && part(class_labels),
+    };
+    const masks = dropouts.map(({ name, length }, dropout): [string, HostInput] => {
+      const data = batches.dropoutNumbers({ step: index, batch, dropout }, new Float32Array(length));
+      return [name, { dtype: 'float32', shape: [1, length], data }];
+    });
+    yield { ...batchInputs(model, own, [1, batchSize]), ...Object.fromEntries(masks) };
+  }
 }
 
 function refuseNonFinite(report: StepReport, step: number): void {

@@ -5,8 +5,8 @@ import type { ConcreteDevice } from '../../runtime/device.ts';
 import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
-import { asHostTensors, batchInputs, mapBatch } from '../step/batch.ts';
-import { type DropoutInput, DropoutInputs, declareBatches, type NoisedBatch } from '../step/loss-graph.ts';
+import { asHostTensors, batchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
+import { DropoutInputs, declareBatches, type NoisedBatch } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import {
   declareScalars,

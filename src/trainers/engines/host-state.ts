@@ -1,9 +1,8 @@
 import { planFlatBuckets } from '../../graph/flat-vectors.ts';
 import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { elementCount } from '../../graph/types.ts';
-import type { ParameterSpec } from '../../models/model.ts';
-import type { FeatureMaps } from '../../nn/layouts.ts';
-import { inverseAxes, permuteAxes } from '../../nn/permute-axes.ts';
+import { inverseAxes, type Layout, permuteAxes } from '../../nn/layout.ts';
+import type { ParameterSpec } from '../../nn/parameters.ts';
 import { shapeIn } from '../step/loss-graph.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { ParameterMemory, type StateKinds } from './parameter-memory.ts';
@@ -24,7 +23,7 @@ export interface HostParameter {
 }
 
 /**
- * The state of a run on the host, and its update: parameters, moments and average, filters in the order of `maps`; as
+ * The state of a run on the host, and its update: parameters, moments and average, filters in the order of `layout`; as
  * one memory up to 4 GiB (some 200 million parameters), else as several.
  */
 export class HostState {
@@ -41,7 +40,7 @@ export class HostState {
    */
   constructor(
     private readonly specs: readonly ParameterSpec[],
-    private readonly maps: FeatureMaps,
+    private readonly layout: Layout,
     kinds: StateKinds,
     initial: TrainingState,
     maxLength: number = ParameterMemory.maxLength(kinds),
@@ -104,7 +103,7 @@ export class HostState {
         copies.set(kind, whole);
       }
     }
-    if (this.readers === 0) for (const whole of copies.values()) inStateOrder(whole, this.specs, this.maps);
+    if (this.readers === 0) for (const whole of copies.values()) inStateOrder(whole, this.specs, this.layout);
     return copies;
   }
 
@@ -119,12 +118,12 @@ export class HostState {
       if (vector) shown.set(kind, vector);
     }
     if (this.readers++ === 0)
-      for (const vector of shown.values()) inStateOrder(vector, this.specs, this.maps);
+      for (const vector of shown.values()) inStateOrder(vector, this.specs, this.layout);
     try {
       return await use(shown);
     } finally {
       if (--this.readers === 0)
-        for (const vector of shown.values()) inFilterOrder(vector, this.specs, this.maps);
+        for (const vector of shown.values()) inFilterOrder(vector, this.specs, this.layout);
     }
   }
 
@@ -133,27 +132,19 @@ export class HostState {
       const vector = vectors[kind];
       if (!vector) continue;
       vector.set(whole.subarray(offset, offset + vector.length));
-      inFilterOrder(vector, specs, this.maps);
+      inFilterOrder(vector, specs, this.layout);
     }
   }
 }
 
-/** Puts the filters in a vector of the parameters `specs` into the order of `maps`, in place. Returns the vector. */
-function inFilterOrder(
-  vector: Float32Array,
-  specs: readonly ParameterSpec[],
-  maps: FeatureMaps,
-): Float32Array {
-  return permuteFilters(vector, specs, ({ shape }) => [shape, maps.filterAxes]);
+/** Puts the filters in a vector of the parameters `specs` into the order of `layout`, in place. Returns the vector. */
+function inFilterOrder(vector: Float32Array, specs: readonly ParameterSpec[], layout: Layout): Float32Array {
+  return permuteFilters(vector, specs, ({ shape }) => [shape, layout.filterAxes]);
 }
 
 /** The way back: filters as in the state dict, [out, in, height, width]. */
-function inStateOrder(
-  vector: Float32Array,
-  specs: readonly ParameterSpec[],
-  maps: FeatureMaps,
-): Float32Array {
-  return permuteFilters(vector, specs, (spec) => [shapeIn(maps, spec), inverseAxes(maps.filterAxes)]);
+function inStateOrder(vector: Float32Array, specs: readonly ParameterSpec[], layout: Layout): Float32Array {
+  return permuteFilters(vector, specs, (spec) => [shapeIn(layout, spec), inverseAxes(layout.filterAxes)]);
 }
 
 function permuteFilters(

@@ -1,16 +1,16 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { pixelsFirst } from '../../nn/layouts.ts';
+import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
-import { asHostTensors, type BatchInputs } from '../step/batch.ts';
-import { buildGradientGraph, type DropoutInput, gradientName, shapeIn } from '../step/loss-graph.ts';
-import type { StepSettings } from '../step/settings.ts';
-import type { StateKind, StepScalars, TrainingState } from '../step/update.ts';
+import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
+import { buildGradientGraph, gradientName, shapeIn } from '../step/loss-graph.ts';
+import type { StepScalars, StepSettings } from '../step/settings.ts';
+import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
 import { HostState } from './host-state.ts';
 
 /** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
-const LAYOUT = pixelsFirst;
+const LAYOUT = hwnc;
 
 /**
  * The cpu for large models and for steps of several batches: a session writes the gradients of a batch into the host's

@@ -1,13 +1,13 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import { planFlatBuckets } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
-import { channelsFirst } from '../../nn/layouts.ts';
+import { nchw } from '../../nn/layout.ts';
 import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
-import type { BatchInputs } from '../step/batch.ts';
-import { buildLossGraph, type DropoutInput } from '../step/loss-graph.ts';
-import type { StepSettings } from '../step/settings.ts';
-import { STATE_KINDS, type StateKind, type StepScalars, type TrainingState } from '../step/update.ts';
+import type { BatchInputs, DropoutInput } from '../step/batch.ts';
+import { buildLossGraph } from '../step/loss-graph.ts';
+import type { StepScalars, StepSettings } from '../step/settings.ts';
+import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
 
 /**
@@ -42,7 +42,7 @@ export class TfjsBackend implements Backend {
       );
     const [bucket] = planFlatBuckets(settings.model.parameters);
     if (!bucket) throw new InvalidArgumentError('the model has no parameters');
-    const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, channelsFirst);
+    const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, nchw);
     const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);
     const session = await TfjsTrainingSession.create(
       tf,

@@ -1,9 +1,6 @@
 import type { DType } from '../../graph/types.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import { hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
-import type { Batches } from '../data/prefetched-batches.ts';
-import type { DropoutInput } from './loss-graph.ts';
-import type { StepSettings } from './settings.ts';
 
 /**
  * The training data of a batch, or of several: arrays on the host, values in a graph. The names of the parts are those of
@@ -45,6 +42,13 @@ export function sampleTypes({
   return { clean: sample, noise: sample, timestep: number, class_labels: classCount ? number : undefined };
 }
 
+/** An input of random integers for one dropout of a training graph, drawn anew for each batch. */
+export interface DropoutInput {
+  readonly name: string;
+  /** Integers a step: the input is float32 ['steps', length]; those of several batches lie one after the other. */
+  readonly length: number;
+}
+
 /** What one input of a graph takes, on the host; the data may be a view of a longer array. */
 export interface HostInput {
   readonly dtype: Extract<DType, 'float32' | 'int32'>;
@@ -69,34 +73,6 @@ export function batchInputs(
   }));
   const { class_labels, ...others } = inputs;
   return class_labels ? { ...others, class_labels } : others;
-}
-
-/** The inputs of each batch of step `index` (from 0), one after another. */
-export async function* batchesOfStep(
-  { model, batchSize, accumulationSteps }: StepSettings,
-  dropouts: readonly DropoutInput[],
-  batches: Batches,
-  index: number,
-): AsyncGenerator<BatchInputs> {
-  const step = await batches.steps(index, 1);
-  for (let batch = 0; batch < accumulationSteps; batch++) {
-    const part = <T extends Float32Array | Int32Array>(values: T): T => {
-      const length = values.length / accumulationSteps;
-      return values.subarray(batch * length, (batch + 1) * length) as T;
-    };
-    const { clean, noise, timestep, class_labels } = step;
-    const own = {
-      clean: part(clean),
-      noise: part(noise),
-      timestep: part(timestep),
-      class_labels: class_labels && part(class_labels),
-    };
-    const masks = dropouts.map(({ name, length }, dropout): [string, HostInput] => {
-      const data = batches.dropoutNumbers({ step: index, batch, dropout }, new Float32Array(length));
-      return [name, { dtype: 'float32', shape: [1, length], data }];
-    });
-    yield { ...batchInputs(model, own, [1, batchSize]), ...Object.fromEntries(masks) };
-  }
 }
 
 /** As onnxruntime takes them, without a copy. */

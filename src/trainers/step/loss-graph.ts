@@ -1,11 +1,9 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
-import { segmentGradients } from '../../graph/autodiff/rematerialise.ts';
 import { Graph, type Value } from '../../graph/graph.ts';
 import {
   add,
   concat,
   type DropoutNumbers,
-  enableDropout,
   gather,
   identity,
   mul,
@@ -14,10 +12,12 @@ import {
   unsqueeze,
 } from '../../graph/ops/index.ts';
 import type { LossResult } from '../../losses/index.ts';
-import { learnsVariance, type ParameterSpec, type ParameterValues } from '../../models/model.ts';
-import type { FeatureMaps } from '../../nn/layouts.ts';
+import { learnsVariance } from '../../models/model.ts';
+import { ForwardContext } from '../../nn/context.ts';
+import type { Layout } from '../../nn/layout.ts';
+import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import { refuseUnusableTerms } from '../checks.ts';
-import { type Batch, mapBatch, sampleTypes } from './batch.ts';
+import { type Batch, type DropoutInput, mapBatch, sampleTypes } from './batch.ts';
 import type { StepSettings } from './settings.ts';
 
 // The forward half of a training step as a graph: noising, the model, the loss and its terms.
@@ -65,13 +65,6 @@ export function onlyStep(value: Value): Value {
   return reshape(value, value.shape.slice(1).map(Number));
 }
 
-/** An input of random integers for one dropout of a training graph, drawn anew for each batch. */
-export interface DropoutInput {
-  readonly name: string;
-  /** Integers a step: the input is float32 ['steps', length]; those of several batches lie one after the other. */
-  readonly length: number;
-}
-
 /** Declares the inputs `dropout.0`, `dropout.1`, ... of a graph, in the order in which the model asks for them. */
 export class DropoutInputs {
   readonly all: DropoutInput[] = [];
@@ -100,7 +93,7 @@ export interface StackedTerms {
 /**
  * The loss of a batch: the forward pass as it is in training, and the loss of its output.
  *
- * @param maps the memory order of the model's feature maps; default the model's own.
+ * @param layout the memory order of feature maps; default `nchw`.
  * @throws {GraphError | InvalidArgumentError} when the loss has a term that cannot be reported.
  */
 export function batchLoss(
@@ -108,12 +101,16 @@ export function batchLoss(
   batch: NoisedBatch,
   dropoutNumbers: DropoutNumbers,
   parameters: ParameterValues,
-  maps?: FeatureMaps,
+  layout?: Layout,
 ): { readonly loss: Value; readonly terms: StackedTerms } {
   const { noisy, clean, noise, timestep, alphaCumprod, class_labels } = batch;
-  segmentGradients(noisy.graph, { recompute: gradientCheckpointing });
-  enableDropout(noisy.graph, dropoutNumbers);
-  const output = model.forward(noisy, timestep, parameters, class_labels, maps);
+  const context = new ForwardContext(parameters, {
+    modelName: model.config._class_name,
+    layout,
+    dropoutNumbers,
+    checkpoints: gradientCheckpointing ? 'recomputed' : 'kept',
+  });
+  const output = model.forward({ sample: noisy, timestep, class_labels }, context);
   const [channels = 1] = model.sampleShape;
   const [modelOutput = output, variance] = learnsVariance(model)
     ? split(output, [channels, channels], 1)
@@ -148,19 +145,19 @@ export interface LossGraph {
 }
 
 /**
- * Inputs: every parameter under its name, filters in the order of `maps`; `clean` and `noise` float32 [1, batch, ...],
+ * Inputs: every parameter under its name, filters in the order of `layout`; `clean` and `noise` float32 [1, batch, ...],
  * `timestep` int32 [1, batch]; for a model with classes `class_labels` int32 [1, batch]; for one with dropout the
  * `dropouts`.
  */
-export function buildLossGraph(settings: StepSettings, maps: FeatureMaps): LossGraph {
+export function buildLossGraph(settings: StepSettings, layout: Layout): LossGraph {
   const graph = new Graph('gradients');
   const parameters = new Map(
     settings.model.parameters.map(
-      (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(maps, spec))] as const,
+      (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(layout, spec))] as const,
     ),
   );
   const { batch, dropouts } = declareBatch(graph, settings);
-  const { loss, terms } = batchLoss(settings, batch, dropouts.numbers, parameters, maps);
+  const { loss, terms } = batchLoss(settings, batch, dropouts.numbers, parameters, layout);
   return { graph, parameters, loss, terms, dropouts: dropouts.all };
 }
 
@@ -169,8 +166,8 @@ export function buildLossGraph(settings: StepSettings, maps: FeatureMaps): LossG
  *
  * Inputs: those of `buildLossGraph`. Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [n].
  */
-export function buildGradientGraph(settings: StepSettings, maps: FeatureMaps): LossGraph {
-  const built = buildLossGraph(settings, maps);
+export function buildGradientGraph(settings: StepSettings, layout: Layout): LossGraph {
+  const built = buildLossGraph(settings, layout);
   const { graph, parameters, loss, terms } = built;
   const found = gradients(loss, [...parameters.values()]);
   [...parameters.keys()].forEach((name, index) => {
@@ -184,7 +181,7 @@ export function buildGradientGraph(settings: StepSettings, maps: FeatureMaps): L
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;
 
-/** The shape of a parameter where feature maps have the order `maps`. */
-export function shapeIn(maps: FeatureMaps, { shape, isFilter }: ParameterSpec): readonly number[] {
-  return isFilter ? maps.filterAxes.map((axis) => shape[axis] ?? 1) : shape;
+/** The shape of a parameter in a layout. */
+export function shapeIn(layout: Layout, { shape, isFilter }: ParameterSpec): readonly number[] {
+  return isFilter ? layout.filterAxes.map((axis) => shape[axis] ?? 1) : shape;
 }

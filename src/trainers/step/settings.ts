@@ -1,10 +1,9 @@
-import { type AdamSettings, adamScalars } from '../../graph/optimizer.ts';
+import { type AdamScalars, type AdamSettings, adamScalars } from '../../graph/optimizer.ts';
 import type { DiffusionLoss, PredictionType } from '../../losses/index.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import type { DDPMScheduler } from '../../schedulers/ddpm.ts';
 import { emaDecayAt, learningRateAt } from '../schedules.ts';
 import type { ResolvedTrainingArguments } from '../training-arguments.ts';
-import type { StepScalars } from './update.ts';
 
 /** What a step computes. */
 export interface StepSettings {
@@ -26,6 +25,12 @@ export interface StepSettings {
   readonly ema: boolean;
   /** Whether the model's checkpoints are computed again in the backward pass, which saves memory. */
   readonly gradientCheckpointing: boolean;
+}
+
+/** What changes from step to step. */
+export interface StepScalars<T> extends AdamScalars<T> {
+  /** 1 less the decay of the moving average. */
+  readonly emaRate: T;
 }
 
 /** The scalars of each step, counted from 1. */

@@ -3,10 +3,10 @@ import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../../grap
 import type { Graph, Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/index.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
-import { type AdamScalars, adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../../graph/optimizer.ts';
+import { adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../../graph/optimizer.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import { batchLoss, type NoisedBatch, type StackedTerms } from './loss-graph.ts';
-import type { StepSettings } from './settings.ts';
+import type { StepScalars, StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
 // Adam and the moving average.
@@ -17,13 +17,7 @@ export type StateKind = (typeof STATE_KINDS)[number];
 /** Parameters, moments and moving average, each as one vector in the order of the model's parameters. */
 export type TrainingState = ReadonlyMap<StateKind, Float32Array>;
 
-/** What changes from step to step. */
-export interface StepScalars<T> extends AdamScalars<T> {
-  /** 1 less the decay of the moving average. */
-  readonly emaRate: T;
-}
-
-/** Declares them as inputs of a graph, float32 [steps]. */
+/** Declares the scalars of a step as inputs of a graph, float32 [steps]. */
 export function declareScalars(graph: Graph, steps: number | string): StepScalars<Value> {
   const input = (name: keyof StepScalars<Value>) => graph.input(name, 'float32', [steps]);
   return {

@@ -4,14 +4,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ExtractorWeightsError } from '../../../src/errors.ts';
-import {
-  convertExtractor,
-  convertedExtractor,
-} from '../../../src/evaluation/extractors/convert-extractor.ts';
 import { parameterShapes } from '../../../src/evaluation/extractors/networks/feature-network.ts';
 import { inceptionV3 } from '../../../src/evaluation/extractors/networks/inception-v3.ts';
 import { vgg16 } from '../../../src/evaluation/extractors/networks/vgg16.ts';
-import { type NamedTensor, writeSafetensors } from '../../../src/files/safetensors.ts';
+import {
+  convertExtractor,
+  convertedExtractor,
+} from '../../../src/evaluation/extractors/published-extractors.ts';
+import { writeFileAtomic } from '../../../src/files/atomic.ts';
+import { type NamedTensor, safetensorsChunks } from '../../../src/files/safetensors.ts';
 import { readOnnx } from '../../../src/graph/onnx/read.ts';
 import { weightsByRule } from './networks/reference.ts';
 
@@ -35,7 +36,7 @@ function tensorsOf(index: 0 | 1): Tensors {
 }
 async function written(tensors: Tensors): Promise<string> {
   const file = path.join(folder, 'weights.safetensors');
-  await writeSafetensors(file, tensors);
+  await writeFileAtomic(file, safetensorsChunks(tensors));
   return file;
 }
 const bytesOf = (view?: NodeJS.TypedArray) =>

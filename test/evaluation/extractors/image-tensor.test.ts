@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { expect, test } from 'vitest';
-import { imageTensor } from '../../../src/evaluation/extractors/image-tensor.ts';
+import { imageTensor } from '../../../src/evaluation/extractors/onnx-features.ts';
 
 const fixture = JSON.parse(
   readFileSync(new URL('../../fixtures/metrics/bilinear-torch.json', import.meta.url), 'utf8'),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../../src/errors.ts';
-import { RawPixels } from '../../../src/evaluation/extractors/raw-pixels.ts';
+import { RawPixels } from '../../../src/evaluation/extractors/feature-extractor.ts';
 
 const image = (height: number, width: number, channels: number, data?: number[]) => ({
   data: Uint8Array.from(data ?? new Array(height * width * channels).fill(7)),

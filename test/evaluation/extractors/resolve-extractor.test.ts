@@ -17,7 +17,7 @@ import { inceptionV3 } from '../../../src/evaluation/extractors/networks/incepti
 import {
   type ResolveExtractorOptions,
   resolveExtractor,
-} from '../../../src/evaluation/extractors/resolve-extractor.ts';
+} from '../../../src/evaluation/extractors/registry.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { MockHub } from '../../hub/mock-hub.ts';
 import {

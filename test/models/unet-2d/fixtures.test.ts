@@ -7,9 +7,10 @@ import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { identity } from '../../../src/graph/ops/index.ts';
 import { isoLoss, simpleLoss } from '../../../src/losses/index.ts';
 import { UNet2DModel } from '../../../src/models/index.ts';
-import type { ParameterSpec } from '../../../src/models/model.ts';
-import { channelsFirst, pixelsFirst } from '../../../src/nn/layouts.ts';
-import { permuteAxes } from '../../../src/nn/permute-axes.ts';
+import { ForwardContext } from '../../../src/nn/context.ts';
+import { hwnc } from '../../../src/nn/hwnc.ts';
+import { nchw, permuteAxes } from '../../../src/nn/layout.ts';
+import type { ParameterSpec } from '../../../src/nn/parameters.ts';
 import { hostTensor, Session } from '../../../src/runtime/session.ts';
 import { shapeIn } from '../../../src/trainers/step/loss-graph.ts';
 
@@ -22,15 +23,15 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   return Math.hypot(...values.map((value, i) => value - (actual[i] ?? Number.NaN))) / Math.hypot(...values);
 }
 
-const orders = { channelsFirst, pixelsFirst };
+const orders = { nchw, hwnc };
 
 describe.each([
-  ['ddpm-style', 'channelsFirst'],
-  ['ddpm-style', 'pixelsFirst'],
-  ['default-style', 'channelsFirst'],
-  ['default-style', 'pixelsFirst'],
+  ['ddpm-style', 'nchw'],
+  ['ddpm-style', 'hwnc'],
+  ['default-style', 'nchw'],
+  ['default-style', 'hwnc'],
 ] as const)('%s, %s', (name, order) => {
-  const maps = orders[order];
+  const layout = orders[order];
   const folder = `${fixtures}${name}/`;
   const model = UNet2DModel.fromConfig(JSON.parse(readFileSync(`${folder}config.json`, 'utf8')));
 
@@ -47,10 +48,10 @@ describe.each([
     const parameters = new Map<string, Value>(
       model.parameters.map((p) => [
         p.name,
-        graph.constant('float32', shapeIn(maps, p), inOrder(p, weights), p.name),
+        graph.constant('float32', shapeIn(layout, p), inOrder(p, weights), p.name),
       ]),
     );
-    const output = model.forward(sample, timestep, parameters, undefined, maps);
+    const output = model.forward({ sample, timestep }, new ForwardContext(parameters, { layout }));
     const terms = isoLoss({ lambda, base: simpleLoss() })({
       modelOutput: output,
       epsilon: noise,
@@ -77,7 +78,7 @@ describe.each([
   }
 
   const inOrder = ({ name, shape, isFilter }: ParameterSpec, weights: Map<string, NamedTensor>) =>
-    isFilter ? permuteAxes(float32(weights.get(name)), shape, maps.filterAxes) : float32(weights.get(name));
+    isFilter ? permuteAxes(float32(weights.get(name)), shape, layout.filterAxes) : float32(weights.get(name));
 
   it.each([
     ['mse', 0],
@@ -96,7 +97,7 @@ describe.each([
       const actual = outputs[`d_${parameter}`]?.data as Float32Array;
       const spec = model.parameters.find(({ name }) => name === parameter);
       const torch = float32(given.get(key));
-      const expected = spec?.isFilter ? permuteAxes(torch, spec.shape, maps.filterAxes) : torch;
+      const expected = spec?.isFilter ? permuteAxes(torch, spec.shape, layout.filterAxes) : torch;
       // The bias of a key shifts all scores of a pixel alike, so its true gradient is 0 and torch's is rounding.
       if (parameter.endsWith('.to_k.bias')) expect(Math.hypot(...actual)).toBeLessThan(1e-5);
       else expect(relativeError(actual, expected), parameter).toBeLessThan(1e-4);

@@ -8,7 +8,7 @@ import { encodePng } from '../../../pipelines/image-bytes.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { schedulerNamed } from '../../options/scheduler-name.ts';
+import { schedulerNamed } from '../../options/shared-options.ts';
 import { withInterrupt } from '../../ui/interrupt.ts';
 import { withFractionBar } from '../../ui/progress.ts';
 import type { CommonSettings } from './generate.ts';

@@ -2,9 +2,9 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { addOptions, option, readSettings, type Settings } from '../../options/command-options.ts';
-import { deviceOption } from '../../options/device-option.ts';
-import { modelNamed } from '../../options/model-name.ts';
-import { downloadBar } from '../../ui/download-bar.ts';
+import { modelNamed } from '../../options/saved-model.ts';
+import { deviceOption } from '../../options/shared-options.ts';
+import { downloadBar } from '../../ui/progress.ts';
 import { generateImages, imageOptions } from './generate-images.ts';
 import { generatePoints, pointOptions } from './generate-points.ts';
 

@@ -12,11 +12,24 @@ import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, unetFor } from '../../options/image-model.ts';
-import { folderNamed } from '../../options/model-name.ts';
-import { resolutionSchema } from '../../options/resolution.ts';
-import { savedModel } from '../../options/saved-model.ts';
-import { downloadBar } from '../../ui/download-bar.ts';
-import { progressBar } from '../../ui/progress.ts';
+import { folderNamed, savedModel } from '../../options/saved-model.ts';
+import { downloadBar, progressBar } from '../../ui/progress.ts';
+
+const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').min(1).max(8192);
+
+/** A side in pixels, or "HEIGHTxWIDTH"; in a config file also [height, width]. */
+const resolutionSchema = z.union(
+  [
+    side,
+    z.tuple([side, side]),
+    z
+      .string()
+      .regex(/^\d+x\d+$/)
+      .transform((text) => text.split('x').map(Number))
+      .pipe(z.tuple([side, side])),
+  ],
+  'must be a side in pixels, such as 64, or HEIGHTxWIDTH, such as 48x64',
+);
 
 export const imageOptions = grouped('Images:', {
   resolution: option(

@@ -2,21 +2,38 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
+import { OXFORD_SETS } from '../../../datasets/images/sources/oxford.ts';
+import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
+import { exists } from '../../../files/regular-file.ts';
 import { isoLoss, simpleLoss } from '../../../losses/index.ts';
+import { nearestName } from '../../../registry.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
 import { addOptions, grouped, option, readSettings, type Settings } from '../../options/command-options.ts';
-import { type DatasetName, datasetNamed, IMAGE_SETS, POINT_SETS } from '../../options/dataset-name.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
 import { InterruptedError, withInterrupt } from '../../ui/interrupt.ts';
-import { metricsText, trainingConsole } from '../../ui/training-console.ts';
-import { writeTrainingPlots } from '../../ui/training-plots.ts';
+import { metricsText, trainingConsole, writeTrainingPlots } from '../../ui/training.ts';
 import { imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
 
 /** The weight of the penalty where none was given. */
 const LAMBDA = { points: 0.1, images: 0.05 } as const;
+
+/** What a data set holds, by its name or its file. */
+interface DatasetName {
+  readonly kind: 'points' | 'images';
+  /** As `loadPoints` and `loadImages` take it. */
+  readonly source: string;
+}
+
+const POINT_SETS = Object.keys(SYNTHETIC_SETS);
+const SHORT_NAMES: Readonly<Record<string, string>> = {
+  flowers102: 'oxford-flowers-102',
+  pets: 'oxford-iiit-pet',
+};
+const IMAGE_SETS = ['digits', ...Object.keys(SHORT_NAMES)];
+const KNOWN = [...POINT_SETS, ...IMAGE_SETS, ...OXFORD_SETS.map(({ name }) => name)];
 
 const options = {
   ...grouped('Data:', {
@@ -114,8 +131,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const plots = settings.report_to.includes('jsonl')
     ? await writeTrainingPlots(output_dir, settings.dataset)
     : [];
-  const { metrics } = result;
-  const summary = metrics ? metricsText(metrics) : 'nothing was left to do';
+  const summary = result.metrics ? metricsText({ ...result.metrics }) : 'nothing was left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
 }
@@ -161,4 +177,21 @@ async function refuseOldRun(outputDir: string): Promise<void> {
     throw new InvalidArgumentError(
       `${path.join(outputDir, old)} is there already: go on with --resume, or choose another --output`,
     );
+}
+
+/**
+ * Tells points from images. Names of sets come first, as for the loaders; then .csv and .npy files are points, and
+ * every other file or folder is images.
+ *
+ * @throws {InvalidArgumentError} when there is no such set and no such file; names the nearest one.
+ */
+async function datasetNamed(name: string): Promise<DatasetName> {
+  const source = Object.hasOwn(SHORT_NAMES, name) ? (SHORT_NAMES[name] ?? name) : name;
+  if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
+  if (['.csv', '.npy'].includes(path.extname(source).toLowerCase())) return { kind: 'points', source };
+  if (await exists(source)) return { kind: 'images', source };
+  const near = nearestName(source, KNOWN);
+  throw new InvalidArgumentError(
+    `data set '${source}' is unknown: use ${[...POINT_SETS, ...IMAGE_SETS].join(', ')}, or a file or folder; there is none at this path${near ? `. Did you mean '${near}'?` : ''}`,
+  );
 }

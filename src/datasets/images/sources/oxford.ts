@@ -1,11 +1,14 @@
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
-import { isFile } from '../../../files/regular-file.ts';
-import { download, requireChecksum } from './download.ts';
+import { download } from '../../../files/download.ts';
+import { fileDigest, isFile } from '../../../files/regular-file.ts';
 import type { ImageSource } from './image-source.ts';
 import { parquetSource } from './parquet.ts';
 import { tarSource } from './tar.ts';
+
+/** A data set could not be fetched; the message says from where to fetch it by other means, and where to put it. */
+export class DownloadError extends DatasetError {}
 
 export interface OxfordSet {
   readonly name: string;
@@ -50,7 +53,7 @@ export async function oxfordSource(
 ): Promise<ImageSource> {
   if (places.dataDir === undefined) {
     const path = join(places.cacheDir, 'downloads', set.name, set.archive);
-    if (!(await isFile(path))) await download(set, path);
+    if (!(await isFile(path))) await fetchArchive(set, path);
     return tarSource(path, set.label, set.name);
   }
   const path = resolve(places.dataDir, set.archive);
@@ -66,6 +69,29 @@ export async function oxfordSource(
   }
   await requireChecksum(path, set);
   return tarSource(path, set.label, set.name);
+}
+
+/** @throws {DownloadError} when the server cannot be reached, refuses, or sends something else. */
+export async function fetchArchive(
+  { url, md5 }: Pick<OxfordSet, 'url' | 'md5'>,
+  path: string,
+): Promise<void> {
+  await download({ url, digest: { kind: 'md5', hex: md5 } }, path, {
+    fail: (message, options) =>
+      new DownloadError(
+        `${message}. Or fetch ${url} by other means and put it at ${path}, or into a folder that you give as data_dir.`,
+        options,
+      ),
+  });
+}
+
+/** @throws {DatasetError} when the file at `path` is not the published one. */
+async function requireChecksum(path: string, { url, md5 }: OxfordSet): Promise<void> {
+  const found = await fileDigest([path], { algorithm: 'md5' });
+  if (found !== md5)
+    throw new DatasetError(
+      `${path} is not the published file (MD5 ${found}, not ${md5}): fetch ${url} again`,
+    );
 }
 
 /** `images/great_pyrenees_12.jpg` is an image of the breed `great_pyrenees`. */

@@ -1,8 +1,9 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
 import { matmul, reduceSum, reshape, transpose } from '../../ops/index.ts';
+import { textAttribute } from '../../registry.ts';
 import { fixedShape, formatShape } from '../../types.ts';
-import { type LoweringRule, textAttribute } from './rule.ts';
+import type { LoweringRule } from './rule.ts';
 
 /** A tensor whose axes have letters. */
 interface Lettered {
@@ -12,7 +13,7 @@ interface Lettered {
 
 /** Einsum of any number of operands as sums, permutations and one product of matrices for each pair. */
 export const einsum: LoweringRule = (context) => {
-  const equation = textAttribute(context, 'equation', '').replaceAll(' ', '');
+  const equation = textAttribute(context.attributes, 'equation', '').replaceAll(' ', '');
   const values = context.inputs.flatMap((operand) => (operand ? [context.materialise(operand)] : []));
   const [left = '', right] = equation.split('->');
   const terms = left.split(',');

@@ -26,18 +26,10 @@ import {
   tanh,
   where,
 } from '../../ops/index.ts';
-import { apply, floatAttribute, intAttribute, scalarLike } from '../../registry.ts';
-import { normalizeAxis } from '../../types.ts';
-import { dtypeFromOnnx } from '../data-type.ts';
+import { apply, floatAttribute, intAttribute, scalarLike, textAttribute } from '../../registry.ts';
+import { dtypeFromOnnx, normalizeAxis } from '../../types.ts';
 import { knownTensor, numbersOf } from './operand.ts';
-import {
-  type LoweringRule,
-  type NodeContext,
-  numbersFrom,
-  operandAt,
-  textAttribute,
-  valueAt,
-} from './rule.ts';
+import { type LoweringRule, type NodeContext, numbersFrom, operandAt, valueAt } from './rule.ts';
 
 type Operation = (x: Value, context: NodeContext) => Value;
 const onValue =
@@ -114,7 +106,7 @@ const reduction =
 
 /** 0.5 x (1 + erf(x / sqrt 2)), or with tanh (Hendrycks & Gimpel 2016). */
 const gelu: Operation = (x, context) => {
-  if (textAttribute(context, 'approximate', 'none') === 'none')
+  if (textAttribute(context.attributes, 'approximate', 'none') === 'none')
     return mul(times(x, 0.5), plus(erf(times(x, Math.SQRT1_2)), 1));
   const inner = times(add(x, times(mul(x, square(x)), 0.044715)), Math.sqrt(2 / Math.PI));
   return mul(times(x, 0.5), plus(tanh(inner), 1));

@@ -1,5 +1,4 @@
-import { broadcastShapes, type DType, elementCount, normalizeAxis } from '../../types.ts';
-import { dtypeFromOnnx } from '../data-type.ts';
+import { broadcastShapes, type DType, dtypeFromOnnx, elementCount, normalizeAxis } from '../../types.ts';
 import { broadcastIndex, type KnownTensor, numbersOf, pick, tensorOf } from './operand.ts';
 import type { FoldingRule } from './rule.ts';
 import { shapeFolding } from './shape-folding.ts';

@@ -1,12 +1,19 @@
 import { GraphError } from '../../../errors.ts';
 import type { Attribute, Attributes, Value } from '../../graph.ts';
 import { convolution, groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } from '../../ops/index.ts';
-import { apply, applyOp, floatAttribute, intAttribute, intsAttribute } from '../../registry.ts';
+import {
+  apply,
+  applyOp,
+  floatAttribute,
+  intAttribute,
+  intsAttribute,
+  textAttribute,
+} from '../../registry.ts';
 import { elementCount, fixedShape, formatShape, normalizeAxis } from '../../types.ts';
 import { einsum } from './einsum.ts';
 import type { Operand } from './operand.ts';
 import { resize } from './resize.ts';
-import { type LoweringRule, type NodeContext, optionalValueAt, textAttribute, valueAt } from './rule.ts';
+import { type LoweringRule, type NodeContext, optionalValueAt, valueAt } from './rule.ts';
 
 const ints = (value: readonly number[]): Attribute => ({ kind: 'ints', value });
 
@@ -32,7 +39,7 @@ function geometryOf(
   };
   const strides = list('strides', 1);
   const dilations = list('dilations', 1);
-  const mode = textAttribute(context, 'auto_pad', 'NOTSET');
+  const mode = textAttribute(context.attributes, 'auto_pad', 'NOTSET');
   if (mode === 'NOTSET') {
     const pads = intsAttribute(context.attributes, 'pads') ?? [];
     return {
@@ -105,7 +112,9 @@ function inTwoAxes(attributes: Attributes): Attributes {
 
 const conv: LoweringRule = (context) =>
   overTwoAxes(context, 'Conv', (x, kernel) => {
-    const lengths = textAttribute(context, 'auto_pad', 'NOTSET').startsWith('SAME') ? spatialOf(x) : [];
+    const lengths = textAttribute(context.attributes, 'auto_pad', 'NOTSET').startsWith('SAME')
+      ? spatialOf(x)
+      : [];
     const geometry = geometryOf(context, kernel, (axis, stride, reach) => {
       const length = lengths[axis] ?? 0;
       return (Math.ceil(length / stride) - 1) * stride + reach - length;
@@ -125,7 +134,7 @@ const convTranspose: LoweringRule = (context) =>
       reach -
       (wanted?.[axis] ?? stride * (lengths[axis] ?? 0));
     const asked =
-      wanted && textAttribute(context, 'auto_pad', 'NOTSET') === 'NOTSET'
+      wanted && textAttribute(context.attributes, 'auto_pad', 'NOTSET') === 'NOTSET'
         ? {
             ...context,
             attributes: { ...context.attributes, auto_pad: { kind: 'string', value: 'SAME_LOWER' } as const },

@@ -1,6 +1,6 @@
 import { GraphError, OnnxFormatError } from '../../../errors.ts';
 import type { Attribute, Graph, GraphNode, Value } from '../../graph.ts';
-import { applyOp, findOp } from '../../registry.ts';
+import { applyOp, findOp, opName } from '../../registry.ts';
 import { fixedShape } from '../../types.ts';
 import type { OnnxProgram } from '../decode.ts';
 import { plainDomain } from '../decode.ts';
@@ -130,10 +130,10 @@ class Lowering {
     inputs: readonly (Operand | null)[],
   ): readonly Operand[] | undefined {
     const domain = plainDomain(node.domain);
-    const opType = domain === '' ? (node.opType ?? '') : `${domain}:${node.opType}`;
+    const opType = opName({ opType: node.opType ?? '', domain });
     const rule = own(rules, opType);
     const folding = own(foldingRules, opType);
-    const isKnown = rule || folding || (findOp(node.opType ?? '', domain) && opType !== 'Loop');
+    const isKnown = rule || folding || (findOp(opType) && opType !== 'Loop');
     if (!isKnown) {
       this.unknown.set(opType, [...(this.unknown.get(opType) ?? []), node.name || (node.output?.[0] ?? '')]);
       return undefined;
@@ -159,9 +159,9 @@ class Lowering {
     }
     if (rule) return rule(context);
     return applyOp(
-      context.opType,
+      opType,
       inputs.map((operand) => operand && this.materialise(operand)),
-      { attributes, domain, outputCount: context.outputCount, graph: this.target },
+      { attributes, outputCount: context.outputCount, graph: this.target },
     );
   }
 

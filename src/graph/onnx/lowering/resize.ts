@@ -1,16 +1,9 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
 import { matmul, reshape, upsampleNearest } from '../../ops/index.ts';
-import { floatAttribute, intAttribute } from '../../registry.ts';
+import { floatAttribute, intAttribute, textAttribute } from '../../registry.ts';
 import { elementCount, fixedShape, normalizeAxis, toTensorData } from '../../types.ts';
-import {
-  type LoweringRule,
-  type NodeContext,
-  numbersAt,
-  numbersFrom,
-  textAttribute,
-  valueAt,
-} from './rule.ts';
+import { type LoweringRule, type NodeContext, numbersAt, numbersFrom, valueAt } from './rule.ts';
 
 /** One output position as a weighting of the input positions of its axis. */
 type Row = readonly number[];
@@ -52,7 +45,7 @@ interface AxisScale {
 export const resize: LoweringRule = (context) => {
   const x = valueAt(context, 0);
   const axes = axisScales(context, x);
-  const mode = textAttribute(context, 'mode', 'nearest');
+  const mode = textAttribute(context.attributes, 'mode', 'nearest');
   if (mode === 'nearest') {
     const factors = axes.map((axis) => (isSame(axis) ? 1 : wholeFactor(context, axis)));
     const [batch, channels, height, width] = factors;
@@ -73,7 +66,7 @@ function axisScales(context: NodeContext, x: Value): AxisScale[] {
   const { attributes, where, opset, opType } = context;
   if (intAttribute(attributes, 'antialias', 0) === 1)
     throw new GraphError(`${where}: antialias is not supported`);
-  if (textAttribute(context, 'keep_aspect_ratio_policy', 'stretch') !== 'stretch')
+  if (textAttribute(context.attributes, 'keep_aspect_ratio_policy', 'stretch') !== 'stretch')
     throw new GraphError(`${where}: keep_aspect_ratio_policy is not supported`);
   const old = opType === 'Upsample' || opset < 11;
   const scales = numbersFrom(context, old ? 1 : 2, 'scales', 'the scales') ?? [];
@@ -146,7 +139,7 @@ function cubicKernel(t: number, a: number): number {
 function sourcePosition(context: NodeContext, { length, output, scale }: AxisScale, o: number): number {
   const old = context.opType === 'Upsample' || context.opset < 11;
   const transform = textAttribute(
-    context,
+    context.attributes,
     'coordinate_transformation_mode',
     old ? 'asymmetric' : 'half_pixel',
   );
@@ -182,7 +175,7 @@ function nearestIndex(context: NodeContext, axis: AxisScale, o: number): number 
     round_prefer_floor: at - low <= 0.5 ? low : low + 1,
     round_prefer_ceil: at - low < 0.5 ? low : low + 1,
   };
-  const name = textAttribute(context, 'nearest_mode', old ? 'floor' : 'round_prefer_floor');
+  const name = textAttribute(context.attributes, 'nearest_mode', old ? 'floor' : 'round_prefer_floor');
   const index = rounding[name as keyof typeof rounding];
   if (index === undefined) throw new GraphError(`${context.where}: nearest_mode '${name}' is not supported`);
   return Math.min(Math.max(index, 0), axis.length - 1);

@@ -66,11 +66,6 @@ export function numbersFrom(
   return numbersAt(context, index, what);
 }
 
-export function textAttribute({ attributes }: NodeContext, name: string, fallback: string): string {
-  const attribute = attributes[name];
-  return attribute?.kind === 'string' ? attribute.value : fallback;
-}
-
 /** The shape of an operand of which no axis is symbolic. */
 export function fixedShapeOf(context: NodeContext, operand: Operand): number[] {
   if (operand.shape.every((dim) => typeof dim === 'number')) return operand.shape.map(Number);

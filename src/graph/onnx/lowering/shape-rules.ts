@@ -13,7 +13,7 @@ import {
   transpose,
   unsqueeze,
 } from '../../ops/index.ts';
-import { apply, applyOp, int64Vector, intAttribute, scalarLike } from '../../registry.ts';
+import { apply, applyOp, int64Vector, intAttribute, scalarLike, textAttribute } from '../../registry.ts';
 import { elementCount, normalizeAxis } from '../../types.ts';
 import { knownTensor, numbersOf, type Operand, tensorOf } from './operand.ts';
 import { resampleAxis, selectionRow } from './resize.ts';
@@ -25,7 +25,6 @@ import {
   numbersFrom,
   operandAt,
   optionalValueAt,
-  textAttribute,
   valueAt,
 } from './rule.ts';
 
@@ -121,7 +120,7 @@ const padRule: LoweringRule = (context) => {
   const before = x.shape.map((_, axis) => given[axes.indexOf(axis)] ?? 0);
   const after = x.shape.map((_, axis) => given[axes.indexOf(axis) + axes.length] ?? 0);
   for (const [axis] of x.shape.entries()) if (!axes.includes(axis)) before[axis] = after[axis] = 0;
-  const mode = textAttribute(context, 'mode', 'constant');
+  const mode = textAttribute(context.attributes, 'mode', 'constant');
   if (mode === 'constant') return [padConstant(context, x, before, after)];
   let padded = x;
   x.shape.forEach((dim, axis) => {

@@ -3,8 +3,8 @@ import { apply, int64Vector } from '../../registry.ts';
 import { fixedShape, type Shape, toTensorData } from '../../types.ts';
 import { pad, slice } from '../indexing.ts';
 import { gemm, matmul } from '../matmul.ts';
-import { concat, reshape, transpose } from '../reshape.ts';
-import { type ConvGeometry, conv2d, convTranspose2d } from './conv.ts';
+import { concat, reshape, transpose } from '../shape.ts';
+import { type ConvGeometry, conv2d, convTranspose2d } from './geometry.ts';
 
 /** How a gradient of a convolution is computed; all give the same up to rounding. See docs/performance.md. */
 export type InputFormulation = 'conv-transpose' | 'flipped-conv' | 'product';

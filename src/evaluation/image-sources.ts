@@ -1,0 +1,220 @@
+import { createHash } from 'node:crypto';
+import sharp from 'sharp';
+import { convertChannels, MAX_IMAGE_PIXELS } from '../datasets/images/decode.ts';
+import type { ImageFormat, ImageSet } from '../datasets/images/image-set.ts';
+import { prepareImages } from '../datasets/images/prepare.ts';
+import { imageFormatOf } from '../datasets/images/sources/image-format.ts';
+import type { ImageSource, SourceImage } from '../datasets/images/sources/image-source.ts';
+import { openSource } from '../datasets/images/sources/open-source.ts';
+import { DatasetError, InvalidArgumentError } from '../errors.ts';
+import { defaultCacheDir } from '../files/download.ts';
+import type { ImageBytes } from '../pipelines/image-bytes.ts';
+import { RandomStream, STREAM } from '../random/random-stream.ts';
+import type { FeatureImage } from './extractors/feature-extractor.ts';
+
+/** Images of one size to take features of, in batches. Every pass gives the same images in the same order. */
+export interface EvaluationImages {
+  readonly name: string;
+  readonly count: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: 1 | 3;
+  /** Hex digest, equal for equal images; undefined for images that are drawn from a model. */
+  readonly fingerprint: string | undefined;
+  batches(size: number, signal?: AbortSignal): AsyncIterable<FeatureImage[]>;
+}
+
+/** Which images of a set to take, as ascending numbers. @throws {InvalidArgumentError} when it has too few. */
+export type Selection = (name: string, count: number) => Uint32Array;
+
+/** All images, or a random part of `wanted`. */
+export function randomPart(wanted: number | undefined, seed: number): Selection {
+  return (name, count) => {
+    if (wanted !== undefined && wanted > count)
+      throw new InvalidArgumentError(
+        `${name} has ${count} images, fewer than the ${wanted} that were asked for`,
+      );
+    const order = new RandomStream(seed, STREAM.metrics, 1).permutation(count);
+    return order.subarray(0, wanted ?? count).sort();
+  };
+}
+
+/** Share `index` (from 1) of `shares` consecutive ones of nearly equal size. */
+export function consecutiveShare(index: number, shares: number): Selection {
+  return (name, count) => {
+    const start = Math.floor(((index - 1) * count) / shares);
+    const end = Math.floor((index * count) / shares);
+    if (end > start) return Uint32Array.from({ length: end - start }, (_, i) => start + i);
+    throw new InvalidArgumentError(`${name} has ${count} images, too few for ${shares} shares`);
+  };
+}
+
+/** The selected images of a loaded set. */
+export function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
+  const { name, height, width } = set;
+  const indices = select(name, set.count);
+  const part = indices.length < set.count ? `${set.fingerprint} ${indices.join(' ')}` : set.fingerprint;
+  return {
+    name,
+    count: indices.length,
+    height,
+    width,
+    channels: set.channels === 1 ? 1 : 3,
+    fingerprint: createHash('sha256').update(part).digest('hex'),
+    async *batches(size) {
+      for (let start = 0; start < indices.length; start += size)
+        yield Array.from(indices.subarray(start, start + size), (index) =>
+          // A copy: a set that lies in a file has one buffer for all its images.
+          featureImage(set.pixels(index).slice(), height, width, set.channels),
+        );
+    },
+  };
+}
+
+/** Images as bytes, one by one. */
+export function featureImages({ data, count, height, width, channels }: ImageBytes): FeatureImage[] {
+  const size = height * width * channels;
+  return Array.from({ length: count }, (_, i) =>
+    featureImage(data.subarray(i * size, (i + 1) * size), height, width, channels),
+  );
+}
+
+/** With grey repeated in all colours where `channels` is 3. */
+export function withChannels(image: FeatureImage, channels: 1 | 3): FeatureImage {
+  if (image.channels === channels) return image;
+  return { ...image, data: convertChannels(image.data, image.channels, channels), channels };
+}
+
+/** Extractors take grey or RGB: transparent images are laid on white, as those of files are. */
+function featureImage(data: Uint8Array, height: number, width: number, channels: number): FeatureImage {
+  if (channels !== 4) return { data, height, width, channels };
+  const rgb = new Uint8Array(height * width * 3);
+  for (let p = 0; p < height * width; p++) {
+    const alpha = data[4 * p + 3] as number;
+    for (let c = 0; c < 3; c++)
+      rgb[3 * p + c] = Math.round(((data[4 * p + c] as number) * alpha) / 255 + 255 - alpha);
+  }
+  return { data: rgb, height, width, channels: 3 };
+}
+
+/** Images decoded at a time; libuv runs at most four of them in parallel. */
+const DECODERS = 8;
+
+interface StoredImagesOptions {
+  /** [height, width] that every image is resized to (shorter side, antialiased, centre kept); default: as they are. */
+  readonly resolution?: readonly [number, number] | undefined;
+  readonly select: Selection;
+  /** Where downloads lie. */
+  readonly cacheDir?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * The images of anything `loadImages` reads, in their own size, decoded batch after batch: a set of any size is never
+ * held. All headers are read first, so that what cannot be compared is refused before the work begins.
+ *
+ * @throws {DatasetError} that names the first image that cannot be read, or two images of different sizes.
+ * @throws {InvalidArgumentError} when the source is unknown or has too few images.
+ */
+export async function storedImages(source: string, options: StoredImagesOptions): Promise<EvaluationImages> {
+  const places = { cacheDir: options.cacheDir ?? defaultCacheDir(), dataDir: undefined };
+  const images = await openSource(source, places);
+  const { digests, height, width, channels } = await inspect(images, options);
+  const indices = options.select(images.name, digests.length);
+  const format: ImageFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };
+  const hash = createHash('sha256').update(JSON.stringify([format, sharp.versions.vips]));
+  for (const index of indices) hash.update(digests[index] as Buffer);
+  return {
+    name: images.name,
+    count: indices.length,
+    height,
+    width,
+    channels,
+    fingerprint: hash.digest('hex'),
+    batches: (size, signal) => decodedBatches(images, new Set(indices), format, size, signal),
+  };
+}
+
+interface Inspection {
+  /** SHA-256 of each image's bytes. */
+  readonly digests: readonly Buffer[];
+  readonly height: number;
+  readonly width: number;
+  readonly channels: 1 | 3;
+}
+
+async function inspect(
+  source: ImageSource,
+  { resolution, signal }: StoredImagesOptions,
+): Promise<Inspection> {
+  const digests: Buffer[] = [];
+  let channels: 1 | 3 = 1;
+  let first: { source: string; height: number; width: number } | undefined;
+  for await (const image of source.images()) {
+    signal?.throwIfAborted();
+    const header = await headerOf(image).catch((cause: Error) => {
+      throw unreadable(source.name, image.source, cause.message, cause);
+    });
+    digests.push(header.digest);
+    if (header.channels === 3) channels = 3;
+    first ??= { source: image.source, height: header.height, width: header.width };
+    const differs = header.height !== first.height || header.width !== first.width;
+    if (!resolution && differs)
+      throw new DatasetError(
+        `${source.name} has images of different sizes: ${first.source} is ${first.height}x${first.width}, ${image.source} is ${header.height}x${header.width} (height x width). Give a resolution to resize all of them to`,
+      );
+  }
+  if (!first) throw new DatasetError(`${source.name} has no image`);
+  const [height, width] = resolution ?? [first.height, first.width];
+  return { digests, height, width, channels };
+}
+
+async function headerOf(image: SourceImage): Promise<Omit<Inspection, 'digests'> & { digest: Buffer }> {
+  if ('reason' in image) throw new Error(image.reason);
+  const bytes = 'pixels' in image ? image.pixels : image.encoded;
+  const digest = createHash('sha256').update(bytes).digest();
+  if ('pixels' in image) {
+    const { height, width, channels } = image;
+    return { height, width, channels, digest };
+  }
+  if (imageFormatOf(bytes) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
+  const { autoOrient, channels } = await sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS }).metadata();
+  return { height: autoOrient.height, width: autoOrient.width, channels: channels < 3 ? 1 : 3, digest };
+}
+
+async function* decodedBatches(
+  source: ImageSource,
+  chosen: ReadonlySet<number>,
+  format: ImageFormat,
+  size: number,
+  signal?: AbortSignal,
+): AsyncGenerator<FeatureImage[]> {
+  const { height, width, channels } = format;
+  let batch: FeatureImage[] = [];
+  for await (const image of prepareImages(onlyChosen(source, chosen), format, DECODERS)) {
+    signal?.throwIfAborted();
+    if ('reason' in image) throw unreadable(source.name, image.source, image.reason);
+    batch.push({ data: image.pixels, height, width, channels });
+    if (batch.length < size) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function onlyChosen(source: ImageSource, chosen: ReadonlySet<number>): ImageSource {
+  return {
+    ...source,
+    async *images() {
+      let index = 0;
+      for await (const image of source.images()) if (chosen.has(index++)) yield image;
+    },
+  };
+}
+
+function unreadable(set: string, image: string, reason: string, cause?: Error): DatasetError {
+  const [line] = reason.split('\n', 1);
+  return new DatasetError(`${set}: the image ${image} cannot be read: ${line}. Repair or remove it`, {
+    cause,
+  });
+}

@@ -1,0 +1,249 @@
+import { InvalidArgumentError } from '../errors.ts';
+import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import { loadUnconditionalImageGeneration } from '../pipelines/unconditional-image-generation.ts';
+import {
+  type ChosenMetric,
+  checkCounts,
+  computeMetrics,
+  neededForms,
+  PreparedSide,
+  reportedOptions,
+} from './chosen-metrics.ts';
+import type { FeatureExtractor } from './extractors/feature-extractor.ts';
+import { resolveExtractor } from './extractors/registry.ts';
+import { passOver, probeExtractor } from './feature-pass.ts';
+import {
+  type EvaluationImages,
+  featureImages,
+  imagesOfSet,
+  randomPart,
+  storedImages,
+} from './image-sources.ts';
+import type { EvaluationInput } from './inputs.ts';
+import {
+  DEFAULT_SAMPLES,
+  type EvaluateOptions,
+  type EvaluateSettings,
+  type EvaluationReport,
+  logitsExtractorOf,
+  reportedExtractor,
+} from './options.ts';
+import { CachedStatistics } from './statistics-cache.ts';
+
+/** One side of an evaluation: images, or statistics alone. */
+interface Side {
+  readonly name: string;
+  readonly count: number | undefined;
+  readonly images?: EvaluationImages | undefined;
+  readonly statistics?: GaussianStatistics | undefined;
+  dispose(): Promise<void>;
+}
+
+interface Extractors {
+  readonly features: FeatureExtractor;
+  /** Where the Inception Score is wanted. */
+  readonly logits: FeatureExtractor | undefined;
+}
+
+interface ImageComparison {
+  readonly chosen: readonly ChosenMetric[];
+  /** Of both sides, after grey was made RGB where only one of them is grey. */
+  readonly channels: 1 | 3;
+  readonly extractors: Extractors;
+  readonly settings: EvaluateSettings;
+  readonly options: EvaluateOptions;
+}
+
+/** `evaluate` for images, on one side or on both. */
+export async function evaluateImages(
+  chosen: readonly ChosenMetric[],
+  realInput: EvaluationInput,
+  fakeInput: EvaluationInput,
+  settings: EvaluateSettings,
+  options: EvaluateOptions,
+): Promise<EvaluationReport> {
+  const opened: { dispose(): Promise<void> }[] = [];
+  const keep = <T extends { dispose(): Promise<void> }>(resource: T): T => {
+    opened.push(resource);
+    return resource;
+  };
+  try {
+    const real = keep(await openSide(realInput, settings, options, settings.num_real));
+    const fake = keep(await openSide(fakeInput, settings, options, settings.num_samples));
+    checkCounts(chosen, { real: real.count, fake: fake.count });
+    const channels: 1 | 3 = [real, fake].every(({ images }) => (images?.channels ?? 1) === 1) ? 1 : 3;
+    const shape = real.images ?? fake.images;
+    const extractors = keep(await loadExtractors(chosen, shape, channels, settings, options));
+    // Before the real images are gone through: an extractor may not take the size of the generated ones.
+    if (fake.images) await probeExtractor(extractors.features, fake.images, channels);
+    const comparison = { chosen, channels, extractors, settings, options };
+    const realSide = await preparedSide('real', real, comparison);
+    const fakeSide = await preparedSide('fake', fake, comparison);
+    const { on_progress, signal } = options;
+    return {
+      metrics: await computeMetrics(chosen, realSide, fakeSide, { seed: settings.seed, on_progress, signal }),
+      real: { name: real.name, count: real.count },
+      fake: { name: fake.name, count: fake.count },
+      extractor: reportedExtractor(extractors.features),
+      ...(extractors.logits ? { logits_extractor: reportedExtractor(extractors.logits) } : {}),
+      settings: { seed: settings.seed, ...reportedOptions(chosen) },
+    };
+  } finally {
+    for (const resource of opened.reverse()) await resource.dispose();
+  }
+}
+
+async function openSide(
+  input: EvaluationInput,
+  settings: EvaluateSettings,
+  options: EvaluateOptions,
+  wanted: number | undefined,
+): Promise<Side> {
+  const nothing = async () => {};
+  if (input.kind === 'statistics') return { ...input, count: input.statistics.count, dispose: nothing };
+  if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, wanted);
+  if (input.kind !== 'images')
+    throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
+  const select = randomPart(wanted, settings.seed);
+  const images =
+    typeof input.source === 'string'
+      ? await storedImages(input.source, {
+          select,
+          resolution: settings.resolution,
+          cacheDir: settings.cache_dir,
+          signal: options.signal,
+        })
+      : imagesOfSet(input.source, select);
+  return { name: images.name, count: images.count, images, dispose: nothing };
+}
+
+async function openPipeline(
+  source: Extract<EvaluationInput, { kind: 'image-pipeline' }>['source'],
+  { device, seed }: EvaluateSettings,
+  { generation }: EvaluateOptions,
+  wanted = DEFAULT_SAMPLES,
+): Promise<Side> {
+  const owned = typeof source === 'string';
+  const draw = owned ? await loadUnconditionalImageGeneration(source, { device }) : source;
+  const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
+  const name = owned ? source : 'pipeline';
+  const images: EvaluationImages = {
+    name,
+    count: wanted,
+    height,
+    width,
+    channels: channels === 1 ? 1 : 3,
+    fingerprint: undefined,
+    async *batches(batch_size, signal) {
+      for await (const bytes of draw.batches({ ...generation, count: wanted, batch_size, seed, signal }))
+        yield featureImages(bytes);
+    },
+  };
+  return { name, count: wanted, images, dispose: owned ? () => draw.dispose() : async () => {} };
+}
+
+async function loadExtractors(
+  chosen: readonly ChosenMetric[],
+  shape: EvaluationImages | undefined,
+  channels: 1 | 3,
+  { device, batch_size }: EvaluateSettings,
+  options: EvaluateOptions,
+): Promise<Extractors & { dispose(): Promise<void> }> {
+  const owned: FeatureExtractor[] = [];
+  const load = async (given: FeatureExtractor | string): Promise<FeatureExtractor> => {
+    if (typeof given !== 'string') return given;
+    const image_shape = shape && { height: shape.height, width: shape.width, channels };
+    const extractor_options = { batch_size, ...options.extractor_options, device, image_shape };
+    const loaded = await resolveExtractor(given, extractor_options);
+    owned.push(loaded);
+    return loaded;
+  };
+  const needed = neededForms(chosen, 'real', 'fake');
+  const logits = needed.has('logits') ? logitsExtractorOf(options) : undefined;
+  if (needed.has('logits') && logits === undefined) {
+    const names = chosen.filter((one) => neededForms([one], 'real', 'fake').has('logits'));
+    throw new InvalidArgumentError(
+      `'${names[0]?.name}' needs class logits: give logits_extractor, such as 'inception:logits_unbiased' or 'model.onnx:logits'`,
+    );
+  }
+  const dispose = async () => {
+    for (const extractor of owned) await extractor.dispose();
+  };
+  try {
+    const loadedLogits = logits && (await load(logits));
+    const onlyLogits = needed.size === 1 && loadedLogits;
+    return {
+      features: onlyLogits || (await load(options.extractor ?? 'inception')),
+      logits: loadedLogits || undefined,
+      dispose,
+    };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/** What the metrics need of a side, from one pass over its images. Statistics of stored real images are kept. */
+async function preparedSide(
+  role: 'real' | 'fake',
+  { images, ...side }: Side,
+  comparison: ImageComparison,
+): Promise<PreparedSide> {
+  const { chosen, channels, extractors, settings, options } = comparison;
+  const needed = neededForms(chosen, role);
+  const extractor = extractors.features;
+  if (!images)
+    return new PreparedSide(role, {
+      statistics: needed.has('statistics') ? fittingStatistics(side, extractor) : undefined,
+    });
+  const needsFeatures = needed.has('features') || needed.has('statistics');
+  const kept = role === 'real' && needsFeatures ? await keptStatistics(images, comparison) : undefined;
+  const cached = needed.has('statistics') ? await kept?.read() : undefined;
+  const uses = [
+    { extractor, statistics: needed.has('statistics') && !cached, features: needed.has('features') },
+    ...(extractors.logits
+      ? [{ extractor: extractors.logits, statistics: false, features: needed.has('logits') }]
+      : []),
+  ];
+  if (!uses.some(({ statistics, features }) => statistics || features))
+    return new PreparedSide(role, { statistics: cached });
+  const [result, logits] = await passOver(images, uses, {
+    batchSize: settings.batch_size,
+    channels,
+    onProgress: (fraction) => options.on_progress?.(fraction, role),
+    signal: options.signal,
+  });
+  if (result?.statistics) await kept?.write(result.statistics);
+  return new PreparedSide(role, {
+    features: result?.features,
+    statistics: cached ?? result?.statistics,
+    logits: logits?.features,
+  });
+}
+
+/** Where the statistics of stored images are kept; undefined for images that are drawn from a model. */
+async function keptStatistics(
+  images: EvaluationImages,
+  { channels, extractors, settings, options }: ImageComparison,
+): Promise<CachedStatistics | undefined> {
+  const { features: extractor } = extractors;
+  const probe = await probeExtractor(extractor, images, channels);
+  if (images.fingerprint === undefined) return undefined;
+  const fingerprint = `${images.fingerprint} ${channels}`;
+  const warn = options.on_warning ?? process.emitWarning;
+  return new CachedStatistics(
+    { fingerprint, count: images.count, extractor, probe },
+    settings.cache_dir,
+    warn,
+  );
+}
+
+function fittingStatistics(
+  { name, statistics }: Omit<Side, 'images'>,
+  extractor: FeatureExtractor,
+): GaussianStatistics {
+  if (statistics?.dims === extractor.dims) return statistics;
+  throw new InvalidArgumentError(
+    `${name} has statistics of ${statistics?.dims} dimensions, but the extractor ${extractor.name} gives ${extractor.dims}: they are of another extractor`,
+  );
+}

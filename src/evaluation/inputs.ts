@@ -1,0 +1,151 @@
+import path from 'node:path';
+import type { ImageSet } from '../datasets/images/image-set.ts';
+import { OXFORD_SETS } from '../datasets/images/sources/oxford.ts';
+import { loadPoints } from '../datasets/points/load-points.ts';
+import { applyScaler, invertScaler, type PointSet, type Scaler } from '../datasets/points/points.ts';
+import { SYNTHETIC_SETS } from '../datasets/points/synthetic.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import { exists, isFile, isFolder } from '../files/regular-file.ts';
+import { pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts';
+import { pipelineFiles } from '../hub/pipeline-folder.ts';
+import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import { readStatistics } from '../metrics/frechet/statistics-file.ts';
+import { modelFromConfig } from '../models/registry.ts';
+import type { UnconditionalImageGenerationPipeline } from '../pipelines/unconditional-image-generation.ts';
+import {
+  loadUnconditionalPointGeneration,
+  type UnconditionalPointGenerationPipeline,
+} from '../pipelines/unconditional-point-generation.ts';
+import type { EvaluateOptions, EvaluateSettings, FakeInput } from './options.ts';
+
+/** An input once it is known what it is; large things are not loaded yet. */
+export type EvaluationInput =
+  | { readonly kind: 'statistics'; readonly name: string; readonly statistics: GaussianStatistics }
+  | { readonly kind: 'images'; readonly source: string | ImageSet }
+  | { readonly kind: 'points'; readonly source: string | PointSet }
+  | { readonly kind: 'image-pipeline'; readonly source: string | UnconditionalImageGenerationPipeline }
+  | { readonly kind: 'point-pipeline'; readonly source: string | UnconditionalPointGenerationPipeline };
+
+/**
+ * Finds out what an input is.
+ *
+ * @param role how messages call it.
+ * @throws {InvalidArgumentError} when it is nothing that is known.
+ * @throws {StatisticsFileError} for a damaged `.npz`, and the errors of a pipeline folder.
+ */
+export async function identify(role: 'real' | 'fake', input: FakeInput): Promise<EvaluationInput> {
+  if (typeof input === 'string') return identifySource(role, input);
+  if ('task' in input)
+    return input.task === 'unconditional-image-generation'
+      ? { kind: 'image-pipeline', source: input }
+      : { kind: 'point-pipeline', source: input };
+  if ('pixels' in input) return { kind: 'images', source: input };
+  if ('scaler' in input) return { kind: 'points', source: input };
+  return { kind: 'statistics', name: `${role} statistics`, statistics: input };
+}
+
+async function identifySource(role: string, source: string): Promise<EvaluationInput> {
+  if (Object.hasOwn(SYNTHETIC_SETS, source)) return { kind: 'points', source };
+  if (source === 'digits' || OXFORD_SETS.some(({ name }) => name === source))
+    return { kind: 'images', source };
+  if (await isFolder(source)) return identifyFolder(source);
+  const extension = path.extname(source).toLowerCase();
+  if (extension === '.npz')
+    return { kind: 'statistics', name: source, statistics: await readStatistics(source) };
+  if (extension === '.csv' || extension === '.npy') return { kind: 'points', source };
+  if (extension === '.onnx') return { kind: 'image-pipeline', source };
+  if (await exists(source)) return { kind: 'images', source };
+  if (role === 'fake' && /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(source))
+    return identifyFolder(await pipelineFolderOf(source));
+  const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
+  throw new InvalidArgumentError(
+    `${role} '${source}' does not exist and is no data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
+  );
+}
+
+async function identifyFolder(folder: string): Promise<EvaluationInput> {
+  const has = (file: string) => isFile(path.join(folder, file));
+  if (!(await has(pipelineFiles.modelIndex)) && !(await has(pipelineFiles.flatConfig)))
+    return { kind: 'images', source: folder };
+  const { unetConfig } = await readPipelineFolder(folder, { require: [] });
+  const points = modelFromConfig(unetConfig).sampleShape.length === 1;
+  return { kind: points ? 'point-pipeline' : 'image-pipeline', source: path.resolve(folder) };
+}
+
+/** Real and generated points in the same units. */
+export interface PointPair {
+  readonly real: PointSet;
+  readonly fake: PointSet;
+}
+
+/**
+ * A pipeline is compared in its own units: the real points are scaled as its training data was. Stored points are
+ * compared in the units of the real set; of a file, after scaling by its minimum and maximum.
+ */
+export async function loadPointPair(
+  real: EvaluationInput,
+  fake: EvaluationInput,
+  settings: EvaluateSettings,
+  options: Omit<EvaluateOptions, 'real' | 'fake'>,
+): Promise<PointPair> {
+  if (real.kind !== 'points')
+    throw new InvalidArgumentError(`the generated samples are points, but the real ones are ${real.kind}`);
+  const { num_samples, num_real = num_samples, data_seed } = settings;
+  const loadReal = (scaling: 'min-max' | 'none') =>
+    typeof real.source === 'string'
+      ? loadPoints(real.source, { n: num_real, seed: data_seed, scaling })
+      : Promise.resolve(firstPoints(real.source, num_real));
+  if (fake.kind === 'point-pipeline')
+    return fromPipeline(await loadReal('none'), fake.source, settings, options);
+  if (fake.kind !== 'points')
+    throw new InvalidArgumentError(`the real samples are points, but the generated ones are ${fake.kind}`);
+  const realPoints = await loadReal('min-max');
+  const fakePoints =
+    typeof fake.source === 'string'
+      ? await loadPoints(fake.source, { n: num_samples, seed: settings.seed, scaling: 'none' })
+      : firstPoints(fake.source, num_samples);
+  return { real: realPoints, fake: rescaled(fakePoints, realPoints.scaler) };
+}
+
+async function fromPipeline(
+  raw: PointSet,
+  source: Extract<EvaluationInput, { kind: 'point-pipeline' }>['source'],
+  settings: EvaluateSettings,
+  { generation, signal, on_progress }: Omit<EvaluateOptions, 'real' | 'fake'>,
+): Promise<PointPair> {
+  const draw =
+    typeof source === 'string'
+      ? await loadUnconditionalPointGeneration(source, { device: settings.device })
+      : source;
+  try {
+    const { points, dims } = await draw({
+      num_inference_steps: generation?.num_inference_steps,
+      scheduler: generation?.scheduler,
+      eta: generation?.eta,
+      batch_size: settings.num_samples ?? raw.count,
+      seed: settings.seed,
+      output_type: 'scaled',
+      on_progress: (fraction) => on_progress?.(fraction, 'fake'),
+      signal,
+    });
+    const { scaler } = draw;
+    const name = typeof source === 'string' ? source : 'pipeline';
+    const fake = { data: points, count: dims[0], dims: dims[1], name, scaler };
+    return { real: rescaled(raw, scaler), fake };
+  } finally {
+    if (typeof source === 'string') await draw.dispose();
+  }
+}
+
+/** The points in the units of another scaler. Points of other dimensions stay: the metric refuses them. */
+function rescaled(points: PointSet, scaler: Scaler): PointSet {
+  const same = JSON.stringify(points.scaler) === JSON.stringify(scaler);
+  if (same || scaler.scale.length !== points.dims) return points;
+  const raw = invertScaler(points.scaler, points.data, points.dims);
+  return { ...points, data: applyScaler(scaler, raw, points.dims), scaler };
+}
+
+function firstPoints(points: PointSet, wanted = points.count): PointSet {
+  const count = Math.min(wanted, points.count);
+  return { ...points, count, data: points.data.subarray(0, count * points.dims) };
+}

@@ -1,0 +1,191 @@
+import { z } from 'zod';
+import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { PointSet } from '../datasets/points/points.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import type { MetricOptions } from '../metrics/metric.ts';
+import { type BuiltInMetricOptions, type MetricName, metrics } from '../metrics/registry.ts';
+import type { ImageFolderOptions } from '../pipelines/image-folder.ts';
+import type { UnconditionalImageGenerationPipeline } from '../pipelines/unconditional-image-generation.ts';
+import type { UnconditionalPointGenerationPipeline } from '../pipelines/unconditional-point-generation.ts';
+import { DEVICES, type Device } from '../runtime/device.ts';
+import type { FeatureExtractor } from './extractors/feature-extractor.ts';
+import type { ResolveExtractorOptions } from './extractors/registry.ts';
+
+/** Images drawn from a pipeline where it was not said how many. */
+export const DEFAULT_SAMPLES = 10_000;
+
+/** What is computed where `metrics` does not say, by what is compared. */
+export const DEFAULT_METRICS = {
+  images: ['fid', 'kid', 'prdc'],
+  points: ['prdc'],
+  statistics: ['fid'],
+} as const satisfies Record<string, readonly MetricName[]>;
+
+const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+const side = z.int().min(1).max(8192);
+/** A side, or [height, width]. */
+export const resolutionSchema = z.union([
+  side.transform((size) => [size, size] as const),
+  z.tuple([side, side]).readonly(),
+]);
+const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
+  error: () => `not a metric: use ${metrics.names().join(', ')}, or register your own`,
+});
+
+const settingsSchema = z.object({
+  metrics: z.array(metricName).min(1).optional(),
+  num_samples: z.int().min(2).optional(),
+  num_real: z.int().min(2).optional(),
+  seed: seed.default(0),
+  data_seed: seed.default(0),
+  batch_size: z.int().min(1).max(65_536).default(32),
+  resolution: resolutionSchema.optional(),
+  device: z.enum(DEVICES).default('auto'),
+  cache_dir: z.string().min(1).optional(),
+});
+
+/** Options of an evaluation, checked, with their defaults; those of metrics are with the metrics. */
+export type EvaluateSettings = z.output<typeof settingsSchema>;
+
+/** Real samples: a path or a name, a loaded set, or statistics of features. */
+export type RealInput = string | ImageSet | PointSet | GaussianStatistics;
+/** Generated samples: what real ones can be, or a saved or loaded pipeline. */
+export type FakeInput =
+  | RealInput
+  | UnconditionalImageGenerationPipeline
+  | UnconditionalPointGenerationPipeline;
+
+/** How images become features; shared by `evaluate` and `imageStatistics`. */
+export interface ExtractionOptions {
+  /**
+   * What makes images comparable: an extractor, which stays the caller's, or a name for `resolveExtractor`, such as
+   * 'inception', 'raw-pixels', 'model.onnx:output' or one that was registered. Default 'inception', whose weights must be
+   * there.
+   */
+  readonly extractor?: FeatureExtractor | string | undefined;
+  /** For extractors that are given by name. Default: those of `resolveExtractor`. */
+  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'> | undefined;
+  /** Images that are drawn and go through the extractor at a time, from 1 to 65,536. Default 32. */
+  readonly batch_size?: number | undefined;
+  /**
+   * Side or [height, width] in pixels, each from 1 to 8,192, that stored images are resized to. Default: their own, which
+   * must be one.
+   */
+  readonly resolution?: number | readonly [height: number, width: number] | undefined;
+  /** Where pipelines and extractors run that are loaded by name. Default 'auto'. */
+  readonly device?: Device | undefined;
+}
+
+/** The options of `evaluate`, the options of the built-in metrics among them. */
+export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions {
+  /** Real samples: see `RealInput`. */
+  readonly real: RealInput;
+  /** Generated samples: see `FakeInput`. */
+  readonly fake: FakeInput;
+  /**
+   * Names of `metrics`: 'fid' (Fréchet distance), 'kid' (kernel distance), 'is' (Inception Score of the generated images),
+   * 'prdc' (Precision, Recall, Density, Coverage), or one that was registered. Default: fid, kid and prdc for images, prdc
+   * for points, fid for statistics.
+   */
+  readonly metrics?: readonly MetricName[] | undefined;
+  /** Options of registered metrics, by the names that they have there. Default: the metrics' own defaults. */
+  readonly metric_options?: MetricOptions | undefined;
+  /**
+   * Generated samples, at least 2. Default: all stored ones; 10,000 images of a pipeline, or as many points as there are
+   * real ones.
+   */
+  readonly num_samples?: number | undefined;
+  /**
+   * Real samples, at least 2: a random part of a set of images, of points the first ones, or so many made. Default: all
+   * images, and `num_samples` points.
+   */
+  readonly num_real?: number | undefined;
+  /**
+   * Seed of the generated samples, of random parts, of KID's subsets and of the order for the Inception Score's splits: an
+   * integer of at least 0. Default 0.
+   */
+  readonly seed?: number | undefined;
+  /** Seed of made real points, an integer of at least 0. Default 0. */
+  readonly data_seed?: number | undefined;
+  /**
+   * Folder of downloads and, in its `statistics`, of statistics of real images, which are found again by the content of the
+   * images, the extractor and its preprocessing. Default `$XDG_CACHE_HOME/iso-diffusion`, else `~/.cache/iso-diffusion`.
+   */
+  readonly cache_dir?: string | undefined;
+  /**
+   * Gives class logits, for 'is'. Default 'inception:logits_unbiased' where the extractor is 'inception', else none.
+   */
+  readonly logits_extractor?: FeatureExtractor | string | undefined;
+  /**
+   * How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, and of images `class_labels`, `guidance_scale`.
+   * Default: as the pipeline does.
+   */
+  readonly generation?:
+    | Pick<
+        ImageFolderOptions,
+        'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'
+      >
+    | undefined;
+  /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. Default: nobody is told. */
+  readonly on_progress?: ((fraction: number, stage: EvaluationStage) => void) | undefined;
+  /** Told of a damaged cache file and the like. Default `process.emitWarning`. */
+  readonly on_warning?: ((message: string) => void) | undefined;
+  /** Ends the evaluation with the signal's reason. Default: it runs to its end. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What an evaluation is at: the samples of a side, or a metric by its name. */
+export type EvaluationStage = 'real' | 'fake' | MetricName;
+
+/** @throws {InvalidArgumentError} that lists every wrong option. */
+export function checkedSettings(options: Partial<EvaluateOptions>): EvaluateSettings {
+  const parsed = settingsSchema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  throw new InvalidArgumentError(`wrong options for the evaluation:\n${z.prettifyError(parsed.error)}`);
+}
+
+/** The name of the logits extractor that the Inception Score takes where none is given; the Inception's classifier. */
+export function logitsExtractorOf<Extractor>({
+  extractor = 'inception',
+  logits_extractor,
+}: {
+  readonly extractor?: Extractor | string | undefined;
+  readonly logits_extractor?: Extractor | string | undefined;
+}): Extractor | string | undefined {
+  return logits_extractor ?? (extractor === 'inception' ? 'inception:logits_unbiased' : undefined);
+}
+
+/** One side of an evaluation. */
+export interface EvaluatedSet {
+  readonly name: string;
+  /** Undefined for a file of statistics that does not say. */
+  readonly count: number | undefined;
+}
+
+/** Which extractor features came from: figures of different ones do not compare. */
+export interface ReportedExtractor {
+  readonly name: string;
+  /** SHA-256 in hex of its weights, or of its definition. */
+  readonly checksum: string;
+  readonly dims: number;
+}
+
+/** The outcome of `evaluate`, plain JSON. */
+export interface EvaluationReport {
+  /**
+   * The values of the metrics that were asked for: `fid`; `kid_mean`, `kid_std`; `is_mean`, `is_std`; `precision`, `recall`,
+   * `density`, `coverage`; and what registered ones return.
+   */
+  readonly metrics: Readonly<Record<string, number>>;
+  readonly real: EvaluatedSet;
+  readonly fake: EvaluatedSet;
+  readonly extractor: ReportedExtractor;
+  readonly logits_extractor?: ReportedExtractor | undefined;
+  /** The settings that the values depend on: `seed`, and the options of the metrics. */
+  readonly settings: Readonly<Record<string, number | string | boolean>>;
+}
+
+export function reportedExtractor({ name, checksum, dims }: FeatureExtractor): ReportedExtractor {
+  return { name, checksum, dims };
+}

@@ -1,0 +1,314 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
+import { errorText, HubError, InvalidArgumentError } from '../errors.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { defaultCacheDir, download, type RemoteFile } from '../files/download.ts';
+import { isFile } from '../files/regular-file.ts';
+import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './pipeline-folder.ts';
+
+/*
+ * Repositories of the Hugging Face Hub, downloaded into a cache: whole pipelines, or one file. The cache holds
+ * `models--<owner>--<name>/snapshots/<commit>/` with the files, and `refs/` with the commit that each revision was last.
+ */
+
+/** Progress of a download, as transformers.js reports it: 'initiate', 'progress' again and again, 'done' for each file. */
+export interface DownloadProgress {
+  readonly status: 'initiate' | 'progress' | 'done';
+  /** The repository, `owner/name`. */
+  readonly name: string;
+  /** The file's path in the repository. */
+  readonly file: string;
+  /** Percent, 0 to 100, with 'progress'. */
+  readonly progress?: number | undefined;
+  /** Bytes that are there, with 'progress'. */
+  readonly loaded?: number | undefined;
+  /** Bytes of the whole file, with 'progress'. */
+  readonly total?: number | undefined;
+}
+
+/** Where and how a repository is downloaded. */
+export interface HubOptions {
+  /** A branch, tag or commit; default 'main'. */
+  readonly revision?: string | undefined;
+  /** Which weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default those without a mark. */
+  readonly variant?: string | undefined;
+  /** The folder of the cache; default `$XDG_CACHE_HOME/iso-diffusion/hub` or `~/.cache/iso-diffusion/hub`. */
+  readonly cache_dir?: string | null | undefined;
+  /** Whether to use what was downloaded before, without asking the Hub; default false. */
+  readonly local_files_only?: boolean | undefined;
+  /** Called when a file begins, goes on and is done; default: nobody is told. */
+  readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
+  /** An access token, 'hf_...'; default the environment's HF_TOKEN, or none. */
+  readonly token?: string | undefined;
+  /** Address of the Hub; default the environment's HF_ENDPOINT, or https://huggingface.co. */
+  readonly endpoint?: string | undefined;
+  /** Stops the download; default: it cannot be stopped. */
+  readonly signal?: AbortSignal | undefined;
+  /** The function that requests go through; default the global `fetch`. */
+  readonly fetch?: typeof fetch | undefined;
+}
+
+const NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
+const COMMIT = /^[0-9a-f]{40}$/;
+const REVISION = /^[A-Za-z0-9][\w.-]*(\/[\w.-]+)*$/;
+/** What a pipeline may need besides weights; demo images and training logs are left out. */
+const NEEDED = [
+  /^model_index\.json$/,
+  /^((unet|unet_ema)\/)?(config\.json|model\.onnx)$/,
+  /^(scheduler\/)?scheduler_config\.json$/,
+  /^point_scaler\.json$/,
+];
+const MODEL_FOLDERS = ['', 'unet', 'unet_ema'];
+/** A longer listing is refused. */
+const MAX_FILES = 10_000;
+/** Lists what was downloaded, once all of it was. */
+const completeFile = (variant: string | undefined) => `.complete${variant ? `.${variant}` : ''}.json`;
+
+type ListedFile = Omit<RemoteFile, 'url'> & { readonly path: string; readonly size: number };
+
+/**
+ * Downloads the files of a pipeline from the Hugging Face Hub into the cache and returns their folder: configurations,
+ * ONNX files and the weights, all shards of them. A revision that is there already is not downloaded again. Without a
+ * network the cached one is used.
+ *
+ * @param name `owner/name`.
+ * @throws {HubError} when the Hub refuses or cannot be reached and nothing is cached, when a download breaks off or is
+ * damaged, or when the repository has no safetensors.
+ * @throws {InvalidArgumentError} when name, revision, variant or token is malformed.
+ */
+export async function downloadSnapshot(name: string, options: HubOptions = {}): Promise<string> {
+  const { revision = 'main', variant } = options;
+  // Refuses a malformed variant before the Hub is asked.
+  weightsFile(variant);
+  checkHubId(name, revision);
+  const root = repositoryCache(name, options);
+  const folderOf = (commit: string) => path.join(root, 'snapshots', commit);
+  const complete = completeFile(variant);
+  return throughCache(name, options, {
+    what: `${name} at ${revision}${variant ? ` (${variant})` : ''}`,
+    ref: path.join(root, 'refs', ...revision.split('/')),
+    find: async (commit) =>
+      (await isFile(path.join(folderOf(commit), complete))) ? folderOf(commit) : undefined,
+    get: async (commit) => {
+      const files = await neededFiles(name, commit, options);
+      for (const file of files) await downloadListed(name, commit, file, options);
+      const list = JSON.stringify(files.map((file) => file.path));
+      await writeFileAtomic(path.join(folderOf(commit), complete), list);
+      return folderOf(commit);
+    },
+  });
+}
+
+/**
+ * Downloads one file of a repository of the Hugging Face Hub into the cache and returns its path. A file that is there
+ * already is not downloaded again. Without a network the last one downloaded is used.
+ *
+ * @param name `owner/name`.
+ * @param file its path in the repository, with '/' between folders.
+ * @throws {HubError} when the Hub refuses or cannot be reached and nothing is cached, when there is no such file, or
+ * when the download breaks off or is damaged.
+ * @throws {InvalidArgumentError} when name, path, revision or token is malformed.
+ * @example
+ * const path = await downloadFile('owner/name', 'onnx/model.onnx');
+ */
+export async function downloadFile(name: string, file: string, options: HubOptions = {}): Promise<string> {
+  const { revision = 'main' } = options;
+  checkHubId(name, revision);
+  const parts = file.split('/');
+  if (file.includes('\\') || parts.some((part) => part === '' || part === '.' || part === '..'))
+    throw new InvalidArgumentError(`'${file}' is not the path of a file in a repository`);
+  const root = repositoryCache(name, options);
+  const pathAt = (commit: string) => path.join(root, 'snapshots', commit, ...parts);
+  return throughCache(name, options, {
+    what: `${file} of ${name} at ${revision}`,
+    // Apart from the refs of whole pipelines, which promise that all their files are there.
+    ref: path.join(root, 'file-refs', encodeURIComponent(revision), ...parts),
+    find: async (commit) => ((await isFile(pathAt(commit))) ? pathAt(commit) : undefined),
+    get: async (commit) => {
+      const listed = (await listedFiles(name, commit, options)).find((entry) => entry.path === file);
+      if (!listed) throw new HubError(`${name} has no file ${file} at ${commit}: check the spelling`);
+      return downloadListed(name, commit, listed, options);
+    },
+  });
+}
+
+interface CachedThing {
+  /** For errors. */
+  readonly what: string;
+  /** The file that remembers which commit the revision was last. */
+  readonly ref: string;
+  /** The path of the thing in the cache, undefined where it is not there. */
+  find(commit: string): Promise<string | undefined>;
+  /** Downloads it and returns its path. */
+  get(commit: string): Promise<string>;
+}
+
+/** Asks the Hub which commit a revision is, and downloads that unless it is there. A commit never changes. */
+async function throughCache(
+  name: string,
+  options: HubOptions,
+  { what, ref, find, get }: CachedThing,
+): Promise<string> {
+  const { revision = 'main', local_files_only = false } = options;
+  const cached = async () => {
+    const commit = COMMIT.test(revision) ? revision : (await readFile(ref, 'utf8').catch(() => '')).trim();
+    return COMMIT.test(commit) ? find(commit) : undefined;
+  };
+  if (local_files_only || COMMIT.test(revision)) {
+    const found = await cached();
+    if (found) return found;
+    if (local_files_only)
+      throw new HubError(
+        `${what} is not in the cache ${repositoryCache(name, options)}: leave out local_files_only once, with a network`,
+      );
+  }
+  let commit: string;
+  try {
+    commit = await commitOf(name, revision, options);
+  } catch (error) {
+    const found = await cached();
+    if (found && error instanceof HubError && error.unreachable) return found;
+    throw error;
+  }
+  const result = (await find(commit)) ?? (await get(commit));
+  await writeFileAtomic(ref, commit);
+  return result;
+}
+
+/** Downloads a file of a listing unless it is there, with reports, and returns its path. */
+async function downloadListed(
+  name: string,
+  commit: string,
+  file: ListedFile,
+  options: HubOptions,
+): Promise<string> {
+  const { progress_callback, fetch, signal } = options;
+  const target = path.join(repositoryCache(name, options), 'snapshots', commit, ...file.path.split('/'));
+  const report = (progress: Omit<DownloadProgress, 'name' | 'file'>) =>
+    progress_callback?.({ name, file: file.path, ...progress });
+  report({ status: 'initiate' });
+  const inUrl = file.path.split('/').map(encodeURIComponent).join('/');
+  const url = `${endpointOf(options)}/${name}/resolve/${commit}/${inUrl}`;
+  if (!(await isFile(target)))
+    await download({ ...file, url }, target, {
+      token: tokenOf(options),
+      fetch,
+      signal,
+      fail: (message, cause) => new HubError(message, cause),
+      advice: adviceOnStatus,
+      onProgress: (loaded) =>
+        report({
+          status: 'progress',
+          loaded,
+          total: file.size,
+          progress: (100 * loaded) / Math.max(file.size, 1),
+        }),
+    });
+  report({ status: 'done' });
+  return target;
+}
+
+/** @throws {HubError} when there are no weights of this variant, or only pickles; it says what there is. */
+async function neededFiles(name: string, commit: string, options: HubOptions): Promise<ListedFile[]> {
+  const { variant } = options;
+  const besides: string[] = [];
+  const needed = (await listedFiles(name, commit, options)).filter(({ path: file }) => {
+    const slash = file.lastIndexOf('/');
+    const base = file.slice(slash + 1);
+    const inModelFolder = MODEL_FOLDERS.includes(file.slice(0, Math.max(slash, 0)));
+    if (inModelFolder) besides.push(base);
+    return (inModelFolder && isWeightsFile(base, variant)) || NEEDED.some((pattern) => pattern.test(file));
+  });
+  if (needed.some((file) => file.path.endsWith('.safetensors'))) return needed;
+  throw new HubError(`${name} cannot be loaded: ${adviceOnMissingWeights(besides, variant, name)}`);
+}
+
+async function listedFiles(name: string, commit: string, options: HubOptions): Promise<ListedFile[]> {
+  const listing = listFiles({ repo: name, revision: commit, recursive: true, ...hubAccess(options) });
+  return hubRequest(name, async () => {
+    const files: ListedFile[] = [];
+    let seen = 0;
+    for await (const { type, path: file, size, oid, lfs } of listing) {
+      if (++seen > MAX_FILES) throw new HubError(`${name} lists more than ${MAX_FILES} files`);
+      if (type !== 'file') continue;
+      const digest = lfs
+        ? ({ kind: 'sha256', hex: lfs.oid } as const)
+        : ({ kind: 'git-sha1', hex: oid ?? '' } as const);
+      files.push({ path: file, size: lfs?.size ?? size, digest });
+    }
+    return files;
+  });
+}
+
+async function commitOf(name: string, revision: string, options: HubOptions): Promise<string> {
+  const info = await hubRequest(name, () =>
+    modelInfo({ name, revision, additionalFields: ['sha'], ...hubAccess(options) }),
+  );
+  if (typeof info.sha === 'string' && COMMIT.test(info.sha)) return info.sha;
+  throw new HubError(`the Hub gives no commit for ${name} at ${revision}`);
+}
+
+/** Turns the errors of `@huggingface/hub` and of fetch into ours. */
+async function hubRequest<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof HubError || cause instanceof InvalidArgumentError) throw cause;
+    if (cause instanceof HubApiError) {
+      const { statusCode } = cause;
+      const reason = (statusCode !== 403 && adviceOnStatus(statusCode)) || cause.message;
+      throw new HubError(`${name}: status ${statusCode}: ${reason}`, { cause });
+    }
+    throw new HubError(
+      `the Hub cannot be reached for ${name} (${errorText(cause)}): check the network, or pass a local folder`,
+      { cause, unreachable: true },
+    );
+  }
+}
+
+function adviceOnStatus(status: number): string | undefined {
+  const missing =
+    'there is no such repository, revision or file, or it is private: check the name, and set HF_TOKEN for private ones';
+  const advice: Record<number, string> = {
+    401: missing,
+    403: 'the token does not give access: accept the terms on the page of the model, or use another token',
+    404: missing,
+    429: 'too many requests: wait a while, or set HF_TOKEN',
+  };
+  return advice[status];
+}
+
+/** @throws {InvalidArgumentError} unless it is an `owner/name` and a revision. */
+function checkHubId(name: string, revision: string): void {
+  if (NAME.test(name) && REVISION.test(revision) && !revision.includes('..')) return;
+  throw new InvalidArgumentError(
+    `'${name}' at revision '${revision}' is not a Hub id of the form owner/name and revision`,
+  );
+}
+
+function repositoryCache(name: string, { cache_dir }: Pick<HubOptions, 'cache_dir'>): string {
+  return path.join(cache_dir ?? path.join(defaultCacheDir(), 'hub'), `models--${name.replace('/', '--')}`);
+}
+
+/** Options of `@huggingface/hub`. */
+export function hubAccess(options: Pick<HubOptions, 'token' | 'endpoint' | 'fetch'>) {
+  const token = tokenOf(options);
+  return {
+    hubUrl: endpointOf(options),
+    ...(options.fetch ? { fetch: options.fetch } : {}),
+    ...(token ? { accessToken: token } : {}),
+  };
+}
+
+function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
+  const token = options.token ?? (process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN || undefined);
+  if (token === undefined || token.startsWith('hf_')) return token;
+  throw new InvalidArgumentError(
+    "the Hub's token must start with 'hf_': check the option token and HF_TOKEN",
+  );
+}
+
+function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
+  return (endpoint ?? process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '');
+}

@@ -1,0 +1,186 @@
+import { InvalidArgumentError } from '../errors.ts';
+import { RandomStream, STREAM } from '../random/random-stream.ts';
+import { type BlockProducts, createBlockGemm, plainBlockProducts } from './linalg/products.ts';
+import { checkPointCloud, type Metric, type PointCloud, requireInteger, requireSamples } from './metric.ts';
+
+/** The options of the metric 'kid'. */
+export interface KidSettings {
+  /** Pairs of random subsets that mean and standard deviation are over: an integer of at least 1. Default 100. */
+  readonly kid_subsets: number;
+  /** Samples of a subset: an integer of at least 2. Default 1,000, or all of the smaller set. */
+  readonly kid_subset_size: number | undefined;
+}
+
+/** 'kid': the Kernel Inception Distance with the kernel of its paper, by onnxruntime's product on the cpu. */
+export const kid: Metric<KidSettings> = {
+  kinds: ['images', 'points'],
+  needs: { real: ['features'], fake: ['features'] },
+  options: { kid_subsets: 100, kid_subset_size: undefined },
+  check(counts, { kid_subsets, kid_subset_size = 2 }) {
+    requireInteger('kid_subsets', kid_subsets, 1);
+    requireInteger('kid_subset_size', kid_subset_size, 2);
+    requireSamples('kid', counts, kid_subset_size, 'a subset of KID');
+  },
+  async compute({ real, fake, options, seed, on_progress, signal }) {
+    const block_products = await createBlockGemm('cpu');
+    try {
+      const { mean, std } = await kernelDistance(real.features, fake.features, {
+        num_subsets: options.kid_subsets,
+        subset_size: options.kid_subset_size,
+        seed,
+        block_products,
+        on_progress,
+        signal,
+      });
+      return { kid_mean: mean, kid_std: std };
+    } finally {
+      await block_products.dispose();
+    }
+  },
+};
+
+export interface KernelDistanceOptions {
+  /** How many pairs of subsets the mean is over, default 100. */
+  num_subsets?: number | undefined;
+  /** Vectors of a subset, drawn without replacement: default 1,000 or the smaller set, at least 2. */
+  subset_size?: number | undefined;
+  /** Degree of the kernel (γ xᵀy + coef0)^degree, default 3. */
+  degree?: number | undefined;
+  /** Default 1 / dims. */
+  gamma?: number | undefined;
+  /** Default 1. */
+  coef0?: number | undefined;
+  /** Seed of the subsets, an integer >= 0, default 0. */
+  seed?: number | undefined;
+  /** Called with the finished fraction after each subset. */
+  on_progress?: ((fraction: number) => void) | undefined;
+  /** Ends the computation with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /**
+   * The matrix product, default plain TypeScript in float64. `createBlockGemm` changed
+   * a KID of 0.00335 at 2,048 dimensions by 4e-10 and took 0.17 s a subset of 900 instead of 4.3 s.
+   */
+  block_products?: BlockProducts | undefined;
+}
+
+/** Of the unbiased squared maximum mean discrepancy over subsets: the mean can be below 0 for equal distributions. */
+export interface KernelDistance {
+  mean: number;
+  /** With divisor `num_subsets`, as numpy's `std`; 0 for one subset. */
+  std: number;
+}
+
+/**
+ * The kernel distance of two sets of features, the unbiased MMD² with a polynomial kernel: with Inception features,
+ * the KID of Bińkowski et al. 2018 (eq. 4), computed over random subsets as their reference and torch-fidelity do.
+ *
+ * @throws {InvalidArgumentError} for values that are not finite, different dims, a subset larger than a set, or an
+ * option out of range.
+ *
+ * @example
+ * const { mean, std } = await kernelDistance(real, fake, { subset_size: 1000, seed: 0 });
+ */
+export async function kernelDistance(
+  real: PointCloud,
+  fake: PointCloud,
+  options: KernelDistanceOptions = {},
+): Promise<KernelDistance> {
+  checkPointCloud('real', real);
+  checkPointCloud('fake', fake);
+  const { num_subsets = 100, seed = 0, on_progress, signal } = options;
+  const size = options.subset_size ?? Math.min(1000, real.count, fake.count);
+  checkOptions(real, fake, size, num_subsets, seed);
+  const kernel = {
+    degree: options.degree ?? 3,
+    gamma: options.gamma ?? 1 / real.dims,
+    coef0: options.coef0 ?? 1,
+    products: options.block_products ?? plainBlockProducts,
+  };
+  const stream = new RandomStream(seed, STREAM.metrics);
+  const values: number[] = [];
+  for (let subset = 0; subset < num_subsets; subset++) {
+    signal?.throwIfAborted();
+    const x = drawn(real, size, stream);
+    const y = drawn(fake, size, stream);
+    values.push(await squaredDiscrepancy(x, y, kernel));
+    on_progress?.((subset + 1) / num_subsets);
+  }
+  const mean = average(values);
+  return { mean, std: Math.sqrt(average(values.map((value) => (value - mean) ** 2))) };
+}
+
+interface Kernel {
+  readonly degree: number;
+  readonly gamma: number;
+  readonly coef0: number;
+  readonly products: BlockProducts;
+}
+
+/** The unbiased estimator: the diagonals of k(x, x) and k(y, y) are left out. */
+async function squaredDiscrepancy(x: PointCloud, y: PointCloud, kernel: Kernel): Promise<number> {
+  const pairs = x.count * (x.count - 1);
+  const within = (await kernelSum(x, x, kernel, true)) + (await kernelSum(y, y, kernel, true));
+  return within / pairs - (2 * (await kernelSum(x, y, kernel, false))) / (x.count * y.count);
+}
+
+async function kernelSum(
+  a: PointCloud,
+  b: PointCloud,
+  kernel: Kernel,
+  skipDiagonal: boolean,
+): Promise<number> {
+  const { products, degree, gamma, coef0 } = kernel;
+  const { block_size: size } = products;
+  let sum = 0;
+  for (let aStart = 0; aStart < a.count; aStart += size) {
+    const aRows = rows(a, aStart, size);
+    for (let bStart = 0; bStart < b.count; bStart += size) {
+      const bRows = rows(b, bStart, size);
+      const block = await products.multiply(aRows.data, aRows.count, bRows.data, bRows.count, a.dims);
+      for (let at = 0; at < block.length; at++) {
+        const onDiagonal = aStart + Math.floor(at / bRows.count) === bStart + (at % bRows.count);
+        if (skipDiagonal && onDiagonal) continue;
+        sum += (gamma * (block[at] as number) + coef0) ** degree;
+      }
+    }
+  }
+  return sum;
+}
+
+function rows({ data, count, dims }: PointCloud, start: number, size: number): PointCloud {
+  const end = Math.min(start + size, count);
+  return { data: data.subarray(start * dims, end * dims), count: end - start, dims };
+}
+
+function drawn({ data, count, dims }: PointCloud, size: number, stream: RandomStream): PointCloud {
+  const chosen = stream.permutation(count).subarray(0, size);
+  const result = new Float32Array(size * dims);
+  chosen.forEach((row, at) => {
+    result.set(data.subarray(row * dims, (row + 1) * dims), at * dims);
+  });
+  return { data: result, count: size, dims };
+}
+
+function average(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function checkOptions(real: PointCloud, fake: PointCloud, size: number, subsets: number, seed: number): void {
+  if (real.dims !== fake.dims) {
+    throw new InvalidArgumentError(
+      `real has ${real.dims} dimensions and fake has ${fake.dims}; they must be the same.`,
+    );
+  }
+  if (!Number.isInteger(subsets) || subsets < 1) {
+    throw new InvalidArgumentError(`num_subsets is ${subsets}; it must be an integer of at least 1.`);
+  }
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new InvalidArgumentError(`seed is ${seed}; it must be an integer from 0 to 2^53 - 1.`);
+  }
+  const smaller = Math.min(real.count, fake.count);
+  if (!Number.isInteger(size) || size < 2 || size > smaller) {
+    throw new InvalidArgumentError(
+      `subset_size is ${size}; it must be an integer from 2 to the size of the smaller set, ${smaller}.`,
+    );
+  }
+}

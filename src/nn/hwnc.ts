@@ -1,0 +1,77 @@
+import type { Value } from '../graph/graph.ts';
+import {
+  add,
+  concat,
+  expandTo,
+  gemm,
+  groupNorm,
+  type MapOrder,
+  matmul,
+  mul,
+  reshape,
+  softmax,
+  transpose,
+} from '../graph/ops/index.ts';
+import { scalarLike } from '../graph/registry.ts';
+import { fixedShape } from '../graph/types.ts';
+import { columnConvolution, fitsShiftedProduct, shiftedProductConvolution } from './column-convolution.ts';
+import type { Layout, Projection } from './layout.ts';
+import { fitsWinograd, winogradConvolution } from './winograd.ts';
+
+const ORDER: MapOrder = {
+  pixelAxes: [0, 1],
+  channelAxis: 3,
+  perChannel: (channels) => [0, channels],
+  recomputed: true,
+};
+
+/**
+ * [height, width, batch, channels]: the channels of a pixel, and those of all images, lie together. Every
+ * transform along an axis of the image is then one matrix product over long rows, and convolutions are products
+ * without a Transpose: the order in which the CPU trains.
+ */
+export const hwnc: Layout = {
+  fromImages: (images) => transpose(images, [2, 3, 0, 1]),
+  toImages: (maps) => transpose(maps, [2, 3, 0, 1]),
+  channels: (maps) => fixedShape(maps.shape)[3] ?? 1,
+  filterAxes: [2, 3, 1, 0],
+
+  conv2d: (maps, filters, bias, { strides = [1, 1], pads = [0, 0, 0, 0] }) => {
+    const geometry = { strides, pads };
+    if (fitsWinograd(maps, filters, geometry)) return winogradConvolution(maps, filters, bias);
+    if (fitsShiftedProduct(filters, geometry))
+      return add(shiftedProductConvolution(maps, filters, geometry), bias);
+    return columnConvolution(maps, filters, bias, geometry);
+  },
+
+  groupNorm: (maps, groups, weight, bias, epsilon) => groupNorm(maps, groups, weight, bias, epsilon, ORDER),
+  perChannel: (values) => values,
+  concatChannels: (maps) => concat(maps, 3),
+
+  upsampleNearest2x: (maps) => {
+    const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+    const single = reshape(maps, [height, 1, width, 1, batch, channels]);
+    return reshape(expandTo(single, [height, 2, width, 2, batch, channels]), [
+      2 * height,
+      2 * width,
+      batch,
+      channels,
+    ]);
+  },
+
+  attention: (maps, { query, key, value, output }, headDim) => {
+    const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+    const rows = reshape(maps, [-1, channels]);
+    const project = ({ weight, bias }: Projection, x: Value) => gemm(x, weight, bias, { transB: true });
+    // [batch, heads, pixels, headDim]
+    const toHeads = (projection: Projection) =>
+      transpose(
+        reshape(project(projection, rows), [height * width, batch, channels / headDim, headDim]),
+        [1, 2, 0, 3],
+      );
+    const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
+    const weights = softmax(matmul(scaled, transpose(toHeads(key), [0, 1, 3, 2])));
+    const mixed = transpose(matmul(weights, toHeads(value)), [2, 0, 1, 3]);
+    return reshape(project(output, reshape(mixed, [-1, channels])), [height, width, batch, channels]);
+  },
+};

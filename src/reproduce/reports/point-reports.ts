@@ -1,0 +1,184 @@
+import path from 'node:path';
+import { loadPoints } from '../../datasets/index.ts';
+import type { SyntheticName } from '../../datasets/points/synthetic.ts';
+import { readNpyRows } from '../../files/npy.ts';
+import { type ScatterPanel, scatterPanels } from '../../plots/index.ts';
+import { GENERATED_FILE, type PointResult } from '../jobs/job.ts';
+import { PRDC_METRICS, type PrdcMetric, paperValue } from '../paper/paper-results.ts';
+import { pointCells, type ReportRow, type Target, type TargetReport } from '../paper/targets.ts';
+import { type Effect, effectOf, effectText, verdictSummary } from './effect.ts';
+import { spreadOf, spreadText } from './spread.ts';
+import { capitalised, counted, markdownTable } from './text.ts';
+
+export const SET_TITLES: Readonly<Record<SyntheticName, string>> = {
+  'swiss-roll': 'Swiss Roll',
+  moons: 'Moons',
+  's-curve': 'S-Curve',
+  '8-gaussians': '8-Gaussians',
+};
+
+/** Table 1 to 5: Precision, Recall, Density and Coverage of each set and λ, and what λ changes. */
+export function pointTable(target: Target, results: readonly PointResult[]): TargetReport {
+  const cells = pointCells(target);
+  const datasets = [...new Set(cells.map(({ dataset }) => dataset))];
+  const number = target.slice('table-'.length);
+  const sets = datasets.map((dataset) => {
+    const lambdas = cells.filter((cell) => cell.dataset === dataset).map(({ lambda }) => lambda);
+    return setSection(
+      dataset,
+      lambdas,
+      results.filter(({ job }) => job.dataset === dataset),
+    );
+  });
+  return {
+    target,
+    title: `Table ${number}: ${datasets.length > 1 ? 'DDPM and Iso-Diffusion' : `${SET_TITLES[datasets[0] ?? 'moons']} by λ`}`,
+    markdown: sets.map(({ markdown }) => markdown).join('\n\n'),
+    rows: sets.flatMap(({ rows }) => rows),
+    plots: [],
+  };
+}
+
+function setSection(dataset: SyntheticName, lambdas: readonly number[], results: readonly PointResult[]) {
+  const runsAt = (lambda: number) => results.filter(({ job }) => job.lambda === lambda);
+  const spreadAt = (lambda: number, metric: PrdcMetric) =>
+    spreadOf(runsAt(lambda).map(({ metrics }) => metrics[metric]));
+  const values = lambdas.flatMap((lambda) => [
+    [
+      String(lambda),
+      `measured, ${counted(runsAt(lambda).length, 'run')}`,
+      ...PRDC_METRICS.map((metric) => spreadText(spreadAt(lambda, metric))),
+    ],
+    [
+      String(lambda),
+      'paper',
+      ...PRDC_METRICS.map((metric) => paperValue(dataset, lambda, metric)?.toString() ?? '–'),
+    ],
+  ]);
+  const effects = lambdas
+    .filter((lambda) => lambda > 0)
+    .map((lambda) => ({
+      lambda,
+      effects: PRDC_METRICS.map((metric) => effectAt(dataset, lambda, metric, results)),
+    }));
+  const rows: ReportRow[] = lambdas.flatMap((lambda) =>
+    PRDC_METRICS.map((metric) => {
+      const spread = spreadAt(lambda, metric);
+      const effect = lambda > 0 ? effectAt(dataset, lambda, metric, results) : undefined;
+      return {
+        dataset,
+        lambda,
+        metric,
+        runs: spread?.runs ?? 0,
+        mean: spread?.mean ?? null,
+        std: spread?.std ?? null,
+        paper: paperValue(dataset, lambda, metric) ?? null,
+        effect_mean: effect?.measured.mean ?? null,
+        effect_std: effect?.measured.std ?? null,
+        effect_paper: effect?.paper ?? null,
+        effect_verdict: effect?.verdict ?? null,
+      };
+    }),
+  );
+  const markdown = [
+    `### ${SET_TITLES[dataset]}`,
+    markdownTable(['λ', '', ...PRDC_METRICS.map(capitalised)], values),
+    'Change against λ = 0, measured (paper):',
+    markdownTable(
+      ['λ', ...PRDC_METRICS.map(capitalised)],
+      effects.map((row) => [String(row.lambda), ...row.effects.map(effectText)]),
+    ),
+    verdictSummary(
+      SET_TITLES[dataset],
+      effects.flatMap((row) => row.effects),
+    ),
+  ].join('\n\n');
+  return { markdown, rows };
+}
+
+function effectAt(
+  dataset: SyntheticName,
+  lambda: number,
+  metric: PrdcMetric,
+  results: readonly PointResult[],
+): Effect | undefined {
+  const valuesAt = (wanted: number) =>
+    results
+      .filter(({ job }) => job.lambda === wanted)
+      .map(({ job, metrics }) => ({ seed: job.seed, value: metrics[metric] }));
+  const before = paperValue(dataset, 0, metric);
+  const after = paperValue(dataset, lambda, metric);
+  const paper = before !== undefined && after !== undefined ? ([before, after] as const) : undefined;
+  return effectOf(valuesAt(0), valuesAt(lambda), paper);
+}
+
+const PANEL_PIXELS = 240;
+const PANELS_A_ROW = 3;
+/** Points of each kind a panel; more hide one another and make the SVG large. */
+const MAX_POINTS = 3000;
+
+/** A result with the folder its files are in. */
+export interface StoredPointResult {
+  readonly result: PointResult;
+  readonly folder: string;
+}
+
+/** Figures 1, 3, 4, 5: generated over real points for every λ, of the first seed that has runs. */
+export async function pointFigure(
+  target: Target,
+  stored: readonly StoredPointResult[],
+): Promise<TargetReport> {
+  const cells = pointCells(target);
+  const dataset = cells[0]?.dataset ?? 'swiss-roll';
+  const candidates = stored.filter(({ result }) => result.job.dataset === dataset);
+  const seed = Math.min(...candidates.map(({ result }) => result.job.seed));
+  const shown = cells.flatMap(
+    ({ lambda }) =>
+      candidates.find(({ result: { job } }) => job.lambda === lambda && job.seed === seed) ?? [],
+  );
+  const title = `Figure ${target.slice('figure-'.length)}: ${SET_TITLES[dataset]} by λ`;
+  if (shown.length === 0)
+    return { target, title, markdown: 'No run of this figure is finished.', rows: [], plots: [] };
+  const panels = await Promise.all(shown.map(panelOf));
+  return {
+    target,
+    title,
+    markdown: [
+      `Generated points (blue) over real ones (grey), seed ${seed}; the first ${MAX_POINTS} of each.`,
+      markdownTable(
+        ['λ', ...PRDC_METRICS.map(capitalised)],
+        shown.map(({ result: { job, metrics } }) => [
+          String(job.lambda),
+          ...PRDC_METRICS.map((metric) => metrics[metric].toFixed(4)),
+        ]),
+      ),
+    ].join('\n\n'),
+    rows: shown.map(({ result: { job, metrics } }) => ({
+      dataset,
+      lambda: job.lambda,
+      seed: job.seed,
+      ...metrics,
+    })),
+    plots: [
+      {
+        name: target,
+        caption: `${SET_TITLES[dataset]}: generated over real points for each λ`,
+        image: await scatterPanels(panels, {
+          size: PANEL_PIXELS,
+          columns: PANELS_A_ROW,
+          max_points: MAX_POINTS,
+        }),
+      },
+    ],
+  };
+}
+
+async function panelOf({ result: { job }, folder }: StoredPointResult): Promise<ScatterPanel> {
+  const real = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
+  const { data, dims } = await readNpyRows(path.join(folder, GENERATED_FILE));
+  return {
+    real,
+    fake: { data: Float32Array.from(data), count: data.length / dims, dims },
+    title: job.lambda === 0 ? 'λ = 0 (DDPM)' : `λ = ${job.lambda}`,
+  };
+}

@@ -1,0 +1,58 @@
+import { ConfigError, InvalidArgumentError } from '../errors.ts';
+import { Registry } from '../registry.ts';
+import { DDIMScheduler } from './ddim.ts';
+import { DDPMScheduler } from './ddpm.ts';
+import { Scheduler } from './scheduler.ts';
+
+/** What is registered under a name: the class, which builds itself from a parsed `scheduler_config.json`. */
+export interface SchedulerClass {
+  fromConfig(json: unknown): Scheduler;
+}
+
+/**
+ * The schedulers by their class names. What is registered here can be named in a saved config, in the option
+ * `scheduler` and on the command line.
+ *
+ * @example
+ * schedulers.register('EulerScheduler', EulerScheduler);
+ * await generate({ scheduler: 'EulerScheduler', num_inference_steps: 30 });
+ */
+export const schedulers = new Registry<SchedulerClass>('scheduler', { DDPMScheduler, DDIMScheduler });
+
+/**
+ * Builds the scheduler of a parsed `scheduler_config.json` by its `_class_name`.
+ *
+ * @throws {ConfigError} when the class is not registered, or a value is wrong.
+ */
+export function schedulerFromConfig(json: unknown): Scheduler {
+  const className =
+    typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
+  return schedulers.get(className, ConfigError).fromConfig(json);
+}
+
+/** A scheduler, the JSON config of one, or the class name of a registered one. */
+export type GivenScheduler = Scheduler | Readonly<Record<string, unknown>> | string;
+
+/**
+ * The scheduler that an option means. One given by its class name alone gets the noise schedule of `own`.
+ *
+ * @throws {InvalidArgumentError} when the name is not registered, or an object with a `step` lacks another method.
+ * @throws {ConfigError} when a config has no registered `_class_name`, or a wrong value.
+ */
+export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
+  if (typeof given === 'string')
+    return schedulers.get(given).fromConfig({ ...own.toConfig(), _class_name: given });
+  return isScheduler(given) ? given : schedulerFromConfig(given);
+}
+
+/** Also true for a scheduler of another copy of this package, which is no instance of this `Scheduler`. */
+function isScheduler(given: Exclude<GivenScheduler, string>): given is Scheduler {
+  if (given instanceof Scheduler) return true;
+  if (!('step' in given)) return false;
+  const methods = ['setTimesteps', 'scaleModelInput', 'needsNoise', 'stepCoefficients', 'toConfig', 'clone'];
+  const missing = methods.filter((name) => typeof Reflect.get(given, name) !== 'function');
+  if (missing.length === 0) return true;
+  throw new InvalidArgumentError(
+    `the given scheduler has a step, but no ${missing.join(', ')}: let its class extend Scheduler`,
+  );
+}

@@ -1,0 +1,188 @@
+// The noise schedule: the options that all schedulers share, the variances of the forward process, and the timesteps
+// that a reverse process visits.
+import { z } from 'zod';
+import { ConfigError, InvalidArgumentError } from '../errors.ts';
+
+/** How the variances of the forward process grow with t; diffusers' names. */
+export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'] as const;
+export type BetaSchedule = (typeof BETA_SCHEDULES)[number];
+
+/** Where the timesteps of a shortened reverse process lie; Lin et al. 2023, table 2. */
+export const TIMESTEP_SPACINGS = ['leading', 'trailing', 'linspace'] as const;
+export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
+
+/** What the model predicts; diffusers' names. */
+export const PREDICTION_TYPES = ['epsilon', 'sample', 'v_prediction'] as const;
+export type PredictionType = (typeof PREDICTION_TYPES)[number];
+
+/** Options of every scheduler: the noise schedule and what the model predicts, with diffusers' names and defaults. */
+export interface SchedulerOptions {
+  /** T, the number of timesteps of the forward process, 1 to 1,000,000; default 1000. */
+  readonly num_train_timesteps?: number | undefined;
+  /** The variance of the first step of the forward process, in [0, 1); default 0.0001. */
+  readonly beta_start?: number | undefined;
+  /** The variance of the last step, in [0, 1); default 0.02. */
+  readonly beta_end?: number | undefined;
+  /** How beta grows between the two; default 'linear'. 'squaredcos_cap_v2' is Nichol & Dhariwal's cosine schedule. */
+  readonly beta_schedule?: BetaSchedule | undefined;
+  /** The T betas themselves, each in [0, 1], in place of a formula; default null. */
+  readonly trained_betas?: readonly number[] | null | undefined;
+  /** What the model predicts: the noise ('epsilon', default), the clean sample ('sample') or the velocity ('v_prediction'). */
+  readonly prediction_type?: PredictionType | undefined;
+  /** Where the timesteps of a shortened reverse process lie; default 'leading'. */
+  readonly timestep_spacing?: TimestepSpacing | undefined;
+  /** Added to every timestep of the spacing 'leading', 0 or more; default 0. */
+  readonly steps_offset?: number | undefined;
+  /** Whether betas are rescaled so that nothing of the signal is left at T (Lin et al. 2023); default false. */
+  readonly rescale_betas_zero_snr?: boolean | undefined;
+}
+
+/** Options with every default filled in. */
+export type Complete<Options> = {
+  readonly [Key in keyof Options]-?: Exclude<Options[Key], undefined>;
+};
+export type SchedulerConfig = Complete<SchedulerOptions>;
+
+/** The schemas of the options of an interface: one for each member, of its type. */
+export type ConfigShape<Options> = {
+  readonly [Key in keyof Options]-?: z.ZodType<Complete<Options>[Key], Options[Key]>;
+};
+
+const beta = z.number().min(0).lt(1);
+
+export const scheduleShape = {
+  num_train_timesteps: z.int().min(1).max(1_000_000).default(1000),
+  beta_start: beta.default(0.0001),
+  beta_end: beta.default(0.02),
+  beta_schedule: z.enum(BETA_SCHEDULES).default('linear'),
+  trained_betas: z.array(z.number().min(0).max(1)).nullable().default(null),
+  prediction_type: z.enum(PREDICTION_TYPES).default('epsilon'),
+  timestep_spacing: z.enum(TIMESTEP_SPACINGS).default('leading'),
+  steps_offset: z.int().min(0).default(0),
+  rescale_betas_zero_snr: z.boolean().default(false),
+} satisfies ConfigShape<SchedulerOptions>;
+
+/**
+ * Checks options and fills in defaults. Keys that the shape does not have are left out, as diffusers does.
+ *
+ * @throws {ConfigError} that lists every wrong value.
+ */
+export function parseSchedulerConfig<Shape extends typeof scheduleShape>(
+  className: string,
+  shape: Shape,
+  options: unknown,
+): z.output<z.ZodObject<Shape>> {
+  const parsed = z.object(shape).safeParse(options);
+  if (!parsed.success) throw new ConfigError(`wrong ${className} config: ${z.prettifyError(parsed.error)}`);
+  const { trained_betas, num_train_timesteps } = parsed.data as SchedulerConfig;
+  if (trained_betas && trained_betas.length !== num_train_timesteps) {
+    throw new ConfigError(
+      `wrong ${className} config: trained_betas has ${trained_betas.length} values, but num_train_timesteps is ${num_train_timesteps}`,
+    );
+  }
+  return parsed.data;
+}
+
+const { fround } = Math;
+
+/** The betas in float32, with the roundings of diffusers' torch code. */
+export function makeBetas(options: SchedulerConfig): Float32Array {
+  const { beta_start, beta_end, num_train_timesteps: count } = options;
+  if (options.trained_betas) return Float32Array.from(options.trained_betas);
+  switch (options.beta_schedule) {
+    case 'linear':
+      return linspace(beta_start, beta_end, count);
+    case 'scaled_linear':
+      return linspace(Math.sqrt(beta_start), Math.sqrt(beta_end), count).map((root) => root * root);
+    case 'squaredcos_cap_v2':
+      return squaredCosine(count);
+    case 'sigmoid':
+      return linspace(-6, 6, count).map(
+        (x) => fround(1 / (1 + Math.exp(-x))) * fround(beta_end - beta_start) + beta_start,
+      );
+  }
+}
+
+/** Nichol & Dhariwal 2021, eq. 17: abar(t) = cos^2((t + 0.008) / 1.008 pi/2), beta capped at 0.999. */
+function squaredCosine(count: number): Float32Array {
+  const alphaBar = (t: number) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2;
+  return Float32Array.from({ length: count }, (_, i) =>
+    Math.min(1 - alphaBar((i + 1) / count) / alphaBar(i / count), 0.999),
+  );
+}
+
+/** torch.linspace in float32: from both ends towards the middle. */
+function linspace(start: number, end: number, count: number): Float32Array {
+  const step = count > 1 ? fround(fround(fround(end) - fround(start)) / (count - 1)) : 0;
+  return Float32Array.from({ length: count }, (_, i) =>
+    i < count / 2 ? fround(start) + fround(step * i) : fround(end) - fround(step * (count - i - 1)),
+  );
+}
+
+/** Cumulative products of 1 - beta; accumulated in float64 and stored in float32, as torch.cumprod does. */
+export function cumulativeAlphas(betas: Float32Array): Float32Array {
+  let product = 1;
+  return betas.map((beta) => {
+    product *= fround(1 - beta);
+    return product;
+  });
+}
+
+/**
+ * Rescales betas so that the last timestep has no signal left: Lin et al. 2023, "Common Diffusion Noise Schedules and
+ * Sample Steps are Flawed", algorithm 1.
+ */
+export function rescaleZeroTerminalSnr(betas: Float32Array): Float32Array {
+  const roots = cumulativeAlphas(betas).map(Math.sqrt);
+  const first = roots[0] ?? 1;
+  const last = roots.at(-1) ?? 0;
+  const scale = fround(first / fround(first - last));
+  const bars = roots.map((root) => fround(fround(root - last) * scale) ** 2);
+  return bars.map((bar, i) => 1 - (i === 0 ? bar : fround(bar / (bars[i - 1] as number))));
+}
+
+/**
+ * The timesteps of a reverse process of `count` steps, falling.
+ *
+ * @throws {InvalidArgumentError} when `count` is not a whole number from 1 to `num_train_timesteps`.
+ */
+export function spacedTimesteps(
+  count: number,
+  { num_train_timesteps: total, timestep_spacing, steps_offset }: SchedulerConfig,
+): number[] {
+  if (!Number.isInteger(count) || count < 1 || count > total) {
+    throw new InvalidArgumentError(
+      `num_inference_steps is ${count}, but must be a whole number from 1 to num_train_timesteps (${total})`,
+    );
+  }
+  const indices = Array.from({ length: count }, (_, i) => i);
+  switch (timestep_spacing) {
+    case 'linspace':
+      return indices.map((i) => roundHalfToEven(count === 1 ? 0 : (i * (total - 1)) / (count - 1))).reverse();
+    case 'leading':
+      return indices.map((i) => i * Math.floor(total / count) + steps_offset).reverse();
+    case 'trailing':
+      return indices.map((i) => roundHalfToEven(total - (i * total) / count) - 1);
+  }
+}
+
+/** @throws {InvalidArgumentError} unless `timesteps` are falling whole numbers in [0, num_train_timesteps). */
+export function checkTimesteps(timesteps: readonly number[], total: number): number[] {
+  timesteps.forEach((timestep, i) => {
+    const previous = timesteps[i - 1];
+    const falls = previous === undefined || timestep < previous;
+    if (Number.isInteger(timestep) && timestep >= 0 && timestep < total && falls) return;
+    throw new InvalidArgumentError(
+      `timesteps[${i}] is ${timestep}: they must be whole numbers in [0, ${total}), each smaller than the one before`,
+    );
+  });
+  if (timesteps.length === 0) throw new InvalidArgumentError('timesteps is empty');
+  return [...timesteps];
+}
+
+/** NumPy's rounding. */
+function roundHalfToEven(x: number): number {
+  const floor = Math.floor(x);
+  if (x - floor !== 0.5) return Math.round(x);
+  return floor % 2 === 0 ? floor : floor + 1;
+}

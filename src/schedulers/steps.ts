@@ -1,0 +1,203 @@
+// One reverse step: what `Scheduler.step` takes and gives, and the combination that DDPM and DDIM share.
+import { z } from 'zod';
+import { InvalidArgumentError } from '../errors.ts';
+import type { Complete, ConfigShape, PredictionType } from './schedule.ts';
+
+const { fround } = Math;
+
+/** What a step needs beside the model's output and the sample. */
+export interface StepOptions {
+  /** Standard normal noise, as many values as the sample; needed where `needsNoise` is true. Default none. */
+  readonly noise?: Float32Array | undefined;
+  /** [batch, channels, ...]; needed for thresholding and for learned variances. Default unknown. */
+  readonly sample_shape?: readonly number[] | undefined;
+  /** DDIM's eta in [0, 1]; default 0, deterministic. */
+  readonly eta?: number | undefined;
+  /** DDIM: whether epsilon is derived anew from the clipped prediction; default false. */
+  readonly use_clipped_model_output?: boolean | undefined;
+}
+
+export interface StepOutput {
+  /** x at the next timestep of the reverse process, as many values as the sample. */
+  readonly prev_sample: Float32Array;
+  /** The clean sample as predicted now, where the scheduler knows it. */
+  readonly pred_original_sample?: Float32Array | undefined;
+}
+
+/** What keeps the predicted clean sample in its range. */
+export interface ClippingOptions {
+  /** Whether the predicted clean sample is clipped; default true. Turn it off for data that is not in [-1, 1]. */
+  readonly clip_sample?: boolean | undefined;
+  /** The largest absolute value where it is clipped, above 0; default 1. */
+  readonly clip_sample_range?: number | undefined;
+  /** Dynamic thresholding (Saharia et al. 2022) in place of clipping, for models of pixels; default false. */
+  readonly thresholding?: boolean | undefined;
+  /** The quantile of the absolute values that dynamic thresholding clips to, 0 to 1; default 0.995. */
+  readonly dynamic_thresholding_ratio?: number | undefined;
+  /** The largest value that dynamic thresholding clips to, above 0; default 1. */
+  readonly sample_max_value?: number | undefined;
+}
+
+export const clippingShape = {
+  clip_sample: z.boolean().default(true),
+  clip_sample_range: z.number().positive().default(1),
+  thresholding: z.boolean().default(false),
+  dynamic_thresholding_ratio: z.number().min(0).max(1).default(0.995),
+  sample_max_value: z.number().positive().default(1),
+} satisfies ConfigShape<ClippingOptions>;
+
+type ClippingConfig = Complete<ClippingOptions>;
+
+/**
+ * One reverse step as float32 numbers. `takeStep`, and a graph that does the same operations in the same order, each
+ * rounded to float32, give the same bits:
+ *
+ * 1. original = sample * originalFromSample + output * originalFromOutput
+ * 2. original = clip(original, -clip, clip), where `clip` is not null
+ * 3. previous = original * fromOriginal + sample * fromSample
+ * 4. previous = previous + output * fromOutput, only where fromOutput is not 0
+ * 5. previous = previous + noise * fromNoise, only where fromNoise is not 0
+ */
+export interface StepCoefficients {
+  readonly originalFromSample: number;
+  readonly originalFromOutput: number;
+  readonly clip: number | null;
+  readonly fromOriginal: number;
+  readonly fromSample: number;
+  readonly fromOutput: number;
+  readonly fromNoise: number;
+}
+
+/** The predicted clean sample as a combination of the noisy sample and the model output. */
+export function originalCoefficients(
+  type: PredictionType,
+  alphaBar: number,
+): { fromSample: number; fromOutput: number } {
+  switch (type) {
+    case 'epsilon':
+      return {
+        fromSample: 1 / Math.sqrt(alphaBar),
+        fromOutput: -Math.sqrt(1 - alphaBar) / Math.sqrt(alphaBar),
+      };
+    case 'v_prediction':
+      return { fromSample: Math.sqrt(alphaBar), fromOutput: -Math.sqrt(1 - alphaBar) };
+    case 'sample':
+      return { fromSample: 0, fromOutput: 1 };
+  }
+}
+
+/** Thresholding takes precedence over clipping. */
+export function clipLimit(config: ClippingConfig): number | null {
+  return config.clip_sample && !config.thresholding ? config.clip_sample_range : null;
+}
+
+/**
+ * The step that the coefficients describe, with thresholding in place of clipping where it is on.
+ *
+ * @throws {InvalidArgumentError} when sizes do not fit, or noise or `sample_shape` is missing.
+ */
+export function takeStep(
+  coefficients: StepCoefficients,
+  output: Float32Array,
+  sample: Float32Array,
+  { noise, sample_shape }: StepOptions,
+  config: ClippingConfig,
+): Required<StepOutput> {
+  if (output.length !== sample.length)
+    throw new InvalidArgumentError(
+      `the model output has ${output.length} values, but the sample has ${sample.length}`,
+    );
+  if (coefficients.fromNoise !== 0) checkNoise(noise, sample.length);
+  const predicted = predictOriginal(output, sample, coefficients);
+  const original = config.thresholding ? threshold(predicted, sample_shape, config) : predicted;
+  const prev_sample = previousSample({ original, sample, output, noise }, coefficients);
+  return { prev_sample, pred_original_sample: original };
+}
+
+/** @throws {InvalidArgumentError} unless there is a value of noise for each of the sample. */
+export function checkNoise(noise: Float32Array | undefined, length: number): asserts noise is Float32Array {
+  if (noise?.length === length) return;
+  throw new InvalidArgumentError(`this step needs ${length} values of noise, got ${noise?.length ?? 'none'}`);
+}
+
+/** Step 1 and 2 of `StepCoefficients`. */
+function predictOriginal(
+  output: Float32Array,
+  sample: Float32Array,
+  coefficients: StepCoefficients,
+): Float32Array {
+  const a = fround(coefficients.originalFromSample);
+  const b = fround(coefficients.originalFromOutput);
+  const limit = coefficients.clip ?? Number.POSITIVE_INFINITY;
+  const original = new Float32Array(sample.length);
+  for (let i = 0; i < sample.length; i++) {
+    const value = fround(fround((sample[i] as number) * a) + fround((output[i] as number) * b));
+    original[i] = Math.min(Math.max(value, -limit), limit);
+  }
+  return original;
+}
+
+/** Steps 3 to 5 of `StepCoefficients`. */
+function previousSample(
+  parts: {
+    original: Float32Array;
+    sample: Float32Array;
+    output: Float32Array;
+    noise: Float32Array | undefined;
+  },
+  coefficients: StepCoefficients,
+): Float32Array {
+  const { original, sample, output, noise } = parts;
+  const [c0, cs, co, cn] = [
+    coefficients.fromOriginal,
+    coefficients.fromSample,
+    coefficients.fromOutput,
+    coefficients.fromNoise,
+  ].map(fround) as [number, number, number, number];
+  const previous = new Float32Array(sample.length);
+  for (let i = 0; i < sample.length; i++) {
+    previous[i] = fround((original[i] as number) * c0) + fround((sample[i] as number) * cs);
+  }
+  if (co !== 0)
+    for (let i = 0; i < sample.length; i++)
+      previous[i] = (previous[i] as number) + fround((output[i] as number) * co);
+  if (cn !== 0 && noise)
+    for (let i = 0; i < sample.length; i++)
+      previous[i] = (previous[i] as number) + fround((noise[i] as number) * cn);
+  return previous;
+}
+
+/**
+ * Dynamic thresholding (Saharia et al. 2022, section 2.3): clips each sample to s, the given quantile of its absolute
+ * values limited to [1, sample_max_value], and divides by s.
+ */
+function threshold(
+  values: Float32Array,
+  shape: readonly number[] | undefined,
+  { dynamic_thresholding_ratio, sample_max_value }: ClippingConfig,
+): Float32Array {
+  const batch = shape?.[0];
+  if (batch === undefined)
+    throw new InvalidArgumentError('thresholding needs the option sample_shape: [batch, ...]');
+  const size = values.length / batch;
+  if (!Number.isInteger(size))
+    throw new InvalidArgumentError(`${values.length} values cannot be divided into ${batch} samples`);
+  const result = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += size) {
+    const sample = values.subarray(start, start + size);
+    const bound = quantile(sample.map(Math.abs).sort(), dynamic_thresholding_ratio);
+    const limit = Math.min(Math.max(bound, 1), sample_max_value);
+    sample.forEach((value, i) => {
+      result[start + i] = Math.min(Math.max(value, -limit), limit) / limit;
+    });
+  }
+  return result;
+}
+
+/** Linear interpolation between closest ranks, as torch.quantile. */
+function quantile(sorted: Float32Array, ratio: number): number {
+  const rank = ratio * (sorted.length - 1);
+  const low = sorted[Math.floor(rank)] as number;
+  const high = sorted[Math.ceil(rank)] as number;
+  return Math.fround(low + (rank - Math.floor(rank)) * (high - low));
+}
