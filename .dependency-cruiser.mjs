@@ -9,11 +9,11 @@ const rooms = {
   nn: 'random graph',
   models: 'random files hub graph nn',
   schedulers: 'files hub',
-  losses: 'graph',
+  losses: 'graph schedulers',
   runtime: 'threads graph',
   datasets: 'random files hub',
   plots: 'files',
-  metrics: 'random files graph runtime',
+  metrics: 'random files graph schedulers runtime',
   trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers runtime datasets',
   evaluation:

@@ -1,10 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
-import path from 'node:path';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { writeOnnx } from '../src/graph/onnx/write.ts';
 import { ConditionalDense, exportModelGraph, initialParameters } from '../src/models/index.ts';
-import { ReverseProcess } from '../src/pipelines/reverse-process.ts';
+import { DenoisingLoop } from '../src/pipelines/fused/loop.ts';
+import { ModelSession } from '../src/pipelines/model-session.ts';
+import { readSamplingOptions } from '../src/pipelines/sampling-options.ts';
 import { DDPMScheduler } from '../src/schedulers/index.ts';
 import { base64, measure, median, printRatio, requirePython, runPairs, startReference } from './harness.ts';
 
@@ -23,11 +23,10 @@ export async function run(): Promise<void> {
   const weights = initialParameters(model, 0);
   const scheduler = new DDPMScheduler({ num_train_timesteps: STEPS, clip_sample: false });
   const reference = startReference(fileURLToPath(new URL('./sampling_reference.py', import.meta.url)));
-  const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
   try {
-    const file = path.join(folder, 'model.onnx');
-    await writeFile(file, writeOnnx(exportModelGraph(model, weights)));
-    const process = await ReverseProcess.load(file, { ...model.config }, model.sampleShape, 'cpu');
+    const onnx = writeOnnx(exportModelGraph(model, weights));
+    const session = await ModelSession.create(onnx, { ...model.config }, model.sampleShape, 'cpu');
+    const loop = DenoisingLoop.of(onnx, session);
     const { beta_start, beta_end } = scheduler.config;
     await reference.request({
       command: 'load',
@@ -36,25 +35,30 @@ export async function run(): Promise<void> {
       beta_end,
       weights: Object.fromEntries([...weights].map(([name, values]) => [name, base64(values)])),
     });
-    await printDifference(process, reference);
+    await printDifference(session, reference);
     const seconds = async (threads: number) => {
       const request = { command: 'sample', count: POINTS, steps: REFERENCE_STEPS, threads };
       const answer = await reference.request<{ seconds: number }>(request);
       return (answer.seconds * STEPS) / REFERENCE_STEPS;
     };
-    const options = { scheduler, num_inference_steps: STEPS, batchSize: POINTS };
+    const draw = async (seed: number) => {
+      const call = readSamplingOptions({ num_inference_steps: STEPS, seed }, scheduler, POINTS, 'point');
+      const points = await loop?.tryRun({ ...call, batchSize: POINTS });
+      if (!points) throw new Error('the steps cannot run inside one graph');
+    };
     const cores = availableParallelism();
     const oneThread: number[] = [];
     let seed = 0;
     const { ratio, oursSeconds } = await runPairs({
       name: 'sampling',
-      ours: () => measure(() => process.run({ ...options, seed: seed++ })),
+      ours: () => measure(() => draw(seed++)),
       reference: async () => {
         oneThread.push(await seconds(1));
         return { seconds: await seconds(cores) };
       },
     });
-    await process.release();
+    await loop?.release();
+    await session.release();
     console.log(
       `${POINTS} points, ${STEPS} steps; torch eager, t embedded once a step, timed over ${REFERENCE_STEPS} steps and scaled`,
     );
@@ -62,17 +66,16 @@ export async function run(): Promise<void> {
     printRatio('sampling', ratio);
   } finally {
     reference.close();
-    await rm(folder, { recursive: true, force: true });
   }
 }
 
 /** Both sides must run the same network: the largest difference of one prediction. */
 async function printDifference(
-  process: ReverseProcess,
+  session: ModelSession,
   reference: ReturnType<typeof startReference>,
 ): Promise<void> {
   const sample = Float32Array.from({ length: 2 * 64 }, (_, i) => Math.sin(i));
-  const ours = await process.model.predict(sample, 123);
+  const ours = await session.predict(sample, 123);
   const { output } = await reference.request<{ output: number[] }>({
     command: 'predict',
     sample: base64(sample),

@@ -6,7 +6,7 @@ import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addEvaluateCommand } from './commands/evaluate.ts';
 import { addGenerateCommand } from './commands/generate/generate.ts';
-import { addReproduceCommand, addReproduceJobCommand } from './commands/reproduce.ts';
+import { addReproduceCommand } from './commands/reproduce.ts';
 import { addStatisticsCommand } from './commands/statistics.ts';
 import { addTrainCommand } from './commands/train/train.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './ui/interrupt.ts';
@@ -57,7 +57,6 @@ DEBUG=1 shows the stack of an error.`,
   addConvertExtractorCommand(program);
   addDoctorCommand(program);
   addReproduceCommand(program);
-  addReproduceJobCommand(program);
   return program;
 }
 

@@ -1,5 +1,11 @@
 export { type Augmentation, fillSample, type ImageShape } from './images/augment.ts';
-export type { ImageSet, SkippedImage } from './images/image-set.ts';
+export {
+  type ImageArrayOptions,
+  type ImageSet,
+  imagesFromArray,
+  type SizedPixels,
+  type SkippedImage,
+} from './images/image-set.ts';
 export { type ImageProgress, type LoadImagesOptions, loadImages } from './images/load-images.ts';
 export { DownloadError } from './images/sources/oxford.ts';
 export { type LoadPointsOptions, loadPoints } from './points/load-points.ts';
@@ -8,7 +14,9 @@ export {
   applyScaler,
   fitScaler,
   invertScaler,
+  type PointArrayOptions,
   type PointSet,
+  pointsFromArray,
   type Scaler,
   type Scaling,
 } from './points/points.ts';

@@ -121,7 +121,7 @@ export class PreparedSide implements MetricSide {
   }
 }
 
-export interface ComputeOptions {
+interface ComputeOptions {
   readonly seed: number;
   readonly on_progress?: ((fraction: number, metric: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;

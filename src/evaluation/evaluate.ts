@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import { InvalidArgumentError } from '../errors.ts';
 import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
-import type { PointCloud } from '../metrics/metric.ts';
+import { type PointCloud, requireSameDims } from '../metrics/metric.ts';
 import {
   type ChosenMetric,
   checkCounts,
@@ -95,10 +94,7 @@ async function evaluatePoints(
   const { seed } = settings;
   const { real, fake } = await loadPointPair(realInput, fakeInput, settings, options);
   checkCounts(chosen, { real: real.count, fake: fake.count });
-  if (real.dims !== fake.dims)
-    throw new InvalidArgumentError(
-      `real has points of ${real.dims} dimensions and fake of ${fake.dims}; they must be the same.`,
-    );
+  requireSameDims(real, fake);
   const prepared = (role: 'real' | 'fake', features: PointCloud) =>
     new PreparedSide(role, {
       features,

@@ -8,18 +8,18 @@ import type { FeatureExtractor, FeatureImage } from './extractors/feature-extrac
 import { type EvaluationImages, withChannels } from './image-sources.ts';
 
 /** What is kept of the features of an extractor: the features themselves only where a metric compares them one by one. */
-export interface FeatureUse {
+interface FeatureUse {
   readonly extractor: FeatureExtractor;
   readonly statistics: boolean;
   readonly features: boolean;
 }
 
-export interface FeatureResult {
+interface FeatureResult {
   readonly statistics: GaussianStatistics | undefined;
   readonly features: PointCloud | undefined;
 }
 
-export interface PassOptions {
+interface PassOptions {
   readonly batchSize: number;
   /** What grey images become where they are compared with coloured ones. */
   readonly channels: 1 | 3;

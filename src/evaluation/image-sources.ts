@@ -1,14 +1,17 @@
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
-import { convertChannels, MAX_IMAGE_PIXELS } from '../datasets/images/decode.ts';
+import {
+  convertChannels,
+  imageFormatOf,
+  MAX_IMAGE_PIXELS,
+  prepareImages,
+} from '../datasets/images/decode.ts';
 import type { ImageFormat, ImageSet } from '../datasets/images/image-set.ts';
-import { prepareImages } from '../datasets/images/prepare.ts';
-import { imageFormatOf } from '../datasets/images/sources/image-format.ts';
 import type { ImageSource, SourceImage } from '../datasets/images/sources/image-source.ts';
 import { openSource } from '../datasets/images/sources/open-source.ts';
 import { DatasetError, InvalidArgumentError } from '../errors.ts';
 import { defaultCacheDir } from '../files/download.ts';
-import type { ImageBytes } from '../pipelines/image-bytes.ts';
+import type { ImageBytes } from '../pipelines/image-output.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { FeatureImage } from './extractors/feature-extractor.ts';
 

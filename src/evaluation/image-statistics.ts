@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import { parseOptions } from '../options.ts';
 import { DEVICES } from '../runtime/device.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
@@ -53,10 +54,11 @@ export interface ImageStatistics {
  * await writeStatistics('part-1.npz', statistics);
  */
 export async function imageStatistics(options: ImageStatisticsOptions): Promise<ImageStatistics> {
-  const parsed = settingsSchema.safeParse(options);
-  if (!parsed.success)
-    throw new InvalidArgumentError(`wrong options for the statistics:\n${z.prettifyError(parsed.error)}`);
-  const { share, resolution, batch_size, device } = parsed.data;
+  const { share, resolution, batch_size, device } = parseOptions(
+    settingsSchema,
+    options,
+    'options for the statistics',
+  );
   const { images: source, extractor: given = 'inception', extractor_options, signal } = options;
   const select = share ? consecutiveShare(...share) : randomPart(undefined, 0);
   const images =

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
-import { loadUnconditionalImageGeneration } from '../pipelines/unconditional-image-generation.ts';
+import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
 import {
   type ChosenMetric,
   checkCounts,

@@ -10,12 +10,12 @@ import { pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts'
 import { pipelineFiles } from '../hub/pipeline-folder.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics } from '../metrics/frechet/statistics-file.ts';
-import { modelFromConfig } from '../models/registry.ts';
-import type { UnconditionalImageGenerationPipeline } from '../pipelines/unconditional-image-generation.ts';
+import type { UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
+import { drawsPoints } from '../pipelines/load.ts';
 import {
   loadUnconditionalPointGeneration,
   type UnconditionalPointGenerationPipeline,
-} from '../pipelines/unconditional-point-generation.ts';
+} from '../pipelines/points.ts';
 import type { EvaluateOptions, EvaluateSettings, FakeInput } from './options.ts';
 
 /** An input once it is known what it is; large things are not loaded yet. */
@@ -67,13 +67,12 @@ async function identifyFolder(folder: string): Promise<EvaluationInput> {
   const has = (file: string) => isFile(path.join(folder, file));
   if (!(await has(pipelineFiles.modelIndex)) && !(await has(pipelineFiles.flatConfig)))
     return { kind: 'images', source: folder };
-  const { unetConfig } = await readPipelineFolder(folder, { require: [] });
-  const points = modelFromConfig(unetConfig).sampleShape.length === 1;
+  const points = await drawsPoints(await readPipelineFolder(folder, { require: [] }));
   return { kind: points ? 'point-pipeline' : 'image-pipeline', source: path.resolve(folder) };
 }
 
 /** Real and generated points in the same units. */
-export interface PointPair {
+interface PointPair {
   readonly real: PointSet;
   readonly fake: PointSet;
 }

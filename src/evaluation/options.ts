@@ -1,13 +1,13 @@
 import { z } from 'zod';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
-import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { MetricOptions } from '../metrics/metric.ts';
 import { type BuiltInMetricOptions, type MetricName, metrics } from '../metrics/registry.ts';
-import type { ImageFolderOptions } from '../pipelines/image-folder.ts';
-import type { UnconditionalImageGenerationPipeline } from '../pipelines/unconditional-image-generation.ts';
-import type { UnconditionalPointGenerationPipeline } from '../pipelines/unconditional-point-generation.ts';
+import { parseOptions } from '../options.ts';
+import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
+import type { UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
+import { nearestName } from '../registry.ts';
 import { DEVICES, type Device } from '../runtime/device.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import type { ResolveExtractorOptions } from './extractors/registry.ts';
@@ -30,7 +30,11 @@ export const resolutionSchema = z.union([
   z.tuple([side, side]).readonly(),
 ]);
 const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
-  error: () => `not a metric: use ${metrics.names().join(', ')}, or register your own`,
+  error: ({ input }) => {
+    const nearest = nearestName(String(input), metrics.names());
+    const advice = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
+    return `'${input}' is not a metric: use ${metrics.names().join(', ')}, or register your own${advice}`;
+  },
 });
 
 const settingsSchema = z.object({
@@ -140,9 +144,7 @@ export type EvaluationStage = 'real' | 'fake' | MetricName;
 
 /** @throws {InvalidArgumentError} that lists every wrong option. */
 export function checkedSettings(options: Partial<EvaluateOptions>): EvaluateSettings {
-  const parsed = settingsSchema.safeParse(options);
-  if (parsed.success) return parsed.data;
-  throw new InvalidArgumentError(`wrong options for the evaluation:\n${z.prettifyError(parsed.error)}`);
+  return parseOptions(settingsSchema, options, 'options for the evaluation');
 }
 
 /** The name of the logits extractor that the Inception Score takes where none is given; the Inception's classifier. */

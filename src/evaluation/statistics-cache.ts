@@ -11,7 +11,7 @@ import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 const CACHE_VERSION = 1;
 
 /** What statistics are of. */
-export interface StatisticsOf {
+interface StatisticsOf {
   /** Of the images. */
   readonly fingerprint: string;
   readonly count: number;

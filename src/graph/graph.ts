@@ -18,11 +18,14 @@ export type Attribute =
   | { readonly kind: 'floats'; readonly value: readonly number[] }
   | { readonly kind: 'tensor'; readonly value: TensorType & { readonly data: TensorData } }
   | { readonly kind: 'graph'; readonly value: Graph };
+/** The attributes of a node, by their ONNX names. Make them with `int`, `ints`, `float` and `text`. */
 export type Attributes = Readonly<Record<string, Attribute>>;
 
-/** One tensor in a graph: what flows along an edge. */
+/** One tensor in a graph, with its dtype and shape. It holds numbers only where it is a constant. */
 export interface Value extends TensorType {
+  /** Its name in the ONNX file, unique in the graph. */
   readonly name: string;
+  /** The graph that it belongs to. */
   readonly graph: Graph;
   /** The node that computes the value; undefined for inputs and constants. */
   readonly producer: GraphNode | undefined;
@@ -30,13 +33,19 @@ export interface Value extends TensorType {
   readonly data: TensorData | undefined;
 }
 
-/** One operation. An omitted optional input is null. */
+/** One operation. */
 export interface GraphNode {
+  /** Unique in the graph. */
   readonly name: string;
+  /** The op's name in its domain: `Add`. */
   readonly opType: string;
+  /** Empty for ONNX's own ops. */
   readonly domain: string;
+  /** An optional input that is left out is null. */
   readonly inputs: readonly (Value | null)[];
+  /** By their ONNX names. */
   readonly attributes: Attributes;
+  /** The values that it computes. */
   readonly outputs: readonly Value[];
 }
 
@@ -50,9 +59,13 @@ export interface GraphNode {
  * graph.output('y', add(x, x));
  */
 export class Graph {
+  /** In topological order. */
   readonly nodes: GraphNode[] = [];
+  /** In the order in which they were declared. */
   readonly inputs: Value[] = [];
+  /** In the order in which they were declared. */
   readonly outputs: { readonly name: string; readonly value: Value }[] = [];
+  /** The tensors that are part of the graph: the initializers of the ONNX file. */
   readonly constants: Value[] = [];
   private readonly names: Map<string, number>;
   private readonly sharedConstants = new Map<string, Value>();
@@ -72,7 +85,7 @@ export class Graph {
     for (const name of names) this.reserved.add(name);
   }
 
-  /** Declares an input. Axes may be symbolic. @throws {GraphError} when the name is taken. */
+  /** Declares an input. An axis may be a name, for a length that is known only when the graph runs. @throws {GraphError} when the name is taken. */
   input(name: string, dtype: DType, shape: Shape): Value {
     const value = this.value(this.claimName(name), dtype, shape);
     this.inputs.push(value);
@@ -116,7 +129,11 @@ export class Graph {
     return value;
   }
 
-  /** Adds a node; used by ops, which have inferred the types of its outputs. */
+  /**
+   * Adds a node with outputs of the given types. Ops call this with the types that they inferred: see `apply`.
+   *
+   * @throws {GraphError} when an input belongs to a graph that this one is not part of.
+   */
   addNode(
     opType: string,
     inputs: readonly (Value | null)[],

@@ -46,6 +46,7 @@ export {
   groupNorm,
   identity,
   type LoopBody,
+  layerNorm,
   less,
   lessOrEqual,
   log,
@@ -115,4 +116,4 @@ export {
   text,
   textAttribute,
 } from './registry.ts';
-export type { Dim, DType, DTypeArrays, Shape, TensorData, TensorType } from './types.ts';
+export type { Dim, DType, Shape, TensorData, TensorType } from './types.ts';

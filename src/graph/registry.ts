@@ -106,6 +106,7 @@ export function registeredOps(): OpDefinition[] {
   return [...definitions.values()];
 }
 
+/** Options of `applyOp`. */
 export interface ApplyOptions {
   /** Default none. */
   readonly attributes?: Attributes;

@@ -21,25 +21,18 @@ export function dtypeFromOnnx(dataType: number | undefined): DType | undefined {
 
 /** One axis: a fixed length, or the name of a length that is known only when the graph runs. */
 export type Dim = number | string;
+/** The axes of a tensor; none for a scalar. */
 export type Shape = readonly Dim[];
 
+/** What is known of a tensor before the graph runs. */
 export interface TensorType {
+  /** The element type. */
   readonly dtype: DType;
+  /** The axes, the last one contiguous in memory. */
   readonly shape: Shape;
 }
 
-/** The typed arrays that hold each `DType`; float16 as raw bits, bool as bytes 0 and 1. */
-export interface DTypeArrays {
-  float32: Float32Array;
-  float64: Float64Array;
-  float16: Uint16Array;
-  int64: BigInt64Array;
-  int32: Int32Array;
-  uint8: Uint8Array;
-  bool: Uint8Array;
-}
-export type TensorData = DTypeArrays[DType];
-
+/** The typed arrays that hold each `DType`. */
 const arrayConstructors = {
   float32: Float32Array,
   float64: Float64Array,
@@ -49,6 +42,9 @@ const arrayConstructors = {
   uint8: Uint8Array,
   bool: Uint8Array,
 } as const;
+
+/** The elements of a tensor, row-major, in the typed array of its dtype: float16 as bits, bool as bytes 0 and 1. */
+export type TensorData = Float32Array | Float64Array | Uint16Array | BigInt64Array | Int32Array | Uint8Array;
 
 /** A zero-filled array of the right kind. */
 export function allocate(dtype: DType, length: number): TensorData {

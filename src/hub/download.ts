@@ -49,7 +49,7 @@ export interface HubOptions {
   readonly fetch?: typeof fetch | undefined;
 }
 
-const NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
+export const HUB_ID = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 const REVISION = /^[A-Za-z0-9][\w.-]*(\/[\w.-]+)*$/;
 /** What a pipeline may need besides weights; demo images and training logs are left out. */
@@ -281,7 +281,7 @@ function adviceOnStatus(status: number): string | undefined {
 
 /** @throws {InvalidArgumentError} unless it is an `owner/name` and a revision. */
 function checkHubId(name: string, revision: string): void {
-  if (NAME.test(name) && REVISION.test(revision) && !revision.includes('..')) return;
+  if (HUB_ID.test(name) && REVISION.test(revision) && !revision.includes('..')) return;
   throw new InvalidArgumentError(
     `'${name}' at revision '${revision}' is not a Hub id of the form owner/name and revision`,
   );

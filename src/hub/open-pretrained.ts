@@ -4,7 +4,7 @@ import { FileFormatError, InvalidArgumentError } from '../errors.ts';
 import { interruptedReplacement } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile, isFolder } from '../files/regular-file.ts';
-import { downloadSnapshot, type HubOptions } from './download.ts';
+import { downloadSnapshot, HUB_ID, type HubOptions } from './download.ts';
 import {
   adviceOnMissingWeights,
   adviceOnPickle,
@@ -62,6 +62,10 @@ export async function pipelineFolderOf(
   if (isPickle(model)) throw new FileFormatError(adviceOnPickle(model));
   for (const file of [pipelineFiles.modelIndex, pipelineFiles.flatConfig])
     if (await isFile(join(model, file))) return model;
+  if (!HUB_ID.test(model))
+    throw new InvalidArgumentError(
+      `there is no saved pipeline at ${resolve(model)}, and '${model}' is not a Hub id of the form owner/name`,
+    );
   return downloadSnapshot(model, options);
 }
 

@@ -6,12 +6,13 @@ import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../e
 import { type HubOptions, hubAccess } from './download.ts';
 import { readPipelineFolder } from './open-pretrained.ts';
 
+/** How a pipeline is uploaded. `token` needs write access. */
 export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> {
   /** Whether a new repository is private; default false. An existing one stays as it is. */
   readonly private?: boolean | undefined;
-  /** Default 'Upload a pipeline of iso-diffusion'. */
+  /** The title of the commit; default 'Upload a pipeline of iso-diffusion'. */
   readonly commit_message?: string | undefined;
-  /** The branch; default 'main'. */
+  /** The branch that is committed to; default 'main'. */
   readonly revision?: string | undefined;
 }
 

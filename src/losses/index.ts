@@ -1,3 +1,4 @@
+export type { PredictionType } from '../schedulers/schedule.ts';
 export { type IsoDiffusionLossInputs, type IsoDiffusionLossResult, isoDiffusionLoss } from './arrays/iso.ts';
 export {
   type VariationalBoundLossInputs,
@@ -15,7 +16,6 @@ export {
   type LossConfig,
   type LossInputs,
   type LossResult,
-  type PredictionType,
 } from './loss.ts';
 export { type LossFactory, type LossFactoryOptions, losses, lossFromConfig } from './registry.ts';
 export { simpleLoss } from './simple.ts';

@@ -1,11 +1,9 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { broadcastShapes, formatShape, sameShape } from '../graph/types.ts';
+import type { PredictionType } from '../schedulers/schedule.ts';
 
 // The contract of a loss: a function that adds the loss of a batch, and the terms to report, to the graph of its inputs.
-
-/** diffusers' `prediction_type`: the model predicts the noise, the velocity (Salimans & Ho 2022), or x_0. */
-export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
 
 /** What a loss may use: the noising x_t = sqrt(alphaCumprod) cleanSample + sqrt(1 - alphaCumprod) epsilon. */
 export interface LossInputs {
@@ -52,6 +50,7 @@ export interface LossResult {
 
 /** How a loss is written to JSON; `lossFromConfig` reads it back. */
 export interface LossConfig {
+  /** The loss, by its name in `losses`. */
   readonly name: string;
   readonly [option: string]: string | number | boolean | LossConfig;
 }

@@ -29,8 +29,8 @@ export const inceptionScoreMetric: Metric<InceptionScoreSettings> = {
 };
 
 export interface InceptionScoreOptions {
-  /** Parts of the set, each with a score of its own; an integer >= 1, default 10. */
-  splits?: number | undefined;
+  /** Parts of the set, each with a score of its own: an integer of at least 1. Default 10. */
+  readonly splits?: number | undefined;
 }
 
 /** Scores are from 1 to the number of classes. */

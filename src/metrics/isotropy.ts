@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import { checkPointCloud, type PointCloud } from './metric.ts';
+import type { PredictionType } from '../schedulers/schedule.ts';
+import { checkPointCloud, type PointCloud, requireInteger } from './metric.ts';
 
 /** The isotropy of vectors x in R^n, E‖x‖² (Iso-Diffusion, section 3.3): n for white noise. */
 export interface Isotropy {
@@ -26,11 +27,11 @@ export interface NoisedIsotropy {
 export interface NoisedIsotropyOptions {
   /** The data set x_0. */
   points: PointCloud;
-  /** ᾱ_t by timestep, each in [0, 1]. */
+  /** ᾱ_t for each timestep, in [0, 1]. */
   alphasCumprod: ArrayLike<number>;
-  /** Seed of the noise, an integer >= 0. Every timestep has its own stream. */
+  /** Seed of the noise, an integer of at least 0. Every timestep has its own stream. */
   seed: number;
-  /** Indices into `alphasCumprod`, default all. */
+  /** Indices into `alphasCumprod`. Default: all of them. */
   timesteps?: readonly number[] | undefined;
 }
 
@@ -62,9 +63,7 @@ export function isotropy(data: Float32Array, count: number, dims: number): Isotr
 export function isotropyOfNoisedData(options: NoisedIsotropyOptions): NoisedIsotropy[] {
   const { points, alphasCumprod, seed } = options;
   const timesteps = options.timesteps ?? Array.from({ length: alphasCumprod.length }, (_, t) => t);
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new InvalidArgumentError(`seed is ${seed}; it must be an integer from 0 to 2^53 - 1.`);
-  }
+  requireInteger('seed', seed, 0);
   const schedule = timesteps.map((timestep) => ({ timestep, alpha: alphaAt(alphasCumprod, timestep) }));
   const ofData = isotropy(points.data, points.count, points.dims);
   return schedule.map(({ timestep, alpha }) => ({
@@ -117,19 +116,21 @@ export interface NoisePredictor {
 }
 
 export interface PredictedNoiseIsotropyOptions {
+  /** The model that is asked. */
   readonly model: NoisePredictor;
-  /** What the model's output is. */
-  readonly prediction_type: 'epsilon' | 'v_prediction' | 'sample';
+  /** What the model's output is: the noise, the velocity or x_0. */
+  readonly prediction_type: PredictionType;
   /** x_0 in the model's units. */
   readonly points: PointCloud;
-  /** The cumulative product of alphas by timestep, each in (0, 1). */
+  /** ᾱ_t for each timestep, in (0, 1). */
   readonly alphasCumprod: ArrayLike<number>;
-  /** From 0. */
+  /** Indices into `alphasCumprod`, from 0. */
   readonly timesteps: readonly number[];
-  /** Seed of the noise; every timestep has its own stream. */
+  /** Seed of the noise, an integer of at least 0. Every timestep has its own stream. */
   readonly seed: number;
-  /** Called with the finished fraction after each timestep. */
+  /** Called with the finished fraction, 0 to 1, after each timestep. Default: nobody is told. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
+  /** Ends the computation with the signal's reason. Default: it runs to its end. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -144,7 +145,7 @@ export interface PredictedNoiseIsotropy extends Isotropy {
 const BLOCK = 16_384;
 
 /**
- * E‖ε̂‖² of a trained model by timestep, over noised points of a data set (Iso-Diffusion, section 4).
+ * E‖ε̂‖² of a trained model at each timestep, over noised points of a data set (Iso-Diffusion, section 4).
  *
  * @throws {InvalidArgumentError} for bad points, or a timestep or cumulative alpha out of range.
  * @example
@@ -194,7 +195,7 @@ async function atTimestep(
     for (let i = 0; i < noisy.length; i++) {
       const x = noisy[i] as number;
       const y = output[i] as number;
-      // PAPER.md: the noise from a velocity, and from a clean sample.
+      // x_t = √ᾱ x_0 + √(1-ᾱ) ε solved for ε; with v = √ᾱ ε - √(1-ᾱ) x_0 (Salimans & Ho 2022), ε = √(1-ᾱ) x_t + √ᾱ v.
       const predicted =
         prediction_type === 'epsilon'
           ? y

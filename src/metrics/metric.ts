@@ -36,9 +36,13 @@ export type MetricOption = number | string | boolean | undefined;
 /** The options of a metric, by name. */
 export type MetricOptions = Readonly<Record<string, MetricOption>>;
 
+/** What `compute` of a metric is given. */
 export interface MetricInputs<Options> {
+  /** The real samples, in the forms that the metric needs. */
   readonly real: MetricSide;
+  /** The generated samples, in the forms that the metric needs. */
   readonly fake: MetricSide;
+  /** The metric's options, with its defaults for those that were not given. */
   readonly options: Options;
   /** Seed of anything random, an integer of at least 0. Default of `evaluate`: 0. */
   readonly seed: number;
@@ -58,7 +62,7 @@ export interface MetricInputs<Options> {
  *   options: { power: 2 },
  *   compute({ real, fake, options: { power } }) {
  *     const { mu } = fake.statistics;
- *     return { mean_distance: real.statistics.mu.reduce((sum, x, d) => sum + Math.abs(x - mu[d]) ** power, 0) };
+ *     return { mean_distance: real.statistics.mu.reduce((sum, x, d) => sum + Math.abs(x - (mu[d] ?? 0)) ** power, 0) };
  *   },
  * };
  * metrics.register('mean-distance', meanDistance);
@@ -96,6 +100,14 @@ export function requireSamples(metric: string, counts: SampleCounts, least: numb
 export function requireInteger(name: string, value: number, least: number): void {
   if (Number.isSafeInteger(value) && value >= least) return;
   throw new InvalidArgumentError(`${name} is ${value}; it must be an integer of at least ${least}.`);
+}
+
+/** @throws {InvalidArgumentError} unless both sides have the same number of dimensions. */
+export function requireSameDims(real: Pick<PointCloud, 'dims'>, fake: Pick<PointCloud, 'dims'>): void {
+  if (real.dims === fake.dims) return;
+  throw new InvalidArgumentError(
+    `real has ${real.dims} dimensions and fake has ${fake.dims}; they must be the same.`,
+  );
 }
 
 /**

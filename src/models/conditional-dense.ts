@@ -36,6 +36,7 @@ const configSchema = z.strictObject({
 
 /** The whole configuration, as it is written to `config.json`. */
 export type ConditionalDenseConfig = Complete<ConditionalDenseOptions> & {
+  /** The class, by its name in `models`. */
   readonly _class_name: 'ConditionalDense';
 };
 

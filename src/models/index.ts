@@ -11,13 +11,8 @@ export {
   type ModelConfig,
   type ModelInputs,
 } from './model.ts';
-export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx-model.ts';
+export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx/model.ts';
 export { type ModelClass, modelFromConfig, models } from './registry.ts';
-export {
-  UNET_2D_PRESETS,
-  type UNet2DConfig,
-  UNet2DModel,
-  type UNet2DOptions,
-  type UNet2DPreset,
-  unet2DPreset,
-} from './unet-2d/index.ts';
+export type { UNet2DConfig, UNet2DOptions } from './unet-2d/config.ts';
+export { UNET_2D_PRESETS, type UNet2DPreset, unet2DPreset } from './unet-2d/presets.ts';
+export { UNet2DModel } from './unet-2d/unet-2d.ts';

@@ -8,6 +8,7 @@ import { RandomStream, STREAM } from '../random/random-stream.ts';
 
 /** A model's JSON configuration, as it is saved in `config.json`: snake_case keys, `_class_name` names the class. */
 export interface ModelConfig {
+  /** The class, by its name in `models`. */
   readonly _class_name: string;
 }
 
@@ -15,7 +16,7 @@ export interface ModelConfig {
 export interface ModelInputs {
   /** [batch, ...sampleShape], float32 or float64, as all parameters. */
   readonly sample: Value;
-  /** [batch] or [1], int64 or int32, counted from 0. */
+  /** [batch] or [1], int64 or int32, counted from 0; float32 where the model `takesFractionalTimesteps`. */
   readonly timestep: Value;
   /** [batch] or [1], int64 or int32, for a model with `classCount`. */
   readonly class_labels?: Value | undefined;
@@ -35,6 +36,11 @@ export interface DiffusionModel {
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
   readonly outputChannels?: number | undefined;
+  /**
+   * Whether `forward` also takes timesteps of float32, as schedulers with fractional ones have them. Default false: a
+   * pipeline then asks the model at the whole timesteps below and above, and interpolates.
+   */
+  readonly takesFractionalTimesteps?: boolean | undefined;
   /** Number of classes of a class-conditional model. Default: the model takes no class labels. */
   readonly classCount?: number | undefined;
   /**
@@ -146,15 +152,20 @@ export function parametersFrom(
  * `class_labels` int64 ['label_count'], likewise. Output: `out_sample`, as `sample`.
  * The parameters are constants named as in the state dict.
  *
+ * @param timestepType 'float32' for a model that `takesFractionalTimesteps`; default 'int64'.
  * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
  * @example
  * const bytes = writeOnnx(exportModelGraph(model, initialParameters(model, 0)));
  */
-export function exportModelGraph(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): Graph {
+export function exportModelGraph(
+  model: DiffusionModel,
+  weights: ReadonlyMap<string, Float32Array>,
+  timestepType: 'int64' | 'float32' = 'int64',
+): Graph {
   checkWeights(model, weights);
   const graph = new Graph(model.config._class_name);
   const sample = graph.input('sample', 'float32', ['batch_size', ...model.sampleShape]);
-  const timestep = graph.input('timestep', 'int64', ['timestep_count']);
+  const timestep = graph.input('timestep', timestepType, ['timestep_count']);
   const parameters = new Map(
     model.parameters.map(({ name, shape }) => [
       name,

@@ -2,7 +2,7 @@ import { ConfigError } from '../errors.ts';
 import { Registry } from '../registry.ts';
 import { ConditionalDense } from './conditional-dense.ts';
 import type { DiffusionModel } from './model.ts';
-import { UNet2DModel } from './unet-2d/index.ts';
+import { UNet2DModel } from './unet-2d/unet-2d.ts';
 
 /** A class of models that can be built from its `config.json`. */
 export interface ModelClass {

@@ -48,10 +48,13 @@ export class Attention implements Layer {
   forward(x: Value, context: ForwardContext): Value {
     const { query, key, value, output } = this.layers;
     const toHeads = (layer: Linear) => reshape(layer.forward(x, context), [0, 0, this.heads, this.headDim]);
-    const queries = transpose(toHeads(query), [0, 2, 1, 3]);
+    // Scaled before the axes move: onnxruntime would merge a product by a number with the matrix product that follows, but
+    // only where nothing else needs it, and so compute checkpoints that are kept differently from those that are not.
+    const scaled = mul(toHeads(query), scalarLike(x, this.headDim ** -0.5));
+    const queries = transpose(scaled, [0, 2, 1, 3]);
     const keys = transpose(toHeads(key), [0, 2, 3, 1]);
     const values = transpose(toHeads(value), [0, 2, 1, 3]);
-    const weights = softmax(matmul(mul(queries, scalarLike(x, this.headDim ** -0.5)), keys));
+    const weights = softmax(matmul(queries, keys));
     const joined = reshape(transpose(matmul(weights, values), [0, 2, 1, 3]), [0, 0, this.channels]);
     return output.forward(joined, context);
   }

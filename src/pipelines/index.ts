@@ -1,7 +1,7 @@
-export type { ImageBytes } from './image-bytes.ts';
-export type { ImageFolderOptions } from './image-folder.ts';
-export type { ImagePipelineOptions } from './image-model.ts';
-export type { ImageGenerationOptions } from './image-options.ts';
+export type { ClassOptions } from './guidance.ts';
+export type { ImageBytes } from './image-output.ts';
+export * from './images.ts';
+export type { ImagePipelineOptions, PipelineOptions } from './load.ts';
 export { pipeline } from './pipeline.ts';
-export * from './unconditional-image-generation.ts';
-export * from './unconditional-point-generation.ts';
+export * from './points.ts';
+export type { SamplingOptions, StepCallback, StepCallbackResult } from './sampling-options.ts';

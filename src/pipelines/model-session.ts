@@ -15,24 +15,29 @@ export class ModelSession {
 
   /**
    * @param onnx the model's bytes, or the path of its file where it keeps weights in files beside it.
+   * @param sampleShape without the batch axis, or a function of what the model declares for its input `sample`.
    * @throws {OnnxFormatError} when onnxruntime cannot load the model, or it is no diffusion model of this sample shape.
    * @throws {DeviceError} when the device cannot run it.
    */
   static async create(
     onnx: Uint8Array | string,
     config: Readonly<Record<string, unknown>>,
-    sampleShape: readonly number[],
+    sampleShape: readonly number[] | ((declared: readonly (number | string)[]) => readonly number[]),
     device: ConcreteDevice,
   ): Promise<ModelSession> {
     const session = await Session.create(onnx, device);
-    const model = new ModelSession(session, config, sampleShape);
     try {
+      const shape =
+        typeof sampleShape === 'function'
+          ? sampleShape(session.inputType('sample')?.shape ?? [])
+          : sampleShape;
+      const model = new ModelSession(session, config, shape);
       await model.checkInterface();
+      return model;
     } catch (error) {
-      await model.release();
+      await session.release();
       throw error;
     }
-    return model;
   }
 
   get device(): ConcreteDevice {
@@ -43,7 +48,8 @@ export class ModelSession {
    * The model output, [count, ...sampleShape] as `sample`; twice the channels where the model learns its variance.
    *
    * @param sample row-major [count, ...sampleShape], in model units.
-   * @param timestep one for all samples, or one for each; counted from 0.
+   * @param timestep one for all samples, or one for each; counted from 0. Between two whole timesteps a model that takes
+   * integers is run at both, and its output interpolated.
    * @param classLabels one for each sample, where the model has classes.
    * @throws {InvalidArgumentError} when the lengths do not fit.
    */
@@ -63,9 +69,28 @@ export class ModelSession {
       throw new InvalidArgumentError(
         `${timesteps.length} timesteps were given for ${count} samples: give one for all or one for each`,
       );
+    const wrong = timesteps.find((t) => !(Number.isFinite(t) && t >= 0));
+    if (wrong !== undefined)
+      throw new InvalidArgumentError(`timestep ${wrong} must be a finite number, counted from 0`);
+    if (this.takesWholeTimesteps && !timesteps.every(Number.isInteger))
+      return this.interpolate(sample, timesteps, classLabels);
     const fixed = this.fixedBatch;
     if (fixed === undefined || fixed === count) return this.run(sample, timesteps, count, classLabels);
     return this.runInBatches(fixed, sample, timesteps, count, classLabels);
+  }
+
+  private async interpolate(
+    sample: Float32Array,
+    timesteps: readonly number[],
+    classLabels: readonly number[] | undefined,
+  ): Promise<Float32Array> {
+    const below = await this.predict(sample, timesteps.map(Math.floor), classLabels);
+    const above = await this.predict(sample, timesteps.map(Math.ceil), classLabels);
+    const perTimestep = below.length / timesteps.length;
+    return below.map((low, i) => {
+      const timestep = timesteps[Math.floor(i / perTimestep)] as number;
+      return low + (timestep - Math.floor(timestep)) * ((above[i] as number) - low);
+    });
   }
 
   private async run(
@@ -115,6 +140,11 @@ export class ModelSession {
   private get outputName(): string {
     const { outputNames } = this.session;
     return outputNames.includes('out_sample') ? 'out_sample' : (outputNames[0] ?? 'out_sample');
+  }
+
+  private get takesWholeTimesteps(): boolean {
+    const { dtype = 'int64' } = this.session.inputType('timestep') ?? {};
+    return dtype === 'int64' || dtype === 'int32';
   }
 
   /** The length of the batch axis, where the model was exported for one length only. */

@@ -1,14 +1,11 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
-import type { ImagePipelineOptions } from './image-model.ts';
-import {
-  loadUnconditionalImageGeneration,
-  type UnconditionalImageGenerationPipeline,
-} from './unconditional-image-generation.ts';
+import { loadUnconditionalImageGeneration, type UnconditionalImageGenerationPipeline } from './images.ts';
+import type { ImagePipelineOptions } from './load.ts';
 import {
   loadUnconditionalPointGeneration,
   type PointPipelineOptions,
   type UnconditionalPointGenerationPipeline,
-} from './unconditional-point-generation.ts';
+} from './points.ts';
 
 /**
  * transformers.js's `pipeline()`, with the diffusion tasks added: one changed import is the whole migration.

@@ -1,26 +1,95 @@
+import { InvalidArgumentError } from '../errors.ts';
+import type { SampleSeed } from '../random/sample-streams.ts';
 import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+
+/**
+ * Called after a model evaluation and its step, with its index from 0, its timestep and the sample [batch_size, ...] in
+ * model units. May return another sample of the same size to go on with.
+ */
+export type StepCallback = (
+  step: number,
+  timestep: number,
+  state: { sample: Float32Array },
+) => StepCallbackResult | Promise<StepCallbackResult>;
+// biome-ignore lint/suspicious/noConfusingVoidType: a callback may return nothing, or a new sample
+export type StepCallbackResult = { sample?: Float32Array | undefined } | undefined | void;
 
 /** How samples are drawn, of points and of images alike. */
 export interface SamplingOptions {
   /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
   readonly num_inference_steps?: number | undefined;
-  /** Used instead of `generate.scheduler`: a scheduler, its JSON config, or a registered class name. */
+  /**
+   * A scheduler, its JSON config, or the class name of a registered one, which gets the model's noise schedule. Default
+   * `generate.scheduler`.
+   */
   readonly scheduler?: GivenScheduler | undefined;
-  /** DDIM's eta, 0 (default, deterministic) to 1. */
+  /**
+   * An integer >= 0, default 0, or a list with one for each sample. Sample i depends on the seed and on i alone: it is
+   * the same with every `batch_size`. With a list, sample i is what `seed: list[i]` with a `batch_size` of 1 draws.
+   */
+  readonly seed?: SampleSeed | undefined;
+  /** DDIM's eta, from 0 (default, deterministic) to 1 (as noisy as DDPM). */
   readonly eta?: number | undefined;
-  /** Called with the fraction done, 0 to 1. */
+  /** DDIM: whether epsilon is derived anew from the clipped prediction; default false. */
+  readonly use_clipped_model_output?: boolean | undefined;
+  /** Called after every step with the samples of the whole batch; may return `{ sample }` to go on with. Default none. */
+  readonly callback_on_step_end?: StepCallback | undefined;
+  /** Called with the fraction done, 0 to 1. Default none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
-  /** Stops between steps; the promise rejects with `signal.reason`. */
+  /** Stops between steps; the promise rejects with `signal.reason`. Default none. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The scheduler of one call of a pipeline, `own` where none is given, and its steps: default 1000, or fewer if T is less. */
-export function samplingSchedule(
-  given: Pick<SamplingOptions, 'scheduler' | 'num_inference_steps'>,
+/** What one call draws with. It shares nothing with the caller's objects that could change while the call runs. */
+export interface SamplingCall {
+  /** A copy of the caller's; every run makes a further one. */
+  readonly scheduler: Scheduler;
+  readonly num_inference_steps: number;
+  readonly seed: SampleSeed;
+  readonly eta: number;
+  readonly use_clipped_model_output: boolean;
+  readonly callback: StepCallback | undefined;
+  readonly onProgress: ((fraction: number) => void) | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Reads the options of a call for `count` samples, all at once.
+ *
+ * @param own the pipeline's scheduler.
+ * @param samples what the samples are, for errors.
+ * @throws {InvalidArgumentError} when an option is out of range. @throws {ConfigError} for a wrong scheduler config.
+ */
+export function readSamplingOptions(
+  options: SamplingOptions,
   own: Scheduler,
-): { scheduler: Scheduler; num_inference_steps: number } {
-  const scheduler = given.scheduler === undefined ? own : asScheduler(given.scheduler, own);
-  const steps = given.num_inference_steps ?? Math.min(1000, scheduler.config.num_train_timesteps);
-  return { scheduler, num_inference_steps: steps };
+  count: number,
+  samples: 'point' | 'image',
+): SamplingCall {
+  const { seed = 0, eta = 0, use_clipped_model_output = false } = options;
+  if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`eta is ${eta}, but must be in [0, 1]`);
+  if (typeof seed !== 'number' && seed.length !== count)
+    throw new InvalidArgumentError(
+      `seed is a list of ${seed.length}, but ${count} ${samples}s were asked for: give one seed, or one for each ${samples}`,
+    );
+  const scheduler = (options.scheduler === undefined ? own : asScheduler(options.scheduler, own)).clone();
+  const steps = options.num_inference_steps ?? Math.min(1000, scheduler.config.num_train_timesteps);
+  scheduler.setTimesteps(steps);
+  return {
+    scheduler,
+    num_inference_steps: steps,
+    seed: typeof seed === 'number' ? seed : [...seed],
+    eta,
+    use_clipped_model_output,
+    callback: options.callback_on_step_end,
+    onProgress: options.on_progress,
+    signal: options.signal,
+  };
+}
+
+/** @throws {InvalidArgumentError} unless `count` is an integer from 1 to 2^28. */
+export function checkCount(what: string, count: number): void {
+  if (Number.isInteger(count) && count >= 1 && count <= 2 ** 28) return;
+  throw new InvalidArgumentError(`${what} is ${count}, but must be an integer from 1 to 2^28`);
 }

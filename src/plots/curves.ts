@@ -2,18 +2,27 @@ import type { Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
 import { PALETTE, renderSvg } from './render.ts';
 
+/** One curve. */
 export interface CurveSeries {
+  /** What the legend calls it. */
   readonly name: string;
+  /** Finite numbers, at least one. */
   readonly x: ArrayLike<number>;
+  /** As many finite numbers; above 0 where the y axis is logarithmic. */
   readonly y: ArrayLike<number>;
 }
 
+/** Curves with the words around them. */
 export interface CurvePlot {
+  /** At least one curve; the eighth has the colour of the first again. */
   readonly series: readonly CurveSeries[];
+  /** The line above the plot. */
   readonly title: string;
+  /** The words below the x axis. */
   readonly x_label: string;
+  /** The words beside the y axis. */
   readonly y_label: string;
-  /** Logarithmic y axis, default false. */
+  /** Whether the y axis is logarithmic; default false. */
   readonly log_y?: boolean;
 }
 

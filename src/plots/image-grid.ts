@@ -2,22 +2,27 @@ import sharp from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 
+/** Images of one size, such as `generate({ output_type: 'uint8' })` gives. */
 export interface GridImages {
   /** Bytes, [count, height, width, channels]. */
   readonly data: Uint8Array;
+  /** Images, at least 1. */
   readonly count: number;
+  /** Of every image, in pixels. */
   readonly height: number;
+  /** Of every image, in pixels. */
   readonly width: number;
-  /** 1 grey, 3 RGB, 4 RGBA. */
+  /** 1 grey, 2 grey with alpha, 3 RGB, 4 RGBA. */
   readonly channels: 1 | 2 | 3 | 4;
 }
 
+/** How images are laid out. */
 export interface ImageGridOptions {
-  /** Images a row; default: as nearly square as possible. */
+  /** Images in a row, at least 1; default the square root of their number, rounded up. */
   readonly columns?: number | undefined;
-  /** Every pixel becomes a square of so many; default 1. */
+  /** Side in pixels of the square that every pixel becomes, at least 1; default 1. */
   readonly scale?: number | undefined;
-  /** Pixels between images, after scaling; default 2. */
+  /** Pixels between images and around them, at least 0; default 2. They are not scaled. */
   readonly gap?: number | undefined;
 }
 
@@ -25,7 +30,7 @@ export interface ImageGridOptions {
  * Lays images side by side on white, row by row.
  *
  * @returns a PNG file.
- * @throws {InvalidArgumentError} when there is no image, an option is no whole number, or the data is of another size.
+ * @throws {InvalidArgumentError} when there is no image, an option is not a whole number, or the data is of another size.
  * @example
  * const images = await generate({ batch_size: 64, output_type: 'uint8' });
  * await writeImageGrid('samples.png', images, { scale: 4 });

@@ -3,9 +3,11 @@ import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { type GridImages, type ImageGridOptions, imageGrid } from './image-grid.ts';
 
+/** One grid of images with its title. */
 export interface ImagePanel {
-  /** For instance 'Iso-Diffusion, λ = 0.05'. */
+  /** The line above the grid, for instance 'Iso-Diffusion, λ = 0.05'. */
   readonly title: string;
+  /** The images of the grid. */
   readonly images: GridImages;
 }
 

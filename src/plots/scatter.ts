@@ -4,26 +4,31 @@ import { PALETTE, renderSvg } from './render.ts';
 
 /** Points of two axes; `dims` must be 2. */
 export interface PlotPoints {
+  /** Finite numbers, row-major [count, 2]. */
   readonly data: Float32Array;
+  /** Points, at least 1. */
   readonly count: number;
+  /** Numbers in a point: 2. */
   readonly dims: number;
 }
 
+/** Two sets of points in one plot. */
 export interface ScatterPanel {
   /** Drawn in grey beneath. */
   readonly real: PlotPoints;
   /** Drawn in colour on top. */
   readonly fake: PlotPoints;
-  /** For instance 'Swiss roll, λ = 0.1'. */
+  /** The line above the plot, for instance 'Swiss roll, λ = 0.1'. */
   readonly title: string;
 }
 
+/** How points are drawn. */
 export interface ScatterOptions {
-  /** Side of the square of each panel in pixels, default 360. */
+  /** Side of the square of each panel in pixels; default 360. */
   readonly size?: number | undefined;
-  /** The most points of each kind that are drawn (the first ones), default 5,000. */
+  /** The most points of each kind that are drawn, the first ones; default 5,000. */
   readonly max_points?: number | undefined;
-  /** Panels a row, default all in one. */
+  /** Panels in a row, at least 1; default all of them. */
   readonly columns?: number | undefined;
 }
 

@@ -1,11 +1,24 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { STREAM, streamState } from './random-stream.ts';
-import { ZIGGURAT_LAYERS, zigguratTables, zigguratTailStart } from './ziggurat.ts';
 
 /** One seed for all samples, or one seed for each. */
 export type SampleSeed = number | readonly number[];
 
-const { outerEdge, innerEdge, density } = zigguratTables;
+/** Layers of the ziggurat; a power of two. */
+const ZIGGURAT_LAYERS = 128;
+/** x where the base layer's tail begins, for 128 layers (Marsaglia & Tsang 2000). */
+const zigguratTailStart = 3.442619855899;
+/** Area of each layer under exp(-x^2 / 2). */
+const LAYER_AREA = 9.91256303526217e-3;
+/** Positions in a layer on either side of 0: 24 bits, float32's precision. */
+const POSITIONS = 2 ** 24;
+
+/**
+ * The tables of the ziggurat for the normal density, layer 0 the base: `outerEdge` is the width of a layer divided by
+ * the positions in it, `innerEdge` the width within which a position lies under the density for certain, `density` is
+ * exp(-x^2 / 2) at the outer edge.
+ */
+const { outerEdge, innerEdge, density } = buildTables();
 const LAYER_MASK = ZIGGURAT_LAYERS - 1;
 const LAYER_BITS = 7;
 const UNIT = 2 ** -32;
@@ -109,4 +122,19 @@ function checkedSeed(seed: number | undefined, sample: number): number {
   throw new InvalidArgumentError(
     `the seed of sample ${sample} is ${seed}: a seed is an integer from 0 to 2^53 - 1, and a list has one for each sample`,
   );
+}
+
+function buildTables(): { outerEdge: Float64Array; innerEdge: Float64Array; density: Float64Array } {
+  const edges = new Float64Array(ZIGGURAT_LAYERS);
+  edges[ZIGGURAT_LAYERS - 1] = zigguratTailStart;
+  for (let layer = ZIGGURAT_LAYERS - 2; layer > 0; layer--) {
+    const outer = edges[layer + 1] as number;
+    edges[layer] = Math.sqrt(-2 * Math.log(LAYER_AREA / outer + Math.exp(-0.5 * outer * outer)));
+  }
+  const density = edges.map((edge) => Math.exp(-0.5 * edge * edge));
+  const innerEdge = edges.map((_, layer) => edges[layer - 1] ?? zigguratTailStart);
+  // The base layer is a rectangle and the tail; as a rectangle of equal area it would be this wide.
+  const baseWidth = LAYER_AREA / (density[ZIGGURAT_LAYERS - 1] as number);
+  const outerEdge = edges.map((edge, layer) => (layer === 0 ? baseWidth : edge) / POSITIONS);
+  return { outerEdge, innerEdge, density };
 }

@@ -1,9 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
+import type { Complete, Fields } from '../options.ts';
 import {
-  type Complete,
-  type ConfigShape,
   type PredictionType,
   parseSchedulerConfig,
   type SchedulerOptions,
@@ -31,7 +29,7 @@ const configShape = {
   ...scheduleShape,
   ...clippingShape,
   set_alpha_to_one: z.boolean().default(true),
-} satisfies ConfigShape<DDIMOptions>;
+} satisfies Fields<DDIMOptions>;
 
 type DDIMStepOptions = Pick<StepOptions, 'eta' | 'use_clipped_model_output'>;
 
@@ -55,20 +53,6 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
   /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
   static override fromConfig(json: unknown): DDIMScheduler {
     return new DDIMScheduler(parseSchedulerConfig('DDIMScheduler', configShape, json));
-  }
-
-  /**
-   * From a saved pipeline folder or a Hub id, of this scheduler or of another one of diffusers: keys that it does not
-   * have are left out.
-   *
-   * @throws {ConfigError} when the config is missing or wrong.
-   * @throws {HubError} when it cannot be downloaded.
-   * @example
-   * const noise_scheduler = await DDIMScheduler.from_pretrained('google/ddpm-cifar10-32');
-   */
-  static async from_pretrained(model: string, options: PretrainedOptions = {}): Promise<DDIMScheduler> {
-    const folder = await openPretrained(model, { ...options, require: [] });
-    return DDIMScheduler.fromConfig(folder.schedulerConfig);
   }
 
   /** Whether the step adds noise: where eta > 0. */

@@ -1,13 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
-import {
-  type Complete,
-  type ConfigShape,
-  parseSchedulerConfig,
-  type SchedulerOptions,
-  scheduleShape,
-} from './schedule.ts';
+import type { Complete, Fields } from '../options.ts';
+import { parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
 import {
   type ClippingOptions,
@@ -18,6 +12,7 @@ import {
   type StepCoefficients,
   type StepOptions,
   type StepOutput,
+  splitChannels,
   takeStep,
 } from './steps.ts';
 
@@ -43,7 +38,7 @@ const configShape = {
   ...scheduleShape,
   ...clippingShape,
   variance_type: z.enum(VARIANCE_TYPES).default('fixed_small'),
-} satisfies ConfigShape<DDPMOptions>;
+} satisfies Fields<DDPMOptions>;
 
 /**
  * Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with the config and the numerics of diffusers'
@@ -67,20 +62,6 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
     return new DDPMScheduler(parseSchedulerConfig('DDPMScheduler', configShape, json));
   }
 
-  /**
-   * From a saved pipeline folder or a Hub id, of this scheduler or of another one of diffusers: keys that it does not
-   * have are left out.
-   *
-   * @throws {ConfigError} when the config is missing or wrong.
-   * @throws {HubError} when it cannot be downloaded.
-   * @example
-   * const noise_scheduler = await DDPMScheduler.from_pretrained('google/ddpm-cifar10-32');
-   */
-  static async from_pretrained(model: string, options: PretrainedOptions = {}): Promise<DDPMScheduler> {
-    const folder = await openPretrained(model, { ...options, require: [] });
-    return DDPMScheduler.fromConfig(folder.schedulerConfig);
-  }
-
   /** Whether the step at `timestep` adds noise: all but the last. */
   override needsNoise(timestep: number): boolean {
     return timestep > 0;
@@ -100,7 +81,12 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
   ): Required<StepOutput> {
     const coefficients = this.coefficients(timestep);
     if (!this.learnsVariance) return takeStep(coefficients, modelOutput, sample, options, this.config);
-    const { mean, variance } = splitChannels(modelOutput, sample.length, options.sample_shape);
+    const batch = options.sample_shape?.[0];
+    if (batch === undefined || modelOutput.length !== 2 * sample.length)
+      throw new InvalidArgumentError(
+        `a learned variance needs the option sample_shape: [batch, channels, ...] and an output of ${2 * sample.length} values; got ${modelOutput.length} values${batch === undefined ? ' and no sample_shape' : ''}`,
+      );
+    const [mean, variance] = splitChannels(modelOutput, batch);
     const { prev_sample, pred_original_sample } = takeStep(coefficients, mean, sample, options, this.config);
     if (!this.needsNoise(timestep)) return { prev_sample, pred_original_sample };
     const deviation = this.learnedDeviation(timestep, variance);
@@ -173,22 +159,4 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
       return Math.exp(0.5 * (fraction * high + (1 - fraction) * low));
     });
   }
-}
-
-/** A learned variance doubles the channels: [batch, 2 C, ...] holds the mean part, then the variance part. */
-function splitChannels(output: Float32Array, sampleLength: number, shape: readonly number[] | undefined) {
-  const batch = shape?.[0];
-  if (batch === undefined || output.length !== 2 * sampleLength) {
-    throw new InvalidArgumentError(
-      `a learned variance needs the option sample_shape: [batch, channels, ...] and an output of ${2 * sampleLength} values; got ${output.length} values${batch === undefined ? ' and no sample_shape' : ''}`,
-    );
-  }
-  const size = sampleLength / batch;
-  const mean = new Float32Array(sampleLength);
-  const variance = new Float32Array(sampleLength);
-  for (let i = 0; i < batch; i++) {
-    mean.set(output.subarray(2 * i * size, (2 * i + 1) * size), i * size);
-    variance.set(output.subarray((2 * i + 1) * size, (2 * i + 2) * size), i * size);
-  }
-  return { mean, variance };
 }

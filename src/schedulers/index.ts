@@ -3,6 +3,7 @@ export { type DDPMOptions, DDPMScheduler } from './ddpm.ts';
 export { type GivenScheduler, type SchedulerClass, schedulerFromConfig, schedulers } from './registry.ts';
 export type {
   BetaSchedule,
+  PredictionType,
   SchedulerConfig,
   SchedulerOptions,
   TimestepSpacing,

@@ -2,6 +2,7 @@
 // that a reverse process visits.
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
+import { type Complete, type Fields, parseOptions } from '../options.ts';
 
 /** How the variances of the forward process grow with t; diffusers' names. */
 export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'] as const;
@@ -11,7 +12,7 @@ export type BetaSchedule = (typeof BETA_SCHEDULES)[number];
 export const TIMESTEP_SPACINGS = ['leading', 'trailing', 'linspace'] as const;
 export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 
-/** What the model predicts; diffusers' names. */
+/** What the model predicts, by diffusers' names: the noise, x_0, or the velocity (Salimans & Ho 2022). */
 export const PREDICTION_TYPES = ['epsilon', 'sample', 'v_prediction'] as const;
 export type PredictionType = (typeof PREDICTION_TYPES)[number];
 
@@ -37,16 +38,7 @@ export interface SchedulerOptions {
   readonly rescale_betas_zero_snr?: boolean | undefined;
 }
 
-/** Options with every default filled in. */
-export type Complete<Options> = {
-  readonly [Key in keyof Options]-?: Exclude<Options[Key], undefined>;
-};
 export type SchedulerConfig = Complete<SchedulerOptions>;
-
-/** The schemas of the options of an interface: one for each member, of its type. */
-export type ConfigShape<Options> = {
-  readonly [Key in keyof Options]-?: z.ZodType<Complete<Options>[Key], Options[Key]>;
-};
 
 const beta = z.number().min(0).lt(1);
 
@@ -60,7 +52,7 @@ export const scheduleShape = {
   timestep_spacing: z.enum(TIMESTEP_SPACINGS).default('leading'),
   steps_offset: z.int().min(0).default(0),
   rescale_betas_zero_snr: z.boolean().default(false),
-} satisfies ConfigShape<SchedulerOptions>;
+} satisfies Fields<SchedulerOptions>;
 
 /**
  * Checks options and fills in defaults. Keys that the shape does not have are left out, as diffusers does.
@@ -72,15 +64,14 @@ export function parseSchedulerConfig<Shape extends typeof scheduleShape>(
   shape: Shape,
   options: unknown,
 ): z.output<z.ZodObject<Shape>> {
-  const parsed = z.object(shape).safeParse(options);
-  if (!parsed.success) throw new ConfigError(`wrong ${className} config: ${z.prettifyError(parsed.error)}`);
-  const { trained_betas, num_train_timesteps } = parsed.data as SchedulerConfig;
+  const config = parseOptions(z.object(shape), options, `${className} config`, ConfigError);
+  const { trained_betas, num_train_timesteps } = config as SchedulerConfig;
   if (trained_betas && trained_betas.length !== num_train_timesteps) {
     throw new ConfigError(
       `wrong ${className} config: trained_betas has ${trained_betas.length} values, but num_train_timesteps is ${num_train_timesteps}`,
     );
   }
-  return parsed.data;
+  return config;
 }
 
 const { fround } = Math;

@@ -2,6 +2,7 @@
 // `scaleModelInput` and one `step`. Training reads `config`, `betas` and `alphasCumprod`.
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import type { JsonObject } from '../files/json.ts';
+import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
 import {
   checkTimesteps,
@@ -29,30 +30,24 @@ import type { StepCoefficients, StepOptions, StepOutput } from './steps.ts';
  * @example
  * class EulerScheduler extends Scheduler {
  *   readonly className = 'EulerScheduler';
- *   private sigmas: number[] = [];
  *
  *   override setTimesteps(count = 50) {
- *     const last = this.config.num_train_timesteps - 1;
- *     this.timesteps = Array.from({ length: count }, (_, i) => last - (i * last) / Math.max(count - 1, 1));
- *     this.sigmas = [...this.timesteps.map((t) => this.sigmaAt(t)), 0];
- *     this.init_noise_sigma = Math.hypot(this.sigmas[0] ?? 0, 1);
+ *     const { num_train_timesteps: T } = this.config;
+ *     this.timesteps = Array.from({ length: count }, (_, i) => (T - 1) * (1 - i / count)); // fractions
+ *     this.init_noise_sigma = Math.hypot(this.sigmaAt(T - 1), 1);
  *   }
- *
  *   override scaleModelInput(sample: Float32Array, timestep: number) {
  *     return sample.map((x) => x / Math.hypot(this.sigmaAt(timestep), 1));
  *   }
- *
  *   step(epsilon: Float32Array, timestep: number, sample: Float32Array) {
- *     const i = this.timesteps.indexOf(timestep);
- *     const change = (this.sigmas[i + 1] ?? 0) - (this.sigmas[i] ?? 0);
- *     return { prev_sample: sample.map((x, j) => x + change * (epsilon[j] ?? 0)) };
+ *     const next = this.timesteps[this.timesteps.indexOf(timestep) + 1];
+ *     const change = (next === undefined ? 0 : this.sigmaAt(next)) - this.sigmaAt(timestep);
+ *     return { prev_sample: sample.map((x, i) => x + change * (epsilon[i] ?? 0)) };
  *   }
- *
- *   // Interpolated between whole timesteps, as in Karras et al. 2022.
  *   private sigmaAt(timestep: number) {
  *     const sigma = (t: number) => Math.sqrt(1 / (this.alphasCumprod[t] ?? 1) - 1);
- *     const floor = Math.floor(timestep);
- *     return sigma(floor) + (timestep - floor) * (sigma(Math.ceil(timestep)) - sigma(floor));
+ *     const [low, high] = [Math.floor(timestep), Math.ceil(timestep)];
+ *     return sigma(low) + (timestep - low) * (sigma(high) - sigma(low));
  *   }
  * }
  * schedulers.register('EulerScheduler', EulerScheduler);
@@ -97,6 +92,25 @@ export abstract class Scheduler<Own extends object = object> {
   static fromConfig(this: new (options: SchedulerOptions) => Scheduler, json: unknown): Scheduler {
     if (typeof json === 'object' && json !== null && !Array.isArray(json)) return new this(json);
     throw new ConfigError(`the config of a scheduler must be a JSON object, not ${JSON.stringify(json)}`);
+  }
+
+  /**
+   * From a saved pipeline folder or a Hub id, of this scheduler or of another one: keys that it does not have are left
+   * out.
+   *
+   * @throws {ConfigError} when the config is missing or wrong.
+   * @throws {HubError} when it cannot be downloaded.
+   * @example
+   * const noise_scheduler = await DDPMScheduler.from_pretrained('google/ddpm-cifar10-32');
+   */
+  static async from_pretrained<Made extends Scheduler>(
+    this: { fromConfig(json: unknown): Made },
+    model: string,
+    options: PretrainedOptions = {},
+  ): Promise<Made> {
+    const folder = await openPretrained(model, { ...options, require: [] });
+    // biome-ignore lint/complexity/noThisInStatic: the subclass that this is called on
+    return this.fromConfig(folder.schedulerConfig);
   }
 
   /**
@@ -260,16 +274,9 @@ function deepCopy(value: unknown, seen: Map<object, unknown>): unknown {
   if ('clone' in value && typeof value.clone === 'function') return remember(value.clone());
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof Date)
     return remember(structuredClone(value));
-  if (value instanceof Map) {
-    const copy = remember(new Map());
-    for (const [key, inner] of value) copy.set(deepCopy(key, seen), deepCopy(inner, seen));
-    return copy;
-  }
-  if (value instanceof Set) {
-    const copy = remember(new Set());
-    for (const inner of value) copy.add(deepCopy(inner, seen));
-    return copy;
-  }
+  if (value instanceof Set) return remember(new Set([...value].map((inner) => deepCopy(inner, seen))));
+  if (value instanceof Map)
+    return remember(new Map([...value].map(([key, inner]) => [deepCopy(key, seen), deepCopy(inner, seen)])));
   const copy = remember(Array.isArray(value) ? [] : Object.create(Object.getPrototypeOf(value)));
   for (const [key, inner] of Object.entries(value)) copy[key] = deepCopy(inner, seen);
   return copy;

@@ -1,7 +1,8 @@
 // One reverse step: what `Scheduler.step` takes and gives, and the combination that DDPM and DDIM share.
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import type { Complete, ConfigShape, PredictionType } from './schedule.ts';
+import type { Complete, Fields } from '../options.ts';
+import type { PredictionType } from './schedule.ts';
 
 const { fround } = Math;
 
@@ -44,7 +45,7 @@ export const clippingShape = {
   thresholding: z.boolean().default(false),
   dynamic_thresholding_ratio: z.number().min(0).max(1).default(0.995),
   sample_max_value: z.number().positive().default(1),
-} satisfies ConfigShape<ClippingOptions>;
+} satisfies Fields<ClippingOptions>;
 
 type ClippingConfig = Complete<ClippingOptions>;
 
@@ -110,8 +111,17 @@ export function takeStep(
   if (coefficients.fromNoise !== 0) checkNoise(noise, sample.length);
   const predicted = predictOriginal(output, sample, coefficients);
   const original = config.thresholding ? threshold(predicted, sample_shape, config) : predicted;
-  const prev_sample = previousSample({ original, sample, output, noise }, coefficients);
-  return { prev_sample, pred_original_sample: original };
+  const [fromOriginal, fromSample] = [fround(coefficients.fromOriginal), fround(coefficients.fromSample)];
+  const previous = sample.map(
+    (x, i) => fround((original[i] as number) * fromOriginal) + fround(x * fromSample),
+  );
+  const add = (values: Float32Array, factor: number) => {
+    for (let i = 0; i < previous.length; i++)
+      previous[i] = (previous[i] as number) + fround((values[i] as number) * factor);
+  };
+  if (coefficients.fromOutput !== 0) add(output, fround(coefficients.fromOutput));
+  if (coefficients.fromNoise !== 0 && noise) add(noise, fround(coefficients.fromNoise));
+  return { prev_sample: previous, pred_original_sample: original };
 }
 
 /** @throws {InvalidArgumentError} unless there is a value of noise for each of the sample. */
@@ -120,51 +130,28 @@ export function checkNoise(noise: Float32Array | undefined, length: number): ass
   throw new InvalidArgumentError(`this step needs ${length} values of noise, got ${noise?.length ?? 'none'}`);
 }
 
-/** Step 1 and 2 of `StepCoefficients`. */
-function predictOriginal(
-  output: Float32Array,
-  sample: Float32Array,
-  coefficients: StepCoefficients,
-): Float32Array {
-  const a = fround(coefficients.originalFromSample);
-  const b = fround(coefficients.originalFromOutput);
-  const limit = coefficients.clip ?? Number.POSITIVE_INFINITY;
-  const original = new Float32Array(sample.length);
-  for (let i = 0; i < sample.length; i++) {
-    const value = fround(fround((sample[i] as number) * a) + fround((output[i] as number) * b));
-    original[i] = Math.min(Math.max(value, -limit), limit);
-  }
-  return original;
+/** Steps 1 and 2 of `StepCoefficients`. */
+function predictOriginal(output: Float32Array, sample: Float32Array, coefficients: StepCoefficients) {
+  const { originalFromSample, originalFromOutput, clip } = coefficients;
+  const [a, b, limit] = [fround(originalFromSample), fround(originalFromOutput), clip ?? Infinity];
+  return sample.map((x, i) => {
+    const value = fround(fround(x * a) + fround((output[i] as number) * b));
+    return Math.min(Math.max(value, -limit), limit);
+  });
 }
 
-/** Steps 3 to 5 of `StepCoefficients`. */
-function previousSample(
-  parts: {
-    original: Float32Array;
-    sample: Float32Array;
-    output: Float32Array;
-    noise: Float32Array | undefined;
-  },
-  coefficients: StepCoefficients,
-): Float32Array {
-  const { original, sample, output, noise } = parts;
-  const [c0, cs, co, cn] = [
-    coefficients.fromOriginal,
-    coefficients.fromSample,
-    coefficients.fromOutput,
-    coefficients.fromNoise,
-  ].map(fround) as [number, number, number, number];
-  const previous = new Float32Array(sample.length);
-  for (let i = 0; i < sample.length; i++) {
-    previous[i] = fround((original[i] as number) * c0) + fround((sample[i] as number) * cs);
+/** The two halves of the channels, mean and learned variance, of an output [batch, 2 C, ...]. */
+export function splitChannels(
+  output: Float32Array,
+  batch: number,
+): [mean: Float32Array, variance: Float32Array] {
+  const size = output.length / (2 * batch);
+  const [mean, variance] = [new Float32Array(batch * size), new Float32Array(batch * size)];
+  for (let i = 0; i < batch; i++) {
+    mean.set(output.subarray(2 * i * size, (2 * i + 1) * size), i * size);
+    variance.set(output.subarray((2 * i + 1) * size, (2 * i + 2) * size), i * size);
   }
-  if (co !== 0)
-    for (let i = 0; i < sample.length; i++)
-      previous[i] = (previous[i] as number) + fround((output[i] as number) * co);
-  if (cn !== 0 && noise)
-    for (let i = 0; i < sample.length; i++)
-      previous[i] = (previous[i] as number) + fround((noise[i] as number) * cn);
-  return previous;
+  return [mean, variance];
 }
 
 /**

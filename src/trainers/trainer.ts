@@ -10,7 +10,7 @@ import {
   learnsVariance,
   namedViews,
 } from '../models/model.ts';
-import { OnnxModel, type OnnxModelOptions } from '../models/onnx-model.ts';
+import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
@@ -34,12 +34,17 @@ import {
 import { type LoopSettings, type LoopStart, TrainingLoop, type TrainOutput } from './training-loop.ts';
 
 export interface TrainerOptions {
+  /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
   readonly model: DiffusionModel;
+  /** Hugging Face's arguments: how long, how large a step, where, and what is logged and saved. */
   readonly args: TrainingArguments;
+  /** The samples, as `loadPoints` and `loadImages` return them; their shape must be the model's `sampleShape`. */
   readonly train_dataset: PointSet | ImageSet;
+  /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
   readonly loss: DiffusionLoss;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: DDPMScheduler;
+  /** Hooks into the run, called in this order; default none. */
   readonly callbacks?: readonly TrainerCallback[] | undefined;
   /**
    * What computes the steps: 'onnxruntime' (default) on `args.device`, or 'tfjs' on the backend that `tf` has. Both take

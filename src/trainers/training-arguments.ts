@@ -60,7 +60,10 @@ export interface TrainingArguments {
   readonly ema_power?: number | undefined;
   /** Largest decay of the moving average, 0 to 1; default 0.9999. */
   readonly ema_max_decay?: number | undefined;
-  /** Seed of weights not yet drawn, data order, noise and dropout: a whole number from 0; default 0. */
+  /**
+   * Seed of the initial weights, the order of the data, noise, timesteps, augmentation and dropout: a whole number from 0;
+   * default 0.
+   */
   readonly seed?: number | undefined;
   /** Where the steps run; default 'auto': the best device there is. */
   readonly device?: Device | undefined;

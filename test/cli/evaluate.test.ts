@@ -152,6 +152,10 @@ describe('evaluate', () => {
 
   it.each([
     ['evaluate --real photos --fake generated --metrics fid,fd --extractor raw-pixels', /metrics\[1\]/],
+    [
+      'evaluate --real photos --fake generated --metrics kid --extractor raw-pixels --metric-options {"subsets":5}',
+      /metric_options has 'subsets'.*kid_subsets/,
+    ],
     ['evaluate --real photos --fake nowhere', /fake 'nowhere' does not exist/],
     ['evaluate --real photos --fake moons', /generated samples are points, but the real ones are images/],
     ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is none/],

@@ -176,11 +176,10 @@ describe('iso-diffusion reproduce', () => {
     expect(await reproduce('--help')).toBe(0);
     const help = write.mock.calls.map(([text]) => String(text)).join('');
     expect(help).toMatch(/Examples:\n +iso-diffusion reproduce table-1 --preset smoke/);
-    expect(help).not.toContain('reproduce-job');
   });
 
   it.each([
-    [['table-7'], /the target 'table-7' is unknown; did you mean 'table-\d'\?/],
+    [['table-7'], /the target 'table-7' is unknown.*Did you mean 'table-\d'\?/],
     [['table-1', '--preset', 'quick'], /--preset/],
     [['table-1', '--runs', '0'], /--runs/],
     [['table-1', '--points', '5'], /--points/],

@@ -1,6 +1,6 @@
 import type { Value } from '../../src/graph/graph.ts';
 import * as ops from '../../src/graph/ops/index.ts';
-import { apply } from '../../src/graph/registry.ts';
+import { apply, float } from '../../src/graph/registry.ts';
 
 /** Ops to be differentiated, in float64. */
 export interface Case {
@@ -62,7 +62,7 @@ export const float64Cases: Case[] = [
   unary('Abs', ops.abs, offZero),
   unary('Identity', ops.identity),
   unary('Softplus', ops.softplus),
-  unary('LeakyRelu', (x) => apply('LeakyRelu', [x], { alpha: { kind: 'float', value: 0.25 } }), offZero),
+  unary('LeakyRelu', (x) => apply('LeakyRelu', [x], { alpha: float(0.25) }), offZero),
   unary('SiLU', ops.silu),
   unary(
     'Clip',

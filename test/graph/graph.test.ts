@@ -1,7 +1,22 @@
 import { expect, test } from 'vitest';
-import { Graph } from '../../src/graph/graph.ts';
-import { mul } from '../../src/graph/ops/index.ts';
-import { scalarLike } from '../../src/graph/registry.ts';
+import { GraphError } from '../../src/errors.ts';
+import {
+  and,
+  cast,
+  equal,
+  Graph,
+  greater,
+  greaterOrEqual,
+  less,
+  lessOrEqual,
+  mul,
+  not,
+  or,
+  scalarLike,
+  type Value,
+  xor,
+} from '../../src/graph/index.ts';
+import { runGraph } from '../models/run-graph.ts';
 
 test('a constant keeps the name it is given, and gets a number where the name is taken', () => {
   const graph = new Graph('names');
@@ -29,4 +44,39 @@ test('a constant leaves the names of later outputs alone', () => {
   const constant = scalarLike(x, 1, 'loss');
   graph.output('loss', mul(x, constant));
   expect(constant.name).not.toBe('loss');
+});
+
+test('comparisons and logic give booleans, and broadcast', async () => {
+  const graph = new Graph('logic');
+  const [a, b] = [graph.input('a', 'float32', [2, 1]), graph.input('b', 'float32', [3])];
+  const [left, right] = [
+    [1, 2],
+    [1, 2, 3],
+  ];
+  const pairs: Record<string, [Value, (x: number, y: number) => boolean]> = {
+    greater: [greater(a, b), (x, y) => x > y],
+    less: [less(a, b), (x, y) => x < y],
+    equal: [equal(a, b), (x, y) => x === y],
+    greaterOrEqual: [greaterOrEqual(a, b), (x, y) => x >= y],
+    lessOrEqual: [lessOrEqual(a, b), (x, y) => x <= y],
+    and: [and(lessOrEqual(a, b), greaterOrEqual(a, b)), (x, y) => x <= y && x >= y],
+    or: [or(less(a, b), greater(a, b)), (x, y) => x < y || x > y],
+    xor: [xor(lessOrEqual(a, b), greaterOrEqual(a, b)), (x, y) => x <= y !== x >= y],
+    not: [not(less(a, b)), (x, y) => !(x < y)],
+  };
+  for (const [name, [value]] of Object.entries(pairs)) {
+    expect(value.dtype).toBe('bool');
+    graph.output(`is_${name}`, cast(value, 'float32'));
+  }
+  const outputs = await runGraph(graph, {
+    a: { dtype: 'float32', shape: [2, 1], data: Float32Array.from(left) },
+    b: { dtype: 'float32', shape: [3], data: Float32Array.from(right) },
+  });
+  for (const [name, [, test]] of Object.entries(pairs))
+    expect([name, outputs[`is_${name}`]?.data]).toEqual([
+      name,
+      left.flatMap((x) => right.map((y) => (test(x, y) ? 1 : 0))),
+    ]);
+  expect(() => and(a, greater(a, b))).toThrow(GraphError);
+  expect(() => or(a, a)).toThrow(/'a' is float32, not bool/);
 });

@@ -12,7 +12,7 @@ import {
   square,
   upsampleNearest,
 } from '../../src/graph/ops/index.ts';
-import { apply } from '../../src/graph/registry.ts';
+import { apply, float } from '../../src/graph/registry.ts';
 
 /** An op built with our graph, beside its definition in plain float64. */
 export interface PlainCase {
@@ -98,13 +98,13 @@ export const plainCases: PlainCase[] = [
   {
     name: 'InstanceNormalization',
     shapes: [image, [4], [4]],
-    build: (inputs) => apply('InstanceNormalization', inputs, { epsilon: { kind: 'float', value: epsilon } }),
+    build: (inputs) => apply('InstanceNormalization', inputs, { epsilon: float(epsilon) }),
     plain: groupNormPlain(pixels),
   },
   {
     name: 'LayerNormalization',
     shapes: [[3, 5], [5], [5]],
-    build: (inputs) => apply('LayerNormalization', inputs, { epsilon: { kind: 'float', value: epsilon } }),
+    build: (inputs) => apply('LayerNormalization', inputs, { epsilon: float(epsilon) }),
     plain: ([x = new Float64Array(), scale, bias]) =>
       standardised(x, 5).map((value, i) => value * (scale?.[i % 5] ?? 0) + (bias?.[i % 5] ?? 0)),
   },

@@ -3,7 +3,7 @@
  * transformers.js: `tsx draw-both-ways.ts FOLDER` prints the bytes of 3 images of seed 5 both ways, as JSON.
  */
 import path from 'node:path';
-import { PreTrainedModel, PretrainedConfig, type RawImage, Tensor } from '@huggingface/transformers';
+import { PreTrainedModel, PretrainedConfig, Tensor } from '@huggingface/transformers';
 import { DDIMScheduler, pipeline, SampleStreams } from '../../src/index.ts';
 
 const [folder = ''] = process.argv.slice(2);
@@ -13,12 +13,12 @@ const seed = 5;
 
 const generate = await pipeline('unconditional-image-generation', folder, { device: 'cpu' });
 const scheduler = DDIMScheduler.fromConfig(generate.scheduler.toConfig());
-const images = (await generate({
+const images = await generate({
   batch_size: COUNT,
   num_inference_steps: STEPS,
   scheduler,
   seed,
-})) as RawImage[];
+});
 await generate.dispose();
 
 class UNet extends PreTrainedModel {}

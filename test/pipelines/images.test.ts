@@ -19,6 +19,7 @@ import { Trainer } from '../../src/trainers/index.ts';
 import { ints, node, onnxFile } from '../graph/onnx-nodes.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from '../trainers/stripes.ts';
+import { saveUNet } from './saved-unet.ts';
 
 const ddim = new DDIMScheduler({ num_train_timesteps: 1000 });
 let folder: string;
@@ -215,7 +216,7 @@ describe('an ONNX file alone', () => {
       });
     const draw = async (...axes: [(number | string)[], (number | string)[]]) => {
       await writeFile(file, model(...axes));
-      const options = { device: 'cpu', scheduler: ddim, sample_shape: [3, 4, 6] };
+      const options = { device: 'cpu', scheduler: ddim, sample_shape: [3, 4, 6] } as const;
       const opened = await pipeline('unconditional-image-generation', file, options);
       const { data } = await opened({ batch_size: 3, num_inference_steps: 3, output_type: 'uint8' });
       await opened.dispose();
@@ -229,6 +230,24 @@ describe('an ONNX file alone', () => {
     await expect(
       pipeline('unconditional-image-generation', file, { device: 'cpu', sample_shape: [3, 8, 8] }),
     ).rejects.toThrow(/sample_shape \[3, 8, 8\]/);
+  });
+
+  it('is opened where the class of a folder is not registered', async () => {
+    const target = path.join(folder, 'unregistered');
+    await saveUNet(target);
+    await writeFile(path.join(target, 'unet/config.json'), JSON.stringify({ _class_name: 'MyUNet' }));
+    await saveUNet(path.join(folder, 'registered'));
+    const draw = async (name: string) => {
+      const opened = await pipeline('unconditional-image-generation', path.join(folder, name), {
+        device: 'cpu',
+      });
+      const drawn = await opened({ batch_size: 2, num_inference_steps: 3, output_type: 'uint8' });
+      await opened.dispose();
+      return drawn;
+    };
+    expect(await draw('unregistered')).toEqual(await draw('registered'));
+    await rm(path.join(target, 'unet/model.onnx'));
+    await expect(draw('unregistered')).rejects.toThrow(/MyUNet, which is not registered/);
   });
 
   it('names what is wrong with other files', async () => {

@@ -22,7 +22,7 @@ describe('pipeline', () => {
   });
 
   it.each([[{ device: 'tpu' }], [{ dtype: 'q4' }]])('refuses %j', async (options) => {
-    const made = pipeline('unconditional-point-generation', './no-such-folder', options);
+    const made = pipeline('unconditional-point-generation', './no-such-folder', options as object);
     await expect(made).rejects.toThrow(InvalidArgumentError);
   });
 });

@@ -10,12 +10,16 @@ import {
   OnnxFormatError,
 } from '../../src/errors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
-import type { UnconditionalPointGenerationPipeline } from '../../src/pipelines/unconditional-point-generation.ts';
+import type {
+  PointPipelineOptions,
+  UnconditionalPointGenerationPipeline,
+} from '../../src/pipelines/points.ts';
 import { SampleStreams } from '../../src/random/sample-streams.ts';
 import { DDIMScheduler } from '../../src/schedulers/index.ts';
 import { savePipeline, scaler, schedulerOptions, temporaryFolder } from './saved-pipeline.ts';
 
-const load = (folder: string) => pipeline('unconditional-point-generation', folder, { device: 'cpu' });
+const load = (folder: string, options: PointPipelineOptions = {}) =>
+  pipeline('unconditional-point-generation', folder, { device: 'cpu', ...options });
 
 let parent: string;
 let folder: string;
@@ -117,6 +121,21 @@ describe('the saved model', () => {
   });
 });
 
+it('opens a model whose class is not registered by its ONNX file', async () => {
+  const copy = path.join(parent, 'unregistered');
+  await cp(folder, copy, { recursive: true });
+  const config = path.join(copy, 'unet/config.json');
+  await writeFile(config, JSON.stringify({ _class_name: 'MyNet', width: 3 }));
+  const opened = await load(copy);
+  expect(opened.model.config).toMatchObject({ _class_name: 'MyNet', width: 3 });
+  const options = { batch_size: 4, num_inference_steps: 10, seed: 2 };
+  expect(await opened(options)).toEqual(await generate(options));
+  await opened.dispose();
+  await expect(load(copy, { sample_shape: [3] })).rejects.toThrow(/sample_shape \[3\]/);
+  await rm(path.join(copy, 'unet/model.onnx'));
+  await expect(load(copy)).rejects.toThrow(/MyNet.*not registered.*unet\/model.onnx/);
+});
+
 describe('damaged folders', () => {
   const damages: [string, (copy: string) => Promise<void>, new (message: string) => Error][] = [];
   const damage = (
@@ -150,7 +169,10 @@ describe('damaged folders', () => {
     FileFormatError,
     edit('unet/config.json', '"in_features": 2', '"in_features": 3'),
   );
-  damage('of an unknown model', ConfigError, edit('unet/config.json', 'ConditionalDense', 'UNet9DModel'));
+  damage('of an unknown model without ONNX', ConfigError, async (copy) => {
+    await edit('unet/config.json', 'ConditionalDense', 'UNet9DModel')(copy);
+    await rm(path.join(copy, 'unet/model.onnx'));
+  });
   damage('with a scale of 0', ConfigError, edit('point_scaler.json', '0.5', '0'));
 
   it.each(damages)('%s', async (name, change, error) => {

@@ -1,14 +1,24 @@
 import path from 'node:path';
-import { API, type Checker, SymbolFlags, type Symbol as TsSymbol } from 'typescript/unstable/sync';
+import {
+  API,
+  type Checker,
+  SymbolFlags,
+  type Symbol as TsSymbol,
+  type Type,
+  TypeFlags,
+} from 'typescript/unstable/sync';
 
 /** One member of an options interface, as an editor shows it. */
 export interface Member {
   /** `TrainingArguments.seed`. */
   readonly name: string;
   readonly documentation: string;
-  /** Its type as written, without `undefined`. */
   readonly type: string;
+  /** Whether an editor can complete its values: words, null or undefined, and nothing open. */
+  readonly completes: boolean;
 }
+
+const CLOSED = TypeFlags.StringLiteral | TypeFlags.Null | TypeFlags.Undefined;
 
 /** What an options interface is called: what a user writes as an object. */
 const OPTIONS = /(Options|Arguments|Config|Inputs|Facts)$/;
@@ -46,7 +56,13 @@ function membersOf(checker: Checker, exported: TsSymbol): Member[] {
     return {
       name: `${exported.name}.${property.name}`,
       documentation: checker.getDocumentationCommentOfSymbol(property).trim(),
-      type: declared ? checker.typeToString(declared).replace(/ \| undefined$/, '') : '',
+      type: declared ? checker.typeToString(declared) : '',
+      completes: choicesOf(declared).every(({ flags }) => flags & CLOSED),
     };
   });
+}
+
+function choicesOf(type: Type | undefined): readonly Type[] {
+  if (!type) return [];
+  return type.isUnionType() ? type.getTypes() : [type];
 }

@@ -1,8 +1,12 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { optionMembers } from './hover.ts';
-import { compile, makePackedProject } from './packed-project.ts';
+import { compile, makePackedProject, succeed } from './packed-project.ts';
+
+const ENTRIES = ['index', 'graph/index', 'nn/index', 'losses/index', 'losses/tfjs'].map(
+  (entry) => `dist/${entry}.d.ts`,
+);
 
 let project: string;
 beforeAll(() => {
@@ -25,20 +29,103 @@ describe('the packed package', () => {
   });
 
   it('says of every member of its options what it is, when an editor points at it', () => {
-    const members = optionMembers(project, [
-      'dist/index.d.ts',
-      'dist/losses/index.d.ts',
-      'dist/losses/tfjs.d.ts',
-    ]);
-    expect(members.length).toBeGreaterThan(200);
+    const members = optionMembers(project, ENTRIES);
+    expect(members.length).toBeGreaterThan(250);
     expect(members.filter(({ documentation }) => documentation === '').map(({ name }) => name)).toEqual([]);
   });
 
-  it('completes devices and number formats', () => {
-    const members = optionMembers(project, ['dist/index.d.ts']);
-    const choices = members.filter(({ name }) => /\.(device|dtype)$/.test(name));
+  it('lets an editor complete devices and number formats', () => {
+    const choices = optionMembers(project, ENTRIES).filter(({ name }) => /\.(device|dtype)$/.test(name));
     expect(choices.length).toBeGreaterThan(5);
-    for (const { name, type } of choices)
-      expect(`${name}: ${type}`).toMatch(/: (\w+|"[\w-]+"( \| ("[\w-]+"|null))+)$/);
+    expect(choices.filter(({ completes }) => !completes)).toEqual([]);
+  });
+});
+
+describe('what a user adds from outside', () => {
+  const run = (script: string) => JSON.parse(succeed('node', [`build/${script}.js`], project));
+  const cli = (...args: string[]) =>
+    succeed(
+      'node',
+      ['node_modules/iso-diffusion/bin/iso-diffusion.js', ...args, '--import', './build/mine.js'],
+      project,
+    );
+
+  it('trains, and reports the terms of its own loss', () => {
+    const { steps, reports } = run('train');
+    expect(steps).toBe(6);
+    expect(reports).toHaveLength(3);
+    for (const report of reports) {
+      expect(Object.values(report).every(Number.isFinite)).toBe(true);
+      const { loss, base_loss, weighted_isotropy_penalty, largest_error } = report;
+      expect(loss).toBeCloseTo(base_loss + weighted_isotropy_penalty, 5);
+      expect(largest_error).toBeGreaterThan(base_loss);
+    }
+  });
+
+  it('opens in another process that has not registered the model', () => {
+    expect(run('reopen')).toEqual({ size: [8, 8, 1] });
+  });
+
+  it('samples with its own scheduler and is measured by its own metric', () => {
+    const { size, timesteps, same, images, points } = run('sample');
+    expect(size).toEqual([8, 8, 1]);
+    expect(timesteps).toEqual([999, 832.5, 666, 499.5, 333, 166.5, 0]);
+    expect(same).toBe(true);
+    expect(images.extractor.name).toBe('quadrants');
+    expect(images.metrics.mean_distance).toBeGreaterThan(0);
+    expect(Object.keys(points.metrics)).toEqual([
+      'mean_distance',
+      'precision',
+      'recall',
+      'density',
+      'coverage',
+    ]);
+  });
+
+  it('is named on the command line', () => {
+    cli(
+      'train',
+      '--dataset',
+      'digits',
+      '--n',
+      '32',
+      '--model',
+      'TinyDiT',
+      '--loss',
+      'pseudo-huber',
+      '--max-steps',
+      '2',
+      '--batch-size',
+      '8',
+      '--output',
+      'runs/cli',
+    );
+    cli(
+      'generate',
+      '--model',
+      'runs/cli/pipeline',
+      '--scheduler',
+      'EulerScheduler',
+      '--steps',
+      '4',
+      '--n',
+      '4',
+      '--out',
+      'drawn',
+    );
+    expect(readdirSync(path.join(project, 'drawn')).filter((name) => name.endsWith('.png'))).toHaveLength(4);
+    const report = cli(
+      'evaluate',
+      '--real',
+      'digits',
+      '--fake',
+      'drawn',
+      '--metrics',
+      'mean-distance',
+      '--extractor',
+      'quadrants',
+      '--json',
+    );
+    expect(JSON.parse(report).metrics.mean_distance).toBeGreaterThan(0);
   });
 });

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -12,7 +12,7 @@ import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/reprodu
 import { limitThreads } from '../../src/threads/threads.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
 
-const program = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+const worker = fileURLToPath(new URL('../../src/reproduce/jobs/job-worker.ts', import.meta.url));
 vi.setConfig({ testTimeout: 180_000 });
 let root: string;
 beforeAll(() => {
@@ -41,7 +41,12 @@ describe('a job', () => {
     const job = pointJob({ epochs: 2000 });
     const folder = path.join(root, 'killed');
     await writeJob(folder, job);
-    const child = spawn(process.execPath, [program, 'reproduce-job', folder], { stdio: 'ignore' });
+    const child = fork(worker, {
+      execArgv: ['--import', 'tsx'],
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    child.send({ id: 0, request: { folder } });
     const checkpoint = () =>
       existsSync(path.join(folder, 'timing.json')) && !existsSync(path.join(folder, 'result.json'));
     const killed = new Promise((resolve) => child.on('close', (_code, signal) => resolve(signal)));

@@ -50,7 +50,7 @@ describe('GradientSession', () => {
   });
 });
 
-describe('undeclareSizes', () => {
+describe('hideShapes', () => {
   it('lets go of buffers between the phases that need them, and changes no value', () => {
     const script = fileURLToPath(new URL('./step-memory.ts', import.meta.url));
     const run = (declared: boolean): { mebibytes: number; first: number } =>

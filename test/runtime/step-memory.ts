@@ -4,8 +4,7 @@
  */
 import * as ort from 'onnxruntime-node';
 import { Graph, type Value } from '../../src/graph/graph.ts';
-import { undeclareSizes } from '../../src/graph/onnx/undeclared-sizes.ts';
-import { encodeModel, modelProto } from '../../src/graph/onnx/write.ts';
+import { encodeModel, hideShapes, modelProto } from '../../src/graph/onnx/write.ts';
 import { concat, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
 import { scalarLike } from '../../src/graph/registry.ts';
 
@@ -25,7 +24,7 @@ const square = many(reshape(flat, [1, 2, ELEMENTS / 2]));
 graph.output('terms', many(reshape(square, [1, ELEMENTS])));
 
 const proto = modelProto(graph);
-const model = encodeModel(process.argv[2] === 'true' ? proto : undeclareSizes(proto));
+const model = encodeModel(process.argv[2] === 'true' ? proto : hideShapes(proto));
 // The memory of ended phases would otherwise be kept, and not be seen to be free.
 const session = await ort.InferenceSession.create(model, {
   executionProviders: ['cpu'],

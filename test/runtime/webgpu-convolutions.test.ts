@@ -13,7 +13,7 @@ import {
   convTranspose2d,
   loop,
 } from '../../src/graph/ops/index.ts';
-import { apply } from '../../src/graph/registry.ts';
+import { apply, int, ints } from '../../src/graph/registry.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { exportModel } from '../../src/models/index.ts';
 import { initialParameters } from '../../src/models/model.ts';
@@ -170,9 +170,9 @@ function exported(weightShape: number[], geometry: Conv2dOptions = plain, inLoop
   const weight = graph.constant('float32', weightShape, normal(weightShape, 1), 'weight');
   const convolved = () =>
     apply('Conv', [x, weight], {
-      strides: { kind: 'ints', value: strides },
-      pads: { kind: 'ints', value: pads },
-      group: { kind: 'int', value: group },
+      strides: ints(strides),
+      pads: ints(pads),
+      group: int(group),
     });
   if (!inLoop) graph.output('y', convolved());
   else {

@@ -3,7 +3,7 @@ import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { add } from '../../src/graph/ops/index.ts';
 import { hostTensor, RuntimeExecutionError } from '../../src/runtime/session.ts';
-import { WorkerSession } from '../../src/threads/worker-session.ts';
+import { WorkerSession } from '../../src/runtime/worker-session.ts';
 
 const graph = new Graph('double');
 const x = graph.input('x', 'float32', ['n']);

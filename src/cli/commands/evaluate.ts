@@ -11,11 +11,23 @@ import {
   type RealInput,
 } from '../../evaluation/options.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
-import { mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
+import { type MetricOptions, mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
-import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
-import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
+import {
+  addOptions,
+  jsonObject,
+  jsonSchema,
+  option,
+  readSettings,
+  type Settings,
+} from '../options/command-options.ts';
+import {
+  deviceOption,
+  extractorOptions,
+  namedExtractor,
+  schedulerClass,
+  schedulerOption,
+} from '../options/shared-options.ts';
 import { withInterrupt } from '../ui/interrupt.ts';
 import { withStageBars } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
@@ -33,6 +45,11 @@ const options = {
     z.string().optional(),
     `${metrics.names().join(',')} (images: fid,kid,prdc; points: prdc)`,
   ),
+  metric_options: option(
+    '--metric-options <json>',
+    jsonSchema.optional(),
+    'options of the metrics, such as \'{"kid_subsets": 50, "is_splits": 5}\'',
+  ),
   ...extractorOptions,
   logits_extractor: option(
     '--logits-extractor <name|file:output>',
@@ -47,11 +64,7 @@ const options = {
   n_real: option('--n-real <count>', z.number().optional(), 'real samples (all)'),
   k: option('--k <count>', z.number().default(5), 'nearest neighbours'),
   steps: option('--steps <count>', z.number().optional(), 'steps of the reverse process (1000)'),
-  scheduler: option(
-    '--scheduler <name>',
-    z.enum(['ddpm', 'ddim']).optional(),
-    "ddpm or ddim (the pipeline's)",
-  ),
+  scheduler: schedulerOption(),
   class_labels: option(
     '--class-labels <numbers>',
     z.union([z.string(), z.number()]).optional(),
@@ -125,6 +138,10 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     real,
     fake,
     metrics: settings.metrics?.split(',').map((name) => name.trim()),
+    // `evaluate` refuses values that are not a metric's.
+    metric_options: (await jsonObject('--metric-options', settings.metric_options)) as
+      | MetricOptions
+      | undefined,
     ...namedExtractor(settings),
     logits_extractor,
     num_samples: settings.n,
@@ -135,18 +152,10 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     device,
     generation: {
       num_inference_steps: settings.steps,
-      scheduler: scheduler && (await schedulerConfig(fake, scheduler)),
+      scheduler: schedulerClass(scheduler),
       class_labels: labelsInTurn(settings),
     },
   };
-}
-
-/** The pipeline's own configuration under the other class, which reads the same betas. */
-async function schedulerConfig(fake: string, scheduler: 'ddpm' | 'ddim') {
-  const _class_name = scheduler === 'ddim' ? 'DDIMScheduler' : 'DDPMScheduler';
-  if (fake.endsWith('.onnx')) return { _class_name };
-  const folder = await readPipelineFolder(await pipelineFolderOf(fake), { require: [] });
-  return { ...folder.schedulerConfig, _class_name };
 }
 
 function labelsInTurn({ class_labels, n = DEFAULT_SAMPLES }: EvaluateSettings): number[] | undefined {

@@ -1,11 +1,9 @@
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
-import { ConfigError, InvalidArgumentError } from '../../errors.ts';
+import { InvalidArgumentError } from '../../errors.ts';
 import { checkImageSettings, parseImageSet } from '../../reproduce/jobs/image-sets.ts';
 import type { Job } from '../../reproduce/jobs/job.ts';
-import { readJob } from '../../reproduce/jobs/job.ts';
-import { runJob } from '../../reproduce/jobs/job-process.ts';
 import { withOutputLock } from '../../reproduce/jobs/output-lock.ts';
 import { PRESET_SETTINGS } from '../../reproduce/jobs/presets.ts';
 import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../reproduce/jobs/run-jobs.ts';
@@ -18,7 +16,6 @@ import {
 } from '../../reproduce/reports/reports.ts';
 import { summariseRuns } from '../../reproduce/reports/run-summary.ts';
 import { resolveDevice } from '../../runtime/device.ts';
-import { limitThreads } from '../../threads/threads.ts';
 import { addOptions, readSettings } from '../options/command-options.ts';
 import {
   parseTarget,
@@ -203,37 +200,4 @@ async function writeReports(
     files.push(combined);
   }
   console.log(`written: ${files.join(', ')}`);
-}
-
-/** The process of one job of `reproduce`, which starts it and reads its messages; not listed in the help. */
-export function addReproduceJobCommand(program: Command): void {
-  const command = program.command('reproduce-job <folder>', { hidden: true });
-  addOptions(command, {}).action(async (folder: string, flags) => {
-    await readSettings({}, flags);
-    await reproduceJob(folder);
-  });
-}
-
-async function reproduceJob(folder: string): Promise<void> {
-  const job = await readJob(folder);
-  if (!job) throw new ConfigError(`${folder} holds no job.json`);
-  const controller = new AbortController();
-  const stop = () => controller.abort(new InterruptedError('stopped; go on with --resume'));
-  process.on('SIGINT', stop);
-  process.on('message', stop);
-  // A job must not outlive its parent: a resumed parent would start it again beside it.
-  process.on('disconnect', () => process.exit(1));
-  if (process.send && !process.connected) process.exit(1);
-  // One thread a job, so that a result depends neither on the cores nor on how many jobs run beside it.
-  if (job.device === 'cpu') limitThreads(1);
-  try {
-    await runJob(job, folder, {
-      signal: controller.signal,
-      onProgress: (fraction) => process.send?.({ fraction }),
-    });
-  } finally {
-    process.removeAllListeners('disconnect');
-    process.removeAllListeners('message');
-    if (process.connected) process.disconnect();
-  }
 }

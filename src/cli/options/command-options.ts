@@ -109,8 +109,40 @@ function flagValue(value: unknown, schema: z.ZodType): unknown {
   return Number.isNaN(number) ? value : number;
 }
 
-const MAX_CONFIG_BYTES = 64 * 1024;
+/** " Did you mean 'moons'?", or nothing where no known name is near. */
+export function didYouMean(wrong: string, known: readonly string[]): string {
+  const near = nearestName(wrong, known);
+  return near === undefined ? '' : ` Did you mean '${near}'?`;
+}
+
 const objectSchema = z.record(z.string(), z.unknown());
+
+/** An option whose value is a JSON object: inline, or the path of a .json file; in a config file also an object. */
+export const jsonSchema = z.union([z.string(), objectSchema], 'must be a JSON object, or a .json file');
+
+/**
+ * The object that an option of `jsonSchema` means.
+ *
+ * @param flag for errors: '--loss-options'.
+ * @throws {InvalidArgumentError} when the text is no JSON object. @throws {ConfigError} for its file.
+ */
+export async function jsonObject(
+  flag: string,
+  given: z.output<typeof jsonSchema> | undefined,
+): Promise<Record<string, unknown>> {
+  if (typeof given !== 'string') return given ?? {};
+  if (given.toLowerCase().endsWith('.json')) return readJsonFile(given, objectSchema);
+  try {
+    return objectSchema.parse(JSON.parse(given));
+  } catch (cause) {
+    throw new InvalidArgumentError(
+      `${flag} '${given}' must be a JSON object, such as '{"name": 1}', or a .json file`,
+      { cause },
+    );
+  }
+}
+
+const MAX_CONFIG_BYTES = 64 * 1024;
 
 /**
  * Reads the options of a command from a .json, .yaml or .yml file: an object of option names in snake_case.
@@ -127,9 +159,8 @@ async function readConfigFile(file: string, known: readonly string[]): Promise<R
       : await readYaml(file);
   for (const key of Object.keys(values)) {
     if (known.includes(key)) continue;
-    const near = nearestName(key, known);
     throw new ConfigError(
-      `${file}: unknown option '${key.slice(0, 64)}'${near ? `; did you mean '${near}'?` : ''} (known: ${known.join(', ')})`,
+      `${file}: unknown option '${key.slice(0, 64)}' (known: ${known.join(', ')}).${didYouMean(key, known)}`,
     );
   }
   return values;

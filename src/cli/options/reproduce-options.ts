@@ -1,9 +1,8 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { nearestName } from '../../registry.ts';
 import { PRESETS } from '../../reproduce/jobs/presets.ts';
 import { isImageTarget, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
-import { option, type Settings } from './command-options.ts';
+import { didYouMean, option, type Settings } from './command-options.ts';
 import { deviceOption } from './shared-options.ts';
 
 const wholeNumber = z.int().min(1);
@@ -77,9 +76,8 @@ export type ReproduceSettings = Settings<typeof reproduceOptions>;
 export function parseTarget(name: string): Target {
   const target = TARGETS.find((known) => known === name);
   if (target) return target;
-  const near = nearestName(name, TARGETS);
   throw new InvalidArgumentError(
-    `the target '${name}' is unknown${near ? `; did you mean '${near}'?` : ''} (known: ${TARGETS.join(', ')})`,
+    `the target '${name}' is unknown (known: ${TARGETS.join(', ')}).${didYouMean(name, TARGETS)}`,
   );
 }
 

@@ -3,9 +3,11 @@ import { HubError, InvalidArgumentError } from '../../errors.ts';
 import { exists } from '../../files/regular-file.ts';
 import { type PretrainedOptions, pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
 import { pipelineFiles } from '../../hub/pipeline-folder.ts';
-import { type DiffusionModel, modelFromConfig } from '../../models/index.ts';
+import type { DiffusionModel } from '../../models/index.ts';
 import { withInitialWeights } from '../../models/model.ts';
-import { readModelWeights } from '../../models/pretrained-weights.ts';
+import { modelFromConfig } from '../../models/registry.ts';
+import { readModelWeights } from '../../models/weights.ts';
+import { drawsPoints } from '../../pipelines/load.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 
 /** A saved model, and what it draws. */
@@ -23,11 +25,8 @@ export interface ModelName {
  */
 export async function modelNamed(name: string, options: PretrainedOptions = {}): Promise<ModelName> {
   if (name.toLowerCase().endsWith('.onnx')) return { kind: 'images', path: name };
-  const { dir, unetConfig } = await readPipelineFolder(await folderNamed(name, options), { require: [] });
-  // An ONNX file in a folder names no sample shape; those of points have a class of their own.
-  const isOnnx = unetConfig._class_name === 'OnnxModel';
-  const kind = isOnnx || modelFromConfig(unetConfig).sampleShape.length > 1 ? 'images' : 'points';
-  return { kind, path: dir };
+  const folder = await readPipelineFolder(await folderNamed(name, options), { require: [] });
+  return { kind: (await drawsPoints(folder)) ? 'points' : 'images', path: folder.dir };
 }
 
 /**

@@ -2,23 +2,43 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { EvaluateOptions } from '../../evaluation/options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
-import { DDPMScheduler, type Scheduler, schedulerFromConfig } from '../../schedulers/index.ts';
-import { option, type Settings } from './command-options.ts';
+import { schedulers } from '../../schedulers/registry.ts';
+import { didYouMean, option, type Settings } from './command-options.ts';
 
 /** `--device`, for commands that compute. */
 export const deviceOption = (byDefault: Device = 'auto') =>
   option('--device <name>', z.enum(DEVICES).default(byDefault), DEVICES.join(', '));
 
-/** The scheduler that `--scheduler` names, with the model's noise schedule; without a name the model's own. */
-export function schedulerNamed(
-  { scheduler, eta }: { readonly scheduler?: 'ddpm' | 'ddim' | undefined; readonly eta?: number | undefined },
-  own: Scheduler,
-): Scheduler {
-  const className = { ddpm: 'DDPMScheduler', ddim: 'DDIMScheduler' }[scheduler ?? 'ddpm'];
-  const chosen = scheduler ? schedulerFromConfig({ ...own.toConfig(), _class_name: className }) : own;
-  if (eta !== undefined && chosen instanceof DDPMScheduler)
+/** "ddim" for DDIMScheduler. */
+const shortName = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
+
+/** `--scheduler`, for commands that draw. */
+export const schedulerOption = () =>
+  option(
+    '--scheduler <name>',
+    z.string().optional(),
+    `${schedulers.names().map(shortName).join(', ')}, or the class name of a registered one (default: the model's own)`,
+  );
+
+/**
+ * The class that `--scheduler` names in short or in full; undefined for none.
+ *
+ * @throws {InvalidArgumentError} when it is not registered; names the nearest one.
+ */
+export function schedulerClass(name: string | undefined): string | undefined {
+  if (name === undefined || schedulers.find(name)) return name;
+  const className = schedulers.names().find((known) => shortName(known) === name.toLowerCase());
+  if (className !== undefined) return className;
+  const known = schedulers.names().flatMap((each) => [shortName(each), each]);
+  throw new InvalidArgumentError(
+    `--scheduler '${name}' is unknown: use ${known.join(', ')}, or register your own with --import.${didYouMean(name, known)}`,
+  );
+}
+
+/** @throws {InvalidArgumentError} when `--eta` is given, but the steps are DDPM's. */
+export function refuseUnusedEta(eta: number | undefined, className: string): void {
+  if (eta !== undefined && className === 'DDPMScheduler')
     throw new InvalidArgumentError(`--eta is ${eta}, but DDPM has none: add --scheduler ddim`);
-  return chosen;
 }
 
 /** How images become features, for every command that compares them. */

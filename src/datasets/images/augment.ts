@@ -1,10 +1,13 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import type { SizedPixels } from './image-set.ts';
 
-/** The size of the image that is read. */
+/** The size of an image, in bytes [height, width, channels]. */
 export interface ImageShape {
+  /** Bytes in a pixel: 1, 3 or 4. */
   readonly channels: number;
+  /** In pixels. */
   readonly height: number;
+  /** In pixels. */
   readonly width: number;
 }
 
@@ -21,9 +24,11 @@ export function centerOf({ pixels, height, width }: SizedPixels, crop: ImageShap
   return out;
 }
 
-/** Random decisions of the caller. `crop`: the rectangle to keep, in pixels; default the whole image. */
+/** What is done with an image on its way to a network; the caller draws it at random. */
 export interface Augmentation {
+  /** Whether left and right are exchanged. */
   readonly flip: boolean;
+  /** The rectangle that is kept, in pixels from the top left corner; default the whole image. */
   readonly crop?: {
     readonly top: number;
     readonly left: number;

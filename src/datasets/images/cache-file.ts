@@ -2,12 +2,18 @@ import { createHash } from 'node:crypto';
 import { constants, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
-import { DatasetError, InvalidArgumentError } from '../../errors.ts';
+import { DatasetError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { centerOf } from './augment.ts';
-import type { ImageSet, SizedPixels, SkippedImage } from './image-set.ts';
-import { LabelNumbers } from './label-numbers.ts';
-import type { PreparedImage } from './prepare.ts';
+import type { PreparedImage } from './decode.ts';
+import {
+  fingerprintHead,
+  type ImageSet,
+  int32Bytes,
+  requireIndex,
+  type SizedPixels,
+  type SkippedImage,
+} from './image-set.ts';
 
 /*
  * The cache file: pixels of all images (count x height x width x channels bytes; of a set that is cropped at random,
@@ -48,8 +54,8 @@ export async function* cacheFileBytes(
   geometry: Geometry,
   images: AsyncIterable<PreparedImage | SkippedImage>,
 ): AsyncGenerator<Uint8Array> {
-  const hash = createHash('sha256').update(`${geometry.height}x${geometry.width}x${geometry.channels}\n`);
-  const labels = new LabelNumbers();
+  const hash = createHash('sha256').update(fingerprintHead(geometry));
+  const labels: (number | string | undefined)[] = [];
   const skipped: SkippedImage[] = [];
   const sizes: number[] = [];
   let count = 0;
@@ -59,7 +65,7 @@ export async function* cacheFileBytes(
       continue;
     }
     count++;
-    labels.add(image.label);
+    labels.push(image.label);
     if (geometry.randomCrop) sizes.push(image.height, image.width);
     hash.update(image.pixels);
     yield image.pixels;
@@ -72,12 +78,9 @@ export async function* cacheFileBytes(
         : `${geometry.name} has no image`,
     );
   }
-  const numbers = labels.numbers();
+  const numbers = labelNumbers(labels);
   for (const words of [sizes, numbers ?? []]) {
-    const bytes = Buffer.alloc(words.length * 4);
-    words.forEach((value, i) => {
-      bytes.writeInt32LE(value, i * 4);
-    });
+    const bytes = int32Bytes(words);
     hash.update(bytes);
     yield bytes;
   }
@@ -92,6 +95,19 @@ export async function* cacheFileBytes(
   const length = Buffer.alloc(4);
   length.writeUInt32LE(json.length);
   yield Buffer.concat([json, length, MAGIC]);
+}
+
+/**
+ * The class numbers of the images of a set, one an image; undefined unless every image has a label, all of one kind, of
+ * more than one name. Names are numbered in the order of their code units, as torchvision's `ImageFolder` numbers them.
+ */
+function labelNumbers(labels: readonly (number | string | undefined)[]): Int32Array | undefined {
+  if (labels.every((label) => typeof label === 'number')) return Int32Array.from(labels);
+  if (!labels.every((label) => typeof label === 'string')) return undefined;
+  const names = [...new Set(labels)].sort();
+  if (names.length < 2) return undefined;
+  const numberOf = new Map(names.map((name, i) => [name, i]));
+  return Int32Array.from(labels, (label) => numberOf.get(label) ?? 0);
 }
 
 /**
@@ -227,9 +243,4 @@ function bytesOfFile(path: string): (begin: number, length: number) => Uint8Arra
     }
     return buffer.subarray(0, length);
   };
-}
-
-function requireIndex(index: number, count: number): void {
-  if (!Number.isInteger(index) || index < 0 || index >= count)
-    throw new InvalidArgumentError(`there is no image ${index}: the set has ${count}, from 0`);
 }

@@ -1,7 +1,9 @@
 import sharp, { type Sharp } from 'sharp';
-import type { ImageFormat, Interpolation, SizedPixels } from './image-set.ts';
-import { imageFormatOf } from './sources/image-format.ts';
-import type { EncodedImage, PlainImage } from './sources/image-source.ts';
+import { errorText } from '../../errors.ts';
+import type { ImageFormat, Interpolation, SizedPixels, SkippedImage } from './image-set.ts';
+import type { EncodedImage, ImageSource, PlainImage, SourceImage } from './sources/image-source.ts';
+
+/* From the images of a source, encoded or plain, to bytes of one size and number of channels. */
 
 /** Pixels of the largest image that is decoded: a small file can claim any size (a decompression bomb). */
 export const MAX_IMAGE_PIXELS = 100_000_000;
@@ -14,6 +16,54 @@ const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
   bicubic: 'cubic',
   lanczos: 'lanczos3',
 };
+
+/** First bytes of the formats that are decoded. Others (SVG, PDF) can refer to other files, so they are refused. */
+const FORMATS: readonly { name: string; at: number; bytes: readonly number[] }[] = [
+  { name: 'PNG', at: 0, bytes: [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a] },
+  { name: 'JPEG', at: 0, bytes: [0xff, 0xd8, 0xff] },
+  { name: 'GIF', at: 0, bytes: [0x47, 0x49, 0x46, 0x38] },
+  { name: 'WebP', at: 8, bytes: [0x57, 0x45, 0x42, 0x50] },
+  { name: 'TIFF', at: 0, bytes: [0x49, 0x49, 0x2a, 0x00] },
+  { name: 'TIFF', at: 0, bytes: [0x4d, 0x4d, 0x00, 0x2a] },
+  { name: 'AVIF', at: 4, bytes: [0x66, 0x74, 0x79, 0x70, 0x61, 0x76, 0x69] },
+];
+
+/** The image format that `bytes` begin with, or undefined. */
+export function imageFormatOf(bytes: Uint8Array): string | undefined {
+  return FORMATS.find(({ at, bytes: magic }) => magic.every((value, i) => bytes[at + i] === value))?.name;
+}
+
+export interface PreparedImage extends SizedPixels {
+  readonly source: string;
+  readonly label: number | string | undefined;
+}
+
+/**
+ * The images of a source in its order, each turned into `format`, or with the reason why it was not. At most
+ * `workers` images are in memory at a time; their decoding overlaps.
+ */
+export async function* prepareImages(
+  source: ImageSource,
+  format: ImageFormat,
+  workers: number,
+): AsyncGenerator<PreparedImage | SkippedImage> {
+  const pending: Promise<PreparedImage | SkippedImage>[] = [];
+  for await (const image of source.images()) {
+    pending.push(prepareOne(image, format));
+    if (pending.length >= workers) yield await (pending.shift() as Promise<PreparedImage>);
+  }
+  for (const last of pending) yield await last;
+}
+
+/** Never rejects: an image that cannot be decoded is one to be skipped. */
+async function prepareOne(image: SourceImage, format: ImageFormat): Promise<PreparedImage | SkippedImage> {
+  if ('reason' in image) return image;
+  try {
+    return { source: image.source, label: image.label, ...(await decodeImage(image, format)) };
+  } catch (error) {
+    return { source: image.source, reason: errorText(error).split('\n', 1)[0] as string };
+  }
+}
 
 /**
  * One image as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels

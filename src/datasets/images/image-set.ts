@@ -1,13 +1,22 @@
+import { createHash } from 'node:crypto';
+import { DatasetError, InvalidArgumentError } from '../../errors.ts';
+
 /**
- * Images of one size, as bytes. Every image is height x width x channels (HWC), row by row, values 0..255 in the
+ * Images of one size, as bytes. `loadImages` reads one from files, `imagesFromArray` makes one of bytes in memory; a
+ * class or object of one's own with these members is as good.
+ * Every image is height x width x channels (HWC), row by row, values 0..255 in the
  * order grey, or red, green, blue, or red, green, blue, alpha.
  */
 export interface ImageSet {
+  /** What logs and errors call the set. */
   readonly name: string;
   /** Images in the set, at least 1. */
   readonly count: number;
+  /** 1 (grey), 3 (RGB) or 4 (RGBA). */
   readonly channels: 1 | 3 | 4;
+  /** Of every image, in pixels. */
   readonly height: number;
+  /** Of every image, in pixels. */
   readonly width: number;
   /** One class an image, or undefined when the source does not give a class to every image. */
   readonly labels: Int32Array | undefined;
@@ -30,16 +39,21 @@ export interface ImageSet {
   readonly fingerprint: string;
 }
 
-/** HWC bytes with their size. */
+/** One image with its size. */
 export interface SizedPixels {
+  /** Bytes, [height, width, channels]. */
   readonly pixels: Uint8Array;
+  /** In pixels. */
   readonly height: number;
+  /** In pixels. */
   readonly width: number;
 }
 
+/** An image that could not be used. */
 export interface SkippedImage {
   /** The image's path, archive member or row. */
   readonly source: string;
+  /** Why it could not be used. */
   readonly reason: string;
 }
 
@@ -58,3 +72,96 @@ export interface ImageFormat {
 
 export const INTERPOLATIONS = ['bilinear', 'bicubic', 'lanczos'] as const;
 export type Interpolation = (typeof INTERPOLATIONS)[number];
+
+/** Size and labels of the images that {@link imagesFromArray} is given. */
+export interface ImageArrayOptions {
+  /** Height of every image in pixels, at least 1. */
+  readonly height: number;
+  /** Width of every image in pixels, at least 1. */
+  readonly width: number;
+  /** 1 (grey), 3 (RGB) or 4 (RGBA). */
+  readonly channels: 1 | 3 | 4;
+  /** The class of each image, whole numbers from 0; default none. */
+  readonly labels?: ArrayLike<number> | undefined;
+  /** What logs and errors call the set; default 'images'. */
+  readonly name?: string | undefined;
+}
+
+/**
+ * A set of images that are in memory already.
+ *
+ * @param pixels bytes 0..255, [count, height, width, channels]. They are not copied: do not change them afterwards.
+ * @throws {InvalidArgumentError} when size, channels or labels are wrong.
+ * @throws {DatasetError} when there is no image, or the bytes are not a whole number of images.
+ * @example
+ * const set = imagesFromArray(new Uint8Array(100 * 16 * 16), { height: 16, width: 16, channels: 1 });
+ */
+export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions): ImageSet {
+  const { height, width, channels, name = 'images' } = options;
+  for (const [side, length] of Object.entries({ height, width }))
+    if (!Number.isInteger(length) || length < 1)
+      throw new InvalidArgumentError(
+        `the ${side} of the images of '${name}' is ${length}: it must be a whole number from 1`,
+      );
+  if (![1, 3, 4].includes(channels))
+    throw new InvalidArgumentError(`'${name}' has images of ${channels} channels: use 1, 3 or 4`);
+  const size = height * width * channels;
+  const count = pixels.length / size;
+  if (count < 1 || !Number.isInteger(count))
+    throw new DatasetError(
+      `'${name}' has ${pixels.length} bytes, which are not one or more images of ${height}x${width}x${channels} (${size} bytes each)`,
+    );
+  const labels = options.labels && checkedLabels(options.labels, count, name);
+  const hash = createHash('sha256').update(fingerprintHead({ height, width, channels })).update(pixels);
+  if (labels) hash.update(int32Bytes(labels));
+  return {
+    name,
+    count,
+    height,
+    width,
+    channels,
+    labels,
+    skipped: [],
+    fingerprint: hash.digest('hex'),
+    pixels(index) {
+      requireIndex(index, count);
+      return pixels.subarray(index * size, (index + 1) * size);
+    },
+  };
+}
+
+function checkedLabels(labels: ArrayLike<number>, count: number, name: string): Int32Array {
+  if (labels.length !== count)
+    throw new InvalidArgumentError(
+      `'${name}' has ${count} images, but ${labels.length} labels: give one an image`,
+    );
+  const wrong = Array.from(labels).findIndex(
+    (label) => !Number.isInteger(label) || label < 0 || label >= 2 ** 31,
+  );
+  if (wrong >= 0)
+    throw new InvalidArgumentError(
+      `the label ${labels[wrong]} of image ${wrong} of '${name}' is not a class: use whole numbers from 0`,
+    );
+  return Int32Array.from(labels);
+}
+
+/** What a set's fingerprint begins with; pixels, sizes and labels follow. */
+export function fingerprintHead({
+  height,
+  width,
+  channels,
+}: Pick<ImageSet, 'height' | 'width' | 'channels'>): string {
+  return `${height}x${width}x${channels}\n`;
+}
+
+/** Integers as the cache file and the fingerprint hold them: little endian on every machine. */
+export function int32Bytes(values: ArrayLike<number>): Buffer {
+  const bytes = Buffer.alloc(values.length * 4);
+  for (let i = 0; i < values.length; i++) bytes.writeInt32LE(values[i] ?? 0, i * 4);
+  return bytes;
+}
+
+export function requireIndex(index: number, count: number): void {
+  if (!Number.isInteger(index) || index < 0 || index >= count)
+    throw new InvalidArgumentError(`there is no image ${index}: the set has ${count}, numbered from 0`);
+}

@@ -6,8 +6,8 @@ import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from
 import { defaultCacheDir } from '../../files/download.ts';
 import { type Fields, parseOptions } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
+import { type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
-import { type PreparedImage, prepareImages } from './prepare.ts';
 import type { ImageSource } from './sources/image-source.ts';
 import { openSource } from './sources/open-source.ts';
 
@@ -18,6 +18,7 @@ const DEFAULT_RESOLUTION = 64;
 
 const side = z.int().min(1).max(8192);
 
+/** What the images of {@link loadImages} are turned into, and where they are kept. */
 export interface LoadImagesOptions {
   /** Side, or [height, width], of the images in pixels, 1 to 8192. Default: the size of digits, MNIST and CIFAR-10; else 64. */
   readonly resolution?: number | readonly [height: number, width: number] | undefined;

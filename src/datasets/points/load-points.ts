@@ -4,9 +4,10 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { readNpyRows } from '../../files/npy.ts';
 import { type Fields, parseOptions } from '../../options.ts';
 import { readCsvPoints } from './point-files.ts';
-import { applyScaler, fitScaler, type PointSet, type RawPoints, SCALINGS } from './points.ts';
+import { type PointSet, pointsFromArray, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
 
+/** Which points {@link loadPoints} gives, and how they are scaled. */
 export interface LoadPointsOptions {
   /** Points to draw, 1 to 100,000,000; default 10,000. Of a file: its first `n`; default all. */
   readonly n?: number | undefined;
@@ -47,8 +48,7 @@ export async function loadPoints(source: string, options: LoadPointsOptions = {}
   const { data, dims } = isSyntheticName(source)
     ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2 }
     : firstPoints(await readPointFile(source, noise), options.n);
-  const scaler = fitScaler(scaling, data, dims);
-  return { data: applyScaler(scaler, data, dims), count: data.length / dims, dims, name: source, scaler };
+  return pointsFromArray(data, dims, { name: source, scaling });
 }
 
 async function readPointFile(source: string, noise: number | undefined): Promise<RawPoints> {

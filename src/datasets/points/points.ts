@@ -1,11 +1,16 @@
-import { InvalidArgumentError } from '../../errors.ts';
+import { DatasetError, InvalidArgumentError } from '../../errors.ts';
 
-/** Points as rows of one array. */
+/**
+ * Points as rows of one array. `loadPoints` reads or draws one, `pointsFromArray` makes one of numbers in memory.
+ */
 export interface PointSet {
   /** Row-major, `count` x `dims`, scaled. */
   readonly data: Float32Array;
+  /** Points, at least 1. */
   readonly count: number;
+  /** Numbers in a point, at least 1. */
   readonly dims: number;
+  /** What logs and errors call the set. */
   readonly name: string;
   /** How the raw points were scaled, so that generated ones can be scaled back. */
   readonly scaler: Scaler;
@@ -20,10 +25,56 @@ export interface RawPoints {
 export const SCALINGS = ['min-max', 'standardise', 'none'] as const;
 export type Scaling = (typeof SCALINGS)[number];
 
+/** How {@link pointsFromArray} makes a set. */
+export interface PointArrayOptions {
+  /** What logs and errors call the set; default 'points'. */
+  readonly name?: string | undefined;
+  /** 'min-max' scales each axis to [-1, 1] (default), 'standardise' to mean 0 and standard deviation 1; or 'none'. */
+  readonly scaling?: Scaling | undefined;
+}
+
+/**
+ * A set of points that are in memory already.
+ *
+ * @param data the numbers, row-major [count, dims], not scaled. They are copied.
+ * @param dims numbers in a point, at least 1.
+ * @throws {InvalidArgumentError} when `dims` or the scaling is wrong.
+ * @throws {DatasetError} when there is no point, a part of one is missing, or a number is not a finite float32.
+ * @example
+ * const ring = Float32Array.from({ length: 200 }, (_, i) => (i % 2 ? Math.sin(i >> 1) : Math.cos(i >> 1)));
+ * const set = pointsFromArray(ring, 2, { name: 'ring' });
+ */
+export function pointsFromArray(
+  data: ArrayLike<number>,
+  dims: number,
+  { name = 'points', scaling = 'min-max' }: PointArrayOptions = {},
+): PointSet {
+  if (!Number.isInteger(dims) || dims < 1)
+    throw new InvalidArgumentError(
+      `the points of '${name}' have ${dims} dimensions: dims must be a whole number from 1`,
+    );
+  if (!SCALINGS.includes(scaling))
+    throw new InvalidArgumentError(`scaling is '${scaling}', but must be one of ${SCALINGS.join(', ')}`);
+  const raw = data instanceof Float64Array ? data : Float64Array.from(data);
+  if (raw.length === 0 || raw.length % dims !== 0)
+    throw new DatasetError(
+      `'${name}' has ${raw.length} numbers, which are not one or more points of ${dims}`,
+    );
+  const wrong = raw.findIndex((value) => !Number.isFinite(Math.fround(value)));
+  if (wrong >= 0)
+    throw new DatasetError(
+      `'${name}', point ${Math.floor(wrong / dims)}, axis ${wrong % dims}: ${raw[wrong]} is not a finite float32`,
+    );
+  const scaler = fitScaler(scaling, raw, dims);
+  return { data: applyScaler(scaler, raw, dims), count: raw.length / dims, dims, name, scaler };
+}
+
 /** scaled = (raw - offset) * scale, axis by axis. Plain JSON. */
 export interface Scaler {
   readonly kind: Scaling;
+  /** One number an axis, in the units of the raw points. */
   readonly offset: readonly number[];
+  /** One number an axis. */
   readonly scale: readonly number[];
 }
 

@@ -3,12 +3,12 @@ import path from 'node:path';
 import { z } from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
-import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { FileFormatError } from '../../errors.ts';
 import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
 import { metrics } from '../../metrics/registry.ts';
+import { parseOptions } from '../../options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import type { GivenScheduler } from '../../schedulers/index.ts';
-import { importedModules } from '../../threads/imported-modules.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
 import { extractors, splitLayer } from '../extractors/registry.ts';
@@ -104,14 +104,11 @@ export class EvaluationCallback implements TrainerCallback {
   private run: ActiveRun | undefined;
 
   constructor(private readonly options: EvaluationCallbackOptions = {}) {
-    const parsed = settingsSchema.safeParse(options);
-    if (!parsed.success)
-      throw new InvalidArgumentError(`wrong options of the evaluation:\n${z.prettifyError(parsed.error)}`);
-    this.settings = parsed.data;
+    this.settings = parseOptions(settingsSchema, options, 'options of the evaluation');
   }
 
   async onTrainBegin({ global_step, epoch }: TrainerState, run: TrainerRun): Promise<void> {
-    this.run?.evaluator.stop();
+    await this.run?.evaluator.stop();
     this.run = undefined;
     const directory = this.settings.directory ?? path.join(run.output_dir, 'evaluation');
     await mkdir(directory, { recursive: true });
@@ -143,7 +140,7 @@ export class EvaluationCallback implements TrainerCallback {
       await this.run.current;
       await rm(path.join(directory, IMAGES_FILE), { force: true });
     } finally {
-      evaluator.stop();
+      await evaluator.stop();
       this.run = undefined;
     }
   }
@@ -204,7 +201,7 @@ export class EvaluationCallback implements TrainerCallback {
       classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
       seed,
       device,
-      imports: [...importedModules(), ...[this.options.import ?? []].flat()],
+      imports: [this.options.import ?? []].flat(),
       registered: registeredHere(metrics),
     };
   }

@@ -1,24 +1,24 @@
 /**
- * The process behind `SnapshotEvaluator`: draws and measures the snapshots of a training run. It takes requests over the
- * IPC channel, answers them in order, and ends with the channel. Ctrl-C reaches it too, but is the trainer's to handle.
+ * The process behind `SnapshotEvaluator`: draws and measures the snapshots of a training run.
  */
 
 import path from 'node:path';
 import { openCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import type { PointSet } from '../../datasets/points/points.ts';
-import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { metrics as knownMetrics } from '../../metrics/registry.ts';
 import {
   loadUnconditionalImageGeneration,
   type UnconditionalImageGenerationPipeline,
-} from '../../pipelines/unconditional-image-generation.ts';
+} from '../../pipelines/images.ts';
 import {
   loadUnconditionalPointGeneration,
   type UnconditionalPointGenerationPipeline,
-} from '../../pipelines/unconditional-point-generation.ts';
+} from '../../pipelines/points.ts';
 import { writeImageGrid } from '../../plots/image-grid.ts';
 import type { Registry } from '../../registry.ts';
+import { serve } from '../../threads/channel.ts';
 import { importModules } from '../../threads/imported-modules.ts';
 import { chooseMetrics, neededForms } from '../chosen-metrics.ts';
 import { evaluate } from '../evaluate.ts';
@@ -83,15 +83,9 @@ export interface SnapshotResult {
   readonly report: EvaluationReport | undefined;
 }
 
-export type EvaluatorRequest = { readonly id: number } & (
+export type EvaluatorRequest =
   | { readonly kind: 'prepare'; readonly settings: SnapshotSettings }
-  | { readonly kind: 'run'; readonly snapshot: string; readonly image: string }
-);
-export interface EvaluatorAnswer {
-  readonly id: number;
-  readonly result?: SnapshotResult;
-  readonly error?: string;
-}
+  | { readonly kind: 'run'; readonly snapshot: string; readonly image: string };
 
 type AnyPipeline = UnconditionalImageGenerationPipeline | UnconditionalPointGenerationPipeline;
 
@@ -230,25 +224,12 @@ async function imagesOf(file: string): Promise<ImageSet> {
 }
 
 let evaluation: SnapshotEvaluation | undefined;
-let last: Promise<void> = Promise.resolve();
 
-process.on('SIGINT', () => {});
-process.on('disconnect', () => process.exit());
-process.on('message', (request: EvaluatorRequest) => {
-  last = last.then(async () => {
-    process.send?.(await answerTo(request));
-  });
-});
-
-async function answerTo(request: EvaluatorRequest): Promise<EvaluatorAnswer> {
-  try {
-    if (request.kind === 'prepare') {
-      evaluation = await SnapshotEvaluation.prepare(request.settings);
-      return { id: request.id, result: { files: [], report: undefined } };
-    }
-    if (!evaluation) throw new Error('there are no settings yet');
-    return { id: request.id, result: await evaluation.run(request.snapshot, request.image) };
-  } catch (error) {
-    return { id: request.id, error: errorText(error) };
+serve<EvaluatorRequest, SnapshotResult>(async (request) => {
+  if (request.kind === 'prepare') {
+    evaluation = await SnapshotEvaluation.prepare(request.settings);
+    return { files: [], report: undefined };
   }
-}
+  if (!evaluation) throw new Error('there are no settings yet');
+  return evaluation.run(request.snapshot, request.image);
+});

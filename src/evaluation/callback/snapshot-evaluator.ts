@@ -1,14 +1,7 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { createRequire } from 'node:module';
 import os from 'node:os';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { IsoDiffusionError } from '../../errors.ts';
-import type {
-  EvaluatorAnswer,
-  EvaluatorRequest,
-  SnapshotResult,
-  SnapshotSettings,
-} from './evaluation-process.ts';
+import { errorText, IsoDiffusionError } from '../../errors.ts';
+import { type Channel, startProcess } from '../../threads/channel.ts';
+import type { EvaluatorRequest, SnapshotResult, SnapshotSettings } from './evaluation-process.ts';
 
 /** An evaluation during training failed. */
 export class SnapshotEvaluationError extends IsoDiffusionError {}
@@ -18,35 +11,22 @@ export class SnapshotEvaluationError extends IsoDiffusionError {}
  * takes cores only where training leaves them, and no setting or memory of it reaches the training process.
  */
 export class SnapshotEvaluator {
-  private readonly child: ChildProcess;
-  private readonly pending = new Map<number, (answer: EvaluatorAnswer) => void>();
-  private nextId = 0;
-  private ended: string | undefined;
+  private readonly channel: Channel<EvaluatorRequest, SnapshotResult>;
 
   private constructor() {
-    // A checkout runs its sources, which need tsx; the published package runs its build.
-    const isSource = import.meta.url.endsWith('.ts');
-    const file = new URL(`./evaluation-process.${isSource ? 'ts' : 'js'}`, import.meta.url);
-    const loader = isSource ? pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href : undefined;
-    this.child = fork(fileURLToPath(file), {
-      execArgv: loader ? ['--import', loader] : [],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    });
-    this.child.on('message', (answer: EvaluatorAnswer) => this.settle(answer));
-    this.child.on('error', (error) => this.fail(error.message));
-    this.child.on('exit', (code, signal) => this.fail(`its process ended with ${signal ?? `code ${code}`}`));
-    if (this.child.pid !== undefined) lowerPriority(this.child.pid);
-    this.hold(false);
+    const script = new URL('./evaluation-process.ts', import.meta.url);
+    const { channel, pid } = startProcess<EvaluatorRequest, SnapshotResult>(script, { stderr: 'inherit' });
+    this.channel = channel;
+    if (pid !== undefined) lowerPriority(pid);
   }
 
   /** @throws {SnapshotEvaluationError} when the settings cannot be used, for instance because the extractor's weights are missing. */
   static async start(settings: SnapshotSettings): Promise<SnapshotEvaluator> {
     const evaluator = new SnapshotEvaluator();
     try {
-      await evaluator.request({ id: evaluator.nextId++, kind: 'prepare', settings });
+      await evaluator.request({ kind: 'prepare', settings });
     } catch (error) {
-      evaluator.stop();
+      await evaluator.stop();
       throw error;
     }
     return evaluator;
@@ -57,42 +37,18 @@ export class SnapshotEvaluator {
    * @throws {SnapshotEvaluationError}
    */
   run(snapshot: string, image: string): Promise<SnapshotResult> {
-    return this.request({ id: this.nextId++, kind: 'run', snapshot, image });
+    return this.request({ kind: 'run', snapshot, image });
   }
 
   /** Ends the process at once; what it is doing is lost. */
-  stop(): void {
-    this.fail('it was stopped');
-    this.child.kill('SIGKILL');
+  stop(): Promise<void> {
+    return this.channel.release('it was stopped');
   }
 
-  private async request(request: EvaluatorRequest): Promise<SnapshotResult> {
-    if (this.ended) throw new SnapshotEvaluationError(`the evaluation failed: ${this.ended}`);
-    const answer = new Promise<EvaluatorAnswer>((resolve) => this.pending.set(request.id, resolve));
-    this.hold(true);
-    this.child.send(request, (error) => error && this.fail(error.message));
-    const { result, error } = await answer;
-    if (result) return result;
-    throw new SnapshotEvaluationError(`the evaluation failed: ${error}`);
-  }
-
-  private settle(answer: EvaluatorAnswer): void {
-    this.pending.get(answer.id)?.(answer);
-    this.pending.delete(answer.id);
-    if (this.pending.size === 0) this.hold(false);
-  }
-
-  private fail(reason: string): void {
-    this.ended ??= reason;
-    for (const [id, resolve] of this.pending) resolve({ id, error: this.ended });
-    this.pending.clear();
-  }
-
-  /** While there is work, the process keeps this one alive; idle, it ends with it. */
-  private hold(busy: boolean): void {
-    const change = busy ? 'ref' : 'unref';
-    this.child[change]();
-    this.child.channel?.[change]();
+  private request(request: EvaluatorRequest): Promise<SnapshotResult> {
+    return this.channel.call(request).catch((cause: unknown) => {
+      throw new SnapshotEvaluationError(`the evaluation failed: ${errorText(cause)}`, { cause });
+    });
   }
 }
 

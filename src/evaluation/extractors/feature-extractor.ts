@@ -26,7 +26,7 @@ export interface FeatureExtractor {
 }
 
 /** @throws {InvalidArgumentError} when an image's data do not fit its shape, or it is neither grey nor RGB. */
-export function checkImages(images: readonly FeatureImage[]): void {
+function checkImages(images: readonly FeatureImage[]): void {
   images.forEach(({ data, height, width, channels }, i) => {
     const sizes = [height, width].every((size) => Number.isInteger(size) && size >= 1);
     if (!sizes || (channels !== 1 && channels !== 3)) {
@@ -90,12 +90,6 @@ export class RawPixels implements FeatureExtractor {
 export interface FeatureModel {
   /** @returns `data` row-major, images.length x dims. */
   run(images: readonly FeatureImage[]): Promise<{ data: Float32Array; dims: number }>;
-}
-
-/** @throws {InvalidArgumentError} unless it is an integer of at least 1. */
-export function checkBatchSize(batch_size: number): void {
-  if (!Number.isInteger(batch_size) || batch_size < 1)
-    throw new InvalidArgumentError(`batch_size is ${batch_size}; it must be an integer of at least 1.`);
 }
 
 /** `FeatureExtractor.extract`, `batchSize` images at a time. */

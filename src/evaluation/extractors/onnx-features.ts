@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
 import { InvalidArgumentError } from '../../errors.ts';
-import { onnxChecksum } from '../../models/onnx-file.ts';
+import { requireInteger } from '../../metrics/metric.ts';
+import { onnxChecksum } from '../../models/onnx/file.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import {
-  checkBatchSize,
   extractInBatches,
   type FeatureExtractor,
   type FeatureImage,
@@ -14,27 +14,35 @@ import {
 
 export interface OnnxFeaturesOptions {
   /** Path of the ONNX file, or its bytes with a name to report. */
-  model: string | { readonly name: string; readonly bytes: Uint8Array };
+  readonly model: string | { readonly name: string; readonly bytes: Uint8Array };
   /**
    * The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output,
    * or of several the one that FID or precision and recall are taken of, '2048' or 'fc2_relu'.
    */
-  output_name?: string | undefined;
-  /** Default: the model's only input. */
-  input_name?: string | undefined;
-  /** What images are resized to, in pixels. Default: what the model's input declares. */
-  image_size?: { height: number; width: number } | undefined;
-  /** Default: what the model's input declares, else `NCHW`. */
-  layout?: 'NCHW' | 'NHWC' | undefined;
-  /** Default `half-pixel`, as PyTorch; see `ImageTensorOptions`. */
-  resize?: 'half-pixel' | 'asymmetric' | undefined;
-  /** As in `preprocessor_config.json`; default 0.5 each, so that pixels are in [-1, 1] as the FID Inception wants. */
-  image_mean?: readonly [number, number, number] | undefined;
-  image_std?: readonly [number, number, number] | undefined;
-  /** Images of one run of the model, default 32. */
-  batch_size?: number | undefined;
-  /** Default `cpu`. */
-  device?: Device | undefined;
+  readonly output_name?: string | undefined;
+  /** The input that takes the images. Default: the model's only input. */
+  readonly input_name?: string | undefined;
+  /** What images are resized to, in pixels, 1 to 4,096 each. Default: what the model's input declares. */
+  readonly image_size?: { height: number; width: number } | undefined;
+  /** Order of the input's axes. Default: what the model's input declares, else 'NCHW'. */
+  readonly layout?: 'NCHW' | 'NHWC' | undefined;
+  /**
+   * Where the pixels of the resized image lie in the original. Default 'half-pixel': centres at half integers, as
+   * PyTorch's `interpolate(mode='bilinear', align_corners=False)`, which pytorch-fid uses. 'asymmetric': pixel i at i times
+   * the scale, as TensorFlow 1's `resize_bilinear`, which the original FID code and torch-fidelity follow.
+   */
+  readonly resize?: 'half-pixel' | 'asymmetric' | undefined;
+  /**
+   * Subtracted from each channel, in units where white is 1, as in `preprocessor_config.json`. Default 0.5 each: with the
+   * default `image_std`, pixels are in [-1, 1], as the FID's Inception wants them.
+   */
+  readonly image_mean?: readonly [number, number, number] | undefined;
+  /** What each channel is then divided by, above 0. Default 0.5 each. */
+  readonly image_std?: readonly [number, number, number] | undefined;
+  /** Images of one run of the model, an integer of at least 1. Default 32. */
+  readonly batch_size?: number | undefined;
+  /** Where the model runs. Default 'cpu'. */
+  readonly device?: Device | undefined;
 }
 
 /**
@@ -59,7 +67,7 @@ export class OnnxFeatures implements FeatureExtractor {
 
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
     const { model, batch_size = 32 } = options;
-    checkBatchSize(batch_size);
+    requireInteger('batch_size', batch_size, 1);
     checkTensorOptions(options);
     const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
     const checksum = await onnxChecksum(source);
@@ -162,18 +170,14 @@ function checkTensorOptions({ image_size, image_mean = HALF, image_std = HALF }:
   }
 }
 
-export interface ImageTensorOptions {
+interface ImageTensorOptions {
   readonly height: number;
   readonly width: number;
   readonly layout: 'NCHW' | 'NHWC';
   /** Of each of the three channels, in units where white is 1. */
   readonly mean: readonly [number, number, number];
   readonly std: readonly [number, number, number];
-  /**
-   * Where the pixels of the resized image lie in the original. Default `half-pixel`: centres at half integers, as
-   * `interpolate(mode='bilinear', align_corners=False)` of PyTorch, by which pytorch-fid resizes. `asymmetric`: pixel i
-   * at i times the scale, as `resize_bilinear` of TensorFlow 1, which the original FID code and torch-fidelity follow.
-   */
+  /** See `OnnxFeaturesOptions`. */
   readonly resize?: 'half-pixel' | 'asymmetric' | undefined;
 }
 

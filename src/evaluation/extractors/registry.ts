@@ -21,19 +21,19 @@ import { TransformersFeatures } from './transformers-features.ts';
 export interface ResolveExtractorOptions
   extends HubOptions,
     Pick<OnnxFeaturesOptions, 'image_size' | 'image_mean' | 'image_std' | 'layout' | 'resize'> {
-  /** Shape of the images to be compared; `raw-pixels` needs it. */
+  /** Shape of the images to be compared; 'raw-pixels' needs it. Default: unknown. */
   readonly image_shape?: Omit<FeatureImage, 'data'> | undefined;
   /**
-   * How `inception` and `vgg16` get their images. `pytorch-fid` (default): resized bilinearly by PyTorch's rule and
-   * scaled by pixel / 127.5 - 1. `torch-fidelity`: resized bilinearly by TensorFlow 1's rule and, for `inception`,
-   * scaled by (pixel - 128) / 128, as the original code of the FID did.
+   * How 'inception' and 'vgg16' get their images. Default 'pytorch-fid': resized bilinearly by PyTorch's rule and scaled
+   * by pixel / 127.5 - 1. 'torch-fidelity': resized bilinearly by TensorFlow 1's rule and, for 'inception', scaled by
+   * (pixel - 128) / 128, as the original code of the FID did.
    */
   readonly preprocessing?: 'pytorch-fid' | 'torch-fidelity' | undefined;
-  /** Where names are looked for; default `extractorsFolder()`. */
+  /** Folder where names are looked for. Default: `extractorsFolder()`. */
   readonly extractors_dir?: string | undefined;
-  /** Default `cpu`. */
+  /** Where a model runs. Default 'cpu'. */
   readonly device?: Device | undefined;
-  /** Images of one run of the model; default 32, of transformers.js models 16. */
+  /** Images of one run of the model, an integer of at least 1. Default 32, for transformers.js models 16. */
   readonly batch_size?: number | undefined;
 }
 

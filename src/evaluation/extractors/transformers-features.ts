@@ -1,9 +1,9 @@
-import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
-import { fileDigest } from '../../files/regular-file.ts';
+import { exists, fileDigest } from '../../files/regular-file.ts';
+import { requireInteger } from '../../metrics/metric.ts';
+import type { ConcreteDevice } from '../../runtime/device.ts';
 import {
-  checkBatchSize,
   extractInBatches,
   type FeatureExtractor,
   type FeatureImage,
@@ -16,21 +16,21 @@ type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;
 
 export interface TransformersFeaturesOptions {
   /** A model of the task `image-feature-extraction` (DINOv2, CLIP vision, ViT): Hub name or folder. */
-  model: string;
-  /** Default `main`. */
-  revision?: string | undefined;
-  /** Weights to load, default `fp32`: features of quantised weights do not compare with others. */
-  dtype?: 'fp32' | 'fp16' | 'q8' | undefined;
-  /** Default `cpu`. */
-  device?: 'cpu' | 'webgpu' | 'cuda' | undefined;
-  /** Never ask the network. */
-  local_files_only?: boolean | undefined;
-  /** Default: that of transformers.js. */
-  cache_dir?: string | undefined;
-  /** Take the model's `pooler_output` instead. */
-  pool?: boolean | undefined;
-  /** Images of one run of the model, default 16. */
-  batch_size?: number | undefined;
+  readonly model: string;
+  /** Branch, tag or commit of a model from the Hub. Default 'main'. */
+  readonly revision?: string | undefined;
+  /** Weights to load: features of quantised weights do not compare with others. Default 'fp32'. */
+  readonly dtype?: 'fp32' | 'fp16' | 'q8' | undefined;
+  /** Where the model runs. Default 'cpu'. */
+  readonly device?: ConcreteDevice | undefined;
+  /** Never ask the network. Default false. */
+  readonly local_files_only?: boolean | undefined;
+  /** Folder of downloaded models. Default: that of transformers.js. */
+  readonly cache_dir?: string | undefined;
+  /** Take the model's `pooler_output` instead of the class token. Default false. */
+  readonly pool?: boolean | undefined;
+  /** Images of one run of the model, an integer of at least 1. Default 16. */
+  readonly batch_size?: number | undefined;
 }
 
 /**
@@ -55,7 +55,7 @@ export class TransformersFeatures implements FeatureExtractor {
 
   static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
     const { model, revision = 'main', pool = false, batch_size = 16 } = options;
-    checkBatchSize(batch_size);
+    requireInteger('batch_size', batch_size, 1);
     const transformers = await import('@huggingface/transformers');
     const pipe = await createPipeline(transformers, options);
     try {
@@ -146,11 +146,7 @@ async function weightFiles(
 async function firstExisting(folders: readonly string[], name: string): Promise<string> {
   for (const folder of folders) {
     const file = path.join(folder, name);
-    const exists = await access(file).then(
-      () => true,
-      () => false,
-    );
-    if (exists) return file;
+    if (await exists(file)) return file;
   }
   throw new FileFormatError(
     `${name} is in none of ${folders.join(', ')}, so the checksum of the weights cannot be computed. Set cache_dir.`,

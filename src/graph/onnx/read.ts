@@ -2,15 +2,15 @@ import { GraphError, OnnxFormatError } from '../../errors.ts';
 import { Graph } from '../graph.ts';
 import '../ops/index.ts';
 import { type Dim, formatShape } from '../types.ts';
-import { decodeOnnx, type OnnxProgram } from './decode.ts';
 import { lowerProgram } from './lowering/lower.ts';
 import { isValue, type Operand } from './lowering/operand.ts';
-import type { GraphProto } from './schema.ts';
+import { decodeOnnx, type GraphProto, type OnnxProgram } from './schema.ts';
 import { readTensor, readType } from './tensors.ts';
 
 /** From an input's name and its shape in the file to the shape it shall have. */
 export type InputShapes = (name: string, declared: readonly Dim[]) => readonly Dim[];
 
+/** Options of `readOnnx`. */
 export interface ReadOnnxOptions {
   /**
    * Fixes the lengths of symbolic axes, which shape inference cannot always follow. Must agree with the file's shape in
@@ -20,12 +20,14 @@ export interface ReadOnnxOptions {
 }
 
 /**
- * Reads an ONNX model as a `Graph`: shapes and dtypes are inferred anew, so that gradients can be built on it. Nodes that
- * do not depend on the inputs are computed, those of other operator sets translated (see `lowerProgram`); float16
- * becomes float32.
+ * Reads an ONNX model as a `Graph`, on which gradients can be built. Shapes and dtypes are inferred anew. Nodes that do not
+ * depend on the inputs are computed, those of the operator sets 9 to 21 are translated to ours, and float16 becomes float32.
  *
  * @throws {OnnxFormatError} when the bytes are no ONNX model, are damaged, contradict themselves, keep tensors in
  * other files, or use an operator set or ops that are not supported (one error names all of them).
+ * @example
+ * const graph = readOnnx(await readFile('model.onnx'));
+ * const [output] = graph.outputs;
  */
 export function readOnnx(bytes: Uint8Array, options: ReadOnnxOptions = {}): Graph {
   const program = decodeOnnx(bytes);

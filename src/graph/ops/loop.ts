@@ -17,10 +17,11 @@ defineOp({
   },
 });
 
+/** What one trip of a `loop` gives. */
 export interface LoopBody {
   /** The next values of the carried state, of the same types. */
   readonly state: readonly Value[];
-  /** Values of each trip to be stacked along a new first axis. */
+  /** Values of each trip, which are stacked along a new first axis; default none. */
   readonly perTrip?: readonly Value[] | undefined;
 }
 
@@ -32,6 +33,9 @@ export interface LoopBody {
  * @param body builds one trip: gets its graph, the trip's index (int64 scalar) and the carried values.
  * @returns the final state, and the per-trip values stacked along a first axis.
  * @throws {GraphError} when the body changes the type of a carried value.
+ * @example
+ * // x doubled `trips` times.
+ * const [last] = loop(trips, [x], (_graph, _trip, state) => ({ state: state.map((value) => add(value, value)) })).state;
  */
 export function loop(
   trips: Value,

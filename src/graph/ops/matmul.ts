@@ -57,6 +57,7 @@ function swapLastAxes(x: Value): Value {
   return transpose(x, perm);
 }
 
+/** Options of `gemm`. */
 export interface GemmOptions {
   /** Whether a is transposed; default false. */
   readonly transA?: boolean;

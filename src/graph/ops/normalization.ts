@@ -93,10 +93,15 @@ function onesLike({ graph, dtype }: Value, shape: readonly number[]): Value {
   return graph.constant(dtype, shape, toTensorData(dtype, Array<number>(elementCount(shape)).fill(1)));
 }
 
+/** The parameters and statistics of `batchNorm`, each [channels]. */
 export interface BatchNormStatistics {
+  /** The factor after normalisation. */
   readonly scale: Value;
+  /** What is added after that. */
   readonly bias: Value;
+  /** The mean over the training data. */
   readonly mean: Value;
+  /** The biased variance over the training data. */
   readonly variance: Value;
 }
 

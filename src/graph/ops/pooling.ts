@@ -18,6 +18,7 @@ import { convTranspose2d, type Pair } from './conv/conv.ts';
 import { mul } from './elementwise.ts';
 import { expandTo, reshape } from './shape.ts';
 
+/** Options of `maxPool`. */
 export interface Pool2dOptions {
   /** Default: the window, so that windows lie side by side. */
   readonly strides?: Pair;
@@ -25,6 +26,7 @@ export interface Pool2dOptions {
   readonly pads?: readonly [number, number, number, number];
 }
 
+/** Options of `averagePool`. */
 export interface AveragePool2dOptions extends Pool2dOptions {
   /** Whether padding counts as zeros in the mean, as PyTorch's default; default false, as ONNX and TensorFlow. */
   readonly countIncludePad?: boolean;

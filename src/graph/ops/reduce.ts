@@ -43,6 +43,7 @@ function inferReduction(context: InferenceContext): TensorType {
   return { dtype, shape: reduced };
 }
 
+/** Options of the reductions. */
 export interface ReduceOptions {
   /** Whether the reduced axes stay, with length 1; default false. */
   readonly keepdims?: boolean;

@@ -19,10 +19,10 @@ export const fid: Metric<Record<never, never>> = {
 
 export interface FrechetOptions {
   /**
-   * Added to both diagonals when the square root is not real, as pytorch-fid does when scipy finds none; default 1e-6.
-   * Singular covariances need nothing here: their square root is computed.
+   * Added to both diagonals when the square root is not real, as pytorch-fid does when scipy finds none: at least 0.
+   * Singular covariances do not need it. Default 1e-6.
    */
-  eps?: number | undefined;
+  readonly eps?: number | undefined;
 }
 
 /**

@@ -52,8 +52,7 @@ export async function readStatistics(path: string): Promise<GaussianStatistics> 
   }
 }
 
-/** `readStatistics` for bytes at hand; `where` names them in errors. */
-export function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
+function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
   const { found, names } = unpack(bytes, where);
   const array = (name: string) => {
     const npy = found[`${name}.npy`];

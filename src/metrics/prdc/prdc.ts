@@ -1,7 +1,14 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Device } from '../../runtime/device.ts';
 import { type BlockProducts, createBlockGemm } from '../linalg/products.ts';
-import { checkPointCloud, type Metric, type PointCloud, requireInteger, requireSamples } from '../metric.ts';
+import {
+  checkPointCloud,
+  type Metric,
+  type PointCloud,
+  requireInteger,
+  requireSameDims,
+  requireSamples,
+} from '../metric.ts';
 import { countByIndex, indexWork } from './ball-index.ts';
 import { blockWork, countByBlocks } from './blocks.ts';
 import { fromCounts, Pacer, type Prdc } from './counts.ts';
@@ -92,11 +99,7 @@ function checkInput(real: PointCloud, fake: PointCloud, nearestK: number): void 
   requireInteger('nearest_k', nearestK, 1);
   checkPointCloud('real', real);
   checkPointCloud('fake', fake);
-  if (real.dims !== fake.dims) {
-    throw new InvalidArgumentError(
-      `real has ${real.dims} dimensions and fake has ${fake.dims}; they must be the same.`,
-    );
-  }
+  requireSameDims(real, fake);
   for (const [name, { count }] of Object.entries({ real, fake })) {
     if (count > nearestK) continue;
     throw new InvalidArgumentError(

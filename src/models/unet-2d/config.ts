@@ -116,7 +116,10 @@ const configSchema = z.strictObject({
 } satisfies Fields<UNet2DOptions>);
 
 /** The whole configuration, as it is written to `config.json`. */
-export type UNet2DConfig = Complete<UNet2DOptions> & { readonly _class_name: 'UNet2DModel' };
+export type UNet2DConfig = Complete<UNet2DOptions> & {
+  /** The class, by its name in `models` and in diffusers. */
+  readonly _class_name: 'UNet2DModel';
+};
 
 /** @throws {ConfigError} that names each key which is unknown, out of range, or in conflict with another. */
 export function parseUNet2DOptions(options: UNet2DOptions): UNet2DConfig {

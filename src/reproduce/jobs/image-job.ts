@@ -3,20 +3,20 @@ import path from 'node:path';
 import sharp from 'sharp';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { loadImages } from '../../datasets/index.ts';
-import { DatasetError } from '../../errors.ts';
+import { evaluate } from '../../evaluation/evaluate.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { isoLoss } from '../../losses/index.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { imageGrid } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import { Trainer } from '../../trainers/index.ts';
-import { imagesOf, type MeasuredImages, measureImages } from '../reports/image-metrics.ts';
 import { imageModel } from './image-sets.ts';
 import {
   environment,
   GRID_FILE,
   type ImageJob,
   type ImageResult,
+  imageMetricsSchema,
   JobClock,
   type JobContext,
   samplingSeed,
@@ -27,6 +27,7 @@ import { followTraining, logAndSave, readTrainingCurve } from './training-curve.
 /** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
 const TRAINING_SHARE = 0.7;
 const SAMPLING_SHARE = 0.2;
+const IMAGES_FOLDER = 'images';
 const GRID_IMAGES = 64;
 const GRID_SIDE_PIXELS = 64;
 
@@ -54,17 +55,13 @@ export async function runImageJob(
   if (interrupted) throw signal.reason;
   await trainer.savePipeline(pipelineDir);
 
-  const generated = await drawImages(job, real, folder, pipelineDir, { signal, onProgress });
-  await writeFileAtomic(path.join(folder, GRID_FILE), await gridOf(generated));
-  const measured = await measureImages(job, imagesOf(real), generated, {
-    signal,
-    onProgress: (fraction) =>
-      onProgress(TRAINING_SHARE + SAMPLING_SHARE + (1 - TRAINING_SHARE - SAMPLING_SHARE) * fraction),
-  });
+  const files = await drawImages(job, real, folder, pipelineDir, { signal, onProgress });
+  await writeFileAtomic(path.join(folder, GRID_FILE), await gridOf(files, real));
+  const measured = await measure(job, real, folder, { signal, onProgress });
   const result: ImageResult = {
     job,
     real_images: real.count,
-    generated_images: generated.count,
+    generated_images: files.length,
     ...measured,
     training: await readTrainingCurve(trainingDir),
     timing: clock.elapsed(),
@@ -103,51 +100,85 @@ function newTrainer(
   });
 }
 
-/** Draws into `images/`, as PNG files that are kept when the job is stopped, and reads them back as bytes. */
+/** Draws into `images/`, as PNG files that are kept when the job is stopped. */
 async function drawImages(
   job: ImageJob,
   real: ImageSet,
   folder: string,
   pipelineDir: string,
   { signal, onProgress }: JobContext,
-): Promise<MeasuredImages> {
+): Promise<string[]> {
   const generate = await pipeline('unconditional-image-generation', pipelineDir, { device: job.device });
   try {
-    const files = await generate.toFolder(path.join(folder, 'images'), {
+    return await generate.toFolder(path.join(folder, IMAGES_FOLDER), {
       count: job.samples ?? real.count,
       num_inference_steps: job.num_inference_steps,
       seed: samplingSeed(job),
       on_progress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
       signal,
     });
-    const { height, width, channels } = real;
-    const images = await Promise.all(
-      files.map(
-        async (file) =>
-          await sharp(file)
-            .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-            .raw()
-            .toBuffer(),
-      ),
-    );
-    return {
-      count: images.length,
-      image: (index) => ({ data: images[index] ?? new Uint8Array(), height, width, channels }),
-    };
   } finally {
     await generate.dispose();
   }
 }
 
+/** Table 6's metrics, on the features of the job's extractor. */
+async function measure(
+  { extractor, logits_extractor, nearest_k, is_splits, device }: ImageJob,
+  real: ImageSet,
+  folder: string,
+  { signal, onProgress }: JobContext,
+): Promise<Pick<ImageResult, 'extractor' | 'logits_extractor' | 'metrics'>> {
+  const passes = new Map([
+    ['real', 0],
+    ['fake', 0],
+  ]);
+  const report = await evaluate({
+    real,
+    fake: path.join(folder, IMAGES_FOLDER),
+    metrics: ['fid', 'prdc', ...(logits_extractor === null ? [] : ['is'])],
+    extractor,
+    logits_extractor: logits_extractor ?? undefined,
+    nearest_k,
+    is_splits,
+    // The images of a seed are in no order that a shuffle would have to undo.
+    is_shuffle: false,
+    device,
+    on_progress: (fraction, stage) => {
+      if (!passes.has(stage)) return;
+      passes.set(stage, fraction);
+      const done = [...passes.values()].reduce((sum, pass) => sum + pass, 0) / passes.size;
+      const before = TRAINING_SHARE + SAMPLING_SHARE;
+      onProgress(before + (1 - before) * done);
+    },
+    signal,
+  });
+  const { fid, is_mean, precision, recall, density, coverage } = report.metrics;
+  const { extractor: features, logits_extractor: logits } = report;
+  return {
+    extractor: { name: features.name, checksum: features.checksum },
+    logits_extractor: logits ? { name: logits.name, checksum: logits.checksum } : null,
+    metrics: imageMetricsSchema.parse({
+      fid,
+      inception_score: is_mean ?? null,
+      precision,
+      recall,
+      density,
+      coverage,
+    }),
+  };
+}
+
 /** The first images as one PNG, small ones enlarged. */
-async function gridOf({ count, image }: MeasuredImages): Promise<Buffer> {
-  const shown = Array.from({ length: Math.min(GRID_IMAGES, count) }, (_, i) => image(i));
-  const [first] = shown;
-  if (!first) throw new DatasetError('there are no images to show');
-  const { height, width, channels } = first;
+async function gridOf(files: readonly string[], { height, width, channels }: ImageSet): Promise<Buffer> {
+  const shown = files.slice(0, GRID_IMAGES);
+  const colours = channels === 1 ? 'b-w' : 'srgb';
+  const pixels = await Promise.all(
+    shown.map((file) => sharp(file).toColourspace(colours).removeAlpha().raw().toBuffer()),
+  );
   return imageGrid(
     {
-      data: Buffer.concat(shown.map(({ data }) => data)),
+      data: Buffer.concat(pixels),
       count: shown.length,
       height,
       width,

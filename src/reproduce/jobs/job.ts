@@ -109,20 +109,21 @@ const pointResultSchema = z.strictObject({
 export type PointResult = z.output<typeof pointResultSchema>;
 
 const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
+export const imageMetricsSchema = z.strictObject({
+  fid: finite,
+  inception_score: finite.nullable(),
+  precision: finite,
+  recall: finite,
+  density: finite,
+  coverage: finite,
+});
 const imageResultSchema = z.strictObject({
   job: imageJobSchema,
   real_images: count,
   generated_images: count,
   extractor: extractorSchema,
   logits_extractor: extractorSchema.nullable(),
-  metrics: z.strictObject({
-    fid: finite,
-    inception_score: finite.nullable(),
-    precision: finite,
-    recall: finite,
-    density: finite,
-    coverage: finite,
-  }),
+  metrics: imageMetricsSchema,
   training: curveSchema,
   timing: timingSchema,
   environment: environmentSchema,

@@ -1,7 +1,6 @@
 import type { Graph } from '../../graph/graph.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
-import { undeclareSizes } from '../../graph/onnx/undeclared-sizes.ts';
-import { encodeModel, modelProto } from '../../graph/onnx/write.ts';
+import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
 import { elementCount } from '../../graph/types.ts';
 import {
   hostTensor,
@@ -42,7 +41,7 @@ export class GradientSession {
 
   /** @param graph with the output `terms`, a vector, beside the gradients. */
   static async create(graph: Graph, parameters: readonly GradientParameter[]): Promise<GradientSession> {
-    const model = withSequenceOutput(undeclareSizes(modelProto(graph)), 'terms');
+    const model = withSequenceOutput(hideShapes(modelProto(graph)), 'terms');
     // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
     const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
     const termsShape = graph.outputs.find(({ name }) => name === 'terms')?.value.shape.map(Number) ?? [];

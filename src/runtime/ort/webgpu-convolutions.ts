@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { DeviceError } from '../../errors.ts';
-import { decodeModel, plainDomain } from '../../graph/onnx/decode.ts';
-import type { GraphProto, NodeProto } from '../../graph/onnx/schema.ts';
+import { decodeModel, type GraphProto, type NodeProto, plainDomain } from '../../graph/onnx/schema.ts';
 import { isMiscomputedOnWebgpu } from '../../graph/ops/index.ts';
 
 /**

@@ -2,11 +2,16 @@ import { GraphError } from '../../errors.ts';
 import { stopsGradient } from '../../graph/autodiff/custom.ts';
 import type { GraphNode, Value } from '../../graph/graph.ts';
 import { opName } from '../../graph/registry.ts';
-import { withoutGradient } from './broadcast.ts';
-import { constantTensor, tfDType } from './dtype.ts';
 import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
-import { findTfOp, given, type TfKernel } from './tf-op.ts';
-import './ops/index.ts';
+import { constantTensor, findTfOp, given, type TfKernel, tfDType, withoutGradient } from './tf-op.ts';
+import './ops/conv.ts';
+import './ops/elementwise.ts';
+import './ops/indexing.ts';
+import './ops/matmul.ts';
+import './ops/normalization.ts';
+import './ops/pooling.ts';
+import './ops/reduce.ts';
+import './ops/shape.ts';
 
 interface Step {
   readonly node: GraphNode;

@@ -1,7 +1,9 @@
-import type { GraphNode } from '../../graph/graph.ts';
+/** How tfjs computes the ops of a graph: where a kernel is defined, and what several kernels need. */
+import { GraphError } from '../../errors.ts';
+import type { GraphNode, Value } from '../../graph/graph.ts';
 import { InferenceContext, opName } from '../../graph/registry.ts';
-import { fixedShape } from '../../graph/types.ts';
-import type { Tfjs, TfTensor } from './tf-module.ts';
+import { type DType, fixedShape } from '../../graph/types.ts';
+import type { TfDType, Tfjs, TfTensor } from './tf-module.ts';
 
 /** Computes a node's outputs from its inputs; an omitted optional input is undefined. */
 export type TfKernel = (tf: Tfjs, inputs: readonly (TfTensor | undefined)[]) => TfTensor | TfTensor[];
@@ -48,4 +50,94 @@ export function given(inputs: readonly (TfTensor | undefined)[], index: number):
   const input = inputs[index];
   if (input) return input;
   throw new RangeError(`input ${index} of a node is missing`);
+}
+
+const dtypes: Partial<Record<DType, TfDType>> = {
+  float32: 'float32',
+  int32: 'int32',
+  int64: 'int32',
+  uint8: 'int32',
+  bool: 'bool',
+};
+
+/** The dtype in which tfjs computes an ONNX one. @throws {GraphError} for float16 and float64, which it has not. */
+export function tfDType(dtype: DType, where: string): TfDType {
+  const found = dtypes[dtype];
+  if (found) return found;
+  throw new GraphError(`${where}: tfjs has no ${dtype}`);
+}
+
+/** A constant of the graph as a tensor. @throws {GraphError} when tfjs cannot hold it. */
+export function constantTensor(tf: Tfjs, { name, dtype, shape, data }: Value): TfTensor {
+  const type = tfDType(dtype, `constant '${name}'`);
+  if (data instanceof BigInt64Array || (type === 'int32' && data))
+    return tf.tensor(
+      Int32Array.from<number | bigint>(data, (value) => asInt32(value, name)),
+      fixedShape(shape),
+      type,
+    );
+  if (data instanceof Float32Array || data instanceof Uint8Array)
+    return tf.tensor(data, fixedShape(shape), type);
+  throw new GraphError(`constant '${name}' has no data`);
+}
+
+function asInt32(value: number | bigint, name: string): number {
+  const number = Number(value);
+  if (number === (number | 0)) return number;
+  throw new GraphError(`constant '${name}' holds ${value}, but the integers of tfjs have 32 bits`);
+}
+
+/**
+ * Broadcasts x to `shape`. Floats by a sum with zeros, whose gradient tfjs knows for every rank: that of its own
+ * `broadcastTo` ends at rank 4 and is a slice for each repetition.
+ */
+export function expand(tf: Tfjs, x: TfTensor, shape: readonly number[]): TfTensor {
+  if (x.shape.length === shape.length && x.shape.every((dim, axis) => dim === shape[axis])) return x;
+  return x.dtype === 'float32' ? tf.add(x, tf.zeros([...shape])) : tf.broadcastTo(x, [...shape]);
+}
+
+/** `a` where the condition is true, `b` elsewhere. tfjs differentiates this for equal shapes only. */
+export function select(
+  tf: Tfjs,
+  condition: TfTensor,
+  a: TfTensor,
+  b: TfTensor,
+  shape: readonly number[],
+): TfTensor {
+  return tf.where(expand(tf, condition, shape), expand(tf, a, shape), expand(tf, b, shape));
+}
+
+/**
+ * Computes what has no derivative, such as a comparison. tfjs demands a gradient function of every kernel between
+ * parameters and loss, and has none for these.
+ */
+export function withoutGradient(tf: Tfjs, inputs: readonly TfTensor[], compute: () => TfTensor): TfTensor {
+  const severed = tf.customGrad(() => ({
+    value: compute(),
+    gradFunc: () => inputs.map(({ shape }) => tf.zeros(shape)),
+  }));
+  return severed(...inputs);
+}
+
+/** Adds zeros around each axis, or cuts where the count is negative. */
+export function padOrCrop(
+  tf: Tfjs,
+  x: TfTensor,
+  pads: readonly (readonly [before: number, after: number])[],
+  value = 0,
+): TfTensor {
+  let result = x;
+  if (pads.some(([before, after]) => before < 0 || after < 0)) {
+    const begin = pads.map(([before]) => Math.max(0, -before));
+    const size = pads.map(
+      ([, after], axis) => (x.shape[axis] ?? 0) - (begin[axis] ?? 0) - Math.max(0, -after),
+    );
+    result = tf.slice(result, begin, size);
+  }
+  if (pads.every(([before, after]) => before <= 0 && after <= 0)) return result;
+  return tf.pad(
+    result,
+    pads.map(([before, after]) => [Math.max(0, before), Math.max(0, after)]),
+    value,
+  );
 }

@@ -1,8 +1,10 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
-import { errorText, InvalidArgumentError } from '../../errors.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import { serve } from '../../threads/channel.ts';
+import type { HostBatch } from '../step/batch.ts';
 import { type BatchSpec, BatchStream } from './batch-stream.ts';
-import type { StepAnswer, StepRequest } from './prefetched-batches.ts';
+import type { StepRequest } from './prefetched-batches.ts';
 import { imageSamples } from './samples.ts';
 
 /** The thread behind `PrefetchedBatches`: it draws what `BatchStream` draws, from images that come with a request. */
@@ -22,19 +24,13 @@ const source = imageSamples(
 );
 const batches = new BatchStream(source, spec.batchSize, spec.trainTimesteps, spec.seed, spec.classes);
 
-parentPort?.on('message', ({ step, images: received }: StepRequest) => {
-  try {
+serve<StepRequest, HostBatch>(
+  ({ step, images: received }) => {
     images = received.values();
-    const prepared = batches.steps(step, 1);
-    const { clean, noise, timestep, class_labels } = prepared;
-    const buffers = [clean, noise, timestep, ...(class_labels ? [class_labels] : [])].map(
-      ({ buffer }) => buffer,
-    );
-    const answer: StepAnswer = { step, batches: prepared };
-    parentPort?.postMessage(answer, buffers as ArrayBuffer[]);
-  } catch (error) {
-    const answer: StepAnswer = { step, error: errorText(error) };
-    parentPort?.postMessage(answer);
-  }
-});
-parentPort?.postMessage('ready');
+    return batches.steps(step, 1);
+  },
+  ({ clean, noise, timestep, class_labels }) =>
+    [clean, noise, timestep, ...(class_labels ? [class_labels] : [])].map(
+      ({ buffer }) => buffer as ArrayBuffer,
+    ),
+);

@@ -1,8 +1,7 @@
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
+import { errorText } from '../../errors.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
+import { type Channel, startThread } from '../../threads/channel.ts';
 import type { HostBatch } from '../step/batch.ts';
 import type { BatchSpec, BatchStream } from './batch-stream.ts';
 
@@ -17,19 +16,13 @@ export interface StepRequest {
   readonly step: number;
   readonly images: readonly SizedPixels[];
 }
-/** What it answers. */
-export interface StepAnswer {
-  readonly step: number;
-  readonly batches?: HostBatch;
-  readonly error?: string;
-}
 
-/** Steps of fewer values are prepared in less than a millisecond, for which no thread is worth while. */
+/** Steps of fewer values are prepared in less than a millisecond, too little work for a thread. */
 const MIN_VALUES = 2 ** 15;
 /** Batches that are prepared beforehand take at most so many bytes. */
 const MAX_AHEAD_BYTES = 2 ** 26;
 
-/** A supply that may hold a thread, which `close` ends. */
+/** Batches that may come from a thread, which `close` ends. */
 export interface OpenBatches extends Batches {
   close(): Promise<void>;
 }
@@ -46,22 +39,16 @@ export function openBatches(batches: BatchStream): OpenBatches {
   };
 }
 
-interface Pending {
-  readonly promise: Promise<HostBatch>;
-  resolve(batches: HostBatch): void;
-  reject(error: Error): void;
-}
-
 /**
  * Batches of images that a worker thread prepares while onnxruntime, which blocks the calling thread, runs the step
  * before: noise, augmentation and the way from bytes to floats. A step depends on the seed and its number alone, so
  * that the bits are the same as without the worker; until it has started, steps are prepared here.
  */
 export class PrefetchedBatches implements OpenBatches {
-  /** Resolves once the thread prepares batches. */
+  /** Resolves once the thread prepares batches, or has failed to start. */
   readonly started: Promise<void>;
-  private readonly worker: Worker;
-  private readonly pending = new Map<number, Pending>();
+  private readonly channel: Channel<StepRequest, HostBatch>;
+  private readonly pending = new Map<number, Promise<HostBatch>>();
   private ready = false;
   private failure: Error | undefined;
 
@@ -70,16 +57,15 @@ export class PrefetchedBatches implements OpenBatches {
     private readonly batches: BatchStream,
     spec: BatchSpec,
   ) {
-    this.worker = startWorker(spec);
-    this.started = new Promise((resolve) => {
-      this.worker.on('message', (answer: StepAnswer | 'ready') => {
-        if (answer !== 'ready') return this.settle(answer);
+    this.channel = startThread(new URL('./batch-worker.ts', import.meta.url), spec);
+    this.started = this.channel.started().then(
+      () => {
         this.ready = true;
-        resolve();
-      });
-    });
-    this.worker.on('error', (error) => this.fail(error));
-    this.worker.on('exit', (code) => this.fail(new Error(`it ended with code ${code}`)));
+      },
+      (cause: unknown) => {
+        this.fail(cause);
+      },
+    );
   }
 
   /** @throws {RuntimeExecutionError} when the worker failed. */
@@ -88,7 +74,7 @@ export class PrefetchedBatches implements OpenBatches {
     const parts = await Promise.all(
       Array.from(
         { length: count },
-        (_, i) => this.pending.get(first + i)?.promise ?? this.batches.steps(first + i, 1),
+        (_, i) => this.pending.get(first + i) ?? this.batches.steps(first + i, 1),
       ),
     );
     for (const step of this.pending.keys()) if (step < first + count) this.pending.delete(step);
@@ -104,7 +90,7 @@ export class PrefetchedBatches implements OpenBatches {
 
   async close(): Promise<void> {
     this.fail(new Error('it was closed'));
-    await this.worker.terminate();
+    await this.channel.release();
   }
 
   /** Asks for the steps that come next; `bytes` is the size of the samples of one, beside which lies as much noise. */
@@ -112,45 +98,27 @@ export class PrefetchedBatches implements OpenBatches {
     const ahead = Math.max(1, Math.min(count, Math.floor(MAX_AHEAD_BYTES / (2 * bytes))));
     for (let step = first; step < first + ahead; step++) {
       if (this.pending.has(step)) continue;
-      const request: StepRequest = { step, images: this.batches.images(step) };
-      let settle: Omit<Pending, 'promise'> | undefined;
-      const promise = new Promise<HostBatch>((resolve, reject) => {
-        settle = { resolve, reject };
+      const images = this.batches.images(step);
+      const transfer = images.map(({ pixels }) => pixels.buffer as ArrayBuffer);
+      const batches = this.channel.call({ step, images }, { transfer }).catch((cause: unknown) => {
+        throw this.fail(cause);
       });
-      // Whoever asks for the step sees the failure; a step nobody asks for must not end the process.
-      promise.catch(() => undefined);
-      if (settle) this.pending.set(step, { promise, ...settle });
-      this.worker.postMessage(
-        request,
-        request.images.map(({ pixels }) => pixels.buffer as ArrayBuffer),
-      );
+      // Whoever asks for the step sees the failure; a step that nobody asks for must not end the process.
+      batches.catch(() => undefined);
+      this.pending.set(step, batches);
     }
   }
 
-  private settle({ step, batches, error }: StepAnswer): void {
-    const pending = this.pending.get(step);
-    if (batches) pending?.resolve(batches);
-    else this.fail(new Error(error ?? 'no reason was given'));
+  /** Remembers the first failure, and returns it. */
+  private fail(cause: unknown): Error {
+    this.failure ??= new RuntimeExecutionError(
+      `the thread that prepares batches failed: ${errorText(cause)}`,
+      {
+        cause,
+      },
+    );
+    return this.failure;
   }
-
-  private fail(cause: Error): void {
-    if (this.failure) return;
-    this.failure = new RuntimeExecutionError(`the thread that prepares batches failed: ${cause.message}`, {
-      cause,
-    });
-    for (const { reject } of this.pending.values()) reject(this.failure);
-  }
-}
-
-/** Where this package runs from its TypeScript sources, a worker has to load the loader of them itself. */
-function startWorker(spec: BatchSpec): Worker {
-  if (!import.meta.url.endsWith('.ts'))
-    return new Worker(new URL('./batch-worker.js', import.meta.url), { workerData: spec });
-  const commonJs = createRequire(import.meta.url).resolve('tsx/esm/api');
-  const loader = pathToFileURL(commonJs.replace(/\.cjs$/, '.mjs')).href;
-  const { href } = new URL('./batch-worker.ts', import.meta.url);
-  const script = `import('${loader}').then(({ register }) => (register(), import('${href}')))`;
-  return new Worker(script, { eval: true, execArgv: [], workerData: spec });
 }
 
 function joined(parts: readonly HostBatch[]): HostBatch {

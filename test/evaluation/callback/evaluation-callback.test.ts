@@ -151,6 +151,45 @@ describe('evaluation while a model is trained', () => {
     expect(filesOf('points')).toEqual(['step-0000010.png', 'step-0000010.svg']);
   }, 240_000);
 
+  it("measures by a metric and an extractor of the user's own, whose module its process imports", async () => {
+    const own = {
+      num_inference_steps: 2,
+      samples: 0,
+      device: 'cpu',
+      metrics: {
+        metrics: ['mean-gap'],
+        metric_options: { power: 2 },
+        extractor: 'brightness',
+        num_samples: 6,
+        cache_dir: path.join(folder, 'cache'),
+      },
+    } as const;
+    const module = new URL('../own-things.ts', import.meta.url).href;
+    await smallImageTrainer({ ...args('own'), max_steps: 4 }, [
+      new EvaluationCallback({ ...own, import: module }),
+    ]).train();
+    expect(JSON.parse(logOf('own'))).toMatchObject({
+      step: 4,
+      mean_gap: expect.any(Number),
+      extractor: { name: 'brightness all 8x8' },
+    });
+
+    await import('../own-things.ts');
+    for (const [metrics, message] of [
+      [own.metrics, /the metric 'mean-gap' is registered in the training process only.*'import'/],
+      [{ ...own.metrics, metrics: ['fid'], extractor: 'raw-pixels' }, /metric_options has 'power'/],
+      [{ extractor: 'brightness' }, /the extractor 'brightness' is registered in the training process only/],
+      [{ ...own.metrics, metrics: ['mean-gab'], extractor: 'raw-pixels' }, /not a metric: use fid/],
+    ] as const) {
+      const callback = new EvaluationCallback({ ...own, metrics });
+      const failure = await smallImageTrainer(args('own-unknown'), [callback])
+        .train()
+        .catch((caught) => caught);
+      expect(failure).toBeInstanceOf(SnapshotEvaluationError);
+      expect(failure.message).toMatch(message);
+    }
+  }, 240_000);
+
   it('without the weights of the extractor does not begin', async () => {
     const evaluation = new EvaluationCallback({
       metrics: { extractor: 'vgg16', extractor_options: { extractors_dir: path.join(folder, 'none') } },

@@ -11,7 +11,7 @@ import {
   type UNet2DPreset,
   unet2DPreset,
 } from '../../../src/models/index.ts';
-import { currentParameterName } from '../../../src/models/unet-2d/legacy-keys.ts';
+import { currentParameterName } from '../../../src/models/weights.ts';
 import { float32Data, hostTensor, Session } from '../../../src/runtime/session.ts';
 
 const small: UNet2DOptions = {

@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import type { Value } from '../../../src/graph/graph.ts';
 import * as ops from '../../../src/graph/ops/index.ts';
-import { apply, applyOp, int64Vector, registeredOps, scalarLike } from '../../../src/graph/registry.ts';
+import {
+  apply,
+  applyOp,
+  float,
+  int64Vector,
+  registeredOps,
+  scalarLike,
+} from '../../../src/graph/registry.ts';
 import { findTfOp } from '../../../src/runtime/tfjs/tf-op.ts';
 import { float64Cases } from '../../graph/gradient-cases.ts';
 import { plainCases } from '../../graph/plain-cases.ts';
@@ -226,7 +233,7 @@ describe('what our rules do not differentiate', () => {
   it('QuickGelu', async () => {
     const node = (x: Value, alpha: number) => {
       const { dtype, shape } = x;
-      const attributes = { alpha: { kind: 'float', value: alpha } } as const;
+      const attributes = { alpha: float(alpha) } as const;
       const { outputs } = x.graph.addNode('QuickGelu', [x], attributes, [{ dtype, shape }], 'com.microsoft');
       return outputs[0] as Value;
     };

@@ -3,12 +3,12 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
-import type { ImageBytes } from '../../../pipelines/image-bytes.ts';
-import { encodePng } from '../../../pipelines/image-bytes.ts';
+import type { ImageBytes } from '../../../pipelines/image-output.ts';
+import { encodePng } from '../../../pipelines/image-output.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { schedulerNamed } from '../../options/shared-options.ts';
+import { refuseUnusedEta } from '../../options/shared-options.ts';
 import { withInterrupt } from '../../ui/interrupt.ts';
 import { withFractionBar } from '../../ui/progress.ts';
 import type { CommonSettings } from './generate.ts';
@@ -56,20 +56,21 @@ const MAX_GRID = 4096;
 
 /** Draws images into a folder, a grid, or both. Returns what was done, for a person. */
 export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
-  const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale } = settings;
+  const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
   const draw = await pipeline('unconditional-image-generation', model, {
     device: settings.device,
     ema: !settings.raw_weights,
   });
   try {
+    refuseUnusedEta(eta, scheduler ?? draw.scheduler.className);
     const options = {
       num_inference_steps: steps,
       eta,
       seed,
       guidance_scale,
       class_labels: labelsOf(settings.class_labels, count),
-      scheduler: schedulerNamed(settings, draw.scheduler),
+      scheduler,
     };
     const notice = folder ? `interrupted: the same command goes on with what is in ${folder}` : 'interrupted';
     const images = await withInterrupt(notice, (signal) =>

@@ -6,7 +6,7 @@ import { writeFileAtomic } from '../../../files/atomic.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { schedulerNamed } from '../../options/shared-options.ts';
+import { refuseUnusedEta } from '../../options/shared-options.ts';
 import { withInterrupt } from '../../ui/interrupt.ts';
 import { withFractionBar } from '../../ui/progress.ts';
 import type { CommonSettings } from './generate.ts';
@@ -22,13 +22,13 @@ export async function generatePoints(
   folder: string,
   settings: CommonSettings & Settings<typeof pointOptions>,
 ): Promise<string> {
-  const { n = 10_000, steps, eta, seed, device, real, out = ['points.csv'] } = settings;
+  const { n = 10_000, steps, scheduler, eta, seed, device, real, out = ['points.csv'] } = settings;
   for (const file of out)
     if (!FORMATS.includes(path.extname(file).toLowerCase()))
       throw new InvalidArgumentError(`--out '${file}' must end in ${FORMATS.join(', ')} for points`);
   const draw = await pipeline('unconditional-point-generation', folder, { device });
   try {
-    const scheduler = schedulerNamed(settings, draw.scheduler);
+    refuseUnusedEta(eta, scheduler ?? draw.scheduler.className);
     const { points, dims } = await withInterrupt('interrupted', (signal) =>
       withFractionBar('generate', (on_progress) =>
         draw({ batch_size: n, num_inference_steps: steps, seed, eta, signal, on_progress, scheduler }),

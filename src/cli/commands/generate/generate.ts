@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { addOptions, option, readSettings, type Settings } from '../../options/command-options.ts';
 import { modelNamed } from '../../options/saved-model.ts';
-import { deviceOption } from '../../options/shared-options.ts';
+import { deviceOption, schedulerClass, schedulerOption } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
 import { generateImages, imageOptions } from './generate-images.ts';
 import { generatePoints, pointOptions } from './generate-points.ts';
@@ -21,11 +21,7 @@ const commonOptions = {
     z.number().optional(),
     'steps of the reverse process (default: 1000; with ddim 50 to 100 are enough)',
   ),
-  scheduler: option(
-    '--scheduler <name>',
-    z.enum(['ddpm', 'ddim']).optional(),
-    "ddpm or ddim (default: the model's own)",
-  ),
+  scheduler: schedulerOption(),
   eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
   seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends on it and on i alone'),
   device: deviceOption(),
@@ -35,6 +31,7 @@ const commonOptions = {
     'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',
   ),
 };
+/** `scheduler` is a registered class name, whatever short name was given. */
 export type CommonSettings = Settings<typeof commonOptions>;
 
 const options = { ...commonOptions, ...pointOptions, ...imageOptions };
@@ -61,6 +58,7 @@ A folder that was filled in part is filled up by the same command, with the same
 
 async function generate(settings: Settings<typeof options>): Promise<void> {
   const { revision } = settings;
+  const scheduler = schedulerClass(settings.scheduler);
   const model = await downloadBar((progress_callback) =>
     modelNamed(settings.model, { revision, progress_callback }),
   );
@@ -69,5 +67,5 @@ async function generate(settings: Settings<typeof options>): Promise<void> {
     if (settings[key as keyof typeof options] !== undefined)
       throw new InvalidArgumentError(`option ${flags} does not fit: '${settings.model}' draws ${model.kind}`);
   const draw = model.kind === 'points' ? generatePoints : generateImages;
-  console.log(await draw(model.path, settings));
+  console.log(await draw(model.path, { ...settings, scheduler }));
 }

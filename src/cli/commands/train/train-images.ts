@@ -5,13 +5,14 @@ import { InvalidArgumentError } from '../../../errors.ts';
 import { type DiffusionLoss, hybridLoss } from '../../../losses/index.ts';
 import type { DiffusionModel } from '../../../models/index.ts';
 import { learnsVariance } from '../../../models/model.ts';
-import { OnnxModel } from '../../../models/onnx-model.ts';
+import { OnnxModel } from '../../../models/onnx/model.ts';
+import { modelFromConfig } from '../../../models/registry.ts';
 import type { DDPMScheduler } from '../../../schedulers/index.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { chosenUNet, unetFor } from '../../options/image-model.ts';
+import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
 import { downloadBar, progressBar } from '../../ui/progress.ts';
 
@@ -64,11 +65,6 @@ export const imageOptions = grouped('Images:', {
     'flowers102, pets: where their archive lies, instead of a download',
   ),
   cache_dir: option('--cache-dir <folder>', z.string().optional(), 'where downloads and resized images go'),
-  model: option(
-    '--model <name|config.json>',
-    z.string().optional(),
-    "small (default), ddpm-cifar10, ddpm-64, default (diffusers' script), or a UNet2DModel's config",
-  ),
   dropout: option(
     '--dropout <probability>',
     z.number().optional(),
@@ -102,7 +98,7 @@ export const imageOptions = grouped('Images:', {
 });
 
 /** With the options that points have too. */
-type ImageSettings = Settings<typeof imageOptions> & {
+type ImageSettings = Settings<typeof imageOptions & typeof modelOptions> & {
   readonly n: number | undefined;
   readonly prediction_type: string | undefined;
   readonly beta_schedule: string | undefined;
@@ -145,7 +141,7 @@ export async function imageTrainer(
 function refuseConflicts(settings: ImageSettings): void {
   const { init_from, class_conditional, class_dropout_prob, random_crop, stretch } = settings;
   const brought = [
-    ...(['model', 'class_conditional', 'dropout', 'learn_variance'] as const),
+    ...(['model', 'model_config', 'class_conditional', 'dropout', 'learn_variance'] as const),
     ...(isOnnx(init_from) ? [] : (['prediction_type', 'beta_schedule', 'num_train_timesteps'] as const)),
   ];
   const given = brought.find((key) => settings[key] !== undefined);
@@ -163,12 +159,14 @@ function refuseConflicts(settings: ImageSettings): void {
     );
 }
 
-/** A learned variance is trained by the hybrid loss alone, whether the model is new or was saved with one. */
+/** A learned variance needs the hybrid loss, or one of the user's that trains it, whether the model is new or saved. */
 function lossOf(model: DiffusionModel, base: DiffusionLoss, { vlb_weight }: ImageSettings): DiffusionLoss {
-  if (learnsVariance(model)) return hybridLoss({ base, vlb_weight });
+  if (learnsVariance(model) && !base.learnsVariance) return hybridLoss({ base, vlb_weight });
   if (vlb_weight === undefined) return base;
   throw new InvalidArgumentError(
-    `--vlb-weight is ${vlb_weight}, but the model learns no variance: add --learn-variance`,
+    base.learnsVariance
+      ? `--vlb-weight is ${vlb_weight}, but --loss has options of its own: put it into --loss-options`
+      : `--vlb-weight is ${vlb_weight}, but the model learns no variance: add --learn-variance`,
   );
 }
 
@@ -177,13 +175,36 @@ function isOnnx(file: string | undefined): boolean {
 }
 
 async function newModel(source: string, settings: ImageSettings) {
-  const chosen = await chosenUNet(settings.model ?? 'small');
+  const { model = 'small', dropout, learn_variance, class_conditional, class_dropout_prob } = settings;
+  const config = await modelConfig(settings);
+  if (config !== undefined && config._class_name !== 'UNet2DModel')
+    return registeredModel(config, source, settings);
+  const chosen = chosenUNet(isPreset(model) ? model : 'small', config);
   const images = await loadTrainingImages(source, settings, chosen.resolution, chosen.channels);
-  const classes = settings.class_conditional
-    ? classCount(images, settings.class_dropout_prob ?? 0)
-    : undefined;
-  const { dropout, learn_variance } = settings;
+  const classes = class_conditional ? classCount(images, class_dropout_prob ?? 0) : undefined;
   return { images, model: unetFor(chosen, images, { classes, dropout, learn_variance }) };
+}
+
+/** Any class but the U-Net's is taken as its config has it. */
+async function registeredModel(config: Record<string, unknown>, source: string, settings: ImageSettings) {
+  const unused = (['class_conditional', 'dropout', 'learn_variance'] as const).find(
+    (key) => settings[key] !== undefined,
+  );
+  if (unused !== undefined)
+    throw new InvalidArgumentError(
+      `option --${unused.replaceAll('_', '-')} is for U-Nets: put it into the config of ${config._class_name}`,
+    );
+  const model = modelFromConfig(config);
+  const { images } = await imagesFor(model, `--model ${config._class_name}`, source, settings);
+  return { images, model };
+}
+
+/** The images in the size that the model takes. */
+async function imagesFor(model: DiffusionModel, option: string, source: string, settings: ImageSettings) {
+  const [channels, height, width] = model.sampleShape;
+  if (channels === undefined || height === undefined || width === undefined)
+    throw new InvalidArgumentError(`${option} is a model of points, but '${source}' has images`);
+  return { images: await loadTrainingImages(source, settings, [height, width], channels) };
 }
 
 async function tunedModel(from: string, source: string, settings: ImageSettings) {
@@ -192,10 +213,7 @@ async function tunedModel(from: string, source: string, settings: ImageSettings)
     : await downloadBar(async (progress_callback) =>
         savedModel(await folderNamed(from, { progress_callback })),
       );
-  const [channels, height, width] = saved.model.sampleShape;
-  if (channels === undefined || height === undefined || width === undefined)
-    throw new InvalidArgumentError(`--init-from '${from}' is a model of points, but '${source}' has images`);
-  return { images: await loadTrainingImages(source, settings, [height, width], channels), ...saved };
+  return { ...(await imagesFor(saved.model, `--init-from '${from}'`, source, settings)), ...saved };
 }
 
 async function loadTrainingImages(

@@ -1,12 +1,15 @@
 import { z } from 'zod';
 import { loadPoints } from '../../../datasets/index.ts';
+import { InvalidArgumentError } from '../../../errors.ts';
 import type { DiffusionLoss } from '../../../losses/index.ts';
-import { ConditionalDense } from '../../../models/index.ts';
+import { ConditionalDense, type DiffusionModel } from '../../../models/index.ts';
+import { modelFromConfig } from '../../../models/registry.ts';
 import type { DDPMScheduler } from '../../../schedulers/index.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
+import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 
 export const pointOptions = grouped('Points:', {
   noise: option('--noise <deviation>', z.number().optional(), "noise of the made points, default the set's"),
@@ -28,21 +31,46 @@ export const pointOptions = grouped('Points:', {
   ),
 });
 
-/** A trainer of the paper's 2-D network. */
+type PointTrainingSettings = Settings<typeof pointOptions & typeof modelOptions> & {
+  readonly n: number | undefined;
+};
+
+/** A trainer of the paper's 2-D network, or of the class that `--model` names. */
 export async function pointTrainer(
   source: string,
-  settings: Settings<typeof pointOptions> & { readonly n: number | undefined },
+  settings: PointTrainingSettings,
   common: { args: TrainingArguments; loss: DiffusionLoss; noise_scheduler: DDPMScheduler },
   callbacks: readonly TrainerCallback[],
 ): Promise<Trainer> {
-  const { n, noise, data_seed, scaling, hidden_features, num_hidden_layers } = settings;
+  const { n, noise, data_seed, scaling } = settings;
   const train_dataset = await loadPoints(source, { n, noise, seed: data_seed, scaling });
-  const { num_train_timesteps } = common.noise_scheduler.config;
-  const model = new ConditionalDense({
-    in_features: train_dataset.dims,
-    num_train_timesteps,
+  const model = await newModel(settings, train_dataset.dims, common.noise_scheduler);
+  return new Trainer({ ...common, model, train_dataset, callbacks });
+}
+
+async function newModel(
+  settings: PointTrainingSettings,
+  in_features: number,
+  { config: { num_train_timesteps } }: DDPMScheduler,
+): Promise<DiffusionModel> {
+  const { model, hidden_features, num_hidden_layers } = settings;
+  const widths = {
     ...(hidden_features === undefined ? {} : { hidden_features }),
     ...(num_hidden_layers === undefined ? {} : { num_hidden_layers }),
-  });
-  return new Trainer({ ...common, model, train_dataset, callbacks });
+  };
+  if (model === undefined) {
+    await modelConfig(settings);
+    return new ConditionalDense({ in_features, num_train_timesteps, ...widths });
+  }
+  const [width] = Object.keys(widths);
+  if (width !== undefined)
+    throw new InvalidArgumentError(
+      `option --${width.replaceAll('_', '-')} is for the default network: put it into --model-config`,
+    );
+  const config = await modelConfig(settings);
+  if (config === undefined)
+    throw new InvalidArgumentError(
+      `--model '${model}' draws images: leave it out, or name a model of points`,
+    );
+  return modelFromConfig(config);
 }

@@ -6,11 +6,20 @@ import { OXFORD_SETS } from '../../../datasets/images/sources/oxford.ts';
 import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { exists } from '../../../files/regular-file.ts';
-import { isoLoss, simpleLoss } from '../../../losses/index.ts';
-import { nearestName } from '../../../registry.ts';
+import { type DiffusionLoss, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
-import { addOptions, grouped, option, readSettings, type Settings } from '../../options/command-options.ts';
+import {
+  addOptions,
+  didYouMean,
+  grouped,
+  jsonObject,
+  jsonSchema,
+  option,
+  readSettings,
+  type Settings,
+} from '../../options/command-options.ts';
+import { modelOptions } from '../../options/new-model.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
 import { InterruptedError, withInterrupt } from '../../ui/interrupt.ts';
 import { metricsText, trainingConsole, writeTrainingPlots } from '../../ui/training.ts';
@@ -49,7 +58,12 @@ const options = {
     ),
   }),
   ...grouped('Loss:', {
-    loss: option('--loss <name>', z.enum(['iso', 'simple']).default('iso'), 'iso or simple'),
+    loss: option('--loss <name>', z.string().default('iso'), 'simple, iso, hybrid, or a registered one'),
+    loss_options: option(
+      '--loss-options <json|file.json>',
+      jsonSchema.optional(),
+      'options of the loss, such as {"lambda": 0.1}',
+    ),
     lambda: option(
       '--lambda <weight>',
       z.number().optional(),
@@ -71,6 +85,7 @@ const options = {
       'timesteps (default: 1000)',
     ),
   }),
+  ...modelOptions,
   ...pointOptions,
   ...imageOptions,
   ...trainingOptions,
@@ -113,7 +128,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const { output_dir } = settings;
   const dataset = await datasetNamed(settings.dataset);
   refuseOptionsOfOtherKind(dataset, settings);
-  const loss = chosenLoss(dataset, settings);
+  const loss = await chosenLoss(dataset, settings);
   const resume =
     settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
   if (!resume) await refuseOldRun(output_dir);
@@ -146,17 +161,23 @@ function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Setti
       );
 }
 
-function chosenLoss({ kind }: DatasetName, { loss, lambda }: Settings<typeof options>) {
-  if (loss === 'iso') return isoLoss({ lambda: lambda ?? LAMBDA[kind] });
+async function chosenLoss(
+  { kind }: DatasetName,
+  { loss, lambda, loss_options }: Settings<typeof options>,
+): Promise<DiffusionLoss> {
+  const given = await jsonObject('--loss-options', loss_options);
+  if (loss === 'iso') return lossFromConfig({ name: loss, lambda: lambda ?? LAMBDA[kind], ...given });
   if (lambda !== undefined)
-    throw new InvalidArgumentError(`--lambda is ${lambda}, but the loss 'simple' has none: use --loss iso`);
-  return simpleLoss();
+    throw new InvalidArgumentError(
+      `--lambda is ${lambda}, but it belongs to --loss iso: leave it out, or put the options of '${loss}' into --loss-options`,
+    );
+  return lossFromConfig({ name: loss, ...given });
 }
 
 function newTrainer(
   { kind, source }: DatasetName,
   settings: Settings<typeof options>,
-  loss: ReturnType<typeof simpleLoss>,
+  loss: DiffusionLoss,
 ): Promise<Trainer> {
   const { num_train_timesteps, prediction_type, beta_schedule } = settings;
   const schedule = { num_train_timesteps, prediction_type, beta_schedule };
@@ -190,8 +211,7 @@ async function datasetNamed(name: string): Promise<DatasetName> {
   if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
   if (['.csv', '.npy'].includes(path.extname(source).toLowerCase())) return { kind: 'points', source };
   if (await exists(source)) return { kind: 'images', source };
-  const near = nearestName(source, KNOWN);
   throw new InvalidArgumentError(
-    `data set '${source}' is unknown: use ${[...POINT_SETS, ...IMAGE_SETS].join(', ')}, or a file or folder; there is none at this path${near ? `. Did you mean '${near}'?` : ''}`,
+    `data set '${source}' is unknown: use ${[...POINT_SETS, ...IMAGE_SETS].join(', ')}, or a file or folder; there is none at this path.${didYouMean(source, KNOWN)}`,
   );
 }

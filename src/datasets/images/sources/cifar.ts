@@ -1,9 +1,8 @@
 import { basename } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
-import { fileStates } from '../file-state.ts';
 import type { ImageSource, PlainImage } from './image-source.ts';
+import { fileStates, readUnpacked } from './image-source.ts';
 import { tarMembers } from './tar.ts';
-import { readUnpacked } from './unpacked-file.ts';
 
 /** A record is a label byte, then 32x32 bytes of red, of green and of blue (https://www.cs.toronto.edu/~kriz/cifar.html). */
 const SIDE = 32;

@@ -1,9 +1,8 @@
 import { basename, dirname, join } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
 import { isFile } from '../../../files/regular-file.ts';
-import { fileStates } from '../file-state.ts';
 import type { ImageSource, PlainImage } from './image-source.ts';
-import { readUnpacked } from './unpacked-file.ts';
+import { fileStates, readUnpacked } from './image-source.ts';
 
 /** Type code 8 is unsigned byte; the last byte is the number of dimensions (http://yann.lecun.com/exdb/mnist). */
 const IMAGES_MAGIC = 0x00000803;

@@ -1,4 +1,11 @@
+import { stat } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { DatasetError, errorText } from '../../../errors.ts';
+import { withRegularFile } from '../../../files/regular-file.ts';
 import type { SkippedImage } from '../image-set.ts';
+
+/* What a source of images is, and what the readers of the formats share. */
 
 /** An image as its source holds it. `label` is a class number, or a class name that is numbered once all are known. */
 export interface EncodedImage {
@@ -46,4 +53,36 @@ export function isImageName(path: string): boolean {
 /** The name of the folder an image is in, relative to the root of its set; undefined for one in the root. */
 export function folderLabel(path: string): string | undefined {
   return path.split('/').at(-2);
+}
+
+/** Text that changes when one of the files is written anew: paths, sizes and times of modification. */
+export async function fileStates(paths: readonly string[]): Promise<string> {
+  const states = await Promise.all(
+    paths.map(async (path) => {
+      const { size, mtimeMs } = await stat(path).catch((cause: unknown) => {
+        throw new DatasetError(`${path} cannot be read: ${errorText(cause)}`, { cause });
+      });
+      return [path, size, mtimeMs];
+    }),
+  );
+  return JSON.stringify(states);
+}
+
+/** Files that are parsed as a whole; MNIST has 47 MB, a batch of CIFAR-10 31 MB. */
+const MAX_BYTES = 1024 ** 3;
+
+/** The bytes of a file, gunzipped when its name ends in `.gz`. @throws {DatasetError} when that fails or is too large. */
+export async function readUnpacked(path: string): Promise<Uint8Array> {
+  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
+  const bytes = await withRegularFile(path, fail, (file) => {
+    if (file.size > MAX_BYTES)
+      throw new DatasetError(`${path} has ${file.size} bytes; at most ${MAX_BYTES} are read`);
+    return file.read(0, file.size);
+  });
+  if (!/\.gz$/i.test(path)) return bytes;
+  return promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES }).catch((cause: Error) => {
+    throw new DatasetError(`${path} cannot be gunzipped into at most ${MAX_BYTES} bytes: ${cause.message}`, {
+      cause,
+    });
+  });
 }

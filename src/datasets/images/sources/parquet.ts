@@ -8,8 +8,7 @@ import {
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { DatasetError, errorText } from '../../../errors.ts';
-import { fileStates } from '../file-state.ts';
-import { type ImageSource, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
+import { fileStates, type ImageSource, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
 
 /** Names of the columns, the first that a file has; `img` and `labels` are those of the Hub's cifar10 and others. */
 const IMAGE_COLUMNS = ['image', 'img'];

@@ -4,8 +4,8 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
 import { DatasetError, errorText } from '../../../errors.ts';
-import { fileStates } from '../file-state.ts';
 import {
+  fileStates,
   folderLabel,
   type ImageSource,
   isImageName,

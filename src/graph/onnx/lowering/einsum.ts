@@ -3,7 +3,7 @@ import type { Value } from '../../graph.ts';
 import { matmul, reduceSum, reshape, transpose } from '../../ops/index.ts';
 import { textAttribute } from '../../registry.ts';
 import { fixedShape, formatShape } from '../../types.ts';
-import type { LoweringRule } from './rule.ts';
+import type { LoweringRule } from './operand.ts';
 
 /** A tensor whose axes have letters. */
 interface Lettered {

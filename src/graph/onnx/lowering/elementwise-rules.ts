@@ -28,8 +28,15 @@ import {
 } from '../../ops/index.ts';
 import { apply, floatAttribute, intAttribute, scalarLike, textAttribute } from '../../registry.ts';
 import { dtypeFromOnnx, normalizeAxis } from '../../types.ts';
-import { knownTensor, numbersOf } from './operand.ts';
-import { type LoweringRule, type NodeContext, numbersFrom, operandAt, valueAt } from './rule.ts';
+import {
+  knownTensor,
+  type LoweringRule,
+  type NodeContext,
+  numbersFrom,
+  numbersOf,
+  operandAt,
+  valueAt,
+} from './operand.ts';
 
 type Operation = (x: Value, context: NodeContext) => Value;
 const onValue =

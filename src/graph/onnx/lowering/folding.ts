@@ -1,6 +1,5 @@
 import { broadcastShapes, type DType, dtypeFromOnnx, elementCount, normalizeAxis } from '../../types.ts';
-import { broadcastIndex, type KnownTensor, numbersOf, pick, tensorOf } from './operand.ts';
-import type { FoldingRule } from './rule.ts';
+import { broadcastIndex, type FoldingRule, type KnownTensor, numbersOf, pick, tensorOf } from './operand.ts';
 import { shapeFolding } from './shape-folding.ts';
 
 /** More elements than this are left to the runtime, or refused where the graph needs to know them. */

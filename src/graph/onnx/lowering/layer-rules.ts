@@ -1,21 +1,21 @@
 import { GraphError } from '../../../errors.ts';
-import type { Attribute, Attributes, Value } from '../../graph.ts';
+import type { Attributes, Value } from '../../graph.ts';
 import { convolution, groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } from '../../ops/index.ts';
 import {
   apply,
   applyOp,
   floatAttribute,
+  int,
   intAttribute,
+  ints,
   intsAttribute,
+  text,
   textAttribute,
 } from '../../registry.ts';
 import { elementCount, fixedShape, formatShape, normalizeAxis } from '../../types.ts';
 import { einsum } from './einsum.ts';
-import type { Operand } from './operand.ts';
+import { type LoweringRule, type NodeContext, type Operand, optionalValueAt, valueAt } from './operand.ts';
 import { resize } from './resize.ts';
-import { type LoweringRule, type NodeContext, optionalValueAt, valueAt } from './rule.ts';
-
-const ints = (value: readonly number[]): Attribute => ({ kind: 'ints', value });
 
 /** Strides, dilations and explicit pads of a convolution, `before` and `after` for each spatial axis. */
 interface Geometry {
@@ -70,7 +70,7 @@ function attributesOf(
     strides: ints(geometry.strides),
     dilations: ints(geometry.dilations),
     pads: ints([...geometry.before, ...geometry.after]),
-    group: { kind: 'int', value: intAttribute(attributes, 'group', 1) },
+    group: int(intAttribute(attributes, 'group', 1)),
   };
 }
 
@@ -137,7 +137,7 @@ const convTranspose: LoweringRule = (context) =>
       wanted && textAttribute(context.attributes, 'auto_pad', 'NOTSET') === 'NOTSET'
         ? {
             ...context,
-            attributes: { ...context.attributes, auto_pad: { kind: 'string', value: 'SAME_LOWER' } as const },
+            attributes: { ...context.attributes, auto_pad: text('SAME_LOWER') },
           }
         : context;
     const geometry = geometryOf(asked, kernel, total);

@@ -1,16 +1,28 @@
 import { GraphError, OnnxFormatError } from '../../../errors.ts';
 import type { Attribute, Graph, GraphNode, Value } from '../../graph.ts';
-import { applyOp, findOp, opName } from '../../registry.ts';
+import { applyOp, findOp, float, int, ints, opName, text } from '../../registry.ts';
 import { fixedShape } from '../../types.ts';
-import type { OnnxProgram } from '../decode.ts';
-import { plainDomain } from '../decode.ts';
-import { ATTRIBUTE_TYPE, type AttributeProto, type GraphProto, type NodeProto } from '../schema.ts';
+import {
+  ATTRIBUTE_TYPE,
+  type AttributeProto,
+  type GraphProto,
+  type NodeProto,
+  type OnnxProgram,
+  plainDomain,
+} from '../schema.ts';
 import { readTensor } from '../tensors.ts';
 import { elementwiseRules } from './elementwise-rules.ts';
 import { foldingRules, MAX_FOLDED_ELEMENTS } from './folding.ts';
 import { layerRules } from './layer-rules.ts';
-import { isValue, type KnownTensor, knownTensor, numbersOf, type Operand } from './operand.ts';
-import type { LoweringRule, NodeContext } from './rule.ts';
+import {
+  isValue,
+  type KnownTensor,
+  knownTensor,
+  type LoweringRule,
+  type NodeContext,
+  numbersOf,
+  type Operand,
+} from './operand.ts';
 import { shapeRules } from './shape-rules.ts';
 
 const rules: Readonly<Record<string, LoweringRule>> = { ...shapeRules, ...layerRules, ...elementwiseRules };
@@ -242,15 +254,15 @@ function addUses(node: NodeProto, names: Set<string>, depth = 0): void {
 function readAttribute(proto: AttributeProto, where: string): Attribute {
   switch (proto.type) {
     case ATTRIBUTE_TYPE.float:
-      return { kind: 'float', value: proto.f ?? 0 };
+      return float(proto.f ?? 0);
     case ATTRIBUTE_TYPE.int:
-      return { kind: 'int', value: proto.i ?? 0 };
+      return int(proto.i ?? 0);
     case ATTRIBUTE_TYPE.string:
-      return { kind: 'string', value: new TextDecoder().decode(proto.s) };
+      return text(new TextDecoder().decode(proto.s));
     case ATTRIBUTE_TYPE.floats:
       return { kind: 'floats', value: proto.floats ?? [] };
     case ATTRIBUTE_TYPE.ints:
-      return { kind: 'ints', value: proto.ints ?? [] };
+      return ints(proto.ints ?? []);
     case ATTRIBUTE_TYPE.tensor:
       return { kind: 'tensor', value: readTensor(proto.t ?? {}, `${where}, attribute '${proto.name}'`) };
     default:

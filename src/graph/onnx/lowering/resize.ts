@@ -3,7 +3,7 @@ import type { Value } from '../../graph.ts';
 import { matmul, reshape, upsampleNearest } from '../../ops/index.ts';
 import { floatAttribute, intAttribute, textAttribute } from '../../registry.ts';
 import { elementCount, fixedShape, normalizeAxis, toTensorData } from '../../types.ts';
-import { type LoweringRule, type NodeContext, numbersAt, numbersFrom, valueAt } from './rule.ts';
+import { type LoweringRule, type NodeContext, numbersAt, numbersFrom, valueAt } from './operand.ts';
 
 /** One output position as a weighting of the input positions of its axis. */
 type Row = readonly number[];

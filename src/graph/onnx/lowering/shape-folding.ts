@@ -1,8 +1,17 @@
 import { GraphError } from '../../../errors.ts';
 import { intAttribute } from '../../registry.ts';
 import { broadcastShapes, elementCount, normalizeAxis } from '../../types.ts';
-import { broadcastIndex, type KnownTensor, numbersOf, pick, stridesOf, tensorOf } from './operand.ts';
-import { type FoldingRule, type NodeContext, numbersFrom } from './rule.ts';
+import {
+  broadcastIndex,
+  type FoldingRule,
+  type KnownTensor,
+  type NodeContext,
+  numbersFrom,
+  numbersOf,
+  pick,
+  stridesOf,
+  tensorOf,
+} from './operand.ts';
 
 /** No file needs a known tensor of more elements; one that asks for it would only fill the memory. */
 const MAX_ELEMENTS = 2 ** 26;

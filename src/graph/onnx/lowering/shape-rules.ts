@@ -15,18 +15,21 @@ import {
 } from '../../ops/index.ts';
 import { apply, applyOp, int64Vector, intAttribute, scalarLike, textAttribute } from '../../registry.ts';
 import { elementCount, normalizeAxis } from '../../types.ts';
-import { knownTensor, numbersOf, type Operand, tensorOf } from './operand.ts';
-import { resampleAxis, selectionRow } from './resize.ts';
 import {
   fixedShapeOf,
+  knownTensor,
   type LoweringRule,
   type NodeContext,
   numbersAt,
   numbersFrom,
+  numbersOf,
+  type Operand,
   operandAt,
   optionalValueAt,
+  tensorOf,
   valueAt,
-} from './rule.ts';
+} from './operand.ts';
+import { resampleAxis, selectionRow } from './resize.ts';
 
 const shape: LoweringRule = (context) => {
   const dims = fixedShapeOf(context, operandAt(context, 0));

@@ -7,6 +7,7 @@ import { pad } from '../indexing.ts';
 /** Height and width, or the like. */
 export type Pair = readonly [number, number];
 
+/** Options of `conv2d`. */
 export interface Conv2dOptions {
   /** Default [1, 1]. */
   readonly strides?: Pair;
@@ -70,6 +71,7 @@ export function convolution(x: Value, weight: Value, bias: Value | undefined, at
   return apply('Conv', bias ? [images, filters, bias] : [images, filters], attributes);
 }
 
+/** Options of `convTranspose2d`. */
 export interface ConvTranspose2dOptions extends Conv2dOptions {
   /** Rows and columns added at the bottom and right; default none. */
   readonly outputPadding?: Pair;

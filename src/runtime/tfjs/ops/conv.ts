@@ -2,9 +2,8 @@ import { GraphError } from '../../../errors.ts';
 import type { GraphNode } from '../../../graph/graph.ts';
 import { type ConvGeometry, convGeometry } from '../../../graph/ops/index.ts';
 import { intsAttribute } from '../../../graph/registry.ts';
-import { padOrCrop } from '../broadcast.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { defineTfOp, given, inputShape } from '../tf-op.ts';
+import { defineTfOp, given, inputShape, padOrCrop } from '../tf-op.ts';
 
 /**
  * tfjs convolves with the channels last: TensorFlow's CPU kernels know nothing else. Between two convolutions of a

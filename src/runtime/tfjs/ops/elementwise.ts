@@ -1,9 +1,7 @@
 import { GraphError } from '../../../errors.ts';
 import { floatAttribute } from '../../../graph/registry.ts';
-import { select, withoutGradient } from '../broadcast.ts';
-import { tfDType } from '../dtype.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { defineTfOp, given, outputShape } from '../tf-op.ts';
+import { defineTfOp, given, outputShape, select, tfDType, withoutGradient } from '../tf-op.ts';
 
 function defineUnary(opType: string, compute: (tf: Tfjs, x: TfTensor) => TfTensor): void {
   defineTfOp(opType, () => (tf, inputs) => compute(tf, given(inputs, 0)));

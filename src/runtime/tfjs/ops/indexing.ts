@@ -2,8 +2,7 @@ import { GraphError } from '../../../errors.ts';
 import { sliceRanges } from '../../../graph/ops/index.ts';
 import { constantIntegers, intAttribute } from '../../../graph/registry.ts';
 import { normalizeAxis } from '../../../graph/types.ts';
-import { padOrCrop, select } from '../broadcast.ts';
-import { contextOf, defineTfOp, given, inputShape } from '../tf-op.ts';
+import { contextOf, defineTfOp, given, inputShape, padOrCrop, select } from '../tf-op.ts';
 
 /** ONNX counts negative indices from the end, tfjs refuses them. */
 defineTfOp('Gather', (node) => {

@@ -1,6 +1,5 @@
 import { floatAttribute, intAttribute } from '../../../graph/registry.ts';
-import { expand } from '../broadcast.ts';
-import { defineTfOp, given, outputShape } from '../tf-op.ts';
+import { defineTfOp, expand, given, outputShape } from '../tf-op.ts';
 
 /** The leading axes are broadcast beforehand: tfjs broadcasts them too, but not in the gradient. */
 defineTfOp('MatMul', (node) => {

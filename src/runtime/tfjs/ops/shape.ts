@@ -1,10 +1,8 @@
 import { GraphError } from '../../../errors.ts';
 import { constantIntegers, intAttribute, intsAttribute } from '../../../graph/registry.ts';
 import { normalizeAxis } from '../../../graph/types.ts';
-import { expand } from '../broadcast.ts';
-import { constantTensor } from '../dtype.ts';
 import type { TfTensor } from '../tf-module.ts';
-import { contextOf, defineTfOp, given, inputShape, outputShape } from '../tf-op.ts';
+import { constantTensor, contextOf, defineTfOp, expand, given, inputShape, outputShape } from '../tf-op.ts';
 
 for (const opType of ['Reshape', 'Unsqueeze', 'Squeeze'])
   defineTfOp(

@@ -1,0 +1,115 @@
+import { z } from 'zod';
+import type { ImageSet } from '../../datasets/index.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import {
+  UNET_2D_PRESETS,
+  UNet2DModel,
+  type UNet2DOptions,
+  type UNet2DPreset,
+  unet2DPreset,
+} from '../../models/index.ts';
+import { models } from '../../models/registry.ts';
+import { optionsFromJson } from '../../models/unet-2d/config.ts';
+import { didYouMean, grouped, jsonObject, jsonSchema, option, type Settings } from './command-options.ts';
+
+export const modelOptions = grouped('Model:', {
+  model: option(
+    '--model <name|config.json>',
+    z.string().optional(),
+    `images: small (default), ddpm-cifar10, ddpm-64, default (diffusers' script); or the config.json of a model; or a registered class: ${models.names().join(', ')}`,
+  ),
+  model_config: option(
+    '--model-config <json|file.json>',
+    jsonSchema.optional(),
+    'the config of the class that --model names',
+  ),
+});
+
+/**
+ * The config that `--model` and `--model-config` describe, as they give it; undefined where `--model` is a preset or
+ * was not given.
+ *
+ * @throws {InvalidArgumentError} when the name is neither a preset nor a registered class; names the nearest one.
+ * @throws {ConfigError} when a file cannot be read or holds no object. Its values are checked with the model.
+ */
+export async function modelConfig({
+  model,
+  model_config,
+}: Settings<typeof modelOptions>): Promise<Record<string, unknown> | undefined> {
+  const isFile = model?.toLowerCase().endsWith('.json');
+  if (model_config !== undefined && (model === undefined || isFile || isPreset(model)))
+    throw new InvalidArgumentError('--model-config is the config of a class: name the class with --model');
+  if (model === undefined || isPreset(model)) return undefined;
+  if (isFile) return { _class_name: 'UNet2DModel', ...(await jsonObject('--model', model)) };
+  if (models.find(model) === undefined) {
+    const known = [...UNET_2D_PRESETS, ...models.names()];
+    throw new InvalidArgumentError(
+      `--model '${model}' is unknown: use ${known.join(', ')}, a config.json, or register your own with --import.${didYouMean(model, known)} (A saved model is trained further with --init-from)`,
+    );
+  }
+  return { ...(await jsonObject('--model-config', model_config)), _class_name: model };
+}
+
+export function isPreset(name: string): name is UNet2DPreset {
+  return UNET_2D_PRESETS.some((preset) => preset === name);
+}
+
+/** A preset's options, to be fitted to the images, or those of a config as they are. */
+export interface ChosenUNet {
+  readonly options: UNet2DOptions;
+  /** Side of the images where `--resolution` was not given; undefined: the data set's. */
+  readonly resolution: number | readonly [number, number] | undefined;
+  readonly channels: number | undefined;
+  readonly fromConfig: boolean;
+}
+
+/** @throws {ConfigError} when the config is wrong. */
+export function chosenUNet(
+  preset: UNet2DPreset,
+  config: Readonly<Record<string, unknown>> | undefined,
+): ChosenUNet {
+  if (config !== undefined) {
+    const options = optionsFromJson(config);
+    const { sample_size, in_channels } = options;
+    return { options, resolution: sample_size ?? undefined, channels: in_channels, fromConfig: true };
+  }
+  const options = unet2DPreset(preset);
+  // The small one fits every size, the others were made for theirs.
+  const resolution = preset === 'small' ? undefined : (options.sample_size ?? undefined);
+  return { options, resolution, channels: undefined, fromConfig: false };
+}
+
+/** What flags ask of a new U-Net; what is undefined stays as the chosen one has it. */
+export interface UNetWishes {
+  readonly classes: number | undefined;
+  readonly dropout: number | undefined;
+  readonly learn_variance: boolean | undefined;
+}
+
+/**
+ * The chosen U-Net for these images.
+ *
+ * @throws {ConfigError} when they do not fit.
+ * @throws {InvalidArgumentError} when its config has channels for another kind of variance than was asked for.
+ */
+export function unetFor(
+  { options, fromConfig }: ChosenUNet,
+  { channels, height, width }: ImageSet,
+  { classes, dropout, learn_variance }: UNetWishes,
+): UNet2DModel {
+  const out_channels = learn_variance ? 2 * channels : channels;
+  if (learn_variance && fromConfig && (options.out_channels ?? out_channels) !== out_channels)
+    throw new InvalidArgumentError(
+      `--learn-variance needs out_channels ${out_channels} for images of ${channels} channels, but the config of --model has ${options.out_channels}: change it there, or leave it out`,
+    );
+  const ofImages: UNet2DOptions = {
+    sample_size: height === width ? height : [height, width],
+    in_channels: channels,
+    out_channels,
+  };
+  return new UNet2DModel({
+    ...(fromConfig ? { ...ofImages, ...options } : { ...options, ...ofImages }),
+    ...(classes === undefined ? {} : { num_class_embeds: classes }),
+    ...(dropout === undefined ? {} : { dropout }),
+  });
+}

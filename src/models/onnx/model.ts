@@ -1,0 +1,289 @@
+import { createHash } from 'node:crypto';
+import { GradientError, GraphError, InvalidArgumentError, OnnxFormatError } from '../../errors.ts';
+import { encodeFloat16 } from '../../files/float-formats.ts';
+import { nodesWithoutRule } from '../../graph/autodiff/gradients.ts';
+import { Graph, type GraphNode, type Value } from '../../graph/graph.ts';
+import { lowerProgram } from '../../graph/onnx/lowering/lower.ts';
+import { isValue, type KnownTensor, type Operand } from '../../graph/onnx/lowering/operand.ts';
+import { replaceInitializers } from '../../graph/onnx/raw-fields.ts';
+import { declaredInputs } from '../../graph/onnx/read.ts';
+import { decodeOnnx, MAX_ONNX_BYTES, type NodeProto, type OnnxProgram } from '../../graph/onnx/schema.ts';
+import { cast, concat, reshape, slice } from '../../graph/ops/index.ts';
+import { type Dim, type DType, fixedShape, formatShape } from '../../graph/types.ts';
+import type { ForwardContext } from '../../nn/context.ts';
+import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
+import type { DiffusionModel, ModelConfig, ModelInputs } from '../model.ts';
+import { type OnnxFile, readInitializers, readOnnxFile, storedTypes } from './file.ts';
+
+export interface OnnxModelOptions {
+  /**
+   * Which initializers of floats are trained, by name and shape; default: all that the output depends on but scalars,
+   * those whose names say `constant`, and the running statistics of BatchNormalization.
+   */
+  readonly trainable?: ((name: string, shape: readonly number[]) => boolean) | undefined;
+  /** Shape of a sample without the batch axis; needed where the file leaves its axes open. */
+  readonly sample_shape?: readonly number[] | undefined;
+}
+
+export interface OnnxModelConfig extends ModelConfig {
+  /** The class; its config is only written, since the ONNX file is the model. */
+  readonly _class_name: 'OnnxModel';
+  /** The name of the graph in the file. */
+  readonly graph: string;
+  /** Shape of one sample without the batch axis, such as [3, 32, 32]. */
+  readonly sample_shape: readonly number[];
+  /** SHA-256 of the file the model was read from, and of its external data. */
+  readonly source_sha256: string;
+}
+
+/** How a file is run for a batch in which every sample has its own timestep. */
+interface Calling {
+  readonly program: OnnxProgram;
+  /** The samples of one run of the program; undefined for any number. */
+  readonly samples: number | undefined;
+}
+
+/** Numbers of samples that no axis of a model has, so that a broadcast by accident shows. */
+const PROBES = [11, 13];
+
+/**
+ * A diffusion model read from an ONNX file, with inputs `sample` and `timestep`, as a model that can be trained: its
+ * initializers are the parameters, under their names, its nodes the forward pass. Files of torch.onnx.export and of
+ * optimum can be read, opsets 9 to 21. Weights in float16 are trained, and everything computed, in float32; written
+ * back they are float16 again.
+ *
+ * The output is `out_sample`, or else the first; further outputs are left alone. A file that takes one timestep for
+ * the batch, or a fixed batch, is run for each sample, or each batch of that size, where it does not work for several.
+ *
+ * @example
+ * const model = await OnnxModel.fromFile('unet.onnx');
+ * const trainer = new Trainer({ model, args, train_dataset, loss: isoLoss({ lambda: 0.1 }), noise_scheduler });
+ */
+export class OnnxModel implements DiffusionModel {
+  readonly config: OnnxModelConfig;
+  readonly parameters: readonly ParameterSpec[];
+  readonly sampleShape: readonly number[];
+  readonly outputChannels: number | undefined;
+  private readonly stored: ReadonlyMap<string, DType>;
+  private readonly frozen: ReadonlyMap<string, KnownTensor>;
+  private readonly timestepType: { readonly dtype: DType; readonly shape: readonly Dim[] };
+  private readonly output: string;
+  private readonly calling: Calling;
+
+  private constructor(
+    private readonly file: OnnxFile,
+    { sample_shape, trainable }: OnnxModelOptions,
+  ) {
+    const program = decodeOnnx(file.bytes);
+    const { sample, timestep, output } = interfaceOf(program);
+    this.output = output;
+    this.timestepType = timestep;
+    this.sampleShape = fixedSampleShape(sample.shape, sample_shape);
+    const { trained, frozen } = readInitializers(program, file.external, trainable);
+    this.parameters = [...trained].map(([name, { shape, data }]) => ({
+      name,
+      shape,
+      init: (_stream, target) => target.set(data),
+    }));
+    this.stored = storedTypes(program);
+    this.frozen = frozen;
+    this.config = {
+      _class_name: 'OnnxModel',
+      graph: program.graph.name ?? '',
+      sample_shape: this.sampleShape,
+      source_sha256: contentDigest(file),
+    };
+    const found = this.findCalling(program, sample.shape[0]);
+    this.calling = found.calling;
+    const channels = found.outputShape[1];
+    this.outputChannels =
+      typeof channels === 'number' && channels !== this.sampleShape[0] ? channels : undefined;
+  }
+
+  /**
+   * @throws {OnnxFormatError} when the bytes are no ONNX model of this kind; what cannot be read is listed all in one
+   * error.
+   * @throws {GradientError} that lists all ops without a gradient rule between the parameters and the output.
+   */
+  static fromBytes(bytes: Uint8Array, options: OnnxModelOptions = {}): OnnxModel {
+    return new OnnxModel({ bytes, external: new Map() }, options);
+  }
+
+  /** `fromBytes` of a file, which may keep its weights in further files beside it (`model.onnx_data`). */
+  static async fromFile(file: string, options: OnnxModelOptions = {}): Promise<OnnxModel> {
+    const read = await readOnnxFile(file);
+    const total = [...read.external.values()].reduce((sum, { length }) => sum + length, read.bytes.length);
+    if (total > MAX_ONNX_BYTES)
+      throw new OnnxFormatError(
+        `${file} has ${total} bytes with its external data: it can be used for generation, but a trained model is written as one file, which holds ${MAX_ONNX_BYTES}`,
+      );
+    return new OnnxModel(read, options);
+  }
+
+  /** See `DiffusionModel.forward`. */
+  forward({ sample, timestep }: ModelInputs, context: ForwardContext): Value {
+    const parameters = new Map(this.parameters.map(({ name }) => [name, context.parameter(name)]));
+    const { samples } = this.calling;
+    const [batch] = sample.shape;
+    if (samples === undefined || samples === batch)
+      return this.run(this.calling, sample, timestep, parameters).output;
+    if (typeof batch !== 'number' || batch % samples !== 0)
+      throw new InvalidArgumentError(
+        `the ONNX model takes batches of ${samples}, but the batch has ${batch}, which is not a multiple: change per_device_train_batch_size, or export the model with a dynamic batch axis`,
+      );
+    const outputs = Array.from({ length: batch / samples }, (_, i) => {
+      const range = [i * samples, (i + 1) * samples, 0] as const;
+      const times = timestep.shape[0] === 1 ? timestep : slice(timestep, ...range);
+      return this.run(this.calling, slice(sample, ...range), times, parameters).output;
+    });
+    return concat(outputs, 0);
+  }
+
+  /** See `DiffusionModel.toOnnx`: the file that was read, every byte of it but the trained initializers. */
+  toOnnx(weights: ReadonlyMap<string, Float32Array>): Uint8Array {
+    return replaceInitializers(this.file.bytes, (name) => {
+      const trained = weights.get(name);
+      if (!trained) return this.file.external.get(name);
+      const values = this.stored.get(name) === 'float16' ? encodeFloat16(trained) : trained;
+      return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    });
+  }
+
+  /** Tries to run the file for many samples at once, else for as many as it takes. */
+  private findCalling(
+    program: OnnxProgram,
+    declaredBatch: Dim | undefined,
+  ): { calling: Calling; outputShape: Shape } {
+    const { shape } = this.timestepType;
+    const vector = shape.length === 0 ? withTimestepVector(program) : program;
+    if (typeof declaredBatch === 'number' && declaredBatch > 1) {
+      const calling = { program: vector, samples: declaredBatch };
+      return { calling, outputShape: this.probe(calling, declaredBatch) };
+    }
+    if (declaredBatch !== 1) {
+      try {
+        const calling = { program: vector, samples: undefined };
+        const [first] = PROBES.map((count) => this.probe(calling, count));
+        return { calling, outputShape: first ?? [] };
+      } catch (error) {
+        if (
+          error instanceof GradientError ||
+          !(error instanceof GraphError || error instanceof OnnxFormatError)
+        )
+          throw error;
+      }
+    }
+    const calling = { program, samples: 1 };
+    return { calling, outputShape: this.probe(calling, 1) };
+  }
+
+  /** @throws {OnnxFormatError | GradientError} where the program cannot be run, or trained, with so many samples. */
+  private probe(calling: Calling, count: number): Shape {
+    const graph = new Graph('probe');
+    const sample = graph.input('sample', 'float32', [count, ...this.sampleShape]);
+    const timestep = graph.input('timestep', 'int32', [count]);
+    const parameters = new Map(
+      this.parameters.map(
+        ({ name, shape }) => [name, graph.input(`parameter/${name}`, 'float32', shape)] as const,
+      ),
+    );
+    const { output, origins } = this.run(calling, sample, timestep, parameters);
+    const expected = [count, ...this.sampleShape];
+    const fits =
+      output.shape.length === expected.length &&
+      output.shape.every((dim, i) => i === 1 || dim === expected[i]);
+    if (!fits || output.dtype !== 'float32')
+      throw new OnnxFormatError(
+        `the output '${this.output}' is ${output.dtype} ${formatShape(output.shape)} for samples of ${formatShape(expected)}`,
+      );
+    const without = nodesWithoutRule([...parameters.values()], output);
+    if (without.length > 0)
+      throw new GradientError(
+        `the ONNX model cannot be trained: there is no gradient rule for ${[...new Set(without.map((node) => origins.get(node) ?? node.opType))].join(', ')}. Freeze what is behind it with the option trainable, or replace the op`,
+      );
+    return output.shape;
+  }
+
+  private run(
+    calling: Calling,
+    sample: Value,
+    timestep: Value,
+    parameters: ParameterValues,
+  ): { output: Value; origins: ReadonlyMap<GraphNode, string> } {
+    const known = new Map<string, Operand>([...this.frozen, ...parameters]);
+    known.set('sample', sample);
+    known.set('timestep', this.asDeclared(timestep, calling));
+    const { outputs, origins } = lowerProgram(calling.program, sample.graph, known, [this.output]);
+    const [output] = outputs;
+    if (!output || !isValue(output))
+      throw new OnnxFormatError(`the output '${this.output}' does not depend on the sample`);
+    return { output, origins };
+  }
+
+  /** The timestep in the type the file declares; float16 is computed in float32. */
+  private asDeclared(timestep: Value, { samples }: Calling): Value {
+    const { dtype, shape } = this.timestepType;
+    const typed = cast(timestep, dtype === 'float16' ? 'float32' : dtype);
+    return shape.length === 0 && samples === 1 ? reshape(typed, []) : typed;
+  }
+}
+
+type Shape = readonly Dim[];
+
+/** @throws {OnnxFormatError} unless the inputs are `sample` and `timestep`. */
+function interfaceOf({ graph }: OnnxProgram) {
+  const inputs = declaredInputs(graph);
+  const outputs = (graph.output ?? []).map(({ name = '' }) => name);
+  const named = (name: string) => inputs.find((input) => input.name === name);
+  const [sample, timestep] = [named('sample'), named('timestep')];
+  const output = outputs.includes('out_sample') ? 'out_sample' : outputs[0];
+  if (!sample || !timestep || !output || inputs.length !== 2)
+    throw new OnnxFormatError(
+      `a diffusion model has the inputs 'sample' and 'timestep' and an output, but this one has ${inputs.map(({ name }) => name).join(', ')} and ${outputs.join(', ')}`,
+    );
+  if (timestep.shape.length > 1)
+    throw new OnnxFormatError(
+      `the input 'timestep' is ${formatShape(timestep.shape)}: a scalar or a vector of one for each sample is expected`,
+    );
+  return { sample, timestep, output };
+}
+
+function fixedSampleShape(declared: Shape, wanted: readonly number[] | undefined): number[] {
+  const shape = wanted ?? declared.slice(1);
+  const agrees =
+    shape.length === declared.length - 1 &&
+    declared.slice(1).every((dim, axis) => typeof dim === 'string' || dim === shape[axis]);
+  if (!agrees)
+    throw new OnnxFormatError(
+      `the input 'sample' is ${formatShape(declared)} in the ONNX model, which does not allow samples of ${formatShape(shape)}`,
+    );
+  if (shape.every((dim) => typeof dim === 'number' && dim > 0)) return fixedShape(shape);
+  throw new OnnxFormatError(
+    `the input 'sample' is ${formatShape(declared)}: give the lengths of its axes as sample_shape`,
+  );
+}
+
+/** SHA-256 in hex of all that the model consists of, frozen weights too. */
+function contentDigest({ bytes, external }: OnnxFile): string {
+  const hash = createHash('sha256').update(bytes);
+  for (const data of external.values()) hash.update(data);
+  return hash.digest('hex');
+}
+
+/**
+ * A program whose timestep is one scalar for the batch, as one that takes a vector of one for each sample: the nodes that
+ * make a vector of one element of the scalar then have nothing to do. Whether the rest works with a vector has to be
+ * tried.
+ */
+function withTimestepVector({ graph, opset }: OnnxProgram): OnnxProgram {
+  const scalars = new Set(['timestep']);
+  const node = (graph.node ?? []).map((candidate): NodeProto => {
+    const [data = ''] = candidate.input ?? [];
+    if (!scalars.has(data)) return candidate;
+    const { opType = '', output = [] } = candidate;
+    if (opType === 'Cast' || opType === 'Identity') for (const name of output) scalars.add(name);
+    const makesVector = opType === 'Unsqueeze' || opType === 'Reshape';
+    return makesVector ? { ...candidate, opType: 'Identity', input: [data], attribute: [] } : candidate;
+  });
+  return { opset, graph: { ...graph, node } };
+}

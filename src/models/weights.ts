@@ -1,0 +1,76 @@
+import { ConfigError } from '../errors.ts';
+import { floatTensorInfos, readFloatTensors } from '../files/float-tensors.ts';
+import { elementCount, formatShape, sameShape } from '../graph/types.ts';
+import type { DiffusionModel } from './model.ts';
+
+/**
+ * The weights of a model from a safetensors file, of any floating-point type, or from the `.index.json` of a sharded
+ * one. Names and shapes are compared first, strictly, as torch's `load_state_dict(strict=True)` does; then each tensor
+ * is read straight into its array.
+ *
+ * @throws {ConfigError} when the file has other tensors than the model, with what differs.
+ * @throws {SafetensorsError} when a file is missing, truncated or malformed.
+ */
+export async function readModelWeights(
+  model: DiffusionModel,
+  file: string,
+): Promise<Map<string, Float32Array>> {
+  const shapes = new Map<string, readonly number[]>();
+  const destinations = new Map<string, Float32Array>();
+  const weights = new Map(
+    model.parameters.map(({ name, shape }) => [name, new Float32Array(elementCount(shape))]),
+  );
+  const unknown: string[] = [];
+  for (const [stored, { shape }] of await floatTensorInfos(file)) {
+    const name = currentParameterName(stored);
+    const target = weights.get(name);
+    if (!target || shapes.has(name)) unknown.push(stored);
+    else destinations.set(stored, target);
+    shapes.set(name, shape);
+  }
+  refuseDifferences(model, shapes, unknown, file);
+  await readFloatTensors(file, destinations);
+  return weights;
+}
+
+function refuseDifferences(
+  { parameters, config }: DiffusionModel,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  unknown: readonly string[],
+  file: string,
+): void {
+  const missing = parameters.filter(({ name }) => !shapes.has(name)).map(({ name }) => name);
+  const misshapen = parameters.flatMap(({ name, shape }) => {
+    const stored = shapes.get(name);
+    return stored && !sameShape(stored, shape)
+      ? [`${name} ${formatShape(stored)} instead of ${formatShape(shape)}`]
+      : [];
+  });
+  const listed = (what: string, names: readonly string[]) =>
+    names.length === 0
+      ? []
+      : [`${what} ${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`];
+  const differences = [
+    ...listed('lacks', missing),
+    ...listed('has besides', unknown),
+    ...listed('has of another shape', misshapen),
+  ];
+  if (differences.length > 0)
+    throw new ConfigError(
+      `${file} does not fit the ${config._class_name} of its config: it ${differences.join('; it ')}`,
+    );
+}
+
+const legacyNames: readonly (readonly [RegExp, string])[] = [
+  [/\.query\.(weight|bias)$/, '.to_q.$1'],
+  [/\.key\.(weight|bias)$/, '.to_k.$1'],
+  [/\.value\.(weight|bias)$/, '.to_v.$1'],
+  [/\.proj_attn\.(weight|bias)$/, '.to_out.0.$1'],
+];
+
+/** The present name of a parameter: attention was named otherwise before diffusers 0.15, as in google/ddpm-*. */
+export function currentParameterName(name: string): string {
+  for (const [pattern, replacement] of legacyNames)
+    if (pattern.test(name)) return name.replace(pattern, replacement);
+  return name;
+}

@@ -1,0 +1,102 @@
+import { Graph, type Value } from '../../graph/graph.ts';
+import { add, clip, gather, loop, mul } from '../../graph/ops/index.ts';
+import { fixedShape, type TensorType } from '../../graph/types.ts';
+import type { TimeSplit } from './time-split.ts';
+
+/** Which of the optional operations of `StepCoefficients` the steps have. */
+export interface StepForm {
+  readonly clip: number | null;
+  readonly usesOutput: boolean;
+  readonly usesNoise: boolean;
+}
+
+/** The coefficients of a step that are scalars of the graph, one float32 vector [steps] each. */
+const COEFFICIENTS = [
+  'originalFromSample',
+  'originalFromOutput',
+  'fromOriginal',
+  'fromSample',
+  'fromOutput',
+  'fromNoise',
+] as const;
+type Coefficient = (typeof COEFFICIENTS)[number];
+
+/** The name under which crossing value `index` leaves the time graph and enters the denoising graph. */
+export const timeValueName = (index: number) => `time_value_${index}`;
+
+/**
+ * The timestep's part of the model, for many timesteps: `timesteps` int64 [steps, 1] and `step_count` give each
+ * crossing value, stacked as [steps, ...]. One timestep a trip, because a product of one row and the same row within
+ * a batch of rows may round differently.
+ *
+ * @returns the graph and the type of each crossing value at one timestep.
+ */
+export function timeGraph(split: TimeSplit): { graph: Graph; types: TensorType[] } {
+  const graph = new Graph('time_values');
+  const timesteps = graph.input('timesteps', 'int64', ['steps', 1]);
+  const stepCount = graph.input('step_count', 'int64', []);
+  let types: TensorType[] = [];
+  const { perTrip } = loop(stepCount, [], (body, trip) => {
+    const values = split.addTimePart(body, gather(timesteps, trip));
+    types = values.map(({ dtype, shape }) => ({ dtype, shape: fixedShape(shape) }));
+    return { state: [], perTrip: values };
+  });
+  perTrip.forEach((value, index) => {
+    graph.output(timeValueName(index), value);
+  });
+  return { graph, types };
+}
+
+/**
+ * Many steps of the reverse process in one Loop, by the operations of `StepCoefficients` in their order. Inputs:
+ * `sample` [batch_size, ...], `step_count`, the vectors of the scalars in use, the crossing values [steps, ...], and
+ * `noise` [steps, batch_size, ...] where the form has noise. Output: `previous_sample`.
+ */
+export function denoisingGraph(
+  split: TimeSplit,
+  timeTypes: readonly TensorType[],
+  sampleShape: readonly number[],
+  form: StepForm,
+): Graph {
+  const graph = new Graph('denoising');
+  const start = graph.input('sample', 'float32', ['batch_size', ...sampleShape]);
+  const stepCount = graph.input('step_count', 'int64', []);
+  const scalars = new Map(
+    scalarsOf(form).map((name) => [name, graph.input(name, 'float32', ['steps'])] as const),
+  );
+  const timeValues = timeTypes.map(({ dtype, shape }, index) =>
+    graph.input(timeValueName(index), dtype, ['steps', ...shape]),
+  );
+  const noise = form.usesNoise
+    ? graph.input('noise', 'float32', ['steps', 'batch_size', ...sampleShape])
+    : undefined;
+
+  const { state } = loop(stepCount, [start], (body, trip, carried) => {
+    const [sample = start] = carried;
+    const times = (value: Value, name: Coefficient) => {
+      const scalar = scalars.get(name);
+      return scalar ? mul(value, gather(scalar, trip)) : value;
+    };
+    const output = split.addSamplePart(
+      body,
+      sample,
+      timeValues.map((values) => gather(values, trip)),
+    );
+    const predicted = add(times(sample, 'originalFromSample'), times(output, 'originalFromOutput'));
+    const original = form.clip === null ? predicted : clip(predicted, -form.clip, form.clip);
+    let previous = add(times(original, 'fromOriginal'), times(sample, 'fromSample'));
+    if (form.usesOutput) previous = add(previous, times(output, 'fromOutput'));
+    if (noise) previous = add(previous, times(gather(noise, trip), 'fromNoise'));
+    return { state: [previous] };
+  });
+  const [result = start] = state;
+  graph.output('previous_sample', result);
+  return graph;
+}
+
+/** The scalars that steps of this form have. */
+export function scalarsOf(form: StepForm): Coefficient[] {
+  return COEFFICIENTS.filter(
+    (name) => (name !== 'fromOutput' || form.usesOutput) && (name !== 'fromNoise' || form.usesNoise),
+  );
+}

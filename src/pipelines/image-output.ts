@@ -1,0 +1,194 @@
+// Images as bytes, as PNG files, and as a folder of PNG files with a record of how they were made.
+import { mkdir, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import sharp from 'sharp';
+import { z } from 'zod';
+import { InvalidArgumentError } from '../errors.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { type JsonObject, type JsonValue, readJsonFile, stringifySorted } from '../files/json.ts';
+import { isFile } from '../files/regular-file.ts';
+
+/** Images as bytes, [count, height, width, channels]. */
+export interface ImageBytes {
+  readonly data: Uint8Array;
+  readonly count: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: 1 | 2 | 3 | 4;
+}
+
+/** Samples in [-1, 1], [count, channels, height, width], as bytes: clipped, and rounded as diffusers does. */
+export function toImageBytes(
+  samples: Float32Array,
+  [channels = 1, height = 1, width = 1]: readonly number[],
+): ImageBytes {
+  const pixels = height * width;
+  const count = samples.length / (channels * pixels);
+  const data = new Uint8Array(samples.length);
+  for (let i = 0; i < count; i++)
+    for (let c = 0; c < channels; c++)
+      for (let p = 0; p < pixels; p++) {
+        const value = samples[(i * channels + c) * pixels + p] as number;
+        const unit = Math.min(Math.max(value / 2 + 0.5, 0), 1);
+        data[(i * pixels + p) * channels + c] = Math.round(unit * 255);
+      }
+  return { data, count, height, width, channels: channels as ImageBytes['channels'] };
+}
+
+/** One image, [height, width, channels], as a PNG file. */
+export function encodePng(
+  pixels: Uint8Array,
+  { height, width, channels }: Pick<ImageBytes, 'height' | 'width' | 'channels'>,
+): Promise<Buffer> {
+  return sharp(pixels, { raw: { height, width, channels } })
+    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
+    .png()
+    .toBuffer();
+}
+
+/** Draws images `first` .. `first + count - 1` of a run. */
+export type DrawImages = (
+  first: number,
+  count: number,
+  onProgress: (fraction: number) => void,
+) => Promise<ImageBytes>;
+
+/** The images that a folder shall have, and how many of them are drawn and written at a time. */
+interface FolderCall {
+  readonly count: number;
+  readonly batch_size: number;
+  readonly onProgress: ((fraction: number) => void) | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Writes the images `000000.png`, `000001.png`, ... that the folder does not have yet. An image appears whole or
+ * not at all and depends on the seed and its number alone, so that a call that was stopped can be repeated.
+ *
+ * @returns the paths of all images.
+ * @throws {InvalidArgumentError} when the folder is a file, or holds images of other settings.
+ */
+export async function generateIntoFolder(
+  folder: string,
+  { count, batch_size, onProgress, signal }: FolderCall,
+  record: GenerationRecord,
+  draw: DrawImages,
+): Promise<string[]> {
+  if (await isFile(folder)) throw new InvalidArgumentError(`${folder} is a file, but images need a folder`);
+  await mkdir(folder, { recursive: true });
+  await claimFolder(folder, record, (name) => /^\d{6,}\.png$/.test(name));
+  const files = Array.from({ length: count }, (_, i) =>
+    path.join(folder, `${String(i).padStart(6, '0')}.png`),
+  );
+  for (let first = 0; first < count; first += batch_size) {
+    signal?.throwIfAborted();
+    onProgress?.(first / count);
+    const group = files.slice(first, first + batch_size);
+    const present = await Promise.all(group.map(isFile));
+    if (present.every(Boolean)) continue;
+    const images = await draw(first, group.length, (fraction) =>
+      onProgress?.((first + fraction * group.length) / count),
+    );
+    await writeImages(group, images);
+  }
+  onProgress?.(1);
+  return files;
+}
+
+async function writeImages(files: readonly string[], images: ImageBytes): Promise<void> {
+  const size = images.height * images.width * images.channels;
+  for (const [i, file] of files.entries()) {
+    const pixels = images.data.subarray(i * size, (i + 1) * size);
+    await writeFileAtomic(file, await encodePng(pixels, images));
+  }
+}
+
+/** All that decides what the images of a folder look like. Lists are by image. */
+export type GenerationRecord = JsonObject & {
+  model_sha256: string;
+  scheduler: JsonObject;
+  num_inference_steps: number;
+  seed: number | number[];
+  eta: number;
+  use_clipped_model_output?: boolean;
+  guidance_scale: number;
+  class_labels: number | number[] | null;
+};
+
+const RECORD_FILE = 'generation.json';
+const MAX_RECORD_BYTES = 512 * 1024 * 1024;
+
+/**
+ * Writes the record of a folder that is to be filled, or compares it with the one there, so that no folder holds
+ * images of two models or two settings. Lists may have become longer or shorter with the number of images.
+ *
+ * @param isImage tells the files of an image from others.
+ * @throws {InvalidArgumentError} that lists what differs, or when there are images without a record.
+ */
+async function claimFolder(
+  folder: string,
+  record: GenerationRecord,
+  isImage: (name: string) => boolean,
+): Promise<void> {
+  const file = path.join(folder, RECORD_FILE);
+  const names = await readdir(folder);
+  if (!names.includes(RECORD_FILE)) {
+    const image = names.find(isImage);
+    if (image !== undefined)
+      throw new InvalidArgumentError(
+        `${path.join(folder, image)} is there already, but no ${RECORD_FILE} that says how it was made: choose another folder`,
+      );
+    await writeFileAtomic(file, stringifySorted(record));
+    return;
+  }
+  const known = (await readJsonFile(file, z.record(z.string(), z.unknown()), {
+    maxBytes: MAX_RECORD_BYTES,
+  })) as Record<string, JsonValue>;
+  const [there, here] = [settings(known), settings(record)];
+  const differing = [...new Set([...here.keys(), ...there.keys()])].filter(
+    (key) => !sameSetting(there.get(key), here.get(key)),
+  );
+  if (differing.length > 0) {
+    const list = differing.map(
+      (key) => `${key} ${brief(there.get(key))} there, ${brief(here.get(key))} here`,
+    );
+    throw new InvalidArgumentError(
+      `${folder} holds images made with other settings (${list.join('; ')}): use the same, or choose another folder`,
+    );
+  }
+  if (longerLists(record, known)) await writeFileAtomic(file, stringifySorted(record));
+}
+
+/** By name, those of the scheduler one by one. */
+function settings({ scheduler, ...others }: Record<string, JsonValue>): Map<string, JsonValue> {
+  const ofScheduler = Object.entries((scheduler ?? {}) as JsonObject);
+  return new Map([
+    ...Object.entries(others),
+    ...ofScheduler
+      .filter(([key]) => key !== '_diffusers_version')
+      .map(([key, value]) => [`scheduler.${key}`, value] as const),
+  ]);
+}
+
+function sameSetting(known: JsonValue | undefined, current: JsonValue | undefined): boolean {
+  if (Array.isArray(known) && Array.isArray(current)) {
+    const common = Math.min(known.length, current.length);
+    return known.slice(0, common).every((value, i) => value === current[i]);
+  }
+  return canonical(known) === canonical(current);
+}
+
+function longerLists(record: GenerationRecord, known: Record<string, JsonValue>): boolean {
+  return Object.entries(record).some(
+    ([key, value]) => Array.isArray(value) && value.length > (known[key] as JsonValue[]).length,
+  );
+}
+
+function canonical(value: JsonValue | undefined): string {
+  return value === undefined ? 'absent' : stringifySorted(value);
+}
+
+function brief(value: JsonValue | undefined): string {
+  const text = value === undefined ? 'absent' : JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 60)}...` : text;
+}

@@ -1,0 +1,181 @@
+// Opens what `pipeline()` is given: a saved folder, a Hub id, or an ONNX file.
+import path from 'node:path';
+import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { isFile } from '../files/regular-file.ts';
+import { writeOnnx } from '../graph/onnx/write.ts';
+import {
+  type ModelPaths,
+  openPretrained,
+  type PipelineFolder,
+  type PretrainedOptions,
+  requireFiles,
+} from '../hub/open-pretrained.ts';
+import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
+import { onnxSource } from '../models/onnx/file.ts';
+import { modelFromConfig, models } from '../models/registry.ts';
+import { readModelWeights } from '../models/weights.ts';
+import { type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
+import { DDPMScheduler } from '../schedulers/ddpm.ts';
+import { asScheduler, type GivenScheduler, schedulerFromConfig } from '../schedulers/registry.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
+import { ModelSession } from './model-session.ts';
+
+/** Options of `pipeline()` for points and for images, named as transformers.js names them. */
+export interface PipelineOptions extends PretrainedOptions {
+  /** Where the model runs; default 'auto', the best device there is. 'gpu' is any GPU. */
+  readonly device?: Device | null | undefined;
+  /** The type of the weights while the model runs; only 'fp32', the default. */
+  readonly dtype?: 'fp32' | null | undefined;
+  /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
+  readonly ema?: boolean | undefined;
+  /**
+   * Shape of one sample without the batch axis: [features], or [channels, height, width]. For a model that is opened by
+   * an ONNX file with open axes. Default: what the file or its config says.
+   */
+  readonly sample_shape?: readonly number[] | undefined;
+}
+
+/** Options of `pipeline('unconditional-image-generation', ...)`. */
+export interface ImagePipelineOptions extends PipelineOptions {
+  /**
+   * For an ONNX file, which comes without a scheduler: a scheduler, its JSON config, or the class name of a registered
+   * one; default DDPM's. A folder has its own.
+   */
+  readonly scheduler?: GivenScheduler | undefined;
+}
+
+/** What a pipeline is made of. */
+export interface LoadedPipeline {
+  readonly model: ModelSession;
+  readonly scheduler: Scheduler;
+  /** The folder; undefined for an ONNX file alone. */
+  readonly dir: string | undefined;
+  /** The model: its bytes, or its path where weights lie in files beside it. */
+  readonly onnx: Uint8Array | string;
+  /** Number of classes; undefined where there are none, and for an ONNX file, which does not say. */
+  readonly classCount: number | undefined;
+}
+
+/** How the training points were scaled; only folders of points have it. */
+export const SCALER_FILE = 'point_scaler.json';
+
+/** Whether a folder draws points, not images. The model is not loaded. @throws {ConfigError} for a wrong model config. */
+export async function drawsPoints({ dir, unetConfig }: PipelineFolder): Promise<boolean> {
+  if (models.find(unetConfig._class_name)) return modelFromConfig(unetConfig).sampleShape.length === 1;
+  return isFile(path.join(dir, SCALER_FILE));
+}
+
+type Kind = 'points' | 'images';
+
+/**
+ * Loads a pipeline folder. A model whose class is registered is built from its weights for images, because a folder of
+ * diffusers has no ONNX file, and one beside could be outdated. For points, and for a class that is not registered, the
+ * folder's ONNX file is opened.
+ *
+ * @throws {InvalidArgumentError} for an unknown device or dtype. @throws {DeviceError} when the device cannot be used.
+ * @throws {FileFormatError} when a file is missing or malformed, or the model is of another kind.
+ */
+export async function loadFolder(
+  name: string | null | undefined,
+  options: PipelineOptions,
+  kind: Kind,
+): Promise<LoadedPipeline> {
+  const wantedDevice = checkedDevice(options, kind);
+  const folder = await openPretrained(name, { ...options, require: [] });
+  const { dir, unetConfig: config } = folder;
+  const paths = ((options.ema ?? true) && folder.emaPaths) || folder.paths;
+  const isRegistered = models.find(config._class_name) !== undefined;
+  const architecture = isRegistered ? modelFromConfig(config) : undefined;
+  if (architecture) {
+    refuseOtherKind(architecture, dir, kind);
+    await requireFiles(folder, [kind === 'images' ? 'weights' : 'onnx']);
+  } else if (!(await isFile(paths.onnx)))
+    throw new ConfigError(
+      `${dir} holds a model of the class ${config._class_name}, which is not registered, and no ${path.relative(dir, paths.onnx)} to open it by: import what registers the class, or save the pipeline with this package`,
+    );
+  const scheduler = schedulerFromConfig(folder.schedulerConfig);
+  const device = await resolveDevice(wantedDevice);
+  const onnx = await modelSource(paths, kind === 'images' ? architecture : undefined);
+  const shape =
+    architecture?.sampleShape ??
+    ((declared: DeclaredShape) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
+  const model = await ModelSession.create(onnx, config, shape, device);
+  return { model, scheduler, dir, onnx, classCount: architecture?.classCount };
+}
+
+/** Loads any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep`. @throws as `loadFolder`. */
+export async function loadImageOnnx(file: string, options: ImagePipelineOptions): Promise<LoadedPipeline> {
+  const wantedDevice = checkedDevice(options, 'images');
+  const ddpm = new DDPMScheduler();
+  const scheduler = options.scheduler === undefined ? ddpm : asScheduler(options.scheduler, ddpm);
+  const onnx = await onnxSource(file);
+  const device = await resolveDevice(wantedDevice);
+  const shape = (declared: DeclaredShape) => openShape(declared, options.sample_shape, {}, file, 'images');
+  const model = await ModelSession.create(onnx, {}, shape, device);
+  return { model, scheduler, dir: undefined, onnx, classCount: undefined };
+}
+
+function checkedDevice({ device, dtype }: PipelineOptions, kind: Kind): Device {
+  if ((dtype ?? 'fp32') !== 'fp32')
+    throw new InvalidArgumentError(`dtype '${dtype}': models of ${kind} are 'fp32' only`);
+  return parseDevice(device ?? 'auto');
+}
+
+function refuseOtherKind({ config, sampleShape }: DiffusionModel, dir: string, kind: Kind): void {
+  if (isShapeOf(kind, sampleShape)) return;
+  const wanted = kind === 'images' ? 'images of 1, 3 or 4 channels' : 'points';
+  throw new ConfigError(
+    `${dir} holds a ${config._class_name} for samples of shape [${sampleShape.join(', ')}], not for ${wanted}`,
+  );
+}
+
+function isShapeOf(kind: Kind, shape: readonly number[]): boolean {
+  if (kind === 'points') return shape.length === 1;
+  return shape.length === 3 && [1, 3, 4].includes(shape[0] ?? 0);
+}
+
+/** Built from the weights where the architecture is given, else the ONNX file. */
+async function modelSource(
+  { onnx, weights }: ModelPaths,
+  architecture: DiffusionModel | undefined,
+): Promise<Uint8Array | string> {
+  if (!architecture) return onnxSource(onnx);
+  const timestepType = architecture.takesFractionalTimesteps ? 'float32' : 'int64';
+  return writeOnnx(
+    exportModelGraph(architecture, await readModelWeights(architecture, weights), timestepType),
+  );
+}
+
+type DeclaredShape = readonly (number | string)[];
+
+/**
+ * The shape of a sample as an ONNX file declares it. Axes that it leaves open are as in `wanted`, or as its config says:
+ * `sample_shape`, or `in_channels` and `sample_size`.
+ *
+ * @throws {OnnxFormatError} unless that is a shape of the kind, and `wanted` agrees with it.
+ */
+function openShape(
+  declared: DeclaredShape,
+  wanted: readonly number[] | undefined,
+  config: Readonly<Record<string, unknown>>,
+  file: string,
+  kind: Kind,
+): readonly number[] {
+  const { sample_shape, in_channels, sample_size } = config;
+  const size = Array.isArray(sample_size) ? sample_size : [sample_size, sample_size];
+  const described: readonly unknown[] = Array.isArray(sample_shape) ? sample_shape : [in_channels, ...size];
+  const shape = declared
+    .slice(1)
+    .map((dim, axis) => (typeof dim === 'number' && dim > 0 ? dim : (wanted?.[axis] ?? described[axis])))
+    .filter((dim): dim is number => Number.isSafeInteger(dim) && Number(dim) > 0);
+  const agrees =
+    !wanted || (wanted.length === shape.length && wanted.every((dim, axis) => dim === shape[axis]));
+  if (declared.length === shape.length + 1 && isShapeOf(kind, shape) && agrees) return shape;
+  const [axes, example] =
+    kind === 'images'
+      ? ['[batch, channels, height, width] with 1, 3 or 4 channels', '[channels, height, width]']
+      : ['[batch, features]', '[features]'];
+  throw new OnnxFormatError(
+    `${file}: the input 'sample' is [${declared.join(', ')}]${wanted ? ` and sample_shape [${wanted.join(', ')}]` : ''}, not ${axes} and a known size: give sample_shape ${example} where the file leaves it open`,
+  );
+}

@@ -1,0 +1,111 @@
+import path from 'node:path';
+import { z } from 'zod';
+import { invertScaler, type Scaler } from '../datasets/points/points.ts';
+import { ConfigError, InvalidArgumentError } from '../errors.ts';
+import { readJsonFile } from '../files/json.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
+import { DenoisingLoop } from './fused/loop.ts';
+import { loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
+import type { ModelSession } from './model-session.ts';
+import { sample } from './sample.ts';
+import { checkCount, readSamplingOptions, type SamplingOptions } from './sampling-options.ts';
+
+/** Options of `pipeline('unconditional-point-generation', ...)`. */
+export interface PointPipelineOptions extends PipelineOptions {}
+
+export interface PointGenerationOptions extends SamplingOptions {
+  /** Points to draw, 1 to 2^28; default 1. */
+  readonly batch_size?: number | undefined;
+  /** 'points' (default): in the units of the training data; 'scaled': in the model's units. */
+  readonly output_type?: 'points' | 'scaled' | undefined;
+}
+
+export interface PointGenerationOutput {
+  /** Row-major [batch_size, d]. */
+  readonly points: Float32Array;
+  readonly dims: [batch_size: number, d: number];
+}
+
+/**
+ * Draws points from a diffusion model: noise from one random stream a point, then the scheduler's reverse process.
+ * Options are read when it is called: what the caller changes later has no effect.
+ *
+ * @throws {InvalidArgumentError} when an option is out of range.
+ * @throws `signal.reason` when the signal aborts.
+ * @example
+ * const generate = await pipeline('unconditional-point-generation', './runs/swiss-roll/pipeline');
+ * const { points, dims } = await generate({ batch_size: 1000, num_inference_steps: 50, scheduler: ddim });
+ * await generate.dispose();
+ */
+export interface UnconditionalPointGenerationPipeline {
+  (options?: PointGenerationOptions): Promise<PointGenerationOutput>;
+  readonly task: 'unconditional-point-generation';
+  readonly model: ModelSession;
+  /** How the training data was scaled; `output_type: 'points'` undoes it. */
+  readonly scaler: Scaler;
+  /** May be replaced, as in diffusers; calls under way keep the one they began with. */
+  scheduler: Scheduler;
+  /** Frees the sessions; the pipeline cannot be used afterwards. */
+  dispose(): Promise<void>;
+}
+
+const finite = z.number().refine(Number.isFinite);
+const scalerSchema = z.object({
+  kind: z.enum(['min-max', 'standardise', 'none']),
+  offset: z.array(finite).max(8192),
+  scale: z.array(finite.refine((scale) => scale !== 0, 'a scale must not be 0')).max(8192),
+});
+
+/** Loads a saved pipeline folder; see `pipeline`. */
+export async function loadUnconditionalPointGeneration(
+  name: string | null | undefined,
+  options: PointPipelineOptions = {},
+): Promise<UnconditionalPointGenerationPipeline> {
+  const { model, scheduler, dir = '', onnx } = await loadFolder(name, options, 'points');
+  const [dims = 0] = model.sampleShape;
+  try {
+    const scaler = await readScaler(path.join(dir, SCALER_FILE), dims);
+    return pointPipeline(model, DenoisingLoop.of(onnx, model), scheduler, scaler);
+  } catch (error) {
+    await model.release();
+    throw error;
+  }
+}
+
+function pointPipeline(
+  model: ModelSession,
+  loop: DenoisingLoop | undefined,
+  scheduler: Scheduler,
+  scaler: Scaler,
+): UnconditionalPointGenerationPipeline {
+  const generate = async (options: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
+    const { batch_size: batchSize = 1, output_type = 'points' } = options;
+    checkCount('batch_size', batchSize);
+    if (output_type !== 'points' && output_type !== 'scaled')
+      throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'points' or 'scaled'`);
+    const run = { ...readSamplingOptions(options, self.scheduler, batchSize, 'point'), batchSize };
+    const scaled = await (loop?.tryRun(run) ?? sample(model, run));
+    const [dims = 0] = model.sampleShape;
+    const points = output_type === 'points' ? invertScaler(scaler, scaled, dims) : scaled;
+    return { points, dims: [batchSize, dims] };
+  };
+  const self: UnconditionalPointGenerationPipeline = Object.assign(generate, {
+    task: 'unconditional-point-generation' as const,
+    model,
+    scaler,
+    scheduler,
+    dispose: async () => {
+      await loop?.release();
+      await model.release();
+    },
+  });
+  return self;
+}
+
+async function readScaler(file: string, dims: number): Promise<Scaler> {
+  const scaler = await readJsonFile(file, scalerSchema);
+  if (scaler.offset.length === dims && scaler.scale.length === dims) return scaler;
+  throw new ConfigError(
+    `${file} scales ${scaler.offset.length} offsets and ${scaler.scale.length} scales, but the model has points of ${dims} dimensions`,
+  );
+}

@@ -1,0 +1,70 @@
+// The reverse process, step by step: from noise to samples (Ho et al. 2020, algorithm 2, for any scheduler).
+import { InvalidArgumentError } from '../errors.ts';
+import { elementCount } from '../graph/types.ts';
+import { SampleStreams } from '../random/sample-streams.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
+import { splitChannels } from '../schedulers/steps.ts';
+import type { ModelSession } from './model-session.ts';
+import type { SamplingCall } from './sampling-options.ts';
+
+/** One batch of a call. */
+export interface SamplingRun extends SamplingCall {
+  readonly batchSize: number;
+  /** Index of the first sample, where the batch is a part of a larger one; default 0. */
+  readonly firstSample?: number | undefined;
+  /** In place of the model's own prediction, for instance with guidance. */
+  readonly predict?: ((sample: Float32Array, timestep: number) => Promise<Float32Array>) | undefined;
+}
+
+/**
+ * The samples, row-major [batchSize, ...model.sampleShape], in model units.
+ *
+ * @throws {InvalidArgumentError} when the scheduler or the model refuses a value.
+ * @throws `signal.reason` when the signal aborts.
+ */
+export async function sample(model: ModelSession, run: SamplingRun): Promise<Float32Array> {
+  const { batchSize, eta, use_clipped_model_output, callback, onProgress, signal } = run;
+  const { predict = (x: Float32Array, timestep: number) => model.predict(x, timestep) } = run;
+  const scheduler = startedScheduler(run);
+  const { timesteps } = scheduler;
+  const streams = new SampleStreams(run.seed, batchSize, elementCount(model.sampleShape), run.firstSample);
+  const sample_shape = [batchSize, ...model.sampleShape];
+
+  let x = initialNoise(streams, scheduler);
+  const noise = new Float32Array(x.length);
+  for (const [step, timestep] of timesteps.entries()) {
+    signal?.throwIfAborted();
+    onProgress?.(step / timesteps.length);
+    const predicted = await predict(scheduler.scaleModelInput(x, timestep), timestep);
+    // A scheduler with a fixed variance has no use for a model's learned one, the second half of the channels.
+    const ignoresVariance = predicted.length === 2 * x.length && !scheduler.learnsVariance;
+    const output = ignoresVariance ? splitChannels(predicted, batchSize)[0] : predicted;
+    if (scheduler.needsNoise(timestep, eta)) streams.fillNormal(noise);
+    const options = { noise, sample_shape, eta, use_clipped_model_output };
+    x = scheduler.step(output, timestep, x, options).prev_sample;
+    const replaced = await callback?.(step, timestep, { sample: x });
+    if (replaced?.sample) x = checkedReplacement(replaced.sample, x.length);
+  }
+  onProgress?.(1);
+  return x;
+}
+
+/** A copy of the run's scheduler with its timesteps set: a run has a history of its own. */
+export function startedScheduler({ scheduler, num_inference_steps }: SamplingCall): Scheduler {
+  const copy = scheduler.clone();
+  copy.setTimesteps(num_inference_steps);
+  return copy;
+}
+
+/** x_T: normals of the scheduler's standard deviation. */
+export function initialNoise(streams: SampleStreams, { init_noise_sigma }: Scheduler): Float32Array {
+  const noise = streams.fillNormal(new Float32Array(streams.count * streams.valuesPerSample));
+  return init_noise_sigma === 1 ? noise : noise.map((value) => value * init_noise_sigma);
+}
+
+function checkedReplacement(sample: unknown, length: number): Float32Array {
+  if (sample instanceof Float32Array && sample.length === length) return sample;
+  throw new InvalidArgumentError(
+    `callback_on_step_end must return a sample that is a Float32Array of ${length} values, as the one it was given`,
+  );
+}
