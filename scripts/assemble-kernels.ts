@@ -21,7 +21,7 @@ export async function assembleKernels(): Promise<string> {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const source = [
-    '// Made by `npm run kernels` from host-kernels.wat.',
+    '// Made by `npx tsx scripts/assemble-kernels.ts` from host-kernels.wat.',
     'export const HOST_KERNELS =',
     `  '${await assembleKernels()}';`,
   ].join('\n');

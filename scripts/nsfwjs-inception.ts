@@ -3,7 +3,7 @@
  * extractor: real learned features of images without a download from anywhere but npm. They are NOT the features of
  * the FID: figures compare among themselves only.
  *
- *     npm run nsfwjs-inception [-- --output file.onnx] [--tarball nsfwjs-4.3.0.tgz]
+ *     npx tsx scripts/nsfwjs-inception.ts [--output file.onnx] [--tarball nsfwjs-4.3.0.tgz]
  *     iso-diffusion evaluate --extractor nsfwjs-inception-v3 ...
  *
  * Outputs: `2048`, the pooled features; `logits` of nsfwjs's 5 classes; `probabilities`.

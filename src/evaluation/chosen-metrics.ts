@@ -94,31 +94,28 @@ export function refuseWithoutSamples(
 }
 
 /** What was made of a side for the metrics that were chosen. */
-export class PreparedSide implements MetricSide {
-  constructor(
-    private readonly role: 'real' | 'fake',
-    private readonly forms: { readonly [Form in SampleForm]?: MetricSide[Form] | undefined },
-  ) {}
-
-  get features() {
-    return this.form('features');
-  }
-
-  get statistics() {
-    return this.form('statistics');
-  }
-
-  get logits() {
-    return this.form('logits');
-  }
-
-  private form<Form extends SampleForm>(form: Form): MetricSide[Form] {
-    const value: MetricSide[Form] | undefined = this.forms[form];
+export function preparedSide(
+  role: 'real' | 'fake',
+  forms: { readonly [Form in SampleForm]?: MetricSide[Form] | undefined },
+): MetricSide {
+  const made = <Form extends SampleForm>(form: Form): MetricSide[Form] => {
+    const value: MetricSide[Form] | undefined = forms[form];
     if (value !== undefined) return value;
     throw new InvalidArgumentError(
-      `a metric reads the ${form} of the ${this.role} samples: its 'needs' must list '${form}' under '${this.role}'`,
+      `a metric reads the ${form} of the ${role} samples: its 'needs' must list '${form}' under '${role}'`,
     );
-  }
+  };
+  return {
+    get features() {
+      return made('features');
+    },
+    get statistics() {
+      return made('statistics');
+    },
+    get logits() {
+      return made('logits');
+    },
+  };
 }
 
 interface ComputeOptions {

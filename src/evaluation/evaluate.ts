@@ -7,7 +7,7 @@ import {
   chooseMetrics,
   computeMetrics,
   neededForms,
-  PreparedSide,
+  preparedSide,
   refuseOtherKinds,
   refuseWithoutSamples,
   reportedOptions,
@@ -74,7 +74,7 @@ async function evaluateStatistics(
   { on_progress, signal }: EvaluateOptions,
 ): Promise<EvaluationReport> {
   checkCounts(chosen, { real: real.statistics.count, fake: fake.statistics.count });
-  const sides = [new PreparedSide('real', real), new PreparedSide('fake', fake)] as const;
+  const sides = [preparedSide('real', real), preparedSide('fake', fake)] as const;
   return {
     metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.statistics.count },
@@ -96,7 +96,7 @@ async function evaluatePoints(
   checkCounts(chosen, { real: real.count, fake: fake.count });
   requireSameDims(real, fake);
   const prepared = (role: 'real' | 'fake', features: PointCloud) =>
-    new PreparedSide(role, {
+    preparedSide(role, {
       features,
       statistics: neededForms(chosen, role).has('statistics') ? statisticsOf(features) : undefined,
     });

@@ -1,12 +1,13 @@
 import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import type { MetricSide } from '../metrics/metric.ts';
 import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
 import {
   type ChosenMetric,
   checkCounts,
   computeMetrics,
   neededForms,
-  PreparedSide,
+  preparedSide,
   reportedOptions,
 } from './chosen-metrics.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
@@ -77,8 +78,8 @@ export async function evaluateImages(
     // Before the real images are gone through: an extractor may not take the size of the generated ones.
     if (fake.images) await probeExtractor(extractors.features, fake.images, channels);
     const comparison = { chosen, channels, extractors, settings, options };
-    const realSide = await preparedSide('real', real, comparison);
-    const fakeSide = await preparedSide('fake', fake, comparison);
+    const realSide = await featuresOf('real', real, comparison);
+    const fakeSide = await featuresOf('fake', fake, comparison);
     const { on_progress, signal } = options;
     return {
       metrics: await computeMetrics(chosen, realSide, fakeSide, { seed: settings.seed, on_progress, signal }),
@@ -184,16 +185,16 @@ async function loadExtractors(
 }
 
 /** What the metrics need of a side, from one pass over its images. Statistics of stored real images are kept. */
-async function preparedSide(
+async function featuresOf(
   role: 'real' | 'fake',
   { images, ...side }: Side,
   comparison: ImageComparison,
-): Promise<PreparedSide> {
+): Promise<MetricSide> {
   const { chosen, channels, extractors, settings, options } = comparison;
   const needed = neededForms(chosen, role);
   const extractor = extractors.features;
   if (!images)
-    return new PreparedSide(role, {
+    return preparedSide(role, {
       statistics: needed.has('statistics') ? fittingStatistics(side, extractor) : undefined,
     });
   const needsFeatures = needed.has('features') || needed.has('statistics');
@@ -206,7 +207,7 @@ async function preparedSide(
       : []),
   ];
   if (!uses.some(({ statistics, features }) => statistics || features))
-    return new PreparedSide(role, { statistics: cached });
+    return preparedSide(role, { statistics: cached });
   const [result, logits] = await passOver(images, uses, {
     batchSize: settings.batch_size,
     channels,
@@ -214,7 +215,7 @@ async function preparedSide(
     signal: options.signal,
   });
   if (result?.statistics) await kept?.write(result.statistics);
-  return new PreparedSide(role, {
+  return preparedSide(role, {
     features: result?.features,
     statistics: cached ?? result?.statistics,
     logits: logits?.features,

@@ -16,8 +16,8 @@ export interface FlatBucket {
 }
 
 /**
- * Lays named tensors out in as few flat vectors as possible, so that the optimizer is a dozen nodes a vector instead
- * of a dozen a tensor.
+ * Lays named tensors out in as few flat vectors as possible: the optimizer then has a dozen nodes for each vector, not
+ * for each tensor.
  *
  * @param maxElements the longest vector a device can hold in one buffer; default: one vector for all.
  * @throws {GraphError} when one tensor alone is longer.

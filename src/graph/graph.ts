@@ -76,11 +76,11 @@ export class Graph {
     readonly name: string,
     readonly parent?: Graph,
   ) {
-    // Names are unique over a graph and all bodies inside it: ONNX forbids a body to shadow outer names.
+    // Names are unique over a graph and all bodies inside it: in ONNX a body must not shadow outer names.
     this.names = parent ? parent.names : new Map();
   }
 
-  /** Keeps names from being given to values that have none, because outputs will have them. */
+  /** Keeps these names for outputs: no other value gets them. */
   reserveNames(names: readonly string[]): void {
     for (const name of names) this.reserved.add(name);
   }
@@ -159,7 +159,7 @@ export class Graph {
     return node;
   }
 
-  /** Whether a node of this graph may use `value`: it is from here or from an enclosing graph. */
+  /** Whether a node of this graph may use `value`: it belongs to this graph or to an enclosing one. */
   sees(value: Value): boolean {
     for (let graph: Graph | undefined = this; graph; graph = graph.parent) {
       if (value.graph === graph) return true;

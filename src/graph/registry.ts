@@ -196,7 +196,7 @@ export function scalarLike(like: Value, value: number, name?: string): Value {
   return like.graph.constant(like.dtype, [], toTensorData(like.dtype, [value]), name);
 }
 
-/** A constant int64 vector in the graph of `like`, as Reshape, Slice and the like take it. */
+/** A constant int64 vector in the graph of `like`, as Reshape and Slice take it. */
 export function int64Vector(like: Value, values: readonly number[]): Value {
   return like.graph.constant('int64', [values.length], toTensorData('int64', values));
 }

@@ -68,16 +68,10 @@ export function learnsVariance({ outputChannels, sampleShape }: DiffusionModel):
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
 export function initialParameters(model: DiffusionModel, seed: number): Map<string, Float32Array> {
-  return new Map(
-    model.parameters.map(({ name, shape, init }, index) => {
-      const values = new Float32Array(elementCount(shape));
-      init(new RandomStream(seed, STREAM.init, index), values);
-      return [name, values];
-    }),
-  );
+  return namedViews(model.parameters, initialVector(model, seed));
 }
 
-/** {@link initialParameters} in one vector, one after another in the order of the state dict, without a copy. */
+/** {@link initialParameters} in one vector, one after another in the order of the state dict. */
 export function initialVector({ parameters }: DiffusionModel, seed: number): Float32Array<ArrayBuffer> {
   const vector = new Float32Array(parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0));
   const views = namedViews(parameters, vector);
@@ -90,7 +84,7 @@ export function initialVector({ parameters }: DiffusionModel, seed: number): Flo
 /**
  * The parameters by name, as views of one vector that holds them one after another in the order of the state dict.
  *
- * @throws {InvalidArgumentError} when the vector has another length than the parameters together.
+ * @throws {InvalidArgumentError} when two parameters have one name, or the vector has another length than all together.
  */
 export function namedViews(
   parameters: readonly Pick<ParameterSpec, 'name' | 'shape'>[],
@@ -104,6 +98,12 @@ export function namedViews(
       return [name, vector.subarray(start, offset)];
     }),
   );
+  if (views.size < parameters.length) {
+    const twice = parameters.find(({ name }, i) => parameters.findIndex((spec) => spec.name === name) < i);
+    throw new InvalidArgumentError(
+      `two parameters are called '${twice?.name}': give each layer its own name`,
+    );
+  }
   if (offset === vector.length) return views;
   throw new InvalidArgumentError(
     `the parameters have ${offset} elements together, but the vector has ${vector.length}`,

@@ -49,7 +49,7 @@ export class ForwardContext {
     const value = this.values.get(name);
     if (value) return value;
     throw new GraphError(
-      `${this.modelName}: parameter '${name}' is missing: pass a value for each of model.parameters`,
+      `${this.modelName}: parameter '${name}' is missing: list it in model.parameters, and pass a value for each of them`,
     );
   }
 

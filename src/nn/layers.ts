@@ -83,7 +83,8 @@ export class Linear implements Layer {
     if (lengths.length === leading.length) {
       // As rows: the gradient of the weight is then one product, not one for each sample.
       const rows = gemm(reshape(x, [-1, this.inFeatures]), weight, undefined, { transB: true });
-      return plus(reshape(rows, [...lengths, this.outFeatures]), added);
+      // The first axis is left open: that of a timestep may have another length when the model is run.
+      return plus(reshape(rows, [-1, ...lengths.slice(1), this.outFeatures]), added);
     }
     return plus(matmul(x, transpose(weight)), added);
   }

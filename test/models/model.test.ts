@@ -55,6 +55,14 @@ describe('namedViews', () => {
   it('refuses a vector of another length', () => {
     expect(() => namedViews(model.parameters, new Float32Array(3))).toThrow(/but the vector has 3/);
   });
+
+  it('refuses parameters of one name', () => {
+    const parameters = [...model.parameters, ...model.parameters.slice(1, 2)];
+    const forward = model.forward.bind(model);
+    expect(() => initialVector({ ...model, forward, parameters }, 0)).toThrow(
+      "two parameters are called 'layers.0.linear.bias'",
+    );
+  });
 });
 
 describe('a model that begins from given weights', () => {

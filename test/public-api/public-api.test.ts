@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { optionMembers } from './hover.ts';
 import { compile, makePackedProject, succeed } from './packed-project.ts';
@@ -9,23 +10,31 @@ const ENTRIES = ['index', 'graph/index', 'nn/index', 'losses/index', 'losses/tfj
 );
 
 let project: string;
+let errors: readonly string[];
 beforeAll(() => {
   project = makePackedProject();
-  readmeSnippets().forEach((text, index) => {
-    writeFileSync(path.join(project, 'src', `readme-${index}.ts`), text);
-  });
+  for (const [name, text] of snippets()) writeFileSync(path.join(project, 'src', name), text);
+  errors = compile(project);
 }, 120_000);
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 
-function readmeSnippets(): string[] {
-  const readme = readFileSync('README.md', 'utf8');
-  return [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, text = '']) => text);
+/** The programs of README.md and docs/, by the name of a file for each. docs/tfjs.md has lines of programs only. */
+function snippets(): Map<string, string> {
+  const pages = readdirSync('docs').filter((name) => name.endsWith('.md') && name !== 'tfjs.md');
+  return new Map(
+    ['README.md', ...pages.map((name) => path.join('docs', name))].flatMap((page) =>
+      [...readFileSync(page, 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, text = ''], index) => [
+        `${path.basename(page, '.md')}-${index}.ts`,
+        text,
+      ]),
+    ),
+  );
 }
 
 describe('the packed package', () => {
-  it('compiles in a strict project, with the snippets of the README', () => {
-    expect(readmeSnippets().length).toBeGreaterThan(1);
-    expect(compile(project)).toEqual([]);
+  it('compiles in a strict project, with the programs of README and docs', () => {
+    expect(snippets().size).toBeGreaterThan(5);
+    expect(errors).toEqual([]);
   });
 
   it('says of every member of its options what it is, when an editor points at it', () => {
@@ -50,13 +59,34 @@ describe('what a user adds from outside', () => {
       project,
     );
 
+  let trained: { steps: number; reports: Record<string, number>[] };
+  beforeAll(() => {
+    trained = run('train');
+  });
+
+  it('differentiates an op of its own', async () => {
+    succeed('node', ['build/gradient.js'], project);
+    const session = await InferenceSession.create(path.join(project, 'softsign.onnx'));
+    const run = async (x: readonly number[]) => {
+      const { loss, dx } = await session.run({ x: new Tensor('float64', Float64Array.from(x), [4]) });
+      return { loss: Number(loss?.data[0]), dx: Array.from(dx?.data as Float64Array) };
+    };
+    const at = [0.7, -1.5, 2, -0.1];
+    const { dx } = await run(at);
+    for (const [i, slope] of dx.entries()) {
+      const [above, below] = await Promise.all(
+        [1e-6, -1e-6].map((step) => run(at.with(i, (at[i] ?? 0) + step))),
+      );
+      expect(slope).toBeCloseTo(((above?.loss ?? 0) - (below?.loss ?? 0)) / 2e-6, 6);
+    }
+  });
+
   it('trains, and reports the terms of its own loss', () => {
-    const { steps, reports } = run('train');
-    expect(steps).toBe(6);
-    expect(reports).toHaveLength(3);
-    for (const report of reports) {
+    expect(trained.steps).toBe(6);
+    expect(trained.reports).toHaveLength(3);
+    for (const report of trained.reports) {
       expect(Object.values(report).every(Number.isFinite)).toBe(true);
-      const { loss, base_loss, weighted_isotropy_penalty, largest_error } = report;
+      const { loss, base_loss = Number.NaN, weighted_isotropy_penalty = Number.NaN, largest_error } = report;
       expect(loss).toBeCloseTo(base_loss + weighted_isotropy_penalty, 5);
       expect(largest_error).toBeGreaterThan(base_loss);
     }

@@ -14,7 +14,7 @@ const fixture = JSON.parse(
 const flat = ({ w, b, s }: Tensors) => Float32Array.from([...w, ...b, ...s]);
 const random = (seed: number, length: number) => new RandomStream(seed).fillNormal(new Float32Array(length));
 
-it('has the binary of its source: run `npm run kernels` where it does not', async () => {
+it('has the binary of its source: run `npx tsx scripts/assemble-kernels.ts` where it does not', async () => {
   expect(HOST_KERNELS).toBe(await assembleKernels());
 });
 

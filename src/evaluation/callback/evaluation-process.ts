@@ -89,13 +89,17 @@ export type EvaluatorRequest =
 
 type AnyPipeline = UnconditionalImageGenerationPipeline | UnconditionalPointGenerationPipeline;
 
+interface LoadedExtractors {
+  readonly extractor?: FeatureExtractor;
+  readonly logits_extractor?: FeatureExtractor | undefined;
+}
+
 /** Draws and measures the snapshots of a run, one after another. */
 class SnapshotEvaluation {
   private constructor(
     private readonly settings: SnapshotSettings,
     private readonly images: ImageSet | undefined,
-    /** By the names under which they were asked for. */
-    private readonly extractors: ReadonlyMap<string, FeatureExtractor>,
+    private readonly extractors: LoadedExtractors,
   ) {}
 
   /**
@@ -108,22 +112,20 @@ class SnapshotEvaluation {
     await importModules(settings.imports);
     refuseUnregistered('metric', settings.registered.metrics, knownMetrics);
     refuseUnregistered('extractor', settings.registered.extractors, knownExtractors);
-    if (metrics) chooseMetrics(checkedSettings(metrics).metrics ?? DEFAULT_METRICS[real.kind], metrics);
-    const extractors = new Map<string, FeatureExtractor>();
     const images = real.kind === 'images' && real.file ? await imagesOf(real.file) : undefined;
-    if (!images || !metrics) return new SnapshotEvaluation(settings, images, extractors);
-    const { extractor, logits_extractor } = extractorNames(metrics);
+    if (!metrics) return new SnapshotEvaluation(settings, images, {});
+    const chosen = chooseMetrics(checkedSettings(metrics).metrics ?? DEFAULT_METRICS[real.kind], metrics);
+    if (!images) return new SnapshotEvaluation(settings, images, {});
     const image_shape = {
       height: images.height,
       width: images.width,
       channels: images.channels === 1 ? 1 : 3,
     };
-    for (const name of new Set([extractor, logits_extractor])) {
-      if (name === undefined) continue;
-      const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, device, image_shape };
-      extractors.set(name, await resolveExtractor(name, options));
-    }
-    return new SnapshotEvaluation(settings, images, extractors);
+    const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, device, image_shape };
+    const extractor = await resolveExtractor(metrics.extractor ?? 'inception', options);
+    const logits = neededForms(chosen, 'real', 'fake').has('logits') && logitsExtractorOf<never>(metrics);
+    const logits_extractor = logits ? await resolveExtractor(logits, options) : undefined;
+    return new SnapshotEvaluation(settings, images, { extractor, logits_extractor });
   }
 
   /** @param image where to write the samples, without extension. */
@@ -163,13 +165,11 @@ class SnapshotEvaluation {
     const { metrics, seed, device } = this.settings;
     const real = this.settings.real.kind === 'points' ? this.settings.real.points : this.images;
     if (!metrics || !real) return undefined;
-    const names = extractorNames(metrics);
     const num_samples = metrics.num_samples ?? Math.min(DEFAULT_SAMPLES, real.count);
     return evaluate({
       seed,
       ...metrics,
-      extractor: this.extractors.get(names.extractor),
-      logits_extractor: this.extractors.get(names.logits_extractor ?? ''),
+      ...this.extractors,
       device,
       num_samples,
       num_real: metrics.num_real ?? real.count,
@@ -202,19 +202,6 @@ function refuseUnregistered(kind: string, names: readonly string[], registry: Re
   throw new InvalidArgumentError(
     `the ${kind} '${missing}' is registered in the training process only, but evaluations run in a process of their own: give the module that registers it as the callback's 'import'`,
   );
-}
-
-/** The names of the extractors that the metrics need. */
-function extractorNames(metrics: SnapshotMetrics) {
-  const needed = neededForms(
-    chooseMetrics(metrics.metrics ?? DEFAULT_METRICS.images, metrics),
-    'real',
-    'fake',
-  );
-  return {
-    extractor: metrics.extractor ?? 'inception',
-    logits_extractor: needed.has('logits') ? logitsExtractorOf<never>(metrics) : undefined,
-  };
 }
 
 async function imagesOf(file: string): Promise<ImageSet> {

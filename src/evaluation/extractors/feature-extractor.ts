@@ -86,26 +86,36 @@ export class RawPixels implements FeatureExtractor {
   async dispose(): Promise<void> {}
 }
 
-/** A model that turns a batch of images into one vector each. */
+/** A loaded model that turns a batch of images into one vector each. */
 export interface FeatureModel {
   /** @returns `data` row-major, images.length x dims. */
   run(images: readonly FeatureImage[]): Promise<{ data: Float32Array; dims: number }>;
+  dispose(): Promise<void>;
 }
 
-/** `FeatureExtractor.extract`, `batchSize` images at a time. */
-export async function extractInBatches(
-  model: FeatureModel,
-  images: readonly FeatureImage[],
-  dims: number,
-  batchSize: number,
-): Promise<Float32Array> {
-  checkImages(images);
-  const features = new Float32Array(images.length * dims);
-  for (let start = 0; start < images.length; start += batchSize) {
-    const { data } = await model.run(images.slice(start, start + batchSize));
-    features.set(data, start * dims);
+/** A model as an extractor; it sees `batchSize` images at a time. */
+export class ModelFeatures implements FeatureExtractor {
+  protected constructor(
+    readonly name: string,
+    readonly checksum: string,
+    readonly dims: number,
+    private readonly model: FeatureModel,
+    private readonly batchSize: number,
+  ) {}
+
+  async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    checkImages(images);
+    const features = new Float32Array(images.length * this.dims);
+    for (let start = 0; start < images.length; start += this.batchSize) {
+      const { data } = await this.model.run(images.slice(start, start + this.batchSize));
+      features.set(data, start * this.dims);
+    }
+    return features;
   }
-  return features;
+
+  dispose(): Promise<void> {
+    return this.model.dispose();
+  }
 }
 
 /** The d of a shape (n, d, 1, ...). @throws {InvalidArgumentError} for any other shape. */

@@ -4,13 +4,7 @@ import { requireInteger } from '../../metrics/metric.ts';
 import { onnxChecksum } from '../../models/onnx/file.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
-import {
-  extractInBatches,
-  type FeatureExtractor,
-  type FeatureImage,
-  type FeatureModel,
-  vectorLength,
-} from './feature-extractor.ts';
+import { type FeatureImage, type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 
 export interface OnnxFeaturesOptions {
   /** Path of the ONNX file, or its bytes with a name to report. */
@@ -56,15 +50,7 @@ export interface OnnxFeaturesOptions {
  *   model: 'inception.onnx', output_name: '2048',
  * });
  */
-export class OnnxFeatures implements FeatureExtractor {
-  private constructor(
-    readonly name: string,
-    readonly checksum: string,
-    readonly dims: number,
-    private readonly runner: FeatureRunner,
-    private readonly batchSize: number,
-  ) {}
-
+export class OnnxFeatures extends ModelFeatures {
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
     const { model, batch_size = 32 } = options;
     requireInteger('batch_size', batch_size, 1);
@@ -77,45 +63,37 @@ export class OnnxFeatures implements FeatureExtractor {
       const usual = USUAL_OUTPUTS.find((usualName) => session.outputNames.includes(usualName));
       const output = chosen('output', session.outputNames, options.output_name ?? usual, name);
       const tensorOptions = tensorOptionsFor(session, input, options, name);
-      const runner = new FeatureRunner(session, input, output, tensorOptions);
+      const loaded = featureModel(session, input, output, tensorOptions);
       const { height, width } = tensorOptions;
       const black = { data: new Uint8Array(height * width), height, width, channels: 1 };
-      const { dims } = await runner.run([black]);
+      const { dims } = await loaded.run([black]);
       const label = `${basename(name)}:${output}${options.resize === 'asymmetric' ? ' (asymmetric resize)' : ''}`;
-      return new OnnxFeatures(label, checksum, dims, runner, batch_size);
+      return new OnnxFeatures(label, checksum, dims, loaded, batch_size);
     } catch (error) {
       await session.release();
       throw error;
     }
   }
-
-  extract(images: readonly FeatureImage[]): Promise<Float32Array> {
-    return extractInBatches(this.runner, images, this.dims, this.batchSize);
-  }
-
-  dispose(): Promise<void> {
-    return this.runner.session.release();
-  }
 }
 
-class FeatureRunner implements FeatureModel {
-  constructor(
-    readonly session: Session,
-    private readonly input: string,
-    private readonly output: string,
-    private readonly tensorOptions: ImageTensorOptions,
-  ) {}
-
-  async run(images: readonly FeatureImage[]): Promise<{ data: Float32Array; dims: number }> {
-    const { height, width, layout } = this.tensorOptions;
-    const count = images.length;
-    const shape = layout === 'NCHW' ? [count, 3, height, width] : [count, height, width, 3];
-    const pixels = hostTensor('float32', shape, imageTensor(images, this.tensorOptions));
-    const outputs = await this.session.run({ [this.input]: pixels }, { [this.output]: null });
-    const tensor = outputs[this.output];
-    const data = float32Data(tensor, this.output);
-    return { data, dims: vectorLength(tensor?.dims ?? [], count, `output '${this.output}'`) };
-  }
+function featureModel(
+  session: Session,
+  input: string,
+  output: string,
+  options: ImageTensorOptions,
+): FeatureModel {
+  return {
+    async run(images) {
+      const { height, width, layout } = options;
+      const count = images.length;
+      const shape = layout === 'NCHW' ? [count, 3, height, width] : [count, height, width, 3];
+      const pixels = hostTensor('float32', shape, imageTensor(images, options));
+      const { [output]: tensor } = await session.run({ [input]: pixels }, { [output]: null });
+      const data = float32Data(tensor, output);
+      return { data, dims: vectorLength(tensor?.dims ?? [], count, `output '${output}'`) };
+    },
+    dispose: () => session.release(),
+  };
 }
 
 function chosen(

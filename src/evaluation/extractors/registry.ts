@@ -68,7 +68,7 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * - `raw-pixels`: the pixels themselves; needs `image_shape`.
  * - `path/to/file.onnx`: any ONNX model of images; or `.safetensors` of the published weights.
  * - `owner/name/path/file.onnx`: the same from the Hub.
- * - `NAME`: NAME.onnx in `extractors_dir`; `nsfwjs-inception-v3` is what `npm run nsfwjs-inception` puts there.
+ * - `NAME`: NAME.onnx in `extractors_dir`; `nsfwjs-inception-v3` is what `npx tsx scripts/nsfwjs-inception.ts` puts there.
  * - `owner/name`, or a folder with config.json: a transformers.js model for image-feature-extraction.
  *
  * Registered extractors and ONNX models take a layer behind a colon, `inception:64`: 64, 192, 768, 2048 (default), logits_unbiased, logits of
@@ -102,7 +102,7 @@ export async function resolveExtractor(
     return modelFile(inFolder, layer, modelOptions(options));
   if (name === NSFWJS_EXTRACTOR)
     throw new ExtractorNotFoundError(
-      `the extractor ${name} is not at ${inFolder}: in a clone of this package run \`npm run nsfwjs-inception\`, which makes it from the npm package nsfwjs.`,
+      `the extractor ${name} is not at ${inFolder}: in a clone of this package run \`npx tsx scripts/nsfwjs-inception.ts\`, which makes it from the npm package nsfwjs.`,
     );
   return transformersModel(spec, folder, options);
 }

@@ -3,13 +3,7 @@ import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.t
 import { exists, fileDigest } from '../../files/regular-file.ts';
 import { requireInteger } from '../../metrics/metric.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
-import {
-  extractInBatches,
-  type FeatureExtractor,
-  type FeatureImage,
-  type FeatureModel,
-  vectorLength,
-} from './feature-extractor.ts';
+import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 
 type Transformers = typeof import('@huggingface/transformers');
 type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;
@@ -44,15 +38,7 @@ export interface TransformersFeaturesOptions {
  * @example
  * const dino = await TransformersFeatures.load({ model: 'onnx-community/dinov2-small' });
  */
-export class TransformersFeatures implements FeatureExtractor {
-  private constructor(
-    readonly name: string,
-    readonly checksum: string,
-    readonly dims: number,
-    private readonly runner: TokenRunner,
-    private readonly batchSize: number,
-  ) {}
-
+export class TransformersFeatures extends ModelFeatures {
   static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
     const { model, revision = 'main', pool = false, batch_size = 16 } = options;
     requireInteger('batch_size', batch_size, 1);
@@ -60,50 +46,40 @@ export class TransformersFeatures implements FeatureExtractor {
     const pipe = await createPipeline(transformers, options);
     try {
       const checksum = await fileDigest(await weightFiles(transformers, pipe, options));
-      const runner = new TokenRunner(transformers, pipe, pool);
+      const loaded = featureModel(transformers, pipe, pool);
       const grey = { data: new Uint8Array(64 * 64 * 3).fill(128), height: 64, width: 64, channels: 3 };
-      const { dims } = await runner.run([grey]);
+      const { dims } = await loaded.run([grey]);
       const name = `${model}@${revision}${pool ? ':pooler_output' : ''}`;
-      return new TransformersFeatures(name, checksum, dims, runner, batch_size);
+      return new TransformersFeatures(name, checksum, dims, loaded, batch_size);
     } catch (error) {
       await pipe.dispose();
       throw error;
     }
   }
-
-  extract(images: readonly FeatureImage[]): Promise<Float32Array> {
-    return extractInBatches(this.runner, images, this.dims, this.batchSize);
-  }
-
-  async dispose(): Promise<void> {
-    await this.runner.pipe.dispose();
-  }
 }
 
-class TokenRunner implements FeatureModel {
-  constructor(
-    private readonly transformers: Transformers,
-    readonly pipe: ImagePipeline,
-    private readonly pool: boolean,
-  ) {}
-
-  async run(images: readonly FeatureImage[]): Promise<{ data: Float32Array; dims: number }> {
-    const { RawImage } = this.transformers;
-    const raw = images.map(({ data, width, height, channels }) =>
-      new RawImage(new Uint8ClampedArray(data), width, height, channels === 1 ? 1 : 3).rgb(),
-    );
-    const { data, dims: shape } = await this.pipe(raw, this.pool ? { pool: true } : {});
-    if (!(data instanceof Float32Array)) {
-      throw new InvalidArgumentError('the model gives features that are not float32; choose another dtype.');
-    }
-    const [count = 0, tokens = 0, dims = 0] = shape;
-    if (shape.length !== 3) return { data, dims: vectorLength(shape, images.length, 'the model output') };
-    const first = new Float32Array(count * dims);
-    for (let i = 0; i < count; i++) {
-      first.set(data.subarray(i * tokens * dims, i * tokens * dims + dims), i * dims);
-    }
-    return { data: first, dims: vectorLength([count, dims], images.length, 'the class token') };
-  }
+function featureModel({ RawImage }: Transformers, pipe: ImagePipeline, pool: boolean): FeatureModel {
+  return {
+    async run(images) {
+      const raw = images.map(({ data, width, height, channels }) =>
+        new RawImage(new Uint8ClampedArray(data), width, height, channels === 1 ? 1 : 3).rgb(),
+      );
+      const { data, dims: shape } = await pipe(raw, pool ? { pool: true } : {});
+      if (!(data instanceof Float32Array))
+        throw new InvalidArgumentError(
+          'the model gives features that are not float32; choose another dtype.',
+        );
+      const [count = 0, tokens = 0, dims = 0] = shape;
+      if (shape.length !== 3) return { data, dims: vectorLength(shape, images.length, 'the model output') };
+      const first = new Float32Array(count * dims);
+      for (let i = 0; i < count; i++)
+        first.set(data.subarray(i * tokens * dims, i * tokens * dims + dims), i * dims);
+      return { data: first, dims: vectorLength([count, dims], images.length, 'the class token') };
+    },
+    async dispose() {
+      await pipe.dispose();
+    },
+  };
 }
 
 async function createPipeline(transformers: Transformers, options: TransformersFeaturesOptions) {

@@ -38,7 +38,7 @@ interface Segment {
   readonly inputs: readonly Value[];
   readonly nodes: readonly GraphNode[];
   readonly output: Value;
-  /** What the nodes use, but do not compute: the inputs, parameters and the like. */
+  /** What the nodes use but do not compute, such as the inputs and parameters. */
   readonly outside: readonly Value[];
 }
 

@@ -50,10 +50,10 @@ export interface ByteSource {
 
 /**
  * Where the tensors of an ONNX file say that their bytes lie, each location once and in alphabetical order: of
- * initializers, and of tensors in attributes, subgraphs and functions. Contents are skipped, so that a file as large as
- * ONNX allows needs a few kilobytes of memory.
+ * initializers, and of tensors in attributes, subgraphs and functions. Contents are skipped: even the largest file that ONNX
+ * allows needs a few kilobytes of memory.
  *
- * @throws {OnnxFormatError} when the file is no ONNX model, or truncated.
+ * @throws {OnnxFormatError} when the file is not an ONNX model, or is truncated.
  */
 export async function externalLocations(source: ByteSource): Promise<string[]> {
   const locations = new Set<string>();
@@ -136,7 +136,7 @@ async function* fieldsIn(window: Window, { begin, end }: Range): AsyncGenerator<
   }
 }
 
-/** A piece of the file in memory, so that neighbouring fields are read at once. */
+/** A piece of the file in memory, which spares a read for each field. */
 class Window {
   private bytes: Uint8Array = new Uint8Array();
   private begin = 0;
@@ -169,8 +169,8 @@ const TENSOR_RAW_DATA = 9;
 const TENSOR_CONTENTS = new Set([4, 5, 6, 7, 9, 10, 11, 13, 14]);
 
 /**
- * The same ONNX file with other contents of some initializers: every other byte stays, so that names, operator sets,
- * metadata, and whatever this package does not know are kept.
+ * The same ONNX file with other contents of some initializers. Every other byte stays: names, operator sets, metadata, and
+ * whatever this package does not know.
  *
  * @param contents the new bytes of an initializer, little endian in its data type; undefined leaves it as it is.
  * @throws {OnnxFormatError} when the file is damaged or would exceed 2 GiB.

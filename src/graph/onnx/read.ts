@@ -23,7 +23,7 @@ export interface ReadOnnxOptions {
  * Reads an ONNX model as a `Graph`, on which gradients can be built. Shapes and dtypes are inferred anew. Nodes that do not
  * depend on the inputs are computed, those of the operator sets 9 to 21 are translated to ours, and float16 becomes float32.
  *
- * @throws {OnnxFormatError} when the bytes are no ONNX model, are damaged, contradict themselves, keep tensors in
+ * @throws {OnnxFormatError} when the bytes are not an ONNX model, are damaged, contradict themselves, keep tensors in
  * other files, or use an operator set or ops that are not supported (one error names all of them).
  * @example
  * const graph = readOnnx(await readFile('model.onnx'));

@@ -180,7 +180,7 @@ export interface OnnxProgram {
   readonly opset: number;
 }
 
-/** @throws {OnnxFormatError} when the bytes are no ONNX model, are damaged, or of an operator set that is not supported. */
+/** @throws {OnnxFormatError} when the bytes are not an ONNX model, are damaged, or use an operator set that is not supported. */
 export function decodeOnnx(bytes: Uint8Array): OnnxProgram {
   const { graph, opset } = decodeModel(bytes);
   if (opset === undefined || !(opset >= OLDEST_OPSET && opset <= NEWEST_OPSET))
@@ -190,7 +190,7 @@ export function decodeOnnx(bytes: Uint8Array): OnnxProgram {
   return { graph, opset };
 }
 
-/** A decoded model of any operator set. @throws {OnnxFormatError} when the bytes are no ONNX model, or are damaged. */
+/** A decoded model of any operator set. @throws {OnnxFormatError} when the bytes are not an ONNX model, or are damaged. */
 export function decodeModel(bytes: Uint8Array): { graph: GraphProto; opset: number | undefined } {
   const model = decode(bytes);
   const opset = model.opsetImport?.find(({ domain = '' }) => plainDomain(domain) === '')?.version;

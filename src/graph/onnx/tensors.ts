@@ -60,7 +60,7 @@ export function tensorHeader(
   return { dtype, shape, count: checkDims(shape, where) };
 }
 
-/** The declared type of an input. @throws {OnnxFormatError} when it is none of ours. */
+/** The declared type of an input. @throws {OnnxFormatError} when it is not a `DType`. */
 export function readType(info: ValueInfoProto, name: string): { dtype: DType; shape: Dim[] } {
   const type = info.type?.tensorType;
   const dtype = dtypeFromOnnx(type?.elemType);

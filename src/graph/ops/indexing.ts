@@ -78,33 +78,29 @@ function scatterAddRows(data: Value, indices: Value, dy: Value): Value {
 
 defineOp({ opType: 'ScatterND', infer: ({ x }) => x });
 
-export interface SliceRange {
-  readonly axis: number;
-  readonly start: number;
-  readonly end: number;
-  readonly step: number;
-  readonly length: number;
-}
-
-export function sliceRanges(context: InferenceContext): SliceRange[] {
+/** What a Slice takes of each axis that it cuts. */
+export function sliceRanges(context: InferenceContext) {
   const { x } = context;
   const starts = constantIntegers(context, 1, 'the starts');
   const ends = constantIntegers(context, 2, 'the ends');
   const axes = context.inputs[3] ? constantIntegers(context, 3, 'the axes') : starts.map((_, axis) => axis);
-  const steps = context.inputs[4] ? constantIntegers(context, 4, 'the steps') : starts.map(() => 1);
+  const steps = context.inputs[4] ? constantIntegers(context, 4, 'the steps') : [];
   return axes.map((given, i) => {
     const axis = normalizeAxis(given, x.shape.length, context.where);
     const length = elementCount([x.shape[axis] ?? 0]);
-    const step = steps[i] ?? 1;
-    if (step === 0) throw new GraphError(`${context.where}: step 0 is not possible`);
-    // Backwards, positions run from the last element down to one before the first.
-    const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1];
-    const limit = (position: number) =>
-      Math.min(Math.max(position < 0 ? position + length : position, lowest), highest);
-    const start = limit(starts[i] ?? 0);
-    const end = limit(ends[i] ?? length);
-    return { axis, start, end, step, length: Math.max(0, Math.ceil((end - start) / step)) };
+    return { axis, ...sliceRange(context.where, length, starts[i], ends[i], steps[i]) };
   });
+}
+
+/** The positions start, start + step, ... of an axis of `length`, by ONNX's rules for negative and distant ends. */
+export function sliceRange(where: string, length: number, from = 0, to = length, step = 1) {
+  if (step === 0) throw new GraphError(`${where}: step 0 is not possible`);
+  // Backwards, positions run from the last element down to one before the first.
+  const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1];
+  const limit = (position: number) =>
+    Math.min(Math.max(position < 0 ? position + length : position, lowest), highest);
+  const start = limit(from);
+  return { start, step, length: Math.max(0, Math.ceil((limit(to) - start) / step)) };
 }
 
 defineOp({

@@ -18,9 +18,11 @@ import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise
 import { reduceMean, reduceSum } from './reduce.ts';
 import { reshape } from './shape.ts';
 
-/** Where the pixels and the channels of feature maps of rank 4 lie, and how the backward pass comes by the result. */
+/** The axes of feature maps of rank 4, and how the backward pass gets the result. */
 export interface MapOrder {
+  /** The axes of height and width. */
   readonly pixelAxes: readonly [number, number];
+  /** The axis of the channels. */
   readonly channelAxis: number;
   /** The shape in which [batch, channels] goes with every pixel; 0 stands for the batch. */
   readonly perChannel: (channels: number) => readonly number[];
@@ -39,8 +41,8 @@ const CHANNELS_FIRST: MapOrder = {
  * Group normalisation (Wu & He 2018) as in torch, biased variance: x [batch, channels, height, width] or in another
  * `order`, weight and bias [channels].
  *
- * Scale and shift are folded into one factor and one summand for each image and channel, so that the forward pass goes
- * over the pixels four times, and the backward pass, which needs x alone, seven times.
+ * Scale and shift are folded into one factor and one summand for each image and channel. The forward pass reads the pixels four
+ * times. The backward pass needs only x, and reads them seven times.
  *
  * @throws {GraphError} when the groups do not divide the channels.
  */
@@ -106,8 +108,8 @@ export interface BatchNormStatistics {
 }
 
 /**
- * Batch normalisation (Ioffe & Szegedy 2015) as a trained network applies it, by kept statistics: x [batch, channels,
- * ...], all else [channels].
+ * Batch normalisation (Ioffe & Szegedy 2015) as a trained network applies it, with the statistics of its training: x [batch, channels,
+ * ...], everything else [channels].
  */
 export function batchNorm(x: Value, statistics: BatchNormStatistics, epsilon: number): Value {
   const { scale, bias, mean, variance } = statistics;
@@ -120,7 +122,7 @@ defineOp({
   opType: 'BatchNormalization',
   infer: ({ x, attributes, outputCount, where }) => {
     if (intAttribute(attributes, 'training_mode', 0) !== 0 || outputCount !== 1)
-      throw new GraphError(`${where}: only training_mode 0, by kept statistics, is supported`);
+      throw new GraphError(`${where}: only training_mode 0, with fixed statistics, is supported`);
     return x;
   },
   gradient: (context) => {

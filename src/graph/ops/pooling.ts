@@ -20,7 +20,7 @@ import { expandTo, reshape } from './shape.ts';
 
 /** Options of `maxPool`. */
 export interface Pool2dOptions {
-  /** Default: the window, so that windows lie side by side. */
+  /** Default: the window, which makes windows lie side by side. */
   readonly strides?: Pair;
   /** Rows and columns around the input: top, left, bottom, right; default none. They are never the maximum. */
   readonly pads?: readonly [number, number, number, number];
@@ -159,7 +159,7 @@ defineOp({
       { dtype: 'int64' as const, shape },
     ].slice(0, context.outputCount);
   },
-  /** Which elements were the maxima is found again, so that the forward pass need not keep it. */
+  /** The maxima are found again, because keeping their positions from the forward pass would cost memory. */
   gradient: ({ x, dy, attributes, where }) => {
     const shape = fixedShape(x.shape);
     const indices = applyOp('MaxPool', [x], { attributes, outputCount: 2 })[1];
@@ -190,7 +190,7 @@ export function globalAveragePool(x: Value): Value {
   return apply('GlobalAveragePool', [x]);
 }
 
-/** The whole factors by which a Resize enlarges height and width. @throws {GraphError} for every other Resize. */
+/** The integer factors by which a Resize enlarges height and width. @throws {GraphError} for any other Resize. */
 export function enlargement({ x, where, inputs, attributes }: InferenceContext): [number, number] {
   const given = (index: number): number[] =>
     Array.from<number | bigint, number>(inputs[index]?.data ?? [], Number);

@@ -2,7 +2,7 @@ import { InvalidArgumentError } from '../../errors.ts';
 
 /**
  * The module of `@tensorflow/tfjs`, `@tensorflow/tfjs-node` or `@tensorflow/tfjs-node-gpu`, 4.22 or later, by the
- * functions that are called. This package's types do not name tfjs's own, so that it need not be installed.
+ * functions that are called. This package's types do not name tfjs's own, because tfjs need not be installed.
  */
 export type TfjsModule = { readonly [name in keyof Tfjs]: (...args: never[]) => unknown };
 

@@ -25,7 +25,7 @@ export interface FlatState<T> {
 
 /**
  * Gradients by tfjs and the optimizer's state on tfjs's backend, where it stays between steps. As in our own graphs,
- * each kind of state is one vector, so that an update is some dozen kernels instead of a dozen for each parameter.
+ * each kind of state is one vector: an update is about a dozen kernels, not a dozen for each parameter.
  */
 export class TfjsTrainingSession {
   /** The sums over the batches since the last update. */

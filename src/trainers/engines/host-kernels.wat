@@ -1,5 +1,6 @@
-;; What a training step does to its state after the gradients are known, four float32 values at a time. `npm run kernels`
-;; assembles this file into host-kernels-binary.ts. Addresses are in bytes; every vector is a multiple of 32 bytes long.
+;; What a training step does to its state after the gradients are known, four float32 values at a time.
+;; `npx tsx scripts/assemble-kernels.ts` assembles this file into host-kernels-binary.ts. Addresses are in bytes; every
+;; vector is a multiple of 32 bytes long.
 (module
   (import "host" "memory" (memory 0))
 

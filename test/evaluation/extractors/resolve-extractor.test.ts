@@ -136,7 +136,7 @@ describe('what cannot be had is named, with what to do', () => {
     ['none.onnx', {}, ExtractorNotFoundError, /none\.onnx does not exist/],
     ['owner/name/weights.pth', {}, ExtractorWeightsError, /is a pickle/],
     ['resnet', {}, InvalidArgumentError, /extractor 'resnet' is unknown: use inception, vgg16, raw-pixels/],
-    ['nsfwjs-inception-v3', {}, ExtractorNotFoundError, /run `npm run nsfwjs-inception`/],
+    ['nsfwjs-inception-v3', {}, ExtractorNotFoundError, /run `npx tsx scripts\/nsfwjs-inception.ts`/],
     ['raw-pixels', {}, InvalidArgumentError, /needs image_shape/],
     ['', {}, InvalidArgumentError, /extractor '' is unknown/],
     ['a.onnx', { preprocessing: 'torch-fidelity' }, InvalidArgumentError, /set resize, image_mean/],

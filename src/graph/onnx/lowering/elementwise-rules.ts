@@ -47,14 +47,11 @@ const constant = (x: Value, value: number) => scalarLike(x, value);
 const times = (x: Value, factor: number) => mul(x, constant(x, factor));
 const plus = (x: Value, summand: number) => add(x, constant(x, summand));
 
-/** float16 is computed in float32, see `readTensor`; other types outside `DType` are refused. */
+/** float16 is computed in float32, see `readTensor`; types outside `DType` are refused. */
 const castRule: LoweringRule = (context) => {
-  const { to } = context.attributes;
-  const dtype = dtypeFromOnnx(to?.kind === 'int' ? to.value : undefined);
-  if (!dtype)
-    throw new GraphError(
-      `${context.where}: the type ${to?.kind === 'int' ? to.value : 'missing'} is not supported`,
-    );
+  const to = intAttribute(context.attributes, 'to', 0);
+  const dtype = dtypeFromOnnx(to);
+  if (!dtype) throw new GraphError(`${context.where}: the type ${to || 'missing'} is not supported`);
   return [cast(valueAt(context, 0), dtype === 'float16' ? 'float32' : dtype)];
 };
 
@@ -68,7 +65,7 @@ const clipRule: LoweringRule = (context) => {
   return [high === undefined ? apply('Clip', [x, constant(x, low)]) : clip(x, low, high)];
 };
 
-/** The exponent may be of another type than the base; squares are common. */
+/** The exponent may have another dtype than the base; squares are common. */
 const powRule: LoweringRule = (context) => {
   const x = valueAt(context, 0);
   const exponent = operandAt(context, 1);
@@ -78,7 +75,7 @@ const powRule: LoweringRule = (context) => {
   return [pow(x, cast(context.materialise(exponent), x.dtype))];
 };
 
-/** x times its own sigmoid, as exporters write SiLU, has a cheaper gradient than the product of two. */
+/** Exporters write SiLU as x times its sigmoid, which has a cheaper gradient than a product of two tensors. */
 const mulRule: LoweringRule = (context) => {
   const [a, b] = [valueAt(context, 0), valueAt(context, 1)];
   const isGateOf = (gate: Value, x: Value) =>
@@ -119,7 +116,7 @@ const gelu: Operation = (x, context) => {
   return mul(times(x, 0.5), plus(tanh(inner), 1));
 };
 
-/** alpha (exp(x) - 1) below 0, where alone exp is computed: above it would overflow. */
+/** x above 0, alpha (exp(x) - 1) below. exp gets min(x, 0), because it would overflow above. */
 function elu(x: Value, alpha: number, gamma = 1): Value {
   const negative = times(plus(exp(minimum(x, constant(x, 0))), -1), alpha);
   return times(add(relu(x), negative), gamma);

@@ -1,8 +1,9 @@
+import { intAttribute, intsAttribute } from '../../registry.ts';
 import { broadcastShapes, type DType, dtypeFromOnnx, elementCount, normalizeAxis } from '../../types.ts';
 import { broadcastIndex, type FoldingRule, type KnownTensor, numbersOf, pick, tensorOf } from './operand.ts';
 import { shapeFolding } from './shape-folding.ts';
 
-/** More elements than this are left to the runtime, or refused where the graph needs to know them. */
+/** Tensors with more elements are left to the runtime, or refused where the graph needs to know them. */
 export const MAX_FOLDED_ELEMENTS = 2 ** 22;
 
 const roundHalfEven = (x: number) => {
@@ -48,11 +49,9 @@ const reduction =
   (op: (values: number[]) => number): FoldingRule =>
   (context, [x, axesInput]) => {
     if (!x) return undefined;
-    const attribute = context.attributes.axes;
-    const given = axesInput ? numbersOf(axesInput) : attribute?.kind === 'ints' ? attribute.value : [];
+    const given = axesInput ? numbersOf(axesInput) : (intsAttribute(context.attributes, 'axes') ?? []);
     const axes = given.map((axis) => normalizeAxis(axis, x.shape.length, context.where));
     const reduces = (axis: number) => axes.length === 0 || axes.includes(axis);
-    const keep = context.attributes.keepdims;
     const kept = x.shape.map((dim, axis) => (reduces(axis) ? 1 : dim));
     const groups = new Map<number, number[]>();
     const target = pick(
@@ -71,19 +70,18 @@ const reduction =
       else groups.set(group, [value]);
     });
     const results = Array.from({ length: elementCount(kept) }, (_, i) => op(groups.get(i) ?? []));
-    const shape =
-      keep?.kind === 'int' && keep.value === 0 ? x.shape.filter((_, axis) => !reduces(axis)) : kept;
+    const keepdims = intAttribute(context.attributes, 'keepdims', 1) !== 0;
+    const shape = keepdims ? kept : x.shape.filter((_, axis) => !reduces(axis));
     return [tensorOf(x.dtype, shape, results)];
   };
 
 const cast: FoldingRule = ({ attributes }, [x]) => {
-  const dtype = attributes.to?.kind === 'int' ? dtypeFromOnnx(attributes.to.value) : undefined;
+  const dtype = dtypeFromOnnx(intAttribute(attributes, 'to', 0));
   return x && dtype && dtype !== 'float16' ? [tensorOf(dtype, x.shape, numbersOf(x))] : undefined;
 };
 
 const mod: FoldingRule = (context, inputs) => {
-  const { fmod } = context.attributes;
-  const keepsSign = fmod?.kind === 'int' && fmod.value === 1;
+  const keepsSign = intAttribute(context.attributes, 'fmod', 0) === 1;
   const op = (a: number, b: number) => (keepsSign ? a % b : a - Math.floor(a / b) * b);
   return binary(op)(context, inputs);
 };

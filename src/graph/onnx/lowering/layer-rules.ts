@@ -199,7 +199,7 @@ const groupNormalization: LoweringRule = (context) => {
   return [x.shape.length === 4 ? normalised : reshape(normalised, [0, channels, ...spatial])];
 };
 
-/** The scale may be left to be 1 by no exporter, but a bias is optional. */
+/** The bias is optional; the scale is not. */
 const layerNormalization: LoweringRule = (context) => {
   const bias = optionalValueAt(context, 2);
   const inputs = [valueAt(context, 0), valueAt(context, 1), ...(bias ? [bias] : [])];

@@ -27,19 +27,19 @@ import { shapeRules } from './shape-rules.ts';
 
 const rules: Readonly<Record<string, LoweringRule>> = { ...shapeRules, ...layerRules, ...elementwiseRules };
 
-/** Names, types and graph nodes of an ONNX program put into a graph. */
+/** An ONNX program as part of a graph. */
 export interface Lowered {
   readonly outputs: readonly Operand[];
   /** From a node of the graph to the node of the file it came from, for errors. */
   readonly origins: ReadonlyMap<GraphNode, string>;
 }
 
-/** What a node makes, or why it cannot be made: then what depends on it is passed over. */
+/** What a node computes. What depends on an unavailable value is skipped. */
 type Entry = Operand | 'unavailable';
 
 /**
  * Adds the nodes of an ONNX program that lead to `outputs` to a graph. Whatever does not depend on the model's inputs is
- * computed now, as far as a shape may depend on it; the variants of the operator sets become the ops of `src/graph/ops`.
+ * computed now, if a shape may depend on it. The variants of the operator sets become the ops of `src/graph/ops`.
  *
  * @param known what the names of inputs and initializers stand for; a trained initializer is a value of the graph.
  * @throws {OnnxFormatError} that names every node that is not supported, and why; or where the program is malformed.
@@ -88,7 +88,7 @@ class Lowering {
     );
     const all = [...unknown.sort(), ...this.failures];
     if (all.length > 0)
-      throw new OnnxFormatError(`the ONNX model uses what is not supported: ${all.join('; ')}`);
+      throw new OnnxFormatError(`the ONNX model uses ops that are not supported: ${all.join('; ')}`);
   }
 
   private addNode(node: NodeProto, names: Map<string, Entry>): void {
@@ -111,7 +111,7 @@ class Lowering {
     for (const added of this.target.nodes.slice(before)) this.origins.set(added, where);
   }
 
-  /** Failures are collected, so that one error can name them all. */
+  /** Failures are collected, and one error names them all. */
   private attempt(
     node: NodeProto,
     where: string,
@@ -177,7 +177,7 @@ class Lowering {
     );
   }
 
-  /** A branch that is known to be taken is part of the graph around it. */
+  /** When the condition is known, the branch that is taken becomes part of the graph around it. */
   private addBranch(
     node: NodeProto,
     where: string,
@@ -239,7 +239,7 @@ function neededNodes(nodes: readonly NodeProto[], wanted: readonly string[]): No
   return needed.toReversed();
 }
 
-/** Branches are nested only so deep in files that were made to harm. */
+/** Only a file that was made to do harm nests branches more deeply. */
 const MAX_DEPTH = 16;
 
 function addUses(node: NodeProto, names: Set<string>, depth = 0): void {

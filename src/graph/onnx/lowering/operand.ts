@@ -9,13 +9,13 @@ import {
   toTensorData,
 } from '../../types.ts';
 
-/** A tensor whose contents are known while a file is read, and which is no part of a graph yet. */
+/** A tensor whose contents are known while a file is read, and which is not part of a graph yet. */
 export interface KnownTensor extends TensorType {
   readonly shape: readonly number[];
   readonly data: TensorData;
 }
 
-/** What a name of an ONNX file stands for. */
+/** What a name in an ONNX file stands for. */
 export type Operand = Value | KnownTensor;
 
 export function isValue(operand: Operand): operand is Value {
@@ -46,7 +46,7 @@ export function tensorOf(dtype: DType, shape: readonly number[], values: ArrayLi
   return { dtype, shape, data };
 }
 
-/** Numbers beyond int64 become its ends: only INT64_MAX and INT64_MIN come so far. */
+/** Numbers beyond int64 are clamped to it; only INT64_MAX and INT64_MIN become so large as numbers. */
 export function toInt64(value: number): bigint {
   if (value >= INT64_LIMIT) return 2n ** 63n - 1n;
   if (value <= -INT64_LIMIT) return -(2n ** 63n);
@@ -93,14 +93,14 @@ export function broadcastIndex(source: KnownTensor): (position: readonly number[
   };
 }
 
-/** One node of an ONNX file, with what its inputs stand for. */
+/** One node of an ONNX file, and what its inputs stand for. */
 export interface NodeContext {
-  /** `op 'Pad'`, to begin an error with. */
+  /** The node, to begin an error with: `node 'pad' (op Pad)`. */
   readonly where: string;
   readonly opType: string;
   readonly inputs: readonly (Operand | null)[];
   readonly attributes: Attributes;
-  /** The operator set by which the node is to be understood. */
+  /** The operator set that defines the node. */
   readonly opset: number;
   readonly outputCount: number;
   /** The graph that nodes are added to. */
@@ -109,10 +109,10 @@ export interface NodeContext {
   materialise(operand: Operand): Value;
 }
 
-/** Says a node of some operator set by the ops of `src/graph/ops`, which follow opset 18. */
+/** Expresses a node of any operator set by the ops of `src/graph/ops`, which follow opset 18. */
 export type LoweringRule = (context: NodeContext) => readonly Operand[];
 
-/** Computes a node whose inputs are known; undefined where it is left to the runtime. */
+/** Computes a node whose inputs are known; undefined where that is left to the runtime. */
 export type FoldingRule = (
   context: NodeContext,
   inputs: readonly (KnownTensor | null)[],
@@ -157,7 +157,7 @@ export function numbersFrom(
   return numbersAt(context, index, what);
 }
 
-/** The shape of an operand of which no axis is symbolic. */
+/** The shape of an operand, which must not have symbolic axes. */
 export function fixedShapeOf(context: NodeContext, operand: Operand): number[] {
   if (operand.shape.every((dim) => typeof dim === 'number')) return operand.shape.map(Number);
   throw new GraphError(

@@ -1,7 +1,7 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
 import { matmul, reshape, upsampleNearest } from '../../ops/index.ts';
-import { floatAttribute, intAttribute, textAttribute } from '../../registry.ts';
+import { floatAttribute, intAttribute, intsAttribute, textAttribute } from '../../registry.ts';
 import { elementCount, fixedShape, normalizeAxis, toTensorData } from '../../types.ts';
 import { type LoweringRule, type NodeContext, numbersAt, numbersFrom, valueAt } from './operand.ts';
 
@@ -41,7 +41,7 @@ interface AxisScale {
   readonly scale: number;
 }
 
-/** Resize of opsets 10 to 21 and the older Upsample, along any axes but that of the batch. */
+/** Resize of opsets 10 to 21 and the older Upsample, along any axis except the batch. */
 export const resize: LoweringRule = (context) => {
   const x = valueAt(context, 0);
   const axes = axisScales(context, x);
@@ -71,11 +71,8 @@ function axisScales(context: NodeContext, x: Value): AxisScale[] {
   const old = opType === 'Upsample' || opset < 11;
   const scales = numbersFrom(context, old ? 1 : 2, 'scales', 'the scales') ?? [];
   const sizes = old ? [] : (numbersAt(context, 3, 'the sizes') ?? []);
-  const { axes } = attributes;
-  const order =
-    axes?.kind === 'ints'
-      ? axes.value.map((axis) => normalizeAxis(axis, x.shape.length, where))
-      : x.shape.map((_, axis) => axis);
+  const axes = intsAttribute(attributes, 'axes') ?? x.shape.map((_, axis) => axis);
+  const order = axes.map((axis) => normalizeAxis(axis, x.shape.length, where));
   return x.shape.map((dim, axis) => {
     const index = order.indexOf(axis);
     const size = sizes[index];
@@ -96,7 +93,7 @@ function isSame({ length, output, scale }: AxisScale): boolean {
   return output === length && scale === 1;
 }
 
-/** The factor by which every position is only repeated; undefined where it is not so. */
+/** How often every position is repeated; undefined when the resize does more than repeat. */
 function wholeFactor(context: NodeContext, axis: AxisScale): number | undefined {
   const factor = axis.output / axis.length;
   if (!Number.isInteger(factor)) return undefined;

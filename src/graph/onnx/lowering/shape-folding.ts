@@ -1,5 +1,6 @@
 import { GraphError } from '../../../errors.ts';
-import { intAttribute } from '../../registry.ts';
+import { sliceRange } from '../../ops/index.ts';
+import { intAttribute, intsAttribute } from '../../registry.ts';
 import { broadcastShapes, elementCount, normalizeAxis } from '../../types.ts';
 import {
   broadcastIndex,
@@ -13,7 +14,7 @@ import {
   tensorOf,
 } from './operand.ts';
 
-/** No file needs a known tensor of more elements; one that asks for it would only fill the memory. */
+/** No real file needs a known tensor with more elements; a hostile one could fill the memory. */
 const MAX_ELEMENTS = 2 ** 26;
 
 /** @throws {GraphError} for a shape that is impossible or too large. */
@@ -27,7 +28,7 @@ export function checkedShape(context: NodeContext, shape: readonly number[]): nu
 
 const withShape = (x: KnownTensor, shape: readonly number[]): KnownTensor => ({ ...x, shape });
 
-/** The tensor of the attribute `value`, or one of the short forms of opset 12. */
+/** The attribute `value`, or one of its short forms of opset 12. */
 const constant: FoldingRule = (context) => {
   const { value, value_int, value_ints, value_float, value_floats } = context.attributes;
   if (value?.kind === 'tensor') return [{ ...value.value, shape: value.value.shape.map(Number) }];
@@ -106,21 +107,14 @@ const slice: FoldingRule = (context, [x]) => {
   const starts = numbersFrom(context, 1, 'starts', 'the starts') ?? [];
   const ends = numbersFrom(context, 2, 'ends', 'the ends') ?? [];
   const axes = numbersFrom(context, 3, 'axes', 'the axes') ?? starts.map((_, axis) => axis);
-  const steps = numbersFrom(context, 4, 'steps', 'the steps') ?? starts.map(() => 1);
+  const steps = numbersFrom(context, 4, 'steps', 'the steps') ?? [];
   const shape = [...x.shape];
   const first = x.shape.map(() => 0);
   const stride = x.shape.map(() => 1);
   axes.forEach((given, i) => {
     const axis = normalizeAxis(given, x.shape.length, context.where);
-    const length = x.shape[axis] ?? 0;
-    const step = steps[i] ?? 1;
-    if (step === 0) throw new GraphError(`${context.where}: step 0 is not possible`);
-    const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1];
-    const limit = (at: number) => Math.min(Math.max(at < 0 ? at + length : at, lowest), highest);
-    const start = limit(starts[i] ?? 0);
-    shape[axis] = Math.max(0, Math.ceil((limit(ends[i] ?? length) - start) / step));
-    first[axis] = start;
-    stride[axis] = step;
+    const range = sliceRange(context.where, x.shape[axis] ?? 0, starts[i], ends[i], steps[i]);
+    [shape[axis], first[axis], stride[axis]] = [range.length, range.start, range.step];
   });
   const strides = stridesOf(x.shape);
   return [
@@ -190,8 +184,8 @@ const tile: FoldingRule = (context, [x, repeats]) => {
 
 const transpose: FoldingRule = (context, [x]) => {
   if (!x) return undefined;
-  const { perm } = context.attributes;
-  const order = perm?.kind === 'ints' ? perm.value : x.shape.map((_, axis) => x.shape.length - 1 - axis);
+  const order =
+    intsAttribute(context.attributes, 'perm') ?? x.shape.map((_, axis) => x.shape.length - 1 - axis);
   const strides = stridesOf(x.shape);
   const shape = order.map((axis) => x.shape[normalizeAxis(axis, x.shape.length, context.where)] ?? 1);
   if (new Set(order).size !== x.shape.length)

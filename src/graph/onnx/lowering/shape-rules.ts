@@ -13,7 +13,16 @@ import {
   transpose,
   unsqueeze,
 } from '../../ops/index.ts';
-import { apply, applyOp, int64Vector, intAttribute, scalarLike, textAttribute } from '../../registry.ts';
+import {
+  apply,
+  applyOp,
+  floatAttribute,
+  int64Vector,
+  intAttribute,
+  intsAttribute,
+  scalarLike,
+  textAttribute,
+} from '../../registry.ts';
 import { elementCount, normalizeAxis } from '../../types.ts';
 import {
   fixedShapeOf,
@@ -106,13 +115,13 @@ const sliceRule: LoweringRule = (context) => {
   const ends = numbersFrom(context, 2, 'ends', 'the ends') ?? [];
   const axes = numbersFrom(context, 3, 'axes', 'the axes') ?? starts.map((_, axis) => axis);
   const steps = numbersFrom(context, 4, 'steps', 'the steps') ?? starts.map(() => 1);
-  // Ends far outside, as INT64_MAX, are not exact as numbers; any beyond the axis says the same.
+  // INT64_MAX is not exact as a number; any end beyond the axis means the same.
   const bounded = (at: number) => Math.min(Math.max(at, -(2 ** 31)), 2 ** 31 - 1);
   const vectors = [starts.map(bounded), ends.map(bounded), axes, steps];
   return applyOp('Slice', [x, ...vectors.map((vector) => int64Vector(x, vector))]);
 };
 
-/** Zeros or a number around x; edges, reflections and repetitions by products with 0 and 1. */
+/** Zeros or a number around x; edges, reflections and repetitions are products with matrices of 0 and 1. */
 const padRule: LoweringRule = (context) => {
   const x = valueAt(context, 0);
   const rank = x.shape.length;
@@ -145,9 +154,8 @@ function padConstant(context: NodeContext, x: Value, before: number[], after: nu
     if (start < 0 || end < 0) kept = slice(kept, -start, elementCount([dim]) + end, axis);
   });
   const counts = [...before, ...after].map((count) => Math.max(count, 0));
-  const attribute = context.attributes.value;
   const fill =
-    numbersAt(context, 2, 'the padding value')?.[0] ?? (attribute?.kind === 'float' ? attribute.value : 0);
+    numbersAt(context, 2, 'the padding value')?.[0] ?? floatAttribute(context.attributes, 'value', 0);
   if (fill === 0 || counts.every((count) => count === 0)) return pad(kept, counts);
   return apply('Pad', [kept, int64Vector(kept, counts), scalarLike(kept, fill)]);
 }
@@ -163,7 +171,7 @@ function mirrored(context: NodeContext, mode: string, at: number, length: number
   return phase < length ? phase : period - phase;
 }
 
-/** A single known index is a Slice, whose gradient is a Pad instead of a scatter. */
+/** With a single known index it is a Slice, whose gradient is a Pad instead of a scatter. */
 const gatherRule: LoweringRule = (context) => {
   const x = valueAt(context, 0);
   const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), x.shape.length, context.where);
@@ -183,15 +191,15 @@ const gatherRule: LoweringRule = (context) => {
 
 const transposeRule: LoweringRule = (context) => {
   const x = valueAt(context, 0);
-  const { perm } = context.attributes;
-  if (perm?.kind === 'ints' && new Set(perm.value).size !== x.shape.length)
+  const perm = intsAttribute(context.attributes, 'perm');
+  if (perm && new Set(perm).size !== x.shape.length)
     throw new GraphError(
-      `${context.where}: perm [${perm.value.join(', ')}] is no order of ${x.shape.length} axes`,
+      `${context.where}: perm [${perm.join(', ')}] is not an order of ${x.shape.length} axes`,
     );
-  return [perm?.kind === 'ints' ? transpose(x, perm.value) : transpose(x)];
+  return [transpose(x, perm)];
 };
 
-/** An empty `scale` of a loop: a tensor of one value, in a shape known now. */
+/** A tensor of one repeated value, in a shape that is known now. */
 const constantOfShape: LoweringRule = (context) => {
   const dims = numbersAt(context, 0, 'the shape') ?? [];
   const { value } = context.attributes;

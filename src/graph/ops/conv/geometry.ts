@@ -4,7 +4,7 @@ import { apply, int, intAttribute, ints, intsAttribute, textAttribute } from '..
 import { fixedShape, formatShape } from '../../types.ts';
 import { pad } from '../indexing.ts';
 
-/** Height and width, or the like. */
+/** Two numbers, for height and width. */
 export type Pair = readonly [number, number];
 
 /** Options of `conv2d`. */

@@ -39,7 +39,7 @@ export function convWeightGradient(
   return convOverBatch(dy, x, shape, geometry);
 }
 
-/** From which size on turning the filters costs less than it gains, by bench/conv-formulations.ts. */
+/** From this size on, rotating the filters costs less than it gains: see bench/conv-formulations.ts. */
 const FLIP_FROM_PIXELS = 1024;
 
 function inputFormulation(dy: Value, weight: Value, geometry: ConvGeometry): InputFormulation {
@@ -83,7 +83,7 @@ function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry
   });
 }
 
-/** For stride 1: a convolution of dy with the filters turned by 180 degrees, in and out exchanged. */
+/** For stride 1: a convolution of dy with the filters rotated by 180 degrees, in and out swapped. */
 function flippedConv(dy: Value, weight: Value, { pads, dilations }: ConvGeometry): Value {
   const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
   const turned = transpose(turnedFilters(weight), [1, 0, 2, 3]);
@@ -95,8 +95,8 @@ function flippedConv(dy: Value, weight: Value, { pads, dilations }: ConvGeometry
 }
 
 /**
- * One product over all images of dy and the columns of x (im2col). The columns lie channel by channel, so that the
- * product is the gradient as it is: turning it round afterwards took half as long as the product.
+ * One product over all images of dy and the columns of x (im2col). The columns lie channel by channel, so the product is
+ * already the gradient. Transposing it afterwards took half as long as the product.
  */
 function columnProduct(
   dy: Value,
@@ -191,7 +191,7 @@ function acrossBatch(x: Value): Value {
   return reshape(transpose(x, [1, 0, 2, 3]), [channels, -1]);
 }
 
-/** Filters turned by 180 degrees, by a product with a permutation: exact, and 4 times faster than Slice backwards. */
+/** Filters rotated by 180 degrees: a product with a permutation matrix is exact, and 4 times faster than Slice backwards. */
 function turnedFilters(weight: Value): Value {
   const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
   const positions = kernelHeight * kernelWidth;

@@ -71,7 +71,7 @@ function byGroup(
   return tf.concat(parts, 3);
 }
 
-/** The whole adjoint of an unpadded convolution, of which the pads are then cut off. */
+/** The adjoint of an unpadded convolution; the pads are cut off its result. */
 defineTfOp('ConvTranspose', (node) => {
   const { strides, pads, group } = differentiableGeometry(node);
   if (group !== 1) throw new GraphError(`node '${node.name}': tfjs has no ConvTranspose in ${group} groups`);
