@@ -108,6 +108,10 @@ describe('several batches a step in the graph', () => {
     expectEqual(await inGraph(2, variant), await bySums(2, variant));
   });
 
+  it('one batch a step is the same step in each form', async () => {
+    expectEqual(await bySums(1), await inGraph(1));
+  });
+
   it('equal one large batch where the loss is a mean over samples', async () => {
     expectEqual(await inGraph(2, { loss: simpleLoss() }), await inGraph(1, { loss: simpleLoss() }));
   });

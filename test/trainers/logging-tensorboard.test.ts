@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import protobuf from 'protobufjs/light.js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { crc32c } from '../../src/trainers/logging/crc32c.ts';
-import { TensorBoardLogger } from '../../src/trainers/logging/tensorboard-logger.ts';
+import { crc32c, TensorBoardLogger } from '../../src/trainers/logging/tensorboard-logger.ts';
 
 let root: string;
 beforeEach(() => {

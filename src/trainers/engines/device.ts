@@ -3,7 +3,7 @@ import { add, mul, reshape, unsqueeze } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { TrainingSession } from '../../runtime/ort/training-session.ts';
-import { float32Data, hostTensor } from '../../runtime/session.ts';
+import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
 import { declareBatch } from '../step/loss-graph.ts';
 import type { StepScalars, StepSettings } from '../step/settings.ts';
@@ -33,14 +33,19 @@ export interface DeviceBackendOptions {
 }
 
 /**
- * A device of onnxruntime that keeps parameters, sums of gradients and moments in its buffers throughout. A step is two
- * graphs, so that the number of batches does not change them: onnxruntime runs a Loop's carried values through the host
- * on webgpu.
+ * A device of onnxruntime that keeps the state in its buffers throughout. A step of one batch is one graph. A step of
+ * several is two, one that adds up gradients and one for the update, so that the number of batches does not change them:
+ * onnxruntime runs a Loop's carried values through the host on webgpu. (Two graphs for one batch as well would be
+ * simpler, but take about a tenth longer for a small U-Net; see docs/performance.md.)
  */
 export class DeviceBackend implements Backend {
+  /** The batch of a step that is one graph. */
+  private batch: Record<string, RuntimeTensor> = {};
+
   private constructor(
-    private readonly accumulation: TrainingSession,
     private readonly updating: TrainingSession,
+    /** The session of the sums, for several batches. */
+    private readonly accumulation: TrainingSession | undefined,
     private readonly graphs: DeviceGraphs,
   ) {}
 
@@ -52,17 +57,20 @@ export class DeviceBackend implements Backend {
     { maxVectorElements, forbidFallback }: DeviceBackendOptions = {},
   ): Promise<DeviceBackend> {
     const longest = maxVectorElements ?? (device === 'webgpu' ? WEBGPU_MAX_VECTOR : undefined);
-    const graphs = buildDeviceGraphs(settings, longest);
-    const { accumulate, update, vectors, sums } = graphs;
+    const vectors = stateVectors(settings.model, settings.ema, longest);
+    const graphs =
+      settings.accumulationSteps > 1 ? sumGraphs(settings, vectors) : stepGraph(settings, vectors);
+    const { accumulate, update, sums } = graphs;
     const options = { forbidFallback };
-    const accumulation = await TrainingSession.create(accumulate, sums, new Map(), device, options);
+    const accumulation =
+      accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device, options));
     try {
       const slots = vectors.map(({ name, bucket }) => ({ name, length: bucket.length }));
       const start = splitByVector(vectors, initial);
       const updating = await TrainingSession.create(update, slots, start, device, options);
-      return new DeviceBackend(accumulation, updating, graphs);
+      return new DeviceBackend(updating, accumulation, graphs);
     } catch (error) {
-      await accumulation.release();
+      await accumulation?.release();
       throw error;
     }
   }
@@ -77,15 +85,17 @@ export class DeviceBackend implements Backend {
 
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
     const { accumulation, updating } = this;
+    this.batch = asHostTensors(batch);
+    if (!accumulation) return;
     const sumScale = hostTensor('float32', [1], Float32Array.of(isFirst ? 0 : 1));
-    const feeds = { ...updating.tensors, ...asHostTensors(batch), sumScale };
-    await accumulation.run(accumulation.used(feeds));
+    await accumulation.run(accumulation.used({ ...updating.tensors, ...this.batch, sumScale }));
   }
 
   async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void> {
     const { accumulation, updating } = this;
     const values = mapBatch(scalars, (value) => hostTensor('float32', [1], Float32Array.of(value)));
-    const outputs = await updating.run(updating.used({ ...accumulation.tensors, ...values }));
+    const given = accumulation?.tensors ?? this.batch;
+    const outputs = await updating.run(updating.used({ ...given, ...values }));
     check(reportOf(this.reported, float32Data(outputs.metrics, 'metrics')));
   }
 
@@ -94,7 +104,7 @@ export class DeviceBackend implements Backend {
   }
 
   async release(): Promise<void> {
-    await this.accumulation.release();
+    await this.accumulation?.release();
     await this.updating.release();
   }
 }
@@ -107,40 +117,37 @@ interface Slot {
 
 interface DeviceGraphs {
   /** Adds the gradients and terms of one batch to the sums: `sum_next = sumScale * sum + gradient`. */
-  readonly accumulate: Graph;
-  /** The update by the means of the sums. */
+  readonly accumulate?: Graph;
+  /** Takes the state, the scalars, float32 [1], and a batch or the sums. Gives the next state and the report. */
   readonly update: Graph;
   readonly vectors: readonly StateVector[];
   readonly sums: readonly Slot[];
   readonly reported: readonly string[];
-  /** Inputs of `accumulate`. */
+  /** Inputs of the graph that takes the batch. */
   readonly dropouts: readonly DropoutInput[];
 }
 
-/**
- * `accumulate` takes the parameters, the inputs of `declareBatch`, `sumScale` float32 [1], which is 0 for the first batch
- * of a step and then 1, and the sums. `update` takes the state, the sums and the scalars, float32 [1], and gives
- * the next state and `metrics`, float32 [1, n], in the order of `reported`.
- */
-function buildDeviceGraphs(settings: StepSettings, maxVectorElements: number | undefined): DeviceGraphs {
-  const vectors = stateVectors(settings.model, settings.ema, maxVectorElements);
-  const { graph, sums, termNames, dropouts } = accumulationGraph(settings, vectors);
-  return {
-    accumulate: graph,
-    update: updateGraph(settings, vectors, sums),
-    vectors,
-    sums,
-    reported: [...termNames, 'grad_norm'],
-    dropouts,
-  };
+/** A step of one batch. */
+function stepGraph(settings: StepSettings, vectors: readonly StateVector[]): DeviceGraphs {
+  const update = new Graph('training_step');
+  const state = declareState(update, vectors);
+  const { batch, dropouts } = declareBatch(update, settings);
+  const parameters = vectorsOf('parameters', vectors, state);
+  const { flat, terms } = flatGradients(settings, parameters, batch, dropouts.numbers);
+  addUpdate(update, settings, vectors, state, flat, terms.values);
+  return { update, vectors, sums: [], reported: [...terms.names, 'grad_norm'], dropouts: dropouts.all };
 }
 
-function accumulationGraph(settings: StepSettings, vectors: readonly StateVector[]) {
-  const graph = new Graph('accumulate');
+/**
+ * A step of several batches. `accumulate` takes the parameters, a batch, the sums, and `sumScale`, float32 [1], which is 0
+ * for the first batch of a step and then 1.
+ */
+function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): DeviceGraphs {
+  const accumulate = new Graph('accumulate');
   const own = vectors.filter(({ kind }) => kind === 'parameters');
-  const parameters = vectorsOf('parameters', own, declareState(graph, own));
-  const sumScale = graph.input('sumScale', 'float32', [1]);
-  const { batch, dropouts } = declareBatch(graph, settings);
+  const parameters = vectorsOf('parameters', own, declareState(accumulate, own));
+  const sumScale = accumulate.input('sumScale', 'float32', [1]);
+  const { batch, dropouts } = declareBatch(accumulate, settings);
   const { flat, terms } = flatGradients(settings, parameters, batch, dropouts.numbers);
   const values = [...flat, terms.values];
   const sums = values.map((value, index) => ({
@@ -148,25 +155,34 @@ function accumulationGraph(settings: StepSettings, vectors: readonly StateVector
     length: Number(value.shape[0]),
   }));
   sums.forEach(({ name, length }, index) => {
-    const sum = mul(graph.input(name, 'float32', [length]), sumScale);
-    graph.output(`${name}_next`, add(sum, values[index] ?? sum));
+    const sum = mul(accumulate.input(name, 'float32', [length]), sumScale);
+    accumulate.output(`${name}_next`, add(sum, values[index] ?? sum));
   });
-  return { graph, sums, termNames: terms.names, dropouts: dropouts.all };
-}
 
-function updateGraph(settings: StepSettings, vectors: readonly StateVector[], sums: readonly Slot[]): Graph {
-  const graph = new Graph('update');
-  const state = declareState(graph, vectors);
+  const update = new Graph('update');
+  const state = declareState(update, vectors);
   const means = sums.map(({ name, length }) => {
-    const sum = graph.input(name, 'float32', [length]);
+    const sum = update.input(name, 'float32', [length]);
     return mul(sum, scalarLike(sum, 1 / settings.accumulationSteps));
   });
+  addUpdate(update, settings, vectors, state, means.slice(0, -1), means.at(-1) as Value);
+  const reported = [...terms.names, 'grad_norm'];
+  return { accumulate, update, vectors, sums, reported, dropouts: dropouts.all };
+}
+
+/** The scalars of the step and the update, with the outputs: the next state, and `metrics`, float32 [1, n]. */
+function addUpdate(
+  graph: Graph,
+  settings: StepSettings,
+  vectors: readonly StateVector[],
+  state: readonly Value[],
+  gradient: readonly Value[],
+  terms: Value,
+): void {
   const scalars = mapBatch(declareScalars(graph, 1), (value) => reshape(value, []));
-  const terms = means.at(-1) as Value;
-  const { next, metrics } = updateStep(settings, vectors, state, means.slice(0, -1), terms, scalars);
+  const { next, metrics } = updateStep(settings, vectors, state, gradient, terms, scalars);
   vectors.forEach(({ name }, index) => {
     graph.output(`${name}_next`, next[index] ?? metrics);
   });
   graph.output('metrics', unsqueeze(metrics, [0]));
-  return graph;
 }

@@ -3,7 +3,6 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import protobuf from 'protobufjs/light.js';
 import type { MetricsLogger } from './metrics-logger.ts';
-import { frameRecord } from './tfrecord.ts';
 
 /**
  * The part of TensorFlow's event.proto and summary.proto that scalars need
@@ -88,4 +87,36 @@ export class TensorBoardLogger implements MetricsLogger {
     const record = frameRecord(eventType.encode(message).finish());
     for (let done = 0; done < record.length; ) done += writeSync(this.file, record, done);
   }
+}
+
+/**
+ * Frames one TFRecord: length (u64), masked CRC of the length, data, masked CRC of the data, all little-endian
+ * (https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details).
+ */
+function frameRecord(data: Uint8Array): Buffer {
+  const record = Buffer.alloc(16 + data.length);
+  record.writeBigUInt64LE(BigInt(data.length), 0);
+  record.writeUInt32LE(maskedCrc(record.subarray(0, 8)), 8);
+  record.set(data, 12);
+  record.writeUInt32LE(maskedCrc(data), 12 + data.length);
+  return record;
+}
+
+/** TensorFlow masks CRCs because the CRC of data that contains its own CRC is a weak check. */
+function maskedCrc(bytes: Uint8Array): number {
+  const crc = crc32c(bytes);
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+}
+
+/** CRC-32C (Castagnoli), reflected polynomial 0x82f63b78, as RFC 3720 and the TFRecord format use it. */
+const table = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let remainder = byte;
+  for (let bit = 0; bit < 8; bit++) remainder = (remainder >>> 1) ^ (remainder & 1 ? 0x82f63b78 : 0);
+  return remainder;
+});
+
+export function crc32c(bytes: Uint8Array): number {
+  let remainder = 0xffffffff;
+  for (const byte of bytes) remainder = (remainder >>> 8) ^ (table[(remainder ^ byte) & 0xff] as number);
+  return (remainder ^ 0xffffffff) >>> 0;
 }
