@@ -1,11 +1,10 @@
 /**
- * Trains on points of one's own: a CSV file (one point a line, any number of columns) or an NPY file.
+ * Trains on points of one's own: a CSV file (one point a line, any number of columns), an NPY file, or numbers in memory.
  *
  *   npx tsx examples/custom-data.ts points.csv ./runs/custom 2000
  *
- * Without a file it writes one first: a ring.
+ * Without a file it trains on a ring that it makes itself.
  */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import {
   ConditionalDense,
@@ -14,24 +13,20 @@ import {
   isoLoss,
   loadPoints,
   pipeline,
+  pointsFromArray,
   Trainer,
   writeCsvPoints,
 } from '../src/index.ts';
 
 const [file, output = './runs/custom', steps = '2000'] = process.argv.slice(2);
 
-async function writeRing(): Promise<string> {
-  const ring = Float32Array.from({ length: 2000 }, (_, i) => {
-    const angle = (2 * Math.PI * (i >> 1)) / 1000;
-    return 5 * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
-  });
-  await mkdir(output, { recursive: true });
-  const ringFile = path.join(output, 'ring.csv');
-  await writeCsvPoints(ringFile, ring, 2);
-  return ringFile;
-}
+/** 1,000 points on a circle of radius 5: x and y in turn. */
+const ring = Float32Array.from({ length: 2000 }, (_, i) => {
+  const angle = (2 * Math.PI * (i >> 1)) / 1000;
+  return 5 * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
+});
 
-const data = await loadPoints(file ?? (await writeRing()));
+const data = file ? await loadPoints(file) : pointsFromArray(ring, 2, { name: 'ring' });
 const trainer = new Trainer({
   model: new ConditionalDense({ in_features: data.dims }),
   args: { output_dir: output, max_steps: Number(steps), per_device_train_batch_size: 128, device: 'cpu' },

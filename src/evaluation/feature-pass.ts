@@ -27,7 +27,7 @@ interface PassOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One pass over the images for all extractors, so that generated ones are drawn once. One result for each use. */
+/** One pass over the images for all extractors: generated ones are drawn once. @returns one result for each use. */
 export async function passOver(
   images: EvaluationImages,
   uses: readonly FeatureUse[],

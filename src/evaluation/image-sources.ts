@@ -7,8 +7,8 @@ import {
   prepareImages,
 } from '../datasets/images/decode.ts';
 import type { ImageFormat, ImageSet } from '../datasets/images/image-set.ts';
+import { openSource } from '../datasets/images/load-images.ts';
 import type { ImageSource, SourceImage } from '../datasets/images/sources/image-source.ts';
-import { openSource } from '../datasets/images/sources/open-source.ts';
 import { DatasetError, InvalidArgumentError } from '../errors.ts';
 import { defaultCacheDir } from '../files/download.ts';
 import type { ImageBytes } from '../pipelines/image-output.ts';
@@ -113,8 +113,8 @@ interface StoredImagesOptions {
 }
 
 /**
- * The images of anything `loadImages` reads, in their own size, decoded batch after batch: a set of any size is never
- * held. All headers are read first, so that what cannot be compared is refused before the work begins.
+ * The images of anything `loadImages` reads, in their own size, decoded batch after batch: a set is never held as a whole.
+ * All headers are read first: what cannot be compared is refused before the work begins.
  *
  * @throws {DatasetError} that names the first image that cannot be read, or two images of different sizes.
  * @throws {InvalidArgumentError} when the source is unknown or has too few images.

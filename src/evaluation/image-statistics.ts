@@ -3,26 +3,23 @@ import type { ImageSet } from '../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { parseOptions } from '../options.ts';
-import { DEVICES } from '../runtime/device.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
 import { consecutiveShare, imagesOfSet, randomPart, storedImages } from './image-sources.ts';
 import {
   type ExtractionOptions,
+  extractionFields,
   type ReportedExtractor,
   reportedExtractor,
-  resolutionSchema,
 } from './options.ts';
 
 const settingsSchema = z.object({
+  ...extractionFields,
   share: z
     .tuple([z.int().min(1), z.int().min(1)])
     .readonly()
     .refine(([index, shares]) => index <= shares, 'the share must be one of 1 to the number of shares')
     .optional(),
-  resolution: resolutionSchema.optional(),
-  batch_size: z.int().min(1).max(65_536).default(32),
-  device: z.enum(DEVICES).default('auto'),
 });
 
 export interface ImageStatisticsOptions extends ExtractionOptions {
@@ -30,9 +27,9 @@ export interface ImageStatisticsOptions extends ExtractionOptions {
   readonly images: string | ImageSet;
   /** [i, n], the i-th (from 1) of n consecutive shares of the images, for n processes or machines. Default all. */
   readonly share?: readonly [index: number, shares: number] | undefined;
-  /** Called with the finished fraction, 0 to 1. Default: nobody is told. */
+  /** Called with the finished fraction, 0 to 1. Default: none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
-  /** Ends the computation with the signal's reason. Default: it runs to its end. */
+  /** Ends the computation with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -24,11 +24,14 @@ export const DEFAULT_METRICS = {
 
 const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 const side = z.int().min(1).max(8192);
-/** A side, or [height, width]. */
-export const resolutionSchema = z.union([
-  side.transform((size) => [size, size] as const),
-  z.tuple([side, side]).readonly(),
-]);
+/** How images become features, for `evaluate` and `imageStatistics`. */
+export const extractionFields = {
+  batch_size: z.int().min(1).max(65_536).default(32),
+  resolution: z
+    .union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()])
+    .optional(),
+  device: z.enum(DEVICES).default('auto'),
+};
 const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
   error: ({ input }) => {
     const nearest = nearestName(String(input), metrics.names());
@@ -38,14 +41,12 @@ const metricName = z.string().refine((name) => metrics.find(name) !== undefined,
 });
 
 const settingsSchema = z.object({
+  ...extractionFields,
   metrics: z.array(metricName).min(1).optional(),
   num_samples: z.int().min(2).optional(),
   num_real: z.int().min(2).optional(),
   seed: seed.default(0),
   data_seed: seed.default(0),
-  batch_size: z.int().min(1).max(65_536).default(32),
-  resolution: resolutionSchema.optional(),
-  device: z.enum(DEVICES).default('auto'),
   cache_dir: z.string().min(1).optional(),
 });
 
@@ -101,8 +102,8 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
    */
   readonly num_samples?: number | undefined;
   /**
-   * Real samples, at least 2: a random part of a set of images, of points the first ones, or so many made. Default: all
-   * images, and `num_samples` points.
+   * Real samples, at least 2: a random part of a set of images, or the first points of a set. Default: all images, and
+   * `num_samples` points.
    */
   readonly num_real?: number | undefined;
   /**
@@ -131,11 +132,11 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
         'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'
       >
     | undefined;
-  /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. Default: nobody is told. */
+  /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. Default: none. */
   readonly on_progress?: ((fraction: number, stage: EvaluationStage) => void) | undefined;
   /** Told of a damaged cache file and the like. Default `process.emitWarning`. */
   readonly on_warning?: ((message: string) => void) | undefined;
-  /** Ends the evaluation with the signal's reason. Default: it runs to its end. */
+  /** Ends the evaluation with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
 }
 

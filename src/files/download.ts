@@ -13,7 +13,7 @@ import { fileDigest } from './regular-file.ts';
 /** A file on a server. */
 export interface RemoteFile {
   readonly url: string;
-  /** In bytes, where it is known beforehand. */
+  /** In bytes, where it is known before the download. */
   readonly size?: number | undefined;
   /** `git-sha1` is the SHA-1 of a git blob: of the word blob, the size and the content. It needs `size`. */
   readonly digest: { readonly kind: 'sha256' | 'md5' | 'git-sha1'; readonly hex: string };
@@ -29,11 +29,11 @@ export interface DownloadOptions {
   /** Called with the bytes that are there. */
   readonly onProgress?: (loaded: number) => void;
   readonly signal?: AbortSignal | undefined;
-  /** A connection that sends nothing for so many milliseconds counts as cut; default 60,000. */
+  /** Milliseconds without a byte after which a connection counts as cut; default 60,000. */
   readonly stallMs?: number;
 }
 
-/** A cut connection is tried again so often, after a pause that doubles. */
+/** Connections per call. The pause after a cut one doubles each time. */
 const ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 100;
 const STALL_MS = 60_000;

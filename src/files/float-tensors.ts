@@ -21,7 +21,7 @@ export interface FloatTensorInfo {
 }
 
 /**
- * What a safetensors file holds, or the shards of an `.index.json`: the headers are read and checked, no data.
+ * What a safetensors file holds, or the shards of an `.index.json`. Only the headers are read, and checked.
  *
  * @throws {SafetensorsError} when a file is missing or malformed, a tensor is not of floating point, or a shard lacks a
  * tensor that the index puts there.

@@ -1,17 +1,17 @@
 import { z } from 'zod';
 import { ConfigError, errorText, InvalidArgumentError } from '../errors.ts';
-import { withRegularFile } from './regular-file.ts';
+import { readWholeFile } from './regular-file.ts';
 
 /*
- * JSON that is not trusted, read and written. `parseStrictJson` refuses what `JSON.parse` silently accepts; written text
- * is that of diffusers.
+ * JSON files. Reading does not trust them: `parseStrictJson` refuses what `JSON.parse` silently accepts. Writing gives
+ * the same text as diffusers.
  */
 
 /** A value that JSON can hold. */
 export type JsonValue = string | number | boolean | null | JsonValue[] | { [key: string]: JsonValue };
 export type JsonObject = { [key: string]: JsonValue };
 
-/** Deeper text is refused, so that no recursive reader of it can exhaust the stack. */
+/** Deeper text is refused: it could exhaust the stack of a recursive reader. */
 const maxDepth = 200;
 
 const defaultMaxBytes = 16 * 1024 * 1024;
@@ -30,13 +30,7 @@ export async function readJsonFile<T>(
   schema: z.ZodType<T>,
   { maxBytes = defaultMaxBytes }: { maxBytes?: number } = {},
 ): Promise<T> {
-  const fail = (message: string, options?: ErrorOptions) => new ConfigError(message, options);
-  const bytes = await withRegularFile(path, fail, async (file) => {
-    if (file.size > maxBytes) {
-      throw fail(`${path} has ${file.size} bytes, more than the ${maxBytes} allowed for this file.`);
-    }
-    return file.read(0, file.size);
-  });
+  const bytes = await readWholeFile(path, maxBytes, (message, options) => new ConfigError(message, options));
   return parseJson(bytes, schema, path);
 }
 
@@ -87,7 +81,7 @@ function withoutByteOrderMark(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * Parses JSON from UTF-8 bytes that are not trusted: invalid UTF-8, repeated keys in an object (of which `JSON.parse`
+ * Parses JSON from UTF-8 bytes that are not trusted: invalid UTF-8, repeated keys in an object (`JSON.parse`
  * silently takes the last) and nesting deeper than 200 are refused.
  *
  * @throws SyntaxError that says what is wrong; callers turn it into the error of their file format.

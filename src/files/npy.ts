@@ -1,5 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
-import { DatasetError, errorText } from '../errors.ts';
+import { DatasetError } from '../errors.ts';
+import { readWholeFile } from './regular-file.ts';
 
 const MAGIC = '\x93NUMPY';
 const MAX_HEADER_BYTES = 65_536;
@@ -44,20 +44,12 @@ interface NpyHeader {
  * @throws {DatasetError} when the file is missing, truncated, malformed, of another shape or type, or not finite.
  */
 export async function readNpyRows(path: string): Promise<NpyRows> {
-  let bytes: Uint8Array;
-  try {
-    const { size } = await stat(path);
-    if (size > MAX_FILE_BYTES)
-      throw new DatasetError(`${path} has ${size} bytes; at most ${MAX_FILE_BYTES} are read`);
-    bytes = await readFile(path);
-  } catch (cause) {
-    if (cause instanceof DatasetError) throw cause;
-    throw new DatasetError(`${path} cannot be read: ${errorText(cause)}`, { cause });
-  }
+  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
+  const bytes = await readWholeFile(path, MAX_FILE_BYTES, fail);
   return parseNpyRows(bytes, path);
 }
 
-/** `readNpyRows` for bytes at hand; `where` names them in errors. */
+/** {@link readNpyRows} of bytes in memory; `where` names them in errors. */
 export function parseNpyRows(bytes: Uint8Array, where: string): NpyRows {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const { type, littleEndian, fortranOrder, count, dims, dataOffset } = parseHeader(bytes, view, where);

@@ -85,6 +85,19 @@ export async function withRegularFile<T>(
   }
 }
 
+/** The whole of a regular file; one of more than `maxBytes` is refused unread. Errors as {@link withRegularFile}. */
+export function readWholeFile(
+  path: string,
+  maxBytes: number,
+  fail: (message: string, options?: ErrorOptions) => IsoDiffusionError,
+): Promise<Uint8Array<ArrayBuffer>> {
+  return withRegularFile(path, fail, (file) => {
+    if (file.size > maxBytes)
+      throw fail(`${path} has ${file.size} bytes, more than the ${maxBytes} that are read.`);
+    return file.read(0, file.size);
+  });
+}
+
 async function readRange(
   handle: FileHandle,
   path: string,

@@ -125,7 +125,7 @@ function readMetadata(value: JsonValue, target: Map<string, string>, where: stri
   if (!isObject(value)) throw new SafetensorsError(`__metadata__ of ${where} is not an object.`);
   for (const [key, text] of Object.entries(value)) {
     if (typeof text !== 'string') {
-      throw new SafetensorsError(`__metadata__ of ${where} has a value that is no string at "${key}".`);
+      throw new SafetensorsError(`__metadata__ of ${where} has a value that is not a string at "${key}".`);
     }
     target.set(key, text);
   }

@@ -1,3 +1,7 @@
+/**
+ * Everything that is computed is a graph of ONNX nodes: models, losses, their gradients and the optimizer. A graph is built by
+ * ops (`ops/`), extended by the backward pass (`autodiff/`), and written to and read from files (`onnx/`).
+ */
 import { GraphError } from '../errors.ts';
 import {
   type DType,

@@ -1,3 +1,7 @@
+/**
+ * What is known of each op: how it infers its outputs' types, and its gradient. The files of `ops/` define the package's
+ * ops with `defineOp`, and users define theirs. `apply` adds a node.
+ */
 import { GraphError } from '../errors.ts';
 import type { Attribute, Attributes, Graph, GraphNode, Value } from './graph.ts';
 import { type TensorType, toTensorData } from './types.ts';

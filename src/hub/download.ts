@@ -37,7 +37,7 @@ export interface HubOptions {
   readonly cache_dir?: string | null | undefined;
   /** Whether to use what was downloaded before, without asking the Hub; default false. */
   readonly local_files_only?: boolean | undefined;
-  /** Called when a file begins, goes on and is done; default: nobody is told. */
+  /** Called when a file begins, again and again while it comes, and when it is done; default: nothing is called. */
   readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
   /** An access token, 'hf_...'; default the environment's HF_TOKEN, or none. */
   readonly token?: string | undefined;

@@ -183,7 +183,7 @@ export const WEIGHTS_FILE = `${STEM}.safetensors`;
 const VARIANT = /^[A-Za-z0-9_]+$/;
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i;
 
-/** The name of a file of weights. @throws {InvalidArgumentError} when `variant` is no plain word. */
+/** The name of a file of weights. @throws {InvalidArgumentError} when `variant` is not a plain word. */
 export function weightsFile(variant: string | undefined): string {
   if (variant === undefined) return WEIGHTS_FILE;
   if (!VARIANT.test(variant))

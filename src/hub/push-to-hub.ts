@@ -22,7 +22,7 @@ export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' 
  *
  * @param repo `owner/name`.
  * @returns the address of the repository.
- * @throws {FileFormatError} when the folder is no pipeline; nothing is uploaded then.
+ * @throws {FileFormatError} when the folder is not a pipeline; nothing is uploaded then.
  * @throws {HubError} when there is no token or the Hub refuses.
  * @example
  * await pushToHub('./runs/digits/pipeline', 'me/digits', { private: true });

@@ -19,7 +19,7 @@ export interface LossInputs {
   readonly alphaCumprod: Value;
   /** What `modelOutput` predicts. */
   readonly predictionType: PredictionType;
-  /** Present where the model learns its variance. */
+  /** The second half of the output channels, where the model learns its variance. Default: none. */
   readonly learnedVariance?: LearnedVariance | undefined;
 }
 

@@ -13,7 +13,7 @@ import { simpleLoss } from './simple.ts';
 export type LossFactory = (options: LossFactoryOptions) => DiffusionLoss;
 
 export interface LossFactoryOptions {
-  /** The loss that a config names under `base`. */
+  /** The loss that a config names under `base`; default none. */
   readonly base?: DiffusionLoss | undefined;
   readonly [option: string]: unknown;
 }

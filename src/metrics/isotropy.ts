@@ -128,9 +128,9 @@ export interface PredictedNoiseIsotropyOptions {
   readonly timesteps: readonly number[];
   /** Seed of the noise, an integer of at least 0. Every timestep has its own stream. */
   readonly seed: number;
-  /** Called with the finished fraction, 0 to 1, after each timestep. Default: nobody is told. */
+  /** Called with the finished fraction, 0 to 1, after each timestep. Default: none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
-  /** Ends the computation with the signal's reason. Default: it runs to its end. */
+  /** Ends the computation with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
 }
 

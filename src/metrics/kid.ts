@@ -59,9 +59,9 @@ export interface KernelDistanceOptions {
   readonly coef0?: number | undefined;
   /** Seed of the subsets, an integer of at least 0. Default 0. */
   readonly seed?: number | undefined;
-  /** Called with the finished fraction, 0 to 1, after each subset. Default: nobody is told. */
+  /** Called with the finished fraction, 0 to 1, after each subset. Default: none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
-  /** Ends the computation with the signal's reason. Default: it runs to its end. */
+  /** Ends the computation with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
   /**
    * The matrix product. Default: plain TypeScript in float64. `createBlockGemm` changed a KID of 0.00335 at 2,048

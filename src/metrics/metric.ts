@@ -48,7 +48,7 @@ export interface MetricInputs<Options> {
   readonly seed: number;
   /** To be called with the finished fraction, 0 to 1; a short computation need not. */
   readonly on_progress: (fraction: number) => void;
-  /** A long computation throws its reason once it aborts. Undefined where nobody can abort. */
+  /** Once it aborts, a long computation throws its reason. Default: undefined, there is no signal. */
   readonly signal: AbortSignal | undefined;
 }
 

@@ -8,7 +8,7 @@ import { Linear } from '../nn/layers.ts';
 import { type Layer, type ParameterSpec, parametersOf } from '../nn/parameters.ts';
 import { sinusoidalTable } from '../nn/time-embedding.ts';
 import { type Complete, type Fields, parseOptions } from '../options.ts';
-import type { DiffusionModel, ModelInputs } from './model.ts';
+import { configOptions, type DiffusionModel, type ModelInputs } from './model.ts';
 
 const featureCount = z.int().min(1).max(8192);
 
@@ -71,21 +71,9 @@ export class ConditionalDense implements DiffusionModel {
     this.parameters = parametersOf(this.layers);
   }
 
-  /**
-   * Builds the model of a parsed `config.json`. Keys that begin with `_` are notes of the writing library and ignored.
-   *
-   * @throws {ConfigError} when `_class_name` is another class, or a key is unknown or out of range.
-   */
+  /** Builds the model of a parsed `config.json`. @throws {ConfigError} as the constructor, or for another class. */
   static fromConfig(json: unknown): ConditionalDense {
-    if (typeof json !== 'object' || json === null || Array.isArray(json))
-      throw new ConfigError(`a ConditionalDense config must be a JSON object, not ${describe(json)}`);
-    const className = '_class_name' in json ? json._class_name : undefined;
-    if (className !== 'ConditionalDense')
-      throw new ConfigError(
-        `expected a config with "_class_name": "ConditionalDense", but it is ${describe(className)}`,
-      );
-    const options = Object.entries(json).filter(([key]) => !key.startsWith('_'));
-    return new ConditionalDense(Object.fromEntries(options));
+    return new ConditionalDense(configOptions(json, 'ConditionalDense'));
   }
 
   /** See `DiffusionModel.forward`: sample [batch, in_features], timestep [batch] or [1] in 0..num_train_timesteps-1. */
@@ -140,8 +128,4 @@ function resolveOptions(options: ConditionalDenseOptions): ConditionalDenseConfi
   const checked = parseOptions(configSchema, options, 'ConditionalDense config', ConfigError);
   const { hidden_features, time_embedding_dim = hidden_features } = checked;
   return { _class_name: 'ConditionalDense', ...checked, time_embedding_dim };
-}
-
-function describe(value: unknown): string {
-  return value === undefined ? 'missing' : (JSON.stringify(value) ?? typeof value).slice(0, 80);
 }

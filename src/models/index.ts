@@ -4,6 +4,7 @@ export {
   type ConditionalDenseOptions,
 } from './conditional-dense.ts';
 export {
+  configOptions,
   type DiffusionModel,
   exportModel,
   exportModelGraph,

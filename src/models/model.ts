@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
+import { ConfigError, InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, formatShape } from '../graph/types.ts';
@@ -12,13 +12,34 @@ export interface ModelConfig {
   readonly _class_name: string;
 }
 
+/**
+ * The options in the parsed `config.json` of a class: its keys but those that begin with `_`, which are notes of the
+ * writing library. For `fromConfig`.
+ *
+ * @throws {ConfigError} when it is not an object, or `_class_name` is another class.
+ * @example
+ * static fromConfig(json: unknown) { return new TinyDiT(configOptions(json, 'TinyDiT')); }
+ */
+export function configOptions(json: unknown, className: string): Record<string, unknown> {
+  const shown = (value: unknown) =>
+    value === undefined ? 'missing' : (JSON.stringify(value) ?? typeof value).slice(0, 80);
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new ConfigError(`the config of a ${className} must be a JSON object, not ${shown(json)}`);
+  const found = '_class_name' in json ? json._class_name : undefined;
+  if (found !== className)
+    throw new ConfigError(
+      `expected a config with "_class_name": ${JSON.stringify(className)}, but it is ${shown(found)}`,
+    );
+  return Object.fromEntries(Object.entries(json).filter(([key]) => !key.startsWith('_')));
+}
+
 /** What a model is called with: values of one graph. */
 export interface ModelInputs {
   /** [batch, ...sampleShape], float32 or float64, as all parameters. */
   readonly sample: Value;
   /** [batch] or [1], int64 or int32, counted from 0; float32 where the model `takesFractionalTimesteps`. */
   readonly timestep: Value;
-  /** [batch] or [1], int64 or int32, for a model with `classCount`. */
+  /** [batch] or [1], int64 or int32, for a model with `classCount`; default none. */
   readonly class_labels?: Value | undefined;
 }
 
@@ -212,7 +233,7 @@ function checkWeights(
   const unknown = [...weights.keys()].filter((name) => !known.has(name));
   if (unknown.length > 0)
     throw new Failure(
-      `the weights hold ${unknown.length} tensors that ${config._class_name} has not, the first is '${unknown[0]}': were they saved from a model of another config?`,
+      `the weights hold ${unknown.length} tensors that ${config._class_name} does not have; the first is '${unknown[0]}'. Were they saved from a model of another config?`,
     );
   for (const { name, shape } of parameters) {
     const values = weights.get(name);

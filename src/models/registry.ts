@@ -20,7 +20,7 @@ export interface ModelClass {
  *
  * @example
  * class TinyDiT implements DiffusionModel {
- *   static fromConfig(json: unknown) { return new TinyDiT(schema.parse(json)); }
+ *   static fromConfig(json: unknown) { return new TinyDiT(configOptions(json, 'TinyDiT')); }
  *   // ...
  * }
  * models.register('TinyDiT', TinyDiT);

@@ -10,7 +10,7 @@ export interface MapGeometry {
   readonly pads: readonly [number, number, number, number];
 }
 
-/** maps [height, width, batch, in] with filters [kh, kw, in, out] and bias [out], as one product of the columns (im2col). */
+/** A convolution as one product of columns (im2col): maps [height, width, batch, in], filters [kh, kw, in, out], bias [out]. */
 export function columnConvolution(maps: Value, filters: Value, bias: Value, geometry: MapGeometry): Value {
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const [, , batch = 1] = fixedShape(maps.shape);
@@ -24,14 +24,14 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
   };
   const columns = columnsOf(maps);
   if (isRecomputable(maps)) recomputable(columns, (trigger) => columnsOf(recomputed(maps, trigger)));
-  // onnxruntime copies a parameter to reshape it. Told so in other words, the backward pass makes a copy of its own.
+  // onnxruntime copies a parameter to reshape it. The backward pass reshapes it in other words, so the first copy is not kept.
   const byRow = recomputable(reshape(filters, [kernelHeight * kernelWidth * channels, outputs]), () =>
     reshape(filters, [-1, outputs]),
   );
   return reshape(gemm(columns, byRow, bias), [...size, batch, outputs]);
 }
 
-/** Whether the filters give so few channels that it pays to move the results instead of the inputs. */
+/** Whether the filters have so few outputs that moving the results is cheaper than moving the inputs. */
 export function fitsShiftedProduct(filters: Value, { strides }: MapGeometry): boolean {
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   return (
@@ -39,7 +39,7 @@ export function fitsShiftedProduct(filters: Value, { strides }: MapGeometry): bo
   );
 }
 
-/** The same convolution, without the bias: one product of the maps with every tap, and the sum of the results, shifted. */
+/** The same convolution without the bias: one product of the maps with all taps, then the sum of the shifted results. */
 export function shiftedProductConvolution(maps: Value, filters: Value, geometry: MapGeometry): Value {
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
@@ -66,7 +66,7 @@ function outputSize(maps: Value, filters: Value, { strides, pads }: MapGeometry)
   ];
 }
 
-/** A border of zeros, and below and to the right as many more as make height and width multiples of the strides. */
+/** Adds a border of zeros. Below and to the right it is widened until height and width are multiples of the strides. */
 function padPixels(maps: Value, { pads: [top, left, bottom, right], strides }: MapGeometry): Value {
   const [height = 1, width = 1] = fixedShape(maps.shape);
   const missing = (length: number, stride: number) => (stride - (length % stride)) % stride;
@@ -75,7 +75,7 @@ function padPixels(maps: Value, { pads: [top, left, bottom, right], strides }: M
   return pad(maps, [top, left, 0, 0, below, beside, 0, 0]);
 }
 
-/** The pixels that one tap of the filters meets. */
+/** The pixels that one tap of the filters reads. */
 function window(
   padded: Value,
   [top, left]: readonly [number, number],
@@ -84,7 +84,7 @@ function window(
 ): Value {
   const [paddedHeight = 1, paddedWidth = 1, batch = 1, channels = 1] = fixedShape(padded.shape);
   if (paddedHeight === height && paddedWidth === width) return padded;
-  // One pixel in a stride is an axis of its own, so that no Slice takes steps.
+  // The pixels of a stride become an axis of their own: then no Slice needs steps.
   const byStride = reshape(padded, [
     paddedHeight / down,
     down,

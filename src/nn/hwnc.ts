@@ -26,14 +26,13 @@ const ORDER: MapOrder = {
 };
 
 /**
- * [height, width, batch, channels]: the channels of a pixel, and those of all images, lie together. Every
- * transform along an axis of the image is then one matrix product over long rows, and convolutions are products
- * without a Transpose: the order in which the CPU trains.
+ * [height, width, batch, channels]: the channels of a pixel lie together, and so do the same pixels of all images. A
+ * transform along an axis of the image is then one matrix product over long rows, and a convolution is a product without
+ * a Transpose. The CPU trains large networks in this layout.
  */
 export const hwnc: Layout = {
   fromImages: (images) => transpose(images, [2, 3, 0, 1]),
   toImages: (maps) => transpose(maps, [2, 3, 0, 1]),
-  channels: (maps) => fixedShape(maps.shape)[3] ?? 1,
   filterAxes: [2, 3, 1, 0],
 
   conv2d: (maps, filters, bias, { strides = [1, 1], pads = [0, 0, 0, 0] }) => {

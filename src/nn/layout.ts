@@ -25,8 +25,6 @@ export interface Layout {
   fromImages(images: Value): Value;
   /** Back to images [batch, channels, height, width]. */
   toImages(maps: Value): Value;
-  /** The number of channels. */
-  channels(maps: Value): number;
   /** The axes of filters [out, in, kernel height, kernel width] in the order in which `conv2d` takes them. */
   readonly filterAxes: readonly number[];
   /** A convolution without groups or dilations; bias [out]. */
@@ -64,7 +62,6 @@ export interface AttentionProjections {
 export const nchw: Layout = {
   fromImages: (images) => images,
   toImages: (maps) => maps,
-  channels: (maps) => fixedShape(maps.shape.slice(1))[0] ?? 1,
   filterAxes: [0, 1, 2, 3],
   conv2d,
   groupNorm,

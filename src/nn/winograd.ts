@@ -69,15 +69,15 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   const product = matmul(toPoints(maps), filterPoints(transform, reshape(filters, [9, channels * outputs])));
   const output = add(fromPoints(product, shape), bias);
 
-  // What the forward pass made of maps and filters is larger than they are, and made again here. That dx waits for
-  // the other gradients lets dy and what is made of it go at once.
+  // The transforms of maps and filters are larger than these are, so they are computed again here. dx waits for the
+  // other gradients: then dy and its transform can be freed early.
   return withGradient(output, [maps, filters, bias], (dy) => {
     const dBias = reduceSum(dy, [0, 1, 2]);
     const dProduct = fromPointsAdjoint(dy);
     const dWeights = matmul(transpose(toPoints(recomputed(maps, dy)), [0, 2, 1]), dProduct);
     const byFilterTap = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
     const dFilters = reshape(byFilterTap, fixedShape(filters.shape));
-    // onnxruntime copies a parameter to reshape it: in other words than before, so that the copy is not kept.
+    // onnxruntime copies a parameter to reshape it. It is reshaped in other words than before, so the first copy is not kept.
     const byTap = reshape(filters, [9, -1]);
     const weights = filterPoints(orderedAfter(transform, [dFilters, dBias]), byTap);
     const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));

@@ -3,7 +3,10 @@ import { elementCount } from '../graph/types.ts';
 import type { ModelSession } from './model-session.ts';
 
 export interface ClassOptions {
-  /** For class-conditional models, which need it: one class for all images, or a list with one for each, from 0. */
+  /**
+   * For class-conditional models, which need it: one class for all images, or a list with one for each, from 0. Default:
+   * none, for models without classes.
+   */
   readonly class_labels?: number | readonly number[] | undefined;
   /**
    * Weight of classifier-free guidance (Ho & Salimans 2022), a finite number: the prediction without class plus this

@@ -23,7 +23,7 @@ export interface ImageFolderOptions extends SamplingOptions, ClassOptions {
 }
 
 /** One image for a `batch_size` of 1, else an array of them. */
-export type Images<Count extends number> = number extends Count
+export type GeneratedImages<Count extends number> = number extends Count
   ? RawImage | RawImage[]
   : Count extends 1
     ? RawImage
@@ -53,7 +53,7 @@ export interface UnconditionalImageGenerationPipeline {
       /** What is returned: 'image' (default), 'tensor' or 'uint8'. */
       readonly output_type?: 'image' | undefined;
     },
-  ): Promise<Images<Count>>;
+  ): Promise<GeneratedImages<Count>>;
   readonly task: 'unconditional-image-generation';
   readonly model: ModelSession;
   /** May be replaced, as in diffusers; calls under way keep the one they began with. */

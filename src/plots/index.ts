@@ -1,6 +1,13 @@
 export { type CurvePlot, type CurveSeries, curvePlot } from './curves.ts';
-export { type GridImages, type ImageGridOptions, imageGrid, writeImageGrid } from './image-grid.ts';
-export { type ImagePanel, imagePanels, writeImagePanels } from './image-panels.ts';
+export {
+  type GridImages,
+  type ImageGridOptions,
+  type ImagePanel,
+  imageGrid,
+  imagePanels,
+  writeImageGrid,
+  writeImagePanels,
+} from './image-grid.ts';
 export { svgToPng, writePlot } from './render.ts';
 export {
   type PlotPoints,

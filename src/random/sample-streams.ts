@@ -24,8 +24,8 @@ const LAYER_BITS = 7;
 const UNIT = 2 ** -32;
 
 /**
- * One random stream a sample, so that a sample's noise depends on its seed and its index alone, never on how many
- * samples are drawn beside it. Sample i owns the xoshiro128++ stream (seed, STREAM.sampling, i); with a list of seeds,
+ * One random stream per sample: its noise depends on its seed and its index alone, never on how many samples are drawn
+ * with it. Sample i owns the xoshiro128++ stream (seed, STREAM.sampling, i); with a list of seeds,
  * (seeds[i], STREAM.sampling, 0), the stream of a lone sample with that seed.
  *
  * Normals come from the ziggurat of Marsaglia & Tsang (2000) with 128 layers; layer and position use different bits
@@ -44,7 +44,7 @@ export class SampleStreams {
    * @param count the number of samples.
    * @param valuesPerSample normals a sample gets from one `fillNormal`.
    * @param firstSample index of the first sample: a block of a larger batch; default 0.
-   * @throws {InvalidArgumentError} when a seed is no safe integer >= 0, or the list is too short.
+   * @throws {InvalidArgumentError} when a seed is not a safe integer >= 0, or the list is too short.
    */
   constructor(
     seed: SampleSeed,

@@ -42,7 +42,8 @@ type DDIMStepOptions = Pick<StepOptions, 'eta' | 'use_clipped_model_output'>;
  * scheduler.setTimesteps(50);
  */
 export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
-  readonly className = 'DDIMScheduler';
+  readonly className: string = 'DDIMScheduler';
+  override readonly library: string = 'diffusers';
 
   /** @throws {ConfigError} when an option is wrong. */
   constructor(options: DDIMOptions = {}) {
@@ -52,7 +53,7 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
 
   /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
   static override fromConfig(json: unknown): DDIMScheduler {
-    return new DDIMScheduler(parseSchedulerConfig('DDIMScheduler', configShape, json));
+    return new DDIMScheduler(json as DDIMOptions);
   }
 
   /** Whether the step adds noise: where eta > 0. */

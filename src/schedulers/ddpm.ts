@@ -49,7 +49,8 @@ const configShape = {
  * scheduler.setTimesteps(50);
  */
 export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
-  readonly className = 'DDPMScheduler';
+  readonly className: string = 'DDPMScheduler';
+  override readonly library: string = 'diffusers';
 
   /** @throws {ConfigError} when an option is wrong. */
   constructor(options: DDPMOptions = {}) {
@@ -59,7 +60,7 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
 
   /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
   static override fromConfig(json: unknown): DDPMScheduler {
-    return new DDPMScheduler(parseSchedulerConfig('DDPMScheduler', configShape, json));
+    return new DDPMScheduler(json as DDPMOptions);
   }
 
   /** Whether the step at `timestep` adds noise: all but the last. */

@@ -28,33 +28,22 @@ import type { StepCoefficients, StepOptions, StepOutput } from './steps.ts';
  *
  * @typeParam Own options of the subclass, kept in `config` beside the shared ones.
  * @example
- * class EulerScheduler extends Scheduler {
- *   readonly className = 'EulerScheduler';
- *
- *   override setTimesteps(count = 50) {
- *     const { num_train_timesteps: T } = this.config;
- *     this.timesteps = Array.from({ length: count }, (_, i) => (T - 1) * (1 - i / count)); // fractions
- *     this.init_noise_sigma = Math.hypot(this.sigmaAt(T - 1), 1);
- *   }
- *   override scaleModelInput(sample: Float32Array, timestep: number) {
- *     return sample.map((x) => x / Math.hypot(this.sigmaAt(timestep), 1));
- *   }
+ * class MyScheduler extends Scheduler {
+ *   readonly className = 'MyScheduler';
  *   step(epsilon: Float32Array, timestep: number, sample: Float32Array) {
- *     const next = this.timesteps[this.timesteps.indexOf(timestep) + 1];
- *     const change = (next === undefined ? 0 : this.sigmaAt(next)) - this.sigmaAt(timestep);
- *     return { prev_sample: sample.map((x, i) => x + change * (epsilon[i] ?? 0)) };
- *   }
- *   private sigmaAt(timestep: number) {
- *     const sigma = (t: number) => Math.sqrt(1 / (this.alphasCumprod[t] ?? 1) - 1);
- *     const [low, high] = [Math.floor(timestep), Math.ceil(timestep)];
- *     return sigma(low) + (timestep - low) * (sigma(high) - sigma(low));
+ *     return { prev_sample: sample.map((x, i) => x - 0.01 * (epsilon[i] ?? 0)) };
  *   }
  * }
- * schedulers.register('EulerScheduler', EulerScheduler);
+ * schedulers.register('MyScheduler', MyScheduler); // docs/schedulers.md has Euler's method whole
  */
 export abstract class Scheduler<Own extends object = object> {
   /** The class name under which the config is saved and the class is registered. */
   abstract readonly className: string;
+  /**
+   * The Python library that has a class of this name with the same config; it is written to `model_index.json`. Default
+   * `iso_diffusion`, which is this package.
+   */
+  readonly library: string = 'iso_diffusion';
   /** Every option with its default filled in. */
   readonly config: SchedulerConfig & Own;
   /** The variances of the forward process: T float32 values in [0, 1]. */

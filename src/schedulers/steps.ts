@@ -8,7 +8,10 @@ const { fround } = Math;
 
 /** What a step needs beside the model's output and the sample. */
 export interface StepOptions {
-  /** Standard normal noise, as many values as the sample; needed where `needsNoise` is true. Default none. */
+  /**
+   * Standard normal noise, as many values as the sample; needed where `needsNoise` is true. Default none. A pipeline
+   * fills the same array anew for the next step: copy what is kept.
+   */
   readonly noise?: Float32Array | undefined;
   /** [batch, channels, ...]; needed for thresholding and for learned variances. Default unknown. */
   readonly sample_shape?: readonly number[] | undefined;

@@ -4,7 +4,7 @@ import type { DiffusionLoss, LossResult } from '../losses/index.ts';
 import { type DiffusionModel, learnsVariance } from '../models/model.ts';
 import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
-import type { DDPMScheduler } from '../schedulers/ddpm.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
 import type { Samples } from './data/samples.ts';
 
 // What a trainer refuses before it begins: parts that do not fit together.
@@ -70,7 +70,7 @@ export function refuseMismatch(model: DiffusionModel, source: Samples): void {
 export function refuseVarianceMismatch(
   model: DiffusionModel,
   loss: DiffusionLoss,
-  { config }: DDPMScheduler,
+  { config }: Scheduler,
 ): void {
   const [channels = 1] = model.sampleShape;
   const { outputChannels = channels } = model;
@@ -87,7 +87,7 @@ export function refuseVarianceMismatch(
     throw new InvalidArgumentError(
       `the loss '${loss.config.name}' trains a learned variance, but the model has ${outputChannels} output channels for ${channels} of the sample: use a UNet2DModel with out_channels ${2 * channels}, or another loss`,
     );
-  const { variance_type } = config;
+  const variance_type = 'variance_type' in config ? config.variance_type : undefined;
   if (!learns && (variance_type === 'learned' || variance_type === 'learned_range'))
     throw new InvalidArgumentError(
       `noise_scheduler has variance_type '${variance_type}', but the model has no second half of output channels for it: use 'fixed_small' or 'fixed_large', or set out_channels to ${2 * channels}`,

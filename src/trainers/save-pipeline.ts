@@ -5,14 +5,14 @@ import type { NamedTensor } from '../files/safetensors.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import { DIFFUSERS_VERSION, type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
-import type { DDPMScheduler } from '../schedulers/ddpm.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
 
 export interface TrainedPipeline {
   readonly model: DiffusionModel;
   readonly weights: ReadonlyMap<string, Float32Array>;
   /** The moving average of the weights, saved beside them as `unet_ema`. */
   readonly averagedWeights?: ReadonlyMap<string, Float32Array> | undefined;
-  readonly scheduler: DDPMScheduler;
+  readonly scheduler: Scheduler;
   /** How points were scaled, which the pipeline undoes. */
   readonly scaler?: Scaler | undefined;
   /** For `README.md`; none without. */
@@ -50,7 +50,7 @@ export async function saveTrainedPipeline(
     modelIndex: {
       _class_name: 'DDPMPipeline',
       _diffusers_version: DIFFUSERS_VERSION,
-      scheduler: ['diffusers', 'DDPMScheduler'],
+      scheduler: [scheduler.library, scheduler.className],
       unet: [library, className],
     },
     unetConfig: { _diffusers_version: DIFFUSERS_VERSION, ...model.config },

@@ -14,6 +14,7 @@ import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
 import { type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
 import { loadStart } from './checkpoint/training-progress.ts';
 import { refuseMismatch, refuseVarianceMismatch, refuseWrongEngine, refuseWrongLabels } from './checks.ts';
@@ -43,7 +44,7 @@ export interface TrainerOptions {
   /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
   readonly loss: DiffusionLoss;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
-  readonly noise_scheduler: DDPMScheduler;
+  readonly noise_scheduler: Scheduler;
   /** Hooks into the run, called in this order; default none. */
   readonly callbacks?: readonly TrainerCallback[] | undefined;
   /**
@@ -51,14 +52,17 @@ export interface TrainerOptions {
    * the same steps up to rounding, and a checkpoint of one can be continued by the other. See docs/tfjs.md.
    */
   readonly engine?: 'onnxruntime' | 'tfjs' | undefined;
-  /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'. */
+  /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'; default none. */
   readonly tf?: TfjsModule | undefined;
 }
 
 export interface TrainOptions {
-  /** 'latest': the newest intact checkpoint in `output_dir`, or a fresh start where there is none; or its path. */
+  /**
+   * 'latest': the newest intact checkpoint in `output_dir`, or a fresh start where there is none; or the path of one.
+   * Default: a fresh start.
+   */
   readonly resume_from_checkpoint?: string | undefined;
-  /** When it aborts, the run finishes its step, saves a checkpoint and returns. */
+  /** When it aborts, the run finishes its step, saves a checkpoint and returns. Default: it runs to its end. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -276,9 +280,9 @@ export class Trainer {
   }
 }
 
-/** The scheduler that samples from the trained model: with `learned_range` where the variance was learned. */
-function samplingScheduler(model: DiffusionModel, scheduler: DDPMScheduler): DDPMScheduler {
-  return learnsVariance(model)
+/** The scheduler that samples from the trained model: of DDPM with `learned_range` where the variance was learned. */
+function samplingScheduler(model: DiffusionModel, scheduler: Scheduler): Scheduler {
+  return learnsVariance(model) && scheduler instanceof DDPMScheduler
     ? new DDPMScheduler({ ...scheduler.config, variance_type: 'learned_range' })
     : scheduler;
 }

@@ -1,9 +1,17 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadPoints } from '../../src/datasets/index.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
-import { exportModelGraph, initialParameters, UNet2DModel } from '../../src/models/index.ts';
+import { isoLoss } from '../../src/losses/index.ts';
+import {
+  ConditionalDense,
+  exportModelGraph,
+  initialParameters,
+  UNet2DModel,
+} from '../../src/models/index.ts';
 import {
   pipeline,
   type UnconditionalImageGenerationPipeline,
@@ -12,7 +20,9 @@ import {
 import { ModelSession } from '../../src/pipelines/model-session.ts';
 import { SampleStreams } from '../../src/random/sample-streams.ts';
 import { DDIMScheduler, DDPMScheduler, type Scheduler, schedulers } from '../../src/schedulers/index.ts';
+import { Trainer } from '../../src/trainers/index.ts';
 import { plainForward } from '../models/plain-conditional-dense.ts';
+import { runExample } from '../run-example.ts';
 import { EulerScheduler, HeunScheduler, MultistepScheduler } from '../schedulers/own-schedulers.ts';
 import { model, savePipeline, schedulerOptions, weights } from './saved-pipeline.ts';
 import { saveUNet, smallUNet } from './saved-unet.ts';
@@ -154,6 +164,46 @@ it('takes a solver by its registered name, and by its config', async () => {
   expect(await points({ ...options, scheduler: 'EulerScheduler' })).toEqual(expected);
   const config = new EulerScheduler(schedulerOptions).toConfig();
   expect(await points({ ...options, scheduler: config })).toEqual(expected);
+});
+
+it('trains with a scheduler of a user, and its pipeline opens with it', async () => {
+  schedulers.register('MultistepScheduler', MultistepScheduler);
+  const train = async (noise_scheduler: Scheduler) => {
+    const trainer = new Trainer({
+      model: new ConditionalDense({ hidden_features: 8 }),
+      args: {
+        output_dir: path.join(folder, `run-${noise_scheduler.className}`),
+        max_steps: 3,
+        device: 'cpu',
+      },
+      train_dataset: await loadPoints('moons', { n: 64 }),
+      loss: isoLoss({ lambda: 0.1 }),
+      noise_scheduler,
+    });
+    await trainer.train();
+    return trainer;
+  };
+  const trainer = await train(new MultistepScheduler({ beta_end: 0.03 }));
+  expect(trainer.weights()).toEqual((await train(new DDPMScheduler({ beta_end: 0.03 }))).weights());
+  const target = path.join(folder, 'trained');
+  await trainer.savePipeline(target);
+  const index = JSON.parse(readFileSync(path.join(target, 'model_index.json'), 'utf8'));
+  expect(index.scheduler).toEqual(['iso_diffusion', 'MultistepScheduler']);
+  const opened = await pipeline('unconditional-point-generation', target, { device: 'cpu' });
+  expect(opened.scheduler).toBeInstanceOf(MultistepScheduler);
+  expect(opened.scheduler.config.beta_end).toBe(0.03);
+  expect((await opened({ batch_size: 2, num_inference_steps: 3 })).points.every(Number.isFinite)).toBe(true);
+  await opened.dispose();
+});
+
+it('runs the example of docs/schedulers.md', async () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const text = readFileSync(path.join(root, 'docs/schedulers.md'), 'utf8');
+  const [, example = ''] = /```ts\n([\s\S]*?)```/.exec(text) ?? [];
+  const file = path.join(folder, 'example.mts');
+  writeFileSync(file, example.replace("'iso-diffusion'", `'${path.join(root, 'src/index.ts')}'`));
+  await savePipeline(path.join(folder, 'runs/swiss-roll'));
+  expect(await runExample(file, [], folder)).toBe('200\n');
 });
 
 it('asks a U-Net at the fractional timestep itself', async () => {

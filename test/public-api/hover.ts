@@ -13,6 +13,7 @@ export interface Member {
   /** `TrainingArguments.seed`. */
   readonly name: string;
   readonly documentation: string;
+  readonly isOptional: boolean;
   readonly type: string;
   /** Whether an editor can complete its values: words, null or undefined, and nothing open. */
   readonly completes: boolean;
@@ -56,6 +57,7 @@ function membersOf(checker: Checker, exported: TsSymbol): Member[] {
     return {
       name: `${exported.name}.${property.name}`,
       documentation: checker.getDocumentationCommentOfSymbol(property).trim(),
+      isOptional: (property.flags & SymbolFlags.Optional) !== 0,
       type: declared ? checker.typeToString(declared) : '',
       completes: choicesOf(declared).every(({ flags }) => flags & CLOSED),
     };

@@ -5,9 +5,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { optionMembers } from './hover.ts';
 import { compile, makePackedProject, succeed } from './packed-project.ts';
 
-const ENTRIES = ['index', 'graph/index', 'nn/index', 'losses/index', 'losses/tfjs'].map(
-  (entry) => `dist/${entry}.d.ts`,
-);
+const { exports } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+  exports: Record<string, { types: string } | string>;
+};
+/** The declarations of every entry of the package. */
+const ENTRIES = Object.values(exports).flatMap((entry) => (typeof entry === 'string' ? [] : [entry.types]));
 
 let project: string;
 let errors: readonly string[];
@@ -37,10 +39,15 @@ describe('the packed package', () => {
     expect(errors).toEqual([]);
   });
 
-  it('says of every member of its options what it is, when an editor points at it', () => {
+  it('says of every member of its options what it is and its default, when an editor points at it', () => {
     const members = optionMembers(project, ENTRIES);
     expect(members.length).toBeGreaterThan(250);
     expect(members.filter(({ documentation }) => documentation === '').map(({ name }) => name)).toEqual([]);
+    const optional = members.filter(({ isOptional }) => isOptional);
+    expect(optional.length).toBeGreaterThan(150);
+    expect(
+      optional.filter(({ documentation }) => !/\bdefault/i.test(documentation)).map(({ name }) => name),
+    ).toEqual([]);
   });
 
   it('lets an editor complete devices and number formats', () => {
@@ -90,6 +97,10 @@ describe('what a user adds from outside', () => {
       expect(loss).toBeCloseTo(base_loss + weighted_isotropy_penalty, 5);
       expect(largest_error).toBeGreaterThan(base_loss);
     }
+    const lines = readFileSync(path.join(project, 'runs/bars/metrics.jsonl'), 'utf8').trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line).largest_error)).toEqual(
+      trained.reports.map((report) => report.largest_error),
+    );
   });
 
   it('opens in another process that has not registered the model', () => {
@@ -156,6 +167,6 @@ describe('what a user adds from outside', () => {
       'quadrants',
       '--json',
     );
-    expect(JSON.parse(report).metrics.mean_distance).toBeGreaterThan(0);
+    expect(JSON.parse(report).mean_distance).toBeGreaterThan(0);
   });
 });

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { constants, openSync, readSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { openSync, readSync } from 'node:fs';
 import { z } from 'zod';
 import { DatasetError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import { type RegularFile, withRegularFile } from '../../files/regular-file.ts';
 import { centerOf } from './augment.ts';
 import type { PreparedImage } from './decode.ts';
 import {
@@ -16,10 +16,11 @@ import {
 } from './image-set.ts';
 
 /*
- * The cache file: pixels of all images (count x height x width x channels bytes; of a set that is cropped at random,
- * each in its own size), height and width of each image (int32, little endian, of such a set only), labels (int32,
- * little endian, when there are any), a JSON description, its length (uint32, little endian), and the magic. What describes the file is
- * at its end, so that it is written in one pass without knowing how many images will turn out usable.
+ * The cache file holds, one after another: the pixels of all images (count x height x width x channels bytes; in a set
+ * that is cropped at random, each image in its own size), in such a set height and width of each image (int32, little
+ * endian), the labels where there are any (int32, little endian), a JSON description, its length (uint32, little endian),
+ * and the magic. The description comes last because the number of usable images is known only then: the file is written
+ * in one pass.
  */
 const MAGIC = Buffer.from('ISODIMG1', 'latin1');
 const TAIL_BYTES = 4 + MAGIC.length;
@@ -112,54 +113,27 @@ function labelNumbers(labels: readonly (number | string | undefined)[]): Int32Ar
 
 /**
  * Opens a cache file: into memory when its pixels are at most `maxMemoryBytes`, else they stay in the file.
- * undefined when there is no such file or it is damaged: then it has to be written (again).
+ * Undefined when there is no such file or it is damaged: it has to be written (again).
  */
 export async function openCacheFile(path: string, maxMemoryBytes: number): Promise<ImageSet | undefined> {
-  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(() => undefined);
-  if (!handle) return undefined;
+  const damaged = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
   try {
-    const { size } = await handle.stat();
-    const read = async (begin: number, target: Uint8Array): Promise<boolean> => {
-      for (let done = 0; done < target.length; ) {
-        const length = Math.min(target.length - done, 1 << 26);
-        const { bytesRead } = await handle.read(target, done, length, begin + done);
-        if (bytesRead === 0) return false;
-        done += bytesRead;
-      }
-      return true;
-    };
-    const tail = Buffer.alloc(TAIL_BYTES);
-    if (size < TAIL_BYTES || !(await read(size - TAIL_BYTES, tail)) || !tail.subarray(4).equals(MAGIC))
-      return undefined;
-    const jsonBytes = tail.readUInt32LE(0);
-    const jsonBegin = size - TAIL_BYTES - jsonBytes;
-    if (jsonBytes > MAX_DESCRIPTION_BYTES || jsonBegin < 0) return undefined;
-    const json = Buffer.alloc(jsonBytes);
-    if (!(await read(jsonBegin, json))) return undefined;
-    const description = parseDescription(json);
-    if (!description) return undefined;
-    const tables = Buffer.alloc(tableBytes(description));
-    const pixelBytes = jsonBegin - tables.length;
-    if (pixelBytes < 0 || !(await read(pixelBytes, tables))) return undefined;
-    const parts = setParts(description, tables);
-    if (parts.pixelBytes !== pixelBytes) return undefined;
-    if (pixelBytes > maxMemoryBytes) return imageSet(parts, bytesOfFile(path));
-    const pixels = new Uint8Array(pixelBytes);
-    if (!(await read(0, pixels))) return undefined;
-    return imageSet(parts, (begin, length) => pixels.subarray(begin, begin + length));
-  } finally {
-    await handle.close();
+    return await withRegularFile(path, damaged, async (file) => {
+      const parts = await setParts(path, file);
+      if (parts.pixelBytes > maxMemoryBytes) return imageSet(parts, bytesOfFile(path));
+      const pixels = await file.read(0, parts.pixelBytes);
+      return imageSet(parts, (begin, length) => pixels.subarray(begin, begin + length));
+    });
+  } catch (error) {
+    if (error instanceof DatasetError) return undefined;
+    throw error;
   }
 }
 
 /** A set from the pieces of {@link cacheFileBytes} without a file. */
-export function setFromCacheBytes(bytes: Uint8Array): ImageSet {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const jsonEnd = buffer.length - TAIL_BYTES;
-  const description = parseDescription(buffer.subarray(jsonEnd - buffer.readUInt32LE(jsonEnd), jsonEnd));
-  if (!description) throw new DatasetError('the images in memory have no description');
-  const tablesEnd = jsonEnd - buffer.readUInt32LE(jsonEnd);
-  const parts = setParts(description, buffer.subarray(tablesEnd - tableBytes(description), tablesEnd));
+export async function setFromCacheBytes(bytes: Uint8Array): Promise<ImageSet> {
+  const read = async (begin: number, end: number) => new Uint8Array(bytes.subarray(begin, end));
+  const parts = await setParts('the images in memory', { size: bytes.length, read });
   return imageSet(parts, (begin, length) => bytes.subarray(begin, begin + length));
 }
 
@@ -176,30 +150,43 @@ interface SetParts {
   readonly pixelBytes: number;
 }
 
-function setParts(description: SetDescription, tables: Buffer): SetParts {
+/** What describes the pixels of a file. @throws {DatasetError} when it is not a whole file that was written as above. */
+async function setParts(where: string, file: Pick<RegularFile, 'size' | 'read'>): Promise<SetParts> {
+  const read = async (begin: number, end: number) => {
+    if (begin < 0) throw new DatasetError(`${where}: the file is damaged`);
+    return Buffer.from((await file.read(begin, end)).buffer);
+  };
+  const jsonEnd = file.size - TAIL_BYTES;
+  const tail = await read(jsonEnd, file.size);
+  const jsonBytes = tail.readUInt32LE(0);
+  if (!tail.subarray(4).equals(MAGIC) || jsonBytes > MAX_DESCRIPTION_BYTES)
+    throw new DatasetError(`${where} is not a file of images, or damaged`);
+  const description = parseDescription(await read(jsonEnd - jsonBytes, jsonEnd), where);
   const { count, height, width, channels, randomCrop, labelled } = description;
+  const pixelBytes = jsonEnd - jsonBytes - tableBytes(description);
+  const tables = await read(pixelBytes, jsonEnd - jsonBytes);
   const labelsBegin = randomCrop ? 8 * count : 0;
   const labels = labelled
     ? Int32Array.from({ length: count }, (_, i) => tables.readInt32LE(labelsBegin + 4 * i))
     : undefined;
-  if (!randomCrop)
-    return { description, labels, places: undefined, pixelBytes: count * height * width * channels };
   let end = 0;
-  const places = Array.from({ length: count }, (_, i) => {
+  const places = Array.from({ length: randomCrop ? count : 0 }, (_, i) => {
     const size = { height: tables.readInt32LE(8 * i), width: tables.readInt32LE(8 * i + 4) };
     const begin = end;
     // An image that is smaller than the set's makes the file a damaged one.
     end += size.height < height || size.width < width ? Number.NaN : size.height * size.width * channels;
     return { begin, ...size };
   });
-  return { description, labels, places, pixelBytes: end };
+  if (pixelBytes !== (randomCrop ? end : count * height * width * channels))
+    throw new DatasetError(`${where} is damaged: it has ${pixelBytes} bytes of pixels`);
+  return { description, labels, places: randomCrop ? places : undefined, pixelBytes };
 }
 
-function parseDescription(json: Buffer): SetDescription | undefined {
+function parseDescription(json: Buffer, where: string): SetDescription {
   try {
     return descriptionSchema.parse(JSON.parse(json.toString('utf8')));
-  } catch {
-    return undefined;
+  } catch (cause) {
+    throw new DatasetError(`${where} has no description of its images`, { cause });
   }
 }
 

@@ -8,7 +8,7 @@ import type { EncodedImage, ImageSource, PlainImage, SourceImage } from './sourc
 /** Pixels of the largest image that is decoded: a small file can claim any size (a decompression bomb). */
 export const MAX_IMAGE_PIXELS = 100_000_000;
 
-/** An image that is cropped at random is kept up to so many times the set's height and width, around its centre. */
+/** An image that is cropped at random keeps at most this many times the set's height and width, around its centre. */
 const MAX_EXTENT = 4;
 
 const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {

@@ -1,15 +1,23 @@
 import { createHash } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
 import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { defaultCacheDir } from '../../files/download.ts';
+import { exists, isFile, isFolder } from '../../files/regular-file.ts';
 import { type Fields, parseOptions } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
+import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
+import { digitsSource } from './sources/digits.ts';
+import { folderSource } from './sources/folder.ts';
+import { idxSource, isIdxImages } from './sources/idx.ts';
 import type { ImageSource } from './sources/image-source.ts';
-import { openSource } from './sources/open-source.ts';
+import { OXFORD_SETS, oxfordSource } from './sources/oxford.ts';
+import { parquetSource } from './sources/parquet.ts';
+import { isTarName, tarSource } from './sources/tar.ts';
 
 /** Raised whenever the same image could give other bytes than before; part of the cache's key. */
 const CACHE_VERSION = 2;
@@ -113,7 +121,7 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   if (images.cacheKey === undefined) {
     const pieces: Uint8Array[] = [];
     for await (const piece of cacheFileBytes(geometry, prepared())) pieces.push(piece);
-    return setFromCacheBytes(Buffer.concat(pieces));
+    return await setFromCacheBytes(Buffer.concat(pieces));
   }
   const key = createHash('sha256')
     .update(JSON.stringify([CACHE_VERSION, sharp.versions.vips, images.cacheKey, format, max_images ?? null]))
@@ -166,4 +174,38 @@ async function* withProgress(
     yield image;
     if ('pixels' in image && ++usable >= maxImages) return;
   }
+}
+
+/** Finds out what `source` (see `loadImages`) is, and opens it. */
+export async function openSource(
+  source: string,
+  places: { readonly cacheDir: string; readonly dataDir: string | undefined },
+): Promise<ImageSource> {
+  if (source === 'digits') return digitsSource();
+  const oxford = OXFORD_SETS.find(({ name }) => name === source);
+  if (oxford) return oxfordSource(oxford, places);
+
+  const path = resolve(source);
+  if (await isFolder(path)) return openFolder(path);
+  if (await isFile(path)) {
+    if (isCifarArchive(path)) return cifarArchiveSource(path);
+    if (isTarName(path)) return tarSource(path);
+    if (path.endsWith('.parquet')) return parquetSource(path, [path]);
+    if (isIdxImages(path)) return idxSource(path);
+    if (path.endsWith('.bin')) return cifarFilesSource(path, [path]);
+  }
+  throw new InvalidArgumentError(
+    `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give 'digits', ${OXFORD_SETS.map(({ name }) => `'${name}'`).join(', ')}, ` +
+      'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or CIFAR-10 .bin files',
+  );
+}
+
+async function openFolder(path: string): Promise<ImageSource> {
+  const names = (await readdir(path)).sort();
+  const pathsOf = (chosen: string[]) => chosen.map((name) => join(path, name));
+  const batches = names.filter(isCifarBatch);
+  if (batches.length > 0) return cifarFilesSource(path, pathsOf(batches));
+  const parquet = names.filter((name) => name.endsWith('.parquet'));
+  if (parquet.length > 0) return parquetSource(path, pathsOf(parquet));
+  return folderSource(path);
 }

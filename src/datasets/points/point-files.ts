@@ -1,8 +1,8 @@
-import { readFile, stat } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
 import { DatasetError, errorText } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { npyBytes } from '../../files/npy.ts';
+import { readWholeFile } from '../../files/regular-file.ts';
 import type { RawPoints } from './points.ts';
 
 /** V8 cannot hold a longer string. */
@@ -13,14 +13,14 @@ const MAX_COLUMNS = 8192;
  * Reads points from a text file: one a line, numbers separated by commas, semicolons, tabs or spaces; the first line
  * may name the columns, lines that begin with # are comments.
  *
- * @throws {DatasetError} that names the line, for a cell that is no finite number, an empty row, rows of different
+ * @throws {DatasetError} that names the line, for a cell that is not a finite number, an empty row, rows of different
  * lengths; and for a file that is missing, empty or larger than 512 MiB.
  */
 export async function readCsvPoints(path: string): Promise<RawPoints> {
   return parseCsvPoints(await readTextFile(path), path);
 }
 
-/** `readCsvPoints` for text at hand; `where` names it in errors. */
+/** {@link readCsvPoints} of text in memory; `where` names it in errors. */
 export function parseCsvPoints(text: string, where: string): RawPoints {
   const rows = splitRows(text, where);
   const [first] = rows;
@@ -67,14 +67,12 @@ function shortestFloat32(value: number): string {
 }
 
 async function readTextFile(path: string): Promise<string> {
+  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
+  const bytes = await readWholeFile(path, MAX_BYTES, fail);
   try {
-    const { size } = await stat(path);
-    if (size > MAX_BYTES)
-      throw new DatasetError(`${path} has ${size} bytes; at most ${MAX_BYTES} are read: convert it to .npy`);
-    return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    if (cause instanceof DatasetError) throw cause;
-    throw new DatasetError(`${path} cannot be read as text: ${errorText(cause)}`, { cause });
+    throw fail(`${path} cannot be read as text: ${errorText(cause)}.`, { cause });
   }
 }
 

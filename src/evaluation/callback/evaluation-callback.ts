@@ -24,7 +24,11 @@ const recordSchema = z.looseObject({
 /** One evaluation of a run: its step, the images it wrote, and the metrics by name. */
 export type EvaluationRecord = z.infer<typeof recordSchema>;
 
+const extractorName = z
+  .string('evaluations run in a process of their own: register the extractor in a module and give its name')
+  .optional();
 const settingsSchema = z.object({
+  metrics: z.looseObject({ extractor: extractorName, logits_extractor: extractorName }).optional(),
   every_epochs: z.int().min(1).default(1),
   samples: z.int().min(0).max(10_000).optional(),
   num_inference_steps: z.int().min(1).default(50),
@@ -58,13 +62,13 @@ export interface EvaluationCallbackOptions {
   readonly eta?: number | undefined;
   /** Scale of classifier-free guidance; 1 is no guidance. Default: that of the pipeline. */
   readonly guidance_scale?: number | undefined;
-  /** Seed of the samples, an integer of at least 0, the same for every evaluation so that they compare. Default 0. */
+  /** Seed of the samples, an integer of at least 0. It is the same for every evaluation. Default 0. */
   readonly seed?: number | undefined;
   /** Where samples are drawn; on the training's device both share it. Default 'auto'. */
   readonly device?: Device | undefined;
   /** Folder of the results. Default: `evaluation` in the run's `output_dir`. */
   readonly directory?: string | undefined;
-  /** Called with every finished evaluation. Default: nobody is told. */
+  /** Called with every finished evaluation. Default: none. */
   readonly on_evaluation?: ((record: EvaluationRecord) => void) | undefined;
   /** Told when an evaluation failed, which does not end the training. Default: `process.emitWarning`. */
   readonly on_warning?: ((message: string) => void) | undefined;
@@ -87,10 +91,9 @@ interface ActiveRun {
  * Draws samples from the model while it is trained, and measures them: from the averaged weights where `use_ema` is on. Writes
  * `step-0000300.png` (grids; of points also `.svg`) and `metrics.jsonl` into `OUTPUT_DIR/evaluation`.
  *
- * A copy of the weights is written between two steps; the rest runs in another process with low priority, so that
- * training goes on meanwhile and its numbers are those of a run without this callback. One evaluation runs at a time:
- * where it takes longer than `every_epochs`, the next one waits for it, and training with it. A resumed run makes up for
- * what the interrupted one began.
+ * A copy of the weights is written between two steps. The rest runs in another process with low priority: training goes on
+ * meanwhile, and its numbers are those of a run without this callback. One evaluation runs at a time. The next one, and
+ * training with it, waits until the last one has ended. A resumed run makes up for what the interrupted one began.
  *
  * @throws {InvalidArgumentError} for wrong options. Training fails before its first step, with a
  * `SnapshotEvaluationError`, when a metric is unknown or the extractor cannot be loaded.
@@ -158,7 +161,7 @@ export class EvaluationCallback implements TrainerCallback {
     await active.current;
     active.lastStep = step;
     active.current = this.finish(active, step, epoch).catch(async (error: Error) => {
-      // The run was interrupted or begun anew: nobody waits for this evaluation any more.
+      // The run was interrupted or begun anew: this evaluation is not wanted any more.
       if (this.run !== active) return;
       const warn = this.options.on_warning ?? process.emitWarning;
       warn(`the model of step ${step} was not evaluated: ${error.message}`);
@@ -252,7 +255,7 @@ class EvaluationLog {
 
   /**
    * @param upTo the step a run goes on from: what was logged after it is dropped; 0 starts an empty log.
-   * @throws {FileFormatError} when the file to go on with is no such log; it stays as it is.
+   * @throws {FileFormatError} when the file is not such a log; it stays as it is.
    */
   static async open(file: string, upTo: number): Promise<EvaluationLog> {
     const text = upTo === 0 ? '' : await readFile(file, 'utf8').catch(() => '');
@@ -278,6 +281,6 @@ function parsed(line: string, where: string): EvaluationRecord {
   try {
     return recordSchema.parse(JSON.parse(line));
   } catch (cause) {
-    throw new FileFormatError(`${where} is no record of an evaluation. Move the file away`, { cause });
+    throw new FileFormatError(`${where} is not a record of an evaluation. Move the file away`, { cause });
   }
 }

@@ -71,7 +71,7 @@ export interface SnapshotSettings {
   readonly classes: readonly number[];
   readonly seed: number;
   readonly device: NonNullable<EvaluateOptions['device']>;
-  /** Modules that this process imports first, so that it knows what they register. */
+  /** Modules that this process imports first; they register what the settings name. */
   readonly imports: readonly string[];
   /** The metrics and extractors among the settings that are registered in the training process. */
   readonly registered: { readonly metrics: readonly string[]; readonly extractors: readonly string[] };

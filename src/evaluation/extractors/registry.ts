@@ -74,7 +74,7 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * Registered extractors and ONNX models take a layer behind a colon, `inception:64`: 64, 192, 768, 2048 (default), logits_unbiased, logits of
  * `inception`; fc2, fc2_relu (default), logits of `vgg16`; else a name of the model's outputs.
  *
- * @throws {ExtractorNotFoundError} when there are no such weights, with what to fetch from where.
+ * @throws {ExtractorNotFoundError} when the weights are missing. It says what to fetch from where.
  * @throws {InvalidArgumentError} when `spec` names nothing. And what the extractors and downloads throw.
  *
  * @example

@@ -6,7 +6,7 @@ import type { GraphNode, Value } from '../graph.ts';
  */
 export type CustomGradient = (dy: Value, needed: ReadonlySet<Value>) => readonly (Value | undefined)[];
 
-export interface CustomRule {
+interface CustomRule {
   readonly inputs: readonly Value[];
   readonly gradient: CustomGradient;
 }

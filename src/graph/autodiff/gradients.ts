@@ -1,3 +1,7 @@
+/**
+ * Reverse-mode differentiation: adds the nodes of the backward pass to a graph, from the loss back to the parameters, by the
+ * rules of the ops (`registry.ts`) and of `withGradient` (`custom.ts`).
+ */
 import { GradientError, GraphError } from '../../errors.ts';
 import type { Graph, GraphNode, Value } from '../graph.ts';
 import { add } from '../ops/elementwise.ts';

@@ -171,8 +171,8 @@ export const ATTRIBUTE_TYPE = {
 } as const;
 
 /** The operator sets that `lowering` understands. */
-export const OLDEST_OPSET = 9;
-export const NEWEST_OPSET = 21;
+const OLDEST_OPSET = 9;
+const NEWEST_OPSET = 21;
 
 /** A decoded ONNX model of a supported operator set. */
 export interface OnnxProgram {

@@ -14,8 +14,8 @@ import {
 } from './schema.ts';
 
 /** Operator set 18 is the first whose reductions all take their axes as an input; IR 8 is the version it came with. */
-export const OPSET_VERSION = 18;
-export const IR_VERSION = 8;
+const OPSET_VERSION = 18;
+const IR_VERSION = 8;
 
 /**
  * Writes a graph as an ONNX model (opset 18, IR version 8).

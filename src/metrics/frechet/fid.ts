@@ -29,12 +29,12 @@ export interface FrechetOptions {
  * The Fréchet distance of two Gaussians, |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½) (Dowson & Landau 1982): with
  * Inception features, the FID of Heusel et al. 2017. At least 0, in squared units of the features.
  *
- * The trace of (Σ₁ Σ₂)^½ is that of the root of the symmetric Σ₁^½ Σ₂ Σ₁^½, and any factor Σ₁ = UᵀU gives the same
- * eigenvalues by U Σ₂ Uᵀ. So it takes one pivoted Cholesky factor and one reduction to tridiagonal form, with no
- * eigenvectors and no complex numbers, and holds for singular covariances (fewer images than dimensions) where
- * scipy's `sqrtm` of the product is inaccurate.
+ * (Σ₁ Σ₂)^½ has the trace of the root of the symmetric Σ₁^½ Σ₂ Σ₁^½, and U Σ₂ Uᵀ has the same eigenvalues for any factor
+ * Σ₁ = UᵀU. One pivoted Cholesky factor and one reduction to tridiagonal form are therefore enough, without eigenvectors
+ * or complex numbers. Covariances may be singular (fewer images than dimensions); scipy's `sqrtm` of the product is
+ * inaccurate there.
  *
- * @throws {InvalidArgumentError} for different dims, values that are not finite, or a `sigma` that is no covariance:
+ * @throws {InvalidArgumentError} for different dims, values that are not finite, or a `sigma` that is not a covariance:
  * not symmetric, or with an eigenvalue that is negative beyond rounding even with `eps` on the diagonal.
  *
  * @example

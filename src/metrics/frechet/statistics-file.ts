@@ -1,8 +1,8 @@
-import { readFile, stat } from 'node:fs/promises';
 import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { npyBytes, parseNpyRows } from '../../files/npy.ts';
+import { readWholeFile } from '../../files/regular-file.ts';
 import type { GaussianStatistics } from './statistics.ts';
 
 /** 8,192 dimensions, the most that NumPy files are read with, need 512 MiB of float64. */
@@ -35,21 +35,13 @@ export async function writeStatistics(path: string, statistics: GaussianStatisti
  * Reads the statistics of `writeStatistics`, of pytorch-fid or of clean-fid's kind: `mu` and `sigma` of any real
  * type, `count` where it is. Other arrays in the file are skipped unread.
  *
- * @throws {StatisticsFileError} when the file is missing, too large, no `.npz`, without `mu` or `sigma`, or holds
+ * @throws {StatisticsFileError} when the file is missing, too large, not an `.npz`, without `mu` or `sigma`, or holds
  * arrays of other shapes or values that are not finite.
- * @throws {DatasetError} for an array that is damaged or of a type that is no number.
+ * @throws {DatasetError} for an array that is damaged or does not hold numbers.
  */
 export async function readStatistics(path: string): Promise<GaussianStatistics> {
-  try {
-    const { size } = await stat(path);
-    if (size > MAX_FILE_BYTES) {
-      throw new StatisticsFileError(`${path} has ${size} bytes; at most ${MAX_FILE_BYTES} are read.`);
-    }
-    return parseStatistics(await readFile(path), path);
-  } catch (cause) {
-    if (!(cause instanceof Error) || !('code' in cause) || typeof cause.code !== 'string') throw cause;
-    throw new StatisticsFileError(`${path} cannot be read: ${cause.message}`, { cause });
-  }
+  const fail = (message: string, options?: ErrorOptions) => new StatisticsFileError(message, options);
+  return parseStatistics(await readWholeFile(path, MAX_FILE_BYTES, fail), path);
 }
 
 function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {

@@ -16,11 +16,11 @@ export interface GaussianStatistics {
 }
 
 /**
- * Mean and covariance of features that come in batches, in float64, without keeping the features: memory is that of
- * one covariance and 256 vectors.
+ * Mean and covariance of features that come in batches, in float64. The features are not kept: memory is one covariance
+ * and 256 vectors.
  *
- * Each block is centred on its own mean and joined by the formula of Chan, Golub & LeVeque (1979), so that features
- * far from the origin lose nothing and parts computed by several processes merge to the result of one pass.
+ * Each block is centred on its own mean and joined by the formula of Chan, Golub & LeVeque (1979). Features far from the
+ * origin lose nothing, and parts that several processes computed merge to the result of one pass.
  *
  * @example
  * const statistics = new FeatureStatistics(2048);

@@ -17,7 +17,7 @@ export function symmetricEigenvalues(matrix: Float64Array, n: number): Float64Ar
 
 /**
  * Householder's reduction (Golub & Van Loan, algorithm 8.3.1). The update of each step is applied while the next one
- * reads the matrix for its product, so that a matrix larger than the cache is read and written once a step.
+ * reads the matrix for its product: a matrix larger than the cache is read and written once a step.
  */
 function tridiagonalise(
   matrix: Float64Array,

@@ -10,8 +10,8 @@ import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 
 /**
- * The matrix product that the block path of PRDC rests on. Any implementation gives the same results, because pairs
- * too close to call within `roundoff` are decided in float64; a faster one is only faster.
+ * The matrix product behind PRDC in high dimension, and behind KID. PRDC's results are the same with any implementation:
+ * pairs that `roundoff` leaves open are decided in float64.
  */
 export interface BlockProducts {
   /** Rows in a block. Two blocks of `block_size` x dims float32 and one product are held at a time. */
@@ -93,8 +93,8 @@ function productModel(): Uint8Array {
  * Adds to `out` (row-major, `stride` values a row) the inner products of rows of `a` with rows of `b`, both with rows
  * of `length` values: out[i][j] += Σ a[i][d] b[j][d] over d >= `from(i)`, for i < aCount and j < `until(i)`.
  *
- * Rows of `a` go in pairs and rows of `b` in fours, so that eight sums share the loads: about 4 GFLOP/s. The bounds
- * are asked for the first row of each pair; more columns than `until` may be written, never more than bCount.
+ * Rows of `a` go in pairs and rows of `b` in fours; the eight sums share their loads, which gives about 4 GFLOP/s. `from` and
+ * `until` are asked for the first row of each pair. More columns than `until` may be written, but at most bCount.
  */
 export function addRowProducts(
   out: Float64Array,

@@ -1,10 +1,9 @@
 /**
- * Reorders `ids[start, end)` so that the row at `middle` is where sorting by `axis` would put it, with no greater
- * value before it and no smaller one after it.
+ * Reorders `ids[start, end)` until the row at `middle` is where sorting by `axis` would put it: values before it are not
+ * greater, values after it not smaller.
  *
- * Quickselect with a three-way partition: equal values end it at once instead of making it quadratic. The pivot is
- * drawn from a fixed pseudo-random sequence, so that no order of the points is a bad one in practice and the tree is
- * the same on every run.
+ * Quickselect with a three-way partition: equal values end it at once instead of making it quadratic. Pivots come from a
+ * fixed pseudo-random sequence. In practice no order of the points is a bad one, and the tree is the same on every run.
  */
 export function partitionByAxis(
   ids: Uint32Array,

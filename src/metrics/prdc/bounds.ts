@@ -3,8 +3,8 @@ import type { PointCloud } from '../metric.ts';
 
 /**
  * A cloud as the matrix product sees it: y = scale (x - centre), with the centre and scale shared by both clouds.
- * Centring shrinks the norms and with them the error of the product; the scale, a power of two, brings the largest
- * norm to at most 1, so that float32 cannot overflow and comparisons are not changed.
+ * Centring shrinks the norms and with them the error of the product. The scale brings the largest norm to at most 1, where
+ * float32 cannot overflow; it is a power of two, which does not change comparisons.
  */
 export interface NormalisedCloud {
   readonly cloud: PointCloud;

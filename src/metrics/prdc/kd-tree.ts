@@ -132,7 +132,7 @@ export class KdTree {
   }
 }
 
-/** Finds k-th nearest neighbours in a tree; holds the scratch space, so that a query allocates nothing. */
+/** Finds k-th nearest neighbours in a tree; it holds the scratch space, and a query allocates nothing. */
 export class NearestNeighbours {
   private readonly nearest: SmallestValues;
   private readonly stack = new Uint32Array(STACK_SIZE);

@@ -40,9 +40,9 @@ export const prdc: Metric<PrdcSettings> = {
 export interface PrdcOptions {
   /** Neighbour that sets the radius of a ball, the point itself not counted: an integer of at least 1. Default 5. */
   nearest_k?: number | undefined;
-  /** Called with the finished fraction, 0 to 1, about 20 times a second and at the end. Default: nobody is told. */
+  /** Called with the finished fraction, 0 to 1, about 20 times a second and at the end. Default: none. */
   on_progress?: ((fraction: number) => void) | undefined;
-  /** Ends the computation with the signal's reason. Default: it runs to its end. */
+  /** Ends the computation with the signal's reason. Default: none. */
   signal?: AbortSignal | undefined;
   /** Where the pairwise products of points of more than 8 dimensions run. Default 'cpu'. */
   device?: Device | undefined;

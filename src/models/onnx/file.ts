@@ -5,7 +5,13 @@ import { OnnxFormatError } from '../../errors.ts';
 import { fileDigest, withRegularFile } from '../../files/regular-file.ts';
 import type { KnownTensor } from '../../graph/onnx/lowering/operand.ts';
 import { externalLocations } from '../../graph/onnx/raw-fields.ts';
-import { decodeModel, type GraphProto, type OnnxProgram, type TensorProto } from '../../graph/onnx/schema.ts';
+import {
+  decodeModel,
+  type GraphProto,
+  MAX_ONNX_BYTES,
+  type OnnxProgram,
+  type TensorProto,
+} from '../../graph/onnx/schema.ts';
 import { type ExternalBytes, readTensor, tensorHeader } from '../../graph/onnx/tensors.ts';
 import { bytesPerElement, type DType, elementCount } from '../../graph/types.ts';
 
@@ -14,9 +20,6 @@ export interface OnnxFile {
   readonly bytes: Uint8Array;
   readonly external: ExternalBytes;
 }
-
-/** protobuf ends at 2 GiB, so that no larger file is an ONNX model. */
-const MAX_FILE_BYTES = 2 ** 31;
 
 /**
  * Reads an ONNX file and its external data (`model.onnx_data` and the like). Data is read from the folder of the model
@@ -74,7 +77,7 @@ export async function onnxChecksum(model: Uint8Array | string): Promise<string> 
 
 function readModelBytes(file: string): Promise<Uint8Array> {
   return withRegularFile(file, fail, async (opened) => {
-    if (opened.size > MAX_FILE_BYTES)
+    if (opened.size > MAX_ONNX_BYTES)
       throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
     return opened.read(0, opened.size);
   });
@@ -114,7 +117,7 @@ function refuseOutside(location: string, where: string): void {
     location === '' || /[\\:\0]/.test(location) || parts.some((part) => part === '..' || part === '');
   if (escapes)
     throw fail(
-      `${where} is said to lie in ${JSON.stringify(location)}, which is no path in the model's folder`,
+      `${where} is said to lie in ${JSON.stringify(location)}, which is not a path in the model's folder`,
     );
 }
 
@@ -148,7 +151,7 @@ function fail(message: string, options?: ErrorOptions): OnnxFormatError {
   return new OnnxFormatError(message, options);
 }
 
-/** A tensor that is trained. */
+/** A tensor to be trained. */
 interface Weight {
   readonly shape: readonly number[];
   readonly data: Float32Array;

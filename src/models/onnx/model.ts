@@ -17,11 +17,14 @@ import { type OnnxFile, readInitializers, readOnnxFile, storedTypes } from './fi
 
 export interface OnnxModelOptions {
   /**
-   * Which initializers of floats are trained, by name and shape; default: all that the output depends on but scalars,
+   * Which initializers of floats are trained, by name and shape. Default: all that the output depends on but scalars,
    * those whose names say `constant`, and the running statistics of BatchNormalization.
    */
   readonly trainable?: ((name: string, shape: readonly number[]) => boolean) | undefined;
-  /** Shape of a sample without the batch axis; needed where the file leaves its axes open. */
+  /**
+   * Shape of a sample without the batch axis, such as [3, 32, 32]. Default: what the file says; needed where it leaves the
+   * axes open.
+   */
   readonly sample_shape?: readonly number[] | undefined;
 }
 
@@ -37,7 +40,7 @@ export interface OnnxModelConfig extends ModelConfig {
 }
 
 /** How a file is run for a batch in which every sample has its own timestep. */
-interface Calling {
+interface CallSignature {
   readonly program: OnnxProgram;
   /** The samples of one run of the program; undefined for any number. */
   readonly samples: number | undefined;
@@ -68,7 +71,7 @@ export class OnnxModel implements DiffusionModel {
   private readonly frozen: ReadonlyMap<string, KnownTensor>;
   private readonly timestepType: { readonly dtype: DType; readonly shape: readonly Dim[] };
   private readonly output: string;
-  private readonly calling: Calling;
+  private readonly signature: CallSignature;
 
   private constructor(
     private readonly file: OnnxFile,
@@ -93,16 +96,15 @@ export class OnnxModel implements DiffusionModel {
       sample_shape: this.sampleShape,
       source_sha256: contentDigest(file),
     };
-    const found = this.findCalling(program, sample.shape[0]);
-    this.calling = found.calling;
+    const found = this.findSignature(program, sample.shape[0]);
+    this.signature = found.signature;
     const channels = found.outputShape[1];
     this.outputChannels =
       typeof channels === 'number' && channels !== this.sampleShape[0] ? channels : undefined;
   }
 
   /**
-   * @throws {OnnxFormatError} when the bytes are no ONNX model of this kind; what cannot be read is listed all in one
-   * error.
+   * @throws {OnnxFormatError} when the bytes are not an ONNX model of this kind; one error lists all that cannot be read.
    * @throws {GradientError} that lists all ops without a gradient rule between the parameters and the output.
    */
   static fromBytes(bytes: Uint8Array, options: OnnxModelOptions = {}): OnnxModel {
@@ -123,10 +125,10 @@ export class OnnxModel implements DiffusionModel {
   /** See `DiffusionModel.forward`. */
   forward({ sample, timestep }: ModelInputs, context: ForwardContext): Value {
     const parameters = new Map(this.parameters.map(({ name }) => [name, context.parameter(name)]));
-    const { samples } = this.calling;
+    const { samples } = this.signature;
     const [batch] = sample.shape;
     if (samples === undefined || samples === batch)
-      return this.run(this.calling, sample, timestep, parameters).output;
+      return this.run(this.signature, sample, timestep, parameters).output;
     if (typeof batch !== 'number' || batch % samples !== 0)
       throw new InvalidArgumentError(
         `the ONNX model takes batches of ${samples}, but the batch has ${batch}, which is not a multiple: change per_device_train_batch_size, or export the model with a dynamic batch axis`,
@@ -134,7 +136,7 @@ export class OnnxModel implements DiffusionModel {
     const outputs = Array.from({ length: batch / samples }, (_, i) => {
       const range = [i * samples, (i + 1) * samples, 0] as const;
       const times = timestep.shape[0] === 1 ? timestep : slice(timestep, ...range);
-      return this.run(this.calling, slice(sample, ...range), times, parameters).output;
+      return this.run(this.signature, slice(sample, ...range), times, parameters).output;
     });
     return concat(outputs, 0);
   }
@@ -150,21 +152,21 @@ export class OnnxModel implements DiffusionModel {
   }
 
   /** Tries to run the file for many samples at once, else for as many as it takes. */
-  private findCalling(
+  private findSignature(
     program: OnnxProgram,
     declaredBatch: Dim | undefined,
-  ): { calling: Calling; outputShape: Shape } {
+  ): { signature: CallSignature; outputShape: Shape } {
     const { shape } = this.timestepType;
     const vector = shape.length === 0 ? withTimestepVector(program) : program;
     if (typeof declaredBatch === 'number' && declaredBatch > 1) {
-      const calling = { program: vector, samples: declaredBatch };
-      return { calling, outputShape: this.probe(calling, declaredBatch) };
+      const signature = { program: vector, samples: declaredBatch };
+      return { signature, outputShape: this.probe(signature, declaredBatch) };
     }
     if (declaredBatch !== 1) {
       try {
-        const calling = { program: vector, samples: undefined };
-        const [first] = PROBES.map((count) => this.probe(calling, count));
-        return { calling, outputShape: first ?? [] };
+        const signature = { program: vector, samples: undefined };
+        const [first] = PROBES.map((count) => this.probe(signature, count));
+        return { signature, outputShape: first ?? [] };
       } catch (error) {
         if (
           error instanceof GradientError ||
@@ -173,12 +175,12 @@ export class OnnxModel implements DiffusionModel {
           throw error;
       }
     }
-    const calling = { program, samples: 1 };
-    return { calling, outputShape: this.probe(calling, 1) };
+    const signature = { program, samples: 1 };
+    return { signature, outputShape: this.probe(signature, 1) };
   }
 
   /** @throws {OnnxFormatError | GradientError} where the program cannot be run, or trained, with so many samples. */
-  private probe(calling: Calling, count: number): Shape {
+  private probe(signature: CallSignature, count: number): Shape {
     const graph = new Graph('probe');
     const sample = graph.input('sample', 'float32', [count, ...this.sampleShape]);
     const timestep = graph.input('timestep', 'int32', [count]);
@@ -187,7 +189,7 @@ export class OnnxModel implements DiffusionModel {
         ({ name, shape }) => [name, graph.input(`parameter/${name}`, 'float32', shape)] as const,
       ),
     );
-    const { output, origins } = this.run(calling, sample, timestep, parameters);
+    const { output, origins } = this.run(signature, sample, timestep, parameters);
     const expected = [count, ...this.sampleShape];
     const fits =
       output.shape.length === expected.length &&
@@ -205,15 +207,15 @@ export class OnnxModel implements DiffusionModel {
   }
 
   private run(
-    calling: Calling,
+    signature: CallSignature,
     sample: Value,
     timestep: Value,
     parameters: ParameterValues,
   ): { output: Value; origins: ReadonlyMap<GraphNode, string> } {
     const known = new Map<string, Operand>([...this.frozen, ...parameters]);
     known.set('sample', sample);
-    known.set('timestep', this.asDeclared(timestep, calling));
-    const { outputs, origins } = lowerProgram(calling.program, sample.graph, known, [this.output]);
+    known.set('timestep', this.asDeclared(timestep, signature));
+    const { outputs, origins } = lowerProgram(signature.program, sample.graph, known, [this.output]);
     const [output] = outputs;
     if (!output || !isValue(output))
       throw new OnnxFormatError(`the output '${this.output}' does not depend on the sample`);
@@ -221,7 +223,7 @@ export class OnnxModel implements DiffusionModel {
   }
 
   /** The timestep in the type the file declares; float16 is computed in float32. */
-  private asDeclared(timestep: Value, { samples }: Calling): Value {
+  private asDeclared(timestep: Value, { samples }: CallSignature): Value {
     const { dtype, shape } = this.timestepType;
     const typed = cast(timestep, dtype === 'float16' ? 'float32' : dtype);
     return shape.length === 0 && samples === 1 ? reshape(typed, []) : typed;

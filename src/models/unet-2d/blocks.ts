@@ -15,7 +15,7 @@ interface ResnetBlockOptions {
   readonly outputScale?: number | undefined;
 }
 
-/** diffusers' `ResnetBlock2D`: two convolutions with the time embedding between them, and a way around. */
+/** diffusers' `ResnetBlock2D`: two convolutions with the time embedding between them, and a residual connection. */
 class ResnetBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly norm1: GroupNorm;

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { type Complete, type Fields, parseOptions } from '../../options.ts';
+import { configOptions } from '../model.ts';
 
 const channelCount = z.int().min(1).max(16_384);
 const side = z.int().min(1).max(8192);
@@ -23,7 +24,7 @@ export interface UNet2DOptions {
   readonly out_channels?: number | undefined;
   /** Maps the sample to 2 x - 1 first; default false. */
   readonly center_input_sample?: boolean | undefined;
-  /** How the timestep is encoded; 'positional' (sinusoidal) is the only one there is. */
+  /** How the timestep is encoded; default, and the only one there is, 'positional' (sinusoidal). */
   readonly time_embedding_type?: 'positional' | undefined;
   /** What is subtracted from the count of frequencies where their exponents are made, 0 to 64; default 0. */
   readonly freq_shift?: number | undefined;
@@ -40,15 +41,15 @@ export interface UNet2DOptions {
   readonly block_out_channels?: readonly number[] | undefined;
   /** Residual blocks a level on the way down, 1 to 64; one more on the way up. Default 2. */
   readonly layers_per_block?: number | undefined;
-  /** The block in the middle; 'UNetMidBlock2D' is the only one there is. */
+  /** The block in the middle; default, and the only one there is, 'UNetMidBlock2D'. */
   readonly mid_block_type?: 'UNetMidBlock2D' | undefined;
   /** What the outputs of the middle block's residual and attention blocks are divided by, above 0; default 1. */
   readonly mid_block_scale_factor?: number | undefined;
   /** 1 pads all sides of a downsampling convolution (default), 0 only the right and bottom ones. */
   readonly downsample_padding?: 0 | 1 | undefined;
-  /** How the size is halved; 'conv' (stride 2) is the only one there is. */
+  /** How the size is halved; default, and the only one there is, 'conv' (stride 2). */
   readonly downsample_type?: 'conv' | undefined;
-  /** How the size is doubled; 'conv' (nearest neighbours, then a convolution) is the only one there is. */
+  /** How the size is doubled; default, and the only one there is, 'conv' (nearest neighbours, then a convolution). */
   readonly upsample_type?: 'conv' | undefined;
   /** Probability that a residual block drops an activation in training, 0 to below 1; default 0. */
   readonly dropout?: number | undefined;
@@ -129,23 +130,17 @@ export function parseUNet2DOptions(options: UNet2DOptions): UNet2DConfig {
 }
 
 /**
- * Builds the options of a parsed `config.json`. Keys that begin with `_` are notes of the writing library. The first
- * versions of diffusers put `UNetRes` before the names of blocks.
+ * The options in a parsed `config.json`. The first versions of diffusers put `UNetRes` before the names of blocks.
+ *
+ * @throws {ConfigError} as `configOptions`.
  */
 export function optionsFromJson(json: unknown): UNet2DOptions {
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new ConfigError('a UNet2DModel config must be a JSON object');
-  if (!('_class_name' in json) || json._class_name !== 'UNet2DModel')
-    throw new ConfigError('expected a config with "_class_name": "UNet2DModel"');
   const present = (value: unknown) =>
     Array.isArray(value)
       ? value.map((item) => (typeof item === 'string' ? item.replace(/^UNetRes/, '') : item))
       : value;
-  return Object.fromEntries(
-    Object.entries(json)
-      .filter(([key]) => !key.startsWith('_'))
-      .map(([key, value]) => [key, present(value)]),
-  );
+  const options = configOptions(json, 'UNet2DModel');
+  return Object.fromEntries(Object.entries(options).map(([key, value]) => [key, present(value)]));
 }
 
 /** Height and width of a sample. @throws {ConfigError} where `sample_size` is null. */

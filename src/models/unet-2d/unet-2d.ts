@@ -103,7 +103,7 @@ export class UNet2DModel implements DiffusionModel {
    */
   static async from_pretrained(
     model: string,
-    { ema = true, ...options }: PretrainedOptions & { readonly ema?: boolean } = {},
+    { ema = true, ...options }: PretrainedOptions & { readonly ema?: boolean | undefined } = {},
   ): Promise<UNet2DModel> {
     const { unetConfig, paths, emaPaths } = await openPretrained(model, options);
     const architecture = UNet2DModel.fromConfig(unetConfig);

@@ -1,5 +1,5 @@
 import { DeviceError, GraphError } from '../../errors.ts';
-import type { FlatBucket } from '../../graph/flat-vectors.ts';
+import type { FlatVector } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
 import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { differentiableAncestors, GraphInterpreter } from './graph-interpreter.ts';
@@ -36,7 +36,7 @@ export class TfjsTrainingSession {
     private readonly tf: Tfjs,
     private readonly interpreter: GraphInterpreter,
     private readonly trained: TrainedLoss,
-    private readonly bucket: FlatBucket,
+    private readonly bucket: FlatVector,
     /** The indices of the parameters that have a gradient. */
     private readonly differentiable: readonly number[],
     private vectors: FlatState<TfTensor>,
@@ -49,7 +49,7 @@ export class TfjsTrainingSession {
   static async create(
     tf: Tfjs,
     trained: TrainedLoss,
-    bucket: FlatBucket,
+    bucket: FlatVector,
     initial: FlatState<Float32Array>,
   ): Promise<TfjsTrainingSession> {
     await tf.ready();

@@ -1,4 +1,4 @@
-import { planFlatBuckets } from '../../graph/flat-vectors.ts';
+import { planFlatVectors } from '../../graph/flat-vectors.ts';
 import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { elementCount } from '../../graph/types.ts';
 import { inverseAxes, type Layout, permuteAxes } from '../../nn/layout.ts';
@@ -47,7 +47,7 @@ export class HostState {
   ) {
     let first = 0;
     let offset = 0;
-    this.parts = planFlatBuckets(specs, maxLength).map(({ entries, length }) => {
+    this.parts = planFlatVectors(specs, maxLength).map(({ entries, length }) => {
       const part = {
         specs: specs.slice(first, first + entries.length),
         offset,

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
-import { planFlatBuckets } from '../../graph/flat-vectors.ts';
+import { planFlatVectors } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
 import { nchw } from '../../nn/layout.ts';
 import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
@@ -40,7 +40,7 @@ export class TfjsBackend implements Backend {
       throw new InvalidArgumentError(
         "engine 'tfjs' does not train with gradient_checkpointing: leave it out, or use engine 'onnxruntime'",
       );
-    const [bucket] = planFlatBuckets(settings.model.parameters);
+    const [bucket] = planFlatVectors(settings.model.parameters);
     if (!bucket) throw new InvalidArgumentError('the model has no parameters');
     const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, nchw);
     const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);

@@ -1,7 +1,7 @@
 import { type AdamScalars, type AdamSettings, adamScalars } from '../../graph/optimizer.ts';
 import type { DiffusionLoss, PredictionType } from '../../losses/index.ts';
 import type { DiffusionModel } from '../../models/model.ts';
-import type { DDPMScheduler } from '../../schedulers/ddpm.ts';
+import type { Scheduler } from '../../schedulers/scheduler.ts';
 import { emaDecayAt, learningRateAt } from '../schedules.ts';
 import type { ResolvedTrainingArguments } from '../training-arguments.ts';
 
@@ -41,7 +41,7 @@ export function stepSettings(
   trained: {
     readonly model: DiffusionModel;
     readonly loss: DiffusionLoss;
-    readonly noise_scheduler: DDPMScheduler;
+    readonly noise_scheduler: Scheduler;
   },
   args: ResolvedTrainingArguments,
 ): StepSettings {

@@ -1,5 +1,5 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
-import { type FlatBucket, flatten, planFlatBuckets, unflatten } from '../../graph/flat-vectors.ts';
+import { type FlatVector, flatten, planFlatVectors, unflatten } from '../../graph/flat-vectors.ts';
 import type { Graph, Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/index.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
@@ -32,12 +32,12 @@ export function declareScalars(graph: Graph, steps: number | string): StepScalar
 export interface StateVector {
   readonly kind: StateKind;
   readonly name: string;
-  readonly bucket: FlatBucket;
+  readonly bucket: FlatVector;
 }
 
 /** @param maxElements the longest vector that a device can hold in one buffer; default: one vector for all. */
 export function stateVectors(model: DiffusionModel, ema: boolean, maxElements?: number): StateVector[] {
-  const buckets = planFlatBuckets(model.parameters, maxElements);
+  const buckets = planFlatVectors(model.parameters, maxElements);
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
   return kinds.flatMap((kind) =>
     buckets.map((bucket, index) => ({ kind, name: `${kind}.${index}`, bucket })),
@@ -98,7 +98,7 @@ export interface FlatGradients {
 /** The forward and backward pass of one batch. @param parameters the vectors of that kind. */
 export function flatGradients(
   settings: StepSettings,
-  parameters: readonly { readonly bucket: FlatBucket; readonly value: Value }[],
+  parameters: readonly { readonly bucket: FlatVector; readonly value: Value }[],
   batch: NoisedBatch,
   dropoutNumbers: DropoutNumbers,
 ): FlatGradients {

@@ -16,6 +16,7 @@ import { temporaryFolder } from '../../pipelines/saved-pipeline.ts';
 import { smallImageTrainer } from '../../trainers/small-image-trainer.ts';
 import { smallTrainer } from '../../trainers/small-trainer.ts';
 import { stripes } from '../../trainers/stripes.ts';
+import { tableExtractor } from '../table-images.ts';
 
 const folder = await temporaryFolder();
 const args = (name: string) => ({ output_dir: path.join(folder, name), max_steps: 12 });
@@ -205,5 +206,7 @@ describe('evaluation while a model is trained', () => {
 
   it('refuses wrong options', () => {
     expect(() => new EvaluationCallback({ every_epochs: 0 })).toThrow(InvalidArgumentError);
+    const extractor = tableExtractor([[1]]) as never;
+    expect(() => new EvaluationCallback({ metrics: { extractor } })).toThrow(/register the extractor/);
   });
 });

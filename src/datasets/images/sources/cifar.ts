@@ -15,7 +15,7 @@ export function isCifarArchive(path: string): boolean {
   return /^cifar-10-binary\.(tar|tar\.gz|tgz)$/i.test(basename(path));
 }
 
-/** Whether a file name is one of a training batch; the test batch is no part of a training set. */
+/** Whether a file name is one of a training batch. The test batch is left out. */
 export function isCifarBatch(name: string): boolean {
   return /^data_batch_\d+\.bin$/.test(basename(name));
 }
@@ -43,7 +43,9 @@ export async function cifarArchiveSource(path: string): Promise<ImageSource> {
     async *images() {
       const batches = tarMembers(path, ({ name, type, size = 0 }) => {
         if (type !== 'file' || !isCifarBatch(name)) return undefined;
-        return size > MAX_BATCH_BYTES ? { reason: `${size} bytes are no batch of CIFAR-10` } : { keep: true };
+        return size > MAX_BATCH_BYTES
+          ? { reason: `${size} bytes are too many for a batch of CIFAR-10` }
+          : { keep: true };
       });
       for await (const batch of batches) {
         if ('reason' in batch) yield batch;

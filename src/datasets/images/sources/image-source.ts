@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { DatasetError, errorText } from '../../../errors.ts';
-import { withRegularFile } from '../../../files/regular-file.ts';
+import { readWholeFile } from '../../../files/regular-file.ts';
 import type { SkippedImage } from '../image-set.ts';
 
 /* What a source of images is, and what the readers of the formats share. */
@@ -32,7 +32,7 @@ export interface ImageSource {
   readonly name: string;
   /** Size and channels of every image where the format fixes them; they are the defaults of the set. */
   readonly native: { readonly height: number; readonly width: number; readonly channels: 1 | 3 } | undefined;
-  /** How many images there are, skipped ones included, when that is known beforehand. */
+  /** How many images there are, skipped ones included, when that is known before they are read. */
   readonly total: number | undefined;
   /** Text that changes whenever the images may have changed; undefined: not worth a cache. */
   readonly cacheKey: string | undefined;
@@ -74,11 +74,7 @@ const MAX_BYTES = 1024 ** 3;
 /** The bytes of a file, gunzipped when its name ends in `.gz`. @throws {DatasetError} when that fails or is too large. */
 export async function readUnpacked(path: string): Promise<Uint8Array> {
   const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
-  const bytes = await withRegularFile(path, fail, (file) => {
-    if (file.size > MAX_BYTES)
-      throw new DatasetError(`${path} has ${file.size} bytes; at most ${MAX_BYTES} are read`);
-    return file.read(0, file.size);
-  });
+  const bytes = await readWholeFile(path, MAX_BYTES, fail);
   if (!/\.gz$/i.test(path)) return bytes;
   return promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES }).catch((cause: Error) => {
     throw new DatasetError(`${path} cannot be gunzipped into at most ${MAX_BYTES} bytes: ${cause.message}`, {

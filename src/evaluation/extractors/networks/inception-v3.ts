@@ -44,7 +44,7 @@ function buildInception(images: Value, parameter: ParameterSource, narrow: numbe
   };
   const conv = convolutions(parameter, '', narrow);
   const block = (name: string, build: Block, x: Value) =>
-    keep(name, build(x, convolutions(parameter, `${name}.`, narrow)));
+    keep(name, concat(build(x, convolutions(parameter, `${name}.`, narrow)), 1));
   const stem = (name: string, x: Value, ...layer: ConvArguments) => keep(name, conv(name, ...layer)(x));
 
   let x = stem('Conv2d_1a_3x3', images, 32, 3, HALVED);
@@ -77,7 +77,8 @@ function buildInception(images: Value, parameter: ParameterSource, narrow: numbe
 }
 
 type Layer = (x: Value) => Value;
-type Block = (x: Value, conv: Convolutions) => Value;
+/** The branches of a block, which are joined along the channels. */
+type Block = (x: Value, conv: Convolutions) => Value[];
 type Placement = { readonly strides: readonly [number, number]; readonly padded: boolean };
 /** Filters, kernel (of one side where it is square), and where it is applied; default at every pixel. */
 type ConvArguments = [filters: number, kernel: number | readonly [number, number], placement?: Placement];
@@ -121,93 +122,69 @@ const TALL = [7, 1] as const;
 const WIDE = [1, 7] as const;
 
 function blockA(pooled: number): Block {
-  return (x, conv) =>
-    concat(
-      [
-        conv('branch1x1', 64, 1)(x),
-        through(x, conv('branch5x5_1', 48, 1), conv('branch5x5_2', 64, 5)),
-        through(
-          x,
-          conv('branch3x3dbl_1', 64, 1),
-          conv('branch3x3dbl_2', 96, 3),
-          conv('branch3x3dbl_3', 96, 3),
-        ),
-        through(x, meanOfNeighbours, conv('branch_pool', pooled, 1)),
-      ],
-      1,
-    );
+  return (x, conv) => [
+    conv('branch1x1', 64, 1)(x),
+    through(x, conv('branch5x5_1', 48, 1), conv('branch5x5_2', 64, 5)),
+    through(x, conv('branch3x3dbl_1', 64, 1), conv('branch3x3dbl_2', 96, 3), conv('branch3x3dbl_3', 96, 3)),
+    through(x, meanOfNeighbours, conv('branch_pool', pooled, 1)),
+  ];
 }
 
-const blockB: Block = (x, conv) =>
-  concat(
-    [
-      conv('branch3x3', 384, 3, HALVED)(x),
-      through(
-        x,
-        conv('branch3x3dbl_1', 64, 1),
-        conv('branch3x3dbl_2', 96, 3),
-        conv('branch3x3dbl_3', 96, 3, HALVED),
-      ),
-      halve(x),
-    ],
-    1,
-  );
+const blockB: Block = (x, conv) => [
+  conv('branch3x3', 384, 3, HALVED)(x),
+  through(
+    x,
+    conv('branch3x3dbl_1', 64, 1),
+    conv('branch3x3dbl_2', 96, 3),
+    conv('branch3x3dbl_3', 96, 3, HALVED),
+  ),
+  halve(x),
+];
 
 function blockC(inner: number): Block {
-  return (x, conv) =>
-    concat(
-      [
-        conv('branch1x1', 192, 1)(x),
-        through(
-          x,
-          conv('branch7x7_1', inner, 1),
-          conv('branch7x7_2', inner, WIDE),
-          conv('branch7x7_3', 192, TALL),
-        ),
-        through(
-          x,
-          conv('branch7x7dbl_1', inner, 1),
-          conv('branch7x7dbl_2', inner, TALL),
-          conv('branch7x7dbl_3', inner, WIDE),
-          conv('branch7x7dbl_4', inner, TALL),
-          conv('branch7x7dbl_5', 192, WIDE),
-        ),
-        through(x, meanOfNeighbours, conv('branch_pool', 192, 1)),
-      ],
-      1,
-    );
+  return (x, conv) => [
+    conv('branch1x1', 192, 1)(x),
+    through(
+      x,
+      conv('branch7x7_1', inner, 1),
+      conv('branch7x7_2', inner, WIDE),
+      conv('branch7x7_3', 192, TALL),
+    ),
+    through(
+      x,
+      conv('branch7x7dbl_1', inner, 1),
+      conv('branch7x7dbl_2', inner, TALL),
+      conv('branch7x7dbl_3', inner, WIDE),
+      conv('branch7x7dbl_4', inner, TALL),
+      conv('branch7x7dbl_5', 192, WIDE),
+    ),
+    through(x, meanOfNeighbours, conv('branch_pool', 192, 1)),
+  ];
 }
 
-const blockD: Block = (x, conv) =>
-  concat(
-    [
-      through(x, conv('branch3x3_1', 192, 1), conv('branch3x3_2', 320, 3, HALVED)),
-      through(
-        x,
-        conv('branch7x7x3_1', 192, 1),
-        conv('branch7x7x3_2', 192, WIDE),
-        conv('branch7x7x3_3', 192, TALL),
-        conv('branch7x7x3_4', 192, 3, HALVED),
-      ),
-      halve(x),
-    ],
-    1,
-  );
+const blockD: Block = (x, conv) => [
+  through(x, conv('branch3x3_1', 192, 1), conv('branch3x3_2', 320, 3, HALVED)),
+  through(
+    x,
+    conv('branch7x7x3_1', 192, 1),
+    conv('branch7x7x3_2', 192, WIDE),
+    conv('branch7x7x3_3', 192, TALL),
+    conv('branch7x7x3_4', 192, 3, HALVED),
+  ),
+  halve(x),
+];
 
 function blockE(pool: Layer): Block {
   return (x, conv) => {
     const narrow = conv('branch3x3_1', 384, 1)(x);
     const double = through(x, conv('branch3x3dbl_1', 448, 1), conv('branch3x3dbl_2', 384, 3));
-    return concat(
-      [
-        conv('branch1x1', 320, 1)(x),
-        conv('branch3x3_2a', 384, [1, 3])(narrow),
-        conv('branch3x3_2b', 384, [3, 1])(narrow),
-        conv('branch3x3dbl_3a', 384, [1, 3])(double),
-        conv('branch3x3dbl_3b', 384, [3, 1])(double),
-        through(x, pool, conv('branch_pool', 192, 1)),
-      ],
-      1,
-    );
+    return [
+      conv('branch1x1', 320, 1)(x),
+      conv('branch3x3_2a', 384, [1, 3])(narrow),
+      conv('branch3x3_2b', 384, [3, 1])(narrow),
+      conv('branch3x3dbl_3a', 384, [1, 3])(double),
+      conv('branch3x3dbl_3b', 384, [3, 1])(double),
+      through(x, pool, conv('branch_pool', 192, 1)),
+    ];
   };
 }

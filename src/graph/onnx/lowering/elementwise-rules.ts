@@ -47,43 +47,6 @@ const constant = (x: Value, value: number) => scalarLike(x, value);
 const times = (x: Value, factor: number) => mul(x, constant(x, factor));
 const plus = (x: Value, summand: number) => add(x, constant(x, summand));
 
-/** float16 is computed in float32, see `readTensor`; types outside `DType` are refused. */
-const castRule: LoweringRule = (context) => {
-  const to = intAttribute(context.attributes, 'to', 0);
-  const dtype = dtypeFromOnnx(to);
-  if (!dtype) throw new GraphError(`${context.where}: the type ${to || 'missing'} is not supported`);
-  return [cast(valueAt(context, 0), dtype === 'float16' ? 'float32' : dtype)];
-};
-
-const castLike: LoweringRule = (context) => [cast(valueAt(context, 0), operandAt(context, 1).dtype)];
-
-const clipRule: LoweringRule = (context) => {
-  const x = valueAt(context, 0);
-  const [low] = numbersFrom(context, 1, 'min', 'the lower limit') ?? [];
-  const [high] = numbersFrom(context, 2, 'max', 'the upper limit') ?? [];
-  if (low === undefined) return [high === undefined ? x : apply('Clip', [x, null, constant(x, high)])];
-  return [high === undefined ? apply('Clip', [x, constant(x, low)]) : clip(x, low, high)];
-};
-
-/** The exponent may have another dtype than the base; squares are common. */
-const powRule: LoweringRule = (context) => {
-  const x = valueAt(context, 0);
-  const exponent = operandAt(context, 1);
-  const known = knownTensor(exponent);
-  if (known?.data.length === 1 && numbersOf(known)[0] === 2 && known.shape.length <= x.shape.length)
-    return [square(x)];
-  return [pow(x, cast(context.materialise(exponent), x.dtype))];
-};
-
-/** Exporters write SiLU as x times its sigmoid, which has a cheaper gradient than a product of two tensors. */
-const mulRule: LoweringRule = (context) => {
-  const [a, b] = [valueAt(context, 0), valueAt(context, 1)];
-  const isGateOf = (gate: Value, x: Value) =>
-    gate.producer?.opType === 'Sigmoid' && gate.producer.inputs[0] === x;
-  if (isGateOf(b, a)) return [siluFromGate(a, b)];
-  return [isGateOf(a, b) ? siluFromGate(b, a) : mul(a, b)];
-};
-
 const pairwise =
   (
     operation: (a: Value, b: Value) => Value,
@@ -124,25 +87,46 @@ function elu(x: Value, alpha: number, gamma = 1): Value {
 const attribute = (context: NodeContext, name: string, fallback: number) =>
   floatAttribute(context.attributes, name, fallback);
 
-const prelu: LoweringRule = (context) => {
-  const [x, slope] = [valueAt(context, 0), valueAt(context, 1)];
-  return [where(greater(x, constant(x, 0)), x, mul(x, slope))];
-};
-
 const hardSigmoid = (x: Value, alpha: number, beta: number) => clip(plus(times(x, alpha), beta), 0, 1);
 
-/** x sigmoid(alpha x). */
-const quickGelu: LoweringRule = (context) => {
-  const x = valueAt(context, 0);
-  return [mul(x, sigmoid(times(x, attribute(context, 'alpha', 1.702))))];
-};
-
 export const elementwiseRules: Readonly<Record<string, LoweringRule>> = {
-  Cast: castRule,
-  CastLike: castLike,
-  Clip: clipRule,
-  Pow: powRule,
-  Mul: mulRule,
+  /** float16 is computed in float32, see `readTensor`; types outside `DType` are refused. */
+  Cast(context) {
+    const to = intAttribute(context.attributes, 'to', 0);
+    const dtype = dtypeFromOnnx(to);
+    if (!dtype) throw new GraphError(`${context.where}: the type ${to || 'missing'} is not supported`);
+    return [cast(valueAt(context, 0), dtype === 'float16' ? 'float32' : dtype)];
+  },
+
+  CastLike: (context) => [cast(valueAt(context, 0), operandAt(context, 1).dtype)],
+
+  Clip(context) {
+    const x = valueAt(context, 0);
+    const [low] = numbersFrom(context, 1, 'min', 'the lower limit') ?? [];
+    const [high] = numbersFrom(context, 2, 'max', 'the upper limit') ?? [];
+    if (low === undefined) return [high === undefined ? x : apply('Clip', [x, null, constant(x, high)])];
+    return [high === undefined ? apply('Clip', [x, constant(x, low)]) : clip(x, low, high)];
+  },
+
+  /** The exponent may have another dtype than the base; squares are common. */
+  Pow(context) {
+    const x = valueAt(context, 0);
+    const exponent = operandAt(context, 1);
+    const known = knownTensor(exponent);
+    if (known?.data.length === 1 && numbersOf(known)[0] === 2 && known.shape.length <= x.shape.length)
+      return [square(x)];
+    return [pow(x, cast(context.materialise(exponent), x.dtype))];
+  },
+
+  /** Exporters write SiLU as x times its sigmoid, which has a cheaper gradient than a product of two tensors. */
+  Mul(context) {
+    const [a, b] = [valueAt(context, 0), valueAt(context, 1)];
+    const isGateOf = (gate: Value, x: Value) =>
+      gate.producer?.opType === 'Sigmoid' && gate.producer.inputs[0] === x;
+    if (isGateOf(b, a)) return [siluFromGate(a, b)];
+    return [isGateOf(a, b) ? siluFromGate(b, a) : mul(a, b)];
+  },
+
   Max: pairwise(maximum),
   Min: pairwise(minimum),
   Sum: pairwise(add),
@@ -159,12 +143,22 @@ export const elementwiseRules: Readonly<Record<string, LoweringRule>> = {
   Selu: onValue((x, context) =>
     elu(x, attribute(context, 'alpha', 1.6732632423543772), attribute(context, 'gamma', 1.0507009873554805)),
   ),
-  PRelu: prelu,
+
+  PRelu(context) {
+    const [x, slope] = [valueAt(context, 0), valueAt(context, 1)];
+    return [where(greater(x, constant(x, 0)), x, mul(x, slope))];
+  },
+
   HardSigmoid: onValue((x, context) =>
     hardSigmoid(x, attribute(context, 'alpha', 0.2), attribute(context, 'beta', 0.5)),
   ),
   HardSwish: onValue((x) => mul(x, hardSigmoid(x, 1 / 6, 0.5))),
   Mish: onValue((x) => mul(x, tanh(softplus(x)))),
   Softsign: onValue((x) => div(x, plus(abs(x), 1))),
-  'com.microsoft:QuickGelu': quickGelu,
+
+  /** x sigmoid(alpha x). */
+  'com.microsoft:QuickGelu'(context) {
+    const x = valueAt(context, 0);
+    return [mul(x, sigmoid(times(x, attribute(context, 'alpha', 1.702))))];
+  },
 };

@@ -53,46 +53,16 @@ const reduction =
     const axes = given.map((axis) => normalizeAxis(axis, x.shape.length, context.where));
     const reduces = (axis: number) => axes.length === 0 || axes.includes(axis);
     const kept = x.shape.map((dim, axis) => (reduces(axis) ? 1 : dim));
-    const groups = new Map<number, number[]>();
-    const target = pick(
-      tensorOf(
-        'int32',
-        kept,
-        Array.from({ length: elementCount(kept) }, (_, i) => i),
-      ),
-      x.shape,
-      broadcastIndex(tensorOf('int32', kept, new Float32Array(elementCount(kept)))),
-    );
+    const groups = Array.from({ length: elementCount(kept) }, (): number[] => []);
+    const numbers = tensorOf('int32', kept, [...groups.keys()]);
+    const groupOf = numbersOf(pick(numbers, x.shape, broadcastIndex(numbers)));
     numbersOf(x).forEach((value, i) => {
-      const group = Number(target.data[i]);
-      const values = groups.get(group);
-      if (values) values.push(value);
-      else groups.set(group, [value]);
+      groups[groupOf[i] ?? 0]?.push(value);
     });
-    const results = Array.from({ length: elementCount(kept) }, (_, i) => op(groups.get(i) ?? []));
     const keepdims = intAttribute(context.attributes, 'keepdims', 1) !== 0;
     const shape = keepdims ? kept : x.shape.filter((_, axis) => !reduces(axis));
-    return [tensorOf(x.dtype, shape, results)];
+    return [tensorOf(x.dtype, shape, groups.map(op))];
   };
-
-const cast: FoldingRule = ({ attributes }, [x]) => {
-  const dtype = dtypeFromOnnx(intAttribute(attributes, 'to', 0));
-  return x && dtype && dtype !== 'float16' ? [tensorOf(dtype, x.shape, numbersOf(x))] : undefined;
-};
-
-const mod: FoldingRule = (context, inputs) => {
-  const keepsSign = intAttribute(context.attributes, 'fmod', 0) === 1;
-  const op = (a: number, b: number) => (keepsSign ? a % b : a - Math.floor(a / b) * b);
-  return binary(op)(context, inputs);
-};
-
-const where: FoldingRule = (context, [condition, a, b]) => {
-  if (!condition || !a || !b) return undefined;
-  const values = broadcastShapes(a.shape, b.shape, context.where);
-  const shape = broadcastShapes(condition.shape, values, context.where).map(Number);
-  const [chosen, left, right] = [condition, a, b].map((x) => numbersOf(pick(x, shape, broadcastIndex(x))));
-  return [tensorOf(a.dtype, shape, chosen?.map((yes, i) => (yes ? left?.[i] : right?.[i]) ?? 0) ?? [])];
-};
 
 /** The nodes that exporters compute shapes, positions and tables with. */
 export const foldingRules: Readonly<Record<string, FoldingRule>> = {
@@ -117,7 +87,13 @@ export const foldingRules: Readonly<Record<string, FoldingRule>> = {
   Pow: binary((a, b) => a ** b),
   Min: binary((a, b) => Math.min(a, b)),
   Max: binary((a, b) => Math.max(a, b)),
-  Mod: mod,
+
+  Mod(context, inputs) {
+    const keepsSign = intAttribute(context.attributes, 'fmod', 0) === 1;
+    const op = (a: number, b: number) => (keepsSign ? a % b : a - Math.floor(a / b) * b);
+    return binary(op)(context, inputs);
+  },
+
   Equal: truth((a, b) => a === b),
   Less: truth((a, b) => a < b),
   LessOrEqual: truth((a, b) => a <= b),
@@ -126,8 +102,20 @@ export const foldingRules: Readonly<Record<string, FoldingRule>> = {
   And: truth((a, b) => a !== 0 && b !== 0),
   Or: truth((a, b) => a !== 0 || b !== 0),
   Xor: truth((a, b) => (a !== 0) !== (b !== 0)),
-  Where: where,
-  Cast: cast,
+
+  Where({ where }, [condition, a, b]) {
+    if (!condition || !a || !b) return undefined;
+    const values = broadcastShapes(a.shape, b.shape, where);
+    const shape = broadcastShapes(condition.shape, values, where).map(Number);
+    const [chosen, left, right] = [condition, a, b].map((x) => numbersOf(pick(x, shape, broadcastIndex(x))));
+    return [tensorOf(a.dtype, shape, chosen?.map((yes, i) => (yes ? left?.[i] : right?.[i]) ?? 0) ?? [])];
+  },
+
+  Cast({ attributes }, [x]) {
+    const dtype = dtypeFromOnnx(intAttribute(attributes, 'to', 0));
+    return x && dtype && dtype !== 'float16' ? [tensorOf(dtype, x.shape, numbersOf(x))] : undefined;
+  },
+
   ReduceProd: reduction((values) => values.reduce((a, b) => a * b, 1)),
   ReduceSum: reduction((values) => values.reduce((a, b) => a + b, 0)),
   ReduceMax: reduction((values) => values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)),

@@ -110,114 +110,111 @@ function inTwoAxes(attributes: Attributes): Attributes {
   );
 }
 
-const conv: LoweringRule = (context) =>
-  overTwoAxes(context, 'Conv', (x, kernel) => {
-    const lengths = textAttribute(context.attributes, 'auto_pad', 'NOTSET').startsWith('SAME')
-      ? spatialOf(x)
-      : [];
-    const geometry = geometryOf(context, kernel, (axis, stride, reach) => {
-      const length = lengths[axis] ?? 0;
-      return (Math.ceil(length / stride) - 1) * stride + reach - length;
-    });
-    return attributesOf(context, geometry, kernel);
-  });
-
-const convTranspose: LoweringRule = (context) =>
-  overTwoAxes(context, 'ConvTranspose', (x, kernel) => {
-    const extra = intsAttribute(context.attributes, 'output_padding') ?? kernel.map(() => 0);
-    const wanted = intsAttribute(context.attributes, 'output_shape')?.slice(-kernel.length);
-    const lengths = spatialOf(x);
-    // SAME asks for an output of stride times the input, and `output_shape` for the one it names.
-    const total = (axis: number, stride: number, reach: number) =>
-      stride * ((lengths[axis] ?? 0) - 1) +
-      (extra[axis] ?? 0) +
-      reach -
-      (wanted?.[axis] ?? stride * (lengths[axis] ?? 0));
-    const asked =
-      wanted && textAttribute(context.attributes, 'auto_pad', 'NOTSET') === 'NOTSET'
-        ? {
-            ...context,
-            attributes: { ...context.attributes, auto_pad: text('SAME_LOWER') },
-          }
-        : context;
-    const geometry = geometryOf(asked, kernel, total);
-    return { ...attributesOf(context, geometry, kernel), output_padding: ints(extra) };
-  });
-
-/** Vectors take part in a product as a row or a column. */
-const matMul: LoweringRule = (context) => {
-  const a = valueAt(context, 0);
-  const b = valueAt(context, 1);
-  const product = matmul(
-    a.shape.length === 1 ? unsqueeze(a, [0]) : a,
-    b.shape.length === 1 ? unsqueeze(b, [1]) : b,
-  );
-  const rank = product.shape.length;
-  const dropped = [...(a.shape.length === 1 ? [rank - 2] : []), ...(b.shape.length === 1 ? [rank - 1] : [])];
-  return [dropped.length > 0 ? squeeze(product, dropped) : product];
-};
-
-/** Before opset 13, Softmax runs over all axes from `axis` on together. */
-const softmaxRule: LoweringRule = (context) => {
-  const x = valueAt(context, 0);
-  const rank = x.shape.length;
-  const axis = normalizeAxis(
-    intAttribute(context.attributes, 'axis', context.opset < 13 ? 1 : -1),
-    rank,
-    context.where,
-  );
-  if (context.opset >= 13 || axis === rank - 1) return [softmax(x, axis)];
-  const shape = fixedShape(x.shape);
-  const rows = reshape(x, [elementCount(shape.slice(0, axis)), elementCount(shape.slice(axis))]);
-  return [reshape(softmax(rows, 1), shape)];
-};
-
-/** Scale and bias are by group in opset 18 to 20, by channel from 21 on. */
-const groupNormalization: LoweringRule = (context) => {
-  const x = valueAt(context, 0);
-  const groups = intAttribute(context.attributes, 'num_groups', 1);
-  const channels = elementCount(x.shape.slice(1, 2));
-  const byChannel = (parameter: Value) =>
-    elementCount(parameter.shape) === channels
-      ? parameter
-      : reshape(
-          matmul(
-            reshape(parameter, [groups, 1]),
-            context.materialise({
-              dtype: parameter.dtype,
-              shape: [1, channels / groups],
-              data: new Float32Array(channels / groups).fill(1),
-            }),
-          ),
-          [channels],
-        );
-  const [weight, bias] = [byChannel(valueAt(context, 1)), byChannel(valueAt(context, 2))];
-  const epsilon = floatAttribute(context.attributes, 'epsilon', 1e-5);
-  const spatial = fixedShape(x.shape.slice(2));
-  const image = reshape(x, [0, channels, elementCount(spatial), 1]);
-  const normalised = groupNorm(x.shape.length === 4 ? x : image, groups, weight, bias, epsilon);
-  return [x.shape.length === 4 ? normalised : reshape(normalised, [0, channels, ...spatial])];
-};
-
-/** The bias is optional; the scale is not. */
-const layerNormalization: LoweringRule = (context) => {
-  const bias = optionalValueAt(context, 2);
-  const inputs = [valueAt(context, 0), valueAt(context, 1), ...(bias ? [bias] : [])];
-  const { stash_type: _, ...attributes } = context.attributes;
-  return applyOp('LayerNormalization', inputs, {
-    attributes,
-    outputCount: context.outputCount,
-    graph: context.target,
-  });
-};
-
 export const layerRules: Readonly<Record<string, LoweringRule>> = {
-  Conv: conv,
-  ConvTranspose: convTranspose,
-  MatMul: matMul,
-  Softmax: softmaxRule,
-  GroupNormalization: groupNormalization,
-  LayerNormalization: layerNormalization,
+  Conv: (context) =>
+    overTwoAxes(context, 'Conv', (x, kernel) => {
+      const lengths = textAttribute(context.attributes, 'auto_pad', 'NOTSET').startsWith('SAME')
+        ? spatialOf(x)
+        : [];
+      const geometry = geometryOf(context, kernel, (axis, stride, reach) => {
+        const length = lengths[axis] ?? 0;
+        return (Math.ceil(length / stride) - 1) * stride + reach - length;
+      });
+      return attributesOf(context, geometry, kernel);
+    }),
+
+  ConvTranspose: (context) =>
+    overTwoAxes(context, 'ConvTranspose', (x, kernel) => {
+      const extra = intsAttribute(context.attributes, 'output_padding') ?? kernel.map(() => 0);
+      const wanted = intsAttribute(context.attributes, 'output_shape')?.slice(-kernel.length);
+      const lengths = spatialOf(x);
+      // SAME asks for an output of stride times the input, and `output_shape` for the one it names.
+      const total = (axis: number, stride: number, reach: number) =>
+        stride * ((lengths[axis] ?? 0) - 1) +
+        (extra[axis] ?? 0) +
+        reach -
+        (wanted?.[axis] ?? stride * (lengths[axis] ?? 0));
+      const asked =
+        wanted && textAttribute(context.attributes, 'auto_pad', 'NOTSET') === 'NOTSET'
+          ? {
+              ...context,
+              attributes: { ...context.attributes, auto_pad: text('SAME_LOWER') },
+            }
+          : context;
+      const geometry = geometryOf(asked, kernel, total);
+      return { ...attributesOf(context, geometry, kernel), output_padding: ints(extra) };
+    }),
+
+  /** Vectors take part in a product as a row or a column. */
+  MatMul(context) {
+    const a = valueAt(context, 0);
+    const b = valueAt(context, 1);
+    const product = matmul(
+      a.shape.length === 1 ? unsqueeze(a, [0]) : a,
+      b.shape.length === 1 ? unsqueeze(b, [1]) : b,
+    );
+    const rank = product.shape.length;
+    const dropped = [
+      ...(a.shape.length === 1 ? [rank - 2] : []),
+      ...(b.shape.length === 1 ? [rank - 1] : []),
+    ];
+    return [dropped.length > 0 ? squeeze(product, dropped) : product];
+  },
+
+  /** Before opset 13, Softmax runs over all axes from `axis` on together. */
+  Softmax(context) {
+    const x = valueAt(context, 0);
+    const rank = x.shape.length;
+    const axis = normalizeAxis(
+      intAttribute(context.attributes, 'axis', context.opset < 13 ? 1 : -1),
+      rank,
+      context.where,
+    );
+    if (context.opset >= 13 || axis === rank - 1) return [softmax(x, axis)];
+    const shape = fixedShape(x.shape);
+    const rows = reshape(x, [elementCount(shape.slice(0, axis)), elementCount(shape.slice(axis))]);
+    return [reshape(softmax(rows, 1), shape)];
+  },
+
+  /** Scale and bias are by group in opset 18 to 20, by channel from 21 on. */
+  GroupNormalization(context) {
+    const x = valueAt(context, 0);
+    const groups = intAttribute(context.attributes, 'num_groups', 1);
+    const channels = elementCount(x.shape.slice(1, 2));
+    const byChannel = (parameter: Value) =>
+      elementCount(parameter.shape) === channels
+        ? parameter
+        : reshape(
+            matmul(
+              reshape(parameter, [groups, 1]),
+              context.materialise({
+                dtype: parameter.dtype,
+                shape: [1, channels / groups],
+                data: new Float32Array(channels / groups).fill(1),
+              }),
+            ),
+            [channels],
+          );
+    const [weight, bias] = [byChannel(valueAt(context, 1)), byChannel(valueAt(context, 2))];
+    const epsilon = floatAttribute(context.attributes, 'epsilon', 1e-5);
+    const spatial = fixedShape(x.shape.slice(2));
+    const image = reshape(x, [0, channels, elementCount(spatial), 1]);
+    const normalised = groupNorm(x.shape.length === 4 ? x : image, groups, weight, bias, epsilon);
+    return [x.shape.length === 4 ? normalised : reshape(normalised, [0, channels, ...spatial])];
+  },
+
+  /** The bias is optional; the scale is not. */
+  LayerNormalization(context) {
+    const bias = optionalValueAt(context, 2);
+    const inputs = [valueAt(context, 0), valueAt(context, 1), ...(bias ? [bias] : [])];
+    const { stash_type: _, ...attributes } = context.attributes;
+    return applyOp('LayerNormalization', inputs, {
+      attributes,
+      outputCount: context.outputCount,
+      graph: context.target,
+    });
+  },
+
   Einsum: einsum,
   Resize: resize,
   Upsample: resize,

@@ -1,3 +1,7 @@
+/**
+ * From the nodes of an ONNX file to nodes of our ops. Each node is computed now if its inputs are known (`folding.ts`), rewritten by a
+ * rule (`layer-rules.ts`, `shape-rules.ts`, `elementwise-rules.ts`), or added as it is.
+ */
 import { GraphError, OnnxFormatError } from '../../../errors.ts';
 import type { Attribute, Graph, GraphNode, Value } from '../../graph.ts';
 import { applyOp, findOp, float, int, ints, opName, text } from '../../registry.ts';
@@ -28,7 +32,7 @@ import { shapeRules } from './shape-rules.ts';
 const rules: Readonly<Record<string, LoweringRule>> = { ...shapeRules, ...layerRules, ...elementwiseRules };
 
 /** An ONNX program as part of a graph. */
-export interface Lowered {
+interface Lowered {
   readonly outputs: readonly Operand[];
   /** From a node of the graph to the node of the file it came from, for errors. */
   readonly origins: ReadonlyMap<GraphNode, string>;

@@ -47,7 +47,7 @@ export function tensorOf(dtype: DType, shape: readonly number[], values: ArrayLi
 }
 
 /** Numbers beyond int64 are clamped to it; only INT64_MAX and INT64_MIN become so large as numbers. */
-export function toInt64(value: number): bigint {
+function toInt64(value: number): bigint {
   if (value >= INT64_LIMIT) return 2n ** 63n - 1n;
   if (value <= -INT64_LIMIT) return -(2n ** 63n);
   return BigInt(Math.trunc(value));

@@ -116,7 +116,7 @@ export function isMiscomputedOnWebgpu({ weight, strides, pads, group }: ConvKern
 }
 
 /** Images [batch, in, ...] and filters [out, in, ...] with channels of zeros, so that `in` is a multiple of 4. */
-export function withChannelsInFours(x: Value, weight: Value): [Value, Value] {
+function withChannelsInFours(x: Value, weight: Value): [Value, Value] {
   const [, channels = 0, ...kernel] = fixedShape(weight.shape);
   const none = [0, 0, ...kernel.map(() => 0)];
   const pads = [...none, ...none.with(1, (4 - (channels % 4)) % 4)];
