@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
+import { environment } from '../reproduce/jobs/job.ts';
 import { addAnalyzeCommand } from './commands/analyze.ts';
 import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
@@ -18,7 +18,7 @@ import { INTERRUPTED_STATUS, InterruptedError } from './ui/interrupt.ts';
  * @returns the exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
  */
 export async function main(argv: readonly string[]): Promise<number> {
-  // A reader such as `head` that ends early is no failure.
+  // A reader that stops early, such as `head`, is not a failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
     process.exit(0);
@@ -33,8 +33,8 @@ export async function main(argv: readonly string[]): Promise<number> {
 
 function buildProgram(): Command {
   const program = new Command('iso-diffusion')
-    .description('Train diffusion models with the Iso-Diffusion loss, draw from them and measure them.')
-    .version(packageVersion())
+    .description('Train diffusion models with the Iso-Diffusion loss, sample from them and evaluate them.')
+    .version(environment().package_version)
     .exitOverride()
     .addHelpText(
       'after',
@@ -47,7 +47,7 @@ Examples:
   iso-diffusion COMMAND --help
 
 Exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
-DEBUG=1 shows the stack of an error.`,
+DEBUG=1 prints the stack of an error.`,
     );
   addTrainCommand(program);
   addGenerateCommand(program);
@@ -58,11 +58,6 @@ DEBUG=1 shows the stack of an error.`,
   addDoctorCommand(program);
   addReproduceCommand(program);
   return program;
-}
-
-export function packageVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 function report(error: unknown): number {

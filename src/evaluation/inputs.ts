@@ -5,9 +5,9 @@ import { loadPoints } from '../datasets/points/load-points.ts';
 import { applyScaler, invertScaler, type PointSet, type Scaler } from '../datasets/points/points.ts';
 import { SYNTHETIC_SETS } from '../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { exists, isFile, isFolder } from '../files/regular-file.ts';
-import { pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts';
-import { pipelineFiles } from '../hub/pipeline-folder.ts';
+import { exists, isFolder } from '../files/regular-file.ts';
+import { HUB_ID } from '../hub/download.ts';
+import { isPipelineFolder, pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics } from '../metrics/frechet/statistics-file.ts';
 import type { UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
@@ -55,8 +55,7 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (extension === '.csv' || extension === '.npy') return { kind: 'points', source };
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
   if (await exists(source)) return { kind: 'images', source };
-  if (role === 'fake' && /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(source))
-    return identifyFolder(await pipelineFolderOf(source));
+  if (role === 'fake' && HUB_ID.test(source)) return identifyFolder(await pipelineFolderOf(source));
   const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
   throw new InvalidArgumentError(
     `${role} '${source}' does not exist and is no data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
@@ -64,9 +63,7 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
 }
 
 async function identifyFolder(folder: string): Promise<EvaluationInput> {
-  const has = (file: string) => isFile(path.join(folder, file));
-  if (!(await has(pipelineFiles.modelIndex)) && !(await has(pipelineFiles.flatConfig)))
-    return { kind: 'images', source: folder };
+  if (!(await isPipelineFolder(folder))) return { kind: 'images', source: folder };
   const points = await drawsPoints(await readPipelineFolder(folder, { require: [] }));
   return { kind: points ? 'point-pipeline' : 'image-pipeline', source: path.resolve(folder) };
 }

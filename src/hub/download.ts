@@ -49,6 +49,7 @@ export interface HubOptions {
   readonly fetch?: typeof fetch | undefined;
 }
 
+/** `owner/name`. */
 export const HUB_ID = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 const REVISION = /^[A-Za-z0-9][\w.-]*(\/[\w.-]+)*$/;

@@ -9,7 +9,6 @@ import {
   adviceOnMissingWeights,
   adviceOnPickle,
   type ComponentConfig,
-  componentFiles,
   componentFolders,
   configSchema,
   findWeights,
@@ -60,13 +59,20 @@ export async function pipelineFolderOf(
     );
   if (/^\.{1,2}([/\\]|$)/.test(model) || isAbsolute(model)) return model;
   if (isPickle(model)) throw new FileFormatError(adviceOnPickle(model));
-  for (const file of [pipelineFiles.modelIndex, pipelineFiles.flatConfig])
-    if (await isFile(join(model, file))) return model;
+  if (await isPipelineFolder(model)) return model;
   if (!HUB_ID.test(model))
     throw new InvalidArgumentError(
       `there is no saved pipeline at ${resolve(model)}, and '${model}' is not a Hub id of the form owner/name`,
     );
   return downloadSnapshot(model, options);
+}
+
+/** Whether a folder holds a pipeline, or a model alone. */
+export async function isPipelineFolder(folder: string): Promise<boolean> {
+  return (
+    (await isFile(join(folder, pipelineFiles.modelIndex))) ||
+    (await isFile(join(folder, pipelineFiles.config)))
+  );
 }
 
 /** A large file of a model: its ONNX graph, or its safetensors. */
@@ -117,16 +123,15 @@ export async function readPipelineFolder(
   const root = resolve(dir);
   await checkIsFolder(root);
   const modelAlone =
-    !(await isFile(join(root, pipelineFiles.modelIndex))) &&
-    (await isFile(join(root, componentFiles.config)));
+    !(await isFile(join(root, pipelineFiles.modelIndex))) && (await isFile(join(root, pipelineFiles.config)));
   const component = async (name: 'unet' | 'scheduler') =>
     !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
   const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
   const givenIndex = modelAlone
     ? undefined
     : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
-  const unetConfig = await readJsonFile(join(unetFolder, componentFiles.config), configSchema);
-  const schedulerFile = join(schedulerFolder, componentFiles.schedulerConfig);
+  const unetConfig = await readJsonFile(join(unetFolder, pipelineFiles.config), configSchema);
+  const schedulerFile = join(schedulerFolder, pipelineFiles.schedulerConfig);
   const schedulerConfig =
     modelAlone && !(await isFile(schedulerFile))
       ? { _class_name: 'DDPMScheduler' }
@@ -144,8 +149,8 @@ export async function readPipelineFolder(
     modelIndex: modelIndex as ModelIndex,
     unetConfig: unetConfig as ComponentConfig,
     schedulerConfig: schedulerConfig as ComponentConfig,
-    paths: { onnx: join(unetFolder, componentFiles.onnx), weights },
-    emaPaths: emaWeights ? { onnx: join(emaFolder, componentFiles.onnx), weights: emaWeights } : undefined,
+    paths: { onnx: join(unetFolder, pipelineFiles.onnx), weights },
+    emaPaths: emaWeights ? { onnx: join(emaFolder, pipelineFiles.onnx), weights: emaWeights } : undefined,
     variant,
   };
   await requireFiles(folder, required);

@@ -15,19 +15,9 @@ import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
 /** The diffusers version whose configs and numerics are followed. Configs are marked with it, as diffusers marks its own. */
 export const DIFFUSERS_VERSION = '0.40.0';
 
-/** Where each part of a nested pipeline lies in its folder, as diffusers lays it out; `model.onnx` as transformers.js does. */
+/** The names of the files in the folders of the pipeline and of its components, as diffusers and transformers.js have them. */
 export const pipelineFiles = {
   modelIndex: 'model_index.json',
-  unetConfig: 'unet/config.json',
-  onnx: 'unet/model.onnx',
-  weights: 'unet/diffusion_pytorch_model.safetensors',
-  schedulerConfig: 'scheduler/scheduler_config.json',
-  /** Of a flat folder, and of a model alone. */
-  flatConfig: 'config.json',
-} as const;
-
-/** The names of the same files in their component's folder. */
-export const componentFiles = {
   config: 'config.json',
   onnx: 'model.onnx',
   schedulerConfig: 'scheduler_config.json',
@@ -124,13 +114,13 @@ function filesOf(parts: PipelineParts) {
   const files = new Map<string, string | Uint8Array | Iterable<Uint8Array> | (() => Uint8Array)>([
     [pipelineFiles.modelIndex, stringifySorted(checked(modelIndex, modelIndexSchema, 'modelIndex'))],
     [
-      inFolder(folders.scheduler, componentFiles.schedulerConfig),
+      inFolder(folders.scheduler, pipelineFiles.schedulerConfig),
       stringifySorted(checked(schedulerConfig, configSchema, 'schedulerConfig')),
     ],
   ]);
   const addModel = (folder: string, { onnx, weights }: ModelFiles) => {
-    files.set(inFolder(folder, componentFiles.config), configText);
-    files.set(inFolder(folder, componentFiles.onnx), onnx);
+    files.set(inFolder(folder, pipelineFiles.config), configText);
+    files.set(inFolder(folder, pipelineFiles.onnx), onnx);
     files.set(inFolder(folder, weightsFile(variant)), safetensorsChunks(weights, { format: 'pt' }));
   };
   addModel(folders.unet, parts.unet);

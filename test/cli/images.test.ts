@@ -70,9 +70,9 @@ describe('images on the command line', () => {
       'train --dataset photos --cache-dir cache --resolution 8 --model tiny.json --class-conditional --class-dropout-prob 0.2 --random-flip --ema --batch-size 4 --gradient-accumulation-steps 2 --max-steps 6 --device cpu --output run',
     );
     expect(trained.code).toBe(0);
-    expect(trained.stdout).toMatch(/photos: 12 images of 8x8x3, 1 left out; model: .* parameters, 3 classes/);
+    expect(trained.stdout).toMatch(/photos: 12 images of 8x8x3, 1 skipped; model: .* parameters, 3 classes/);
     expect(trained.stdout).toMatch(/step 6: loss \d.*isotropy \d/);
-    expect(trained.stderr).toMatch(/^warning: .*broken.jpg is left out/);
+    expect(trained.stderr).toMatch(/^warning: skipped .*broken.jpg: /);
     const config = JSON.parse(readFileSync(at('run/pipeline/unet/config.json'), 'utf8'));
     expect(config).toMatchObject({ sample_size: 8, in_channels: 3, num_class_embeds: 3 });
     expect(existsSync(at('run/pipeline/unet_ema/model.onnx'))).toBe(true);
@@ -143,7 +143,9 @@ describe('images on the command line', () => {
     );
     expect(stopped).toMatchObject({
       code: 130,
-      stderr: expect.stringMatching(/stopped at step \d+ of 400; go on with the same command and --resume/),
+      stderr: expect.stringMatching(
+        /stopped at step \d+ of 400; continue with the same command and --resume/,
+      ),
     });
     expect((await cli('train --config run.yaml --output broken --resume')).code).toBe(0);
     expect((await cli('train --config run.yaml --output unbroken')).code).toBe(0);
@@ -163,8 +165,8 @@ describe('images on the command line', () => {
       /--hidden-features.* is for points, but 'digits' has images/,
     ],
     ['train --dataset moons --random-flip', /--random-flip is for images, but 'moons' has points/],
-    ['train --dataset digits --init-from nowhere', /there is no folder 'nowhere', and it is no Hub id/],
-    ['train --dataset digits --init-from x.onnx --model small', /leave out --model beside --init-from/],
+    ['train --dataset digits --init-from nowhere', /there is no folder 'nowhere', and it is not a Hub id/],
+    ['train --dataset digits --init-from x.onnx --model small', /leave out --model/],
     ['train --dataset digits --init-from runs/x --beta-schedule linear', /leave out --beta-schedule/],
     ['train --dataset digits --class-dropout-prob 0.1', /needs --class-conditional/],
     ['train --dataset digits --random-crop --stretch', /--random-crop and --stretch exclude each other/],
@@ -183,8 +185,8 @@ describe('images on the command line', () => {
     ],
     ['train --dataset digits --batch 4 ', /unknown option '--batch'/],
     ['generate', /--model.*name the folder of a pipeline/],
-    ['generate --model nowhere', /there is no folder 'nowhere', and it is no Hub id/],
-    ['generate --model photos', /'photos' is no pipeline/],
+    ['generate --model nowhere', /there is no folder 'nowhere', and it is not a Hub id/],
+    ['generate --model photos', /'photos' is not a pipeline/],
     ['generate --model nowhere.onnx --out x.jpg', /--out 'x.jpg' must be a folder or end in .png/],
     ['generate --model nowhere.onnx --out a b', /one folder and one .png/],
     ['generate --model nowhere.onnx --n 5000', /a grid holds at most 4096/],

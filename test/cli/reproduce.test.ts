@@ -157,11 +157,11 @@ describe('iso-diffusion reproduce', () => {
     expect(await reproduce(...flags)).toBe(130);
     clearInterval(timer);
     expect(complained).toMatch(
-      /interrupted: saving checkpoints.*stopped after \d of 2 runs; go on with --resume/s,
+      /interrupted: saving checkpoints.*stopped after \d of 2 runs; continue with --resume/s,
     );
 
     expect(await reproduce(...flags)).toBe(2);
-    expect(complained).toMatch(/is there already: add --resume/);
+    expect(complained).toMatch(/already exists: add --resume/);
     expect(await reproduce(...flags, '--resume')).toBe(0);
     expect(printed).toMatch(/FID +\| \d+\.\d{4}/);
     expect(readFileSync(path.join(output, 'table-6.md'), 'utf8')).toMatch(/raw-pixels 8x8x3 \(SHA-256/);

@@ -16,7 +16,7 @@ let session: ModelSession;
 let loop: DenoisingLoop | undefined;
 beforeAll(async () => {
   const folder = await savePipeline(await temporaryFolder());
-  const onnx = await onnxSource(path.join(folder, pipelineFiles.onnx));
+  const onnx = await onnxSource(path.join(folder, 'unet', pipelineFiles.onnx));
   session = await ModelSession.create(onnx, {}, [2], 'cpu');
   loop = DenoisingLoop.of(onnx, session);
 });

@@ -18,14 +18,18 @@ import { formatTable } from '../ui/table.ts';
 
 const options = {
   dataset: option('--dataset <name|file>', z.string().default('swiss-roll'), 'the data set'),
-  model: option('--model <folder>', z.string().optional(), 'a pipeline, for its predicted noise'),
-  n: option('--n <count>', z.number().optional(), 'points'),
+  model: option(
+    '--model <folder>',
+    z.string().optional(),
+    'a pipeline whose predicted noise is analysed too',
+  ),
+  n: option('--n <count>', z.number().optional(), 'number of points'),
   timesteps: option(
     '--timesteps <count>',
     z.int().min(2).max(10_000).default(21),
-    'timesteps, evenly spaced',
+    'number of timesteps, evenly spaced',
   ),
-  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made points'),
+  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic points'),
   seed: option('--seed <seed>', z.number().default(0), 'seed of the noise'),
   device: deviceOption(),
   output: option('--output <folder>', z.string().optional(), 'write isotropy.csv, .svg and .png there'),
@@ -39,7 +43,7 @@ export function addAnalyzeCommand(program: Command): void {
   const command = program
     .command('analyze')
     .description(
-      'Isotropy (squared norm per element, 1 for white noise) by timestep: of x_t, and of predicted noise.',
+      'Isotropy (squared norm per element, 1 for white noise) of x_t and of the predicted noise, by timestep.',
     )
     .addHelpText(
       'after',
@@ -49,8 +53,8 @@ Examples:
   iso-diffusion analyze --dataset swiss-roll --model runs/swiss-roll/pipeline --output analysis
   iso-diffusion analyze --dataset points.npy --timesteps 101 --json
 
-Columns: x_t_expected from the closed form, x_t from noised points; with a model also predicted_noise and its mean
-squared error, mse. Where the model is the best for the mean squared error, predicted_noise = 1 - mse.`,
+Columns: x_t_expected from the closed form and x_t from noised points. With a model also predicted_noise and its mean
+squared error, mse. A model that minimises the mean squared error has predicted_noise = 1 - mse.`,
     );
   addOptions(command, options).action(async (flags) => analyze(await readSettings(options, flags)));
 }

@@ -6,7 +6,11 @@ import { formatTable } from '../ui/table.ts';
 
 const options = {
   weights: option('--weights <file>', z.string('name the .safetensors file'), 'the published weights'),
-  output: option('--output <file>', z.string().optional(), 'the .onnx file (in the extractors folder)'),
+  output: option(
+    '--output <file>',
+    z.string().optional(),
+    'the .onnx file (default: in the extractors folder)',
+  ),
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };
 
@@ -21,8 +25,8 @@ Examples:
   iso-diffusion convert-extractor --weights pt_inception-2015-12-05-6726825d.safetensors
   iso-diffusion convert-extractor --weights vgg16-397923af.safetensors --output vgg16.onnx
 
-Without --output the model goes to ${extractorsFolder()} (ISO_DIFFUSION_EXTRACTORS), where evaluate finds it.
-Pickles (.pth) are refused; the error says how to make safetensors of them.`,
+Without --output the model is written to ${extractorsFolder()} (ISO_DIFFUSION_EXTRACTORS), where evaluate finds it.
+Pickles (.pth) are refused; the error says how to convert them to safetensors.`,
     );
   addOptions(command, options).action(async (flags) => convert(await readSettings(options, flags)));
 }

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { DeviceError } from '../../errors.ts';
+import { environment } from '../../reproduce/jobs/job.ts';
 import { deviceReports } from '../../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
@@ -19,15 +20,16 @@ export function addDoctorCommand(program: Command): void {
 }
 
 async function doctor({ json }: Settings<typeof options>): Promise<void> {
+  const { package_version, node, platform } = environment();
   const report = {
     versions: {
-      node: process.version,
-      'iso-diffusion': versionIn(new URL('../../../package.json', import.meta.url)),
+      node,
+      'iso-diffusion': package_version,
       'onnxruntime-node': installedVersion('onnxruntime-node'),
       '@huggingface/transformers': installedVersion('@huggingface/transformers'),
     },
     machine: {
-      platform: `${process.platform} ${process.arch}`,
+      platform,
       cpu_cores: os.availableParallelism(),
       memory_gib: Math.round(os.totalmem() / 2 ** 30),
     },
@@ -36,7 +38,7 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
   if (json) console.log(JSON.stringify(report, undefined, 2));
   else console.log(asText(report));
   if (!report.devices.some(({ device, available }) => device === 'cpu' && available))
-    throw new DeviceError('the cpu device does not work, so nothing can run here');
+    throw new DeviceError('the cpu device does not work, and nothing runs without it');
 }
 
 function asText({ versions, machine, devices }: Report): string {
@@ -59,17 +61,13 @@ interface Report {
   readonly devices: Awaited<ReturnType<typeof deviceReports>>;
 }
 
-/** Packages need not export their package.json, so it is found from the module's file upwards. */
+/** Not every package exports its package.json, so this looks for the folder of the package's module. */
 function installedVersion(name: string): string {
   try {
     const file = fileURLToPath(import.meta.resolve(name));
     const root = file.slice(0, file.lastIndexOf(`node_modules/${name}/`) + `node_modules/${name}/`.length);
-    return versionIn(new URL(`file://${root}package.json`));
+    return (JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as { version: string }).version;
   } catch {
     return 'not installed';
   }
-}
-
-function versionIn(file: URL): string {
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

@@ -43,7 +43,7 @@ const options = {
   metrics: option(
     '--metrics <names>',
     z.string().optional(),
-    `${metrics.names().join(',')} (images: fid,kid,prdc; points: prdc)`,
+    `comma-separated: ${metrics.names().join(', ')}, or registered ones (default: images fid,kid,prdc; points prdc)`,
   ),
   metric_options: option(
     '--metric-options <json>',
@@ -54,27 +54,35 @@ const options = {
   logits_extractor: option(
     '--logits-extractor <name|file:output>',
     z.string().optional(),
-    "gives class logits, for 'is' (inception:logits_unbiased)",
+    "gives the class logits of 'is' (default: with the extractor inception its own)",
   ),
   n: option(
     '--n <count>',
     z.number().optional(),
-    'generated samples (all stored ones; 10000 of a pipeline); of points also real ones',
+    'generated samples, of points also real ones (default: all stored ones; 10000 from a pipeline)',
   ),
-  n_real: option('--n-real <count>', z.number().optional(), 'real samples (all)'),
-  k: option('--k <count>', z.number().default(5), 'nearest neighbours'),
-  steps: option('--steps <count>', z.number().optional(), 'steps of the reverse process (1000)'),
+  n_real: option('--n-real <count>', z.number().optional(), 'real samples (default: all)'),
+  k: option('--k <count>', z.number().default(5), 'nearest neighbours of prdc'),
+  steps: option('--steps <count>', z.number().optional(), 'steps of the reverse process (default: 1000)'),
   scheduler: schedulerOption(),
   class_labels: option(
     '--class-labels <numbers>',
     z.union([z.string(), z.number()]).optional(),
-    'class-conditional pipelines: classes to draw in turn, such as 0,1,2',
+    'classes that a class-conditional pipeline draws in turn, such as 0,1,2',
   ),
-  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of the made real points'),
-  seed: option('--seed <seed>', z.number().default(0), 'seed of the drawn samples and of random parts'),
+  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic real points'),
+  seed: option(
+    '--seed <seed>',
+    z.number().default(0),
+    'seed of the generated samples and of everything random',
+  ),
   device: deviceOption(),
   plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
-  json: option('--json [file]', z.union([z.boolean(), z.string()]).default(false), 'print JSON, or write it'),
+  json: option(
+    '--json [file]',
+    z.union([z.boolean(), z.string()]).default(false),
+    'print JSON, or write it to a file',
+  ),
 };
 type EvaluateSettings = Settings<typeof options>;
 
@@ -94,12 +102,12 @@ Examples:
   iso-diffusion evaluate --real part-1.npz part-2.npz --fake generated --metrics fid --extractor model.onnx:pool
 
 Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, or a pipeline.
-They keep their size; what is made of them is the extractor's matter. Figures of different extractors do not compare,
-so the extractor and its checksum are printed. An .npz of 'mu' and 'sigma', as of pytorch-fid, stands for either side
-in FID. Statistics of real images are kept in ~/.cache/iso-diffusion/statistics.
+They keep their size; the extractor resizes them. Results of different extractors cannot be compared, so the extractor
+and its checksum are printed. For FID either side can be an .npz of 'mu' and 'sigma', as pytorch-fid writes it.
+Statistics of real images are cached in ~/.cache/iso-diffusion/statistics.
 
-Points: a pipeline is compared in its own units: the real points are scaled as its training data was. Files are
-compared after both were scaled by the real points' minimum and maximum.`,
+Points: a pipeline is compared in its own units: the real points are scaled as its training data was. Two files are
+compared after scaling both by the minimum and maximum of the real points.`,
     );
   addOptions(command, options).action(async (flags) => printEvaluation(await readSettings(options, flags)));
 }
@@ -128,7 +136,7 @@ async function realInput(sources: readonly string[]): Promise<RealInput> {
   if (sources.length === 1) return source;
   const other = sources.find((name) => !name.endsWith('.npz'));
   if (other !== undefined)
-    throw new InvalidArgumentError(`--real: only .npz files can be merged, and '${other}' is none`);
+    throw new InvalidArgumentError(`--real: only .npz files can be merged, and '${other}' is not one`);
   return mergeStatistics(...(await Promise.all(sources.map(readStatistics))));
 }
 
@@ -164,7 +172,7 @@ function labelsInTurn({ class_labels, n = DEFAULT_SAMPLES }: EvaluateSettings): 
   return Array.from({ length: n }, (_, i) => classes[i % classes.length] ?? Number.NaN);
 }
 
-/** Points only: the plot shows what was compared. */
+/** For points only. The plot shows what was compared. */
 async function evaluateAndPlot(given: EvaluateOptions, plot: string): Promise<EvaluationReport> {
   const sides = [await identify('real', given.real), await identify('fake', given.fake)] as const;
   if (sides.some(({ kind }) => kind !== 'points' && kind !== 'point-pipeline'))
@@ -177,7 +185,7 @@ async function evaluateAndPlot(given: EvaluateOptions, plot: string): Promise<Ev
   return report;
 }
 
-/** One object, the metrics beside what they are of. */
+/** One flat object: the metrics, and what was compared. */
 function flatReport({ metrics, real, fake, settings, ...extractors }: EvaluationReport) {
   const { nearest_k, ...others } = settings;
   return {

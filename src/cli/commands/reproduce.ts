@@ -30,7 +30,7 @@ export function addReproduceCommand(program: Command): void {
   const command = program
     .command('reproduce <targets...>')
     .description(
-      `Reproduce tables and figures of the paper: train, sample, measure, average over runs, and report beside its figures. Targets: ${TARGETS.join(', ')}.`,
+      `Reproduce tables and figures of the paper: train, sample, measure, average over runs, and print the published numbers next to ours. Targets: ${TARGETS.join(', ')}.`,
     )
     .addHelpText(
       'after',
@@ -42,9 +42,9 @@ Examples:
   iso-diffusion reproduce table-6 figure-2 --data oxford-flowers-102=./flowers --device cuda
   iso-diffusion reproduce table-6 --preset smoke --data ./photos --resolution 32 --extractor model.onnx:features
 
-Writes TARGET.md, .json, .csv and plots. Every run is a process of its own, on the cpu with one thread, and lies in
-OUTPUT/jobs; targets that need the same runs share them. The result does not depend on --jobs. Ctrl-C saves
-checkpoints; --resume goes on, also after a kill, and the outcome is the same.`,
+Writes TARGET.md, .json, .csv and plots. Every run is a process of its own, on the cpu with one thread. Runs are stored
+in OUTPUT/jobs and shared by the targets that need them. The result does not depend on --jobs. Ctrl-C saves checkpoints;
+--resume continues, also after a kill, with the same outcome.`,
     );
   addOptions(command, reproduceOptions).action(async (targets: string[], flags) =>
     reproduce(targets.map(parseTarget), await readSettings(reproduceOptions, flags)),
@@ -73,7 +73,7 @@ async function reproduce(given: readonly Target[], settings: ReproduceSettings):
   });
   if (failed.length > 0)
     throw new Error(
-      `${failed.length} of ${runs.length} runs failed, and the reports are without them:\n${failed.join('\n')}\nTry again with --resume.`,
+      `${failed.length} of ${runs.length} runs failed; the reports leave them out:\n${failed.join('\n')}\nTry again with --resume.`,
     );
 }
 
@@ -98,7 +98,9 @@ async function imageJobsOf(settings: ReproduceSettings): Promise<Job[]> {
   const sets = settings.data ? await Promise.all(settings.data.map(parseImageSet)) : preset.imageSets;
   const twice = sets.find(({ name }, i) => sets.findIndex((other) => other.name === name) !== i);
   if (twice)
-    throw new InvalidArgumentError(`--data has two sets named '${twice.name}': name them apart, NAME=PATH`);
+    throw new InvalidArgumentError(
+      `--data has two sets named '${twice.name}': give them different names, NAME=PATH`,
+    );
   const extractor = settings.extractor ?? preset.images.extractor;
   const ownLogits = extractor === 'inception' ? 'inception:logits_unbiased' : null;
   const samples = settings.samples ?? preset.images.samples;
@@ -127,10 +129,10 @@ async function imageJobsOf(settings: ReproduceSettings): Promise<Job[]> {
   return imageJobs(sets, settings.lambda ?? DEFAULT_IMAGE_LAMBDA, seedsOf(settings), images);
 }
 
-/** The paper's figures at hand do not say which λ Table 6 is of. */
+/** The published figures do not say which λ Table 6 used. */
 const DEFAULT_IMAGE_LAMBDA = 0.05;
 
-/** Runs the jobs with a bar, or a line for each that ends where there is no terminal; returns what failed. */
+/** Runs the jobs with a progress bar, or without a terminal with a line for each finished job. Returns the failures. */
 async function runAll(open: readonly JobRun[], settings: ReproduceSettings): Promise<string[]> {
   const parallel = settings.jobs ?? (settings.device === 'cpu' ? availableParallelism() : 1);
   const failed: string[] = [];
@@ -165,7 +167,7 @@ async function runAll(open: readonly JobRun[], settings: ReproduceSettings): Pro
     );
   } catch (error) {
     if (!(error instanceof InterruptedError)) throw error;
-    throw new InterruptedError(`stopped after ${ended} of ${open.length} runs; go on with --resume`);
+    throw new InterruptedError(`stopped after ${ended} of ${open.length} runs; continue with --resume`);
   } finally {
     bar.stop();
   }

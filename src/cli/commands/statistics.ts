@@ -14,9 +14,9 @@ const options = {
   merge: option(
     '--merge <files...>',
     z.array(z.string()).optional(),
-    'join the statistics of these .npz files instead',
+    'merge the statistics of these .npz files instead',
   ),
-  share: option('--share <i/n>', z.string().optional(), 'only the i-th of n consecutive shares, such as 1/4'),
+  share: option('--share <i/n>', z.string().optional(), 'only the i-th of n consecutive parts, such as 1/4'),
   ...featureOptions,
   device: deviceOption(),
   out: option('--out <file>', z.string('name an .npz file to write'), 'the .npz file to write'),
@@ -26,7 +26,7 @@ type StatisticsSettings = Settings<typeof options>;
 export function addStatisticsCommand(program: Command): void {
   const command = program
     .command('statistics')
-    .description("Mean and covariance of images' features, for FID, as pytorch-fid's .npz.")
+    .description("Mean and covariance of the features of images, for FID, in pytorch-fid's .npz format.")
     .addHelpText(
       'after',
       `
@@ -36,7 +36,7 @@ Examples:
   iso-diffusion statistics --merge part-1.npz part-2.npz --out digits.npz
   iso-diffusion evaluate --real digits.npz --fake runs/digits/pipeline --metrics fid --extractor raw-pixels
 
-Shares can be computed by several processes or machines: merged, they are what one pass gives.`,
+Parts can be computed by several processes or machines. Merged, they equal the result of one pass.`,
     );
   addOptions(command, options).action(async (flags) =>
     writeImageStatistics(await readSettings(options, flags)),

@@ -13,7 +13,7 @@ export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
   readonly flags: string;
   readonly description: string;
   readonly schema: Schema;
-  /** The heading it has in the help; default commander's own. */
+  /** Its heading in the help; default commander's own. */
   readonly heading?: string | undefined;
 }
 
@@ -37,7 +37,7 @@ export function grouped<Table extends OptionTable>(heading: string, table: Table
   return Object.fromEntries(entries) as Table;
 }
 
-/** Adds `--config`, `--import` and the flags of the table. Commander gets no defaults: the schemas have them. */
+/** Adds `--config`, `--import` and the flags of the table. The defaults are in the schemas, not in commander. */
 export function addOptions(command: Command, table: OptionTable): Command {
   command.option('--config <file>', 'options from a .json or .yaml file; flags override it');
   addImportOption(command);
@@ -62,8 +62,8 @@ export function addImportOption(command: Command): Command {
 const importSchema = z.array(z.string().min(1)).default([]);
 
 /**
- * The settings of a run: the table's defaults, over them the config file, over it the flags. The modules of `--import`
- * and of the config file's `import` are imported before any other setting is looked at.
+ * The settings of a run. Flags override the config file, which overrides the defaults. The modules of `--import` and of
+ * the config file's `import` are imported first.
  *
  * @throws {ConfigError} for the config file. @throws {InvalidArgumentError} for a flag, or a module that cannot be
  * imported.
@@ -102,14 +102,14 @@ function snakeCase(camelCase: string): string {
   return camelCase.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-/** Flags are text: a number where the schema wants no text. */
+/** Flags are text. Where the schema refuses text, it is read as a number. */
 function flagValue(value: unknown, schema: z.ZodType): unknown {
   if (typeof value !== 'string' || value.trim() === '' || schema.safeParse(value).success) return value;
   const number = Number(value);
   return Number.isNaN(number) ? value : number;
 }
 
-/** " Did you mean 'moons'?", or nothing where no known name is near. */
+/** " Did you mean 'moons'?", or "" where no known name is near. */
 export function didYouMean(wrong: string, known: readonly string[]): string {
   const near = nearestName(wrong, known);
   return near === undefined ? '' : ` Did you mean '${near}'?`;
@@ -117,11 +117,11 @@ export function didYouMean(wrong: string, known: readonly string[]): string {
 
 const objectSchema = z.record(z.string(), z.unknown());
 
-/** An option whose value is a JSON object: inline, or the path of a .json file; in a config file also an object. */
+/** A JSON object: inline text, or the path of a .json file. In a config file also the object itself. */
 export const jsonSchema = z.union([z.string(), objectSchema], 'must be a JSON object, or a .json file');
 
 /**
- * The object that an option of `jsonSchema` means.
+ * The object that was given to an option of `jsonSchema`.
  *
  * @param flag for errors: '--loss-options'.
  * @throws {InvalidArgumentError} when the text is no JSON object. @throws {ConfigError} for its file.

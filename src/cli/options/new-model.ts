@@ -74,12 +74,12 @@ export function chosenUNet(
     return { options, resolution: sample_size ?? undefined, channels: in_channels, fromConfig: true };
   }
   const options = unet2DPreset(preset);
-  // The small one fits every size, the others were made for theirs.
+  // 'small' fits every size; the others are made for one.
   const resolution = preset === 'small' ? undefined : (options.sample_size ?? undefined);
   return { options, resolution, channels: undefined, fromConfig: false };
 }
 
-/** What flags ask of a new U-Net; what is undefined stays as the chosen one has it. */
+/** What flags change of the chosen U-Net; undefined leaves it as it is. */
 export interface UNetWishes {
   readonly classes: number | undefined;
   readonly dropout: number | undefined;

@@ -7,67 +7,79 @@ import { deviceOption } from './shared-options.ts';
 
 const wholeNumber = z.int().min(1);
 
-/** Options of images alone. */
+/** Options for images only. */
 const imageOptions = {
   data: option(
     '--data <sources...>',
     z.array(z.string().min(1)).optional(),
-    'images, [NAME=]SOURCE: digits, oxford-flowers-102, oxford-iiit-pet, or a folder or file; also a folder with the archive of an Oxford set (default: both Oxford sets; smoke: digits)',
+    'images, [NAME=]SOURCE: digits, oxford-flowers-102, oxford-iiit-pet, a folder or file, or a folder with the archive of an Oxford set (default: both Oxford sets; smoke: digits)',
   ),
   lambda: option(
     '--lambda <weight>',
     z.number().positive().refine(Number.isFinite, 'must be finite').optional(),
-    'weight of the penalty for images (0.05)',
+    'weight of the penalty for images (default: 0.05)',
   ),
-  resolution: option('--resolution <side>', wholeNumber.optional(), 'side of the images (64; smoke: 8)'),
+  resolution: option(
+    '--resolution <side>',
+    wholeNumber.optional(),
+    'side of the images in pixels (default: 64; smoke: 8)',
+  ),
   samples: option(
     '--samples <count>',
     z.int().min(6).optional(),
-    'generated images (as many as real ones; smoke: 128)',
+    'generated images (default: as many as real ones; smoke: 128)',
   ),
   extractor: option(
     '--extractor <spec>',
     z.string().min(1).optional(),
-    'features of FID, Precision, ...: inception, raw-pixels, FILE.onnx[:OUTPUT] or a transformers.js model (inception; smoke: raw-pixels)',
+    'features of FID, Precision and so on: inception, raw-pixels, FILE.onnx[:OUTPUT], a transformers.js model, or a registered one (default: inception; smoke: raw-pixels)',
   ),
   logits_extractor: option(
     '--logits-extractor <spec>',
     z.string().min(1).optional(),
-    'class logits of the Inception Score (with the extractor inception: its own; else none)',
+    'class logits of the Inception Score (default: with the extractor inception its own, else none)',
   ),
 };
 
 export const reproduceOptions = {
-  preset: option('--preset <name>', z.enum(PRESETS).default('paper'), 'paper, or smoke: tiny, for a try'),
-  runs: option('--runs <count>', wholeNumber.optional(), 'runs to average over (3; smoke: 2)'),
-  epochs: option('--epochs <count>', wholeNumber.optional(), 'epochs (1000; smoke: 100, images 6)'),
-  seed: option('--seed <seed>', z.int().min(0).default(0), 'seed of the first run; the others count on'),
+  preset: option('--preset <name>', z.enum(PRESETS).default('paper'), 'paper, or smoke: a tiny trial run'),
+  runs: option('--runs <count>', wholeNumber.optional(), 'runs to average over (default: 3; smoke: 2)'),
+  epochs: option('--epochs <count>', wholeNumber.optional(), 'epochs (default: 1000; smoke: 100, images 6)'),
+  seed: option('--seed <seed>', z.int().min(0).default(0), 'seed of the first run; each further run adds 1'),
   points: option(
     '--points <count>',
     z.int().min(6).optional(),
-    'real and generated points (10000; smoke: 1000)',
+    'real and generated points (default: 10000; smoke: 1000)',
   ),
   batch_size: option(
     '--batch-size <count>',
     wholeNumber.optional(),
-    'batch (512, images 64; smoke: 128, images 32)',
+    'samples per batch (default: 512, images 64; smoke: 128, images 32)',
   ),
   steps: option(
     '--steps <count>',
     z.int().min(1).max(1000).optional(),
-    'sampling steps (1000; smoke: 100, images 50)',
+    'sampling steps (default: 1000; smoke: 100, images 50)',
   ),
-  jobs: option('--jobs <count>', wholeNumber.optional(), 'runs at a time (cpu: one a core; else 1)'),
+  jobs: option(
+    '--jobs <count>',
+    wholeNumber.optional(),
+    'runs at a time (default: on the cpu one per core, else 1)',
+  ),
   device: deviceOption('cpu'),
   ...imageOptions,
-  output: option('--output <folder>', z.string().min(1).optional(), 'where to write (runs/reproduce-PRESET)'),
-  resume: option('--resume', z.boolean().default(false), 'go on with what is in the output folder'),
+  output: option(
+    '--output <folder>',
+    z.string().min(1).optional(),
+    'output folder (default: runs/reproduce-PRESET)',
+  ),
+  resume: option('--resume', z.boolean().default(false), 'continue with what is in the output folder'),
   report: option(
     '--report <file>',
     z.string().regex(/\.md$/, 'must end in .md').optional(),
-    'also one Markdown file of all targets, with its plots in images/ beside it',
+    'also write one Markdown file of all targets, with its plots in images/ next to it',
   ),
-  report_only: option('--report-only', z.boolean().default(false), 'run nothing: report what is finished'),
+  report_only: option('--report-only', z.boolean().default(false), 'run nothing, report the finished runs'),
 };
 
 export type ReproduceSettings = Settings<typeof reproduceOptions>;
@@ -81,7 +93,7 @@ export function parseTarget(name: string): Target {
   );
 }
 
-/** An option without effect would be taken for one with. @throws {InvalidArgumentError} */
+/** @throws {InvalidArgumentError} for an option that the targets do not use. */
 export function refuseUnusedOptions(targets: readonly Target[], settings: ReproduceSettings): void {
   const given = (keys: readonly (keyof ReproduceSettings)[]) =>
     keys.find((key) => settings[key] !== undefined);

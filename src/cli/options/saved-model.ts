@@ -42,11 +42,11 @@ export async function folderNamed(name: string, options: PretrainedOptions = {})
   } catch (error) {
     if (await exists(name))
       throw new InvalidArgumentError(
-        `'${name}' is no pipeline: it has neither ${pipelineFiles.modelIndex} nor ${pipelineFiles.flatConfig}`,
+        `'${name}' is not a pipeline: it has neither ${pipelineFiles.modelIndex} nor ${pipelineFiles.config}`,
       );
     if (error instanceof InvalidArgumentError)
       throw new InvalidArgumentError(
-        `there is no folder '${name}', and it is no Hub id, which has the form owner/name`,
+        `there is no folder '${name}', and it is not a Hub id, which has the form owner/name`,
       );
     if (error instanceof HubError)
       throw new HubError(`there is no folder '${name}', and as a Hub id: ${error.message}`, { cause: error });

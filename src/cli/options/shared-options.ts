@@ -1,18 +1,19 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
+import { extractors } from '../../evaluation/extractors/registry.ts';
 import type { EvaluateOptions } from '../../evaluation/options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulers } from '../../schedulers/registry.ts';
 import { didYouMean, option, type Settings } from './command-options.ts';
 
-/** `--device`, for commands that compute. */
+/** `--device`. */
 export const deviceOption = (byDefault: Device = 'auto') =>
   option('--device <name>', z.enum(DEVICES).default(byDefault), DEVICES.join(', '));
 
 /** "ddim" for DDIMScheduler. */
 const shortName = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
 
-/** `--scheduler`, for commands that draw. */
+/** `--scheduler`, for commands that sample. */
 export const schedulerOption = () =>
   option(
     '--scheduler <name>',
@@ -41,33 +42,37 @@ export function refuseUnusedEta(eta: number | undefined, className: string): voi
     throw new InvalidArgumentError(`--eta is ${eta}, but DDPM has none: add --scheduler ddim`);
 }
 
-/** How images become features, for every command that compares them. */
+/** How images become features, for every command that compares images. */
 export const extractorOptions = {
   extractor: option(
     '--extractor <name|file:output>',
     z.string().optional(),
-    'inception (default), vgg16, raw-pixels, model.onnx:output, or a transformers.js model',
+    `${extractors.names().join(', ')}, model.onnx:output, a transformers.js model, or a registered one (default: inception)`,
   ),
   preprocessing: option(
     '--preprocessing <kind>',
     z.enum(['pytorch-fid', 'torch-fidelity']).optional(),
-    'of inception and vgg16: pytorch-fid (default) or torch-fidelity',
+    'for inception and vgg16: pytorch-fid (default) or torch-fidelity',
   ),
   image_size: option(
     '--image-size <pixels>',
     z.int().min(1).optional(),
-    'of an ONNX extractor that does not declare it: the side images are resized to',
+    'side that images are resized to, for an ONNX extractor that does not declare it',
   ),
   resolution: option(
     '--resolution <pixels>',
     z.number().optional(),
-    'resize stored images to this side first (their own size, which must be one)',
+    'resize stored images to this side first (default: their own size, which must be the same for all)',
   ),
-  batch_size: option('--batch-size <count>', z.number().default(32), 'images at a time'),
-  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'kept statistics and downloads'),
+  batch_size: option('--batch-size <count>', z.number().default(32), 'images per batch'),
+  cache_dir: option(
+    '--cache-dir <folder>',
+    z.string().optional(),
+    'folder of cached statistics and downloads',
+  ),
 };
 
-/** The options of `evaluate` that the flags stand for. */
+/** The options of `evaluate` for these flags. */
 export function namedExtractor({
   extractor,
   preprocessing,

@@ -5,7 +5,7 @@ import { grouped, option, type Settings } from './command-options.ts';
 
 const defaults = resolveTrainingArguments({ output_dir: '-' });
 
-/** What is usual for points (the paper's 2-D runs) and for images (Ho et al. 2020) where the two differ. */
+/** Defaults that differ between points (the paper's 2-D runs) and images (Ho et al. 2020). */
 const KIND_DEFAULTS = {
   points: {
     num_train_epochs: 1000,
@@ -27,28 +27,28 @@ const KIND_DEFAULTS = {
 const byKind = (key: keyof typeof KIND_DEFAULTS.points) =>
   `(default: points ${KIND_DEFAULTS.points[key]}, images ${KIND_DEFAULTS.images[key]})`;
 
-/** `TrainingArguments` as options. Ranges are checked by the trainer, which also has the defaults. */
+/** `TrainingArguments` as options. The trainer has the defaults and checks the ranges. */
 export const trainingOptions = grouped('Training:', {
   num_train_epochs: option(
     '--epochs, --num-train-epochs <count>',
     z.number().optional(),
     `epochs ${byKind('num_train_epochs')}`,
   ),
-  max_steps: option('--max-steps <count>', z.number().optional(), 'steps, in place of the epochs'),
+  max_steps: option('--max-steps <count>', z.number().optional(), 'number of steps, instead of epochs'),
   per_device_train_batch_size: option(
     '--batch-size, --per-device-train-batch-size <count>',
     z.number().optional(),
-    `samples a batch ${byKind('per_device_train_batch_size')}`,
+    `samples per batch ${byKind('per_device_train_batch_size')}`,
   ),
   gradient_accumulation_steps: option(
     '--gradient-accumulation-steps <count>',
     z.number().default(defaults.gradient_accumulation_steps),
-    'batches a step',
+    'batches per step',
   ),
   gradient_checkpointing: option(
     '--gradient-checkpointing',
     z.boolean().default(defaults.gradient_checkpointing),
-    'compute the blocks of a U-Net again in the backward pass: less memory, more time',
+    'recompute the blocks of a U-Net in the backward pass: less memory, more time',
   ),
   learning_rate: option(
     '--lr, --learning-rate <rate>',
@@ -63,41 +63,69 @@ export const trainingOptions = grouped('Training:', {
   warmup_steps: option(
     '--warmup-steps <count>',
     z.number().default(defaults.warmup_steps),
-    'steps in which the learning rate rises',
+    'steps over which the learning rate rises from 0',
   ),
   optim: option('--optim <name>', z.enum(['adam', 'adamw']).default(defaults.optim), 'adam or adamw'),
-  adam_beta1: option('--adam-beta1 <beta>', z.number().default(defaults.adam_beta1), 'decay of the mean'),
-  adam_beta2: option('--adam-beta2 <beta>', z.number().default(defaults.adam_beta2), 'decay of the square'),
-  adam_epsilon: option('--adam-epsilon <value>', z.number().default(defaults.adam_epsilon), 'epsilon'),
-  weight_decay: option('--weight-decay <rate>', z.number().optional(), 'weight decay (adamw: 0.01)'),
+  adam_beta1: option(
+    '--adam-beta1 <beta>',
+    z.number().default(defaults.adam_beta1),
+    "Adam's decay of the mean of gradients",
+  ),
+  adam_beta2: option(
+    '--adam-beta2 <beta>',
+    z.number().default(defaults.adam_beta2),
+    "Adam's decay of the mean of squares",
+  ),
+  adam_epsilon: option('--adam-epsilon <value>', z.number().default(defaults.adam_epsilon), "Adam's epsilon"),
+  weight_decay: option(
+    '--weight-decay <rate>',
+    z.number().optional(),
+    'weight decay (default: 0; adamw: 0.01)',
+  ),
   max_grad_norm: option(
     '--max-grad-norm <norm>',
     z.number().optional(),
-    `clip gradients to this norm, 0: never ${byKind('max_grad_norm')}`,
+    `clip gradients to this norm; 0: never ${byKind('max_grad_norm')}`,
   ),
   use_ema: option(
     '--ema, --use-ema',
     z.boolean().default(false),
-    'average the weights; the average is saved beside the raw ones',
+    'keep a moving average of the weights and save it next to the raw ones',
   ),
-  ema_inv_gamma: option('--ema-inv-gamma <value>', z.number().default(defaults.ema_inv_gamma), 'EMA warm-up'),
-  ema_power: option('--ema-power <value>', z.number().default(defaults.ema_power), 'EMA warm-up'),
-  ema_max_decay: option('--ema-max-decay <value>', z.number().default(defaults.ema_max_decay), 'EMA decay'),
-  seed: option('--seed <seed>', z.number().default(defaults.seed), 'seed of weights, order and noise'),
+  ema_inv_gamma: option(
+    '--ema-inv-gamma <value>',
+    z.number().default(defaults.ema_inv_gamma),
+    'inverse gamma of the EMA warm-up',
+  ),
+  ema_power: option(
+    '--ema-power <value>',
+    z.number().default(defaults.ema_power),
+    'power of the EMA warm-up',
+  ),
+  ema_max_decay: option(
+    '--ema-max-decay <value>',
+    z.number().default(defaults.ema_max_decay),
+    'largest EMA decay',
+  ),
+  seed: option(
+    '--seed <seed>',
+    z.number().default(defaults.seed),
+    'seed of the initial weights, the order of samples and the noise',
+  ),
   device: option('--device <name>', z.enum(DEVICES).default(defaults.device), DEVICES.join(', ')),
 });
 
 export const outputOptions = grouped('Output:', {
-  output_dir: option('--output, --output-dir <folder>', z.string().default('runs/latest'), 'where to write'),
+  output_dir: option('--output, --output-dir <folder>', z.string().default('runs/latest'), 'output folder'),
   logging_steps: option(
     '--logging-steps <count>',
     z.number().optional(),
-    `steps from log to log ${byKind('logging_steps')}`,
+    `log every so many steps ${byKind('logging_steps')}`,
   ),
   save_steps: option(
     '--save-steps <count>',
     z.number().optional(),
-    `steps from checkpoint to checkpoint; 0: only the last ${byKind('save_steps')}`,
+    `save a checkpoint every so many steps; 0: only at the end ${byKind('save_steps')}`,
   ),
   save_total_limit: option(
     '--save-total-limit <count>',
@@ -113,7 +141,7 @@ export const outputOptions = grouped('Output:', {
 
 type TrainingSettings = Settings<typeof trainingOptions & typeof outputOptions>;
 
-/** The trainer's arguments from the options, with the kind's defaults for what was not given. */
+/** The trainer's arguments: the given options, and the kind's defaults for the rest. */
 export function trainingArguments(
   kind: keyof typeof KIND_DEFAULTS,
   settings: TrainingSettings,

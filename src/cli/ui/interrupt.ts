@@ -6,7 +6,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 /** The user pressed Ctrl-C. */
 export class InterruptedError extends Error {}
 
-/** Runs `work` with a signal that the first Ctrl-C, or a polite `kill`, aborts; the second one exits at once. */
+/** Runs `work` with a signal that the first Ctrl-C or SIGTERM aborts. The second one exits at once. */
 export async function withInterrupt<T>(
   notice: string,
   work: (signal: AbortSignal) => Promise<T>,

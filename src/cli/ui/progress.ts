@@ -8,13 +8,13 @@ export interface Progress {
   stop(): void;
 }
 
-/** Off a terminal, in a log file say, a line now and then takes the place of the bar. */
+/** Without a terminal, as in a log file, lines replace the bar. */
 const LINE_INTERVAL_MS = 30_000;
 
 /**
- * A progress bar on stderr with the time left; a line every half minute where stderr is no terminal.
+ * A progress bar on stderr with the time left; a line every half minute where stderr is not a terminal.
  *
- * @param start what was done before, which says nothing about the speed now.
+ * @param start what was done before this run; it does not count for the speed.
  */
 export function progressBar(label: string, total: number, start = 0): Progress {
   if (!process.stderr.isTTY) return progressLines(label, total, start);
@@ -47,7 +47,7 @@ function progressLines(label: string, total: number, start: number): Progress {
   };
 }
 
-/** A bar for a task that reports its finished fraction; removed when `work` ends. */
+/** A bar for a task that reports its finished fraction. It is removed when `work` ends. */
 export async function withFractionBar<T>(
   label: string,
   work: (onProgress: (fraction: number) => void) => Promise<T>,
@@ -60,7 +60,7 @@ export async function withFractionBar<T>(
   }
 }
 
-/** A bar for each stage of a task that reports its stage and the finished fraction of it. */
+/** A bar for each stage of a task that reports stages and their finished fractions. */
 export async function withStageBars<T>(
   work: (onProgress: (fraction: number, stage: string) => void) => Promise<T>,
 ): Promise<T> {

@@ -1,4 +1,4 @@
-// What a person sees of a training run: a progress bar, and plots of its log. Both take every name that is logged.
+// What a training run shows: a progress bar, and plots of its log. Both take every name that is logged.
 import path from 'node:path';
 import { curvePlot, writePlot } from '../../plots/index.ts';
 import { readTrainingCurve } from '../../reproduce/jobs/training-curve.ts';

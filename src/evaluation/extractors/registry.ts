@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { ExtractorNotFoundError, InvalidArgumentError } from '../../errors.ts';
 import { isFile, isFolder } from '../../files/regular-file.ts';
-import { downloadFile, type HubOptions } from '../../hub/download.ts';
+import { downloadFile, HUB_ID, type HubOptions } from '../../hub/download.ts';
 import { Registry } from '../../registry.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { type FeatureExtractor, type FeatureImage, RawPixels } from './feature-extractor.ts';
@@ -171,7 +171,7 @@ async function transformersModel(
   options: ResolveExtractorOptions,
 ): Promise<TransformersFeatures> {
   const { revision, local_files_only, cache_dir, batch_size, device = 'cpu' } = options;
-  if (!(await isFolder(spec)) && !/^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(spec))
+  if (!(await isFolder(spec)) && !HUB_ID.test(spec))
     throw new InvalidArgumentError(
       `the extractor '${spec}' is unknown: use ${extractors.names().join(', ')}, the name of an .onnx file in ${folder}, a path/to/file.onnx[:output], or the Hub id or folder of a transformers.js model for image-feature-extraction.`,
     );

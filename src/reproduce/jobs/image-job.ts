@@ -24,7 +24,7 @@ import {
 } from './job.ts';
 import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
 
-/** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
+/** Rough shares of a job's time; the rest is measuring. */
 const TRAINING_SHARE = 0.7;
 const SAMPLING_SHARE = 0.2;
 const IMAGES_FOLDER = 'images';
@@ -32,9 +32,9 @@ const GRID_IMAGES = 64;
 const GRID_SIDE_PIXELS = 64;
 
 /**
- * Trains the U-Net on images, draws images and measures them: the set-up of the paper's Table 6. Leaves
- * `result.json`, `grid.png`, the trained `pipeline/` and the generated `images/` in the folder; a job that was stopped
- * goes on from its last checkpoint, or its last image.
+ * Trains the U-Net on images, generates images and measures them, as for the paper's Table 6. Writes `result.json`,
+ * `grid.png`, the trained `pipeline/` and the generated `images/` into the folder. A stopped job continues from its last
+ * checkpoint, or its last image.
  *
  * @throws `signal.reason` when it was stopped.
  */
@@ -100,7 +100,7 @@ function newTrainer(
   });
 }
 
-/** Draws into `images/`, as PNG files that are kept when the job is stopped. */
+/** Generates PNG files in `images/`. A stopped job keeps them. */
 async function drawImages(
   job: ImageJob,
   real: ImageSet,
@@ -141,7 +141,7 @@ async function measure(
     logits_extractor: logits_extractor ?? undefined,
     nearest_k,
     is_splits,
-    // The images of a seed are in no order that a shuffle would have to undo.
+    // Generated images are in random order already.
     is_shuffle: false,
     device,
     on_progress: (fraction, stage) => {
@@ -169,7 +169,7 @@ async function measure(
   };
 }
 
-/** The first images as one PNG, small ones enlarged. */
+/** The first images as one PNG. Small ones are enlarged. */
 async function gridOf(files: readonly string[], { height, width, channels }: ImageSet): Promise<Buffer> {
   const shown = files.slice(0, GRID_IMAGES);
   const colours = channels === 1 ? 'b-w' : 'srgb';

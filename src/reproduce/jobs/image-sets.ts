@@ -15,10 +15,10 @@ const OXFORD_ARCHIVES: Readonly<Record<string, string>> = {
 const NAMES = ['digits', ...Object.keys(OXFORD_ARCHIVES)];
 
 /**
- * Reads `[NAME=]SOURCE`: a name that `loadImages` knows, a folder or file of images, or a folder that holds the
- * archive of one of the paper's sets. NAME is what reports call it.
+ * Reads `[NAME=]SOURCE`. SOURCE is a name that `loadImages` knows, a folder or file of images, or a folder with the
+ * archive of one of the paper's sets. NAME is the set's name in reports.
  *
- * @throws {InvalidArgumentError} when the source is not there, or the name is no plain word.
+ * @throws {InvalidArgumentError} when the source does not exist, or the name has other characters.
  */
 export async function parseImageSet(text: string): Promise<NamedImageSet> {
   const [, given, source = ''] = /^(?:([^=/\\]+)=)?(.+)$/.exec(text) ?? [];
@@ -36,17 +36,17 @@ export async function parseImageSet(text: string): Promise<NamedImageSet> {
   return { name: plainName(given ?? fallback, text), source: full, data_dir: null };
 }
 
-/** Folders are named after it. */
+/** A name that can be part of a folder's name. */
 function plainName(name: string, text: string): string {
   if (/^[\w.-]+$/.test(name) && !/^\.+$/.test(name)) return name;
   throw new InvalidArgumentError(
-    `--data '${text}': the name '${name}' must be of letters, digits, '.', '_' and '-': give one as NAME=PATH`,
+    `--data '${text}': the name '${name}' may only have letters, digits, '.', '_' and '-': give one as NAME=PATH`,
   );
 }
 
 /**
- * Looks at everything that could stop a run on images after hours of training: reads the sets, which fills their
- * cache for the jobs, builds the model and loads the extractors.
+ * Checks everything that could stop a run on images after hours of training: reads the sets, which fills their cache for
+ * the jobs, builds the model and loads the extractors.
  *
  * @throws what `loadImages`, `UNet2DModel` and `resolveExtractor` throw.
  */

@@ -32,7 +32,7 @@ export async function runJobProcess(folder: string, { signal, onProgress }: JobC
   }
 }
 
-/** Runs one job in this process, or goes on with it; its folder then holds the result. */
+/** Runs or continues one job in this process. Its folder then holds the result. */
 export function runJob(job: Job, folder: string, context: JobContext): Promise<JobResult> {
   return job.kind === 'points' ? runPointJob(job, folder, context) : runImageJob(job, folder, context);
 }

@@ -58,7 +58,7 @@ const imageJobSchema = z.strictObject({
   samples: count.nullable(),
   nearest_k: count,
   extractor: z.string().min(1),
-  /** Gives the class logits of the Inception Score; null: that is not computed. */
+  /** Gives the class logits of the Inception Score; null: the score is not computed. */
   logits_extractor: z.string().min(1).nullable(),
   is_splits: count,
   device: z.enum(DEVICES),
@@ -75,7 +75,7 @@ export type ImageSettings = Omit<ImageJob, 'kind' | 'name' | 'source' | 'data_di
 
 /** A set of images to train on. */
 export interface NamedImageSet {
-  /** For reports; the paper's figures are shown beside sets of the paper's names. */
+  /** For reports. Sets with the paper's names are shown next to the paper's figures. */
   readonly name: string;
   /** For `loadImages`. */
   readonly source: string;
@@ -84,10 +84,10 @@ export interface NamedImageSet {
 }
 
 const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_seconds: z.number().min(0) });
-/** The time of all attempts at a job together. Stops and other processes lengthen the wall time alone. */
+/** The time of all attempts at a job. Other processes lengthen only the wall time. */
 export type JobTiming = z.output<typeof timingSchema>;
 
-/** What a run logged: the steps, and under each name its values at them, means over the steps since the last entry. */
+/** What a run logged: the steps, and the values of each name at them. A value is the mean since the last entry. */
 export const curveSchema = z.object({ step: z.array(z.int()) }).catchall(z.array(finite));
 export type TrainingCurve = z.output<typeof curveSchema>;
 
@@ -141,13 +141,13 @@ export const GENERATED_FILE = 'generated.npy';
 export const GRID_FILE = 'grid.png';
 const TIMING_FILE = 'timing.json';
 
-/** The name of a job's folder: what tells the jobs of one reproduction apart. */
+/** The name of a job's folder, unique within one reproduction. */
 export function jobName(job: Job): string {
   const set = job.kind === 'points' ? job.dataset : job.name;
   return `${set}-lambda-${job.lambda}-seed-${job.seed}`;
 }
 
-/** The noise of the samples is kept apart from that of the training, whose seed is the job's. */
+/** The seed of the samples differs from that of the training. */
 export function samplingSeed({ seed }: Job): number {
   return 1000 + seed;
 }
@@ -166,12 +166,12 @@ export function readResult(folder: string): Promise<JobResult | undefined> {
   return unlessMissing(path.join(folder, RESULT_FILE), resultSchema);
 }
 
-/** Written last: a folder with this file holds all of a job. */
+/** Written last: a folder with this file is complete. */
 export function writeResult(folder: string, result: JobResult): Promise<void> {
   return writeFileAtomic(path.join(folder, RESULT_FILE), stringifySorted(result));
 }
 
-/** The time that earlier attempts took, as far as their checkpoints. */
+/** The time that earlier attempts took up to their last checkpoints. */
 export async function readTiming(folder: string): Promise<JobTiming> {
   const timing = await unlessMissing(path.join(folder, TIMING_FILE), timingSchema);
   return timing ?? { wall_seconds: 0, cpu_seconds: 0 };
@@ -194,15 +194,15 @@ function isMissing(cause: unknown): boolean {
   return cause instanceof Error && (cause as NodeJS.ErrnoException).code === 'ENOENT';
 }
 
-/** What a job needs of the process it runs in. */
+/** How a job is stopped and reports its progress. */
 export interface JobContext {
-  /** When it aborts, the job saves where it is and rejects with the reason. */
+  /** When it aborts, the job saves its state and rejects with the reason. */
   readonly signal: AbortSignal;
   /** @param fraction of the job that is done, 0 to 1. */
   onProgress(fraction: number): void;
 }
 
-/** Measures a job over all its attempts: the processor time of this process, and the wall time. */
+/** Measures the processor time of this process and the wall time, summed over all attempts at a job. */
 export class JobClock {
   private readonly wallStart = performance.now();
   private readonly cpuStart = process.cpuUsage();
@@ -212,7 +212,7 @@ export class JobClock {
     private readonly before: JobTiming,
   ) {}
 
-  /** Goes on from what earlier attempts saved. */
+  /** Starts with the time that earlier attempts saved. */
   static async start(folder: string): Promise<JobClock> {
     return new JobClock(folder, await readTiming(folder));
   }
@@ -225,7 +225,7 @@ export class JobClock {
     };
   }
 
-  /** Keeps the time so far for a later attempt. */
+  /** Saves the time so far for a later attempt. */
   save(): Promise<void> {
     return writeTiming(this.folder, this.elapsed());
   }

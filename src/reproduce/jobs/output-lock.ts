@@ -4,14 +4,14 @@ import { lock } from 'proper-lockfile';
 import { InvalidArgumentError } from '../../errors.ts';
 
 const LOCK_FILE = '.reproduce.lock';
-/** The owner renews its lock every second. After this time without a renewal it is taken for dead. */
+/** The owner renews its lock every second. After this time without a renewal it counts as dead. */
 const STALE_MS = 5000;
 
 /**
- * Runs `work` while no other process may reproduce into the folder: two would train the same runs into the same files.
- * The lock that a killed process left behind is taken over after five seconds.
+ * Runs `work` under a lock on the folder, because two processes would train the same runs into the same files. The lock
+ * of a killed process is taken over after five seconds.
  *
- * @throws {InvalidArgumentError} when another process is at work there.
+ * @throws {InvalidArgumentError} when another process holds the lock.
  */
 export async function withOutputLock<T>(folder: string, work: () => Promise<T>): Promise<T> {
   await mkdir(folder, { recursive: true });

@@ -21,15 +21,15 @@ import {
 } from './job.ts';
 import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
 
-/** Fractions of a job's time, about: training, then sampling. The rest is measuring. */
+/** Rough shares of a job's time; the rest is measuring. */
 const TRAINING_SHARE = 0.85;
 const SAMPLING_SHARE = 0.12;
 const ANALYSED_TIMESTEPS = 21;
 
 /**
- * Trains on a point set, draws as many points as it has, and measures them: the set-up of the paper's 2-D experiments.
- * The seed draws the data, the initial weights, the training noise and the samples. Leaves `result.json`,
- * `generated.npy` and the trained `pipeline/` in the folder; a job that was stopped goes on from its last checkpoint.
+ * Trains on a point set, generates as many points as it has, and measures them, as in the paper's 2-D experiments. The
+ * seed decides the data, the initial weights, the training noise and the samples. Writes `result.json`, `generated.npy`
+ * and the trained `pipeline/` into the folder. A stopped job continues from its last checkpoint.
  *
  * @throws `signal.reason` when it was stopped.
  */
@@ -121,7 +121,7 @@ function newTrainer(
     },
     train_dataset: data,
     loss: isoLoss({ lambda: job.lambda }),
-    // Clipping would cut off what lies outside [-1, 1]; the paper's reverse process has none.
+    // Clipping would cut off points outside [-1, 1]; the paper's reverse process does not clip.
     noise_scheduler: new DDPMScheduler({
       num_train_timesteps: job.num_train_timesteps,
       clip_sample: false,

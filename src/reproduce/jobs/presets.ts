@@ -13,8 +13,8 @@ interface PresetSettings {
 const common = { num_train_timesteps: 1000, nearest_k: 5 } as const;
 
 /**
- * `paper`: the paper's settings, and those of the first author's public 2-D code where the paper has none; the batch
- * of 512 points is ours. `smoke`: the same path in a minute or two on two cores; its figures mean nothing.
+ * `paper`: the paper's settings; where it gives none, those of the first author's public 2-D code. The batch of 512 points
+ * is our choice. `smoke`: the same path in a minute or two on two cores; its figures mean nothing.
  */
 export const PRESET_SETTINGS: Readonly<Record<Preset, PresetSettings>> = {
   paper: {

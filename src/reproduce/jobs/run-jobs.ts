@@ -16,7 +16,7 @@ export interface RunJobsOptions {
   readonly signal: AbortSignal;
   readonly onStart?: ((run: JobRun) => void) | undefined;
   readonly onProgress?: ((run: JobRun, fraction: number) => void) | undefined;
-  /** @param error undefined where the job has a result. */
+  /** @param error undefined when the job has a result. */
   readonly onEnd?: (run: JobRun, error: Error | undefined) => void;
 }
 
@@ -29,10 +29,10 @@ export function jobRuns(output: string, jobs: readonly Job[]): JobRun[] {
 }
 
 /**
- * Makes the jobs' folders, or finds them again.
+ * Creates the jobs' folders, or reuses the existing ones.
  *
  * @returns the jobs that have no result yet.
- * @throws {InvalidArgumentError} when there are such jobs already and they are not to be resumed.
+ * @throws {InvalidArgumentError} when a job already exists and `resume` is false.
  * @throws {ConfigError} when a job there has other settings, or its result is damaged.
  */
 export async function prepareJobs(runs: readonly JobRun[], resume: boolean): Promise<JobRun[]> {
@@ -49,7 +49,7 @@ async function refuseOldJobs(runs: readonly JobRun[]): Promise<void> {
   for (const { folder } of runs) {
     if (await readJob(folder))
       throw new InvalidArgumentError(
-        `${folder} is there already: add --resume to go on with what is there, or choose another --output`,
+        `${folder} already exists: add --resume to continue with it, or choose another --output`,
       );
   }
 }

@@ -7,17 +7,17 @@ import { curveSchema, type JobClock, type TrainingCurve } from './job.ts';
 
 /** Entries of the training curve. */
 const CURVE_LENGTH = 200;
-/** Checkpoints of a short run; a long one saves more, so that a kill never costs more than so many steps. */
+/** Checkpoints of a run. A long run saves one at least every `MOST_STEPS_A_CHECKPOINT` steps. */
 const CHECKPOINTS = 20;
 const MOST_STEPS_A_CHECKPOINT = 1000;
 
 const recordSchema = z.object({ step: z.int() }).catchall(z.number().nullable());
-/** What a log says beside the metrics. Times would differ from run to run. */
+/** What is logged besides the metrics. Speed differs from run to run. */
 const NO_METRICS = ['epoch', 'steps_per_second'];
 
 /**
- * The curves of a run from its log, the part before a resumption included: the values of every name that each record
- * has.
+ * The curves of a run from its log, also of the part before it was resumed: one curve for every name that all records
+ * have.
  */
 export async function readTrainingCurve(outputDir: string): Promise<TrainingCurve> {
   const lines = (await readFile(path.join(outputDir, METRICS_FILE), 'utf8')).split('\n').filter(Boolean);
@@ -29,7 +29,7 @@ export async function readTrainingCurve(outputDir: string): Promise<TrainingCurv
   return curveSchema.parse({ step: [], ...Object.fromEntries(curves) });
 }
 
-/** How often a run of `steps` steps logs for its curve and saves for a resumption. */
+/** How often a run of `steps` steps logs and saves checkpoints. */
 export function logAndSave(
   steps: number,
 ): Pick<TrainingArguments, 'logging_steps' | 'save_steps' | 'report_to'> {
@@ -40,7 +40,7 @@ export function logAndSave(
   };
 }
 
-/** Reports the fraction of the training that is done, and keeps the time with each checkpoint. */
+/** Reports the finished fraction of the training, and saves the time with each checkpoint. */
 export function followTraining(clock: JobClock, onProgress: (fraction: number) => void): TrainerCallback {
   return {
     onStep: ({ global_step, max_steps }) => onProgress(global_step / max_steps),

@@ -1,6 +1,6 @@
 /**
  * The published figures of "Iso-Diffusion: Improving Diffusion Probabilistic Models Using the Isotropy of the Additive
- * Gaussian Noise" (arXiv 2403.16790): Tables 1 to 6, each a mean of 3 training runs, given without spread.
+ * Gaussian Noise" (arXiv 2403.16790): Tables 1 to 6. Each value is the mean of 3 training runs; no spread is given.
  */
 import type { SyntheticName } from '../../datasets/points/synthetic.ts';
 
@@ -41,7 +41,7 @@ export const PAPER_POINTS: Readonly<Record<SyntheticName, Readonly<Record<PrdcMe
     },
   };
 
-/** Table 1: the weight that each set is shown with, and the values of DDPM and of Iso-Diffusion. */
+/** Table 1: the weight used for each set, and the values of DDPM and Iso-Diffusion. */
 export const PAPER_TABLE_1: Readonly<
   Record<SyntheticName, { lambda: number } & Readonly<Record<PrdcMetric, readonly [number, number]>>>
 > = {
@@ -78,7 +78,7 @@ export const PAPER_TABLE_1: Readonly<
 export const IMAGE_METRICS = ['fid', 'inception_score', ...PRDC_METRICS] as const;
 export type ImageMetric = (typeof IMAGE_METRICS)[number];
 
-/** Table 6: DDPM, Iso-Diffusion. The weight λ of the latter is not among the figures at hand. */
+/** Table 6: DDPM, Iso-Diffusion. Its λ is not published with the figures. */
 export const PAPER_IMAGES: Readonly<
   Record<string, Readonly<Record<ImageMetric, readonly [number, number]>>>
 > = {
@@ -100,7 +100,7 @@ export const PAPER_IMAGES: Readonly<
   },
 };
 
-/** The published value at a weight on points; undefined where the paper has none. */
+/** The published value for points at a weight; undefined where the paper has none. */
 export function paperValue(dataset: SyntheticName, lambda: number, metric: PrdcMetric): number | undefined {
   return PAPER_POINTS[dataset][metric][(PAPER_LAMBDAS as readonly number[]).indexOf(lambda)];
 }

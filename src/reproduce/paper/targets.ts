@@ -14,7 +14,7 @@ export function isImageTarget(target: Target): boolean {
   return target === 'table-6' || target === 'figure-2';
 }
 
-/** Set and weight of each run that a table or figure on points is made of. */
+/** Set and weight of each run that a table or figure of points needs. */
 export function pointCells(target: Target): { dataset: SyntheticName; lambda: number }[] {
   const everyLambda = (dataset: SyntheticName) => PAPER_LAMBDAS.map((lambda) => ({ dataset, lambda }));
   switch (target) {
@@ -43,8 +43,8 @@ export function pointCells(target: Target): { dataset: SyntheticName; lambda: nu
 }
 
 /**
- * The jobs of the targets, each once: the first seed of everything first, so that a reproduction that was stopped
- * has a run of every cell.
+ * The jobs of the targets, each once. The first seed of every cell comes first: a stopped reproduction then has a run of
+ * every cell.
  *
  * @param seeds one for each run of a cell.
  */
@@ -60,7 +60,7 @@ export function pointJobs(
   );
 }
 
-/** DDPM and Iso-Diffusion on each set of images, the first seed of everything first. */
+/** DDPM and Iso-Diffusion on each set of images. The first seed of every cell comes first. */
 export function imageJobs(
   sets: readonly NamedImageSet[],
   lambda: number,
@@ -80,13 +80,13 @@ export function imageJobs(
   );
 }
 
-/** What one table, figure or section of the paper came to. */
+/** Our version of one table, figure or section of the paper. */
 export interface TargetReport {
   readonly target: Target;
   readonly title: string;
-  /** Headings from level 3; without the plots, which follow it. */
+  /** Headings start at level 3. The plots follow the text. */
   readonly markdown: string;
-  /** One row a value, for CSV and JSON; all rows have the same keys. */
+  /** One row per value, for CSV and JSON. All rows have the same keys. */
   readonly rows: readonly ReportRow[];
   readonly plots: readonly ReportPlot[];
 }
@@ -97,6 +97,6 @@ export interface ReportPlot {
   /** File name without extension. */
   readonly name: string;
   readonly caption: string;
-  /** SVG text, or the bytes of a PNG where the plot is made of images. */
+  /** SVG text, or the bytes of a PNG for a plot of images. */
   readonly image: string | Buffer;
 }

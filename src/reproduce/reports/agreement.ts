@@ -5,8 +5,8 @@ import { capitalised, markdownTable, signed } from './text.ts';
 const VERDICTS: readonly Verdict[] = ['agrees', 'opposite', 'unclear', 'none in the paper'];
 
 /**
- * What agrees with the paper and what does not, metric by metric: the signs of the effects of λ, and how far the values
- * themselves are from the paper's. Undefined where no table has a figure of the paper's.
+ * What agrees with the paper and what does not, by metric: the signs of the effects of λ, and the distance of the values
+ * from the paper's. Undefined where no value has a published one.
  */
 export function agreementMarkdown(reports: readonly TargetReport[]): string | undefined {
   const rows = distinctRows(reports).filter(

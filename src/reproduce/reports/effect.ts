@@ -8,22 +8,22 @@ export interface SeededValue {
 }
 
 /**
- * - `agrees`, `opposite`: the measured effect is clear, and has the paper's sign or the other one.
- * - `unclear`: it is within twice its standard error, or of one run alone.
+ * - `agrees`, `opposite`: the measured effect is clear, with the paper's sign or the opposite one.
+ * - `unclear`: it is within twice its standard error, or there is only one run.
  * - `none in the paper`: the paper's two figures are equal.
  */
 export type Verdict = 'agrees' | 'opposite' | 'unclear' | 'none in the paper';
 
 /** What the isotropy penalty changes against the same runs without it. */
 export interface Effect {
-  /** Of the differences, run by run of the same seed: the same data, initial weights and noise. */
+  /** Over the differences between runs of the same seed: the same data, initial weights and noise. */
   readonly measured: Spread;
   /** The difference of the paper's figures; undefined where the paper has none. */
   readonly paper: number | undefined;
   readonly verdict: Verdict | undefined;
 }
 
-/** How many standard errors an effect must be away from 0 to be called clear. */
+/** An effect is clear when it is more than this many standard errors from 0. */
 export const CLEAR_STANDARD_ERRORS = 2;
 
 /**

@@ -101,7 +101,7 @@ function valuesOf(runs: readonly ImageResult[], metric: ImageMetric) {
   });
 }
 
-/** Figures of different extractors do not compare, so a report names them with their checksums. */
+/** Results of different extractors cannot be compared, so a report names them with their checksums. */
 function extractorLine(results: readonly ImageResult[]): string {
   const names = (list: readonly ({ name: string; checksum: string } | null)[]) =>
     [
@@ -111,10 +111,10 @@ function extractorLine(results: readonly ImageResult[]): string {
   const counts = [
     ...new Set(results.map((result) => `${result.generated_images} generated, ${result.real_images} real`)),
   ];
-  return `Features: ${names(results.map(({ extractor }) => extractor))}. ${logits ? `Class logits: ${logits}.` : 'Without class logits (--logits-extractor) there is no Inception Score.'} Images: ${counts.join('; ')}. Figures of different extractors do not compare; the paper's are of the FID Inception.`;
+  return `Features: ${names(results.map(({ extractor }) => extractor))}. ${logits ? `Class logits: ${logits}.` : 'Without class logits (--logits-extractor) there is no Inception Score.'} Images: ${counts.join('; ')}. Results of different extractors cannot be compared; the paper used the FID Inception.`;
 }
 
-/** Figure 2: images of both models, of the first seed that has runs. */
+/** Figure 2: images of both models, for the first seed that has runs. */
 export async function imageFigure(stored: readonly StoredImageResult[]): Promise<TargetReport> {
   const seed = Math.min(...stored.map(({ result }) => result.job.seed));
   const shown = stored.filter(({ result }) => result.job.seed === seed);

@@ -12,10 +12,10 @@ import { markdownTable } from './text.ts';
 
 /** The table shows every n-th analysed timestep. */
 const TABLE_STRIDE = 4;
-/** The end of the training over which the isotropy is averaged, as a part of it. */
+/** The isotropy is averaged over this last fraction of the training. */
 const LAST_PART = 0.1;
 
-/** One kind of run of a set: DDPM, or Iso-Diffusion with the λ of Table 1. */
+/** DDPM, or Iso-Diffusion with the λ of Table 1. */
 interface Variant {
   readonly name: string;
   readonly lambda: number;
@@ -37,7 +37,7 @@ export async function isotropySection(results: readonly PointResult[]): Promise<
     title: 'Section 4: isotropy of the data and of the predicted noise',
     markdown: [
       'Isotropy is the squared norm divided by the dimension: 1 for white noise. In closed form x_t has',
-      'ᾱ_t E‖x_0‖²/n + 1 − ᾱ_t. For the model that is best for the mean squared error (mse), the predicted noise ε̂ has 1 − mse;',
+      'ᾱ_t E‖x_0‖²/n + 1 − ᾱ_t. For the model that minimises the mean squared error (mse), the predicted noise ε̂ has 1 − mse;',
       'the penalty pulls its mean over all timesteps to 1.',
       '',
       sets.map(({ markdown }) => markdown).join('\n\n'),
@@ -114,7 +114,7 @@ function predictedAt(runs: readonly PointResult[], index: number) {
   return spreadOf(runs.map(({ predicted_noise }) => predicted_noise[index]?.per_element ?? Number.NaN));
 }
 
-/** The end of the training: where the theory of the simple loss, and the penalty, put the isotropy. */
+/** The isotropy at the end of the training, next to 1 − mse, its value for the best model under the simple loss. */
 function trainingLines(variants: readonly Variant[]): string[] {
   return variants.map(({ name, runs }) => {
     const isotropy = spreadOf(runs.map(({ training }) => meanOfEnd(training.isotropy)));

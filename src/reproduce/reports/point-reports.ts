@@ -17,7 +17,7 @@ export const SET_TITLES: Readonly<Record<SyntheticName, string>> = {
   '8-gaussians': '8-Gaussians',
 };
 
-/** Table 1 to 5: Precision, Recall, Density and Coverage of each set and λ, and what λ changes. */
+/** Tables 1 to 5: Precision, Recall, Density and Coverage of each set and λ, and the effect of λ. */
 export function pointTable(target: Target, results: readonly PointResult[]): TargetReport {
   const cells = pointCells(target);
   const datasets = [...new Set(cells.map(({ dataset }) => dataset))];
@@ -114,7 +114,7 @@ function effectAt(
 
 const PANEL_PIXELS = 240;
 const PANELS_A_ROW = 3;
-/** Points of each kind a panel; more hide one another and make the SVG large. */
+/** Points of each kind per panel. More would hide each other and make the SVG large. */
 const MAX_POINTS = 3000;
 
 /** A result with the folder its files are in. */
@@ -123,7 +123,7 @@ export interface StoredPointResult {
   readonly folder: string;
 }
 
-/** Figures 1, 3, 4, 5: generated over real points for every λ, of the first seed that has runs. */
+/** Figures 1, 3, 4 and 5: generated over real points for every λ, for the first seed that has runs. */
 export async function pointFigure(
   target: Target,
   stored: readonly StoredPointResult[],

@@ -35,7 +35,7 @@ export async function writeTargetReport(
   return [`${base}.md`, `${base}.json`, `${base}.csv`, ...plots];
 }
 
-/** Writes all targets into one Markdown file, with their plots as PNG in `images/` beside it. */
+/** Writes all targets into one Markdown file, with their plots as PNG in `images/` next to it. */
 export async function writeCombinedReport(
   file: string,
   reports: readonly TargetReport[],
@@ -72,7 +72,7 @@ function pngOf(image: ReportPlot['image']): Buffer | Promise<Buffer> {
   return typeof image === 'string' ? svgToPng(image) : image;
 }
 
-/** With a palette, less than half as large: the combined report is meant to be kept with the sources. */
+/** A palette more than halves the size: the combined report is committed with the sources. */
 function smallPng(png: Buffer): Promise<Buffer> {
   return sharp(png).png({ palette: true, colours: 64 }).toBuffer();
 }
@@ -90,7 +90,7 @@ export async function finishedResults(runs: readonly JobRun[]): Promise<StoredRe
   return stored.flatMap(({ folder, result }) => (result ? [{ folder, result }] : []));
 }
 
-/** The report of one target, from whatever is finished. */
+/** The report of one target from the finished runs. */
 export async function reportOf(target: Target, stored: readonly StoredResult[]): Promise<TargetReport> {
   const points = stored.flatMap(({ folder, result }) => (isPoints(result) ? [{ folder, result }] : []));
   const images = stored.flatMap(({ folder, result }) => (isPoints(result) ? [] : [{ folder, result }]));

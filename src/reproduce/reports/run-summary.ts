@@ -9,7 +9,7 @@ export interface RunSummary {
   readonly cpuSeconds: number;
   readonly wallSeconds: number;
   readonly seeds: readonly number[];
-  /** Distinct descriptions: of one machine and one version, one. */
+  /** Distinct descriptions of machine and version. */
   readonly machines: readonly string[];
   readonly settings: readonly string[];
 }
@@ -44,12 +44,12 @@ export function summaryMarkdown(summary: RunSummary): string {
   const { jobs, finished, seeds, settings, machines, cpuSeconds, wallSeconds } = summary;
   const unfinished =
     finished < jobs
-      ? ` **${jobs - finished} of ${jobs} runs are not finished: what follows is partial.**`
+      ? ` **${jobs - finished} of ${jobs} runs are not finished: this report is partial.**`
       : '';
   return [
-    `Measured by \`iso-diffusion reproduce\`, beside the published figures (${PAPER_SOURCE}). Values are mean ± sample standard deviation over the runs, seeds ${seeds.join(', ') || 'none'}; each seed draws the data, the initial weights, the noise and the samples anew. Nothing was tuned towards the published figures.${unfinished}`,
+    `Measured by \`iso-diffusion reproduce\`, next to the published figures (${PAPER_SOURCE}). Values are mean ± sample standard deviation over the runs, seeds ${seeds.join(', ') || 'none'}; each seed decides the data, the initial weights, the noise and the samples. Nothing was tuned towards the published figures.${unfinished}`,
     ...settings,
-    "A change against λ = 0 is taken run by run of the same seed. It is called clear, and compared with the sign of the paper's, where its mean is more than two standard errors from 0.",
-    `Time: ${duration(cpuSeconds)} of processor time for ${finished} runs, ${duration(wallSeconds)} by the clock one after another (waiting for other processes included). ${machines.join('; ')}.`,
+    "A change against λ = 0 is the mean difference between runs of the same seed. Where it is more than two standard errors from 0, it is clear, and its sign is compared with the paper's.",
+    `Time: ${duration(cpuSeconds)} of processor time for ${finished} runs, ${duration(wallSeconds)} of wall time summed over the runs (waiting for other processes included). ${machines.join('; ')}.`,
   ].join('\n\n');
 }

@@ -30,7 +30,7 @@ export function duration(seconds: number): string {
   return seconds < 7200 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** One line a row, below the keys of the first. Empty cells where a value is null. */
+/** A header with the keys of the first row, then one line per row. Null becomes an empty cell. */
 export function csvText(rows: readonly Readonly<Record<string, string | number | null>>[]): string {
   const columns = Object.keys(rows[0] ?? {});
   const cell = (value: string | number | null | undefined) => {

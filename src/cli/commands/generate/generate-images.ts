@@ -19,42 +19,42 @@ export const imageOptions = grouped('Images:', {
   class_labels: option(
     '--class-labels <numbers...>',
     z.array(label).min(1).optional(),
-    'the class of all images, or several that take turns; for class-conditional models',
+    'class of all images, or classes that take turns; for class-conditional models',
   ),
   guidance_scale: option(
     '--guidance-scale <weight>',
     z.number().optional(),
-    'classifier-free guidance; 1: none (default: 1)',
+    'weight of classifier-free guidance; 1: no guidance (default: 1)',
   ),
   batch_size: option(
     '--batch-size <count>',
     z.int().min(1).optional(),
-    'into a folder: images drawn and written at a time (default: 16)',
+    'images per batch when drawing into a folder (default: 16)',
   ),
   raw_weights: option(
     '--raw-weights',
     z.boolean().optional(),
-    'take the raw weights where there are averaged ones too',
+    'use the raw weights even if there are averaged ones',
   ),
   columns: option(
     '--columns <count>',
     z.int().min(1).optional(),
-    'grid: images a row (default: about as many as rows)',
+    'grid: images per row (default: about as many as rows)',
   ),
   scale: option(
     '--scale <factor>',
     z.int().min(1).max(64).optional(),
-    'grid: side of a pixel (default: so that small images can be seen)',
+    'grid: enlargement (default: small images are enlarged to about 64 pixels)',
   ),
 });
 
 type ImageSettings = CommonSettings & Settings<typeof imageOptions>;
 
 const DEFAULT_COUNT = 64;
-/** More cannot be told apart in one image. */
+/** More images could not be told apart. */
 const MAX_GRID = 4096;
 
-/** Draws images into a folder, a grid, or both. Returns what was done, for a person. */
+/** Draws images into a folder, a grid, or both. Returns a sentence that says what was written. */
 export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
   const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
@@ -72,7 +72,9 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
       class_labels: labelsOf(settings.class_labels, count),
       scheduler,
     };
-    const notice = folder ? `interrupted: the same command goes on with what is in ${folder}` : 'interrupted';
+    const notice = folder
+      ? `interrupted: the same command continues with what is in ${folder}`
+      : 'interrupted';
     const images = await withInterrupt(notice, (signal) =>
       withFractionBar('generate', async (on_progress) => {
         if (folder === undefined)
@@ -91,7 +93,7 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
 
 const OTHER_FILES = ['.jpg', '.jpeg', '.webp', '.gif', '.tiff', '.bmp', '.svg', '.csv', '.npy', '.npz'];
 
-/** @throws {InvalidArgumentError} for what is neither one folder nor one .png, or a grid of too many. */
+/** @throws {InvalidArgumentError} unless `out` is at most one folder and one .png, or if the grid has too many images. */
 function targets(
   out: readonly string[],
   count: number,
@@ -130,7 +132,7 @@ async function imagesIn(files: readonly string[]): Promise<ImageBytes> {
   };
 }
 
-/** One image alone is written as it is. */
+/** A single image is written in its own size. */
 async function writeGrid(file: string, images: ImageBytes, { columns, scale }: ImageSettings): Promise<void> {
   if (images.count === 1 && scale === undefined) {
     await writeFileAtomic(file, await encodePng(images.data, images));

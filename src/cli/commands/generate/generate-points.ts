@@ -12,12 +12,12 @@ import { withFractionBar } from '../../ui/progress.ts';
 import type { CommonSettings } from './generate.ts';
 
 export const pointOptions = grouped('Points:', {
-  real: option('--real <name|file>', z.string().optional(), 'plots: the real points beneath'),
+  real: option('--real <name|file>', z.string().optional(), 'real points to plot under the generated ones'),
 });
 
 const FORMATS = ['.csv', '.npy', '.svg', '.png'];
 
-/** Draws points and writes them to each of the files. Returns what was done, for a person. */
+/** Draws points and writes them to each file. Returns a sentence that says what was written. */
 export async function generatePoints(
   folder: string,
   settings: CommonSettings & Settings<typeof pointOptions>,

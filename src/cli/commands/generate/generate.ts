@@ -14,16 +14,16 @@ const commonOptions = {
     z.string('name the folder of a pipeline, a Hub id, or an ONNX file'),
     'the saved model',
   ),
-  revision: option('--revision <name>', z.string().optional(), 'of a Hub id: branch, tag or commit'),
-  n: option('--n <count>', z.number().optional(), 'how many to draw (default: points 10000, images 64)'),
+  revision: option('--revision <name>', z.string().optional(), 'branch, tag or commit of a Hub id'),
+  n: option('--n <count>', z.number().optional(), 'number of samples (default: points 10000, images 64)'),
   steps: option(
     '--steps <count>',
     z.number().optional(),
-    'steps of the reverse process (default: 1000; with ddim 50 to 100 are enough)',
+    'steps of the reverse process (default: 1000; 50 to 100 are enough for ddim)',
   ),
   scheduler: schedulerOption(),
   eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
-  seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends on it and on i alone'),
+  seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
   device: deviceOption(),
   out: option(
     '--out <paths...>',
@@ -31,7 +31,7 @@ const commonOptions = {
     'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',
   ),
 };
-/** `scheduler` is a registered class name, whatever short name was given. */
+/** `scheduler` is the class name, even if a short name was given. */
 export type CommonSettings = Settings<typeof commonOptions>;
 
 const options = { ...commonOptions, ...pointOptions, ...imageOptions };
@@ -39,7 +39,7 @@ const options = { ...commonOptions, ...pointOptions, ...imageOptions };
 export function addGenerateCommand(program: Command): void {
   const command = program
     .command('generate')
-    .description('Draw points, in the units of the training data, or images from a saved model.')
+    .description('Sample points, in the units of the training data, or images from a saved model.')
     .addHelpText(
       'after',
       `
@@ -51,7 +51,7 @@ Examples:
   iso-diffusion generate --model runs/digits/pipeline --class-labels 0 1 2 3 4 5 6 7 8 9 --n 100 --columns 10
   iso-diffusion generate --model google/ddpm-cifar10-32 --n 1 --seed 7 --out image.png
 
-A folder that was filled in part is filled up by the same command, with the same images as without the stop.`,
+The same command completes a partly filled folder, with the same images as an uninterrupted run.`,
     );
   addOptions(command, options).action(async (flags) => generate(await readSettings(options, flags)));
 }

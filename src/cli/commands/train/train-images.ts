@@ -36,7 +36,7 @@ export const imageOptions = grouped('Images:', {
   resolution: option(
     '--resolution <side|HxW>',
     resolutionSchema.optional(),
-    "size to bring the images to (default: the model's, the data set's own, or 64)",
+    "size of the images (default: the model's, the data set's, or 64)",
   ),
   channels: option(
     '--channels <count>',
@@ -46,25 +46,25 @@ export const imageOptions = grouped('Images:', {
   stretch: option(
     '--stretch',
     z.boolean().optional(),
-    'stretch whole images to the size instead of cutting out their centre',
+    'stretch whole images to the size instead of cropping their centre',
   ),
   random_crop: option(
     '--random-crop',
     z.boolean().optional(),
-    'cut out a new random place each time instead of the centre',
+    'crop a random place each time instead of the centre',
   ),
   interpolation: option(
     '--interpolation <name>',
     z.enum(INTERPOLATIONS).optional(),
     'bilinear (default), bicubic or lanczos',
   ),
-  random_flip: option('--random-flip', z.boolean().optional(), 'mirror half of the images'),
+  random_flip: option('--random-flip', z.boolean().optional(), 'mirror each image with probability 1/2'),
   data_dir: option(
     '--data-dir <folder>',
     z.string().optional(),
-    'flowers102, pets: where their archive lies, instead of a download',
+    'flowers102, pets: folder of their archive, instead of a download',
   ),
-  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'where downloads and resized images go'),
+  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'folder of downloads and resized images'),
   dropout: option(
     '--dropout <probability>',
     z.number().optional(),
@@ -73,31 +73,31 @@ export const imageOptions = grouped('Images:', {
   learn_variance: option(
     '--learn-variance',
     z.boolean().optional(),
-    'a new model that learns its variance too: the hybrid loss on top of --loss',
+    'the new model also learns its variance, with the hybrid loss on top of --loss',
   ),
   vlb_weight: option(
     '--vlb-weight <weight>',
     z.number().optional(),
-    'with a learned variance: weight of the variational bound (default: 0.001)',
+    'weight of the variational bound with a learned variance (default: 0.001)',
   ),
   init_from: option(
     '--init-from <folder|hub-id|file.onnx>',
     z.string().optional(),
-    'train this saved model further',
+    'fine-tune this saved model',
   ),
   class_conditional: option(
     '--class-conditional',
     z.boolean().optional(),
-    'train with the labels: sub-folders or label columns are the classes',
+    'use the labels: sub-folders or label columns are the classes',
   ),
   class_dropout_prob: option(
     '--class-dropout-prob <probability>',
     z.number().optional(),
-    'with classes: how often none is shown, for guidance; 0.1 is usual (default: 0)',
+    'probability of hiding the class, for guidance; 0.1 is usual (default: 0)',
   ),
 });
 
-/** With the options that points have too. */
+/** Includes options shared with points. */
 type ImageSettings = Settings<typeof imageOptions & typeof modelOptions> & {
   readonly n: number | undefined;
   readonly prediction_type: string | undefined;
@@ -111,7 +111,7 @@ interface CommonParts {
   readonly noise_scheduler: DDPMScheduler;
 }
 
-/** A trainer of a U-Net, new, or of a saved model. `announce` is told what will be trained on what. */
+/** A trainer of a new or a saved model. `announce` is called with one line about the data and the model. */
 export async function imageTrainer(
   source: string,
   settings: ImageSettings,
@@ -133,11 +133,11 @@ export async function imageTrainer(
   const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images, callbacks });
   announce(description(images, model.model));
   for (const { source: name, reason } of images.skipped.slice(0, 3))
-    process.stderr.write(`warning: ${name} is left out: ${reason}\n`);
+    process.stderr.write(`warning: skipped ${name}: ${reason}\n`);
   return trainer;
 }
 
-/** An ONNX file comes without a noise schedule; a folder has its own, and an ONNX file or folder its own model. */
+/** A saved model replaces `--model`; a pipeline folder also brings its noise schedule, an ONNX file does not. */
 function refuseConflicts(settings: ImageSettings): void {
   const { init_from, class_conditional, class_dropout_prob, random_crop, stretch } = settings;
   const brought = [
@@ -147,7 +147,7 @@ function refuseConflicts(settings: ImageSettings): void {
   const given = brought.find((key) => settings[key] !== undefined);
   if (init_from !== undefined && given !== undefined)
     throw new InvalidArgumentError(
-      `'${init_from}' brings its own model and noise schedule: leave out --${given.replaceAll('_', '-')} beside --init-from`,
+      `'${init_from}' brings its own model and noise schedule: leave out --${given.replaceAll('_', '-')}`,
     );
   if (class_dropout_prob && !class_conditional && init_from === undefined)
     throw new InvalidArgumentError(
@@ -155,11 +155,11 @@ function refuseConflicts(settings: ImageSettings): void {
     );
   if (random_crop && stretch)
     throw new InvalidArgumentError(
-      '--random-crop and --stretch exclude each other: a stretched image is whole, leave out one of them',
+      '--random-crop and --stretch exclude each other: a stretched image is not cropped. Leave out one of them',
     );
 }
 
-/** A learned variance needs the hybrid loss, or one of the user's that trains it, whether the model is new or saved. */
+/** A learned variance needs the hybrid loss, or a registered one that trains it. */
 function lossOf(model: DiffusionModel, base: DiffusionLoss, { vlb_weight }: ImageSettings): DiffusionLoss {
   if (learnsVariance(model) && !base.learnsVariance) return hybridLoss({ base, vlb_weight });
   if (vlb_weight === undefined) return base;
@@ -185,7 +185,7 @@ async function newModel(source: string, settings: ImageSettings) {
   return { images, model: unetFor(chosen, images, { classes, dropout, learn_variance }) };
 }
 
-/** Any class but the U-Net's is taken as its config has it. */
+/** A model of any class but the U-Net's is built from its config alone. */
 async function registeredModel(config: Record<string, unknown>, source: string, settings: ImageSettings) {
   const unused = (['class_conditional', 'dropout', 'learn_variance'] as const).find(
     (key) => settings[key] !== undefined,
@@ -199,7 +199,7 @@ async function registeredModel(config: Record<string, unknown>, source: string, 
   return { images, model };
 }
 
-/** The images in the size that the model takes. */
+/** The images in the size that the model needs. */
 async function imagesFor(model: DiffusionModel, option: string, source: string, settings: ImageSettings) {
   const [channels, height, width] = model.sampleShape;
   if (channels === undefined || height === undefined || width === undefined)
@@ -248,7 +248,7 @@ function imageChannels(channels: number | undefined): 1 | 3 | 4 | undefined {
   return channels === 1 || channels === 3 || channels === 4 ? channels : undefined;
 }
 
-/** Classes of the labels, and one more that stands for none where labels are dropped. */
+/** The number of classes; where labels are dropped, one more that stands for "no class". */
 function classCount({ labels, name }: ImageSet, dropout: number): number {
   if (labels === undefined)
     throw new InvalidArgumentError(
@@ -261,7 +261,7 @@ function classCount({ labels, name }: ImageSet, dropout: number): number {
 function description(images: ImageSet, model: DiffusionModel): string {
   const { name, count, height, width, channels, skipped } = images;
   const parameters = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const leftOut = skipped.length > 0 ? `, ${skipped.length} left out` : '';
+  const leftOut = skipped.length > 0 ? `, ${skipped.length} skipped` : '';
   const classes = model.classCount === undefined ? '' : `, ${model.classCount} classes`;
   const variance = learnsVariance(model) ? ', learned variance' : '';
   return `${name}: ${count} images of ${height}x${width}x${channels}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;

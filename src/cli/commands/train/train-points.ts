@@ -12,13 +12,17 @@ import { grouped, option, type Settings } from '../../options/command-options.ts
 import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 
 export const pointOptions = grouped('Points:', {
-  noise: option('--noise <deviation>', z.number().optional(), "noise of the made points, default the set's"),
+  noise: option(
+    '--noise <deviation>',
+    z.number().optional(),
+    "standard deviation of the noise of synthetic points (default: the set's)",
+  ),
   scaling: option(
     '--scaling <kind>',
     z.enum(['min-max', 'standardise', 'none']).optional(),
     'min-max (default), standardise or none',
   ),
-  data_seed: option('--data-seed <seed>', z.number().optional(), 'seed of the made points (default: 0)'),
+  data_seed: option('--data-seed <seed>', z.number().optional(), 'seed of synthetic points (default: 0)'),
   hidden_features: option(
     '--hidden-features <width>',
     z.number().optional(),

@@ -6,7 +6,7 @@ import { OXFORD_SETS } from '../../../datasets/images/sources/oxford.ts';
 import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { exists } from '../../../files/regular-file.ts';
-import { type DiffusionLoss, lossFromConfig } from '../../../losses/index.ts';
+import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
 import {
@@ -26,13 +26,13 @@ import { metricsText, trainingConsole, writeTrainingPlots } from '../../ui/train
 import { imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
 
-/** The weight of the penalty where none was given. */
+/** The default weight of the penalty. */
 const LAMBDA = { points: 0.1, images: 0.05 } as const;
 
-/** What a data set holds, by its name or its file. */
+/** A data set as `--dataset` names it. */
 interface DatasetName {
   readonly kind: 'points' | 'images';
-  /** As `loadPoints` and `loadImages` take it. */
+  /** What `loadPoints` or `loadImages` is given. */
   readonly source: string;
 }
 
@@ -54,11 +54,15 @@ const options = {
     n: option(
       '--n <count>',
       z.number().optional(),
-      'use the first n samples (default: all; 10000 of made points)',
+      'use the first n samples (default: all; 10000 synthetic points)',
     ),
   }),
   ...grouped('Loss:', {
-    loss: option('--loss <name>', z.string().default('iso'), 'simple, iso, hybrid, or a registered one'),
+    loss: option(
+      '--loss <name>',
+      z.string().default('iso'),
+      `${losses.names().join(', ')}, or a registered one`,
+    ),
     loss_options: option(
       '--loss-options <json|file.json>',
       jsonSchema.optional(),
@@ -94,7 +98,7 @@ const options = {
     resume_from_checkpoint: option(
       '--resume, --resume-from-checkpoint [checkpoint]',
       z.union([z.boolean(), z.string()]).optional(),
-      'go on from a checkpoint: its path, or the latest in the output folder',
+      'continue from a checkpoint: its path, or the latest in the output folder',
     ),
   }),
 };
@@ -117,9 +121,10 @@ Examples:
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 40 --output runs/digits --resume
 
-A config file has the long names with underscores: {"dataset": "moons", "learning_rate": 0.001}.
-Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume goes on with the same settings; only
-the length of the run, the device and the logs may differ.`,
+A config file uses the long names with underscores: {"dataset": "moons", "learning_rate": 0.001}.
+What a module of --import registers can be named in --model and --loss.
+Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume needs the same settings; only the
+length of the run, the device and the logs may differ.`,
     );
   addOptions(command, options).action(async (flags) => train(await readSettings(options, flags)));
 }
@@ -139,19 +144,19 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   );
   if (result.interrupted)
     throw new InterruptedError(
-      `stopped at step ${result.global_step} of ${trainer.maxSteps}; go on with the same command and --resume`,
+      `stopped at step ${result.global_step} of ${trainer.maxSteps}; continue with the same command and --resume`,
     );
   const pipelineDir = path.join(output_dir, 'pipeline');
   await trainer.savePipeline(pipelineDir);
   const plots = settings.report_to.includes('jsonl')
     ? await writeTrainingPlots(output_dir, settings.dataset)
     : [];
-  const summary = result.metrics ? metricsText({ ...result.metrics }) : 'nothing was left to do';
+  const summary = result.metrics ? metricsText({ ...result.metrics }) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
 }
 
-/** An option that would have no effect is most likely a mistake. */
+/** An option without effect is most likely a mistake. */
 function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Settings<typeof options>): void {
   const table = kind === 'points' ? imageOptions : pointOptions;
   for (const [key, { flags }] of Object.entries(table))
@@ -181,7 +186,7 @@ function newTrainer(
 ): Promise<Trainer> {
   const { num_train_timesteps, prediction_type, beta_schedule } = settings;
   const schedule = { num_train_timesteps, prediction_type, beta_schedule };
-  // Clipping would cut off points outside [-1, 1]; the paper's 2-D reverse process has none.
+  // Clipping would cut off points outside [-1, 1]; the paper's 2-D reverse process does not clip.
   const noise_scheduler = new DDPMScheduler({ ...schedule, clip_sample: kind === 'images' });
   const common = { args: trainingArguments(kind, settings), loss, noise_scheduler };
   const callbacks = [trainingConsole()];
@@ -190,21 +195,21 @@ function newTrainer(
     : imageTrainer(source, settings, common, callbacks, console.log);
 }
 
-/** A new run in the folder of an old one would mix their checkpoints. */
+/** A new run in the folder of an old one would mix the checkpoints of both. */
 async function refuseOldRun(outputDir: string): Promise<void> {
   const names = await readdir(outputDir).catch(() => []);
   const old = names.find((name) => /^checkpoint-\d+$/.test(name));
   if (old)
     throw new InvalidArgumentError(
-      `${path.join(outputDir, old)} is there already: go on with --resume, or choose another --output`,
+      `${path.join(outputDir, old)} already exists: continue with --resume, or choose another --output`,
     );
 }
 
 /**
- * Tells points from images. Names of sets come first, as for the loaders; then .csv and .npy files are points, and
- * every other file or folder is images.
+ * Tells points from images. Names of sets come first, as in the loaders. .csv and .npy files are points; every other
+ * file or folder is images.
  *
- * @throws {InvalidArgumentError} when there is no such set and no such file; names the nearest one.
+ * @throws {InvalidArgumentError} when there is neither such a set nor such a file; names the nearest set.
  */
 async function datasetNamed(name: string): Promise<DatasetName> {
   const source = Object.hasOwn(SHORT_NAMES, name) ? (SHORT_NAMES[name] ?? name) : name;
