@@ -114,16 +114,13 @@ export function takeStep(
   if (coefficients.fromNoise !== 0) checkNoise(noise, sample.length);
   const predicted = predictOriginal(output, sample, coefficients);
   const original = config.thresholding ? threshold(predicted, sample_shape, config) : predicted;
+  // Plain loops: a callback for each value makes a step four times as slow.
   const [fromOriginal, fromSample] = [fround(coefficients.fromOriginal), fround(coefficients.fromSample)];
-  const previous = sample.map(
-    (x, i) => fround((original[i] as number) * fromOriginal) + fround(x * fromSample),
-  );
-  const add = (values: Float32Array, factor: number) => {
-    for (let i = 0; i < previous.length; i++)
-      previous[i] = (previous[i] as number) + fround((values[i] as number) * factor);
-  };
-  if (coefficients.fromOutput !== 0) add(output, fround(coefficients.fromOutput));
-  if (coefficients.fromNoise !== 0 && noise) add(noise, fround(coefficients.fromNoise));
+  const previous = new Float32Array(sample.length);
+  for (let i = 0; i < sample.length; i++)
+    previous[i] = fround((original[i] as number) * fromOriginal) + fround((sample[i] as number) * fromSample);
+  if (coefficients.fromOutput !== 0) addScaled(previous, output, fround(coefficients.fromOutput));
+  if (coefficients.fromNoise !== 0 && noise) addScaled(previous, noise, fround(coefficients.fromNoise));
   return { prev_sample: previous, pred_original_sample: original };
 }
 
@@ -137,10 +134,17 @@ export function checkNoise(noise: Float32Array | undefined, length: number): ass
 function predictOriginal(output: Float32Array, sample: Float32Array, coefficients: StepCoefficients) {
   const { originalFromSample, originalFromOutput, clip } = coefficients;
   const [a, b, limit] = [fround(originalFromSample), fround(originalFromOutput), clip ?? Infinity];
-  return sample.map((x, i) => {
-    const value = fround(fround(x * a) + fround((output[i] as number) * b));
-    return Math.min(Math.max(value, -limit), limit);
-  });
+  const original = new Float32Array(sample.length);
+  for (let i = 0; i < sample.length; i++) {
+    const value = fround(fround((sample[i] as number) * a) + fround((output[i] as number) * b));
+    original[i] = Math.min(Math.max(value, -limit), limit);
+  }
+  return original;
+}
+
+function addScaled(target: Float32Array, values: Float32Array, factor: number): void {
+  for (let i = 0; i < target.length; i++)
+    target[i] = (target[i] as number) + fround((values[i] as number) * factor);
 }
 
 /** The two halves of the channels, mean and learned variance, of an output [batch, 2 C, ...]. */
