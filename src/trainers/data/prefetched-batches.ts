@@ -2,7 +2,7 @@ import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { errorText } from '../../errors.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
 import { type Channel, startThread } from '../../threads/channel.ts';
-import type { HostBatch } from '../step/batch.ts';
+import { concatenated, type HostBatch } from '../step/batch.ts';
 import type { BatchSpec, BatchStream } from './batch-stream.ts';
 
 /** Where an engine gets the batches of its steps; the random integers of dropouts are those of `BatchStream`. */
@@ -122,31 +122,11 @@ export class PrefetchedBatches implements OpenBatches {
 }
 
 function joined(parts: readonly HostBatch[]): HostBatch {
-  const [only, ...others] = parts;
-  if (only && others.length === 0) return only;
-  const floats = (key: 'clean' | 'noise') => {
-    const total = new Float32Array(parts.reduce((sum, part) => sum + part[key].length, 0));
-    let offset = 0;
-    for (const part of parts) {
-      total.set(part[key], offset);
-      offset += part[key].length;
-    }
-    return total;
-  };
-  const ints = (pieces: readonly Int32Array[]) => {
-    const total = new Int32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-    let offset = 0;
-    for (const piece of pieces) {
-      total.set(piece, offset);
-      offset += piece.length;
-    }
-    return total;
-  };
-  const labels = parts.flatMap(({ class_labels }) => (class_labels ? [class_labels] : []));
+  const { class_labels } = parts[0] ?? {};
   return {
-    clean: floats('clean'),
-    noise: floats('noise'),
-    timestep: ints(parts.map(({ timestep }) => timestep)),
-    class_labels: labels.length > 0 ? ints(labels) : undefined,
+    clean: concatenated(parts.map(({ clean }) => clean)),
+    noise: concatenated(parts.map(({ noise }) => noise)),
+    timestep: concatenated(parts.map(({ timestep }) => timestep)),
+    class_labels: class_labels && concatenated(parts.map((part) => part.class_labels ?? new Int32Array())),
   };
 }

@@ -2,7 +2,7 @@ import { Graph, type Value } from '../../graph/graph.ts';
 import { add, mul, reshape, unsqueeze } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
-import { TrainingSession } from '../../runtime/ort/training-session.ts';
+import { type StateSlot, TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
 import { declareBatch } from '../step/loss-graph.ts';
@@ -65,9 +65,8 @@ export class DeviceBackend implements Backend {
     const accumulation =
       accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device, options));
     try {
-      const slots = vectors.map(({ name, bucket }) => ({ name, length: bucket.length }));
       const start = splitByVector(vectors, initial);
-      const updating = await TrainingSession.create(update, slots, start, device, options);
+      const updating = await TrainingSession.create(update, vectors, start, device, options);
       return new DeviceBackend(updating, accumulation, graphs);
     } catch (error) {
       await accumulation?.release();
@@ -109,19 +108,13 @@ export class DeviceBackend implements Backend {
   }
 }
 
-/** A vector that a session carries from run to run. */
-interface Slot {
-  readonly name: string;
-  readonly length: number;
-}
-
 interface DeviceGraphs {
   /** Adds the gradients and terms of one batch to the sums: `sum_next = sumScale * sum + gradient`. */
   readonly accumulate?: Graph;
   /** Takes the state, the scalars, float32 [1], and a batch or the sums. Gives the next state and the report. */
   readonly update: Graph;
   readonly vectors: readonly StateVector[];
-  readonly sums: readonly Slot[];
+  readonly sums: readonly StateSlot[];
   readonly reported: readonly string[];
   /** Inputs of the graph that takes the batch. */
   readonly dropouts: readonly DropoutInput[];

@@ -49,9 +49,8 @@ export class LoopBackend implements FusedBackend {
     schedule: StepSchedule,
   ): Promise<LoopBackend> {
     const built = buildLoopGraph(settings);
-    const slots = built.vectors.map(({ name, bucket }) => ({ name, length: bucket.length }));
     const start = splitByVector(built.vectors, initial);
-    const session = await TrainingSession.create(built.graph, slots, start, device);
+    const session = await TrainingSession.create(built.graph, built.vectors, start, device);
     return new LoopBackend(session, built, settings, batches, schedule);
   }
 

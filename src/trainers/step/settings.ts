@@ -54,12 +54,7 @@ export function stepSettings(
     alphasCumprod: noise_scheduler.alphasCumprod,
     batchSize: args.per_device_train_batch_size,
     accumulationSteps: args.gradient_accumulation_steps,
-    adam: {
-      beta1: args.adam_beta1,
-      beta2: args.adam_beta2,
-      epsilon: args.adam_epsilon,
-      weight_decay: args.weight_decay,
-    },
+    adam: adamSettings(args),
     maxGradNorm: args.max_grad_norm,
     ema: args.use_ema,
     gradientCheckpointing: args.gradient_checkpointing,
@@ -68,14 +63,14 @@ export function stepSettings(
 
 /** The learning rate, its corrections and the rate of the moving average at each step of a run of `maxSteps`. */
 export function stepSchedule(args: ResolvedTrainingArguments, maxSteps: number): StepSchedule {
-  const adam = {
-    beta1: args.adam_beta1,
-    beta2: args.adam_beta2,
-    epsilon: args.adam_epsilon,
-    weight_decay: args.weight_decay,
-  };
+  const adam = adamSettings(args);
   return (step) => ({
     ...adamScalars(step, learningRateAt(step, args, maxSteps), adam),
     emaRate: 1 - emaDecayAt(step, args),
   });
+}
+
+function adamSettings(args: ResolvedTrainingArguments): AdamSettings {
+  const { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, weight_decay } = args;
+  return { beta1, beta2, epsilon, weight_decay };
 }

@@ -5,6 +5,7 @@ import type { DropoutNumbers } from '../../graph/ops/index.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
 import { adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../../graph/optimizer.ts';
 import type { DiffusionModel } from '../../models/model.ts';
+import { concatenated } from './batch.ts';
 import { batchLoss, type NoisedBatch, type StackedTerms } from './loss-graph.ts';
 import type { StepScalars, StepSettings } from './settings.ts';
 
@@ -33,6 +34,7 @@ export interface StateVector {
   readonly kind: StateKind;
   readonly name: string;
   readonly bucket: FlatVector;
+  readonly length: number;
 }
 
 /** @param maxElements the longest vector that a device can hold in one buffer; default: one vector for all. */
@@ -40,12 +42,17 @@ export function stateVectors(model: DiffusionModel, ema: boolean, maxElements?: 
   const buckets = planFlatVectors(model.parameters, maxElements);
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
   return kinds.flatMap((kind) =>
-    buckets.map((bucket, index) => ({ kind, name: `${kind}.${index}`, bucket })),
+    buckets.map((bucket, index) => ({
+      kind,
+      name: `${kind}.${index}`,
+      bucket,
+      length: bucket.length,
+    })),
   );
 }
 
 export function declareState(graph: Graph, vectors: readonly StateVector[]): Value[] {
-  return vectors.map(({ name, bucket }) => graph.input(name, 'float32', [bucket.length]));
+  return vectors.map(({ name, length }) => graph.input(name, 'float32', [length]));
 }
 
 /** The state cut into its vectors, by their names. */
@@ -54,12 +61,12 @@ export function splitByVector(
   state: TrainingState,
 ): Map<string, Float32Array> {
   const pieces = new Map<string, Float32Array>();
-  const offsets = new Map<StateKind, number>();
-  for (const { kind, name, bucket } of vectors) {
-    const start = offsets.get(kind) ?? 0;
+  const ends = new Map<StateKind, number>();
+  for (const { kind, name, length } of vectors) {
+    const start = ends.get(kind) ?? 0;
+    ends.set(kind, start + length);
     const whole = state.get(kind);
-    if (whole) pieces.set(name, whole.subarray(start, start + bucket.length));
-    offsets.set(kind, start + bucket.length);
+    if (whole) pieces.set(name, whole.subarray(start, start + length));
   }
   return pieces;
 }
@@ -69,24 +76,12 @@ export function joinVectors(
   vectors: readonly StateVector[],
   pieces: ReadonlyMap<string, Float32Array>,
 ): Map<StateKind, Float32Array> {
-  const state = new Map<StateKind, Float32Array>();
-  for (const { kind } of vectors) {
-    if (state.has(kind)) continue;
-    const parts = vectors.filter((vector) => vector.kind === kind).map(({ name }) => pieces.get(name) ?? []);
-    const [only, ...others] = parts;
-    if (only instanceof Float32Array && others.length === 0) {
-      state.set(kind, only);
-      continue;
-    }
-    const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-    let offset = 0;
-    for (const part of parts) {
-      whole.set(part, offset);
-      offset += part.length;
-    }
-    state.set(kind, whole);
-  }
-  return state;
+  const partsOf = (kind: StateKind) =>
+    vectors.flatMap((vector) =>
+      vector.kind === kind ? [pieces.get(vector.name) ?? new Float32Array()] : [],
+    );
+  const kinds = new Set(vectors.map(({ kind }) => kind));
+  return new Map([...kinds].map((kind) => [kind, concatenated(partsOf(kind))]));
 }
 
 /** Gradients as flat vectors, one for each vector of parameters, and the loss and its terms. */
