@@ -11,7 +11,7 @@ const rooms = {
   schedulers: 'files hub',
   losses: 'graph schedulers',
   runtime: 'threads graph',
-  datasets: 'random files hub',
+  datasets: 'random files',
   plots: 'files',
   metrics: 'random files graph schedulers runtime',
   trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',

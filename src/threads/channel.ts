@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { Socket } from 'node:net';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parentPort, type TransferListItem, Worker } from 'node:worker_threads';
 import * as errors from '../errors.ts';
@@ -91,6 +92,7 @@ export class Channel<Request, Answer, Event = never> {
         const change = busy ? 'ref' : 'unref';
         child[change]();
         child.channel?.[change]();
+        if (child.stderr instanceof Socket) child.stderr[change]();
       },
       kill: () => {
         child.ref();
@@ -149,12 +151,11 @@ export class Channel<Request, Answer, Event = never> {
     onEvent?: (event: Event) => void,
   ): Promise<Answer> {
     if (this.ended) return Promise.reject(this.ended);
-    const answer = new Promise<Answer>((resolve, reject) => {
+    this.peer.post(message, transfer);
+    this.peer.hold(true);
+    return new Promise((resolve, reject) => {
       this.pending.set(id, { resolve, reject, onEvent });
     });
-    this.peer.hold(true);
-    this.peer.post(message, transfer);
-    return answer;
   }
 
   private receive(message: FromServer<Answer, Event>): void {

@@ -93,6 +93,13 @@ describe.each([
   });
 });
 
+it('a request that cannot be sent is refused, and the channel goes on', async () => {
+  const channel = opened(thread());
+  const call = { kind: 'data', extra: () => undefined };
+  await expect(channel.call(call as Call)).rejects.toThrow(/could not be cloned/);
+  expect(await channel.call({ kind: 'data' })).toEqual([{ seed: 7 }, undefined]);
+});
+
 it('a thread takes buffers over and finds its data', async () => {
   const channel = opened(thread());
   const values = Float32Array.of(1, 2);
@@ -116,7 +123,7 @@ it('a process imports the modules that its caller has imported', async () => {
 
 it.each(['startThread', 'startProcess'])('%s: an idle channel keeps nothing alive', async (start) => {
   const source = fileURLToPath(new URL('../../src/threads/channel.ts', import.meta.url));
-  const argument = start === 'startThread' ? '1' : "{ stderr: 'inherit' }";
+  const argument = start === 'startThread' ? '1' : "{ stderr: 'capture' }";
   const program = `
     const { ${start} } = await import('${pathToFileURL(source).href}');
     const made = ${start}(new URL('${script.href}'), ${argument});

@@ -10,7 +10,7 @@ import { readModelWeights } from '../../models/weights.ts';
 import { drawsPoints } from '../../pipelines/load.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 
-/** A saved model, and what it draws. */
+/** A saved model, and what it generates. */
 export interface ModelName {
   readonly kind: 'points' | 'images';
   /** The folder, downloaded from the Hub where it was a Hub id; or the ONNX file. */
@@ -18,7 +18,7 @@ export interface ModelName {
 }
 
 /**
- * Finds out what the model draws without loading it.
+ * Finds out what a model generates without loading it.
  *
  * @param name the folder of a pipeline or of the run that wrote it, a Hub id, or the path of an ONNX file.
  * @throws {InvalidArgumentError}, {HubError}, {FileFormatError} as `pipeline()`.
@@ -30,7 +30,7 @@ export async function modelNamed(name: string, options: PretrainedOptions = {}):
 }
 
 /**
- * The folder of a pipeline: `name` itself, or `pipeline` in the folder of a run, or downloaded from the Hub.
+ * The folder of a pipeline: `name` itself, `pipeline` in the folder of a run, or a download from the Hub.
  *
  * @throws {InvalidArgumentError}, {HubError} as `pipeline()`, and they say that there is no such folder.
  */
@@ -55,8 +55,8 @@ export async function folderNamed(name: string, options: PretrainedOptions = {})
 }
 
 /**
- * A saved pipeline, or any DDPM of diffusers, as a model to be trained further, from its averaged weights where the
- * folder has them, and with the noise schedule it was trained with.
+ * A saved pipeline, or any DDPM of diffusers, as a model to fine-tune. Averaged weights are preferred. The noise schedule
+ * is the one that it was trained with.
  *
  * @throws {FileFormatError} when the folder is incomplete or damaged, or its weights are not those of the model that
  * its config describes; its subclass names the file format.

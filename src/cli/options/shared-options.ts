@@ -42,6 +42,33 @@ export function refuseUnusedEta(eta: number | undefined, className: string): voi
     throw new InvalidArgumentError(`--eta is ${eta}, but DDPM has none: add --scheduler ddim`);
 }
 
+/** What sampling of points and of images have in common. */
+export const samplingOptions = {
+  model: option(
+    '--model <folder|hub-id|file.onnx>',
+    z.string('name the folder of a pipeline, a Hub id, or an ONNX file'),
+    'the saved model',
+  ),
+  revision: option('--revision <name>', z.string().optional(), 'branch, tag or commit of a Hub id'),
+  n: option('--n <count>', z.number().optional(), 'number of samples (default: points 10000, images 64)'),
+  steps: option(
+    '--steps <count>',
+    z.number().optional(),
+    'steps of the reverse process (default: 1000; 50 to 100 are enough for ddim)',
+  ),
+  scheduler: schedulerOption(),
+  eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
+  seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
+  device: deviceOption(),
+  out: option(
+    '--out <paths...>',
+    z.array(z.string()).min(1).optional(),
+    'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',
+  ),
+};
+/** `scheduler` is the class name, even if a short name was given. */
+export type SamplingSettings = Settings<typeof samplingOptions>;
+
 /** How images become features, for every command that compares images. */
 export const extractorOptions = {
   extractor: option(

@@ -19,7 +19,7 @@ export function trainingConsole(): TrainerCallback {
       const speed =
         steps_per_second >= 10 ? `${steps_per_second.toFixed(0)}` : `${steps_per_second.toPrecision(2)}`;
       const where = `step ${global_step}/${max_steps}, epoch ${epoch.toFixed(1)}`;
-      bar?.update(global_step, `${where} | ${speed} steps/s | ${metricsText({ ...metrics })}`);
+      bar?.update(global_step, `${where} | ${speed} steps/s | ${metricsText(metrics)}`);
     },
     onTrainEnd: () => bar?.stop(),
   };

@@ -8,10 +8,9 @@ import { encodePng } from '../../../pipelines/image-output.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { refuseUnusedEta } from '../../options/shared-options.ts';
+import { refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
 import { withInterrupt } from '../../ui/interrupt.ts';
 import { withFractionBar } from '../../ui/progress.ts';
-import type { CommonSettings } from './generate.ts';
 
 const label = z.union([z.int().min(0), z.string().regex(/^\d+$/).transform(Number)], 'must be class numbers');
 
@@ -48,7 +47,7 @@ export const imageOptions = grouped('Images:', {
   ),
 });
 
-type ImageSettings = CommonSettings & Settings<typeof imageOptions>;
+type ImageSettings = SamplingSettings & Settings<typeof imageOptions>;
 
 const DEFAULT_COUNT = 64;
 /** More images could not be told apart. */

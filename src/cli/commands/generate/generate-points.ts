@@ -6,10 +6,9 @@ import { writeFileAtomic } from '../../../files/atomic.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { refuseUnusedEta } from '../../options/shared-options.ts';
+import { refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
 import { withInterrupt } from '../../ui/interrupt.ts';
 import { withFractionBar } from '../../ui/progress.ts';
-import type { CommonSettings } from './generate.ts';
 
 export const pointOptions = grouped('Points:', {
   real: option('--real <name|file>', z.string().optional(), 'real points to plot under the generated ones'),
@@ -20,7 +19,7 @@ const FORMATS = ['.csv', '.npy', '.svg', '.png'];
 /** Draws points and writes them to each file. Returns a sentence that says what was written. */
 export async function generatePoints(
   folder: string,
-  settings: CommonSettings & Settings<typeof pointOptions>,
+  settings: SamplingSettings & Settings<typeof pointOptions>,
 ): Promise<string> {
   const { n = 10_000, steps, scheduler, eta, seed, device, real, out = ['points.csv'] } = settings;
   for (const file of out)

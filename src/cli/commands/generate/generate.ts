@@ -1,40 +1,13 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
-import { addOptions, option, readSettings, type Settings } from '../../options/command-options.ts';
+import { addOptions, readSettings, type Settings } from '../../options/command-options.ts';
 import { modelNamed } from '../../options/saved-model.ts';
-import { deviceOption, schedulerClass, schedulerOption } from '../../options/shared-options.ts';
+import { samplingOptions, schedulerClass } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
 import { generateImages, imageOptions } from './generate-images.ts';
 import { generatePoints, pointOptions } from './generate-points.ts';
 
-const commonOptions = {
-  model: option(
-    '--model <folder|hub-id|file.onnx>',
-    z.string('name the folder of a pipeline, a Hub id, or an ONNX file'),
-    'the saved model',
-  ),
-  revision: option('--revision <name>', z.string().optional(), 'branch, tag or commit of a Hub id'),
-  n: option('--n <count>', z.number().optional(), 'number of samples (default: points 10000, images 64)'),
-  steps: option(
-    '--steps <count>',
-    z.number().optional(),
-    'steps of the reverse process (default: 1000; 50 to 100 are enough for ddim)',
-  ),
-  scheduler: schedulerOption(),
-  eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
-  seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
-  device: deviceOption(),
-  out: option(
-    '--out <paths...>',
-    z.array(z.string()).min(1).optional(),
-    'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',
-  ),
-};
-/** `scheduler` is the class name, even if a short name was given. */
-export type CommonSettings = Settings<typeof commonOptions>;
-
-const options = { ...commonOptions, ...pointOptions, ...imageOptions };
+const options = { ...samplingOptions, ...pointOptions, ...imageOptions };
 
 export function addGenerateCommand(program: Command): void {
   const command = program

@@ -151,7 +151,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const plots = settings.report_to.includes('jsonl')
     ? await writeTrainingPlots(output_dir, settings.dataset)
     : [];
-  const summary = result.metrics ? metricsText({ ...result.metrics }) : 'nothing left to do';
+  const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
 }
