@@ -13,7 +13,7 @@ import { HostBackend } from './host.ts';
 import { TfjsBackend } from './tfjs.ts';
 
 /** Below this many parameters one step is so short that calling it from JavaScript would dominate: use a Loop. */
-export const LOOP_MAX_PARAMETERS = 4_000_000;
+const LOOP_MAX_PARAMETERS = 4_000_000;
 
 /** What computes a step: a device of onnxruntime, or the backend of the user's tfjs. */
 export type Compute = { readonly device: ConcreteDevice } | { readonly tf: TfjsModule };

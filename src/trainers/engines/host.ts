@@ -35,8 +35,8 @@ export class HostBackend implements Backend {
   /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
   static async create(settings: StepSettings, initial: TrainingState): Promise<HostBackend> {
     const { model, ema, accumulationSteps } = settings;
-    const { graph, terms, dropouts } = buildGradientGraph(settings, LAYOUT);
     const held = new HostState(model.parameters, LAYOUT, { ema, sum: accumulationSteps > 1 }, initial);
+    const { graph, terms, dropouts } = buildGradientGraph(settings, LAYOUT);
     const parameters = held.parameters().map(({ spec, value, gradient }) => ({
       name: spec.name,
       gradientName: gradientName(spec.name),
