@@ -181,9 +181,13 @@ export interface EvaluationReport {
    * `density`, `coverage`; and what registered ones return.
    */
   readonly metrics: Readonly<Record<string, number>>;
+  /** The real samples: their name and number. */
   readonly real: EvaluatedSet;
+  /** The generated samples. */
   readonly fake: EvaluatedSet;
+  /** What the features came from; of points, their coordinates. */
   readonly extractor: ReportedExtractor;
+  /** What the logits came from, where a metric needed them. */
   readonly logits_extractor?: ReportedExtractor | undefined;
   /** The settings that the values depend on: `seed`, and the options of the metrics. */
   readonly settings: Readonly<Record<string, number | string | boolean>>;

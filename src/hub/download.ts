@@ -14,6 +14,7 @@ import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './pipeline-f
 
 /** Progress of a download, as transformers.js reports it: 'initiate', 'progress' again and again, 'done' for each file. */
 export interface DownloadProgress {
+  /** Whether the file begins, goes on or is there. */
   readonly status: 'initiate' | 'progress' | 'done';
   /** The repository, `owner/name`. */
   readonly name: string;

@@ -28,7 +28,9 @@ export interface MetricSide {
 
 /** How many samples each side has; undefined where that is not known (yet). */
 export interface SampleCounts {
+  /** Real samples. */
   readonly real?: number | undefined;
+  /** Generated samples. */
   readonly fake?: number | undefined;
 }
 
@@ -82,7 +84,11 @@ export interface Metric<Options extends object = object> {
    * @throws {InvalidArgumentError} that says what is wrong and what is possible.
    */
   check?(counts: SampleCounts, options: Options): void;
-  /** @returns the values under the names they have in reports, such as `kid_mean`. */
+  /**
+   * Computes the metric.
+   *
+   * @returns the values under the names they have in reports, such as `kid_mean`.
+   */
   compute(inputs: MetricInputs<Options>): Promise<Record<string, number>> | Record<string, number>;
 }
 

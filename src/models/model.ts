@@ -45,6 +45,7 @@ export interface ModelInputs {
 
 /** A network that predicts noise, velocity or the clean sample from a noisy sample and its timestep. */
 export interface DiffusionModel {
+  /** What `config.json` holds: `_class_name` and the options. */
   readonly config: ModelConfig;
   /**
    * The Python library that has a class of this name with the same config and state dict; it is written to

@@ -5,6 +5,7 @@ import type { RandomStream } from '../random/random-stream.ts';
 export interface ParameterSpec {
   /** The name in the state dict, such as `conv_in.weight`. */
   readonly name: string;
+  /** Its shape, in torch's order of axes. */
   readonly shape: readonly number[];
   /** Whether it holds a convolution's filters, [out, in, height, width], whose axes a `Layout` may reorder. Default false. */
   readonly isFilter?: boolean | undefined;

@@ -42,6 +42,7 @@ export interface StepMetrics {
 export interface TrainerCallback {
   /** A checkpoint was damaged when the latest was looked for; an older one, or a fresh start, takes its place. */
   onCheckpointSkipped?(skipped: { readonly dir: string; readonly error: Error }): void | Promise<void>;
+  /** Before the first step of a run, new or resumed. */
   onTrainBegin?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** Every `logging_steps` steps and after the last one. */
   onStep?(state: TrainerState, metrics: StepMetrics): void | Promise<void>;

@@ -158,7 +158,7 @@ describe('evaluate', () => {
     ],
     ['evaluate --real photos --fake nowhere', /fake 'nowhere' does not exist/],
     ['evaluate --real photos --fake moons', /generated samples are points, but the real ones are images/],
-    ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is none/],
+    ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is not one/],
     ['evaluate --real photos --fake generated --extractor vgg16', /Fetch https:.*vgg16.*put .* into/],
     ['evaluate --real photos --fake generated --extractor raw-pixels --plot x.png', /--plot draws points/],
     [

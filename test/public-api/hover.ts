@@ -13,6 +13,8 @@ export interface Member {
   /** `TrainingArguments.seed`. */
   readonly name: string;
   readonly documentation: string;
+  /** Whether it belongs to an interface that is named as options. */
+  readonly isOfOptions: boolean;
   readonly isOptional: boolean;
   readonly type: string;
   /** Whether an editor can complete its values: words, null or undefined, and nothing open. */
@@ -21,10 +23,13 @@ export interface Member {
 
 const CLOSED = TypeFlags.StringLiteral | TypeFlags.Null | TypeFlags.Undefined;
 
-/** What an options interface is called: what a user writes as an object. */
-const OPTIONS = /(Options|Arguments|Config|Inputs|Facts)$/;
+/** What an interface of options is called. */
+const OPTIONS = /(Options|Arguments|Config|Inputs|Facts|Format|Request)$/;
 
-/** All members of the options interfaces that the entries of the package export; from its declarations, not its sources. */
+/**
+ * The members of what users write as objects: the interfaces that the entries of the package export, and that are named as
+ * options or have an optional member. They are read from the declarations, not the sources.
+ */
 export function optionMembers(project: string, entries: readonly string[]): Member[] {
   const api = new API({ cwd: project });
   try {
@@ -36,10 +41,7 @@ export function optionMembers(project: string, entries: readonly string[]): Memb
       const file = program.getSourceFile(path.join(project, 'node_modules/iso-diffusion', entry));
       const module = file && checker.getSymbolAtLocation(file);
       if (!module) throw new Error(`the project imports nothing from ${entry}`);
-      return checker
-        .getExportsOfModule(module)
-        .filter(({ name }) => OPTIONS.test(name))
-        .flatMap((exported) => membersOf(checker, exported));
+      return checker.getExportsOfModule(module).flatMap((exported) => membersOf(checker, exported));
     });
     return [...new Map(found.map((member) => [member.name, member])).values()];
   } finally {
@@ -52,16 +54,19 @@ function membersOf(checker: Checker, exported: TsSymbol): Member[] {
   if (!symbol || !(symbol.flags & (SymbolFlags.Interface | SymbolFlags.TypeAlias))) return [];
   const type = checker.getDeclaredTypeOfSymbol(symbol);
   if (!type) return [];
-  return checker.getPropertiesOfType(type).map((property) => {
+  const isOfOptions = OPTIONS.test(exported.name);
+  const members = checker.getPropertiesOfType(type).map((property) => {
     const declared = checker.getTypeOfSymbol(property);
     return {
       name: `${exported.name}.${property.name}`,
+      isOfOptions,
       documentation: checker.getDocumentationCommentOfSymbol(property).trim(),
       isOptional: (property.flags & SymbolFlags.Optional) !== 0,
       type: declared ? checker.typeToString(declared) : '',
       completes: choicesOf(declared).every(({ flags }) => flags & CLOSED),
     };
   });
+  return isOfOptions || members.some(({ isOptional }) => isOptional) ? members : [];
 }
 
 function choicesOf(type: Type | undefined): readonly Type[] {
