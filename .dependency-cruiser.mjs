@@ -16,10 +16,8 @@ const rooms = {
   metrics: 'random files graph schedulers runtime',
   trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers runtime datasets',
-  evaluation:
-    'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
-  reproduce:
-    'threads files models schedulers losses runtime datasets plots metrics trainers pipelines evaluation',
+  evaluation: 'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
+  reproduce: 'threads files models schedulers losses runtime datasets plots metrics trainers pipelines evaluation',
   cli: 'threads files hub models schedulers losses runtime datasets plots metrics trainers pipelines evaluation reproduce',
 };
 // These files lie below every room. They import no room; errors.ts is the only one that the others import.

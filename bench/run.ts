@@ -12,9 +12,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
 const name = process.argv[2] ?? '';
 const benchmark = Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
 if (!benchmark) {
-  console.error(
-    `Unknown benchmark '${name}'. Usage: npm run bench -- ${Object.keys(benchmarks).join(' | ')}`,
-  );
+  console.error(`Unknown benchmark '${name}'. Usage: npm run bench -- ${Object.keys(benchmarks).join(' | ')}`);
   process.exit(2);
 }
 try {

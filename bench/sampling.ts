@@ -70,10 +70,7 @@ export async function run(): Promise<void> {
 }
 
 /** Both sides must run the same network: the largest difference of one prediction. */
-async function printDifference(
-  session: ModelSession,
-  reference: ReturnType<typeof startReference>,
-): Promise<void> {
+async function printDifference(session: ModelSession, reference: ReturnType<typeof startReference>): Promise<void> {
   const sample = Float32Array.from({ length: 2 * 64 }, (_, i) => Math.sin(i));
   const ours = await session.predict(sample, 123);
   const { output } = await reference.request<{ output: number[] }>({

@@ -35,9 +35,7 @@ const trainer = new Trainer({
   noise_scheduler: new DDPMScheduler({ clip_sample: false }),
 });
 const { global_step, metrics } = await trainer.train();
-console.log(
-  `${data.count} points of ${data.dims} dimensions, ${global_step} steps, loss ${metrics?.loss.toFixed(4)}`,
-);
+console.log(`${data.count} points of ${data.dims} dimensions, ${global_step} steps, loss ${metrics?.loss.toFixed(4)}`);
 
 const folder = path.join(output, 'pipeline');
 await trainer.savePipeline(folder);

@@ -19,9 +19,7 @@ function train(lambda: number): void {
   let offset = 0;
   for (let step = 0; step <= 60; step++) {
     const noise = random.fillNormal(new Float32Array(BATCH));
-    const noisy = noise.map(
-      (e) => Math.sqrt(ALPHA_CUMPROD) * 0.5 * random.normal() + Math.sqrt(1 - ALPHA_CUMPROD) * e,
-    );
+    const noisy = noise.map((e) => Math.sqrt(ALPHA_CUMPROD) * 0.5 * random.normal() + Math.sqrt(1 - ALPHA_CUMPROD) * e);
     const predicted_noise = noisy.map((x) => slope * x + offset);
 
     const { loss, base, isotropy, gradient } = isoDiffusionLoss({ predicted_noise, noise, lambda });

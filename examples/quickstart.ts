@@ -76,9 +76,7 @@ async function trainAndMeasure(data: PointSet, lambda: number) {
 }
 
 const started = performance.now();
-console.log(
-  `Swiss roll, 10,000 points, batch 512, ${epochs} epochs (the paper: ${PAPER_EPOCHS}), on the CPU`,
-);
+console.log(`Swiss roll, 10,000 points, batch 512, ${epochs} epochs (the paper: ${PAPER_EPOCHS}), on the CPU`);
 const data = await loadPoints('swiss-roll', { seed: 0 });
 const ddpm = await trainAndMeasure(data, 0);
 const iso = await trainAndMeasure(data, 0.1);

@@ -37,8 +37,7 @@ function batch() {
     const alpha = alphasCumprod[t] as number;
     for (let d = 0; d < 2; d++)
       input[3 * i + d] =
-        Math.sqrt(alpha) * (data.data[2 * point + d] as number) +
-        Math.sqrt(1 - alpha) * (noise[2 * i + d] as number);
+        Math.sqrt(alpha) * (data.data[2 * point + d] as number) + Math.sqrt(1 - alpha) * (noise[2 * i + d] as number);
     input[3 * i + 2] = t / 1000;
   }
   return { input: tf.tensor2d(input, [BATCH, 3]), noise: tf.tensor2d(noise, [BATCH, 2]) };

@@ -60,10 +60,7 @@ export class HubError extends IsoDiffusionError {
   /** Whether there was no answer at all. */
   readonly unreachable: boolean;
 
-  constructor(
-    message: string,
-    { unreachable = false, ...options }: ErrorOptions & { unreachable?: boolean } = {},
-  ) {
+  constructor(message: string, { unreachable = false, ...options }: ErrorOptions & { unreachable?: boolean } = {}) {
     super(message, options);
     this.unreachable = unreachable;
   }

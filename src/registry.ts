@@ -26,14 +26,10 @@ export class Registry<Thing> {
    */
   register(name: string, thing: Thing): void {
     if (typeof name !== 'string' || name.trim() === '')
-      throw new InvalidArgumentError(
-        `the name of a ${this.kind} must be a word, but is ${JSON.stringify(name)}`,
-      );
+      throw new InvalidArgumentError(`the name of a ${this.kind} must be a word, but is ${JSON.stringify(name)}`);
     const known = this.things.get(name);
     if (known !== undefined && known !== thing)
-      throw new InvalidArgumentError(
-        `there is a ${this.kind} '${name}' already: register yours under another name`,
-      );
+      throw new InvalidArgumentError(`there is a ${this.kind} '${name}' already: register yours under another name`);
     this.things.set(name, thing);
   }
 

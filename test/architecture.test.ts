@@ -37,8 +37,7 @@ describe('the architecture check', () => {
     expect(
       violations({
         'errors.ts': 'export class GraphError extends Error {}',
-        'graph/graph.ts':
-          "import { GraphError } from '../errors.ts';\nexport const make = () => new GraphError();",
+        'graph/graph.ts': "import { GraphError } from '../errors.ts';\nexport const make = () => new GraphError();",
         'nn/layers.ts': "import { make } from '../graph/graph.ts';\nexport const layer = make;",
       }),
     ).toEqual([]);
@@ -56,12 +55,8 @@ describe('the architecture check', () => {
   });
 
   it('is not evaded by a type imported in place, which dependency-cruiser does not see', () => {
-    const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) =>
-      /\.c?ts$/.test(name),
-    );
-    const evading = files.filter((name) =>
-      /(?<!await )\bimport\('\.+\//.test(readFileSync(join('src', name), 'utf8')),
-    );
+    const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) => /\.c?ts$/.test(name));
+    const evading = files.filter((name) => /(?<!await )\bimport\('\.+\//.test(readFileSync(join('src', name), 'utf8')));
     expect(evading).toEqual([]);
   });
 

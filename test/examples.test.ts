@@ -14,22 +14,12 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
   'quickstart.ts': {
     args: ['--epochs', '2', '--output', 'quick'],
     prints: /coverage +\d\.\d{4} +\d\.\d{4}/,
-    writes: [
-      'quick/scatter.png',
-      'quick/loss.svg',
-      'quick/ddpm/pipeline/unet/model.onnx',
-      'quick/iso/pipeline',
-    ],
+    writes: ['quick/scatter.png', 'quick/loss.svg', 'quick/ddpm/pipeline/unet/model.onnx', 'quick/iso/pipeline'],
   },
   'quickstart-images.ts': {
     args: ['--steps', '3', '--output', 'images'],
     prints: /1797 images of 8x8/,
-    writes: [
-      'images/comparison.png',
-      'images/ddpm.png',
-      'images/iso.png',
-      'images/iso/pipeline/unet_ema/model.onnx',
-    ],
+    writes: ['images/comparison.png', 'images/ddpm.png', 'images/iso.png', 'images/iso/pipeline/unet_ema/model.onnx'],
   },
   'custom-data.ts': {
     args: [],

@@ -12,9 +12,7 @@ const folder = mkdtempSync(path.join(tmpdir(), 'iso-readme-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const blocks = (language: string) =>
-  [...readme.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, 'g'))].map(
-    (match) => match[1] ?? '',
-  );
+  [...readme.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, 'g'))].map((match) => match[1] ?? '');
 const commandLines = blocks('bash').flatMap((block) => block.trim().split('\n'));
 
 /** The same text with shorter settings; fails where the README no longer has them. */
@@ -94,9 +92,7 @@ describe('README', () => {
   });
 
   it('names exports that exist', () => {
-    const mentioned = [...readme.matchAll(/`(?:new )?([A-Za-z][A-Za-z0-9]*)\(/g)].map(
-      (match) => match[1] ?? '',
-    );
+    const mentioned = [...readme.matchAll(/`(?:new )?([A-Za-z][A-Za-z0-9]*)\(/g)].map((match) => match[1] ?? '');
     expect(mentioned.length).toBeGreaterThan(5);
     for (const name of mentioned) expect(api).toHaveProperty(name);
   });

@@ -109,8 +109,7 @@ function convolve(x: Value, config: ConfigOf<'Conv2D'>, weight: WeightSource): V
 function normalise(x: Value, config: ConfigOf<'BatchNormalization'>, weight: WeightSource): Value {
   const [channels = 0] = fixedShape(x.shape.slice(1, 2));
   const statistic = (key: string) => x.graph.constant('float32', [channels], weight(key, [channels]));
-  const all = (value: number) =>
-    x.graph.constant('float32', [channels], new Float32Array(channels).fill(value));
+  const all = (value: number) => x.graph.constant('float32', [channels], new Float32Array(channels).fill(value));
   return batchNorm(
     x,
     {
@@ -159,11 +158,7 @@ function windowPlacement(
   return { strides, pads: [top, left, vertical - top, horizontal - left] as const };
 }
 
-function weightOf(
-  weights: ReadonlyMap<string, LayerWeight>,
-  name: string,
-  shape: readonly number[],
-): Float32Array {
+function weightOf(weights: ReadonlyMap<string, LayerWeight>, name: string, shape: readonly number[]): Float32Array {
   const tensor = weights.get(name);
   if (tensor && tensor.shape.join() === shape.join()) return tensor.data;
   throw new GraphError(

@@ -12,8 +12,7 @@ import { FileFormatError } from '../../src/errors.ts';
 
 const PACKAGE = 'nsfwjs@4.3.0';
 /** As the npm registry lists it. The content is known by it, so that its modules may be loaded. */
-const INTEGRITY =
-  'sha512-WTKDte0vp1X97N1h34P79G/hG+sVT3+TnDz9di1WseIJR93v11E4viNX7Vg9WsO6HYoR772Nzq2iM8jo3XBZ+g==';
+const INTEGRITY = 'sha512-WTKDte0vp1X97N1h34P79G/hG+sVT3+TnDz9di1WseIJR93v11E4viNX7Vg9WsO6HYoR772Nzq2iM8jo3XBZ+g==';
 const FOLDER = 'package/dist/models/inception_v3/';
 
 /** The Inception v3 of the npm package nsfwjs (MIT), as the package keeps it. */
@@ -34,8 +33,7 @@ export async function readNsfwjsInception(tarball?: string): Promise<NsfwjsModel
     const digest = `sha512-${createHash('sha512')
       .update(await readFile(file))
       .digest('base64')}`;
-    if (digest !== INTEGRITY)
-      throw new FileFormatError(`${file} is not ${PACKAGE}: it has the digest ${digest}`);
+    if (digest !== INTEGRITY) throw new FileFormatError(`${file} is not ${PACKAGE}: it has the digest ${digest}`);
     const names = await unpackModel(file, folder);
     const load = createRequire(path.join(folder, 'x.cjs'));
     const model = load('./model.cjs') as Pick<NsfwjsModel, 'modelTopology' | 'weightsManifest'>;

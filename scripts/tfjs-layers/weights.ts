@@ -36,9 +36,7 @@ export function decodeWeights(manifest: WeightsManifest, bytes: Uint8Array): Map
     const width = quantization ? { uint8: 1, uint16: 2 }[quantization.dtype] : 4;
     const end = offset + count * width;
     if (!Number.isSafeInteger(count) || end > bytes.length)
-      throw new FileFormatError(
-        `the weights end at byte ${bytes.length}, but '${name}' would need them to ${end}`,
-      );
+      throw new FileFormatError(`the weights end at byte ${bytes.length}, but '${name}' would need them to ${end}`);
     // Copied, since the offset need not be a multiple of the width.
     const { buffer } = bytes.slice(offset, end);
     const stored = quantization?.dtype === 'uint8' ? new Uint8Array(buffer) : new Uint16Array(0);
@@ -53,7 +51,5 @@ export function decodeWeights(manifest: WeightsManifest, bytes: Uint8Array): Map
     offset = end;
   }
   if (offset === bytes.length) return tensors;
-  throw new FileFormatError(
-    `the manifest describes ${offset} bytes of weights, but there are ${bytes.length}`,
-  );
+  throw new FileFormatError(`the manifest describes ${offset} bytes of weights, but there are ${bytes.length}`);
 }

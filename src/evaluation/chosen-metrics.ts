@@ -1,12 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
-import type {
-  Metric,
-  MetricOption,
-  MetricOptions,
-  MetricSide,
-  SampleCounts,
-  SampleForm,
-} from '../metrics/metric.ts';
+import type { Metric, MetricOption, MetricOptions, MetricSide, SampleCounts, SampleForm } from '../metrics/metric.ts';
 import { metrics } from '../metrics/registry.ts';
 
 /** A metric of an evaluation, with its options. */
@@ -82,9 +75,7 @@ export function refuseWithoutSamples(
   isStatistics: Readonly<Record<'real' | 'fake', boolean>>,
 ): void {
   const lacking = (['real', 'fake'] as const).filter((role) => isStatistics[role]);
-  const impossible = chosen.find((one) =>
-    [...neededForms([one], ...lacking)].some((form) => form !== 'statistics'),
-  );
+  const impossible = chosen.find((one) => [...neededForms([one], ...lacking)].some((form) => form !== 'statistics'));
   if (!impossible) return;
   throw new InvalidArgumentError(
     lacking.length === 2

@@ -76,10 +76,7 @@ export async function probeExtractor(
 }
 
 /** @throws {InvalidArgumentError} unless the extractor gives one vector of its `dims` for each image. */
-async function extracted(
-  extractor: FeatureExtractor,
-  images: readonly FeatureImage[],
-): Promise<Float32Array> {
+async function extracted(extractor: FeatureExtractor, images: readonly FeatureImage[]): Promise<Float32Array> {
   const { name, dims } = extractor;
   const features = await extractor.extract(images);
   if (features.length === images.length * dims) return features;

@@ -1,11 +1,6 @@
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
-import {
-  convertChannels,
-  imageFormatOf,
-  MAX_IMAGE_PIXELS,
-  prepareImages,
-} from '../datasets/images/decode.ts';
+import { convertChannels, imageFormatOf, MAX_IMAGE_PIXELS, prepareImages } from '../datasets/images/decode.ts';
 import type { ImageFormat, ImageSet } from '../datasets/images/image-set.ts';
 import { openSource } from '../datasets/images/load-images.ts';
 import type { ImageSource, SourceImage } from '../datasets/images/sources/image-source.ts';
@@ -34,9 +29,7 @@ export type Selection = (name: string, count: number) => Uint32Array;
 export function randomPart(wanted: number | undefined, seed: number): Selection {
   return (name, count) => {
     if (wanted !== undefined && wanted > count)
-      throw new InvalidArgumentError(
-        `${name} has ${count} images, fewer than the ${wanted} that were asked for`,
-      );
+      throw new InvalidArgumentError(`${name} has ${count} images, fewer than the ${wanted} that were asked for`);
     const order = new RandomStream(seed, STREAM.metrics, 1).permutation(count);
     return order.subarray(0, wanted ?? count).sort();
   };
@@ -94,8 +87,7 @@ function featureImage(data: Uint8Array, height: number, width: number, channels:
   const rgb = new Uint8Array(height * width * 3);
   for (let p = 0; p < height * width; p++) {
     const alpha = data[4 * p + 3] as number;
-    for (let c = 0; c < 3; c++)
-      rgb[3 * p + c] = Math.round(((data[4 * p + c] as number) * alpha) / 255 + 255 - alpha);
+    for (let c = 0; c < 3; c++) rgb[3 * p + c] = Math.round(((data[4 * p + c] as number) * alpha) / 255 + 255 - alpha);
   }
   return { data: rgb, height, width, channels: 3 };
 }
@@ -146,10 +138,7 @@ interface Inspection {
   readonly channels: 1 | 3;
 }
 
-async function inspect(
-  source: ImageSource,
-  { resolution, signal }: StoredImagesOptions,
-): Promise<Inspection> {
+async function inspect(source: ImageSource, { resolution, signal }: StoredImagesOptions): Promise<Inspection> {
   const digests: Buffer[] = [];
   let channels: 1 | 3 = 1;
   let first: { source: string; height: number; width: number } | undefined;

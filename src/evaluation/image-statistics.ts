@@ -6,12 +6,7 @@ import { parseOptions } from '../options.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
 import { consecutiveShare, imagesOfSet, randomPart, storedImages } from './image-sources.ts';
-import {
-  type ExtractionOptions,
-  extractionFields,
-  type ReportedExtractor,
-  reportedExtractor,
-} from './options.ts';
+import { type ExtractionOptions, extractionFields, type ReportedExtractor, reportedExtractor } from './options.ts';
 
 const settingsSchema = z.object({
   ...extractionFields,
@@ -51,11 +46,7 @@ export interface ImageStatistics {
  * await writeStatistics('part-1.npz', statistics);
  */
 export async function imageStatistics(options: ImageStatisticsOptions): Promise<ImageStatistics> {
-  const { share, resolution, batch_size, device } = parseOptions(
-    settingsSchema,
-    options,
-    'options for the statistics',
-  );
+  const { share, resolution, batch_size, device } = parseOptions(settingsSchema, options, 'options for the statistics');
   const { images: source, extractor: given = 'inception', extractor_options, signal } = options;
   const select = share ? consecutiveShare(...share) : randomPart(undefined, 0);
   const images =

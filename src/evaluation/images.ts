@@ -13,13 +13,7 @@ import {
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
-import {
-  type EvaluationImages,
-  featureImages,
-  imagesOfSet,
-  randomPart,
-  storedImages,
-} from './image-sources.ts';
+import { type EvaluationImages, featureImages, imagesOfSet, randomPart, storedImages } from './image-sources.ts';
 import type { EvaluationInput } from './inputs.ts';
 import {
   DEFAULT_SAMPLES,
@@ -103,8 +97,7 @@ async function openSide(
   const nothing = async () => {};
   if (input.kind === 'statistics') return { ...input, count: input.statistics.count, dispose: nothing };
   if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, wanted);
-  if (input.kind !== 'images')
-    throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
+  if (input.kind !== 'images') throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
   const select = randomPart(wanted, settings.seed);
   const images =
     typeof input.source === 'string'
@@ -202,9 +195,7 @@ async function featuresOf(
   const cached = needed.has('statistics') ? await kept?.read() : undefined;
   const uses = [
     { extractor, statistics: needed.has('statistics') && !cached, features: needed.has('features') },
-    ...(extractors.logits
-      ? [{ extractor: extractors.logits, statistics: false, features: needed.has('logits') }]
-      : []),
+    ...(extractors.logits ? [{ extractor: extractors.logits, statistics: false, features: needed.has('logits') }] : []),
   ];
   if (!uses.some(({ statistics, features }) => statistics || features))
     return preparedSide(role, { statistics: cached });
@@ -232,11 +223,7 @@ async function keptStatistics(
   if (images.fingerprint === undefined) return undefined;
   const fingerprint = `${images.fingerprint} ${channels}`;
   const warn = options.on_warning ?? process.emitWarning;
-  return new CachedStatistics(
-    { fingerprint, count: images.count, extractor, probe },
-    settings.cache_dir,
-    warn,
-  );
+  return new CachedStatistics({ fingerprint, count: images.count, extractor, probe }, settings.cache_dir, warn);
 }
 
 function fittingStatistics(

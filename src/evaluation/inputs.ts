@@ -12,10 +12,7 @@ import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics } from '../metrics/frechet/statistics-file.ts';
 import type { UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
 import { drawsPoints } from '../pipelines/load.ts';
-import {
-  loadUnconditionalPointGeneration,
-  type UnconditionalPointGenerationPipeline,
-} from '../pipelines/points.ts';
+import { loadUnconditionalPointGeneration, type UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import type { EvaluateOptions, EvaluateSettings, FakeInput } from './options.ts';
 
 /** An input once it is known what it is; large things are not loaded yet. */
@@ -46,12 +43,10 @@ export async function identify(role: 'real' | 'fake', input: FakeInput): Promise
 
 async function identifySource(role: string, source: string): Promise<EvaluationInput> {
   if (Object.hasOwn(SYNTHETIC_SETS, source)) return { kind: 'points', source };
-  if (source === 'digits' || OXFORD_SETS.some(({ name }) => name === source))
-    return { kind: 'images', source };
+  if (source === 'digits' || OXFORD_SETS.some(({ name }) => name === source)) return { kind: 'images', source };
   if (await isFolder(source)) return identifyFolder(source);
   const extension = path.extname(source).toLowerCase();
-  if (extension === '.npz')
-    return { kind: 'statistics', name: source, statistics: await readStatistics(source) };
+  if (extension === '.npz') return { kind: 'statistics', name: source, statistics: await readStatistics(source) };
   if (extension === '.csv' || extension === '.npy') return { kind: 'points', source };
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
   if (await exists(source)) return { kind: 'images', source };
@@ -91,8 +86,7 @@ export async function loadPointPair(
     typeof real.source === 'string'
       ? loadPoints(real.source, { n: num_real, seed: data_seed, scaling })
       : Promise.resolve(firstPoints(real.source, num_real));
-  if (fake.kind === 'point-pipeline')
-    return fromPipeline(await loadReal('none'), fake.source, settings, options);
+  if (fake.kind === 'point-pipeline') return fromPipeline(await loadReal('none'), fake.source, settings, options);
   if (fake.kind !== 'points')
     throw new InvalidArgumentError(`the real samples are points, but the generated ones are ${fake.kind}`);
   const realPoints = await loadReal('min-max');
@@ -110,9 +104,7 @@ async function fromPipeline(
   { generation, signal, on_progress }: Omit<EvaluateOptions, 'real' | 'fake'>,
 ): Promise<PointPair> {
   const draw =
-    typeof source === 'string'
-      ? await loadUnconditionalPointGeneration(source, { device: settings.device })
-      : source;
+    typeof source === 'string' ? await loadUnconditionalPointGeneration(source, { device: settings.device }) : source;
   try {
     const { points, dims } = await draw({
       num_inference_steps: generation?.num_inference_steps,

@@ -27,9 +27,7 @@ const side = z.int().min(1).max(8192);
 /** How images become features, for `evaluate` and `imageStatistics`. */
 export const extractionFields = {
   batch_size: z.int().min(1).max(65_536).default(32),
-  resolution: z
-    .union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()])
-    .optional(),
+  resolution: z.union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()]).optional(),
   device: z.enum(DEVICES).default('auto'),
 };
 const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
@@ -56,10 +54,7 @@ export type EvaluateSettings = z.output<typeof settingsSchema>;
 /** Real samples: a path or a name, a loaded set, or statistics of features. */
 export type RealInput = string | ImageSet | PointSet | GaussianStatistics;
 /** Generated samples: what real ones can be, or a saved or loaded pipeline. */
-export type FakeInput =
-  | RealInput
-  | UnconditionalImageGenerationPipeline
-  | UnconditionalPointGenerationPipeline;
+export type FakeInput = RealInput | UnconditionalImageGenerationPipeline | UnconditionalPointGenerationPipeline;
 
 /** How images become features; shared by `evaluate` and `imageStatistics`. */
 export interface ExtractionOptions {
@@ -127,10 +122,7 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
    * Default: as the pipeline does.
    */
   readonly generation?:
-    | Pick<
-        ImageFolderOptions,
-        'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'
-      >
+    | Pick<ImageFolderOptions, 'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'>
     | undefined;
   /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. Default: none. */
   readonly on_progress?: ((fraction: number, stage: EvaluationStage) => void) | undefined;

@@ -64,10 +64,7 @@ export async function syncDirectory(path: string): Promise<void> {
  *
  * @throws what `fill` throws, or the operating system's error.
  */
-export async function writeDirectoryAtomic(
-  final: string,
-  fill: (temporary: string) => Promise<void>,
-): Promise<void> {
+export async function writeDirectoryAtomic(final: string, fill: (temporary: string) => Promise<void>): Promise<void> {
   const target = resolve(final);
   const folder = dirname(target);
   await mkdir(folder, { recursive: true });

@@ -110,8 +110,7 @@ async function fetchRest(
       await rm(partial, { force: true });
       return new Error(`the server has no bytes from ${have} on`);
     }
-    if (!response.ok)
-      throw fail(`${url}: the server answered ${status}: ${advice?.(status) ?? response.statusText}`);
+    if (!response.ok) throw fail(`${url}: the server answered ${status}: ${advice?.(status) ?? response.statusText}`);
     if (!resumed) await rememberEtag(partial, response.headers.get('etag') ?? '');
     // A server that ignores the range, or has another file by now, sends everything again.
     const handle = await open(partial, resumed ? 'a' : 'w');

@@ -31,8 +31,7 @@ export async function floatTensorInfos(path: string): Promise<Map<string, FloatT
   for (const [file, expected] of await filesOf(path)) {
     const { entries } = await withSafetensors(file, async (_, header) => header);
     for (const { name, dtype, shape } of entries) {
-      if (!isFloat(dtype))
-        throw new SafetensorsError(`${file}: '${name}' is ${dtype}, not of floating point.`);
+      if (!isFloat(dtype)) throw new SafetensorsError(`${file}: '${name}' is ${dtype}, not of floating point.`);
       if (infos.has(name)) throw new SafetensorsError(`${path}: '${name}' lies in two of its files.`);
       infos.set(name, { dtype, shape });
     }
@@ -52,10 +51,7 @@ export async function floatTensorInfos(path: string): Promise<Map<string, FloatT
  * @param destinations by name, each as long as the tensor; other tensors are not read.
  * @throws {SafetensorsError} as {@link floatTensorInfos}, and when a destination has no tensor or another length.
  */
-export async function readFloatTensors(
-  path: string,
-  destinations: ReadonlyMap<string, Float32Array>,
-): Promise<void> {
+export async function readFloatTensors(path: string, destinations: ReadonlyMap<string, Float32Array>): Promise<void> {
   const missing = new Set(destinations.keys());
   for (const file of (await filesOf(path)).keys()) {
     await withSafetensors(file, async (opened, { entries, dataStart }) => {
@@ -115,18 +111,13 @@ async function readAsFloat32(
   if ((end - begin) / width !== target.length)
     throw new SafetensorsError(`${path}: '${name}' is [${shape}], which are not ${target.length} values.`);
   const start = dataStart + begin;
-  if (dtype === 'F32')
-    return file.readInto(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), start);
+  if (dtype === 'F32') return file.readInto(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), start);
   const stored = new Uint8Array(Math.min(PIECE, target.length) * width);
   for (let done = 0; done < target.length; done += PIECE) {
     const piece = target.subarray(done, done + PIECE);
     await file.readInto(stored.subarray(0, piece.length * width), start + done * width);
     if (dtype === 'F64') piece.set(new Float64Array(stored.buffer, 0, piece.length));
-    else
-      (dtype === 'F16' ? decodeFloat16 : decodeBfloat16)(
-        new Uint16Array(stored.buffer, 0, piece.length),
-        piece,
-      );
+    else (dtype === 'F16' ? decodeFloat16 : decodeBfloat16)(new Uint16Array(stored.buffer, 0, piece.length), piece);
   }
 }
 

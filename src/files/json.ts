@@ -43,8 +43,7 @@ export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: str
     throw new ConfigError(`${where} is not valid JSON: ${errorText(error)}.`, { cause: error });
   }
   const result = schema.safeParse(value);
-  if (!result.success)
-    throw new ConfigError(`${where} is not as expected:\n${z.prettifyError(result.error)}`);
+  if (!result.success) throw new ConfigError(`${where} is not as expected:\n${z.prettifyError(result.error)}`);
   return result.data;
 }
 
@@ -66,8 +65,7 @@ export function stringifySorted(value: JsonValue | JsonObject): string {
 
 function sortKeys(key: string, value: unknown): unknown {
   const unwritable =
-    (typeof value === 'number' && !Number.isFinite(value)) ||
-    ['bigint', 'function', 'symbol'].includes(typeof value);
+    (typeof value === 'number' && !Number.isFinite(value)) || ['bigint', 'function', 'symbol'].includes(typeof value);
   if (unwritable) {
     throw new InvalidArgumentError(`"${key}" is ${String(value)}, which cannot be written as JSON.`);
   }

@@ -113,9 +113,7 @@ function parseHeader(bytes: Uint8Array, view: DataView, where: string): NpyHeade
       header,
     );
   if (!fields)
-    return refuse(
-      `the header is not that of a plain array of numbers: ${JSON.stringify(header.slice(0, 120))}`,
-    );
+    return refuse(`the header is not that of a plain array of numbers: ${JSON.stringify(header.slice(0, 120))}`);
   const [, order = '', code = '', fortran = '', shapeText = ''] = fields;
   const type = TYPES[code];
   if (!type) return refuse(`the type '${code}' is not supported: use float32, float64 or integers`);
@@ -126,9 +124,7 @@ function parseHeader(bytes: Uint8Array, view: DataView, where: string): NpyHeade
     .map(Number);
   const [count = 0, dims = 1] = shape;
   if (shape.length < 1 || shape.length > 2 || count < 1 || dims < 1 || dims > MAX_COLUMNS) {
-    return refuse(
-      `the shape is (${shapeText}), but points are (n, d) with n >= 1 and 1 <= d <= ${MAX_COLUMNS}`,
-    );
+    return refuse(`the shape is (${shapeText}), but points are (n, d) with n >= 1 and 1 <= d <= ${MAX_COLUMNS}`);
   }
   return {
     type,

@@ -92,8 +92,7 @@ export function readWholeFile(
   fail: (message: string, options?: ErrorOptions) => IsoDiffusionError,
 ): Promise<Uint8Array<ArrayBuffer>> {
   return withRegularFile(path, fail, (file) => {
-    if (file.size > maxBytes)
-      throw fail(`${path} has ${file.size} bytes, more than the ${maxBytes} that are read.`);
+    if (file.size > maxBytes) throw fail(`${path} has ${file.size} bytes, more than the ${maxBytes} that are read.`);
     return file.read(0, file.size);
   });
 }

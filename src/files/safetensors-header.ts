@@ -135,8 +135,7 @@ function readEntry(name: string, value: JsonValue, where: string): TensorEntry {
   const fail = (what: string) => new SafetensorsError(`Tensor "${name}" of ${where} ${what}.`);
   if (!isObject(value)) throw fail('has no description');
   const { dtype, shape, data_offsets: offsets } = value;
-  if (typeof dtype !== 'string' || !isDtype(dtype))
-    throw fail(`has the unknown dtype ${JSON.stringify(dtype)}`);
+  if (typeof dtype !== 'string' || !isDtype(dtype)) throw fail(`has the unknown dtype ${JSON.stringify(dtype)}`);
   if (!isSizeArray(shape)) throw fail(`has the malformed shape ${JSON.stringify(shape)}`);
   if (!isSizeArray(offsets) || offsets.length !== 2) {
     throw fail(`has malformed data_offsets ${JSON.stringify(offsets)}`);
@@ -179,9 +178,7 @@ export function buildHeader(
   for (const [name, tensor] of tensors) checkTensor(name, tensor);
   checkMetadata(metadata);
   const sorted = [...tensors].sort(([nameA, a], [nameB, b]) => {
-    return (
-      elementBytes(b.dtype) - elementBytes(a.dtype) || Buffer.compare(Buffer.from(nameA), Buffer.from(nameB))
-    );
+    return elementBytes(b.dtype) - elementBytes(a.dtype) || Buffer.compare(Buffer.from(nameA), Buffer.from(nameB));
   });
   // Text pieces, not an object: objects reorder names that look like integers.
   const parts = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
@@ -192,8 +189,7 @@ export function buildHeader(
     offset += data.byteLength;
   }
   const json = Buffer.from(`{${parts.join(',')}}`);
-  if (json.length > maxHeaderBytes)
-    throw new InvalidArgumentError(`The header would have ${json.length} bytes.`);
+  if (json.length > maxHeaderBytes) throw new InvalidArgumentError(`The header would have ${json.length} bytes.`);
   const padded = Math.ceil(json.length / 8) * 8;
   const header = Buffer.alloc(lengthBytes + padded, ' ');
   header.writeBigUInt64LE(BigInt(padded), 0);
@@ -217,9 +213,7 @@ function checkTensor(name: string, { dtype, shape, data }: NamedTensor): void {
 function checkMetadata(metadata: Readonly<Record<string, string>>): void {
   for (const [key, value] of Object.entries(metadata)) {
     if (typeof value !== 'string' || /\p{Surrogate}/u.test(key + value)) {
-      throw new InvalidArgumentError(
-        `Metadata "${key}" of a safetensors file must be a string of valid Unicode.`,
-      );
+      throw new InvalidArgumentError(`Metadata "${key}" of a safetensors file must be a string of valid Unicode.`);
     }
   }
 }
@@ -241,9 +235,7 @@ function isObject(value: JsonValue | undefined): value is { [key: string]: JsonV
 }
 
 function isSizeArray(value: JsonValue | undefined): value is number[] {
-  return (
-    Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && !isNegative(item as number))
-  );
+  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && !isNegative(item as number));
 }
 
 function isNegative(value: number): boolean {

@@ -51,10 +51,7 @@ export async function withSafetensors<T>(
  * Parses the bytes of a safetensors file. The tensors are copies, each aligned to its elements.
  * @throws SafetensorsError if they are truncated or malformed.
  */
-export function parseSafetensors(
-  bytes: Uint8Array,
-  where = 'The safetensors data',
-): Map<string, NamedTensor> {
+export function parseSafetensors(bytes: Uint8Array, where = 'The safetensors data'): Map<string, NamedTensor> {
   const length = parseHeaderLength(bytes.subarray(0, lengthBytes), bytes.length, where);
   const json = bytes.subarray(lengthBytes, lengthBytes + length);
   const { entries, dataStart } = parseHeader(json, bytes.length, where);

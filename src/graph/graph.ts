@@ -3,15 +3,7 @@
  * ops (`ops/`), extended by the backward pass (`autodiff/`), and written to and read from files (`onnx/`).
  */
 import { GraphError } from '../errors.ts';
-import {
-  type DType,
-  elementCount,
-  formatShape,
-  holds,
-  type Shape,
-  type TensorData,
-  type TensorType,
-} from './types.ts';
+import { type DType, elementCount, formatShape, holds, type Shape, type TensorData, type TensorType } from './types.ts';
 
 /** An ONNX attribute. ONNX tells integers from floats, JavaScript does not: hence the `kind`. */
 export type Attribute =

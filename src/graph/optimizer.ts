@@ -75,10 +75,7 @@ export function globalNorm(vectors: readonly Value[]): Value {
 
 /** Scales the vectors so that their global norm is at most `maxNorm`, as torch's clip_grad_norm_ does. */
 export function clipByGlobalNorm(vectors: readonly Value[], norm: Value, maxNorm: number): Value[] {
-  const scale = minimum(
-    div(scalarLike(norm, maxNorm), add(norm, scalarLike(norm, 1e-6))),
-    scalarLike(norm, 1),
-  );
+  const scale = minimum(div(scalarLike(norm, maxNorm), add(norm, scalarLike(norm, 1e-6))), scalarLike(norm, 1));
   return vectors.map((vector) => mul(vector, scale));
 }
 

@@ -136,9 +136,7 @@ export function applyOp(
 ): Value[] {
   const definition = findOp(name);
   if (!definition) throw new GraphError(`op '${name}' is not known to this package: define it with defineOp`);
-  const types = [
-    definition.infer(new InferenceContext(`op '${name}'`, inputs, attributes, outputCount)),
-  ].flat();
+  const types = [definition.infer(new InferenceContext(`op '${name}'`, inputs, attributes, outputCount))].flat();
   const [opType = name, domain] = name.split(':').toReversed();
   return [...graph.addNode(opType, inputs, attributes, types, domain).outputs];
 }
@@ -206,10 +204,7 @@ export function int64Vector(like: Value, values: readonly number[]): Value {
 }
 
 /** The input at `index`. @throws {GraphError} where it is missing. */
-export function required(
-  { where, inputs }: Pick<InferenceContext, 'where' | 'inputs'>,
-  index: number,
-): Value {
+export function required({ where, inputs }: Pick<InferenceContext, 'where' | 'inputs'>, index: number): Value {
   const input = inputs[index];
   if (input) return input;
   throw new GraphError(`${where}: input ${index} is missing`);

@@ -93,9 +93,7 @@ export function elementCount(shape: Shape): number {
 export function fixedShape(shape: Shape): number[] {
   return shape.map((dim) => {
     if (typeof dim === 'number') return dim;
-    throw new GraphError(
-      `the length of axis '${dim}' of ${formatShape(shape)} must be known here, but is symbolic`,
-    );
+    throw new GraphError(`the length of axis '${dim}' of ${formatShape(shape)} must be known here, but is symbolic`);
   });
 }
 

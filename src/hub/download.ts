@@ -90,8 +90,7 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
   return throughCache(name, options, {
     what: `${name} at ${revision}${variant ? ` (${variant})` : ''}`,
     ref: path.join(root, 'refs', ...revision.split('/')),
-    find: async (commit) =>
-      (await isFile(path.join(folderOf(commit), complete))) ? folderOf(commit) : undefined,
+    find: async (commit) => ((await isFile(path.join(folderOf(commit), complete))) ? folderOf(commit) : undefined),
     get: async (commit) => {
       const files = await neededFiles(name, commit, options);
       for (const file of files) await downloadListed(name, commit, file, options);
@@ -147,11 +146,7 @@ interface CachedThing {
 }
 
 /** Asks the Hub which commit a revision is, and downloads that unless it is there. A commit never changes. */
-async function throughCache(
-  name: string,
-  options: HubOptions,
-  { what, ref, find, get }: CachedThing,
-): Promise<string> {
+async function throughCache(name: string, options: HubOptions, { what, ref, find, get }: CachedThing): Promise<string> {
   const { revision = 'main', local_files_only = false } = options;
   const cached = async () => {
     const commit = COMMIT.test(revision) ? revision : (await readFile(ref, 'utf8').catch(() => '')).trim();
@@ -179,12 +174,7 @@ async function throughCache(
 }
 
 /** Downloads a file of a listing unless it is there, with reports, and returns its path. */
-async function downloadListed(
-  name: string,
-  commit: string,
-  file: ListedFile,
-  options: HubOptions,
-): Promise<string> {
+async function downloadListed(name: string, commit: string, file: ListedFile, options: HubOptions): Promise<string> {
   const { progress_callback, fetch, signal } = options;
   const target = path.join(repositoryCache(name, options), 'snapshots', commit, ...file.path.split('/'));
   const report = (progress: Omit<DownloadProgress, 'name' | 'file'>) =>
@@ -306,9 +296,7 @@ export function hubAccess(options: Pick<HubOptions, 'token' | 'endpoint' | 'fetc
 function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
   const token = options.token ?? (process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN || undefined);
   if (token === undefined || token.startsWith('hf_')) return token;
-  throw new InvalidArgumentError(
-    "the Hub's token must start with 'hf_': check the option token and HF_TOKEN",
-  );
+  throw new InvalidArgumentError("the Hub's token must start with 'hf_': check the option token and HF_TOKEN");
 }
 
 function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {

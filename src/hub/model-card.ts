@@ -27,8 +27,7 @@ export interface ModelCardFacts {
  * and how to use it here, in transformers.js and in diffusers.
  */
 export function modelCard(facts: ModelCardFacts): string {
-  const { task, className, isInDiffusers, dataset, steps, loss, settings, metrics, license, averaged } =
-    facts;
+  const { task, className, isInDiffusers, dataset, steps, loss, settings, metrics, license, averaged } = facts;
   const images = task === 'unconditional-image-generation';
   const header = {
     ...(license ? { license } : {}),
@@ -88,7 +87,5 @@ function path(name: string): string {
 
 /** Text that neither Markdown nor HTML takes for anything else. */
 function escaped(text: string): string {
-  return text
-    .replaceAll(/[\r\n]+/g, ' ')
-    .replaceAll(/[\\`*_{}[\]<>()#+!|~&]/g, (mark) => `&#${mark.charCodeAt(0)};`);
+  return text.replaceAll(/[\r\n]+/g, ' ').replaceAll(/[\\`*_{}[\]<>()#+!|~&]/g, (mark) => `&#${mark.charCodeAt(0)};`);
 }

@@ -69,10 +69,7 @@ export async function pipelineFolderOf(
 
 /** Whether a folder holds a pipeline, or a model alone. */
 export async function isPipelineFolder(folder: string): Promise<boolean> {
-  return (
-    (await isFile(join(folder, pipelineFiles.modelIndex))) ||
-    (await isFile(join(folder, pipelineFiles.config)))
-  );
+  return (await isFile(join(folder, pipelineFiles.modelIndex))) || (await isFile(join(folder, pipelineFiles.config)));
 }
 
 /** A large file of a model: its ONNX graph, or its safetensors. */
@@ -162,10 +159,7 @@ export async function readPipelineFolder(
  *
  * @throws {FileFormatError} when one is missing; of weights it says what is there instead.
  */
-export async function requireFiles(
-  { paths, variant }: PipelineFolder,
-  required: readonly ModelFile[],
-): Promise<void> {
+export async function requireFiles({ paths, variant }: PipelineFolder, required: readonly ModelFile[]): Promise<void> {
   for (const kind of required) {
     if (await isFile(paths[kind])) continue;
     const names = await readdir(dirname(paths[kind])).catch(() => []);
@@ -178,7 +172,6 @@ async function checkIsFolder(dir: string): Promise<void> {
   if (await isFolder(dir)) return;
   if (isPickle(dir)) throw new FileFormatError(`${adviceOnPickle(dir)}.`);
   const old = await interruptedReplacement(dir);
-  const hint =
-    old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
+  const hint = old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
   throw new FileFormatError(`${dir} is not a folder, so no pipeline can be read from it.${hint}`);
 }

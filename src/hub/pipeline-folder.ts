@@ -90,8 +90,7 @@ export async function savePipelineFolder(dir: string, parts: PipelineParts): Pro
   const files = filesOf(parts);
   for (const [path, content] of Object.entries(parts.extraFiles ?? {})) {
     checkRelativePath(path);
-    if (files.has(path))
-      throw new InvalidArgumentError(`extraFiles would replace the pipeline's own ${path}.`);
+    if (files.has(path)) throw new InvalidArgumentError(`extraFiles would replace the pipeline's own ${path}.`);
     files.set(path, content);
   }
   await checkReplaceable(dir);
@@ -134,16 +133,14 @@ function inFolder(folder: string, name: string): string {
 
 function checked<T extends JsonObject>(value: T, schema: z.ZodType, name: string): T {
   const result = schema.safeParse(value);
-  if (!result.success)
-    throw new InvalidArgumentError(`${name} is malformed:\n${z.prettifyError(result.error)}`);
+  if (!result.success) throw new InvalidArgumentError(`${name} is malformed:\n${z.prettifyError(result.error)}`);
   return value;
 }
 
 /** Refuses every path that could lie outside the folder, on any system, or that is not in its plainest form. */
 function checkRelativePath(path: string): void {
   const segments = path.split('/');
-  const unsafe =
-    /[\\:\0]/.test(path) || segments.some((part) => part === '' || part === '.' || part === '..');
+  const unsafe = /[\\:\0]/.test(path) || segments.some((part) => part === '' || part === '.' || part === '..');
   if (unsafe) {
     throw new InvalidArgumentError(
       `extraFiles has the path ${JSON.stringify(path)}; it must be relative, inside the folder, with "/" between names.`,
@@ -153,8 +150,7 @@ function checkRelativePath(path: string): void {
 
 async function checkReplaceable(dir: string): Promise<void> {
   if (!(await exists(dir))) return;
-  if (!(await isFolder(dir)))
-    throw new InvalidArgumentError(`${dir} is a file; a pipeline is saved as a folder.`);
+  if (!(await isFolder(dir))) throw new InvalidArgumentError(`${dir} is a file; a pipeline is saved as a folder.`);
   const names = await readdir(dir);
   if (names.length > 0 && !names.includes(pipelineFiles.modelIndex)) {
     throw new InvalidArgumentError(
@@ -177,9 +173,7 @@ const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i;
 export function weightsFile(variant: string | undefined): string {
   if (variant === undefined) return WEIGHTS_FILE;
   if (!VARIANT.test(variant))
-    throw new InvalidArgumentError(
-      `variant '${variant}' must be a word of letters, digits and '_', such as 'fp16'`,
-    );
+    throw new InvalidArgumentError(`variant '${variant}' must be a word of letters, digits and '_', such as 'fp16'`);
   return `${STEM}.${variant}.safetensors`;
 }
 
@@ -196,9 +190,7 @@ export function isWeightsFile(name: string, variant: string | undefined): boolea
   if (name === weightsFile(variant) || indexFiles(variant).includes(name)) return true;
   const part = String.raw`-\d{5}-of-\d{5}`;
   const stems =
-    variant === undefined
-      ? [`${STEM}${part}`]
-      : [`${STEM}\\.${variant}${part}`, `${STEM}${part}\\.${variant}`];
+    variant === undefined ? [`${STEM}${part}`] : [`${STEM}\\.${variant}${part}`, `${STEM}${part}\\.${variant}`];
   return stems.some((stem) => new RegExp(`^${stem}\\.safetensors$`).test(name));
 }
 
@@ -212,11 +204,7 @@ export async function findWeights(folder: string, variant: string | undefined): 
 }
 
 /** What a user can do about weights that were not found among `names`, the files of the same folder. */
-export function adviceOnMissingWeights(
-  names: readonly string[],
-  variant: string | undefined,
-  model?: string,
-): string {
+export function adviceOnMissingWeights(names: readonly string[], variant: string | undefined, model?: string): string {
   const wanted = weightsFile(variant);
   const others = new Set(
     names.flatMap(

@@ -27,19 +27,13 @@ export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' 
  * @example
  * await pushToHub('./runs/digits/pipeline', 'me/digits', { private: true });
  */
-export async function pushToHub(
-  folder: string,
-  repo: string,
-  options: PushToHubOptions = {},
-): Promise<string> {
+export async function pushToHub(folder: string, repo: string, options: PushToHubOptions = {}): Promise<string> {
   if (!/^[\w.-]+\/[\w.-]+$/.test(repo))
     throw new InvalidArgumentError(`'${repo}' is not a Hub id of the form owner/name`);
   const { dir } = await readPipelineFolder(folder, { require: [] });
   const { accessToken, ...settings } = hubAccess(options);
   if (!accessToken)
-    throw new HubError(
-      'uploads need a token: set HF_TOKEN to one with write access, or pass the option token',
-    );
+    throw new HubError('uploads need a token: set HF_TOKEN to one with write access, or pass the option token');
   const files = await readdir(dir, { recursive: true, withFileTypes: true });
   const uploads = files
     .filter((file) => file.isFile() && !file.name.startsWith('.'))
@@ -50,9 +44,7 @@ export async function pushToHub(
   if (!uploads.some((file) => file.path.endsWith('.safetensors')))
     throw new FileFormatError(`${folder} has no .safetensors, which loading a pipeline needs.`);
   try {
-    await createRepo({ repo, private: options.private ?? false, accessToken, ...settings }).catch(
-      ignoreExisting,
-    );
+    await createRepo({ repo, private: options.private ?? false, accessToken, ...settings }).catch(ignoreExisting);
     await uploadFiles({
       repo,
       files: uploads,

@@ -30,10 +30,7 @@ export interface HybridLossOptions {
  * const model = new UNet2DModel({ ...unet2DPreset('ddpm-cifar10'), out_channels: 6 });
  * const loss = hybridLoss({ base: isoLoss({ lambda: 0.1 }) });
  */
-export function hybridLoss({
-  base = simpleLoss(),
-  vlb_weight = 0.001,
-}: HybridLossOptions = {}): DiffusionLoss {
+export function hybridLoss({ base = simpleLoss(), vlb_weight = 0.001 }: HybridLossOptions = {}): DiffusionLoss {
   if (!Number.isFinite(vlb_weight) || vlb_weight < 0)
     throw new InvalidArgumentError(
       `vlb_weight, the weight of the variational bound, must be a finite number >= 0, but is ${String(vlb_weight)} (0.001 is usual)`,
@@ -45,9 +42,7 @@ export function hybridLoss({
   const build = (inputs: LossInputs) => {
     const { learnedVariance } = inputs;
     if (!learnedVariance)
-      throw new GraphError(
-        "loss 'hybrid' needs learnedVariance: a model with twice the channels of its sample",
-      );
+      throw new GraphError("loss 'hybrid' needs learnedVariance: a model with twice the channels of its sample");
     const { loss, terms } = base(inputs);
     const bound = variationalBoundOf(inputs, learnedVariance);
     const weight = scalarLike(bound, vlb_weight * learnedVariance.betas.length, 'vlb_weight');

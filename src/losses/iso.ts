@@ -28,9 +28,7 @@ export function isoLoss({ lambda, base = simpleLoss() }: IsoLossOptions): Diffus
   checkLambda(lambda);
   const build = (inputs: LossInputs) => {
     const { loss, terms } = base(inputs);
-    const isotropy = terms.isotropy_penalty
-      ? { isotropy_penalty: terms.isotropy_penalty }
-      : isotropyOf(inputs);
+    const isotropy = terms.isotropy_penalty ? { isotropy_penalty: terms.isotropy_penalty } : isotropyOf(inputs);
     const penalty = isotropy.isotropy_penalty;
     // 0 times a penalty beyond float32 would not be 0.
     const weighted_isotropy_penalty =

@@ -32,10 +32,7 @@ export const losses = new Registry<LossFactory>('loss', {
   hybrid: factory(z.strictObject({ vlb_weight: z.number().min(0).optional(), base }), hybridLoss),
 });
 
-function factory<Options>(
-  schema: z.ZodType<Options>,
-  make: (options: Options) => DiffusionLoss,
-): LossFactory {
+function factory<Options>(schema: z.ZodType<Options>, make: (options: Options) => DiffusionLoss): LossFactory {
   return (options) => {
     const parsed = schema.safeParse(options);
     if (!parsed.success) throw new InvalidArgumentError(z.prettifyError(parsed.error));

@@ -60,11 +60,7 @@ export function inceptionScore(logits: PointCloud, options: InceptionScoreOption
     );
   }
   const scores = Array.from({ length: splits }, (_, part) =>
-    scoreOf(
-      logits,
-      Math.floor((part * logits.count) / splits),
-      Math.floor(((part + 1) * logits.count) / splits),
-    ),
+    scoreOf(logits, Math.floor((part * logits.count) / splits), Math.floor(((part + 1) * logits.count) / splits)),
   );
   const mean = scores.reduce((sum, score) => sum + score, 0) / splits;
   const variance = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / splits;

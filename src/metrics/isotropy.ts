@@ -70,10 +70,7 @@ export function isotropyOfNoisedData(options: NoisedIsotropyOptions): NoisedIsot
     timestep,
     alpha_cumprod: alpha,
     expected: ofMean(alpha * ofData.squared_norm + (1 - alpha) * points.dims, points.dims),
-    sampled: ofMean(
-      noisedSquaredNorm(points, alpha, new RandomStream(seed, STREAM.metrics, timestep)),
-      points.dims,
-    ),
+    sampled: ofMean(noisedSquaredNorm(points, alpha, new RandomStream(seed, STREAM.metrics, timestep)), points.dims),
     standard_error: standardError(points, alpha, ofData.squared_norm),
   }));
 }

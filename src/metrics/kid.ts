@@ -130,12 +130,7 @@ async function squaredDiscrepancy(x: PointCloud, y: PointCloud, kernel: Kernel):
   return within / pairs - (2 * (await kernelSum(x, y, kernel, false))) / (x.count * y.count);
 }
 
-async function kernelSum(
-  a: PointCloud,
-  b: PointCloud,
-  kernel: Kernel,
-  skipDiagonal: boolean,
-): Promise<number> {
+async function kernelSum(a: PointCloud, b: PointCloud, kernel: Kernel, skipDiagonal: boolean): Promise<number> {
   const { products, degree, gamma, coef0 } = kernel;
   const { block_size: size } = products;
   let sum = 0;

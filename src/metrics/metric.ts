@@ -111,9 +111,7 @@ export function requireInteger(name: string, value: number, least: number): void
 /** @throws {InvalidArgumentError} unless both sides have the same number of dimensions. */
 export function requireSameDims(real: Pick<PointCloud, 'dims'>, fake: Pick<PointCloud, 'dims'>): void {
   if (real.dims === fake.dims) return;
-  throw new InvalidArgumentError(
-    `real has ${real.dims} dimensions and fake has ${fake.dims}; they must be the same.`,
-  );
+  throw new InvalidArgumentError(`real has ${real.dims} dimensions and fake has ${fake.dims}; they must be the same.`);
 }
 
 /**
@@ -125,9 +123,7 @@ export function requireSameDims(real: Pick<PointCloud, 'dims'>, fake: Pick<Point
 export function checkPointCloud(name: string, cloud: PointCloud): void {
   const { data, count, dims } = cloud;
   if (!Number.isInteger(count) || count < 1 || !Number.isInteger(dims) || dims < 1) {
-    throw new InvalidArgumentError(
-      `${name} has count ${count} and dims ${dims}; both must be integers of at least 1.`,
-    );
+    throw new InvalidArgumentError(`${name} has count ${count} and dims ${dims}; both must be integers of at least 1.`);
   }
   if (data.length !== count * dims) {
     throw new InvalidArgumentError(

@@ -22,8 +22,6 @@ export type MetricName = keyof typeof builtIn | (string & {});
 export type BuiltInMetricOptions = Given<Intersection<(typeof builtIn)[keyof typeof builtIn]['options']>>;
 
 type Given<Options> = { readonly [Name in keyof Options]?: Options[Name] | undefined };
-type Intersection<Union> = (Union extends unknown ? (one: Union) => void : never) extends (
-  all: infer All,
-) => void
+type Intersection<Union> = (Union extends unknown ? (one: Union) => void : never) extends (all: infer All) => void
   ? All
   : never;

@@ -122,9 +122,7 @@ export function namedViews(
   );
   if (views.size < parameters.length) {
     const twice = parameters.find(({ name }, i) => parameters.findIndex((spec) => spec.name === name) < i);
-    throw new InvalidArgumentError(
-      `two parameters are called '${twice?.name}': give each layer its own name`,
-    );
+    throw new InvalidArgumentError(`two parameters are called '${twice?.name}': give each layer its own name`);
   }
   if (offset === vector.length) return views;
   throw new InvalidArgumentError(
@@ -194,9 +192,7 @@ export function exportModelGraph(
       graph.constant('float32', shape, weights.get(name) ?? new Float32Array(), name),
     ]),
   );
-  const class_labels = model.classCount
-    ? asOne(graph.input('class_labels', 'int64', ['label_count']))
-    : undefined;
+  const class_labels = model.classCount ? asOne(graph.input('class_labels', 'int64', ['label_count'])) : undefined;
   const context = new ForwardContext(parameters, { modelName: model.config._class_name });
   graph.output('out_sample', model.forward({ sample, timestep: asOne(timestep), class_labels }, context));
   return graph;

@@ -33,7 +33,6 @@ export const models = new Registry<ModelClass>('model class', { ConditionalDense
  * @throws {ConfigError} when the class is not registered or the config is wrong for it.
  */
 export function modelFromConfig(json: unknown): DiffusionModel {
-  const className =
-    typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
+  const className = typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
   return models.get(className, ConfigError).fromConfig(json);
 }

@@ -11,15 +11,10 @@ import type { DiffusionModel } from './model.ts';
  * @throws {ConfigError} when the file has other tensors than the model, with what differs.
  * @throws {SafetensorsError} when a file is missing, truncated or malformed.
  */
-export async function readModelWeights(
-  model: DiffusionModel,
-  file: string,
-): Promise<Map<string, Float32Array>> {
+export async function readModelWeights(model: DiffusionModel, file: string): Promise<Map<string, Float32Array>> {
   const shapes = new Map<string, readonly number[]>();
   const destinations = new Map<string, Float32Array>();
-  const weights = new Map(
-    model.parameters.map(({ name, shape }) => [name, new Float32Array(elementCount(shape))]),
-  );
+  const weights = new Map(model.parameters.map(({ name, shape }) => [name, new Float32Array(elementCount(shape))]));
   const unknown: string[] = [];
   for (const [stored, { shape }] of await floatTensorInfos(file)) {
     const name = currentParameterName(stored);
@@ -70,7 +65,6 @@ const legacyNames: readonly (readonly [RegExp, string])[] = [
 
 /** The present name of a parameter: attention was named otherwise before diffusers 0.15, as in google/ddpm-*. */
 export function currentParameterName(name: string): string {
-  for (const [pattern, replacement] of legacyNames)
-    if (pattern.test(name)) return name.replace(pattern, replacement);
+  for (const [pattern, replacement] of legacyNames) if (pattern.test(name)) return name.replace(pattern, replacement);
   return name;
 }

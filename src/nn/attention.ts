@@ -90,9 +90,7 @@ export class PixelAttention implements Layer {
     this.headDim = head_dim ?? channels;
     this.outputScale = output_scale_factor;
     this.norm =
-      norm_num_groups === null
-        ? undefined
-        : new GroupNorm(`${name}.group_norm`, norm_num_groups, channels, norm_eps);
+      norm_num_groups === null ? undefined : new GroupNorm(`${name}.group_norm`, norm_num_groups, channels, norm_eps);
     this.layers = projections(name, channels);
     this.parameters = parametersOf([this.norm, ...Object.values(this.layers)]);
   }

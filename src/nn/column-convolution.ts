@@ -34,9 +34,7 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
 /** Whether the filters have so few outputs that moving the results is cheaper than moving the inputs. */
 export function fitsShiftedProduct(filters: Value, { strides }: MapGeometry): boolean {
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
-  return (
-    kernelHeight * kernelWidth > 1 && outputs * 16 <= channels && strides.every((stride) => stride === 1)
-  );
+  return kernelHeight * kernelWidth > 1 && outputs * 16 <= channels && strides.every((stride) => stride === 1);
 }
 
 /** The same convolution without the bias: one product of the maps with all taps, then the sum of the shifted results. */
@@ -44,16 +42,11 @@ export function shiftedProductConvolution(maps: Value, filters: Value, geometry:
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
   const taps = kernelHeight * kernelWidth;
-  const byChannel = reshape(transpose(reshape(filters, [taps, channels, outputs]), [1, 0, 2]), [
-    channels,
-    -1,
-  ]);
+  const byChannel = reshape(transpose(reshape(filters, [taps, channels, outputs]), [1, 0, 2]), [channels, -1]);
   const products = reshape(matmul(reshape(maps, [-1, channels]), byChannel), [height, width, batch, -1]);
   const size = outputSize(maps, filters, geometry);
   return split(padPixels(products, geometry), Array<number>(taps).fill(outputs), 3)
-    .map((product, tap) =>
-      window(product, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides),
-    )
+    .map((product, tap) => window(product, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides))
     .reduce((sum, product) => add(sum, product));
 }
 
@@ -85,14 +78,7 @@ function window(
   const [paddedHeight = 1, paddedWidth = 1, batch = 1, channels = 1] = fixedShape(padded.shape);
   if (paddedHeight === height && paddedWidth === width) return padded;
   // The pixels of a stride become an axis of their own: then no Slice needs steps.
-  const byStride = reshape(padded, [
-    paddedHeight / down,
-    down,
-    paddedWidth / across,
-    across,
-    batch,
-    channels,
-  ]);
+  const byStride = reshape(padded, [paddedHeight / down, down, paddedWidth / across, across, batch, channels]);
   const starts = [Math.floor(top / down), top % down, Math.floor(left / across), left % across];
   const lengths = [height, 1, width, 1];
   const pixels = apply('Slice', [

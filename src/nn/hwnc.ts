@@ -38,8 +38,7 @@ export const hwnc: Layout = {
   conv2d: (maps, filters, bias, { strides = [1, 1], pads = [0, 0, 0, 0] }) => {
     const geometry = { strides, pads };
     if (fitsWinograd(maps, filters, geometry)) return winogradConvolution(maps, filters, bias);
-    if (fitsShiftedProduct(filters, geometry))
-      return add(shiftedProductConvolution(maps, filters, geometry), bias);
+    if (fitsShiftedProduct(filters, geometry)) return add(shiftedProductConvolution(maps, filters, geometry), bias);
     return columnConvolution(maps, filters, bias, geometry);
   },
 
@@ -50,12 +49,7 @@ export const hwnc: Layout = {
   upsampleNearest2x: (maps) => {
     const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
     const single = reshape(maps, [height, 1, width, 1, batch, channels]);
-    return reshape(expandTo(single, [height, 2, width, 2, batch, channels]), [
-      2 * height,
-      2 * width,
-      batch,
-      channels,
-    ]);
+    return reshape(expandTo(single, [height, 2, width, 2, batch, channels]), [2 * height, 2 * width, batch, channels]);
   },
 
   attention: (maps, { query, key, value, output }, headDim) => {
@@ -64,10 +58,7 @@ export const hwnc: Layout = {
     const project = ({ weight, bias }: Projection, x: Value) => gemm(x, weight, bias, { transB: true });
     // [batch, heads, pixels, headDim]
     const toHeads = (projection: Projection) =>
-      transpose(
-        reshape(project(projection, rows), [height * width, batch, channels / headDim, headDim]),
-        [1, 2, 0, 3],
-      );
+      transpose(reshape(project(projection, rows), [height * width, batch, channels / headDim, headDim]), [1, 2, 0, 3]);
     const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
     const weights = softmax(matmul(scaled, transpose(toHeads(key), [0, 1, 3, 2])));
     const mixed = transpose(matmul(weights, toHeads(value)), [2, 0, 1, 3]);

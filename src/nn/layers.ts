@@ -19,15 +19,7 @@ import { scalarLike } from '../graph/registry.ts';
 import { formatShape } from '../graph/types.ts';
 import type { ForwardContext } from './context.ts';
 import type { Projection } from './layout.ts';
-import {
-  type Initializer,
-  type Layer,
-  normal,
-  ones,
-  type ParameterSpec,
-  uniformByFanIn,
-  zeros,
-} from './parameters.ts';
+import { type Initializer, type Layer, normal, ones, type ParameterSpec, uniformByFanIn, zeros } from './parameters.ts';
 
 /** Options of `Linear`. */
 export interface LinearOptions {
@@ -73,9 +65,7 @@ export class Linear implements Layer {
   forward(x: Value, context: ForwardContext, bias?: Value): Value {
     const leading = x.shape.slice(0, -1);
     if (leading.length === 0 || x.shape.at(-1) !== this.inFeatures)
-      throw new GraphError(
-        `${this.name}: the input must be [..., ${this.inFeatures}], but is ${formatShape(x.shape)}`,
-      );
+      throw new GraphError(`${this.name}: the input must be [..., ${this.inFeatures}], but is ${formatShape(x.shape)}`);
     const added = bias ?? (this.hasBias ? this.bias(context) : undefined);
     const weight = this.weight(context);
     if (leading.length === 1) return gemm(x, weight, added, { transB: true });
@@ -211,9 +201,7 @@ export class LayerNorm implements Layer {
   /** @param x [..., features]. @throws {GraphError} when the last axis is not `features` long. */
   forward(x: Value, context: ForwardContext): Value {
     if (x.shape.at(-1) !== this.features)
-      throw new GraphError(
-        `${this.name}: the input must be [..., ${this.features}], but is ${formatShape(x.shape)}`,
-      );
+      throw new GraphError(`${this.name}: the input must be [..., ${this.features}], but is ${formatShape(x.shape)}`);
     const [weight, bias] = this.parameters.map(({ name }) => context.parameter(name));
     return layerNorm(x, weight, bias, this.epsilon);
   }

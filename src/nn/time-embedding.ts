@@ -29,9 +29,7 @@ export function sinusoidalEmbedding(
   { flip_sin_to_cos = true, freq_shift = 0 }: SinusoidalEmbeddingOptions = {},
 ): Value {
   const half = Math.floor(channels / 2);
-  const frequencies = Array.from({ length: half }, (_, i) =>
-    Math.exp((-Math.log(10_000) * i) / (half - freq_shift)),
-  );
+  const frequencies = Array.from({ length: half }, (_, i) => Math.exp((-Math.log(10_000) * i) / (half - freq_shift)));
   const row = timestep.graph.constant(dtype, [1, half], toTensorData(dtype, frequencies));
   const angles = mul(unsqueeze(cast(timestep, dtype), [1]), row);
   const waves = [sin(angles), cos(angles)];

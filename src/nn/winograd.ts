@@ -102,12 +102,9 @@ function toPointsAdjoint(points: Value, [height = 1, width = 1, batch = 1, chann
     transposed(matrix(points, tileRows(width))),
     reshape(byRow, [POINTS * rows, POINTS * columns, depth]),
   );
-  const maps = gemm(
-    matrix(points, tileRows(height)),
-    reshape(vertical, [POINTS * rows, width * depth]),
-    undefined,
-    { transA: true },
-  );
+  const maps = gemm(matrix(points, tileRows(height)), reshape(vertical, [POINTS * rows, width * depth]), undefined, {
+    transA: true,
+  });
   return reshape(maps, [height, width, batch, channels]);
 }
 
@@ -155,9 +152,5 @@ function transposed(rows: Value): Value {
 }
 
 function matrix(like: Value, rows: readonly (readonly number[])[]): Value {
-  return like.graph.constant(
-    like.dtype,
-    [rows.length, rows[0]?.length ?? 0],
-    toTensorData(like.dtype, rows.flat()),
-  );
+  return like.graph.constant(like.dtype, [rows.length, rows[0]?.length ?? 0], toTensorData(like.dtype, rows.flat()));
 }

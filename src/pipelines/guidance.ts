@@ -41,8 +41,7 @@ export function readClassOptions(
     return { class_labels, guidance_scale };
   }
   const classes = classCount === undefined ? 'classes' : `${classCount} classes`;
-  if (class_labels === undefined)
-    throw new InvalidArgumentError(`the model has ${classes}: give class_labels`);
+  if (class_labels === undefined) throw new InvalidArgumentError(`the model has ${classes}: give class_labels`);
   if (classCount === undefined && guidance_scale !== 1)
     throw new InvalidArgumentError(
       'guidance_scale needs to know which class stands for none, which an ONNX file does not say: open the folder of a pipeline whose model class is registered',

@@ -47,11 +47,7 @@ export function encodePng(
 }
 
 /** Draws images `first` .. `first + count - 1` of a run. */
-export type DrawImages = (
-  first: number,
-  count: number,
-  onProgress: (fraction: number) => void,
-) => Promise<ImageBytes>;
+export type DrawImages = (first: number, count: number, onProgress: (fraction: number) => void) => Promise<ImageBytes>;
 
 /** The images that a folder shall have, and how many of them are drawn and written at a time. */
 interface FolderCall {
@@ -77,9 +73,7 @@ export async function generateIntoFolder(
   if (await isFile(folder)) throw new InvalidArgumentError(`${folder} is a file, but images need a folder`);
   await mkdir(folder, { recursive: true });
   await claimFolder(folder, record, (name) => /^\d{6,}\.png$/.test(name));
-  const files = Array.from({ length: count }, (_, i) =>
-    path.join(folder, `${String(i).padStart(6, '0')}.png`),
-  );
+  const files = Array.from({ length: count }, (_, i) => path.join(folder, `${String(i).padStart(6, '0')}.png`));
   for (let first = 0; first < count; first += batch_size) {
     signal?.throwIfAborted();
     onProgress?.(first / count);
@@ -149,9 +143,7 @@ async function claimFolder(
     (key) => !sameSetting(there.get(key), here.get(key)),
   );
   if (differing.length > 0) {
-    const list = differing.map(
-      (key) => `${key} ${brief(there.get(key))} there, ${brief(here.get(key))} here`,
-    );
+    const list = differing.map((key) => `${key} ${brief(there.get(key))} there, ${brief(here.get(key))} here`);
     throw new InvalidArgumentError(
       `${folder} holds images made with other settings (${list.join('; ')}): use the same, or choose another folder`,
     );

@@ -115,16 +115,13 @@ function imagePipeline(
     }
     return result;
   };
-  const drawBytes = async (...drawn: Parameters<typeof draw>) =>
-    toImageBytes(await draw(...drawn), model.sampleShape);
+  const drawBytes = async (...drawn: Parameters<typeof draw>) => toImageBytes(await draw(...drawn), model.sampleShape);
 
   const generate = async (options: ImageGenerationOptions & { output_type?: string | undefined } = {}) => {
     const { batch_size: count = 1, output_type = 'image' } = options;
     checkCount('batch_size', count);
     if (!['image', 'tensor', 'uint8'].includes(output_type))
-      throw new InvalidArgumentError(
-        `output_type '${output_type}' is unknown: use 'image', 'tensor' or 'uint8'`,
-      );
+      throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'image', 'tensor' or 'uint8'`);
     const call = read(options, count);
     // A callback sees all images of the batch at once.
     const group = call.callback ? count : GROUP;

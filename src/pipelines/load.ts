@@ -141,9 +141,7 @@ async function modelSource(
 ): Promise<Uint8Array | string> {
   if (!architecture) return onnxSource(onnx);
   const timestepType = architecture.takesFractionalTimesteps ? 'float32' : 'int64';
-  return writeOnnx(
-    exportModelGraph(architecture, await readModelWeights(architecture, weights), timestepType),
-  );
+  return writeOnnx(exportModelGraph(architecture, await readModelWeights(architecture, weights), timestepType));
 }
 
 type DeclaredShape = readonly (number | string)[];
@@ -168,8 +166,7 @@ function openShape(
     .slice(1)
     .map((dim, axis) => (typeof dim === 'number' && dim > 0 ? dim : (wanted?.[axis] ?? described[axis])))
     .filter((dim): dim is number => Number.isSafeInteger(dim) && Number(dim) > 0);
-  const agrees =
-    !wanted || (wanted.length === shape.length && wanted.every((dim, axis) => dim === shape[axis]));
+  const agrees = !wanted || (wanted.length === shape.length && wanted.every((dim, axis) => dim === shape[axis]));
   if (declared.length === shape.length + 1 && isShapeOf(kind, shape) && agrees) return shape;
   const [axes, example] =
     kind === 'images'

@@ -28,9 +28,7 @@ export class ModelSession {
     const session = await Session.create(onnx, device);
     try {
       const shape =
-        typeof sampleShape === 'function'
-          ? sampleShape(session.inputType('sample')?.shape ?? [])
-          : sampleShape;
+        typeof sampleShape === 'function' ? sampleShape(session.inputType('sample')?.shape ?? []) : sampleShape;
       const model = new ModelSession(session, config, shape);
       await model.checkInterface();
       return model;

@@ -32,13 +32,7 @@ export interface CurvePlot {
  * @throws {InvalidArgumentError} when there is no series, or one is empty, ragged, not finite, or not positive with
  * `log_y`.
  */
-export async function curvePlot({
-  series,
-  title,
-  x_label,
-  y_label,
-  log_y = false,
-}: CurvePlot): Promise<string> {
+export async function curvePlot({ series, title, x_label, y_label, log_y = false }: CurvePlot): Promise<string> {
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
   for (const one of series) checkSeries(one, log_y);
   return renderSvg({
@@ -51,9 +45,7 @@ export async function curvePlot({
     data: [
       {
         name: 'points',
-        values: series.flatMap(({ name, x, y }) =>
-          Array.from(x, (value, i) => ({ name, x: value, y: y[i] })),
-        ),
+        values: series.flatMap(({ name, x, y }) => Array.from(x, (value, i) => ({ name, x: value, y: y[i] }))),
       },
     ],
     scales: [

@@ -42,11 +42,7 @@ export async function imageGrid(images: GridImages, options: ImageGridOptions = 
     throw new InvalidArgumentError(
       `${images.data.length} bytes are not ${count} images of ${height}x${width}x${channels}`,
     );
-  if (
-    ![columns, scale].every((value) => Number.isInteger(value) && value >= 1) ||
-    !Number.isInteger(gap) ||
-    gap < 0
-  )
+  if (![columns, scale].every((value) => Number.isInteger(value) && value >= 1) || !Number.isInteger(gap) || gap < 0)
     throw new InvalidArgumentError(
       `columns ${columns} and scale ${scale} must be whole numbers from 1, gap ${gap} from 0`,
     );
@@ -76,11 +72,7 @@ export async function imageGrid(images: GridImages, options: ImageGridOptions = 
 }
 
 /** Writes `imageGrid` to a file, atomically. */
-export async function writeImageGrid(
-  file: string,
-  images: GridImages,
-  options?: ImageGridOptions,
-): Promise<void> {
+export async function writeImageGrid(file: string, images: GridImages, options?: ImageGridOptions): Promise<void> {
   await writeFileAtomic(file, await imageGrid(images, options));
 }
 
@@ -103,10 +95,7 @@ const SPACE = 18;
  * @example
  * await writeImagePanels('compare.png', [{ title: 'real', images: real }, { title: 'DDPM', images: drawn }], { scale: 4 });
  */
-export async function imagePanels(
-  panels: readonly ImagePanel[],
-  options: ImageGridOptions = {},
-): Promise<Buffer> {
+export async function imagePanels(panels: readonly ImagePanel[], options: ImageGridOptions = {}): Promise<Buffer> {
   if (panels.length === 0) throw new InvalidArgumentError('there are no panels of images');
   const layers: OverlayOptions[] = [];
   let left = SPACE;
@@ -115,10 +104,7 @@ export async function imagePanels(
     const { data, info } = await sharp(await imageGrid(images, options)).toBuffer({
       resolveWithObject: true,
     });
-    layers.push(
-      { input: titleSvg(title, info.width), left, top: 0 },
-      { input: data, left, top: TITLE_HEIGHT },
-    );
+    layers.push({ input: titleSvg(title, info.width), left, top: 0 }, { input: data, left, top: TITLE_HEIGHT });
     left += info.width + SPACE;
     height = Math.max(height, info.height);
   }

@@ -42,10 +42,7 @@ export function scatterPlot(panel: ScatterPanel, options: ScatterOptions = {}): 
 }
 
 /** Several scatter plots side by side or in rows, all with the same axes. */
-export async function scatterPanels(
-  panels: readonly ScatterPanel[],
-  options: ScatterOptions = {},
-): Promise<string> {
+export async function scatterPanels(panels: readonly ScatterPanel[], options: ScatterOptions = {}): Promise<string> {
   const { size = 360, max_points = 5000, columns = panels.length } = options;
   if (panels.length === 0) throw new InvalidArgumentError('there are no panels to plot');
   for (const { real, fake, title } of panels) {
@@ -65,21 +62,13 @@ export async function scatterPanels(
       { name: `real${i}`, values: rows(real, max_points) },
       { name: `fake${i}`, values: rows(fake, max_points) },
     ]),
-    scales: [
-      { name: 'kind', type: 'ordinal', domain: ['real', 'generated'], range: ['#b5b5b5', PALETTE[0]] },
-    ],
+    scales: [{ name: 'kind', type: 'ordinal', domain: ['real', 'generated'], range: ['#b5b5b5', PALETTE[0]] }],
     layout: { padding: 28, columns, bounds: 'full', align: 'each' },
     marks: panels.map(({ title }, i) => panelMark(title, i, size, domain, i === panels.length - 1)),
   } satisfies Spec);
 }
 
-function panelMark(
-  title: string,
-  index: number,
-  size: number,
-  domain: readonly Axis[],
-  withLegend: boolean,
-): Mark {
+function panelMark(title: string, index: number, size: number, domain: readonly Axis[], withLegend: boolean): Mark {
   const points = (name: string, kind: 'real' | 'generated', opacity: number): Mark => ({
     type: 'symbol',
     from: { data: `${name}${index}` },

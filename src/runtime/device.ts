@@ -47,8 +47,7 @@ export async function resolveDevice(
 ): Promise<ConcreteDevice> {
   if (device === 'auto' || device === 'gpu') {
     for (const candidate of ['cuda', 'webgpu'] as const) if (await isAvailable(candidate)) return candidate;
-    if (device === 'gpu')
-      throw new DeviceError(`device 'gpu': no GPU can be used. ${ADVICE.webgpu} ${ADVICE.cuda}`);
+    if (device === 'gpu') throw new DeviceError(`device 'gpu': no GPU can be used. ${ADVICE.webgpu} ${ADVICE.cuda}`);
     warnOnce(
       warn,
       "device 'auto': no GPU can be used, running on the cpu (`iso-diffusion doctor` says what is missing)",
@@ -106,9 +105,7 @@ async function tryDevice(device: ConcreteDevice): Promise<boolean> {
 function hasCudaProvider(): boolean {
   const root = path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
   const folder = path.join(root, 'bin', 'napi-v6', process.platform, process.arch);
-  return (
-    existsSync(folder) && readdirSync(folder).some((file) => file.includes('onnxruntime_providers_cuda'))
-  );
+  return existsSync(folder) && readdirSync(folder).some((file) => file.includes('onnxruntime_providers_cuda'));
 }
 
 /** y = x + x for one float: enough to tell whether a device computes. */

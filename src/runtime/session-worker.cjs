@@ -12,24 +12,21 @@ const session = ort.InferenceSession.create(workerData.model, workerData.options
 
 /** @typedef {{ type: 'float32' | 'int64', dims: readonly number[], data: Float32Array | BigInt64Array }} PlainTensor */
 
-port.on(
-  'message',
-  async (/** @type {{ id: number, request: Record<string, PlainTensor> }} */ { id, request }) => {
-    try {
-      const loaded = await session;
-      const feeds = Object.entries(request).map(([name, { type, dims, data }]) => [
-        name,
-        new ort.Tensor(type, data, dims),
-      ]);
-      const results = await loaded.run(Object.fromEntries(feeds));
-      const outputs = Object.entries(results).map(([name, tensor]) => [
-        name,
-        { type: tensor.type, dims: [...tensor.dims], data: tensor.data },
-      ]);
-      port.postMessage({ id, answer: Object.fromEntries(outputs) });
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      port.postMessage({ id, error: { name: 'Error', message } });
-    }
-  },
-);
+port.on('message', async (/** @type {{ id: number, request: Record<string, PlainTensor> }} */ { id, request }) => {
+  try {
+    const loaded = await session;
+    const feeds = Object.entries(request).map(([name, { type, dims, data }]) => [
+      name,
+      new ort.Tensor(type, data, dims),
+    ]);
+    const results = await loaded.run(Object.fromEntries(feeds));
+    const outputs = Object.entries(results).map(([name, tensor]) => [
+      name,
+      { type: tensor.type, dims: [...tensor.dims], data: tensor.data },
+    ]);
+    port.postMessage({ id, answer: Object.fromEntries(outputs) });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    port.postMessage({ id, error: { name: 'Error', message } });
+  }
+});

@@ -67,9 +67,7 @@ export class Session {
       },
     };
     if (device === 'webgpu' && options.deviceOutputs?.length) {
-      settings.preferredOutputLocation = Object.fromEntries(
-        options.deviceOutputs.map((name) => [name, 'gpu-buffer']),
-      );
+      settings.preferredOutputLocation = Object.fromEntries(options.deviceOutputs.map((name) => [name, 'gpu-buffer']));
     }
     try {
       if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
@@ -90,9 +88,7 @@ export class Session {
   }
 
   /** Element type and declared shape of an input; undefined where there is none of that name. */
-  inputType(
-    name: string,
-  ): { readonly dtype: string; readonly shape: readonly (number | string)[] } | undefined {
+  inputType(name: string): { readonly dtype: string; readonly shape: readonly (number | string)[] } | undefined {
     const metadata = this.session.inputMetadata.find((input) => input.name === name);
     return metadata?.isTensor ? { dtype: metadata.type, shape: metadata.shape } : undefined;
   }

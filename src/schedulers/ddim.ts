@@ -1,12 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
-import {
-  type PredictionType,
-  parseSchedulerConfig,
-  type SchedulerOptions,
-  scheduleShape,
-} from './schedule.ts';
+import { type PredictionType, parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
 import {
   type ClippingOptions,
@@ -87,10 +82,7 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
     const variance = ((1 - alphaBarPrevious) / (1 - alphaBar)) * (1 - alphaBar / alphaBarPrevious);
     const deviation = eta * Math.sqrt(variance);
     const direction = Math.sqrt(1 - alphaBarPrevious - deviation ** 2);
-    const epsilon = epsilonCoefficients(
-      use_clipped_model_output ? 'clipped original' : prediction_type,
-      alphaBar,
-    );
+    const epsilon = epsilonCoefficients(use_clipped_model_output ? 'clipped original' : prediction_type, alphaBar);
     const original = originalCoefficients(prediction_type, alphaBar);
     return {
       originalFromSample: Math.fround(original.fromSample),
@@ -110,8 +102,7 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
       const next = this.timesteps[this.timesteps.indexOf(timestep) + 1];
       return next === undefined ? last : this.alphaBarAt(next);
     }
-    const previous =
-      timestep - Math.floor(num_train_timesteps / (this.numInferenceSteps ?? num_train_timesteps));
+    const previous = timestep - Math.floor(num_train_timesteps / (this.numInferenceSteps ?? num_train_timesteps));
     return previous >= 0 ? this.alphaBarAt(previous) : last;
   }
 }

@@ -94,9 +94,7 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
     const { noise } = options;
     checkNoise(noise, sample.length);
     return {
-      prev_sample: prev_sample.map(
-        (x, i) => x + Math.fround((deviation[i] as number) * (noise[i] as number)),
-      ),
+      prev_sample: prev_sample.map((x, i) => x + Math.fround((deviation[i] as number) * (noise[i] as number))),
       pred_original_sample,
     };
   }
@@ -117,8 +115,7 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
       fromOriginal: Math.fround((Math.sqrt(alphaBarPrevious) * beta) / (1 - alphaBar)),
       fromSample: Math.fround((Math.sqrt(alpha) * (1 - alphaBarPrevious)) / (1 - alphaBar)),
       fromOutput: 0,
-      fromNoise:
-        this.needsNoise(timestep) && !this.learnsVariance ? Math.fround(this.fixedDeviation(timestep)) : 0,
+      fromNoise: this.needsNoise(timestep) && !this.learnsVariance ? Math.fround(this.fixedDeviation(timestep)) : 0,
     };
   }
 
@@ -145,8 +142,7 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
   }
 
   private fixedDeviation(timestep: number): number {
-    const large =
-      this.config.variance_type === 'fixed_large' || this.config.variance_type === 'fixed_large_log';
+    const large = this.config.variance_type === 'fixed_large' || this.config.variance_type === 'fixed_large_log';
     return Math.sqrt(large ? this.alphasAround(timestep).beta : this.posteriorVariance(timestep));
   }
 

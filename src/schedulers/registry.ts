@@ -25,8 +25,7 @@ export const schedulers = new Registry<SchedulerClass>('scheduler', { DDPMSchedu
  * @throws {ConfigError} when the class is not registered, or a value is wrong.
  */
 export function schedulerFromConfig(json: unknown): Scheduler {
-  const className =
-    typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
+  const className = typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
   return schedulers.get(className, ConfigError).fromConfig(json);
 }
 
@@ -40,8 +39,7 @@ export type GivenScheduler = Scheduler | Readonly<Record<string, unknown>> | str
  * @throws {ConfigError} when a config has no registered `_class_name`, or a wrong value.
  */
 export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
-  if (typeof given === 'string')
-    return schedulers.get(given).fromConfig({ ...own.toConfig(), _class_name: given });
+  if (typeof given === 'string') return schedulers.get(given).fromConfig({ ...own.toConfig(), _class_name: given });
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }
 

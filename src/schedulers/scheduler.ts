@@ -132,12 +132,7 @@ export abstract class Scheduler<Own extends object = object> {
    * @param timestep one of `timesteps`.
    * @param sample row-major [batch, ...], in model units, before `scaleModelInput`.
    */
-  abstract step(
-    modelOutput: Float32Array,
-    timestep: number,
-    sample: Float32Array,
-    options?: StepOptions,
-  ): StepOutput;
+  abstract step(modelOutput: Float32Array, timestep: number, sample: Float32Array, options?: StepOptions): StepOutput;
 
   /** Whether the step at `timestep` needs noise; default false. */
   needsNoise(_timestep: number, _eta?: number): boolean {

@@ -108,9 +108,7 @@ export function takeStep(
   config: ClippingConfig,
 ): Required<StepOutput> {
   if (output.length !== sample.length)
-    throw new InvalidArgumentError(
-      `the model output has ${output.length} values, but the sample has ${sample.length}`,
-    );
+    throw new InvalidArgumentError(`the model output has ${output.length} values, but the sample has ${sample.length}`);
   if (coefficients.fromNoise !== 0) checkNoise(noise, sample.length);
   const predicted = predictOriginal(output, sample, coefficients);
   const original = config.thresholding ? threshold(predicted, sample_shape, config) : predicted;
@@ -143,15 +141,11 @@ function predictOriginal(output: Float32Array, sample: Float32Array, coefficient
 }
 
 function addScaled(target: Float32Array, values: Float32Array, factor: number): void {
-  for (let i = 0; i < target.length; i++)
-    target[i] = (target[i] as number) + fround((values[i] as number) * factor);
+  for (let i = 0; i < target.length; i++) target[i] = (target[i] as number) + fround((values[i] as number) * factor);
 }
 
 /** The two halves of the channels, mean and learned variance, of an output [batch, 2 C, ...]. */
-export function splitChannels(
-  output: Float32Array,
-  batch: number,
-): [mean: Float32Array, variance: Float32Array] {
+export function splitChannels(output: Float32Array, batch: number): [mean: Float32Array, variance: Float32Array] {
   const size = output.length / (2 * batch);
   const [mean, variance] = [new Float32Array(batch * size), new Float32Array(batch * size)];
   for (let i = 0; i < batch; i++) {
@@ -171,8 +165,7 @@ function threshold(
   { dynamic_thresholding_ratio, sample_max_value }: ClippingConfig,
 ): Float32Array {
   const batch = shape?.[0];
-  if (batch === undefined)
-    throw new InvalidArgumentError('thresholding needs the option sample_shape: [batch, ...]');
+  if (batch === undefined) throw new InvalidArgumentError('thresholding needs the option sample_shape: [batch, ...]');
   const size = values.length / batch;
   if (!Number.isInteger(size))
     throw new InvalidArgumentError(`${values.length} values cannot be divided into ${batch} samples`);

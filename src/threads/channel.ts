@@ -300,7 +300,6 @@ function plainError(cause: unknown): PlainError {
 function errorOf({ name, message, stack, fields }: PlainError): Error {
   const error = new Error(message);
   const known: unknown = Object.entries(errors).find(([key]) => key === name)?.[1];
-  if (typeof known === 'function' && known.prototype instanceof Error)
-    Object.setPrototypeOf(error, known.prototype);
+  if (typeof known === 'function' && known.prototype instanceof Error) Object.setPrototypeOf(error, known.prototype);
   return Object.assign(error, fields, { name }, stack === undefined ? {} : { stack });
 }

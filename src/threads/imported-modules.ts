@@ -57,9 +57,7 @@ function resolveThisPackage(): void {
   const isSource = import.meta.url.endsWith('.ts');
   const entries = Object.entries(exports).flatMap(([entry, target]) => {
     if (typeof target === 'string') return [];
-    const file = isSource
-      ? target.default.replace('./dist/', './src/').replace(/\.js$/, '.ts')
-      : target.default;
+    const file = isSource ? target.default.replace('./dist/', './src/').replace(/\.js$/, '.ts') : target.default;
     return [[name + entry.slice(1), new URL(file, root).href]];
   });
   // tsx, which runs a checkout, takes .js files without a package.json for CommonJS, whatever their syntax.

@@ -11,10 +11,7 @@ import type { Samples } from './data/samples.ts';
 
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
 export function refuseWrongEngine(
-  {
-    engine = 'onnxruntime',
-    tf,
-  }: { readonly engine?: string | undefined; readonly tf?: TfjsModule | undefined },
+  { engine = 'onnxruntime', tf }: { readonly engine?: string | undefined; readonly tf?: TfjsModule | undefined },
   device: Device,
 ): void {
   if (engine !== 'onnxruntime' && engine !== 'tfjs')
@@ -33,11 +30,7 @@ export function refuseWrongEngine(
  * @param dropout probability that a sample is shown without its class, for which the model's last class stands.
  * @throws {InvalidArgumentError} when a class-conditional model has no class for a label, or there are no labels.
  */
-export function refuseWrongLabels(
-  { classCount }: DiffusionModel,
-  { name, labels }: Samples,
-  dropout: number,
-): void {
+export function refuseWrongLabels({ classCount }: DiffusionModel, { name, labels }: Samples, dropout: number): void {
   if (classCount === undefined) {
     if (dropout === 0) return;
     throw new InvalidArgumentError(`class_dropout_prob is ${dropout}, but the model has no num_class_embeds`);
@@ -67,11 +60,7 @@ export function refuseMismatch(model: DiffusionModel, source: Samples): void {
 }
 
 /** @throws {InvalidArgumentError} when model, loss and scheduler disagree on whether the variance is learned. */
-export function refuseVarianceMismatch(
-  model: DiffusionModel,
-  loss: DiffusionLoss,
-  { config }: Scheduler,
-): void {
+export function refuseVarianceMismatch(model: DiffusionModel, loss: DiffusionLoss, { config }: Scheduler): void {
   const [channels = 1] = model.sampleShape;
   const { outputChannels = channels } = model;
   const learns = learnsVariance(model);

@@ -58,9 +58,7 @@ export async function saveTrainedPipeline(
     unetEma: averagedWeights && exported(model, averagedWeights, dtype),
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
-      ...(card
-        ? { 'README.md': modelCard({ ...card, isInDiffusers: library === 'diffusers', layout }) }
-        : {}),
+      ...(card ? { 'README.md': modelCard({ ...card, isInDiffusers: library === 'diffusers', layout }) } : {}),
       ...(scaler ? { 'point_scaler.json': scalerJson(scaler) } : {}),
     },
   });

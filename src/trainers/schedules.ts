@@ -2,10 +2,7 @@ import type { ResolvedTrainingArguments } from './training-arguments.ts';
 
 // What changes from step to step: the learning rate and the decay of the moving average.
 
-type LearningRateArguments = Pick<
-  ResolvedTrainingArguments,
-  'learning_rate' | 'lr_scheduler_type' | 'warmup_steps'
->;
+type LearningRateArguments = Pick<ResolvedTrainingArguments, 'learning_rate' | 'lr_scheduler_type' | 'warmup_steps'>;
 type EmaArguments = Pick<ResolvedTrainingArguments, 'ema_inv_gamma' | 'ema_power' | 'ema_max_decay'>;
 
 /**

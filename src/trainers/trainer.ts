@@ -3,13 +3,7 @@ import type { PointSet } from '../datasets/points/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import {
-  type DiffusionModel,
-  exportModel,
-  initialVector,
-  learnsVariance,
-  namedViews,
-} from '../models/model.ts';
+import { type DiffusionModel, exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
@@ -95,9 +89,7 @@ export class Trainer {
     const { model, train_dataset, loss, noise_scheduler } = options;
     this.args = resolveTrainingArguments(options.args);
     refuseWrongEngine(options, this.args.device);
-    const samples = isImageSet(train_dataset)
-      ? imageSamples(train_dataset, this.args)
-      : pointSamples(train_dataset);
+    const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, this.args) : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
     refuseMismatch(model, samples);
     const dropout = this.args.class_dropout_prob;
@@ -196,11 +188,7 @@ export class Trainer {
    */
   async savePipeline(
     directory: string,
-    {
-      metrics,
-      license,
-      ...format
-    }: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
+    { metrics, license, ...format }: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
   ): Promise<void> {
     const { model, noise_scheduler, train_dataset, loss } = this.options;
     const trained = {

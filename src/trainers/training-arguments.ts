@@ -114,9 +114,7 @@ export function resolveTrainingArguments(args: TrainingArguments): ResolvedTrain
   const checked = parseOptions(schema, args, 'training arguments');
   const { optim, weight_decay = optim === 'adamw' ? 0.01 : 0 } = checked;
   if (optim === 'adam' && weight_decay !== 0) {
-    throw new InvalidArgumentError(
-      `weight_decay is ${weight_decay}, but optim 'adam' has none: use optim 'adamw'`,
-    );
+    throw new InvalidArgumentError(`weight_decay is ${weight_decay}, but optim 'adam' has none: use optim 'adamw'`);
   }
   return { ...checked, weight_decay };
 }

@@ -73,8 +73,7 @@ export class TrainingLoop {
       for (const report of await this.engine.run(this.done, count)) this.window.add(report);
       this.done += count;
       if (this.done % args.logging_steps === 0 || this.done === maxSteps) await this.report();
-      if (this.done % stepsPerEpoch === 0)
-        await this.notify((callback) => callback.onEpoch?.(this.progress(), run));
+      if (this.done % stepsPerEpoch === 0) await this.notify((callback) => callback.onEpoch?.(this.progress(), run));
       if (args.save_steps > 0 && this.done % args.save_steps === 0) await this.save();
     }
     if (this.savedAt !== this.done) await this.save();

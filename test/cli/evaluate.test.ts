@@ -59,20 +59,17 @@ beforeAll(async () => {
   for (const run of ['runs/swiss-roll', 'runs/moons']) await savePipeline(run);
   await smallImageTrainer({ output_dir: 'runs/digits' }).savePipeline('runs/digits/pipeline');
   for (const [i, file] of ['real.csv', 'points.csv'].entries())
-    writeFileSync(
-      file,
-      Array.from({ length: 40 }, (_, n) => `${Math.sin(n)},${Math.cos(n * n + i)}`).join('\n'),
-    );
+    writeFileSync(file, Array.from({ length: 40 }, (_, n) => `${Math.sin(n)},${Math.cos(n * n + i)}`).join('\n'));
   writeFileSync('model.onnx', meanColourModel('pool'));
   mkdirSync('extractors');
   // In the place of the published Inception, under the names of its outputs.
   writeFileSync('extractors/inception.onnx', meanColourModel('2048', 'logits_unbiased'));
-  expect(
-    (await cli('statistics --images photos --extractor model.onnx:pool --share 1/2 --out part-1.npz')).code,
-  ).toBe(0);
-  expect(
-    (await cli('statistics --images photos --extractor model.onnx:pool --share 2/2 --out part-2.npz')).code,
-  ).toBe(0);
+  expect((await cli('statistics --images photos --extractor model.onnx:pool --share 1/2 --out part-1.npz')).code).toBe(
+    0,
+  );
+  expect((await cli('statistics --images photos --extractor model.onnx:pool --share 2/2 --out part-2.npz')).code).toBe(
+    0,
+  );
 }, 120_000);
 afterAll(() => {
   process.chdir(startFolder);
@@ -126,8 +123,7 @@ describe('the examples of --help run', () => {
 
 describe('evaluate', () => {
   it('prints what the figures are of, and keeps the statistics of the real images', async () => {
-    const line =
-      'evaluate --real photos --fake generated --metrics fid --extractor raw-pixels --cache-dir kept';
+    const line = 'evaluate --real photos --fake generated --metrics fid --extractor raw-pixels --cache-dir kept';
     const first = await cli(line);
     expect(first).toMatchObject({ code: 0, stderr: '' });
     expect(first.stdout).toMatch(/fid +\d+\.\d+/);
@@ -161,10 +157,7 @@ describe('evaluate', () => {
     ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is not one/],
     ['evaluate --real photos --fake generated --extractor vgg16', /Fetch https:.*vgg16.*put .* into/],
     ['evaluate --real photos --fake generated --extractor raw-pixels --plot x.png', /--plot draws points/],
-    [
-      'evaluate --real digits --fake runs/digits/pipeline --extractor raw-pixels --n 8 --class-labels 0',
-      /class/,
-    ],
+    ['evaluate --real digits --fake runs/digits/pipeline --extractor raw-pixels --n 8 --class-labels 0', /class/],
     ['statistics --images photos --extractor raw-pixels --share 3 --out x.npz', /--share '3' must be i\/n/],
     ['statistics --images photos --merge part-1.npz --out x.npz', /either --images or --merge/],
     ['statistics --merge part-1.npz --out x.txt', /must end in .npz/],

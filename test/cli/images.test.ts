@@ -1,12 +1,4 @@
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
@@ -17,8 +9,7 @@ const folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-images-'));
 const at = (...names: string[]) => path.join(folder, ...names);
 const cli = (line: string) => runHere(line.trim().split(' '));
 /** In a process of its own. */
-const apart = (line: string, interruptWhen?: () => boolean) =>
-  runCli(line.split(' '), folder, { interruptWhen });
+const apart = (line: string, interruptWhen?: () => boolean) => runCli(line.split(' '), folder, { interruptWhen });
 
 const tiny = {
   _class_name: 'UNet2DModel',
@@ -99,8 +90,7 @@ describe('images on the command line', () => {
   }, 180_000);
 
   it('are trained on from a saved pipeline and from an ONNX file', async () => {
-    const train =
-      'train --dataset photos --cache-dir cache --max-steps 2 --batch-size 4 --device cpu --lambda 0.1';
+    const train = 'train --dataset photos --cache-dir cache --max-steps 2 --batch-size 4 --device cpu --lambda 0.1';
     expect((await cli(`${train} --model tiny.json --resolution 8x12 --output base`)).code).toBe(0);
     const tuned = await cli(`${train} --init-from base --output tuned --lr 0`);
     expect(tuned.stdout).toMatch(/12 images of 8x12x3/);
@@ -143,9 +133,7 @@ describe('images on the command line', () => {
     );
     expect(stopped).toMatchObject({
       code: 130,
-      stderr: expect.stringMatching(
-        /stopped at step \d+ of 400; continue with the same command and --resume/,
-      ),
+      stderr: expect.stringMatching(/stopped at step \d+ of 400; continue with the same command and --resume/),
     });
     expect((await cli('train --config run.yaml --output broken --resume')).code).toBe(0);
     expect((await cli('train --config run.yaml --output unbroken')).code).toBe(0);
@@ -155,15 +143,9 @@ describe('images on the command line', () => {
   it.each([
     ['train --dataset digit', /data set 'digit' is unknown.*Did you mean 'digits'\?/],
     ['train --dataset ./phots', /'.\/phots' is unknown: use swiss-roll.*digits.*there is none at this path/],
-    [
-      'train --dataset digits --model ddpm-cifar',
-      /--model 'ddpm-cifar' is unknown.*Did you mean 'ddpm-cifar10'\?/,
-    ],
+    ['train --dataset digits --model ddpm-cifar', /--model 'ddpm-cifar' is unknown.*Did you mean 'ddpm-cifar10'\?/],
     ['train --dataset digits --resolution big', /--resolution.*must be a side in pixels/],
-    [
-      'train --dataset digits --hidden-features 8',
-      /--hidden-features.* is for points, but 'digits' has images/,
-    ],
+    ['train --dataset digits --hidden-features 8', /--hidden-features.* is for points, but 'digits' has images/],
     ['train --dataset moons --random-flip', /--random-flip is for images, but 'moons' has points/],
     ['train --dataset digits --init-from nowhere', /there is no folder 'nowhere', and it is not a Hub id/],
     ['train --dataset digits --init-from x.onnx --model small', /leave out --model/],

@@ -102,22 +102,13 @@ describe('--import', () => {
   });
 
   it.each([
-    [
-      'doctor --import ./none.js',
-      /^error: the module '.\/none.js' cannot be imported: Cannot find module.*\n$/,
-    ],
-    [
-      'train --import ./throws.js',
-      /^error: the module '.\/throws.js' cannot be imported: the registry is closed\n$/,
-    ],
+    ['doctor --import ./none.js', /^error: the module '.\/none.js' cannot be imported: Cannot find module.*\n$/],
+    ['train --import ./throws.js', /^error: the module '.\/throws.js' cannot be imported: the registry is closed\n$/],
     [
       'statistics --import no-such-package',
       /^error: the module 'no-such-package' cannot be imported: Cannot find package/,
     ],
-    [
-      'train --dataset moons --model TinyMpl',
-      /^error: --model 'TinyMpl' is unknown: use .*small.*ConditionalDense/,
-    ],
+    ['train --dataset moons --model TinyMpl', /^error: --model 'TinyMpl' is unknown: use .*small.*ConditionalDense/],
     ['train --dataset moons --loss absolut --import lib/mine.js', /absolut.*Did you mean 'absolute'\?/],
     [
       'generate --model run --scheduler constnt --import lib/mine.js',

@@ -38,18 +38,7 @@ async function reproduce(...args: string[]): Promise<number> {
 }
 
 const tiny = { points: 40, epochs: 1, batch_size: 40, num_inference_steps: 2 };
-const tinyFlags = [
-  '--preset',
-  'smoke',
-  '--points',
-  '40',
-  '--epochs',
-  '1',
-  '--batch-size',
-  '40',
-  '--steps',
-  '2',
-];
+const tinyFlags = ['--preset', 'smoke', '--points', '40', '--epochs', '1', '--batch-size', '40', '--steps', '2'];
 
 describe('iso-diffusion reproduce', () => {
   it('reports every table and figure on points, beside the figures of the paper', async () => {
@@ -100,8 +89,7 @@ describe('iso-diffusion reproduce', () => {
     );
     expect(read('table-3.md')).toContain('| 0.991');
     for (const plot of ['figure-1', 'figure-3', 'figure-4', 'figure-5', 'section-4-moons-training'])
-      for (const extension of ['svg', 'png'])
-        expect(existsSync(path.join(output, `${plot}.${extension}`))).toBe(true);
+      for (const extension of ['svg', 'png']) expect(existsSync(path.join(output, `${plot}.${extension}`))).toBe(true);
 
     const combined = readFileSync(report, 'utf8');
     // One for each target, and the overview of what agrees.
@@ -113,9 +101,7 @@ describe('iso-diffusion reproduce', () => {
   it('says what is missing when only a part is finished', async () => {
     const output = path.join(root, 'points');
     rmSync(path.join(output, 'jobs/swiss-roll-lambda-0.1-seed-0'), { recursive: true, force: true });
-    expect(await reproduce('table-1', ...tinyFlags, '--runs', '1', '--output', output, '--report-only')).toBe(
-      0,
-    );
+    expect(await reproduce('table-1', ...tinyFlags, '--runs', '1', '--output', output, '--report-only')).toBe(0);
     expect(readFileSync(path.join(output, 'table-1.md'), 'utf8')).toContain('1 of 8 runs are not finished');
   });
 
@@ -123,18 +109,7 @@ describe('iso-diffusion reproduce', () => {
     vi.stubEnv('XDG_CACHE_HOME', path.join(root, 'cache'));
     await writeSquares(path.join(root, 'squares'));
     const output = path.join(root, 'images');
-    const args = [
-      'table-6',
-      'figure-2',
-      '--preset',
-      'smoke',
-      '--runs',
-      '1',
-      '--epochs',
-      '1',
-      '--samples',
-      '12',
-    ];
+    const args = ['table-6', 'figure-2', '--preset', 'smoke', '--runs', '1', '--epochs', '1', '--samples', '12'];
     const flags = [
       ...args,
       '--data',
@@ -156,9 +131,7 @@ describe('iso-diffusion reproduce', () => {
     }, 20);
     expect(await reproduce(...flags)).toBe(130);
     clearInterval(timer);
-    expect(complained).toMatch(
-      /interrupted: saving checkpoints.*stopped after \d of 2 runs; continue with --resume/s,
-    );
+    expect(complained).toMatch(/interrupted: saving checkpoints.*stopped after \d of 2 runs; continue with --resume/s);
 
     expect(await reproduce(...flags)).toBe(2);
     expect(complained).toMatch(/already exists: add --resume/);

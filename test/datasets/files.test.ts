@@ -66,26 +66,20 @@ describe('NPY', () => {
     `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': ${shape}, }\n`;
 
   it('in C and Fortran order, both byte orders, versions 1 to 3', () => {
+    expect(Array.from(parseNpyRows(npy(header('<f8', 'False', '(2, 2)'), doubles(1, 2, 3, 4)), 'x').data)).toEqual([
+      1, 2, 3, 4,
+    ]);
+    expect(Array.from(parseNpyRows(npy(header('<f8', 'True', '(2, 2)'), doubles(1, 2, 3, 4), 2), 'x').data)).toEqual([
+      1, 3, 2, 4,
+    ]);
     expect(
-      Array.from(parseNpyRows(npy(header('<f8', 'False', '(2, 2)'), doubles(1, 2, 3, 4)), 'x').data),
-    ).toEqual([1, 2, 3, 4]);
-    expect(
-      Array.from(parseNpyRows(npy(header('<f8', 'True', '(2, 2)'), doubles(1, 2, 3, 4), 2), 'x').data),
-    ).toEqual([1, 3, 2, 4]);
-    expect(
-      Array.from(
-        parseNpyRows(npy(header('>i2', 'False', '(1, 2)'), Uint8Array.of(1, 0, 255, 255), 3), 'x').data,
-      ),
+      Array.from(parseNpyRows(npy(header('>i2', 'False', '(1, 2)'), Uint8Array.of(1, 0, 255, 255), 3), 'x').data),
     ).toEqual([256, -1]);
     expect(parseNpyRows(npy(header('<f8', 'False', '(3,)'), doubles(1, 2, 3)), 'x').dims).toBe(1);
   });
 
   it.each([
-    [
-      'an object array',
-      npy(header('|O', 'False', '(2, 2)'), doubles(1, 2, 3, 4)),
-      /plain array|not supported/,
-    ],
+    ['an object array', npy(header('|O', 'False', '(2, 2)'), doubles(1, 2, 3, 4)), /plain array|not supported/],
     ['three axes', npy(header('<f8', 'False', '(1, 2, 2)'), doubles(1, 2, 3, 4)), /shape is/],
     ['no rows', npy(header('<f8', 'False', '(0, 2)'), doubles()), /shape is/],
     ['a missing row', npy(header('<f8', 'False', '(3, 2)'), doubles(1, 2, 3, 4)), /damaged/],

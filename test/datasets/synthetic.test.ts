@@ -89,15 +89,12 @@ function compare(
     const sorted = values.slice().sort();
     expected.quantile_levels.forEach((level, i) => {
       const quantile = sorted[Math.round(level * (sorted.length - 1))] as number;
-      expect(Math.abs(quantile - (expected.quantiles[axis]?.[i] as number))).toBeLessThan(
-        quantileTolerance * std,
-      );
+      expect(Math.abs(quantile - (expected.quantiles[axis]?.[i] as number))).toBeLessThan(quantileTolerance * std);
     });
   });
   const [x, y] = axes as [Float64Array, Float64Array];
   const [mx, my] = moments as [{ mean: number; std: number }, { mean: number; std: number }];
-  const covariance =
-    x.reduce((sum, value, i) => sum + (value - mx.mean) * ((y[i] as number) - my.mean), 0) / x.length;
+  const covariance = x.reduce((sum, value, i) => sum + (value - mx.mean) * ((y[i] as number) - my.mean), 0) / x.length;
   expect(Math.abs(covariance / (mx.std * my.std) - expected.corr)).toBeLessThan(0.02);
 }
 

@@ -44,22 +44,19 @@ function inputsOf({ real, fake, real_shape, fake_shape }: Fixture): EvaluateOpti
 }
 
 describe('values of the references', () => {
-  it.each(fixtures<{ expected_fid: number; rank_deficient: boolean }>('fid'))(
-    'FID $expected_fid',
-    async (fixture) => {
-      const report = await evaluate({ ...inputsOf(fixture), metrics: ['fid'] });
-      // scipy's root of a singular product is known to 1e-3 only; see fid.test.ts.
-      const tolerance = fixture.rank_deficient ? 1e-3 : 1e-6;
-      expect(Math.abs((report.metrics.fid ?? 0) / fixture.expected_fid - 1)).toBeLessThan(tolerance);
-      expect(report.extractor).toEqual({
-        name: 'table',
-        checksum: 'f'.repeat(64),
-        dims: fixture.real_shape[1],
-      });
-      expect(report.real).toEqual({ name: 'real', count: fixture.real_shape[0] });
-      expect(report.fake).toEqual({ name: 'fake', count: fixture.fake_shape[0] });
-    },
-  );
+  it.each(fixtures<{ expected_fid: number; rank_deficient: boolean }>('fid'))('FID $expected_fid', async (fixture) => {
+    const report = await evaluate({ ...inputsOf(fixture), metrics: ['fid'] });
+    // scipy's root of a singular product is known to 1e-3 only; see fid.test.ts.
+    const tolerance = fixture.rank_deficient ? 1e-3 : 1e-6;
+    expect(Math.abs((report.metrics.fid ?? 0) / fixture.expected_fid - 1)).toBeLessThan(tolerance);
+    expect(report.extractor).toEqual({
+      name: 'table',
+      checksum: 'f'.repeat(64),
+      dims: fixture.real_shape[1],
+    });
+    expect(report.real).toEqual({ name: 'real', count: fixture.real_shape[0] });
+    expect(report.fake).toEqual({ name: 'fake', count: fixture.fake_shape[0] });
+  });
 
   it('KID over one subset that is the whole set', async () => {
     const [fixture] = fixtures<{ expected_mmd2_unbiased: number }>('kid');
@@ -75,8 +72,7 @@ describe('values of the references', () => {
     async (fixture) => {
       const { nearest_k } = fixture;
       const { metrics } = await evaluate({ ...inputsOf(fixture), metrics: ['prdc'], nearest_k });
-      for (const [name, value] of Object.entries(fixture.expected))
-        expect(metrics[name]).toBeCloseTo(value, 12);
+      for (const [name, value] of Object.entries(fixture.expected)) expect(metrics[name]).toBeCloseTo(value, 12);
     },
   );
 
@@ -368,9 +364,7 @@ describe('files of statistics', () => {
       /'kid' compares images one by one/,
     );
     await expect(evaluate({ real: statistics(0, 3), ...images })).rejects.toThrow(/another extractor/);
-    await expect(evaluate({ real: file, fake: file, metrics: ['prdc'] })).rejects.toThrow(
-      /'prdc' needs samples/,
-    );
+    await expect(evaluate({ real: file, fake: file, metrics: ['prdc'] })).rejects.toThrow(/'prdc' needs samples/);
   });
 
   it('with wrong keys are named', async () => {
@@ -384,10 +378,7 @@ describe('files of statistics', () => {
 
 describe('points', () => {
   it('of sets and of a saved pipeline, in the units of the model', async () => {
-    const [real, fake] = [
-      await loadPoints('moons', { n: 300 }),
-      await loadPoints('moons', { n: 200, seed: 3 }),
-    ];
+    const [real, fake] = [await loadPoints('moons', { n: 300 }), await loadPoints('moons', { n: 200, seed: 3 })];
     const report = await evaluate({ real, fake, metrics: ['prdc', 'fid'] });
     expect(report.extractor.name).toBe('coordinates');
     expect(report.metrics.precision).toBeGreaterThan(0.9);

@@ -15,10 +15,7 @@ describe('statistics of images', () => {
     const whole = await imageStatistics(digits);
     const files = [1, 2, 3, 4].map((index) => path.join(folder, `part-${index}.npz`));
     for (const [i, file] of files.entries())
-      await writeStatistics(
-        file,
-        (await imageStatistics({ ...digits, share: [i + 1, 4], batch_size: 50 })).statistics,
-      );
+      await writeStatistics(file, (await imageStatistics({ ...digits, share: [i + 1, 4], batch_size: 50 })).statistics);
     const merged = mergeStatistics(...(await Promise.all(files.map(readStatistics))));
     expect(merged.count).toBe(1797);
     for (const name of ['mu', 'sigma'] as const)

@@ -37,10 +37,7 @@ describe("a metric of the user's own", () => {
   });
 
   it('compares points', async () => {
-    const [real, fake] = [
-      await loadPoints('moons', { n: 50 }),
-      await loadPoints('moons', { n: 40, seed: 1 }),
-    ];
+    const [real, fake] = [await loadPoints('moons', { n: 50 }), await loadPoints('moons', { n: 40, seed: 1 })];
     const report = await evaluate({ real, fake, metrics: ['mean-gap', 'prdc'], nearest_k: 3 });
     expect(report.metrics.mean_gap).toBeGreaterThan(0);
     expect(report.settings).toEqual({ seed: 0, power: 1, nearest_k: 3 });
@@ -75,16 +72,8 @@ describe("a metric of the user's own", () => {
       /'again' returned 'recall', which another metric returned already/,
     ],
     ['other samples', { metrics: [flawed('pictures', { kinds: ['images'] })] }, /of images, not of points/],
-    [
-      'an option of the wrong type',
-      { metrics: ['mean-gap'], metric_options: { power: '2' } },
-      /power is "2"/,
-    ],
-    [
-      'an unknown option',
-      { metrics: ['mean-gap'], metric_options: { pwr: 2 } },
-      /'pwr'.*they have power, weight/,
-    ],
+    ['an option of the wrong type', { metrics: ['mean-gap'], metric_options: { power: '2' } }, /power is "2"/],
+    ['an unknown option', { metrics: ['mean-gap'], metric_options: { pwr: 2 } }, /'pwr'.*they have power, weight/],
     ['a wrong option of a built-in one', { nearest_k: 0 }, /nearest_k is 0; it must be an integer/],
     [
       'what its check refuses, before anything is opened',

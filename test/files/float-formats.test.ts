@@ -1,11 +1,6 @@
 import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
-import {
-  decodeBfloat16,
-  decodeFloat16,
-  encodeBfloat16,
-  encodeFloat16,
-} from '../../src/files/float-formats.ts';
+import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from '../../src/files/float-formats.ts';
 
 /*
  * The digests are of what numpy 1.24 (`astype(float16)`) and torch 1.13 (`.half()`, `.bfloat16()`) give for the same
@@ -33,12 +28,8 @@ it('130,561 bit patterns spread over all float32 are rounded as by numpy and tor
   const bits = Uint32Array.from({ length: 2 ** 17 }, (_, i) => (i * 2654435761) % 2 ** 32);
   const values = numbers(new Float32Array(bits.buffer));
   expect(values).toHaveLength(130_561);
-  expect(sha256(encodeFloat16(values))).toBe(
-    '5b4e0195e1be251041f1f843f2b1d4dcb18ef911226eb4d6f0e99beef62eede1',
-  );
-  expect(sha256(encodeBfloat16(values))).toBe(
-    '3dd5a1bae3924e761c566c9a3b00feb3498f99acba98ba9cd118fda24a9cd924',
-  );
+  expect(sha256(encodeFloat16(values))).toBe('5b4e0195e1be251041f1f843f2b1d4dcb18ef911226eb4d6f0e99beef62eede1');
+  expect(sha256(encodeBfloat16(values))).toBe('3dd5a1bae3924e761c566c9a3b00feb3498f99acba98ba9cd118fda24a9cd924');
 });
 
 it('every tie between two float16s goes to the even one, as in numpy', () => {
@@ -48,9 +39,7 @@ it('every tie between two float16s goes to the even one, as in numpy', () => {
   const ties = Float32Array.from({ length: finite.length - 1 }, (_, i) => {
     return ((finite[i] as number) + (finite[i + 1] as number)) / 2;
   });
-  expect(sha256(encodeFloat16(ties))).toBe(
-    'f7b2f62f4d1e4020acd921bf12e004f2d91dfbde045ff0262ebf68e4a5ec8a3c',
-  );
+  expect(sha256(encodeFloat16(ties))).toBe('f7b2f62f4d1e4020acd921bf12e004f2d91dfbde045ff0262ebf68e4a5ec8a3c');
 });
 
 it('NaN stays NaN, also with a payload in its last bits', () => {

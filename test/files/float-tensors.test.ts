@@ -6,12 +6,7 @@ import { ConfigError, InvalidArgumentError, SafetensorsError } from '../../src/e
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { float32Tensor, floatTensorInfos, readFloatTensors } from '../../src/files/float-tensors.ts';
 import { type NamedTensor, safetensorsChunks } from '../../src/files/safetensors.ts';
-import {
-  adviceOnMissingWeights,
-  findWeights,
-  isWeightsFile,
-  weightsFile,
-} from '../../src/hub/pipeline-folder.ts';
+import { adviceOnMissingWeights, findWeights, isWeightsFile, weightsFile } from '../../src/hub/pipeline-folder.ts';
 
 let root: string;
 beforeEach(async () => {
@@ -167,9 +162,7 @@ describe('names of weights', () => {
 
 it('a weight that the smaller type cannot hold is refused, and named', () => {
   const large = Float32Array.of(1, -65_520);
-  expect(() => float32Tensor('conv.weight', [2], large, 'fp16')).toThrow(
-    /'conv.weight' has the value -65520/,
-  );
+  expect(() => float32Tensor('conv.weight', [2], large, 'fp16')).toThrow(/'conv.weight' has the value -65520/);
   expect(float32Tensor('x', [1], Float32Array.of(65_519), 'fp16').data).toEqual(Uint16Array.of(0x7bff));
   const huge = Float32Array.of(3.4e38);
   expect(() => float32Tensor('x', [1], huge, 'bf16')).toThrow(InvalidArgumentError);

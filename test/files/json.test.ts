@@ -6,13 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
-import {
-  type JsonObject,
-  parseJson,
-  parseStrictJson,
-  readJsonFile,
-  stringifySorted,
-} from '../../src/files/json.ts';
+import { type JsonObject, parseJson, parseStrictJson, readJsonFile, stringifySorted } from '../../src/files/json.ts';
 
 const schema = z.looseObject({ a: z.number() });
 let root: string;

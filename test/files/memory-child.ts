@@ -10,8 +10,7 @@ import { type NamedTensor, safetensorsChunks } from '../../src/files/safetensors
 
 const TENSORS = 8;
 const [task, file = '', mebibytes = '0'] = process.argv.slice(2);
-const work = (tensors: number) =>
-  task === 'write' ? write(file, tensors, Number(mebibytes)) : read(file, tensors);
+const work = (tensors: number) => (task === 'write' ? write(file, tensors, Number(mebibytes)) : read(file, tensors));
 // Code that runs the first time takes memory of its own.
 await work(0);
 const before = resident('VmRSS');

@@ -3,23 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SafetensorsError } from '../../src/errors.ts';
-import {
-  type NamedTensor,
-  parseSafetensors,
-  readSafetensors,
-  safetensorsChunks,
-} from '../../src/files/safetensors.ts';
+import { type NamedTensor, parseSafetensors, readSafetensors, safetensorsChunks } from '../../src/files/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
-const serialized = (...file: Parameters<typeof safetensorsChunks>) =>
-  Buffer.concat([...safetensorsChunks(...file)]);
+const serialized = (...file: Parameters<typeof safetensorsChunks>) => Buffer.concat([...safetensorsChunks(...file)]);
 
 const original = serialized(
   new Map<string, NamedTensor>([
-    [
-      'layer.0.weight',
-      { dtype: 'F32', shape: [3, 4], data: Float32Array.from({ length: 12 }, (_, i) => i / 7) },
-    ],
+    ['layer.0.weight', { dtype: 'F32', shape: [3, 4], data: Float32Array.from({ length: 12 }, (_, i) => i / 7) }],
     ['layer.0.bias', { dtype: 'F32', shape: [4], data: Float32Array.of(1, -2, 3, -4) }],
     ['step', { dtype: 'I64', shape: [], data: BigInt64Array.of(1234n) }],
     ['rng', { dtype: 'U32', shape: [4], data: Uint32Array.of(1, 2, 3, 4) }],
@@ -74,9 +65,7 @@ function mutateHeader(stream: RandomStream): Uint8Array {
   const begin = stream.integer(header.length);
   const end = Math.min(header.length, begin + stream.integer(12));
   const piece = header.slice(begin, end);
-  const replacement = [tokens[stream.integer(tokens.length)] as string, '', piece + piece][
-    stream.integer(3)
-  ] as string;
+  const replacement = [tokens[stream.integer(tokens.length)] as string, '', piece + piece][stream.integer(3)] as string;
   const changed = Buffer.from(header.slice(0, begin) + replacement + header.slice(end), 'latin1');
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(changed.length));
@@ -101,8 +90,7 @@ describe('parseSafetensors on damaged files', () => {
       expectConsistent(result, bytes);
       if (position < headerEnd) continue;
       const changed = [...expected].filter(([name, { data }]) => {
-        const bytesOf = (array: NamedTensor['data']) =>
-          Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+        const bytesOf = (array: NamedTensor['data']) => Buffer.from(array.buffer, array.byteOffset, array.byteLength);
         return Buffer.compare(bytesOf(data), bytesOf((result.get(name) as NamedTensor).data)) !== 0;
       });
       expect(changed).toHaveLength(1);
@@ -137,8 +125,7 @@ describe('parseSafetensors on damaged files', () => {
         const bytes = mutateHeader(stream);
         await writeFile(path, bytes);
         const result = outcome(bytes);
-        if (result instanceof SafetensorsError)
-          await expect(readSafetensors(path)).rejects.toThrow(SafetensorsError);
+        if (result instanceof SafetensorsError) await expect(readSafetensors(path)).rejects.toThrow(SafetensorsError);
         else expect(await readSafetensors(path)).toEqual(result);
       }
     } finally {

@@ -15,17 +15,14 @@ import {
   safetensorsChunks,
 } from '../../src/files/safetensors.ts';
 
-const fixture = fileURLToPath(
-  new URL('../fixtures/hub/diffusion_pytorch_model.safetensors', import.meta.url),
-);
+const fixture = fileURLToPath(new URL('../fixtures/hub/diffusion_pytorch_model.safetensors', import.meta.url));
 let root: string;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'iso-safetensors-'));
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-const serialized = (...file: Parameters<typeof safetensorsChunks>) =>
-  Buffer.concat([...safetensorsChunks(...file)]);
+const serialized = (...file: Parameters<typeof safetensorsChunks>) => Buffer.concat([...safetensorsChunks(...file)]);
 
 /** A safetensors file from header text and data bytes, well-formed or not. */
 function file(header: string | Uint8Array, data: Uint8Array = new Uint8Array()): Uint8Array {

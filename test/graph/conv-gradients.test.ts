@@ -8,14 +8,7 @@ import {
   type InputFormulation,
   type WeightFormulation,
 } from '../../src/graph/ops/conv/gradients.ts';
-import {
-  type ConvGeometry,
-  conv2d,
-  convTranspose2d,
-  identity,
-  mul,
-  reduceSum,
-} from '../../src/graph/ops/index.ts';
+import { type ConvGeometry, conv2d, convTranspose2d, identity, mul, reduceSum } from '../../src/graph/ops/index.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
@@ -121,12 +114,7 @@ describe.each(cases)('Conv $name', (test) => {
   it('equals its definition, and so do its gradients', async () => {
     const graph = new Graph('conv');
     const values = inputs(graph);
-    const bias = graph.constant(
-      'float32',
-      [test.weight[0] ?? 0],
-      new Float32Array(test.weight[0] ?? 0),
-      'bias',
-    );
+    const bias = graph.constant('float32', [test.weight[0] ?? 0], new Float32Array(test.weight[0] ?? 0), 'bias');
     const y = conv2d(values.x, values.weight, bias, test);
     expect(y.shape).toEqual(forward.shape);
     graph.output('y', y);
@@ -152,9 +140,7 @@ describe.each(cases)('Conv $name', (test) => {
   it.each(
     inputFormulations.filter(
       (name) =>
-        test.group === 1 &&
-        (name === 'conv-transpose' || unitStride) &&
-        (name !== 'product' || test.weight[2] === 1),
+        test.group === 1 && (name === 'conv-transpose' || unitStride) && (name !== 'product' || test.weight[2] === 1),
     ),
   )('input gradient by %s', async (formulation) => {
     const graph = new Graph('dx');

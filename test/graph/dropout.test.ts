@@ -39,8 +39,7 @@ function plainMask(rows: number, columns: number, numbers: Float32Array, kept: n
   return Array.from({ length: rows * columns }, (_, index) => {
     const [i, j] = [Math.floor(index / columns), index % columns];
     let sum = 0;
-    for (let k = 0; k < 4; k++)
-      sum += (numbers[4 * i + k] as number) * (numbers[4 * rows + k * columns + j] as number);
+    for (let k = 0; k < 4; k++) sum += (numbers[4 * i + k] as number) * (numbers[4 * rows + k * columns + j] as number);
     return ((sum % MODULUS) + MODULUS) % MODULUS < kept;
   });
 }

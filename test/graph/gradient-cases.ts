@@ -43,8 +43,7 @@ const gemmCases: Case[] = [false, true].flatMap((transA) =>
   [false, true].map((transB) => ({
     name: `Gemm transA ${transA} transB ${transB}`,
     shapes: [transA ? [3, 2] : [2, 3], transB ? [4, 3] : [3, 4], [4]],
-    build: ([a, b, c]) =>
-      ops.gemm(a as Value, b as Value, c as Value, { transA, transB, alpha: 0.7, beta: 1.3 }),
+    build: ([a, b, c]) => ops.gemm(a as Value, b as Value, c as Value, { transA, transB, alpha: 0.7, beta: 1.3 }),
   })),
 );
 

@@ -73,27 +73,11 @@ const padModes = ['constant', 'reflect', 'edge'].map((mode) =>
   }),
 );
 
-const activations = [
-  'Elu',
-  'Selu',
-  'HardSigmoid',
-  'Softsign',
-  'Softplus',
-  'Erf',
-  'Relu',
-  'LeakyRelu',
-  'Tanh',
-].map((op) => single(op, 17, op));
+const activations = ['Elu', 'Selu', 'HardSigmoid', 'Softsign', 'Softplus', 'Erf', 'Relu', 'LeakyRelu', 'Tanh'].map(
+  (op) => single(op, 17, op),
+);
 
-const reductions = [
-  'ReduceSum',
-  'ReduceMean',
-  'ReduceMax',
-  'ReduceMin',
-  'ReduceL1',
-  'ReduceL2',
-  'ReduceSumSquare',
-];
+const reductions = ['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL1', 'ReduceL2', 'ReduceSumSquare'];
 const reductionCases = reductions.flatMap((op) => [
   single(`${op} by attribute`, 11, op, { x: [2, 3, 4], attributes: { axes: [-1], keepdims: 0 } }),
   single(`${op} by input`, 18, op, { x: [2, 3, 4], initializers: { axes: ints(0, 2) } }),
@@ -378,14 +362,10 @@ const foldedCases: Case[] = [
   folded('Reshape', [node('Reshape', ['a', 's'], ['k'])], { a, s: ints(0, -1, 1) }),
   folded('Expand', [node('Expand', ['a', 's'], ['k'])], { a, s: ints(2, 2, 1) }),
   folded('Tile', [node('Tile', ['a', 's'], ['k'])], { a, s: ints(2, 2) }),
-  folded(
-    'Squeeze and Unsqueeze',
-    [node('Unsqueeze', ['a', 's'], ['u']), node('Squeeze', ['u', 's'], ['k'])],
-    {
-      a,
-      s: ints(1),
-    },
-  ),
+  folded('Squeeze and Unsqueeze', [node('Unsqueeze', ['a', 's'], ['u']), node('Squeeze', ['u', 's'], ['k'])], {
+    a,
+    s: ints(1),
+  }),
   folded('ReduceProd', [node('ReduceProd', ['i'], ['k'], { axes: [1], keepdims: 0 })], { i }),
   folded('ReduceMax', [node('ReduceMax', ['i'], ['k'], { axes: [0] })], { i }),
   folded('Where', [node('Where', ['c', 'i', 'three'], ['k'])], {
@@ -405,18 +385,15 @@ async function run(model: Uint8Array, x: number[], data: Float32Array) {
 }
 
 describe('a file of another exporter gives what onnxruntime gives for it', () => {
-  it.each([...cases, ...foldedCases])(
-    '$name (opset $opset)',
-    async ({ opset, x = [2, 3], nodes, initializers }) => {
-      const file = onnxFile({ opset, nodes, inputs: { x }, initializers });
-      const data = new RandomStream(3).fillNormal(new Float32Array(elementCount(x)));
-      const expected = await run(file, x, data);
-      const actual = await run(writeOnnx(readOnnx(file)), x, data);
-      expect(actual.dims).toEqual(expected.dims);
-      const error = Math.hypot(...expected.data.map((value, k) => value - (actual.data[k] as number)));
-      expect(error).toBeLessThan(1e-5 * Math.hypot(...expected.data) + 1e-6);
-    },
-  );
+  it.each([...cases, ...foldedCases])('$name (opset $opset)', async ({ opset, x = [2, 3], nodes, initializers }) => {
+    const file = onnxFile({ opset, nodes, inputs: { x }, initializers });
+    const data = new RandomStream(3).fillNormal(new Float32Array(elementCount(x)));
+    const expected = await run(file, x, data);
+    const actual = await run(writeOnnx(readOnnx(file)), x, data);
+    expect(actual.dims).toEqual(expected.dims);
+    const error = Math.hypot(...expected.data.map((value, k) => value - (actual.data[k] as number)));
+    expect(error).toBeLessThan(1e-5 * Math.hypot(...expected.data) + 1e-6);
+  });
 });
 
 describe('what cannot be read', () => {

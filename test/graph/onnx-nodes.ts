@@ -64,10 +64,7 @@ export function node(
   opType: string,
   input: string[],
   output: string[],
-  attributes: Record<
-    string,
-    number | string | number[] | { float: number } | { floats: number[] } | Contents
-  > = {},
+  attributes: Record<string, number | string | number[] | { float: number } | { floats: number[] } | Contents> = {},
   domain = '',
 ): NodeProto {
   return { opType, input, output, domain, attribute: Object.entries(attributes).map(attributeProto) };
@@ -75,8 +72,7 @@ export function node(
 
 function attributeProto([name, value]: [string, unknown]): AttributeProto {
   if (typeof value === 'number') return { name, type: ATTRIBUTE_TYPE.int, i: value };
-  if (typeof value === 'string')
-    return { name, type: ATTRIBUTE_TYPE.string, s: new TextEncoder().encode(value) };
+  if (typeof value === 'string') return { name, type: ATTRIBUTE_TYPE.string, s: new TextEncoder().encode(value) };
   if (Array.isArray(value)) return { name, type: ATTRIBUTE_TYPE.ints, ints: value };
   const other = value as { float?: number; floats?: number[] };
   if (other.float !== undefined) return { name, type: ATTRIBUTE_TYPE.float, f: other.float };

@@ -13,12 +13,7 @@ function smallModel(): Uint8Array {
   const t = graph.input('t', 'int64', [1]);
   const random = new RandomStream(1);
   const constant = (name: string, shape: number[]) =>
-    graph.constant(
-      'float32',
-      shape,
-      random.fillNormal(new Float32Array(shape.reduce((a, b) => a * b))),
-      name,
-    );
+    graph.constant('float32', shape, random.fillNormal(new Float32Array(shape.reduce((a, b) => a * b))), name);
   const row = gather(constant('table', [5, 4]), t);
   graph.output('y', reshape(relu(add(gemm(x, constant('w', [3, 4]), row), constant('b', [4]))), [-1, 2, 2]));
   return writeOnnx(graph);

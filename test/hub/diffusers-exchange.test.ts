@@ -53,10 +53,7 @@ async function publishedFolder(name: (typeof CASES)[number]): Promise<string> {
 
 /** Images of random bytes in the size of the model. */
 function images([channels = 3, height = 8, width = 8]: readonly number[]): ImageSet {
-  const pixels = Uint8Array.from(
-    { length: 8 * channels * height * width },
-    (_, i) => (i * 2654435761) >>> 24,
-  );
+  const pixels = Uint8Array.from({ length: 8 * channels * height * width }, (_, i) => (i * 2654435761) >>> 24);
   const size = channels * height * width;
   return {
     name: 'noise',
@@ -116,9 +113,7 @@ describe.each(CASES)('%s, a model that diffusers saved', (name) => {
   it('gives the output of diffusers here, and is saved again as it was', async () => {
     const folder = await publishedFolder(name);
     const given = await givenCase(name);
-    expect(
-      largestDifference(await ourOutput(folder, given.sample, given.timestep), given.output),
-    ).toBeLessThan(1e-4);
+    expect(largestDifference(await ourOutput(folder, given.sample, given.timestep), given.output)).toBeLessThan(1e-4);
 
     const saved = path.join(root, `${name}-saved`);
     await (await trainerFrom(folder)).savePipeline(saved);
@@ -178,9 +173,7 @@ describe.each(CASES)('%s, a model that diffusers saved', (name) => {
       device: 'cpu',
       variant: 'fp16',
     });
-    expect(largestDifference(inHalf.output, await generate.model.predict(sample, timestep))).toBeLessThan(
-      1e-4,
-    );
+    expect(largestDifference(inHalf.output, await generate.model.predict(sample, timestep))).toBeLessThan(1e-4);
     await generate.dispose();
   });
 });
@@ -251,9 +244,7 @@ describe('UNet2DModel.from_pretrained', () => {
     await cp(`${fixtures}ddpm-style/config.json`, path.join(folder, 'config.json'));
     await writeFile(path.join(folder, 'diffusion_pytorch_model.bin'), 'pickle');
     for (const place of [folder, path.join(folder, 'diffusion_pytorch_model.bin'), 'owner/model.ckpt'])
-      await expect(UNet2DModel.from_pretrained(place)).rejects.toThrow(
-        /is a pickle.*safe_serialization=True/,
-      );
+      await expect(UNet2DModel.from_pretrained(place)).rejects.toThrow(/is a pickle.*safe_serialization=True/);
   });
 });
 

@@ -134,10 +134,7 @@ describe('downloadSnapshot', () => {
     hub.files.delete(WEIGHTS);
     const folder = await download();
     expect((await readdir(path.join(folder, 'unet'))).sort()).toEqual(
-      [
-        'config.json',
-        ...[shard(1), shard(2), `${WEIGHTS}.index.json`].map((file) => path.basename(file)),
-      ].sort(),
+      ['config.json', ...[shard(1), shard(2), `${WEIGHTS}.index.json`].map((file) => path.basename(file))].sort(),
     );
     const { paths } = await readPipelineFolder(folder, { require: ['weights'] });
     expect((await floatTensorInfos(paths.weights)).size).toBe(tensors.length);
@@ -226,9 +223,7 @@ describe('downloadSnapshot', () => {
   it('refuses pickles with advice', async () => {
     hub.files.delete(WEIGHTS);
     hub.files.set('unet/diffusion_pytorch_model.bin', Buffer.from('pickle'));
-    await expect(download()).rejects.toThrow(
-      /is a pickle.*from_pretrained\('owner\/model'\).*safe_serialization=True/,
-    );
+    await expect(download()).rejects.toThrow(/is a pickle.*from_pretrained\('owner\/model'\).*safe_serialization=True/);
   });
 
   it('works from the cache without a network, and only if there is one', async () => {
@@ -238,9 +233,9 @@ describe('downloadSnapshot', () => {
     expect(await download({ local_files_only: true })).toBe(folder);
     expect(await download()).toBe(folder);
     expect(await download({ revision: hub.commit, local_files_only: true })).toBe(folder);
-    await expect(
-      downloadSnapshot('owner/other', { cache_dir: cache, endpoint: hub.endpoint }),
-    ).rejects.toThrow(HubError);
+    await expect(downloadSnapshot('owner/other', { cache_dir: cache, endpoint: hub.endpoint })).rejects.toThrow(
+      HubError,
+    );
   });
 
   it.each(['model', 'a/b/c', '../x/y', 'owner/..'])("refuses the id '%s'", async (id) => {
@@ -250,17 +245,12 @@ describe('downloadSnapshot', () => {
 
 it('reads a flat folder, with and without a scheduler', async () => {
   await cp(`${fixture}config.json`, path.join(cache, 'config.json'));
-  await cp(
-    `${fixture}diffusion_pytorch_model.safetensors`,
-    path.join(cache, 'diffusion_pytorch_model.safetensors'),
-  );
+  await cp(`${fixture}diffusion_pytorch_model.safetensors`, path.join(cache, 'diffusion_pytorch_model.safetensors'));
   const plain = await readPipelineFolder(cache, { require: ['weights'] });
   expect(plain.unetConfig._class_name).toBe('UNet2DModel');
   expect(plain.schedulerConfig).toEqual({ _class_name: 'DDPMScheduler' });
   await writeFile(path.join(cache, 'scheduler_config.json'), '{"_class_name": "DDIMScheduler"}');
-  expect((await readPipelineFolder(cache, { require: ['weights'] })).schedulerConfig._class_name).toBe(
-    'DDIMScheduler',
-  );
+  expect((await readPipelineFolder(cache, { require: ['weights'] })).schedulerConfig._class_name).toBe('DDIMScheduler');
   const generate = await pipeline('unconditional-image-generation', cache, { device: 'cpu' });
   expect(generate.model.sampleShape).toEqual([3, 8, 8]);
   await generate.dispose();

@@ -14,9 +14,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-const weights = new Map<string, NamedTensor>([
-  ['w', { dtype: 'F32', shape: [2], data: Float32Array.of(1, 2) }],
-]);
+const weights = new Map<string, NamedTensor>([['w', { dtype: 'F32', shape: [2], data: Float32Array.of(1, 2) }]]);
 
 function parts(changes: Partial<PipelineParts> = {}): PipelineParts {
   return {
@@ -37,9 +35,7 @@ describe('savePipelineFolder', () => {
   it('writes the files of diffusers with their contents, and extra files', async () => {
     const dir = join(root, 'runs/pipeline');
     await savePipelineFolder(dir, parts({ extraFiles: { 'point_scaler.json': '{}', 'docs/card.md': 'x' } }));
-    const files = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((entry) =>
-      entry.isFile(),
-    );
+    const files = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
     expect(files.map((entry) => join(entry.parentPath, entry.name).slice(dir.length + 1)).sort()).toEqual([
       'docs/card.md',
       'model_index.json',
@@ -67,9 +63,7 @@ describe('savePipelineFolder', () => {
       onnx: join(dir, 'unet_ema/model.onnx'),
       weights: join(dir, 'unet_ema/diffusion_pytorch_model.safetensors'),
     });
-    expect(await readFile(join(dir, 'unet_ema/config.json'))).toEqual(
-      await readFile(join(dir, 'unet/config.json')),
-    );
+    expect(await readFile(join(dir, 'unet_ema/config.json'))).toEqual(await readFile(join(dir, 'unet/config.json')));
     await savePipelineFolder(dir, parts());
     expect((await readPipelineFolder(dir)).emaPaths).toBeUndefined();
   });
@@ -150,9 +144,7 @@ describe('savePipelineFolder', () => {
       ...parts().modelIndex,
       unet: ['diffusers'],
     } as unknown as PipelineParts['modelIndex'];
-    await expect(savePipelineFolder(join(root, 'p'), parts({ modelIndex }))).rejects.toThrow(
-      InvalidArgumentError,
-    );
+    await expect(savePipelineFolder(join(root, 'p'), parts({ modelIndex }))).rejects.toThrow(InvalidArgumentError);
   });
 });
 

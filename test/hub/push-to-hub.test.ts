@@ -76,9 +76,7 @@ it.each([false, true])('uploads every file in one commit, repository there befor
   const url = await pushToHub(folder, 'me/roll', { token: 'hf_write', endpoint, private: true });
   expect(url).toBe(`${endpoint}/me/roll`);
   expect(created).toEqual([expect.objectContaining({ name: 'roll', organization: 'me' })]);
-  const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((file) =>
-    file.isFile(),
-  );
+  const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((file) => file.isFile());
   expect(committed.size).toBe(files.length);
   for (const [name, content] of committed) expect(content).toEqual(await readFile(path.join(folder, name)));
 });
@@ -108,20 +106,14 @@ it('uploads a variant, but no folder without weights', async () => {
   expect([...committed.keys()]).toContain('unet/diffusion_pytorch_model.fp16.safetensors');
   committed.clear();
   await rm(weights.replace('.safetensors', '.fp16.safetensors'));
-  await expect(pushToHub(folder, 'me/roll', { token: 'hf_write', endpoint })).rejects.toThrow(
-    FileFormatError,
-  );
+  await expect(pushToHub(folder, 'me/roll', { token: 'hf_write', endpoint })).rejects.toThrow(FileFormatError);
   expect(committed.size).toBe(0);
 });
 
 it('says what is wrong before or when the Hub refuses', async () => {
   const folder = await savePipeline(root);
-  await expect(pushToHub(folder, 'roll', { token: 'hf_write', endpoint })).rejects.toThrow(
-    InvalidArgumentError,
-  );
-  await expect(pushToHub(folder, 'me/roll', { token: 'hf_read', endpoint })).rejects.toThrow(
-    /no write access/,
-  );
+  await expect(pushToHub(folder, 'roll', { token: 'hf_write', endpoint })).rejects.toThrow(InvalidArgumentError);
+  await expect(pushToHub(folder, 'me/roll', { token: 'hf_read', endpoint })).rejects.toThrow(/no write access/);
   await writeFile(path.join(root, 'thesis.tex'), 'private');
   await expect(pushToHub(root, 'me/roll', { token: 'hf_write', endpoint })).rejects.toThrow(FileFormatError);
   const { HF_TOKEN, HUGGING_FACE_HUB_TOKEN } = process.env;

@@ -2,13 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConfigError, GraphError, InvalidArgumentError } from '../../src/errors.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
-import {
-  hybridLoss,
-  isoLoss,
-  lossFromConfig,
-  simpleLoss,
-  variationalBoundLoss,
-} from '../../src/losses/index.ts';
+import { hybridLoss, isoLoss, lossFromConfig, simpleLoss, variationalBoundLoss } from '../../src/losses/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { relativeError, runGraph } from '../models/run-graph.ts';
@@ -90,9 +84,7 @@ async function run(
     graph.output(`d${i}`, gradient);
   });
   const outputs = await runGraph(graph, {
-    ...Object.fromEntries(
-      Object.entries(arrays).map(([name, values]) => [name, { dtype, shape, data: data(values) }]),
-    ),
+    ...Object.fromEntries(Object.entries(arrays).map(([name, values]) => [name, { dtype, shape, data: data(values) }])),
     alpha: { dtype, shape: [timesteps.length, 1], data: data(batch.alphaCumprod) },
     timestep: { dtype: 'int32', shape: [timesteps.length], data: Int32Array.from(timesteps) },
   });
@@ -137,20 +129,14 @@ describe('hybridLoss', () => {
   });
 
   it('is good to float32 at every timestep', async () => {
-    const [single, double] = [
-      await run(hybridLoss(), 'epsilon', 'float32'),
-      await run(hybridLoss(), 'epsilon'),
-    ];
+    const [single, double] = [await run(hybridLoss(), 'epsilon', 'float32'), await run(hybridLoss(), 'epsilon')];
     // In the likelihood the argument of the distribution function, up to 20, is good to 20 x 2^-24.
     expect(relativeError([single.loss], [double.loss])).toBeLessThan(1e-5);
     expect(relativeError(single.dVariance, double.dVariance)).toBeLessThan(1e-4);
   });
 
   it('weights the bound by vlb_weight and the number of timesteps', async () => {
-    const [one, two] = [
-      await run(hybridLoss(), 'epsilon'),
-      await run(hybridLoss({ vlb_weight: 0.002 }), 'epsilon'),
-    ];
+    const [one, two] = [await run(hybridLoss(), 'epsilon'), await run(hybridLoss({ vlb_weight: 0.002 }), 'epsilon')];
     expect(relativeError([two.loss - two.base], [2 * (one.loss - one.base)])).toBeLessThan(1e-12);
   });
 
@@ -212,9 +198,7 @@ describe('variationalBoundLoss', () => {
 
   it("is guided-diffusion's bound on plain arrays, with its gradient", () => {
     const { loss, gradient } = variationalBoundLoss(inputs);
-    expect(relativeError([loss], [plainBound('epsilon', inputs.predicted_noise, variance)])).toBeLessThan(
-      1e-9,
-    );
+    expect(relativeError([loss], [plainBound('epsilon', inputs.predicted_noise, variance)])).toBeLessThan(1e-9);
     const slope = centralDifferences((v) => plainBound('epsilon', inputs.predicted_noise, v), variance);
     expect(relativeError(gradient, slope)).toBeLessThan(1e-6);
   });

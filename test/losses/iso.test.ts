@@ -52,10 +52,8 @@ const predictionTypes = ['epsilon', 'v_prediction', 'sample'] as const;
 describe('isoLoss', () => {
   it.each(predictionTypes)('equals eq. 27 in float64, with its gradient: %s', async (predictionType) => {
     const lambda = 0.3;
-    const isotropyAt = (x: ArrayLike<number>) =>
-      plainIsotropy(plainPredictedEpsilon(batch, predictionType, x));
-    const lossAt = (x: ArrayLike<number>) =>
-      plainMse(x, targets[predictionType]) + lambda * (isotropyAt(x) - 1) ** 2;
+    const isotropyAt = (x: ArrayLike<number>) => plainIsotropy(plainPredictedEpsilon(batch, predictionType, x));
+    const lossAt = (x: ArrayLike<number>) => plainMse(x, targets[predictionType]) + lambda * (isotropyAt(x) - 1) ** 2;
 
     const terms = await runLoss(isoLoss({ lambda }), batch, output, predictionType);
 
@@ -138,11 +136,7 @@ describe('isoLoss', () => {
   });
 
   it('gives its constant a name in the graph, and nested ones names of their own', async () => {
-    const { graph } = await runLoss(
-      isoLoss({ lambda: 0.25, base: isoLoss({ lambda: 0.125 }) }),
-      batch,
-      output,
-    );
+    const { graph } = await runLoss(isoLoss({ lambda: 0.25, base: isoLoss({ lambda: 0.125 }) }), batch, output);
     const named = graph.constants.filter(({ name }) => name.startsWith('lambda'));
     expect(named.map(({ name, data }) => [name, data?.[0]])).toEqual([
       ['lambda', 0.125],
@@ -167,8 +161,7 @@ describe('isoLoss', () => {
       alphaCumprod: value('alpha', [4, 1]),
       predictionType: 'epsilon' as const,
     };
-    const build = (change: Partial<typeof inputs>) => () =>
-      isoLoss({ lambda: 0.1 })({ ...inputs, ...change });
+    const build = (change: Partial<typeof inputs>) => () => isoLoss({ lambda: 0.1 })({ ...inputs, ...change });
     expect(build({})).not.toThrow();
     expect(build({ modelOutput: value('column', [4, 1]) })).toThrow(GraphError);
     expect(build({ cleanSample: value('row', [1, 2]) })).toThrow('cleanSample is float32 [1, 2]');

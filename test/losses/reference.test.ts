@@ -56,12 +56,7 @@ describe('isoDiffusionLoss', () => {
 
   it('squares the mean of the batch, not a mean of squares of samples', () => {
     // Two samples of isotropy 0.5 and 1.5: the batch is isotropic on average, each sample is not.
-    const predicted_noise = new Float64Array([
-      Math.sqrt(0.5),
-      -Math.sqrt(0.5),
-      Math.sqrt(1.5),
-      Math.sqrt(1.5),
-    ]);
+    const predicted_noise = new Float64Array([Math.sqrt(0.5), -Math.sqrt(0.5), Math.sqrt(1.5), Math.sqrt(1.5)]);
     const { isotropy_penalty } = isoDiffusionLoss({ predicted_noise, noise: new Float64Array(4), lambda: 1 });
     expect(isotropy_penalty).toBeLessThan(1e-30);
   });

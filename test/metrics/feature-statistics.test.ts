@@ -1,10 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import {
-  FeatureStatistics,
-  type GaussianStatistics,
-  mergeStatistics,
-} from '../../src/metrics/frechet/statistics.ts';
+import { FeatureStatistics, type GaussianStatistics, mergeStatistics } from '../../src/metrics/frechet/statistics.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 function normalFeatures(seed: number, count: number, dims: number, offset = 0): Float32Array {
@@ -55,9 +51,9 @@ describe('mean and covariance', () => {
     const dims = 5;
     const features = normalFeatures(3, 600, dims, 10_000);
     // A sum of squares of 1e8 would leave 1e-8 of these variances of 1; centred sums leave 1e-12.
-    expect(
-      largestDifference(statisticsOf(dims, features).sigma, byDefinition(features, dims).sigma),
-    ).toBeLessThan(1e-11);
+    expect(largestDifference(statisticsOf(dims, features).sigma, byDefinition(features, dims).sigma)).toBeLessThan(
+      1e-11,
+    );
   });
 
   test('do not depend on the batches', () => {
@@ -72,11 +68,7 @@ describe('mean and covariance', () => {
 describe('merging', () => {
   test('parts equal the single pass to 1e-10', () => {
     const dims = 17;
-    const parts = [
-      normalFeatures(1, 300, dims, 2),
-      normalFeatures(2, 2, dims, -1),
-      normalFeatures(3, 555, dims),
-    ];
+    const parts = [normalFeatures(1, 300, dims, 2), normalFeatures(2, 2, dims, -1), normalFeatures(3, 555, dims)];
     const whole = new Float32Array(857 * dims);
     let at = 0;
     for (const part of parts) {
@@ -104,9 +96,7 @@ describe('bad input', () => {
   test('is refused and nothing is added', () => {
     const statistics = new FeatureStatistics(3);
     expect(() => statistics.add(new Float32Array(4))).toThrow(/4 values/);
-    expect(() => statistics.add(Float32Array.of(1, 2, 3, 4, Number.NaN, 6))).toThrow(
-      /NaN at vector 1, dimension 1/,
-    );
+    expect(() => statistics.add(Float32Array.of(1, 2, 3, 4, Number.NaN, 6))).toThrow(/NaN at vector 1, dimension 1/);
     expect(statistics.count).toBe(0);
     statistics.add(new Float32Array(3));
     expect(() => statistics.gaussian()).toThrow(/1 feature vectors have no covariance/);

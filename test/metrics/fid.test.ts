@@ -84,9 +84,7 @@ describe('eigenvalues', () => {
     const values = symmetricEigenvalues(matrix, n).sort();
     for (let k = 1; k <= n; k++) {
       // Eigenvalues of a matrix of norm 4 by orthogonal transformations: some tens of 1e-16.
-      expect(Math.abs((values[k - 1] as number) - (2 - 2 * Math.cos((k * Math.PI) / (n + 1))))).toBeLessThan(
-        1e-13,
-      );
+      expect(Math.abs((values[k - 1] as number) - (2 - 2 * Math.cos((k * Math.PI) / (n + 1))))).toBeLessThan(1e-13);
     }
   });
 

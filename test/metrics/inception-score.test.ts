@@ -50,7 +50,5 @@ test('bad input is refused', () => {
   const few = { data: new Float32Array(8), count: 4, dims: 2 };
   expect(() => inceptionScore(few)).toThrow(/4 vectors, fewer than splits 10/);
   expect(() => inceptionScore(few, { splits: 1.5 })).toThrow(InvalidArgumentError);
-  expect(() => inceptionScore({ ...few, data: new Float32Array(8).fill(Number.NaN) }, { splits: 2 })).toThrow(
-    /NaN/,
-  );
+  expect(() => inceptionScore({ ...few, data: new Float32Array(8).fill(Number.NaN) }, { splits: 2 })).toThrow(/NaN/);
 });

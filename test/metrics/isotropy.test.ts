@@ -69,9 +69,7 @@ describe('isotropyOfNoisedData', () => {
 
   test('noised samples agree with the closed form, and scatter by the standard error', () => {
     const rows = isotropyOfNoisedData({ points, alphasCumprod, seed: 7 });
-    const scores = rows.map(
-      (row) => (row.sampled.squared_norm - row.expected.squared_norm) / row.standard_error,
-    );
+    const scores = rows.map((row) => (row.sampled.squared_norm - row.expected.squared_norm) / row.standard_error);
     // 1,000 independent, nearly standard normal scores: |z| < 5 fails by chance once in about 1,700 seeds, and the
     // variance of z over 1,000 has a standard deviation of 0.045.
     expect(Math.max(...scores.map(Math.abs))).toBeLessThan(5);
@@ -94,8 +92,6 @@ describe('isotropyOfNoisedData', () => {
     ['an alphabar that is NaN', { alphasCumprod: [Number.NaN] }],
     ['a negative seed', { seed: -1 }],
   ])('rejects %s', (_, wrong) => {
-    expect(() => isotropyOfNoisedData({ points, alphasCumprod, seed: 0, ...wrong })).toThrow(
-      InvalidArgumentError,
-    );
+    expect(() => isotropyOfNoisedData({ points, alphasCumprod, seed: 0, ...wrong })).toThrow(InvalidArgumentError);
   });
 });

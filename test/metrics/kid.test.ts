@@ -14,9 +14,7 @@ interface Fixture {
   expected_mmd2_unbiased: number;
 }
 
-const fixture = JSON.parse(
-  readFileSync(new URL('../fixtures/metrics/kid.json', import.meta.url), 'utf8'),
-) as Fixture;
+const fixture = JSON.parse(readFileSync(new URL('../fixtures/metrics/kid.json', import.meta.url), 'utf8')) as Fixture;
 
 function cloud(values: ArrayLike<number>, dims: number): PointCloud {
   return { data: Float32Array.from(values), count: values.length / dims, dims };

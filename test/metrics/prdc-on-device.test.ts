@@ -11,9 +11,13 @@ function normalCloud(seed: number, count: number, dims: number) {
 }
 
 test('the values of the prdc package, in low and high dimension', async () => {
-  const fixtures = JSON.parse(
-    readFileSync(new URL('../fixtures/metrics/prdc.json', import.meta.url), 'utf8'),
-  ) as { nearest_k: number; dims: number; real: number[]; fake: number[]; expected: Prdc }[];
+  const fixtures = JSON.parse(readFileSync(new URL('../fixtures/metrics/prdc.json', import.meta.url), 'utf8')) as {
+    nearest_k: number;
+    dims: number;
+    real: number[];
+    fake: number[];
+    expected: Prdc;
+  }[];
   for (const { nearest_k, dims, real, fake, expected } of fixtures) {
     const cloud = (values: number[]) => ({
       data: Float32Array.from(values),
@@ -30,9 +34,7 @@ test('the values of the prdc package, in low and high dimension', async () => {
 test('several blocks of float32 products give what float64 products give', async () => {
   const [real, fake] = [normalCloud(1, 2100, 64), normalCloud(2, 1500, 64)];
   const onDevice = await precisionRecallDensityCoverage(real, fake, { device: 'cpu' });
-  expect(onDevice).toEqual(
-    await precisionRecallDensityCoverage(real, fake, { block_products: plainBlockProducts }),
-  );
+  expect(onDevice).toEqual(await precisionRecallDensityCoverage(real, fake, { block_products: plainBlockProducts }));
 });
 
 test('the product is within its stated roundoff of the float64 product', async () => {

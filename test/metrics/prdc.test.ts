@@ -60,12 +60,7 @@ const paths: Record<string, (real: PointCloud, fake: PointCloud, k: number) => P
   'coarse blocks': (real, fake, k) => byBlocks(real, fake, k, coarseProducts),
 };
 
-async function byBlocks(
-  real: PointCloud,
-  fake: PointCloud,
-  k: number,
-  products: BlockProducts,
-): Promise<Prdc> {
+async function byBlocks(real: PointCloud, fake: PointCloud, k: number, products: BlockProducts): Promise<Prdc> {
   return fromCounts(await countByBlocks(real, fake, k, new Pacer(1), products), real, fake, k);
 }
 
@@ -73,16 +68,11 @@ async function byBlocks(
 function bruteForce(real: PointCloud, fake: PointCloud, k: number): Prdc {
   const distances = (a: PointCloud, b: PointCloud) => {
     const rows = (cloud: PointCloud) =>
-      Array.from({ length: cloud.count }, (_, i) => [
-        ...cloud.data.subarray(i * cloud.dims, (i + 1) * cloud.dims),
-      ]);
+      Array.from({ length: cloud.count }, (_, i) => [...cloud.data.subarray(i * cloud.dims, (i + 1) * cloud.dims)]);
     const bRows = rows(b);
-    return rows(a).map((x) =>
-      bRows.map((y) => x.reduce((sum, value, d) => sum + (value - (y[d] as number)) ** 2, 0)),
-    );
+    return rows(a).map((x) => bRows.map((y) => x.reduce((sum, value, d) => sum + (value - (y[d] as number)) ** 2, 0)));
   };
-  const radii = (cloud: PointCloud) =>
-    distances(cloud, cloud).map((row) => row.sort((x, y) => x - y)[k] as number);
+  const radii = (cloud: PointCloud) => distances(cloud, cloud).map((row) => row.sort((x, y) => x - y)[k] as number);
   const realRadii = radii(real);
   const fakeRadii = radii(fake);
   const between = distances(real, fake);
@@ -136,13 +126,10 @@ describe.each(Object.entries(paths))('against the definition in float64: %s', (_
   // float64, so results must be identical.
   test('lattice points with duplicates and ties', async () => {
     const lattice = fc.integer({ min: 1, max: 4 }).chain((dims) => {
-      const points = fc.array(
-        fc.array(fc.integer({ min: -2, max: 2 }), { minLength: dims, maxLength: dims }),
-        {
-          minLength: 8,
-          maxLength: 45,
-        },
-      );
+      const points = fc.array(fc.array(fc.integer({ min: -2, max: 2 }), { minLength: dims, maxLength: dims }), {
+        minLength: 8,
+        maxLength: 45,
+      });
       return fc.record({
         dims: fc.constant(dims),
         real: points,
@@ -258,13 +245,7 @@ describe('bad input is an InvalidArgumentError that names the value', () => {
   test.each<[string, PointCloud, PointCloud, number, RegExp]>([
     ['NaN', withValue(Number.NaN), good, 5, /real holds NaN at point 3, dimension 1/],
     ['Infinity', good, withValue(Number.POSITIVE_INFINITY), 5, /fake holds Infinity/],
-    [
-      'too few reals',
-      cloud(new Float32Array(10), 2),
-      good,
-      5,
-      /real has 5 points; nearest_k 5 needs at least 6/,
-    ],
+    ['too few reals', cloud(new Float32Array(10), 2), good, 5, /real has 5 points; nearest_k 5 needs at least 6/],
     ['too few fakes', good, normalCloud(2, 5, 2), 5, /fake has 5 points/],
     ['different dims', good, normalCloud(2, 20, 3), 5, /real has 2 dimensions and fake has 3/],
     ['no points', good, cloud([], 2), 5, /fake has count 0/],

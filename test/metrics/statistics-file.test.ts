@@ -7,11 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DatasetError, IsoDiffusionError } from '../../src/errors.ts';
 import { npyBytes } from '../../src/files/npy.ts';
 import { FeatureStatistics, mergeStatistics } from '../../src/metrics/frechet/statistics.ts';
-import {
-  readStatistics,
-  StatisticsFileError,
-  writeStatistics,
-} from '../../src/metrics/frechet/statistics-file.ts';
+import { readStatistics, StatisticsFileError, writeStatistics } from '../../src/metrics/frechet/statistics-file.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 const fixture = (name: string) => new URL(`../fixtures/metrics/${name}`, import.meta.url);
@@ -104,11 +100,7 @@ describe('wrong files are named errors', () => {
     ['an empty file', new Uint8Array(0), /no .npz file/],
     ['wrong keys', npz({ mean: mu, cov: sigma }), /no mu: it holds mean.npy, cov.npy/],
     ['no sigma', npz({ mu }), /no sigma/],
-    [
-      'a sigma of another size',
-      npz({ mu, sigma: npy([1, 0, 0, 1, 0, 0], 2) }),
-      /sigma is 3 x 2, but mu has 2/,
-    ],
+    ['a sigma of another size', npz({ mu, sigma: npy([1, 0, 0, 1, 0, 0], 2) }), /sigma is 3 x 2, but mu has 2/],
     ['a sigma of other columns', npz({ mu, sigma: npy([1, 0, 0, 1], 1) }), /must be 2 x 2/],
     ['a count that is no count', npz({ mu, sigma, count: npy([1.5], 1) }), /count is 1.5/],
     ['two counts', npz({ mu, sigma, count: npy([10, 10], 1) }), /count is 2 values/],

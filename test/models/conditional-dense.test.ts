@@ -1,12 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError, GraphError } from '../../src/errors.ts';
 import { Graph } from '../../src/graph/graph.ts';
-import {
-  ConditionalDense,
-  exportModelGraph,
-  initialParameters,
-  modelFromConfig,
-} from '../../src/models/index.ts';
+import { ConditionalDense, exportModelGraph, initialParameters, modelFromConfig } from '../../src/models/index.ts';
 import { ForwardContext } from '../../src/nn/context.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { plainForward } from './plain-conditional-dense.ts';
@@ -94,9 +89,7 @@ describe('ConditionalDense.forward', () => {
     const context = new ForwardContext(new Map());
     expect(() => model.forward({ sample: wide, timestep }, context)).toThrow(GraphError);
     expect(() => model.forward({ sample: wide, timestep }, context)).toThrow('[4, 3]');
-    expect(() => model.forward({ sample, timestep }, context)).toThrow(
-      "'layers.0.time_embedding.0.bias' is missing",
-    );
+    expect(() => model.forward({ sample, timestep }, context)).toThrow("'layers.0.time_embedding.0.bias' is missing");
   });
 });
 

@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
-import {
-  ConditionalDense,
-  exportModelGraph,
-  initialParameters,
-  UNet2DModel,
-} from '../../src/models/index.ts';
+import { ConditionalDense, exportModelGraph, initialParameters, UNet2DModel } from '../../src/models/index.ts';
 import { initialVector, namedViews, withInitialWeights } from '../../src/models/model.ts';
 import { tinyUNet, tinyUNetOptions } from './tiny-unet.ts';
 
@@ -81,11 +76,7 @@ describe('a model that begins from given weights', () => {
   it.each<[string, (weights: Map<string, Float32Array>) => unknown, RegExp]>([
     ['lack a tensor', (weights) => weights.delete([...weights.keys()][0] ?? ''), /no such tensor/],
     ['have one besides', (weights) => weights.set('extra', new Float32Array(1)), /'extra'/],
-    [
-      'have one of another size',
-      (weights) => weights.set([...weights.keys()][0] ?? '', new Float32Array(1)),
-      /1$/,
-    ],
+    ['have one of another size', (weights) => weights.set([...weights.keys()][0] ?? '', new Float32Array(1)), /1$/],
   ])('refuses weights that %s', (_, spoil, message) => {
     const weights = initialParameters(dense, 0);
     spoil(weights);

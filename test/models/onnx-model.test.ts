@@ -91,9 +91,7 @@ describe.each(fixtureNames)('a model of torch.onnx.export: %s', (name) => {
     });
     await session.release();
     // Both compute in float32: some hundred roundings each.
-    expect(difference(results.output?.data as Float32Array, output)).toBeLessThan(
-      1e-5 * Math.hypot(...output),
-    );
+    expect(difference(results.output?.data as Float32Array, output)).toBeLessThan(1e-5 * Math.hypot(...output));
     expect(results.loss?.data[0]).toBeCloseTo(loss, 5);
     const size = Math.hypot(...[...expected.values()].map((gradient) => Math.hypot(...gradient)));
     for (const [parameter, gradient] of expected) {
@@ -104,12 +102,7 @@ describe.each(fixtureNames)('a model of torch.onnx.export: %s', (name) => {
 });
 
 /** The file's output by onnxruntime, and the output of `forward` for any timesteps. */
-async function originalOutput(
-  bytes: Uint8Array,
-  shape: number[],
-  sample: Float32Array,
-  timestep: RuntimeTensor,
-) {
+async function originalOutput(bytes: Uint8Array, shape: number[], sample: Float32Array, timestep: RuntimeTensor) {
   const session = await Session.create(bytes, 'cpu');
   const { out_sample } = await session.run({ sample: hostTensor('float32', shape, sample), timestep });
   await session.release();
@@ -236,12 +229,7 @@ describe('OnnxModel', () => {
     });
     const model = OnnxModel.fromBytes(file);
     const weights = initialParameters(model, 0);
-    expect(Array.from(weights.get('w') as Float32Array)).toEqual([
-      1,
-      -2,
-      Math.fround(0.333251953125),
-      2 ** -24,
-    ]);
+    expect(Array.from(weights.get('w') as Float32Array)).toEqual([1, -2, Math.fround(0.333251953125), 2 ** -24]);
     expect(readRaw(model.toOnnx(weights), 'w')).toEqual(new Uint8Array(half.buffer));
     const moved = model.toOnnx(new Map([['w', Float32Array.of(1.0004, 70000, -0, 2 ** -25)]]));
     expect(readRaw(moved, 'w')).toEqual(new Uint8Array(Uint16Array.of(0x3c00, 0x7c00, 0x8000, 0).buffer));
@@ -301,11 +289,7 @@ it('trains through pools and batch normalization, whose running statistics stay 
   const parameters = new Map(
     model.parameters.map((spec) => [
       spec.name,
-      graph.constant(
-        'float32',
-        [...spec.shape],
-        initialParameters(model, 0).get(spec.name) ?? new Float32Array(),
-      ),
+      graph.constant('float32', [...spec.shape], initialParameters(model, 0).get(spec.name) ?? new Float32Array()),
     ]),
   );
   const output = model.forward(
@@ -368,9 +352,7 @@ describe('external data', () => {
       writeFileSync(path.join(root, 'model', 'changing'), new Uint8Array(Float32Array.from(weights).buffer));
       const generate = await pipeline('unconditional-image-generation', file, { device: 'cpu' });
       const target = path.join(root, 'images');
-      return generate
-        .toFolder(target, { count: 1, num_inference_steps: 1 })
-        .finally(() => generate.dispose());
+      return generate.toFolder(target, { count: 1, num_inference_steps: 1 }).finally(() => generate.dispose());
     };
     const digest = async () => (await OnnxModel.fromFile(file)).config.source_sha256;
     await draw(1, 2, 3, 4);

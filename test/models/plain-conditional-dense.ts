@@ -11,15 +11,9 @@ export interface PlainNetwork {
 }
 
 /** Outputs, row after row, for rows of points and one 0-based timestep a row. */
-export function plainForward(
-  network: PlainNetwork,
-  points: ArrayLike<number>,
-  timesteps: readonly number[],
-): number[] {
+export function plainForward(network: PlainNetwork, points: ArrayLike<number>, timesteps: readonly number[]): number[] {
   return timesteps.flatMap((timestep, row) => {
-    let hidden = Array.from({ length: network.inFeatures }, (_, i) =>
-      Number(points[row * network.inFeatures + i]),
-    );
+    let hidden = Array.from({ length: network.inFeatures }, (_, i) => Number(points[row * network.inFeatures + i]));
     const encoding = encode(timestep + 1, network.timeEmbeddingDim);
     for (let layer = 0; layer <= network.hiddenLayers; layer++) {
       const last = layer === network.hiddenLayers;

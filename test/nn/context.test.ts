@@ -2,16 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { GraphError } from '../../src/errors.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
-import {
-  groupNorm,
-  identity,
-  matmul,
-  mul,
-  reduceSum,
-  reshape,
-  square,
-  tanh,
-} from '../../src/graph/ops/index.ts';
+import { groupNorm, identity, matmul, mul, reduceSum, reshape, square, tanh } from '../../src/graph/ops/index.ts';
 import { ForwardContext } from '../../src/nn/context.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { relativeError, runGraph } from '../models/run-graph.ts';

@@ -49,10 +49,7 @@ async function run(model: TinyDiT, layout: Layout) {
   const sample = graph.input('sample', 'float32', [3, ...model.sampleShape]);
   const timestep = graph.input('timestep', 'int32', [3]);
   const class_labels = graph.input('labels', 'int32', [3]);
-  const output = model.forward(
-    { sample, timestep, class_labels },
-    new ForwardContext(parameters, { layout }),
-  );
+  const output = model.forward({ sample, timestep, class_labels }, new ForwardContext(parameters, { layout }));
   graph.output('y', identity(output));
   gradients(reduceSum(square(output)), [...parameters.values()]).forEach((gradient, i) => {
     graph.output(`d/${model.parameters[i]?.name}`, identity(gradient));

@@ -27,12 +27,9 @@ const random = (length: number, seed: number) => new RandomStream(seed).fillNorm
 
 /** Rows of `width` numbers. */
 function rows(data: Float64Array, width: number): Float64Array[] {
-  return Array.from({ length: data.length / width }, (_, row) =>
-    data.subarray(row * width, (row + 1) * width),
-  );
+  return Array.from({ length: data.length / width }, (_, row) => data.subarray(row * width, (row + 1) * width));
 }
-const flat = (parts: readonly ArrayLike<number>[]) =>
-  Float64Array.from(parts.flatMap((part) => [...Array.from(part)]));
+const flat = (parts: readonly ArrayLike<number>[]) => Float64Array.from(parts.flatMap((part) => [...Array.from(part)]));
 const dot = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Array.from(a).reduce((sum, value, i) => sum + value * Number(b[i]), 0);
 const silu = (x: number) => x / (1 + Math.exp(-x));
@@ -44,9 +41,7 @@ function plainLinear(x: Float64Array, weights: Values, name: string): Float64Arr
   const outputs = bias?.length ?? 0;
   const inputs = weight.length / outputs;
   return flat(
-    rows(x, inputs).map((row) =>
-      rows(weight, inputs).map((column, i) => dot(row, column) + Number(bias?.[i])),
-    ),
+    rows(x, inputs).map((row) => rows(weight, inputs).map((column, i) => dot(row, column) + Number(bias?.[i]))),
   );
 }
 
@@ -68,24 +63,18 @@ function plainNorm(x: Float64Array, features: number, weights?: Values): Float64
 /** [batch, tokens, channels], one head and one token at a time. */
 function plainAttention(x: Float64Array, weights: Values, tokens: number, channels: number, heads: number) {
   const dim = channels / heads;
-  const [q, k, v] = ['to_q', 'to_k', 'to_v'].map((name) =>
-    rows(plainLinear(x, weights, `attn.${name}`), channels),
-  );
+  const [q, k, v] = ['to_q', 'to_k', 'to_v'].map((name) => rows(plainLinear(x, weights, `attn.${name}`), channels));
   const mixed = (q ?? []).map((query, row) => {
     const first = row - (row % tokens);
     return flat(
       Array.from({ length: heads }, (_, head) => {
-        const part = (values: Float64Array | undefined) =>
-          (values ?? query).subarray(head * dim, (head + 1) * dim);
+        const part = (values: Float64Array | undefined) => (values ?? query).subarray(head * dim, (head + 1) * dim);
         const scores = Array.from({ length: tokens }, (_, token) =>
           Math.exp(dot(part(query), part(k?.[first + token])) / Math.sqrt(dim)),
         );
         const total = scores.reduce((sum, score) => sum + score, 0);
         return Array.from({ length: dim }, (_, c) =>
-          scores.reduce(
-            (sum, score, token) => sum + (score / total) * Number(part(v?.[first + token])[c]),
-            0,
-          ),
+          scores.reduce((sum, score, token) => sum + (score / total) * Number(part(v?.[first + token])[c]), 0),
         );
       }),
     );
@@ -96,8 +85,7 @@ function plainAttention(x: Float64Array, weights: Values, tokens: number, channe
 /** diffusers' get_timestep_embedding with its defaults in UNet2DModel: cosines first. */
 function plainWaves(timesteps: readonly number[], channels: number): Float64Array {
   const half = channels / 2;
-  const angles = (t: number) =>
-    Array.from({ length: half }, (_, i) => t * Math.exp((-Math.log(10_000) * i) / half));
+  const angles = (t: number) => Array.from({ length: half }, (_, i) => t * Math.exp((-Math.log(10_000) * i) / half));
   return flat(timesteps.map((t) => [...angles(t).map(Math.cos), ...angles(t).map(Math.sin)]));
 }
 
@@ -157,9 +145,7 @@ describe.each(cases)('$name', ({ layer, x: shape, forward, plain }) => {
   it('computes what plain loops do, and the gradients of central differences', async () => {
     const graph = new Graph('layer');
     const input = graph.input('x', 'float64', shape);
-    const parameters = new Map(
-      layer.parameters.map(({ name, shape }) => [name, graph.input(name, 'float64', shape)]),
-    );
+    const parameters = new Map(layer.parameters.map(({ name, shape }) => [name, graph.input(name, 'float64', shape)]));
     const y = forward(input, new ForwardContext(parameters));
     const expected = plain(x, weights);
     const dy = random(expected.length, 2);
@@ -186,8 +172,7 @@ describe.each(cases)('$name', ({ layer, x: shape, forward, plain }) => {
     values.forEach(([name, value], i) => {
       const h = 1e-6;
       const numeric = value.map(
-        (entry, j) =>
-          (lossAt(name, value.with(j, entry + h)) - lossAt(name, value.with(j, entry - h))) / (2 * h),
+        (entry, j) => (lossAt(name, value.with(j, entry + h)) - lossAt(name, value.with(j, entry - h))) / (2 * h),
       );
       const scale = Math.max(1, ...numeric.map(Math.abs));
       // Not relative alone: softmax makes the gradient of an attention's key bias 0.
@@ -269,9 +254,7 @@ describe('TimeEmbedding', () => {
       timestep: { dtype: 'int32', shape: [3], data: Int32Array.from(timesteps) },
     });
     const hidden = plainLinear(plainWaves(timesteps, 8), weights, 'time.linear_1').map(silu);
-    expect(relativeError(outputs.y?.data ?? [], plainLinear(hidden, weights, 'time.linear_2'))).toBeLessThan(
-      1e-4,
-    );
+    expect(relativeError(outputs.y?.data ?? [], plainLinear(hidden, weights, 'time.linear_2'))).toBeLessThan(1e-4);
   });
 
   it('takes timesteps with fractions', async () => {
@@ -287,11 +270,7 @@ describe('TimeEmbedding', () => {
 
 it.each([
   // torch.nn.functional.gelu of -3, -1, -0.5, 0, 0.5, 1, 3: x times the normal distribution function, by tables.
-  [
-    'gelu',
-    activation('gelu'),
-    [-0.00404969, -0.15865525, -0.15426877, 0, 0.34573123, 0.84134475, 2.99595031],
-  ],
+  ['gelu', activation('gelu'), [-0.00404969, -0.15865525, -0.15426877, 0, 0.34573123, 0.84134475, 2.99595031]],
   ['geluTanh', geluTanh, [-0.00363739, -0.15880801, -0.15428599, 0, 0.34571401, 0.84119199, 2.99636261]],
 ] as const)('%s', async (_, build, expected) => {
   const graph = new Graph('gelu');
@@ -314,9 +293,7 @@ describe('layers', () => {
     const expected = new RandomStream(4).fillNormal(new Float32Array(6)).map((value) => 0.02 * value);
     expect(weight).toEqual(expected);
     expect(bias).toEqual(new Float32Array(2));
-    expect(new Linear('head', 3, 2, { bias: false }).parameters.map(({ name }) => name)).toEqual([
-      'head.weight',
-    ]);
+    expect(new Linear('head', 3, 2, { bias: false }).parameters.map(({ name }) => name)).toEqual(['head.weight']);
     expect(new Dropout(0.1).parameters).toEqual([]);
   });
 

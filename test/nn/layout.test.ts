@@ -59,10 +59,7 @@ async function run(
   const session = await Session.create(writeOnnx(graph), 'cpu');
   const outputs = await session.run({
     ...Object.fromEntries(
-      shapes.map((s, i) => [
-        `x${i}`,
-        hostTensor(dtype, s, toTensorData(dtype, Array.from(random(s, i + 1)))),
-      ]),
+      shapes.map((s, i) => [`x${i}`, hostTensor(dtype, s, toTensorData(dtype, Array.from(random(s, i + 1))))]),
     ),
     dy: hostTensor(dtype, shape, toTensorData(dtype, Array.from(seeded))),
   });
@@ -107,8 +104,7 @@ describe('convolutions, pixels first', () => {
     const expected = plain.data.map((value, i) => value + (bias[Math.floor(i / pixels) % filters] as number));
     expectClose(ours.y, expected, 1e-12);
     // y is linear in x and in the filters, so <dy, conv(v, w)> = <dL/dx, v> for every v, and likewise for w.
-    const dot = (a: Float64Array, b: ArrayLike<number>) =>
-      a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0);
+    const dot = (a: Float64Array, b: ArrayLike<number>) => a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0);
     const [dx, dw, db] = ours.gradients as [Float64Array, Float64Array, Float64Array];
     for (const seed of [11, 12, 13]) {
       const v = random(given.x, seed);
@@ -117,9 +113,9 @@ describe('convolutions, pixels first', () => {
       expect(
         Math.abs(dot(ours.dy, plainConv(v, given.x, weight, given.weight, geometry).data) - dot(dx, v)),
       ).toBeLessThan(scale);
-      expect(
-        Math.abs(dot(ours.dy, plainConv(x, given.x, w, given.weight, geometry).data) - dot(dw, w)),
-      ).toBeLessThan(scale);
+      expect(Math.abs(dot(ours.dy, plainConv(x, given.x, w, given.weight, geometry).data) - dot(dw, w))).toBeLessThan(
+        scale,
+      );
     }
     const sums = new Float64Array(filters);
     ours.dy.forEach((value, i) => {
@@ -162,9 +158,7 @@ describe('other layers, pixels first, give what channels first gives', () => {
       build: (layout, [x, weight, bias, filters, shift]) => {
         if (!x || !weight || !bias || !filters || !shift) throw new Error('five inputs');
         const hidden = silu(layout.groupNorm(layout.fromImages(x), 4, weight, bias, 1e-5));
-        return layout.toImages(
-          layout.conv2d(hidden, transpose(filters, layout.filterAxes), shift, { pads: border }),
-        );
+        return layout.toImages(layout.conv2d(hidden, transpose(filters, layout.filterAxes), shift, { pads: border }));
       },
     },
     {

@@ -3,17 +3,7 @@
  * alone.
  */
 import { z } from 'zod';
-import {
-  add,
-  mul,
-  reshape,
-  scalarLike,
-  silu,
-  split,
-  transpose,
-  unsqueeze,
-  type Value,
-} from '../../src/graph/index.ts';
+import { add, mul, reshape, scalarLike, silu, split, transpose, unsqueeze, type Value } from '../../src/graph/index.ts';
 import type { DiffusionModel, ModelInputs } from '../../src/index.ts';
 import {
   Attention,
@@ -80,22 +70,10 @@ class Block implements Layer {
   /** @param condition [batch or 1, size]. */
   forward(x: Value, condition: Value, context: ForwardContext): Value {
     const parts = split(this.modulation.forward(condition, context), Array<number>(6).fill(this.size), 1);
-    const [shift1, scale1, gate1, shift2, scale2, gate2] = parts as [
-      Value,
-      Value,
-      Value,
-      Value,
-      Value,
-      Value,
-    ];
-    const attended = this.attention.forward(
-      modulate(this.norm1.forward(x, context), shift1, scale1),
-      context,
-    );
+    const [shift1, scale1, gate1, shift2, scale2, gate2] = parts as [Value, Value, Value, Value, Value, Value];
+    const attended = this.attention.forward(modulate(this.norm1.forward(x, context), shift1, scale1), context);
     const hidden = add(x, mul(unsqueeze(gate1, [1]), attended));
-    const inner = geluTanh(
-      this.up.forward(modulate(this.norm2.forward(hidden, context), shift2, scale2), context),
-    );
+    const inner = geluTanh(this.up.forward(modulate(this.norm2.forward(hidden, context), shift2, scale2), context));
     const mixed = context.dropout(this.down.forward(inner, context), this.dropout);
     return add(hidden, mul(unsqueeze(gate2, [1]), mixed));
   }
@@ -129,8 +107,7 @@ export class TinyDiT implements DiffusionModel {
       num_class_embeds === null ? undefined : new Embedding('class_embedding', num_class_embeds, hidden_size);
     this.blocks = Array.from(
       { length: config.num_layers },
-      (_, i) =>
-        new Block(`blocks.${i}`, hidden_size, config.num_attention_heads, config.dropout, weight_init),
+      (_, i) => new Block(`blocks.${i}`, hidden_size, config.num_attention_heads, config.dropout, weight_init),
     );
     this.norm = new LayerNorm('norm_out', hidden_size, { eps: 1e-6, elementwise_affine: false });
     this.modulation = new Linear('adaLN_out', hidden_size, 2 * hidden_size, {
@@ -161,8 +138,7 @@ export class TinyDiT implements DiffusionModel {
     const label = class_labels && this.classes?.forward(class_labels, context);
     const condition = silu(label ? add(time, label) : time);
     let hidden = add(sequence, context.parameter('pos_embed'));
-    for (const block of this.blocks)
-      hidden = context.checkpoint((x) => block.forward(x, condition, context), [hidden]);
+    for (const block of this.blocks) hidden = context.checkpoint((x) => block.forward(x, condition, context), [hidden]);
     const parts = split(this.modulation.forward(condition, context), [hidden_size, hidden_size], 1);
     const [shift, scale] = parts as [Value, Value];
     const modulated = modulate(this.norm.forward(hidden, context), shift, scale);

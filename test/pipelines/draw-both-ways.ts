@@ -43,7 +43,5 @@ for (const timestep of scheduler.timesteps) {
 await unet.dispose();
 
 const throughPipeline = images.flatMap((image) => [...image.data]);
-const throughTransformers = Array.from(sample, (x) =>
-  Math.round(Math.min(Math.max((x + 1) / 2, 0), 1) * 255),
-);
+const throughTransformers = Array.from(sample, (x) => Math.round(Math.min(Math.max((x + 1) / 2, 0), 1) * 255));
 process.stdout.write(JSON.stringify({ throughPipeline, throughTransformers }));

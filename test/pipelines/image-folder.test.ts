@@ -33,11 +33,9 @@ describe('toFolder', () => {
     const script = fileURLToPath(new URL('./draw-into-folder.ts', import.meta.url));
     const tsx = fileURLToPath(import.meta.resolve('tsx'));
     const target = path.join(folder, 'killed');
-    const child = spawn(
-      process.execPath,
-      ['--import', tsx, script, path.join(folder, 'plain'), target, '4000'],
-      { stdio: 'ignore' },
-    );
+    const child = spawn(process.execPath, ['--import', tsx, script, path.join(folder, 'plain'), target, '4000'], {
+      stdio: 'ignore',
+    });
     const closed = new Promise((resolve) => child.on('close', resolve));
     while (child.exitCode === null && !existsSync(path.join(target, '000005.png')))
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -98,17 +96,13 @@ describe('toFolder', () => {
     const plain = await pipeline('unconditional-image-generation', path.join(folder, 'plain'), {
       device: 'cpu',
     });
-    await expect(plain.toFolder(target, { count: 3, num_inference_steps: 3 })).rejects.toThrow(
-      /model_sha256/,
-    );
+    await expect(plain.toFolder(target, { count: 3, num_inference_steps: 3 })).rejects.toThrow(/model_sha256/);
     await plain.dispose();
     expect(images('one-setting')).toEqual(before);
 
     const foreign = path.join(folder, 'one-setting', 'generation.json');
     rmSync(foreign);
-    await expect(generate.toFolder(target, options)).rejects.toThrow(
-      /000000.png is there already, but no gen/,
-    );
+    await expect(generate.toFolder(target, options)).rejects.toThrow(/000000.png is there already, but no gen/);
   });
 
   it('refuses wrong numbers before the folder is made', async () => {

@@ -110,9 +110,7 @@ describe('a learned variance', () => {
     for (const timestep of scheduler.timesteps) {
       const given = await generate.model.predict(sample, timestep, [1]);
       const none = await generate.model.predict(sample, timestep, [2]);
-      const output = given.map((c, i) =>
-        i < size ? (none[i] as number) + scale * (c - (none[i] as number)) : c,
-      );
+      const output = given.map((c, i) => (i < size ? (none[i] as number) + scale * (c - (none[i] as number)) : c));
       const noise = new Float32Array(size);
       if (timestep > 0) streams.fillNormal(noise);
       sample = scheduler.step(output, timestep, sample, { noise, sample_shape: [1, 3, 8, 8] }).prev_sample;
@@ -129,11 +127,7 @@ describe('an ONNX file that knows the answer', () => {
   const CLEAN = 0.4;
 
   /** Predicts noise, velocity or x_0 as if every image were 0.4 everywhere. */
-  async function oracle(
-    prediction: string,
-    dtype: DType,
-    shape: readonly (number | string)[],
-  ): Promise<string> {
+  async function oracle(prediction: string, dtype: DType, shape: readonly (number | string)[]): Promise<string> {
     const graph = new Graph('oracle');
     const sample = graph.input('sample', 'float32', ['batch', 3, 4, 6]);
     const timestep = graph.input('timestep', dtype, shape);
@@ -159,32 +153,28 @@ describe('an ONNX file that knows the answer', () => {
     ['v_prediction', 'float64', [1]],
     ['v_prediction', 'int32', []],
     ['sample', 'int64', []],
-  ] as const)(
-    'gives its image: %s, timesteps %s %j, DDPM and DDIM',
-    async (prediction_type, dtype, shape) => {
-      const generate = await pipeline(
-        'unconditional-image-generation',
-        await oracle(prediction_type, dtype, shape),
-        { device: 'cpu', scheduler: new DDPMScheduler({ prediction_type }) },
-      );
-      for (const options of [
-        {},
-        { scheduler: new DDIMScheduler({ prediction_type }) },
-        { scheduler: new DDIMScheduler({ prediction_type }), eta: 1 },
-      ]) {
-        const { data, dims } = await generate({
-          ...options,
-          batch_size: 2,
-          num_inference_steps: 20,
-          output_type: 'tensor',
-        });
-        expect(dims).toEqual([2, 3, 4, 6]);
-        // Leading timesteps end at t = 0, where what is left of the noise is amplified by float32 rounding only.
-        for (const value of data as Float32Array) expect(value).toBeCloseTo((CLEAN + 1) / 2, 3);
-      }
-      await generate.dispose();
-    },
-  );
+  ] as const)('gives its image: %s, timesteps %s %j, DDPM and DDIM', async (prediction_type, dtype, shape) => {
+    const generate = await pipeline('unconditional-image-generation', await oracle(prediction_type, dtype, shape), {
+      device: 'cpu',
+      scheduler: new DDPMScheduler({ prediction_type }),
+    });
+    for (const options of [
+      {},
+      { scheduler: new DDIMScheduler({ prediction_type }) },
+      { scheduler: new DDIMScheduler({ prediction_type }), eta: 1 },
+    ]) {
+      const { data, dims } = await generate({
+        ...options,
+        batch_size: 2,
+        num_inference_steps: 20,
+        output_type: 'tensor',
+      });
+      expect(dims).toEqual([2, 3, 4, 6]);
+      // Leading timesteps end at t = 0, where what is left of the noise is amplified by float32 rounding only.
+      for (const value of data as Float32Array) expect(value).toBeCloseTo((CLEAN + 1) / 2, 3);
+    }
+    await generate.dispose();
+  });
 });
 
 it('lets a callback see and replace the sample after each step, and an AbortSignal stop between steps', async () => {

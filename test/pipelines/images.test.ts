@@ -155,9 +155,7 @@ describe('pipeline for images', () => {
 
   it('makes a grid of images', async () => {
     const images = await generate({ ...quick, batch_size: 5, output_type: 'uint8' });
-    const { width, height } = await sharp(
-      await imageGrid(images, { columns: 3, scale: 2, gap: 1 }),
-    ).metadata();
+    const { width, height } = await sharp(await imageGrid(images, { columns: 3, scale: 2, gap: 1 })).metadata();
     expect([width, height]).toEqual([1 + 3 * 17, 1 + 2 * 17]);
   });
 });
@@ -170,10 +168,7 @@ describe('an ONNX file alone', () => {
     const timestep = graph.input('timestep', dtype, shape);
     const time = shape.length === 0 ? reshape(timestep, [1]) : timestep;
     const nothing = reduceSum(mul(cast(time, 'float32'), graph.constant('float32', [], Float32Array.of(0))));
-    graph.output(
-      'noise_pred',
-      add(mul(sample, graph.constant('float32', [], Float32Array.of(0.1))), nothing),
-    );
+    graph.output('noise_pred', add(mul(sample, graph.constant('float32', [], Float32Array.of(0.1))), nothing));
     const file = path.join(folder, `foreign-${dtype}-${shape.length}.onnx`);
     await writeFile(file, writeOnnx(graph));
     return file;
@@ -255,9 +250,7 @@ describe('an ONNX file alone', () => {
     graph.output('y', graph.input('x', 'float32', [1, 2]));
     const file = path.join(folder, 'other.onnx');
     await writeFile(file, writeOnnx(graph));
-    await expect(pipeline('unconditional-image-generation', file, { device: 'cpu' })).rejects.toThrow(
-      /'sample' is/,
-    );
+    await expect(pipeline('unconditional-image-generation', file, { device: 'cpu' })).rejects.toThrow(/'sample' is/);
     const missing = pipeline('unconditional-image-generation', './nowhere.onnx', { device: 'cpu' });
     await expect(missing).rejects.toThrow(OnnxFormatError);
   });

@@ -6,12 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadPoints } from '../../src/datasets/index.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { isoLoss } from '../../src/losses/index.ts';
-import {
-  ConditionalDense,
-  exportModelGraph,
-  initialParameters,
-  UNet2DModel,
-} from '../../src/models/index.ts';
+import { ConditionalDense, exportModelGraph, initialParameters, UNet2DModel } from '../../src/models/index.ts';
 import {
   pipeline,
   type UnconditionalImageGenerationPipeline,
@@ -80,10 +75,7 @@ const along = (x: readonly number[], d: readonly number[], width: number) =>
 
 const loops: Record<string, () => number[]> = {
   EulerScheduler: () =>
-    times.reduce<number[]>(
-      (x, t, i) => along(x, slope(x, t), (sigmas[i + 1] ?? 0) - (sigmas[i] ?? 0)),
-      start(),
-    ),
+    times.reduce<number[]>((x, t, i) => along(x, slope(x, t), (sigmas[i + 1] ?? 0) - (sigmas[i] ?? 0)), start()),
   HeunScheduler: () =>
     times.reduce<number[]>((x, t, i) => {
       const width = (sigmas[i + 1] ?? 0) - (sigmas[i] ?? 0);
@@ -226,12 +218,7 @@ it('asks a U-Net at the fractional timestep itself', async () => {
       result[row + half + i] = s * Math.cos(angle) - c * Math.sin(angle);
     }
   turned.set(name, result);
-  const session = await ModelSession.create(
-    writeOnnx(exportModelGraph(unet, turned)),
-    {},
-    unet.sampleShape,
-    'cpu',
-  );
+  const session = await ModelSession.create(writeOnnx(exportModelGraph(unet, turned)), {}, unet.sampleShape, 'cpu');
   const sample = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i));
   const expected = await session.predict(sample, 3);
   const output = await images.model.predict(sample, 3 + fraction);

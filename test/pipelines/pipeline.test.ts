@@ -10,11 +10,7 @@ describe('pipeline', () => {
     const options = { dtype: 'q8', device: 'cpu' } as const;
     const made = await pipeline('text-classification', 'owner/model', options);
     expect(made).toBe('their pipeline');
-    expect(transformersPipeline).toHaveBeenCalledExactlyOnceWith(
-      'text-classification',
-      'owner/model',
-      options,
-    );
+    expect(transformersPipeline).toHaveBeenCalledExactlyOnceWith('text-classification', 'owner/model', options);
   });
 
   it.each([['' as string], [undefined as unknown as string]])('wants a model, not %j', async (model) => {

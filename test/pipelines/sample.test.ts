@@ -103,8 +103,7 @@ it('follows Ho et al. 2020, algorithm 2', async () => {
     const z = t > 0 ? streams.fillNormal(new Float32Array(2 * count)) : new Float32Array(2 * count);
     const deviation = Math.sqrt(((1 - previous) / (1 - bar)) * b);
     x = x.map(
-      (value, i) =>
-        (value - (b / Math.sqrt(1 - bar)) * (noise[i] ?? 0)) / Math.sqrt(1 - b) + deviation * (z[i] ?? 0),
+      (value, i) => (value - (b / Math.sqrt(1 - bar)) * (noise[i] ?? 0)) / Math.sqrt(1 - b) + deviation * (z[i] ?? 0),
     );
   }
   const samples = await sample({ batchSize: count });

@@ -1,12 +1,7 @@
 import type { NamedTensor } from '../../src/files/safetensors.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import {
-  exportModelGraph,
-  initialParameters,
-  UNet2DModel,
-  type UNet2DOptions,
-} from '../../src/models/index.ts';
+import { exportModelGraph, initialParameters, UNet2DModel, type UNet2DOptions } from '../../src/models/index.ts';
 import { type DDPMOptions, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { tinyUNetOptions } from '../models/tiny-unet.ts';
 

@@ -2,18 +2,9 @@ import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { PreTrainedModel, PretrainedConfig, Tensor } from '@huggingface/transformers';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
-import {
-  ConfigError,
-  FileFormatError,
-  HubError,
-  InvalidArgumentError,
-  OnnxFormatError,
-} from '../../src/errors.ts';
+import { ConfigError, FileFormatError, HubError, InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
-import type {
-  PointPipelineOptions,
-  UnconditionalPointGenerationPipeline,
-} from '../../src/pipelines/points.ts';
+import type { PointPipelineOptions, UnconditionalPointGenerationPipeline } from '../../src/pipelines/points.ts';
 import { SampleStreams } from '../../src/random/sample-streams.ts';
 import { DDIMScheduler } from '../../src/schedulers/index.ts';
 import { savePipeline, scaler, schedulerOptions, temporaryFolder } from './saved-pipeline.ts';
@@ -138,23 +129,15 @@ it('opens a model whose class is not registered by its ONNX file', async () => {
 
 describe('damaged folders', () => {
   const damages: [string, (copy: string) => Promise<void>, new (message: string) => Error][] = [];
-  const damage = (
-    name: string,
-    error: new (message: string) => Error,
-    change: (copy: string) => Promise<void>,
-  ) => damages.push([name, change, error]);
+  const damage = (name: string, error: new (message: string) => Error, change: (copy: string) => Promise<void>) =>
+    damages.push([name, change, error]);
   const edit = (file: string, from: string, to: string) => async (copy: string) => {
     const text = await readFile(path.join(copy, file), 'utf8');
     expect(text).toContain(from);
     await writeFile(path.join(copy, file), text.replace(from, to));
   };
 
-  for (const file of [
-    'model_index.json',
-    'unet/config.json',
-    'scheduler/scheduler_config.json',
-    'point_scaler.json',
-  ]) {
+  for (const file of ['model_index.json', 'unet/config.json', 'scheduler/scheduler_config.json', 'point_scaler.json']) {
     damage(`without ${file}`, ConfigError, (copy) => rm(path.join(copy, file)));
     damage(`with text for ${file}`, ConfigError, (copy) => writeFile(path.join(copy, file), '{"_class'));
   }

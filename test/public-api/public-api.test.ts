@@ -45,9 +45,9 @@ describe('the packed package', () => {
     expect(members.filter(({ documentation }) => documentation === '').map(({ name }) => name)).toEqual([]);
     const optional = members.filter(({ isOfOptions, isOptional }) => isOfOptions && isOptional);
     expect(optional.length).toBeGreaterThan(150);
-    expect(
-      optional.filter(({ documentation }) => !/\bdefault/i.test(documentation)).map(({ name }) => name),
-    ).toEqual([]);
+    expect(optional.filter(({ documentation }) => !/\bdefault/i.test(documentation)).map(({ name }) => name)).toEqual(
+      [],
+    );
   });
 
   it('lets an editor complete devices and number formats', () => {
@@ -81,9 +81,7 @@ describe('what a user adds from outside', () => {
     const at = [0.7, -1.5, 2, -0.1];
     const { dx } = await run(at);
     for (const [i, slope] of dx.entries()) {
-      const [above, below] = await Promise.all(
-        [1e-6, -1e-6].map((step) => run(at.with(i, (at[i] ?? 0) + step))),
-      );
+      const [above, below] = await Promise.all([1e-6, -1e-6].map((step) => run(at.with(i, (at[i] ?? 0) + step))));
       expect(slope).toBeCloseTo(((above?.loss ?? 0) - (below?.loss ?? 0)) / 2e-6, 6);
     }
   });
@@ -114,13 +112,7 @@ describe('what a user adds from outside', () => {
     expect(same).toBe(true);
     expect(images.extractor.name).toBe('quadrants');
     expect(images.metrics.mean_distance).toBeGreaterThan(0);
-    expect(Object.keys(points.metrics)).toEqual([
-      'mean_distance',
-      'precision',
-      'recall',
-      'density',
-      'coverage',
-    ]);
+    expect(Object.keys(points.metrics)).toEqual(['mean_distance', 'precision', 'recall', 'density', 'coverage']);
   });
 
   it('is named on the command line', () => {

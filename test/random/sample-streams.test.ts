@@ -6,8 +6,7 @@ import { SampleStreams } from '../../src/random/sample-streams.ts';
 function draw(seed: number, count: number, rounds: number): Float32Array {
   const streams = new SampleStreams(seed, count, 1);
   const values = new Float32Array(count * rounds);
-  for (let round = 0; round < rounds; round++)
-    streams.fillNormal(values.subarray(round * count, (round + 1) * count));
+  for (let round = 0; round < rounds; round++) streams.fillNormal(values.subarray(round * count, (round + 1) * count));
   return values;
 }
 
@@ -17,8 +16,7 @@ const mean = (values: Float32Array, of: (x: number) => number) =>
 /** Abramowitz & Stegun 7.1.26 has an error of 1.5e-7, far below the distances tested. */
 function normalCdf(x: number): number {
   const t = 1 / (1 + (0.3275911 * Math.abs(x)) / Math.SQRT2);
-  const poly =
-    t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  const poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
   const upper = 0.5 * poly * Math.exp((-x * x) / 2);
   return x > 0 ? 1 - upper : upper;
 }

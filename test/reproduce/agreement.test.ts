@@ -9,12 +9,7 @@ const report = (target: TargetReport['target'], rows: ReportRow[]): TargetReport
   rows,
   plots: [],
 });
-const row = (
-  lambda: number,
-  mean: number | null,
-  paper: number,
-  effect_verdict: string | null,
-): ReportRow => ({
+const row = (lambda: number, mean: number | null, paper: number, effect_verdict: string | null): ReportRow => ({
   dataset: 'moons',
   lambda,
   metric: 'recall',
@@ -42,8 +37,6 @@ describe('agreementMarkdown', () => {
   });
 
   it('is not there without figures to compare', () => {
-    expect(
-      agreementMarkdown([report('figure-1', [row(0, 1, 1, null)]), report('table-6', [])]),
-    ).toBeUndefined();
+    expect(agreementMarkdown([report('figure-1', [row(0, 1, 1, null)]), report('table-6', [])])).toBeUndefined();
   });
 });

@@ -24,8 +24,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 /** What must not depend on how the job came to its end: all but times. */
 async function outcome(folder: string) {
   const result = await readResult(folder);
-  const generated =
-    result?.job.kind === 'points' ? readFileSync(path.join(folder, GENERATED_FILE), 'base64') : '';
+  const generated = result?.job.kind === 'points' ? readFileSync(path.join(folder, GENERATED_FILE), 'base64') : '';
   return { ...result, timing: undefined, generated };
 }
 
@@ -54,9 +53,7 @@ describe('a job', () => {
     expect(await killed).toBe('SIGKILL');
     clearInterval(timer);
     expect(await readResult(folder)).toBeUndefined();
-    expect(readdirSync(path.join(folder, 'training')).some((name) => name.startsWith('checkpoint-'))).toBe(
-      true,
-    );
+    expect(readdirSync(path.join(folder, 'training')).some((name) => name.startsWith('checkpoint-'))).toBe(true);
     const timeSoFar = JSON.parse(readFileSync(path.join(folder, 'timing.json'), 'utf8')).wall_seconds;
 
     await runJobProcess(folder, undisturbed());

@@ -21,10 +21,9 @@ describe('the published figures', () => {
     for (const dataset of POINT_SETS) {
       const { lambda, ...metrics } = PAPER_TABLE_1[dataset];
       for (const metric of PRDC_METRICS)
-        expect(
-          [paperValue(dataset, 0, metric), paperValue(dataset, lambda, metric)],
-          `${dataset} ${metric}`,
-        ).toEqual(metrics[metric]);
+        expect([paperValue(dataset, 0, metric), paperValue(dataset, lambda, metric)], `${dataset} ${metric}`).toEqual(
+          metrics[metric],
+        );
     }
     expect(paperValue('moons', 0.15, 'recall')).toBeUndefined();
   });

@@ -15,11 +15,11 @@ describe('spreadOf', () => {
   it('has no deviation for one run, and is nothing for none', () => {
     expect(spreadOf([0.5])).toEqual({ runs: 1, mean: 0.5, std: undefined });
     expect(spreadOf([])).toBeUndefined();
-    expect([
-      spreadText(spreadOf([0.5])),
-      spreadText(spreadOf([])),
-      spreadText(spreadOf([2, 4, 6]), 1),
-    ]).toEqual(['0.5000', '–', '4.0 ± 2.0']);
+    expect([spreadText(spreadOf([0.5])), spreadText(spreadOf([])), spreadText(spreadOf([2, 4, 6]), 1)]).toEqual([
+      '0.5000',
+      '–',
+      '4.0 ± 2.0',
+    ]);
   });
 });
 

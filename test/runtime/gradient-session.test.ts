@@ -54,9 +54,7 @@ describe('hideShapes', () => {
   it('lets go of buffers between the phases that need them, and changes no value', () => {
     const script = fileURLToPath(new URL('./step-memory.ts', import.meta.url));
     const run = (declared: boolean): { mebibytes: number; first: number } =>
-      JSON.parse(
-        execFileSync(process.execPath, ['--import', 'tsx', script, String(declared)], { encoding: 'utf8' }),
-      );
+      JSON.parse(execFileSync(process.execPath, ['--import', 'tsx', script, String(declared)], { encoding: 'utf8' }));
     const [declared, undeclared] = [run(true), run(false)];
     expect(undeclared.first).toBe(declared.first);
     expect(undeclared.mebibytes).toBeLessThan(0.8 * declared.mebibytes);

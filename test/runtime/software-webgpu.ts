@@ -11,6 +11,4 @@ if (existsSync(SWIFTSHADER)) {
 /** Whether webgpu can be used, on a GPU or on the software driver of Debian's chromium. */
 export const hasWebgpu = await isAvailable('webgpu');
 if (!hasWebgpu)
-  console.warn(
-    'skipping the webgpu tests: no adapter (apt-get install chromium libvulkan1 brings SwiftShader)',
-  );
+  console.warn('skipping the webgpu tests: no adapter (apt-get install chromium libvulkan1 brings SwiftShader)');

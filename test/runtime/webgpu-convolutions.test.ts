@@ -6,13 +6,7 @@ import { DeviceError } from '../../src/errors.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { convInputGradient, convWeightGradient } from '../../src/graph/ops/conv/gradients.ts';
-import {
-  type Conv2dOptions,
-  type ConvGeometry,
-  conv2d,
-  convTranspose2d,
-  loop,
-} from '../../src/graph/ops/index.ts';
+import { type Conv2dOptions, type ConvGeometry, conv2d, convTranspose2d, loop } from '../../src/graph/ops/index.ts';
 import { apply, int, ints } from '../../src/graph/registry.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { exportModel } from '../../src/models/index.ts';
@@ -41,9 +35,7 @@ const channelPairs = [
 
 async function run(graph: Graph, feeds: ReadonlyMap<string, readonly [Float32Array, readonly number[]]>) {
   const session = await Session.create(writeOnnx(graph), 'webgpu', { forbidFallback: true });
-  const tensors = [...feeds].map(
-    ([name, [data, shape]]) => [name, hostTensor('float32', shape, data)] as const,
-  );
+  const tensors = [...feeds].map(([name, [data, shape]]) => [name, hostTensor('float32', shape, data)] as const);
   const outputs = await session.run(Object.fromEntries(tensors));
   const copies = new Map(
     Object.entries(outputs).map(([name, { data }]) => [name, Float32Array.from(data as Float32Array)]),
@@ -53,9 +45,7 @@ async function run(graph: Graph, feeds: ReadonlyMap<string, readonly [Float32Arr
 }
 
 function relativeError(actual: Float32Array | undefined, expected: Float64Array): number {
-  return (
-    Math.hypot(...expected.map((value, i) => value - (actual?.[i] ?? Number.NaN))) / Math.hypot(...expected)
-  );
+  return Math.hypot(...expected.map((value, i) => value - (actual?.[i] ?? Number.NaN))) / Math.hypot(...expected);
 }
 
 describe.skipIf(!hasWebgpu)('convolutions on webgpu', () => {
@@ -83,8 +73,7 @@ describe.skipIf(!hasWebgpu)('convolutions on webgpu', () => {
         expected.set(name, plainConv(images, shapes[0], taps, shapes[1], geometry).data);
       }
       const outputs = await run(graph, feeds);
-      for (const [name, values] of expected)
-        expect(relativeError(outputs.get(name), values), name).toBeLessThan(1e-5);
+      for (const [name, values] of expected) expect(relativeError(outputs.get(name), values), name).toBeLessThan(1e-5);
     },
     120_000,
   );
@@ -191,9 +180,7 @@ describe('files that webgpu would compute wrongly', () => {
     ['a body', exported([8, 6, 3, 3], plain, true)],
   ])('are refused: %s', async (_name, bytes) => {
     await expect(refuseMiscomputedConvolutions(bytes)).rejects.toThrow(DeviceError);
-    await expect(refuseMiscomputedConvolutions(bytes)).rejects.toThrow(
-      /1 of its convolutions.*'Conv_1'.*'cpu'/,
-    );
+    await expect(refuseMiscomputedConvolutions(bytes)).rejects.toThrow(/1 of its convolutions.*'Conv_1'.*'cpu'/);
     await expect(Session.create(bytes, 'webgpu')).rejects.toThrow(/computes 1 of its convolutions wrongly/);
   });
 

@@ -55,9 +55,7 @@ const cases: Record<
 
 /** Steps of the case's model with a state of several vectors, as a model too large for one GPU buffer has. */
 async function run(name: string, device: ConcreteDevice, steps: number, accumulationSteps = 1) {
-  const { model, batchSize, maxVectorElements, loss, gradientCheckpointing } = cases[
-    name
-  ] as (typeof cases)[string];
+  const { model, batchSize, maxVectorElements, loss, gradientCheckpointing } = cases[name] as (typeof cases)[string];
   const args = resolveTrainingArguments({
     output_dir: 'unused',
     per_device_train_batch_size: batchSize,

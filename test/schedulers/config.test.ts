@@ -49,9 +49,7 @@ describe('steps', () => {
     expect(() => ddpm.step(values.subarray(1), 0, values)).toThrow(/1 values/);
     expect(() => new DDIMScheduler().step(values, 10, values, { eta: 2 })).toThrow(/eta is 2/);
     expect(() => new DDPMScheduler({ thresholding: true }).step(values, 0, values)).toThrow(/sample_shape/);
-    expect(() => new DDPMScheduler({ variance_type: 'learned' }).step(values, 0, values)).toThrow(
-      /learned variance/,
-    );
+    expect(() => new DDPMScheduler({ variance_type: 'learned' }).step(values, 0, values)).toThrow(/learned variance/);
   });
 
   it('has no coefficients where a step is not a combination', () => {

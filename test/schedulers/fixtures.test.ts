@@ -106,12 +106,7 @@ describe.each(fixtures)('%s', (_file, fixture) => {
     const { add_noise, get_velocity } = fixture;
     const size = add_noise.noise.data.length / add_noise.timesteps.length;
     expectClose(
-      scheduler.addNoise(
-        toFloat32(add_noise.original_samples),
-        toFloat32(add_noise.noise),
-        add_noise.timesteps,
-        size,
-      ),
+      scheduler.addNoise(toFloat32(add_noise.original_samples), toFloat32(add_noise.noise), add_noise.timesteps, size),
       add_noise.result.data,
       2e-6,
     );

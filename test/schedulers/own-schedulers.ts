@@ -42,8 +42,7 @@ export class HeunScheduler extends SigmaScheduler {
 
   override setTimesteps(count = 10): void {
     super.setTimesteps(count);
-    const twice = <T>(values: readonly T[]) =>
-      values.flatMap((value, i) => (i === 0 ? [value] : [value, value]));
+    const twice = <T>(values: readonly T[]) => values.flatMap((value, i) => (i === 0 ? [value] : [value, value]));
     this.timesteps = twice(this.timesteps);
     this.sigmas = [...twice(this.sigmas.slice(0, -1)), 0];
     this.first = undefined;

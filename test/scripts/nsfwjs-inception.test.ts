@@ -28,8 +28,8 @@ describe.runIf(process.env.MODE === 'slow')('the Inception v3 of nsfwjs', () => 
       const waves = tf.sin(tf.range(0, 299 * 299 * 3).mul(0.0137)).mul(0.3);
       return waves.add(0.5).reshape([1, 299, 299, 3]);
     });
-    const [features, probabilities] = (both.predict(pixels) as import('@tensorflow/tfjs').Tensor[]).map(
-      (tensor) => tensor.dataSync(),
+    const [features, probabilities] = (both.predict(pixels) as import('@tensorflow/tfjs').Tensor[]).map((tensor) =>
+      tensor.dataSync(),
     );
 
     const session = await Session.create(writeOnnx(nsfwjsGraph(source)), 'cpu');

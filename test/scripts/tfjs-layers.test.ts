@@ -113,9 +113,7 @@ describe('a tfjs layers model as a graph', () => {
     const graph = new Graph('layers');
     const images = graph.input('images', 'float32', [2, 3, 11, 14]);
     expect(() => buildLayers(layout, new Map(), images)).toThrow(GraphError);
-    expect(() => buildLayers(layout, new Map(), images)).toThrow(
-      /kernel' should be \[3, 2, 3, 5\], but is missing/,
-    );
+    expect(() => buildLayers(layout, new Map(), images)).toThrow(/kernel' should be \[3, 2, 3, 5\], but is missing/);
     const odd = {
       class_name: 'Model',
       config: { layers: [{ class_name: 'Lambda', config: {} }], output_layers: [] },
@@ -151,10 +149,7 @@ describe('quantised weights', () => {
     expect([...(decoded.get('a')?.data ?? [])]).toEqual([-1, 0, 126.5]);
   });
 
-  it.each([bytes.subarray(1), Uint8Array.of(...bytes, 0)])(
-    'that are cut or too long are refused',
-    (wrong) => {
-      expect(() => decodeWeights(weightsManifest.parse(manifest), wrong)).toThrow(FileFormatError);
-    },
-  );
+  it.each([bytes.subarray(1), Uint8Array.of(...bytes, 0)])('that are cut or too long are refused', (wrong) => {
+    expect(() => decodeWeights(weightsManifest.parse(manifest), wrong)).toThrow(FileFormatError);
+  });
 });

@@ -86,9 +86,7 @@ function expectEqual(actual: Outcome, expected: Outcome): void {
 
 describe('several batches a step in the graph', () => {
   it('equal the gradients added up on the host, with the penalty of each batch', async () => {
-    const split = await threeSteps(2, {}, (settings, _device, initial) =>
-      HostBackend.create(settings, initial),
-    );
+    const split = await threeSteps(2, {}, (settings, _device, initial) => HostBackend.create(settings, initial));
     expectEqual(await inGraph(2), split);
     expectEqual(await bySums(2), split);
   });

@@ -1,8 +1,4 @@
-import {
-  findLatestCheckpoint,
-  pruneCheckpoints,
-  writeCheckpoint,
-} from '../../src/trainers/checkpoint/checkpoint.ts';
+import { findLatestCheckpoint, pruneCheckpoints, writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
 
 /** Writes checkpoints into the folder given as argument until it is killed; every weight equals the step. */
 const root = process.argv[2] as string;

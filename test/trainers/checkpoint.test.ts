@@ -1,16 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import {
-  cp,
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  symlink,
-  truncate,
-  writeFile,
-} from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -36,10 +25,7 @@ afterEach(() => rm(root, { recursive: true, force: true }));
 function content(step: number): CheckpointContent {
   return {
     tensors: new Map<string, NamedTensor>([
-      [
-        'weights',
-        { dtype: 'F32', shape: [2, 3], data: Float32Array.from({ length: 6 }, (_, i) => step + i / 3) },
-      ],
+      ['weights', { dtype: 'F32', shape: [2, 3], data: Float32Array.from({ length: 6 }, (_, i) => step + i / 3) }],
       ['step', { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) }],
     ]),
     state: { seed: 7, note: 'größe', nested: { losses: [0.1, 1e-30, step] } },
@@ -76,9 +62,7 @@ describe('writeCheckpoint and readCheckpoint', () => {
     await expect(writeCheckpoint(root, -1, content(1))).rejects.toThrow(InvalidArgumentError);
     const notANumber = { tensors, state: { ...state, loss: Number.NaN } };
     await expect(writeCheckpoint(root, 1, notANumber)).rejects.toThrow(InvalidArgumentError);
-    const wrong = new Map<string, NamedTensor>([
-      ['x', { dtype: 'F32', shape: [2], data: Float32Array.of(1) }],
-    ]);
+    const wrong = new Map<string, NamedTensor>([['x', { dtype: 'F32', shape: [2], data: Float32Array.of(1) }]]);
     await expect(writeCheckpoint(root, 1, { tensors: wrong, state })).rejects.toThrow(InvalidArgumentError);
     expect(await readdir(root)).toEqual([]);
   });

@@ -17,17 +17,11 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 /** Two classes: bright on the left, and on the right. */
 function leftAndRight() {
   const set = stripes();
-  const half = (side: number) =>
-    Uint8Array.from({ length: 64 }, (_, p) => (p % 8 < 4 === (side === 0) ? 230 : 25));
+  const half = (side: number) => Uint8Array.from({ length: 64 }, (_, p) => (p % 8 < 4 === (side === 0) ? 230 : 25));
   const images = [half(0), half(1)];
   return { ...set, pixels: (index: number) => images[set.labels?.[index] ?? 0] as Uint8Array };
 }
-function trainer(
-  name: string,
-  classes: number | null,
-  args: Partial<TrainingArguments> = {},
-  labelled = true,
-) {
+function trainer(name: string, classes: number | null, args: Partial<TrainingArguments> = {}, labelled = true) {
   const set = leftAndRight();
   return new Trainer({
     model: tinyUNet({ ...plainLevels, num_class_embeds: classes }),
@@ -101,11 +95,7 @@ describe('class conditioning', () => {
   it.each([
     ['labels that are missing', () => trainer('a', 2, {}, false), /has no labels/],
     ['labels beyond the classes', () => trainer('b', 1), /has the label 1/],
-    [
-      'no class left for none',
-      () => trainer('c', 2, { class_dropout_prob: 0.1 }),
-      /one more with class_dropout_prob/,
-    ],
+    ['no class left for none', () => trainer('c', 2, { class_dropout_prob: 0.1 }), /one more with class_dropout_prob/],
     ['dropout without classes', () => trainer('d', null, { class_dropout_prob: 0.1 }), /no num_class_embeds/],
   ])('refuses %s', (_name, make, message) => {
     expect(make).toThrow(InvalidArgumentError);

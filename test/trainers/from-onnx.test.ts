@@ -83,8 +83,7 @@ describe('Trainer.fromOnnx', () => {
     const train_dataset = {
       ...images,
       channels: 3 as const,
-      pixels: (index: number) =>
-        Uint8Array.from({ length: 192 }, (_, i) => grey(index)[Math.floor(i / 3)] ?? 0),
+      pixels: (index: number) => Uint8Array.from({ length: 192 }, (_, i) => grey(index)[Math.floor(i / 3)] ?? 0),
     };
     const source = new URL('../fixtures/onnx-in/unet-opset14-scalar.onnx', import.meta.url).pathname;
     const trainer = await Trainer.fromOnnx(source, { ...common('torch'), train_dataset });

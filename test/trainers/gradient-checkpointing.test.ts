@@ -45,7 +45,6 @@ describe('gradient_checkpointing', () => {
     await trainer('broken', { max_steps: 2 }).train();
     const resumed = trainer('broken', { gradient_checkpointing: true });
     await resumed.train({ resume_from_checkpoint: 'latest' });
-    for (const ema of [false, true])
-      expect([...resumed.weights({ ema })]).toEqual([...unbroken.weights({ ema })]);
+    for (const ema of [false, true]) expect([...resumed.weights({ ema })]).toEqual([...unbroken.weights({ ema })]);
   });
 });

@@ -64,7 +64,5 @@ describe('several batches a step', () => {
 });
 
 it('refuses steps of no batch', () => {
-  expect(() => smallImageTrainer({ output_dir: folder, gradient_accumulation_steps: 0 })).toThrow(
-    InvalidArgumentError,
-  );
+  expect(() => smallImageTrainer({ output_dir: folder, gradient_accumulation_steps: 0 })).toThrow(InvalidArgumentError);
 });

@@ -50,8 +50,7 @@ function makeTrainer(name: string, setting: Setting = {}, rows: StepMetrics[] = 
     ],
   });
 }
-const scheduler = (prediction_type: 'epsilon' | 'v_prediction' | 'sample') =>
-  new DDPMScheduler({ prediction_type });
+const scheduler = (prediction_type: 'epsilon' | 'v_prediction' | 'sample') => new DDPMScheduler({ prediction_type });
 
 describe('training a learned variance', () => {
   it.each(['epsilon', 'v_prediction', 'sample'] as const)('lowers the bound: %s', async (type) => {
@@ -122,16 +121,8 @@ describe('training a learned variance', () => {
 
 describe('refuses by name', () => {
   it.each<[string, Setting, RegExp]>([
-    [
-      'a variance that the loss does not train',
-      { loss: simpleLoss() },
-      /2 output channels.*hybridLoss\(\{ base \}\)/,
-    ],
-    [
-      'a loss whose variance the model lacks',
-      { channels: 1 },
-      /'hybrid' trains a learned variance.*out_channels 2/,
-    ],
+    ['a variance that the loss does not train', { loss: simpleLoss() }, /2 output channels.*hybridLoss\(\{ base \}\)/],
+    ['a loss whose variance the model lacks', { channels: 1 }, /'hybrid' trains a learned variance.*out_channels 2/],
     ['channels that are neither', { channels: 3 }, /3 output channels for 1/],
     [
       'a scheduler that samples another kind of variance',

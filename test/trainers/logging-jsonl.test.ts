@@ -24,9 +24,7 @@ describe('JsonlLogger', () => {
     const logger = new JsonlLogger(path);
     logger.log(1, { loss: 0.5, 'grad/norm': 1e-7 });
     logger.log(2, { loss: Number.NaN });
-    expect(readFileSync(path, 'utf8')).toBe(
-      '{"step":1,"loss":0.5,"grad/norm":1e-7}\n{"step":2,"loss":null}\n',
-    );
+    expect(readFileSync(path, 'utf8')).toBe('{"step":1,"loss":0.5,"grad/norm":1e-7}\n{"step":2,"loss":null}\n');
     logger.close();
   });
 
@@ -56,9 +54,7 @@ describe('JsonlLogger', () => {
 
   it('keeps good records after a damaged line', () => {
     logSteps(1, 9);
-    const damaged = readFileSync(path, 'utf8')
-      .replace('{"step":4', '{"stXp":4')
-      .replace('{"step":5', 'x"step":5');
+    const damaged = readFileSync(path, 'utf8').replace('{"step":4', '{"stXp":4').replace('{"step":5', 'x"step":5');
     writeFileSync(path, damaged);
     logSteps(8, 8, 7);
     expect(readFileSync(path, 'utf8')).toBe(damaged.split('\n').slice(0, 8).join('\n').concat('\n'));

@@ -106,18 +106,8 @@ it('a hybrid loss reports its bound', async () => {
 
 describe('before training starts', () => {
   it.each([
-    [
-      'a name of the trainer',
-      (error: Value) => ({ grad_norm: reduceMean(error) }),
-      InvalidArgumentError,
-      /grad_norm/,
-    ],
-    [
-      'a name with spaces',
-      (error: Value) => ({ 'my term': reduceMean(error) }),
-      InvalidArgumentError,
-      /"my term"/,
-    ],
+    ['a name of the trainer', (error: Value) => ({ grad_norm: reduceMean(error) }), InvalidArgumentError, /grad_norm/],
+    ['a name with spaces', (error: Value) => ({ 'my term': reduceMean(error) }), InvalidArgumentError, /"my term"/],
     ['a number for a name', (error: Value) => ({ 7: reduceMean(error) }), InvalidArgumentError, /"7"/],
     ['a term that is no scalar', (error: Value) => ({ error }), GraphError, /error is float32 \[16, 2\]/],
   ] as const)('%s is refused, and nothing is written', async (name, terms, Failure, message) => {
@@ -138,9 +128,7 @@ it('a term that is not finite ends the run, with every term by its name', async 
   }));
   const training = trainer('infinite', { loss: infinite }).train();
   await expect(training).rejects.toThrow(NonFiniteLossError);
-  await expect(training).rejects.toThrow(
-    /at step 1: loss [\d.]+, huge Infinity, fine -?[\d.]+, grad_norm [\d.]+/,
-  );
+  await expect(training).rejects.toThrow(/at step 1: loss [\d.]+, huge Infinity, fine -?[\d.]+, grad_norm [\d.]+/);
 });
 
 describe('a metrics window', () => {

@@ -8,9 +8,7 @@ import { HOST_KERNELS } from '../../src/trainers/engines/host-kernels-binary.ts'
 import { ParameterMemory } from '../../src/trainers/engines/parameter-memory.ts';
 
 type Tensors = Record<'w' | 'b' | 's', number[]>;
-const fixture = JSON.parse(
-  readFileSync(new URL('../fixtures/optim/optimizers.json', import.meta.url), 'utf8'),
-);
+const fixture = JSON.parse(readFileSync(new URL('../fixtures/optim/optimizers.json', import.meta.url), 'utf8'));
 const flat = ({ w, b, s }: Tensors) => Float32Array.from([...w, ...b, ...s]);
 const random = (seed: number, length: number) => new RandomStream(seed).fillNormal(new Float32Array(length));
 

@@ -47,8 +47,7 @@ const parameters = model.parameters.map(({ name, shape }) => {
 const session = await GradientSession.create(graph, parameters);
 const stream = new RandomStream(1);
 const shape = [1, batchSize, ...model.sampleShape];
-const normal = () =>
-  hostTensor('float32', shape, stream.fillNormal(new Float32Array(batchSize * 3 * 32 * 32)));
+const normal = () => hostTensor('float32', shape, stream.fillNormal(new Float32Array(batchSize * 3 * 32 * 32)));
 const feeds = {
   clean: normal(),
   noise: normal(),

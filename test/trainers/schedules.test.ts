@@ -53,9 +53,9 @@ describe('learningRateAt', () => {
 });
 
 describe('emaDecayAt', () => {
-  const fixture = JSON.parse(
-    readFileSync(new URL('../fixtures/optim/optimizers.json', import.meta.url), 'utf8'),
-  ) as { adam: { ema_decay: number[] } };
+  const fixture = JSON.parse(readFileSync(new URL('../fixtures/optim/optimizers.json', import.meta.url), 'utf8')) as {
+    adam: { ema_decay: number[] };
+  };
   const defaults = { ema_inv_gamma: 1, ema_power: 0.75, ema_max_decay: 0.9999 };
 
   it("equals diffusers' warm-up with power 0.75 after each of ten steps", () => {

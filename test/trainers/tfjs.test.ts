@@ -92,8 +92,7 @@ function imageTrainer(name: string, engine: Engine, losses: number[]): Trainer {
   });
 }
 
-const flat = (weights: Map<string, Float32Array>) =>
-  Float32Array.from([...weights.values()].flatMap((w) => [...w]));
+const flat = (weights: Map<string, Float32Array>) => Float32Array.from([...weights.values()].flatMap((w) => [...w]));
 
 describe('a step by tfjs', () => {
   it.each([

@@ -27,8 +27,7 @@ describe('Trainer', () => {
         onTrainBegin: () => void events.push('begin'),
         onStep: (_state, metrics) => void logged.push(metrics),
         onEpoch: (state) => void events.push(`epoch ${state.epoch}`),
-        onSave: (state, directory) =>
-          void events.push(`save ${state.global_step} ${path.basename(directory)}`),
+        onSave: (state, directory) => void events.push(`save ${state.global_step} ${path.basename(directory)}`),
         onTrainEnd: () => void events.push('end'),
       },
     ]);
@@ -118,9 +117,7 @@ describe('Trainer', () => {
           expect(error).toBeInstanceOf(NonFiniteLossError);
           const { step, message } = error as NonFiniteLossError;
           expect(message).toContain(`step ${step}`);
-          expect(existsSync(path.join(output_dir, `checkpoint-${step - 1}`, 'trainer_state.json'))).toBe(
-            true,
-          );
+          expect(existsSync(path.join(output_dir, `checkpoint-${step - 1}`, 'trainer_state.json'))).toBe(true);
           expect(existsSync(path.join(output_dir, `checkpoint-${step}`))).toBe(false);
         },
       );
@@ -150,9 +147,7 @@ describe('Trainer', () => {
     expect(() => smallTrainer({ output_dir, learning_rate: Number.NaN })).toThrow(InvalidArgumentError);
     expect(() => smallTrainer({ output_dir, num_train_epochs: 1.5 })).toThrow(/num_train_epochs/);
     expect(() => smallTrainer({ output_dir, optim: 'adam', weight_decay: 0.1 })).toThrow(/use optim 'adamw'/);
-    expect(() => smallTrainer({ output_dir }, [], { ...circle(), dims: 3, count: 100 })).toThrow(
-      /in_features: 3/,
-    );
+    expect(() => smallTrainer({ output_dir }, [], { ...circle(), dims: 3, count: 100 })).toThrow(/in_features: 3/);
     expect(existsSync(output_dir)).toBe(false);
   });
 });

@@ -18,6 +18,5 @@ const trainer = makeTrainer({ output_dir, max_steps: Number(maxSteps) }, [
 ]);
 const { interrupted } = await trainer.train({ resume_from_checkpoint: resume });
 const digest = createHash('sha256');
-for (const ema of [false, true])
-  for (const weights of trainer.weights({ ema }).values()) digest.update(weights);
+for (const ema of [false, true]) for (const weights of trainer.weights({ ema }).values()) digest.update(weights);
 process.stdout.write(`${interrupted ? 'interrupted' : 'done'} ${digest.digest('hex')}\n`);

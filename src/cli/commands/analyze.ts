@@ -18,11 +18,7 @@ import { formatTable } from '../ui/table.ts';
 
 const options = {
   dataset: option('--dataset <name|file>', z.string().default('swiss-roll'), 'the data set'),
-  model: option(
-    '--model <folder>',
-    z.string().optional(),
-    'a pipeline whose predicted noise is analysed too',
-  ),
+  model: option('--model <folder>', z.string().optional(), 'a pipeline whose predicted noise is analysed too'),
   n: option('--n <count>', z.number().optional(), 'number of points'),
   timesteps: option(
     '--timesteps <count>',
@@ -60,8 +56,7 @@ squared error, mse. A model that minimises the mean squared error has predicted_
 }
 
 async function analyze(settings: Settings<typeof options>): Promise<void> {
-  const rows =
-    settings.model === undefined ? await ofData(settings) : await ofModel(settings, settings.model);
+  const rows = settings.model === undefined ? await ofData(settings) : await ofModel(settings, settings.model);
   const columns = Object.keys(rows[0] ?? {});
   const cells = rows.map((row) => columns.map((column) => row[column] ?? Number.NaN));
   if (settings.json) console.log(JSON.stringify(rows));
@@ -129,11 +124,7 @@ async function ofModel(settings: Settings<typeof options>, folder: string): Prom
   }
 }
 
-function noisedRows(
-  points: PointCloud,
-  alphasCumprod: Float32Array,
-  settings: Settings<typeof options>,
-): Row[] {
+function noisedRows(points: PointCloud, alphasCumprod: Float32Array, settings: Settings<typeof options>): Row[] {
   const last = alphasCumprod.length - 1;
   const count = Math.min(settings.timesteps, alphasCumprod.length);
   const timesteps = Array.from({ length: count }, (_, i) => Math.round((i * last) / (count - 1)));

@@ -6,11 +6,7 @@ import { formatTable } from '../ui/table.ts';
 
 const options = {
   weights: option('--weights <file>', z.string('name the .safetensors file'), 'the published weights'),
-  output: option(
-    '--output <file>',
-    z.string().optional(),
-    'the .onnx file (default: in the extractors folder)',
-  ),
+  output: option('--output <file>', z.string().optional(), 'the .onnx file (default: in the extractors folder)'),
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };
 

@@ -13,14 +13,7 @@ import {
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { type MetricOptions, mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
-import {
-  addOptions,
-  jsonObject,
-  jsonSchema,
-  option,
-  readSettings,
-  type Settings,
-} from '../options/command-options.ts';
+import { addOptions, jsonObject, jsonSchema, option, readSettings, type Settings } from '../options/command-options.ts';
 import {
   deviceOption,
   extractorOptions,
@@ -32,10 +25,7 @@ import { withInterrupt } from '../ui/interrupt.ts';
 import { withStageBars } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
 
-const oneOrMore = z.union(
-  [z.string().transform((text) => [text]), z.array(z.string()).min(1)],
-  'name a data set',
-);
+const oneOrMore = z.union([z.string().transform((text) => [text]), z.array(z.string()).min(1)], 'name a data set');
 
 const options = {
   real: option('--real <sources...>', oneOrMore, 'the real samples; several .npz files are merged'),
@@ -71,18 +61,10 @@ const options = {
     'classes that a class-conditional pipeline draws in turn, such as 0,1,2',
   ),
   data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic real points'),
-  seed: option(
-    '--seed <seed>',
-    z.number().default(0),
-    'seed of the generated samples and of everything random',
-  ),
+  seed: option('--seed <seed>', z.number().default(0), 'seed of the generated samples and of everything random'),
   device: deviceOption(),
   plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
-  json: option(
-    '--json [file]',
-    z.union([z.boolean(), z.string()]).default(false),
-    'print JSON, or write it to a file',
-  ),
+  json: option('--json [file]', z.union([z.boolean(), z.string()]).default(false), 'print JSON, or write it to a file'),
 };
 type EvaluateSettings = Settings<typeof options>;
 
@@ -147,9 +129,7 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     fake,
     metrics: settings.metrics?.split(',').map((name) => name.trim()),
     // `evaluate` refuses values that are not a metric's.
-    metric_options: (await jsonObject('--metric-options', settings.metric_options)) as
-      | MetricOptions
-      | undefined,
+    metric_options: (await jsonObject('--metric-options', settings.metric_options)) as MetricOptions | undefined,
     ...namedExtractor(settings),
     logits_extractor,
     num_samples: settings.n,
@@ -200,14 +180,7 @@ function flatReport({ metrics, real, fake, settings, ...extractors }: Evaluation
   };
 }
 
-function reportTables({
-  metrics,
-  real,
-  fake,
-  extractor,
-  logits_extractor,
-  settings,
-}: EvaluationReport): string {
+function reportTables({ metrics, real, fake, extractor, logits_extractor, settings }: EvaluationReport): string {
   const facts: [string, string][] = [
     ['real', `${real.name} (${real.count ?? 'unknown count'})`],
     ['fake', `${fake.name} (${fake.count ?? 'unknown count'})`],
@@ -221,7 +194,5 @@ function reportTables({
       : []),
     ...Object.entries(settings).map(([name, value]): [string, string] => [name, String(value)]),
   ];
-  return [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)].join(
-    '\n\n',
-  );
+  return [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)].join('\n\n');
 }

@@ -8,12 +8,7 @@ import { withOutputLock } from '../../reproduce/jobs/output-lock.ts';
 import { PRESET_SETTINGS } from '../../reproduce/jobs/presets.ts';
 import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../reproduce/jobs/run-jobs.ts';
 import { imageJobs, isImageTarget, pointJobs, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
-import {
-  finishedResults,
-  reportOf,
-  writeCombinedReport,
-  writeTargetReport,
-} from '../../reproduce/reports/reports.ts';
+import { finishedResults, reportOf, writeCombinedReport, writeTargetReport } from '../../reproduce/reports/reports.ts';
 import { summariseRuns } from '../../reproduce/reports/run-summary.ts';
 import { resolveDevice } from '../../runtime/device.ts';
 import { addOptions, readSettings } from '../options/command-options.ts';
@@ -98,9 +93,7 @@ async function imageJobsOf(settings: ReproduceSettings): Promise<Job[]> {
   const sets = settings.data ? await Promise.all(settings.data.map(parseImageSet)) : preset.imageSets;
   const twice = sets.find(({ name }, i) => sets.findIndex((other) => other.name === name) !== i);
   if (twice)
-    throw new InvalidArgumentError(
-      `--data has two sets named '${twice.name}': give them different names, NAME=PATH`,
-    );
+    throw new InvalidArgumentError(`--data has two sets named '${twice.name}': give them different names, NAME=PATH`);
   const extractor = settings.extractor ?? preset.images.extractor;
   const ownLogits = extractor === 'inception' ? 'inception:logits_unbiased' : null;
   const samples = settings.samples ?? preset.images.samples;

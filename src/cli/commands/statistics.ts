@@ -38,9 +38,7 @@ Examples:
 
 Parts can be computed by several processes or machines. Merged, they equal the result of one pass.`,
     );
-  addOptions(command, options).action(async (flags) =>
-    writeImageStatistics(await readSettings(options, flags)),
-  );
+  addOptions(command, options).action(async (flags) => writeImageStatistics(await readSettings(options, flags)));
 }
 
 async function writeImageStatistics(settings: StatisticsSettings): Promise<void> {

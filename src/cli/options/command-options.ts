@@ -74,8 +74,7 @@ export async function readSettings<Table extends OptionTable>(
 ): Promise<Settings<Table>> {
   const { config, import: modules, ...given } = flags;
   const known = [...Object.keys(table), 'import'];
-  const { import: listed, ...fromFile } =
-    typeof config === 'string' ? await readConfigFile(config, known) : {};
+  const { import: listed, ...fromFile } = typeof config === 'string' ? await readConfigFile(config, known) : {};
   const imports = importSchema.safeParse(typeof listed === 'string' ? [listed] : listed);
   if (!imports.success) throw new ConfigError(`${config}: 'import' must be a list of modules`);
   await importModules([...imports.data, ...importSchema.parse(modules)]);
@@ -135,10 +134,9 @@ export async function jsonObject(
   try {
     return objectSchema.parse(JSON.parse(given));
   } catch (cause) {
-    throw new InvalidArgumentError(
-      `${flag} '${given}' must be a JSON object, such as '{"name": 1}', or a .json file`,
-      { cause },
-    );
+    throw new InvalidArgumentError(`${flag} '${given}' must be a JSON object, such as '{"name": 1}', or a .json file`, {
+      cause,
+    });
   }
 }
 

@@ -64,10 +64,7 @@ export interface ChosenUNet {
 }
 
 /** @throws {ConfigError} when the config is wrong. */
-export function chosenUNet(
-  preset: UNet2DPreset,
-  config: Readonly<Record<string, unknown>> | undefined,
-): ChosenUNet {
+export function chosenUNet(preset: UNet2DPreset, config: Readonly<Record<string, unknown>> | undefined): ChosenUNet {
   if (config !== undefined) {
     const options = optionsFromJson(config);
     const { sample_size, in_channels } = options;

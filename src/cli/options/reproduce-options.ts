@@ -61,18 +61,10 @@ export const reproduceOptions = {
     z.int().min(1).max(1000).optional(),
     'sampling steps (default: 1000; smoke: 100, images 50)',
   ),
-  jobs: option(
-    '--jobs <count>',
-    wholeNumber.optional(),
-    'runs at a time (default: on the cpu one per core, else 1)',
-  ),
+  jobs: option('--jobs <count>', wholeNumber.optional(), 'runs at a time (default: on the cpu one per core, else 1)'),
   device: deviceOption('cpu'),
   ...imageOptions,
-  output: option(
-    '--output <folder>',
-    z.string().min(1).optional(),
-    'output folder (default: runs/reproduce-PRESET)',
-  ),
+  output: option('--output <folder>', z.string().min(1).optional(), 'output folder (default: runs/reproduce-PRESET)'),
   resume: option('--resume', z.boolean().default(false), 'continue with what is in the output folder'),
   report: option(
     '--report <file>',
@@ -95,12 +87,9 @@ export function parseTarget(name: string): Target {
 
 /** @throws {InvalidArgumentError} for an option that the targets do not use. */
 export function refuseUnusedOptions(targets: readonly Target[], settings: ReproduceSettings): void {
-  const given = (keys: readonly (keyof ReproduceSettings)[]) =>
-    keys.find((key) => settings[key] !== undefined);
+  const given = (keys: readonly (keyof ReproduceSettings)[]) => keys.find((key) => settings[key] !== undefined);
   const unused = [
-    targets.some(isImageTarget)
-      ? undefined
-      : given(Object.keys(imageOptions) as (keyof typeof imageOptions)[]),
+    targets.some(isImageTarget) ? undefined : given(Object.keys(imageOptions) as (keyof typeof imageOptions)[]),
     targets.every(isImageTarget) ? given(['points']) : undefined,
   ].find((key) => key !== undefined);
   if (unused)

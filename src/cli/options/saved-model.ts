@@ -61,9 +61,7 @@ export async function folderNamed(name: string, options: PretrainedOptions = {})
  * @throws {FileFormatError} when the folder is incomplete or damaged, or its weights are not those of the model that
  * its config describes; its subclass names the file format.
  */
-export async function savedModel(
-  folder: string,
-): Promise<{ model: DiffusionModel; noise_scheduler: DDPMScheduler }> {
+export async function savedModel(folder: string): Promise<{ model: DiffusionModel; noise_scheduler: DDPMScheduler }> {
   const { paths, emaPaths, unetConfig, schedulerConfig } = await readPipelineFolder(folder, {
     require: ['weights'],
   });

@@ -92,11 +92,7 @@ export const extractorOptions = {
     'resize stored images to this side first (default: their own size, which must be the same for all)',
   ),
   batch_size: option('--batch-size <count>', z.number().default(32), 'images per batch'),
-  cache_dir: option(
-    '--cache-dir <folder>',
-    z.string().optional(),
-    'folder of cached statistics and downloads',
-  ),
+  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'folder of cached statistics and downloads'),
 };
 
 /** The options of `evaluate` for these flags. */

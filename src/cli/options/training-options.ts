@@ -77,11 +77,7 @@ export const trainingOptions = grouped('Training:', {
     "Adam's decay of the mean of squares",
   ),
   adam_epsilon: option('--adam-epsilon <value>', z.number().default(defaults.adam_epsilon), "Adam's epsilon"),
-  weight_decay: option(
-    '--weight-decay <rate>',
-    z.number().optional(),
-    'weight decay (default: 0; adamw: 0.01)',
-  ),
+  weight_decay: option('--weight-decay <rate>', z.number().optional(), 'weight decay (default: 0; adamw: 0.01)'),
   max_grad_norm: option(
     '--max-grad-norm <norm>',
     z.number().optional(),
@@ -97,16 +93,8 @@ export const trainingOptions = grouped('Training:', {
     z.number().default(defaults.ema_inv_gamma),
     'inverse gamma of the EMA warm-up',
   ),
-  ema_power: option(
-    '--ema-power <value>',
-    z.number().default(defaults.ema_power),
-    'power of the EMA warm-up',
-  ),
-  ema_max_decay: option(
-    '--ema-max-decay <value>',
-    z.number().default(defaults.ema_max_decay),
-    'largest EMA decay',
-  ),
+  ema_power: option('--ema-power <value>', z.number().default(defaults.ema_power), 'power of the EMA warm-up'),
+  ema_max_decay: option('--ema-max-decay <value>', z.number().default(defaults.ema_max_decay), 'largest EMA decay'),
   seed: option(
     '--seed <seed>',
     z.number().default(defaults.seed),
@@ -142,10 +130,7 @@ export const outputOptions = grouped('Output:', {
 type TrainingSettings = Settings<typeof trainingOptions & typeof outputOptions>;
 
 /** The trainer's arguments: the given options, and the kind's defaults for the rest. */
-export function trainingArguments(
-  kind: keyof typeof KIND_DEFAULTS,
-  settings: TrainingSettings,
-): TrainingArguments {
+export function trainingArguments(kind: keyof typeof KIND_DEFAULTS, settings: TrainingSettings): TrainingArguments {
   const keys = [...Object.keys(trainingOptions), ...Object.keys(outputOptions)];
   const given = keys
     .map((key) => [key, settings[key as keyof TrainingSettings]] as const)

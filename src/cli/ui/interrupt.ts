@@ -7,10 +7,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 export class InterruptedError extends Error {}
 
 /** Runs `work` with a signal that the first Ctrl-C or SIGTERM aborts. The second one exits at once. */
-export async function withInterrupt<T>(
-  notice: string,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
+export async function withInterrupt<T>(notice: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const onInterrupt = () => {
     if (controller.signal.aborted) process.exit(INTERRUPTED_STATUS);

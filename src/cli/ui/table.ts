@@ -1,8 +1,5 @@
 /** Aligned columns, numbers to the right, for the terminal. */
-export function formatTable(
-  headers: readonly string[],
-  rows: readonly (readonly (string | number)[])[],
-): string {
+export function formatTable(headers: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const texts = [headers, ...rows.map((row) => row.map(cellText))];
   const widths = headers.map((_, column) => Math.max(...texts.map((row) => row[column]?.length ?? 0)));
   const isNumeric = headers.map((_, column) => rows.every((row) => typeof row[column] === 'number'));

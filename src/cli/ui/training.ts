@@ -16,8 +16,7 @@ export function trainingConsole(): TrainerCallback {
       bar = progressBar('train', state.max_steps, state.global_step);
     },
     onStep: ({ global_step, max_steps, epoch, steps_per_second }, metrics) => {
-      const speed =
-        steps_per_second >= 10 ? `${steps_per_second.toFixed(0)}` : `${steps_per_second.toPrecision(2)}`;
+      const speed = steps_per_second >= 10 ? `${steps_per_second.toFixed(0)}` : `${steps_per_second.toPrecision(2)}`;
       const where = `step ${global_step}/${max_steps}, epoch ${epoch.toFixed(1)}`;
       bar?.update(global_step, `${where} | ${speed} steps/s | ${metricsText(metrics)}`);
     },

@@ -224,8 +224,7 @@ function bytesOfFile(path: string): (begin: number, length: number) => Uint8Arra
     if (buffer.length < length) buffer = new Uint8Array(length);
     for (let done = 0; done < length; ) {
       const read = readSync(descriptor, buffer, done, length - done, begin + done);
-      if (read === 0)
-        throw new DatasetError(`${path} became shorter while it was used: load the images again`);
+      if (read === 0) throw new DatasetError(`${path} became shorter while it was used: load the images again`);
       done += read;
     }
     return buffer.subarray(0, length);

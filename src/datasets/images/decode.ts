@@ -73,10 +73,7 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
-export async function decodeImage(
-  image: EncodedImage | PlainImage,
-  format: ImageFormat,
-): Promise<SizedPixels> {
+export async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
   if ('pixels' in image) {
     if (image.height === format.height && image.width === format.width)
       return {
@@ -87,8 +84,7 @@ export async function decodeImage(
     const { height, width, channels } = image;
     return resized(sharp(image.pixels, { raw: { height, width, channels } }), format);
   }
-  if (imageFormatOf(image.encoded) === undefined)
-    throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
+  if (imageFormatOf(image.encoded) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
   const decoder = sharp(image.encoded, {
     limitInputPixels: MAX_IMAGE_PIXELS,
     failOn: 'error',

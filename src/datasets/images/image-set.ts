@@ -132,12 +132,8 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
 
 function checkedLabels(labels: ArrayLike<number>, count: number, name: string): Int32Array {
   if (labels.length !== count)
-    throw new InvalidArgumentError(
-      `'${name}' has ${count} images, but ${labels.length} labels: give one an image`,
-    );
-  const wrong = Array.from(labels).findIndex(
-    (label) => !Number.isInteger(label) || label < 0 || label >= 2 ** 31,
-  );
+    throw new InvalidArgumentError(`'${name}' has ${count} images, but ${labels.length} labels: give one an image`);
+  const wrong = Array.from(labels).findIndex((label) => !Number.isInteger(label) || label < 0 || label >= 2 ** 31);
   if (wrong >= 0)
     throw new InvalidArgumentError(
       `the label ${labels[wrong]} of image ${wrong} of '${name}' is not a class: use whole numbers from 0`,
@@ -146,11 +142,7 @@ function checkedLabels(labels: ArrayLike<number>, count: number, name: string): 
 }
 
 /** What a set's fingerprint begins with; pixels, sizes and labels follow. */
-export function fingerprintHead({
-  height,
-  width,
-  channels,
-}: Pick<ImageSet, 'height' | 'width' | 'channels'>): string {
+export function fingerprintHead({ height, width, channels }: Pick<ImageSet, 'height' | 'width' | 'channels'>): string {
   return `${height}x${width}x${channels}\n`;
 }
 

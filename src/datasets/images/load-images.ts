@@ -75,9 +75,7 @@ const optionsSchema = z.strictObject({
     .int()
     .min(0)
     .default(1024 ** 3),
-  on_progress: z
-    .custom<ImageProgress>((value) => typeof value === 'function', 'must be a function')
-    .optional(),
+  on_progress: z.custom<ImageProgress>((value) => typeof value === 'function', 'must be a function').optional(),
 } satisfies Fields<LoadImagesOptions>);
 
 /** `done`: images looked at so far; `total`: how many there are, where the source says. */
@@ -138,17 +136,14 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     });
   }
   const written = await openCacheFile(path, max_memory_bytes);
-  if (!written)
-    throw new DatasetError(`the cache ${path} was removed or changed while it was opened; try again`);
+  if (!written) throw new DatasetError(`the cache ${path} was removed or changed while it was opened; try again`);
   return written;
 }
 
 function imageFormat(source: ImageSource, options: z.output<typeof optionsSchema>): ImageFormat {
   const { resolution, channels, center_crop, random_crop, interpolation } = options;
   if (random_crop && center_crop !== undefined)
-    throw new InvalidArgumentError(
-      'center_crop and random_crop exclude each other: give random_crop: true alone',
-    );
+    throw new InvalidArgumentError('center_crop and random_crop exclude each other: give random_crop: true alone');
   const [height, width] = Array.isArray(resolution)
     ? resolution
     : [resolution ?? source.native?.height, resolution ?? source.native?.width];

@@ -40,11 +40,7 @@ const optionsSchema = z.strictObject({
  * const points = await loadPoints('moons', { n: 2000, seed: 1 });
  */
 export async function loadPoints(source: string, options: LoadPointsOptions = {}): Promise<PointSet> {
-  const { n, noise, seed, scaling } = parseOptions(
-    optionsSchema,
-    options,
-    `options for the data set '${source}'`,
-  );
+  const { n, noise, seed, scaling } = parseOptions(optionsSchema, options, `options for the data set '${source}'`);
   const { data, dims } = isSyntheticName(source)
     ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2 }
     : firstPoints(await readPointFile(source, noise), options.n);
@@ -59,9 +55,7 @@ async function readPointFile(source: string, noise: number | undefined): Promise
     );
   }
   if (noise !== undefined)
-    throw new InvalidArgumentError(
-      `noise is ${noise}, but '${source}' is a file: its points are used as they are`,
-    );
+    throw new InvalidArgumentError(`noise is ${noise}, but '${source}' is a file: its points are used as they are`);
   return extension === '.csv' ? readCsvPoints(source) : readNpyRows(source);
 }
 

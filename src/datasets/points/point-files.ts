@@ -28,8 +28,7 @@ export function parseCsvPoints(text: string, where: string): RawPoints {
   const body = isHeader(first.cells) ? rows.slice(1) : rows;
   const dims = first.cells.length;
   if (body.length === 0) throw new DatasetError(`${where} holds a header but no rows of numbers`);
-  if (dims > MAX_COLUMNS)
-    throw new DatasetError(`${where} has ${dims} columns; at most ${MAX_COLUMNS} are read`);
+  if (dims > MAX_COLUMNS) throw new DatasetError(`${where} has ${dims} columns; at most ${MAX_COLUMNS} are read`);
 
   const data = new Float64Array(body.length * dims);
   body.forEach(({ cells, line }, row) => {
@@ -111,9 +110,7 @@ function delimiterOf(text: string): string | string[] {
 function isHeader(cells: readonly string[]): boolean {
   return (
     cells.some((cell) => cell !== '') &&
-    cells.every(
-      (cell) => cell === '' || (Number.isNaN(Number(cell)) && !/^[+-]?(nan|inf(inity)?)$/i.test(cell)),
-    )
+    cells.every((cell) => cell === '' || (Number.isNaN(Number(cell)) && !/^[+-]?(nan|inf(inity)?)$/i.test(cell)))
   );
 }
 

@@ -57,9 +57,7 @@ export function pointsFromArray(
     throw new InvalidArgumentError(`scaling is '${scaling}', but must be one of ${SCALINGS.join(', ')}`);
   const raw = data instanceof Float64Array ? data : Float64Array.from(data);
   if (raw.length === 0 || raw.length % dims !== 0)
-    throw new DatasetError(
-      `'${name}' has ${raw.length} numbers, which are not one or more points of ${dims}`,
-    );
+    throw new DatasetError(`'${name}' has ${raw.length} numbers, which are not one or more points of ${dims}`);
   const wrong = raw.findIndex((value) => !Number.isFinite(Math.fround(value)));
   if (wrong >= 0)
     throw new DatasetError(
@@ -124,9 +122,7 @@ export function applyScaler(scaler: Scaler, data: Float64Array | Float32Array, d
 /** Scaled points back to raw ones. @throws {InvalidArgumentError} when the scaler is for another number of axes. */
 export function invertScaler(scaler: Scaler, data: Float32Array, dims: number): Float32Array {
   checkAxes(scaler, dims);
-  return data.map(
-    (value, i) => value / (scaler.scale[i % dims] as number) + (scaler.offset[i % dims] as number),
-  );
+  return data.map((value, i) => value / (scaler.scale[i % dims] as number) + (scaler.offset[i % dims] as number));
 }
 
 function checkAxes({ offset, scale }: Scaler, dims: number): void {

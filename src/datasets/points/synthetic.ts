@@ -28,9 +28,7 @@ export const SYNTHETIC_SETS = {
     point: (_stream, index, count) => {
       const outer = Math.floor(count / 2);
       const angle = (i: number, n: number) => (n > 1 ? (Math.PI * i) / (n - 1) : 0);
-      return index < outer
-        ? outerMoonPoint(angle(index, outer))
-        : innerMoonPoint(angle(index - outer, count - outer));
+      return index < outer ? outerMoonPoint(angle(index, outer)) : innerMoonPoint(angle(index - outer, count - outer));
     },
   },
   's-curve': {

@@ -184,10 +184,7 @@ export class EvaluationCallback implements TrainerCallback {
     this.options.on_evaluation?.(record);
   }
 
-  private async snapshotSettings(
-    { train_dataset }: TrainerRun,
-    directory: string,
-  ): Promise<SnapshotSettings> {
+  private async snapshotSettings({ train_dataset }: TrainerRun, directory: string): Promise<SnapshotSettings> {
     const { num_inference_steps, eta, guidance_scale, seed, device } = this.settings;
     const images = isImageSet(train_dataset);
     const { metrics, scheduler } = this.options;

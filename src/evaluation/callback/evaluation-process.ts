@@ -8,14 +8,8 @@ import type { ImageSet } from '../../datasets/images/image-set.ts';
 import type { PointSet } from '../../datasets/points/points.ts';
 import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { metrics as knownMetrics } from '../../metrics/registry.ts';
-import {
-  loadUnconditionalImageGeneration,
-  type UnconditionalImageGenerationPipeline,
-} from '../../pipelines/images.ts';
-import {
-  loadUnconditionalPointGeneration,
-  type UnconditionalPointGenerationPipeline,
-} from '../../pipelines/points.ts';
+import { loadUnconditionalImageGeneration, type UnconditionalImageGenerationPipeline } from '../../pipelines/images.ts';
+import { loadUnconditionalPointGeneration, type UnconditionalPointGenerationPipeline } from '../../pipelines/points.ts';
 import { writeImageGrid } from '../../plots/image-grid.ts';
 import type { Registry } from '../../registry.ts';
 import { serve } from '../../threads/channel.ts';
@@ -39,15 +33,7 @@ const MAX_MEMORY_BYTES = 2 ** 30;
 /** Options of `evaluate` that can be sent to another process: extractors by name. */
 export type SnapshotMetrics = Omit<
   EvaluateOptions,
-  | 'real'
-  | 'fake'
-  | 'extractor'
-  | 'logits_extractor'
-  | 'generation'
-  | 'device'
-  | 'on_progress'
-  | 'on_warning'
-  | 'signal'
+  'real' | 'fake' | 'extractor' | 'logits_extractor' | 'generation' | 'device' | 'on_progress' | 'on_warning' | 'signal'
 > & {
   readonly extractor?: string | undefined;
   readonly logits_extractor?: string | undefined;

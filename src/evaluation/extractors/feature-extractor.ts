@@ -59,9 +59,7 @@ export class RawPixels implements FeatureExtractor {
   constructor(shape: Omit<FeatureImage, 'data'>) {
     const { height, width, channels } = shape;
     this.dims = height * width * channels;
-    checkImages([
-      { ...shape, data: new Uint8Array(Number.isSafeInteger(this.dims) ? Math.max(0, this.dims) : 0) },
-    ]);
+    checkImages([{ ...shape, data: new Uint8Array(Number.isSafeInteger(this.dims) ? Math.max(0, this.dims) : 0) }]);
     this.shape = [height, width, channels];
     this.name = `raw-pixels ${this.shape.join('x')}`;
     this.checksum = createHash('sha256').update(`${this.name} / 255`).digest('hex');

@@ -76,12 +76,7 @@ export class OnnxFeatures extends ModelFeatures {
   }
 }
 
-function featureModel(
-  session: Session,
-  input: string,
-  output: string,
-  options: ImageTensorOptions,
-): FeatureModel {
+function featureModel(session: Session, input: string, output: string, options: ImageTensorOptions): FeatureModel {
   return {
     async run(images) {
       const { height, width, layout } = options;
@@ -96,12 +91,7 @@ function featureModel(
   };
 }
 
-function chosen(
-  kind: 'input' | 'output',
-  names: readonly string[],
-  wanted: string | undefined,
-  model: string,
-): string {
+function chosen(kind: 'input' | 'output', names: readonly string[], wanted: string | undefined, model: string): string {
   const [only] = names;
   if (wanted === undefined && names.length === 1 && only !== undefined) return only;
   if (wanted !== undefined && names.includes(wanted)) return wanted;
@@ -142,9 +132,7 @@ function checkTensorOptions({ image_size, image_mean = HALF, image_std = HALF }:
   for (const [name, values] of Object.entries({ image_mean, image_std })) {
     const valid = values.length === 3 && values.every((value) => Number.isFinite(value));
     if (valid && !(name === 'image_std' && values.some((value) => value <= 0))) continue;
-    throw new InvalidArgumentError(
-      `${name} is [${values.join(', ')}]; it must be three numbers, above 0 for a std.`,
-    );
+    throw new InvalidArgumentError(`${name} is [${values.join(', ')}]; it must be three numbers, above 0 for a std.`);
   }
 }
 
@@ -206,12 +194,7 @@ function writeResized(image: FeatureImage, target: Float32Array, options: ImageT
  * For each target pixel of an axis, the offsets of the source pixels before and after it, `stride` apart, and how far
  * it is on its way from one to the other. Before the first pixel it stays on it, and after the last one too.
  */
-function samplePositions(
-  sourceSize: number,
-  targetSize: number,
-  resize: 'half-pixel' | 'asymmetric',
-  stride: number,
-) {
+function samplePositions(sourceSize: number, targetSize: number, resize: 'half-pixel' | 'asymmetric', stride: number) {
   const centre = resize === 'half-pixel' ? 0.5 : 0;
   const before = new Int32Array(targetSize);
   const after = new Int32Array(targetSize);

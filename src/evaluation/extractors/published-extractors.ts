@@ -32,10 +32,7 @@ interface PublishedExtractor {
 export const PUBLISHED_EXTRACTORS = {
   inception: {
     onnx: 'inception.onnx',
-    safetensors: [
-      'pt_inception-2015-12-05-6726825d.safetensors',
-      'weights-inception-2015-12-05-6726825d.safetensors',
-    ],
+    safetensors: ['pt_inception-2015-12-05-6726825d.safetensors', 'weights-inception-2015-12-05-6726825d.safetensors'],
     pickle: 'pt_inception-2015-12-05-6726825d.pth',
     url: 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth',
     torchFidelityScale: 128 / 255,

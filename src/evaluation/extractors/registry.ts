@@ -82,10 +82,7 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * const features = await inception.extract(images);
  * console.log(inception.name, inception.checksum);
  */
-export async function resolveExtractor(
-  spec: string,
-  options: ResolveExtractorOptions = {},
-): Promise<FeatureExtractor> {
+export async function resolveExtractor(spec: string, options: ResolveExtractorOptions = {}): Promise<FeatureExtractor> {
   const [name, layer] = splitLayer(spec);
   const factory = extractors.find(name);
   if (factory) return factory({ ...options, layer });
@@ -98,8 +95,7 @@ export async function resolveExtractor(
     return modelFile(await localOrDownloaded(name, options), layer, modelOptions(options));
   const folder = options.extractors_dir ?? extractorsFolder();
   const inFolder = path.join(folder, `${name}.onnx`);
-  if (/^[\w.-]+$/.test(name) && (await isFile(inFolder)))
-    return modelFile(inFolder, layer, modelOptions(options));
+  if (/^[\w.-]+$/.test(name) && (await isFile(inFolder))) return modelFile(inFolder, layer, modelOptions(options));
   if (name === NSFWJS_EXTRACTOR)
     throw new ExtractorNotFoundError(
       `the extractor ${name} is not at ${inFolder}: in a clone of this package run \`npx tsx scripts/nsfwjs-inception.ts\`, which makes it from the npm package nsfwjs.`,
@@ -122,10 +118,7 @@ async function rawPixels({ image_shape, layer }: ExtractorRequest): Promise<RawP
   );
 }
 
-async function published(
-  name: PublishedExtractorName,
-  { layer, ...options }: ExtractorRequest,
-): Promise<OnnxFeatures> {
+async function published(name: PublishedExtractorName, { layer, ...options }: ExtractorRequest): Promise<OnnxFeatures> {
   const file = await findPublishedExtractor(name, options.extractors_dir ?? extractorsFolder());
   const { torchFidelityScale: scale } = PUBLISHED_EXTRACTORS[name];
   const asTorchFidelity = {
@@ -146,11 +139,7 @@ function modelOptions(options: ResolveExtractorOptions): ModelOptions {
   return { image_size, image_mean, image_std, layout, resize, device, batch_size };
 }
 
-async function modelFile(
-  file: string,
-  layer: string | undefined,
-  options: ModelOptions,
-): Promise<OnnxFeatures> {
+async function modelFile(file: string, layer: string | undefined, options: ModelOptions): Promise<OnnxFeatures> {
   const output_name = layer;
   if (/\.onnx$/i.test(file)) return OnnxFeatures.load({ ...options, model: file, output_name });
   const { network, bytes } = await convertedExtractor(file);

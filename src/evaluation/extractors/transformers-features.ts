@@ -66,14 +66,11 @@ function featureModel({ RawImage }: Transformers, pipe: ImagePipeline, pool: boo
       );
       const { data, dims: shape } = await pipe(raw, pool ? { pool: true } : {});
       if (!(data instanceof Float32Array))
-        throw new InvalidArgumentError(
-          'the model gives features that are not float32; choose another dtype.',
-        );
+        throw new InvalidArgumentError('the model gives features that are not float32; choose another dtype.');
       const [count = 0, tokens = 0, dims = 0] = shape;
       if (shape.length !== 3) return { data, dims: vectorLength(shape, images.length, 'the model output') };
       const first = new Float32Array(count * dims);
-      for (let i = 0; i < count; i++)
-        first.set(data.subarray(i * tokens * dims, i * tokens * dims + dims), i * dims);
+      for (let i = 0; i < count; i++) first.set(data.subarray(i * tokens * dims, i * tokens * dims + dims), i * dims);
       return { data: first, dims: vectorLength([count, dims], images.length, 'the class token') };
     },
     async dispose() {
@@ -114,9 +111,7 @@ async function weightFiles(
     path.join(env.localModelPath, model),
     ...(cache ? [path.join(cache, model, revision === 'main' ? '' : revision)] : []),
   ];
-  return Promise.all(
-    names.filter((name) => name.startsWith('onnx/')).map((name) => firstExisting(folders, name)),
-  );
+  return Promise.all(names.filter((name) => name.startsWith('onnx/')).map((name) => firstExisting(folders, name)));
 }
 
 async function firstExisting(folders: readonly string[], name: string): Promise<string> {

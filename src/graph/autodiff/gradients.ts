@@ -133,9 +133,7 @@ export function nodesWithoutRule(wrt: readonly Value[], output: Value): GraphNod
 function withoutRule(nodes: readonly GraphNode[]): GraphNode[] {
   return nodes.filter(
     (node) =>
-      node.outputs.some((output) => isFloat(output.dtype)) &&
-      !customRuleOf(node) &&
-      !findOp(opName(node))?.gradient,
+      node.outputs.some((output) => isFloat(output.dtype)) && !customRuleOf(node) && !findOp(opName(node))?.gradient,
   );
 }
 

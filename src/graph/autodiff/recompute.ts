@@ -53,8 +53,7 @@ function zeroFrom(value: Value): Value {
       value,
       axes.map(() => end),
     );
-  const first =
-    axes.length === 0 ? value : apply('Slice', [value, ends(0), ends(1), int64Vector(value, axes)]);
+  const first = axes.length === 0 ? value : apply('Slice', [value, ends(0), ends(1), int64Vector(value, axes)]);
   const zero = apply('Mul', [first, scalarLike(value, 0)]);
   const square = apply('Mul', [zero, zero]);
   return axes.length === 0 ? square : apply('Reshape', [square, int64Vector(square, [])]);

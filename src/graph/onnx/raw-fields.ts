@@ -66,13 +66,7 @@ export async function externalLocations(source: ByteSource): Promise<string[]> {
   return [...locations].sort();
 }
 
-type Message =
-  | 'ModelProto'
-  | 'FunctionProto'
-  | 'GraphProto'
-  | 'NodeProto'
-  | 'AttributeProto'
-  | 'SparseTensorProto';
+type Message = 'ModelProto' | 'FunctionProto' | 'GraphProto' | 'NodeProto' | 'AttributeProto' | 'SparseTensorProto';
 
 /** The fields of onnx.proto below which tensors lie, by their numbers. */
 const NESTED: Readonly<Record<Message, Readonly<Record<number, Message | 'TensorProto'>>>> = {
@@ -101,13 +95,7 @@ const MAX_ENTRY_BYTES = 65_536;
 /** protobuf's own limit. */
 const MAX_DEPTH = 100;
 
-async function visit(
-  window: Window,
-  message: Message,
-  range: Range,
-  found: Set<string>,
-  depth: number,
-): Promise<void> {
+async function visit(window: Window, message: Message, range: Range, found: Set<string>, depth: number): Promise<void> {
   if (depth > MAX_DEPTH) throw new OnnxFormatError(`the ONNX model nests more than ${MAX_DEPTH} messages`);
   for await (const { id, value } of fieldsIn(window, range)) {
     const inner = NESTED[message][id];
@@ -175,10 +163,7 @@ const TENSOR_CONTENTS = new Set([4, 5, 6, 7, 9, 10, 11, 13, 14]);
  * @param contents the new bytes of an initializer, little endian in its data type; undefined leaves it as it is.
  * @throws {OnnxFormatError} when the file is damaged or would exceed 2 GiB.
  */
-export function replaceInitializers(
-  model: Uint8Array,
-  contents: (name: string) => Uint8Array | undefined,
-): Uint8Array {
+export function replaceInitializers(model: Uint8Array, contents: (name: string) => Uint8Array | undefined): Uint8Array {
   const pieces = rewritten(model, MODEL_GRAPH, (graph) =>
     rewritten(graph, GRAPH_INITIALIZER, (tensor) => {
       const { name = '' } = TensorMessage.toObject(TensorMessage.decode(tensor)) as TensorProto;
@@ -199,11 +184,7 @@ export function replaceInitializers(
 }
 
 /** The message with every field `id` replaced by what `rewrite` makes of its value. */
-function rewritten(
-  message: Uint8Array,
-  id: number,
-  rewrite: (value: Uint8Array) => Uint8Array[],
-): Uint8Array[] {
+function rewritten(message: Uint8Array, id: number, rewrite: (value: Uint8Array) => Uint8Array[]): Uint8Array[] {
   return [...fieldsOf(message)].flatMap(({ begin, value, ...field }) => {
     if (field.id !== id || field.wireType !== LENGTH_DELIMITED) return [message.subarray(begin, value.end)];
     const replaced = rewrite(message.subarray(value.begin, value.end));

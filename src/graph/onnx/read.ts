@@ -79,8 +79,7 @@ export function declaredInputs(proto: GraphProto) {
 
 function fixShape(declared: readonly Dim[], wanted: readonly Dim[], name: string): readonly Dim[] {
   const agrees =
-    declared.length === wanted.length &&
-    declared.every((dim, axis) => typeof dim === 'string' || dim === wanted[axis]);
+    declared.length === wanted.length && declared.every((dim, axis) => typeof dim === 'string' || dim === wanted[axis]);
   if (agrees) return wanted;
   throw new OnnxFormatError(
     `the input '${name}' is ${formatShape(declared)} in the ONNX model, which does not allow ${formatShape(wanted)}`,

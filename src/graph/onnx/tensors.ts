@@ -46,15 +46,10 @@ export function readTensor(proto: TensorProto, where: string, external?: Externa
 }
 
 /** What a tensor is declared to be. @throws {OnnxFormatError} when that is impossible or too large. */
-export function tensorHeader(
-  proto: TensorProto,
-  where: string,
-): { dtype: DType; shape: number[]; count: number } {
+export function tensorHeader(proto: TensorProto, where: string): { dtype: DType; shape: number[]; count: number } {
   const dtype = dtypeFromOnnx(proto.dataType);
   if (!dtype)
-    throw new OnnxFormatError(
-      `${where} is of data type ${proto.dataType ?? 'unknown'}, which is not supported`,
-    );
+    throw new OnnxFormatError(`${where} is of data type ${proto.dataType ?? 'unknown'}, which is not supported`);
   const shape = proto.dims ?? [];
   checkRank(shape.length, where);
   return { dtype, shape, count: checkDims(shape, where) };
@@ -79,9 +74,7 @@ export function readType(info: ValueInfoProto, name: string): { dtype: DType; sh
 
 function readRawData(dtype: DType, raw: Uint8Array, count: number, where: string): TensorData {
   if (raw.length !== count * bytesPerElement(dtype)) {
-    throw new OnnxFormatError(
-      `${where} should hold ${count * bytesPerElement(dtype)} bytes, but holds ${raw.length}`,
-    );
+    throw new OnnxFormatError(`${where} should hold ${count * bytesPerElement(dtype)} bytes, but holds ${raw.length}`);
   }
   return arrayFromBytes(dtype, raw);
 }
@@ -117,9 +110,7 @@ function checkDims(shape: readonly Dim[], where: string): number {
     if (typeof dim === 'string') continue;
     count *= dim;
     if (Number.isSafeInteger(dim) && dim >= 0 && count <= MAX_ELEMENTS) continue;
-    throw new OnnxFormatError(
-      `${where} has the shape ${formatShape(shape)}, which is impossible or too large`,
-    );
+    throw new OnnxFormatError(`${where} has the shape ${formatShape(shape)}, which is impossible or too large`);
   }
   return count;
 }

@@ -43,10 +43,7 @@ export function modelProto(graph: Graph, metadata: Readonly<Record<string, strin
   return {
     irVersion: IR_VERSION,
     producerName: 'iso-diffusion',
-    opsetImport: [
-      { domain: '', version: OPSET_VERSION },
-      ...domains.map((domain) => ({ domain, version: 1 })),
-    ],
+    opsetImport: [{ domain: '', version: OPSET_VERSION }, ...domains.map((domain) => ({ domain, version: 1 }))],
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
     graph: graphProto(graph, outputNames(graph)),
   };
@@ -108,9 +105,7 @@ function nodeProto(node: GraphNode, names: Names): NodeProto {
     domain: node.domain,
     input: node.inputs.map((input) => (input ? nameOf(input, names) : '')),
     output: node.outputs.map((output) => nameOf(output, names)),
-    attribute: Object.entries(node.attributes).map(([name, attribute]) =>
-      attributeProto(name, attribute, names),
-    ),
+    attribute: Object.entries(node.attributes).map(([name, attribute]) => attributeProto(name, attribute, names)),
   };
 }
 
@@ -173,9 +168,7 @@ export function hideShapes(model: ModelProto): ModelProto {
     const { elemType, shape } = type?.tensorType ?? {};
     return { name, type: { tensorType: { elemType, shape: { dim: shape?.dim?.map(() => ({})) } } } };
   });
-  const shapes = new Set(
-    graph.node?.filter(({ opType }) => SHAPING_OPS.has(opType)).map(({ input }) => input?.[1]),
-  );
+  const shapes = new Set(graph.node?.filter(({ opType }) => SHAPING_OPS.has(opType)).map(({ input }) => input?.[1]));
   const defaults = (graph.initializer ?? [])
     .filter(({ name }) => shapes.has(name))
     .map(({ name }) => ({

@@ -13,14 +13,7 @@ import {
   required,
   scalarLike,
 } from '../registry.ts';
-import {
-  broadcastShapes,
-  type DType,
-  dtypeFromOnnx,
-  isFloat,
-  ONNX_DATA_TYPE,
-  type TensorType,
-} from '../types.ts';
+import { broadcastShapes, type DType, dtypeFromOnnx, isFloat, ONNX_DATA_TYPE, type TensorType } from '../types.ts';
 
 // Functions of one tensor.
 
@@ -49,9 +42,7 @@ export const tanh = defineUnary('Tanh', ({ y, dy }) => mul(dy, sub(scalarLike(y,
 /** 1 / (1 + e^-x). */
 export const sigmoid = defineUnary('Sigmoid', ({ y, dy }) => mul(dy, mul(y, sub(scalarLike(y, 1), y))));
 /** max(x, 0). At 0 the gradient is 0, as in torch. */
-export const relu = defineUnary('Relu', ({ y, dy }) =>
-  where(greater(y, scalarLike(y, 0)), dy, scalarLike(dy, 0)),
-);
+export const relu = defineUnary('Relu', ({ y, dy }) => where(greater(y, scalarLike(y, 0)), dy, scalarLike(dy, 0)));
 /** |x|. At 0 the gradient is that of x. */
 export const abs = defineUnary('Abs', ({ x, dy }) => where(less(x, scalarLike(x, 0)), neg(dy), dy));
 /** The error function; its derivative is 2 / sqrt(pi) exp(-x^2). */
@@ -119,9 +110,7 @@ export function cast(x: Value, dtype: DType): Value {
 function inferBroadcast({ where, inputs }: InferenceContext, first = 0): TensorType {
   const [a, b] = [required({ where, inputs }, first), required({ where, inputs }, first + 1)];
   if (a.dtype !== b.dtype)
-    throw new GraphError(
-      `${where}: '${a.name}' is ${a.dtype} but '${b.name}' is ${b.dtype}: cast one of them`,
-    );
+    throw new GraphError(`${where}: '${a.name}' is ${a.dtype} but '${b.name}' is ${b.dtype}: cast one of them`);
   return {
     dtype: a.dtype,
     shape: broadcastShapes(a.shape, b.shape, `${where} of '${a.name}' and '${b.name}'`),
@@ -237,9 +226,7 @@ defineOp({
     const condition = context.x;
     const { dtype, shape } = inferBroadcast(context, 1);
     if (condition.dtype !== 'bool')
-      throw new GraphError(
-        `${context.where}: the condition '${condition.name}' is ${condition.dtype}, not bool`,
-      );
+      throw new GraphError(`${context.where}: the condition '${condition.name}' is ${condition.dtype}, not bool`);
     return { dtype, shape: broadcastShapes(condition.shape, shape, context.where) };
   },
   gradient: ({ x: condition, dy }) => {

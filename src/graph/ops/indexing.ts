@@ -23,9 +23,7 @@ defineOp({
   infer: (context) => {
     const [data, indices] = [context.x, required(context, 1)];
     if (indices.dtype !== 'int64' && indices.dtype !== 'int32')
-      throw new GraphError(
-        `${context.where}: the indices '${indices.name}' are ${indices.dtype}, not int32 or int64`,
-      );
+      throw new GraphError(`${context.where}: the indices '${indices.name}' are ${indices.dtype}, not int32 or int64`);
     const axis = gatherAxis(context);
     const shape = [...data.shape.slice(0, axis), ...indices.shape, ...data.shape.slice(axis + 1)];
     return { dtype: data.dtype, shape };
@@ -97,8 +95,7 @@ export function sliceRange(where: string, length: number, from = 0, to = length,
   if (step === 0) throw new GraphError(`${where}: step 0 is not possible`);
   // Backwards, positions run from the last element down to one before the first.
   const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1];
-  const limit = (position: number) =>
-    Math.min(Math.max(position < 0 ? position + length : position, lowest), highest);
+  const limit = (position: number) => Math.min(Math.max(position < 0 ? position + length : position, lowest), highest);
   const start = limit(from);
   return { start, step, length: Math.max(0, Math.ceil((limit(to) - start) / step)) };
 }

@@ -198,12 +198,7 @@ function firstNormalised({ x, attributes, where }: InferenceContext): number {
  * Layer normalisation (Ba et al. 2016) over the last axis, biased variance as in torch: x [..., features], weight and bias
  * [features]; without a weight, the scale is 1.
  */
-export function layerNorm(
-  x: Value,
-  weight: Value | undefined,
-  bias: Value | undefined,
-  epsilon: number,
-): Value {
+export function layerNorm(x: Value, weight: Value | undefined, bias: Value | undefined, epsilon: number): Value {
   const scale = weight ?? onesLike(x, fixedShape(x.shape.slice(-1)));
   return apply('LayerNormalization', bias ? [x, scale, bias] : [x, scale], {
     axis: int(-1),
@@ -212,11 +207,7 @@ export function layerNorm(
 }
 
 /** x with mean 0 and variance 1 over `axes`, and the factor that made it so. */
-function normalise(
-  x: Value,
-  axes: readonly number[],
-  epsilon: number,
-): { normalised: Value; inverse: Value } {
+function normalise(x: Value, axes: readonly number[], epsilon: number): { normalised: Value; inverse: Value } {
   const centred = sub(x, reduceMean(x, axes, { keepdims: true }));
   const variance = reduceMean(square(centred), axes, { keepdims: true });
   const inverse = reciprocal(sqrt(add(variance, scalarLike(x, epsilon))));

@@ -75,9 +75,7 @@ function pooledShape(context: InferenceContext): Dim[] {
     return Math.floor((padded - window[side]) / strides[side]) + 1;
   });
   if (shape.length === 4 && pooled.slice(2).every((length) => Number(length) >= 1)) return pooled;
-  throw new GraphError(
-    `${context.where}: windows ${formatShape(window)} do not fit images ${formatShape(shape)}`,
-  );
+  throw new GraphError(`${context.where}: windows ${formatShape(window)} do not fit images ${formatShape(shape)}`);
 }
 
 function poolAttributes([height, width]: Pair, options: Pool2dOptions): Attributes {
@@ -192,8 +190,7 @@ export function globalAveragePool(x: Value): Value {
 
 /** The integer factors by which a Resize enlarges height and width. @throws {GraphError} for any other Resize. */
 export function enlargement({ x, where, inputs, attributes }: InferenceContext): [number, number] {
-  const given = (index: number): number[] =>
-    Array.from<number | bigint, number>(inputs[index]?.data ?? [], Number);
+  const given = (index: number): number[] => Array.from<number | bigint, number>(inputs[index]?.data ?? [], Number);
   const fromSizes = () => given(3).map((size, axis) => size / elementCount([x.shape[axis] ?? 1]));
   const factors = inputs[2]?.data?.length ? given(2) : fromSizes();
   const [batch, channels, height = 0, width = 0] = factors;
@@ -202,9 +199,7 @@ export function enlargement({ x, where, inputs, attributes }: InferenceContext):
     textAttribute(attributes, 'coordinate_transformation_mode', 'half_pixel') === 'asymmetric' &&
     textAttribute(attributes, 'nearest_mode', 'round_prefer_floor') === 'floor';
   const whole =
-    batch === 1 &&
-    channels === 1 &&
-    [height, width].every((factor) => Number.isInteger(factor) && factor >= 1);
+    batch === 1 && channels === 1 && [height, width].every((factor) => Number.isInteger(factor) && factor >= 1);
   if (nearest && whole && factors.length === 4) return [height, width];
   throw new GraphError(
     `${where}: only the nearest, asymmetric Resize of images by whole factors is supported, not ${formatShape(factors)}`,
@@ -216,8 +211,7 @@ defineOp({
   infer: (context) => {
     const { dtype, shape } = context.x;
     const factors = [1, 1, ...enlargement(context)];
-    const scaled = (dim: Dim, axis: number) =>
-      factors[axis] === 1 ? dim : elementCount([dim]) * (factors[axis] ?? 1);
+    const scaled = (dim: Dim, axis: number) => (factors[axis] === 1 ? dim : elementCount([dim]) * (factors[axis] ?? 1));
     return { dtype, shape: shape.map(scaled) };
   },
   gradient: (context) => {

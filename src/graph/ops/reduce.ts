@@ -11,15 +11,7 @@ import {
   intsAttribute,
   scalarLike,
 } from '../registry.ts';
-import {
-  type Dim,
-  elementCount,
-  fixedShape,
-  normalizeAxis,
-  type Shape,
-  sameShape,
-  type TensorType,
-} from '../types.ts';
+import { type Dim, elementCount, fixedShape, normalizeAxis, type Shape, sameShape, type TensorType } from '../types.ts';
 import { cast, div, equal, mul } from './elementwise.ts';
 import { expandTo, reshape } from './shape.ts';
 
@@ -30,8 +22,7 @@ export function reducedAxes(context: InferenceContext): number[] {
     ? constantIntegers(context, 1, 'the axes')
     : intsAttribute(context.attributes, 'axes');
   const all = Array.from({ length: rank }, (_, axis) => axis);
-  if (!given || given.length === 0)
-    return intAttribute(context.attributes, 'noop_with_empty_axes', 0) === 1 ? [] : all;
+  if (!given || given.length === 0) return intAttribute(context.attributes, 'noop_with_empty_axes', 0) === 1 ? [] : all;
   return given.map((axis) => normalizeAxis(axis, rank, context.where));
 }
 
@@ -68,9 +59,7 @@ function defineReduction(
 }
 
 /** Sum over `axes` (default: all). */
-export const reduceSum = defineReduction('ReduceSum', ({ x, dy }, _axes, kept) =>
-  expandTo(reshape(dy, kept), x.shape),
-);
+export const reduceSum = defineReduction('ReduceSum', ({ x, dy }, _axes, kept) => expandTo(reshape(dy, kept), x.shape));
 /** Mean over `axes` (default: all). */
 export const reduceMean = defineReduction('ReduceMean', ({ x, dy }, axes, kept) => {
   const count = elementCount(x.shape.filter((_, axis) => axes.includes(axis)));

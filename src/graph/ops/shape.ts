@@ -51,9 +51,7 @@ function reshapedShape(context: InferenceContext, from: Shape, target: readonly 
   const open = shape.indexOf(-1);
   if (open >= 0)
     shape[open] =
-      remaining.symbols.length === 1 && remaining.product === 1
-        ? (remaining.symbols[0] ?? -1)
-        : remaining.product;
+      remaining.symbols.length === 1 && remaining.product === 1 ? (remaining.symbols[0] ?? -1) : remaining.product;
   const fits =
     open >= 0
       ? remaining.symbols.length <= 1 &&
@@ -61,9 +59,7 @@ function reshapedShape(context: InferenceContext, from: Shape, target: readonly 
         Number.isInteger(remaining.product)
       : remaining.symbols.length === 0 && remaining.product === 1;
   if (!fits)
-    throw new GraphError(
-      `${context.where}: ${formatShape(from)} cannot be reshaped to ${formatShape(target)}`,
-    );
+    throw new GraphError(`${context.where}: ${formatShape(from)} cannot be reshaped to ${formatShape(target)}`);
   return shape;
 }
 

@@ -84,7 +84,6 @@ function checkArrays(predictedNoise: Float32Array | Float64Array, noise: Float32
     );
   for (const [name, values] of Object.entries({ predicted_noise: predictedNoise, noise })) {
     const index = values.findIndex((value) => !Number.isFinite(value));
-    if (index >= 0)
-      throw new InvalidArgumentError(`${name}[${index}] is ${values[index]}: all values must be finite`);
+    if (index >= 0) throw new InvalidArgumentError(`${name}[${index}] is ${values[index]}: all values must be finite`);
   }
 }

@@ -40,14 +40,9 @@ export interface FrechetOptions {
  * @example
  * const fid = frechetDistance(await readStatistics('real.npz'), fake.gaussian());
  */
-export function frechetDistance(
-  a: GaussianStatistics,
-  b: GaussianStatistics,
-  options: FrechetOptions = {},
-): number {
+export function frechetDistance(a: GaussianStatistics, b: GaussianStatistics, options: FrechetOptions = {}): number {
   const { eps = 1e-6 } = options;
-  if (!Number.isFinite(eps) || eps < 0)
-    throw new InvalidArgumentError(`eps is ${eps}; it must be at least 0.`);
+  if (!Number.isFinite(eps) || eps < 0) throw new InvalidArgumentError(`eps is ${eps}; it must be at least 0.`);
   checkGaussian('the first', a);
   checkGaussian('the second', b);
   if (a.dims !== b.dims) {
@@ -57,8 +52,7 @@ export function frechetDistance(
   }
   const { dims } = a;
   const rootTrace =
-    traceOfRoot(a.sigma, b.sigma, dims) ??
-    traceOfRoot(raised(a.sigma, dims, eps), raised(b.sigma, dims, eps), dims);
+    traceOfRoot(a.sigma, b.sigma, dims) ?? traceOfRoot(raised(a.sigma, dims, eps), raised(b.sigma, dims, eps), dims);
   if (rootTrace === undefined) {
     throw new InvalidArgumentError(
       `a covariance has negative eigenvalues, also with eps ${eps} on its diagonal: the statistics are damaged. Compute them again.`,
@@ -115,9 +109,7 @@ function checkGaussian(which: string, statistics: GaussianStatistics): void {
   for (const [name, values] of Object.entries({ mu, sigma })) {
     const bad = values.findIndex((value) => !Number.isFinite(value));
     if (bad < 0) continue;
-    throw new InvalidArgumentError(
-      `${name} of ${which} statistics holds ${values[bad]} at ${bad}; it must be finite.`,
-    );
+    throw new InvalidArgumentError(`${name} of ${which} statistics holds ${values[bad]} at ${bad}; it must be finite.`);
   }
   const largest = sigma.reduce((x, y) => Math.max(x, Math.abs(y)), 0);
   for (let i = 0; i < dims; i++) {

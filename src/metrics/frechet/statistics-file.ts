@@ -80,16 +80,14 @@ function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8
   const names: string[] = [];
   const filter = ({ name, originalSize }: UnzipFileInfo): boolean => {
     names.push(name.slice(0, 80));
-    if (names.length > MAX_ENTRIES)
-      throw new StatisticsFileError(`${where} holds more than ${MAX_ENTRIES} files.`);
+    if (names.length > MAX_ENTRIES) throw new StatisticsFileError(`${where} holds more than ${MAX_ENTRIES} files.`);
     if (!KEYS.some((key) => name === `${key}.npy`)) return false;
     if (originalSize > MAX_ARRAY_BYTES) {
       throw new StatisticsFileError(
         `${where}: ${name} has ${originalSize} bytes; at most ${MAX_ARRAY_BYTES} are read.`,
       );
     }
-    if (names.indexOf(name) !== names.length - 1)
-      throw new StatisticsFileError(`${where} holds ${name} twice.`);
+    if (names.indexOf(name) !== names.length - 1) throw new StatisticsFileError(`${where} holds ${name} twice.`);
     return true;
   };
   try {

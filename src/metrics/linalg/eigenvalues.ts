@@ -19,10 +19,7 @@ export function symmetricEigenvalues(matrix: Float64Array, n: number): Float64Ar
  * Householder's reduction (Golub & Van Loan, algorithm 8.3.1). The update of each step is applied while the next one
  * reads the matrix for its product: a matrix larger than the cache is read and written once a step.
  */
-function tridiagonalise(
-  matrix: Float64Array,
-  n: number,
-): { diagonal: Float64Array; offDiagonal: Float64Array } {
+function tridiagonalise(matrix: Float64Array, n: number): { diagonal: Float64Array; offDiagonal: Float64Array } {
   const diagonal = new Float64Array(n);
   const offDiagonal = new Float64Array(n);
   let v = new Float64Array(n);
@@ -32,9 +29,7 @@ function tridiagonalise(
   for (let k = 0; k < n; k++) {
     for (let i = k; i < n; i++) {
       nextV[i] =
-        (matrix[i * n + k] as number) -
-        (v[i] as number) * (w[k] as number) -
-        (w[i] as number) * (v[k] as number);
+        (matrix[i * n + k] as number) - (v[i] as number) * (w[k] as number) - (w[i] as number) * (v[k] as number);
     }
     diagonal[k] = nextV[k] as number;
     if (k === n - 1) break;
@@ -112,9 +107,7 @@ function implicitQl(d: Float64Array, e: Float64Array): void {
       while (m < n - 1 && Math.abs(e[m] as number) > negligible) m++;
       if (m === l) break;
       if (step === MOST_STEPS) {
-        throw new IsoDiffusionError(
-          `the eigenvalues of a ${n} x ${n} matrix did not converge: it holds NaN?`,
-        );
+        throw new IsoDiffusionError(`the eigenvalues of a ${n} x ${n} matrix did not converge: it holds NaN?`);
       }
       qlStep(d, e, l, m);
     }

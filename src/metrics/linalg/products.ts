@@ -114,8 +114,7 @@ export function addRowProducts(
     const rows = Math.min(2, aCount - i);
     let j = 0;
     if (rows === 2) {
-      for (; j + 4 <= end; j += 4)
-        addTile(out, i * stride + j, stride, a, i * length, b, j * length, length, start);
+      for (; j + 4 <= end; j += 4) addTile(out, i * stride + j, stride, a, i * length, b, j * length, length, start);
     }
     for (; j < end; j++) {
       for (let r = 0; r < rows; r++) {

@@ -91,9 +91,7 @@ async function squaredRadii(
 ): Promise<Float64Array> {
   const { count, dims } = points.cloud;
   const error = distanceError(products, dims);
-  const nearest = new NearestCandidates(count, nearestK + 1, (i, j) =>
-    exactSquaredDistance(points, i, points, j),
-  );
+  const nearest = new NearestCandidates(count, nearestK + 1, (i, j) => exactSquaredDistance(points, i, points, j));
   // The product is symmetric: each block off the diagonal serves its rows and its columns.
   for await (const block of productBlocks(points, points, products, true)) {
     keepNearest(points, block, error, nearest);

@@ -27,12 +27,7 @@ export interface Prdc {
 }
 
 /** The metrics that the counts of both paths stand for. */
-export function fromCounts(
-  counts: NeighbourhoodCounts,
-  real: PointCloud,
-  fake: PointCloud,
-  nearestK: number,
-): Prdc {
+export function fromCounts(counts: NeighbourhoodCounts, real: PointCloud, fake: PointCloud, nearestK: number): Prdc {
   return {
     precision: counts.fakesInReal / fake.count,
     recall: counts.realsInFake / real.count,

@@ -68,10 +68,7 @@ export class KdTree {
     let sum = 0;
     for (let d = 0; d < dims; d++) {
       const value = points[offset + d] as number;
-      const reach = Math.max(
-        value - (boxMin[node * dims + d] as number),
-        (boxMax[node * dims + d] as number) - value,
-      );
+      const reach = Math.max(value - (boxMin[node * dims + d] as number), (boxMax[node * dims + d] as number) - value);
       sum += reach * reach;
     }
     return sum;

@@ -77,8 +77,7 @@ export async function onnxChecksum(model: Uint8Array | string): Promise<string> 
 
 function readModelBytes(file: string): Promise<Uint8Array> {
   return withRegularFile(file, fail, async (opened) => {
-    if (opened.size > MAX_ONNX_BYTES)
-      throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
+    if (opened.size > MAX_ONNX_BYTES) throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
     return opened.read(0, opened.size);
   });
 }
@@ -113,12 +112,9 @@ function externalPiece(tensor: TensorProto): ExternalPiece {
 
 function refuseOutside(location: string, where: string): void {
   const parts = location.split('/');
-  const escapes =
-    location === '' || /[\\:\0]/.test(location) || parts.some((part) => part === '..' || part === '');
+  const escapes = location === '' || /[\\:\0]/.test(location) || parts.some((part) => part === '..' || part === '');
   if (escapes)
-    throw fail(
-      `${where} is said to lie in ${JSON.stringify(location)}, which is not a path in the model's folder`,
-    );
+    throw fail(`${where} is said to lie in ${JSON.stringify(location)}, which is not a path in the model's folder`);
 }
 
 /**
@@ -173,8 +169,7 @@ export function readInitializers(
   const frozen = new Map<string, KnownTensor>();
   for (const [name, tensor] of allTensors(program, external)) {
     const { shape, data } = tensor;
-    if (data instanceof Float32Array && used.has(name) && isTrained(name, shape))
-      trained.set(name, { shape, data });
+    if (data instanceof Float32Array && used.has(name) && isTrained(name, shape)) trained.set(name, { shape, data });
     else frozen.set(name, tensor);
   }
   return { trained, frozen };
@@ -183,10 +178,7 @@ export function readInitializers(
 /** The types of all initializers in the file, where float16 is not read as float32 yet. */
 export function storedTypes({ graph }: OnnxProgram): Map<string, DType> {
   return new Map(
-    (graph.initializer ?? []).map((tensor) => [
-      tensor.name ?? '',
-      tensorHeader(tensor, 'an initializer').dtype,
-    ]),
+    (graph.initializer ?? []).map((tensor) => [tensor.name ?? '', tensorHeader(tensor, 'an initializer').dtype]),
   );
 }
 
@@ -195,9 +187,7 @@ function allTensors({ graph }: OnnxProgram, external: ExternalBytes): Map<string
   for (const tensor of graph.initializer ?? []) {
     const name = tensor.name ?? '';
     if (name === '' || tensors.has(name))
-      throw new OnnxFormatError(
-        `the ONNX model has an initializer without a name, or defines '${name}' twice`,
-      );
+      throw new OnnxFormatError(`the ONNX model has an initializer without a name, or defines '${name}' twice`);
     tensors.set(name, readTensor(tensor, `initializer '${name}'`, external));
   }
   return tensors;

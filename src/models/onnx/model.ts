@@ -99,8 +99,7 @@ export class OnnxModel implements DiffusionModel {
     const found = this.findSignature(program, sample.shape[0]);
     this.signature = found.signature;
     const channels = found.outputShape[1];
-    this.outputChannels =
-      typeof channels === 'number' && channels !== this.sampleShape[0] ? channels : undefined;
+    this.outputChannels = typeof channels === 'number' && channels !== this.sampleShape[0] ? channels : undefined;
   }
 
   /**
@@ -168,10 +167,7 @@ export class OnnxModel implements DiffusionModel {
         const [first] = PROBES.map((count) => this.probe(signature, count));
         return { signature, outputShape: first ?? [] };
       } catch (error) {
-        if (
-          error instanceof GradientError ||
-          !(error instanceof GraphError || error instanceof OnnxFormatError)
-        )
+        if (error instanceof GradientError || !(error instanceof GraphError || error instanceof OnnxFormatError))
           throw error;
       }
     }
@@ -185,15 +181,12 @@ export class OnnxModel implements DiffusionModel {
     const sample = graph.input('sample', 'float32', [count, ...this.sampleShape]);
     const timestep = graph.input('timestep', 'int32', [count]);
     const parameters = new Map(
-      this.parameters.map(
-        ({ name, shape }) => [name, graph.input(`parameter/${name}`, 'float32', shape)] as const,
-      ),
+      this.parameters.map(({ name, shape }) => [name, graph.input(`parameter/${name}`, 'float32', shape)] as const),
     );
     const { output, origins } = this.run(signature, sample, timestep, parameters);
     const expected = [count, ...this.sampleShape];
     const fits =
-      output.shape.length === expected.length &&
-      output.shape.every((dim, i) => i === 1 || dim === expected[i]);
+      output.shape.length === expected.length && output.shape.every((dim, i) => i === 1 || dim === expected[i]);
     if (!fits || output.dtype !== 'float32')
       throw new OnnxFormatError(
         `the output '${this.output}' is ${output.dtype} ${formatShape(output.shape)} for samples of ${formatShape(expected)}`,

@@ -43,9 +43,7 @@ class ResnetBlock implements Layer {
     this.norm2 = new GroupNorm(`${name}.norm2`, norm_num_groups, outChannels, norm_eps);
     this.conv2 = sameConv(`${name}.conv2`, outChannels, outChannels);
     this.shortcut =
-      inChannels === outChannels
-        ? undefined
-        : new Conv2d(`${name}.conv_shortcut`, inChannels, outChannels, 1);
+      inChannels === outChannels ? undefined : new Conv2d(`${name}.conv_shortcut`, inChannels, outChannels, 1);
     const { norm1, conv1, timeProjection, norm2, conv2, shortcut } = this;
     this.parameters = parametersOf([norm1, conv1, timeProjection, norm2, conv2, shortcut]);
   }
@@ -147,9 +145,7 @@ export class UpBlock implements Layer {
     this.attentions = options.attention
       ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
       : [];
-    this.upsample = options.resample
-      ? sameConv(`${name}.upsamplers.0.conv`, outChannels, outChannels)
-      : undefined;
+    this.upsample = options.resample ? sameConv(`${name}.upsamplers.0.conv`, outChannels, outChannels) : undefined;
     this.parameters = parametersOf([...this.attentions, ...this.resnets, this.upsample]);
   }
 

@@ -145,14 +145,12 @@ export function optionsFromJson(json: unknown): UNet2DOptions {
 
 /** Height and width of a sample. @throws {ConfigError} where `sample_size` is null. */
 export function sampleSize({ sample_size }: UNet2DConfig): readonly [number, number] {
-  if (sample_size === null)
-    throw new ConfigError('sample_size is null: give the height and width of the images');
+  if (sample_size === null) throw new ConfigError('sample_size is null: give the height and width of the images');
   return typeof sample_size === 'number' ? [sample_size, sample_size] : sample_size;
 }
 
 function refuseConflicts(config: z.output<typeof configSchema>): void {
-  const { block_out_channels, down_block_types, up_block_types, norm_num_groups, attention_head_dim } =
-    config;
+  const { block_out_channels, down_block_types, up_block_types, norm_num_groups, attention_head_dim } = config;
   const fail = (reason: string): never => {
     throw new ConfigError(`wrong UNet2DModel config: ${reason}`);
   };

@@ -41,14 +41,7 @@ const presets = {
   default: {
     sample_size: 64,
     block_out_channels: [128, 128, 256, 256, 512, 512],
-    down_block_types: [
-      'DownBlock2D',
-      'DownBlock2D',
-      'DownBlock2D',
-      'DownBlock2D',
-      'AttnDownBlock2D',
-      'DownBlock2D',
-    ],
+    down_block_types: ['DownBlock2D', 'DownBlock2D', 'DownBlock2D', 'DownBlock2D', 'AttnDownBlock2D', 'DownBlock2D'],
     up_block_types: ['UpBlock2D', 'AttnUpBlock2D', 'UpBlock2D', 'UpBlock2D', 'UpBlock2D', 'UpBlock2D'],
   },
 } satisfies Record<string, UNet2DOptions>;
@@ -67,8 +60,6 @@ export const UNET_2D_PRESETS = Object.keys(presets) as UNet2DPreset[];
  */
 export function unet2DPreset(name: UNet2DPreset, overrides: UNet2DOptions = {}): UNet2DOptions {
   if (!Object.hasOwn(presets, name))
-    throw new InvalidArgumentError(
-      `there is no U-Net preset '${name}': choose one of ${UNET_2D_PRESETS.join(', ')}`,
-    );
+    throw new InvalidArgumentError(`there is no U-Net preset '${name}': choose one of ${UNET_2D_PRESETS.join(', ')}`);
   return { ...presets[name], ...overrides };
 }

@@ -11,13 +11,7 @@ import { TimeEmbedding } from '../../nn/time-embedding.ts';
 import { type DiffusionModel, type ModelInputs, parametersFrom } from '../model.ts';
 import { readModelWeights } from '../weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
-import {
-  optionsFromJson,
-  parseUNet2DOptions,
-  sampleSize,
-  type UNet2DConfig,
-  type UNet2DOptions,
-} from './config.ts';
+import { optionsFromJson, parseUNet2DOptions, sampleSize, type UNet2DConfig, type UNet2DOptions } from './config.ts';
 
 /**
  * The U-Net of DDPM (Ho et al. 2020) as diffusers' `UNet2DModel`: the same configuration, the same names and shapes of
@@ -138,9 +132,7 @@ export class UNet2DModel implements DiffusionModel {
     }
     hidden = this.midBlock.forward(hidden, time, context);
     for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, context);
-    return context.layout.toImages(
-      this.convOut.forward(silu(this.normOut.forward(hidden, context)), context),
-    );
+    return context.layout.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
   }
 
   private embed({ timestep, class_labels }: ModelInputs, context: ForwardContext): Value {

@@ -61,15 +61,11 @@ export function denoisingGraph(
   const graph = new Graph('denoising');
   const start = graph.input('sample', 'float32', ['batch_size', ...sampleShape]);
   const stepCount = graph.input('step_count', 'int64', []);
-  const scalars = new Map(
-    scalarsOf(form).map((name) => [name, graph.input(name, 'float32', ['steps'])] as const),
-  );
+  const scalars = new Map(scalarsOf(form).map((name) => [name, graph.input(name, 'float32', ['steps'])] as const));
   const timeValues = timeTypes.map(({ dtype, shape }, index) =>
     graph.input(timeValueName(index), dtype, ['steps', ...shape]),
   );
-  const noise = form.usesNoise
-    ? graph.input('noise', 'float32', ['steps', 'batch_size', ...sampleShape])
-    : undefined;
+  const noise = form.usesNoise ? graph.input('noise', 'float32', ['steps', 'batch_size', ...sampleShape]) : undefined;
 
   const { state } = loop(stepCount, [start], (body, trip, carried) => {
     const [sample = start] = carried;

@@ -5,13 +5,7 @@ import { readOnnx } from '../../graph/onnx/read.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
 import { SampleStreams } from '../../random/sample-streams.ts';
-import {
-  float32Data,
-  hostTensor,
-  type RuntimeTensor,
-  Session,
-  type TensorMap,
-} from '../../runtime/session.ts';
+import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
 import { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
@@ -214,9 +208,7 @@ function fixedCoefficients(scheduler: Scheduler, run: SamplingRun): StepCoeffici
   const coefficients = timesteps.map((timestep) => scheduler.stepCoefficients(timestep, run));
   const fixed = coefficients.filter((step) => step !== null);
   const oneClip = fixed.every(({ clip }) => clip === fixed[0]?.clip);
-  return timesteps.every(Number.isInteger) && oneClip && fixed.length === timesteps.length
-    ? fixed
-    : undefined;
+  return timesteps.every(Number.isInteger) && oneClip && fixed.length === timesteps.length ? fixed : undefined;
 }
 
 /** A session, or one in a thread of its own. */

@@ -79,11 +79,7 @@ function dependentNodes(model: Graph, source: Value): Set<GraphNode> {
 }
 
 /** Those of `allowed` that lead to `wanted`, in topological order. */
-function neededFor(
-  wanted: readonly Value[],
-  allowed: readonly GraphNode[],
-  order: readonly GraphNode[],
-): GraphNode[] {
+function neededFor(wanted: readonly Value[], allowed: readonly GraphNode[], order: readonly GraphNode[]): GraphNode[] {
   const candidates = new Set(allowed);
   const values = new Set<Value | null>(wanted);
   const needed = order.toReversed().filter((node) => {

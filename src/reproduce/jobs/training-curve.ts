@@ -30,9 +30,7 @@ export async function readTrainingCurve(outputDir: string): Promise<TrainingCurv
 }
 
 /** How often a run of `steps` steps logs and saves checkpoints. */
-export function logAndSave(
-  steps: number,
-): Pick<TrainingArguments, 'logging_steps' | 'save_steps' | 'report_to'> {
+export function logAndSave(steps: number): Pick<TrainingArguments, 'logging_steps' | 'save_steps' | 'report_to'> {
   return {
     logging_steps: Math.ceil(steps / CURVE_LENGTH),
     save_steps: Math.min(Math.ceil(steps / CHECKPOINTS), MOST_STEPS_A_CHECKPOINT),

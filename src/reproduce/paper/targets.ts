@@ -48,11 +48,7 @@ export function pointCells(target: Target): { dataset: SyntheticName; lambda: nu
  *
  * @param seeds one for each run of a cell.
  */
-export function pointJobs(
-  targets: readonly Target[],
-  seeds: readonly number[],
-  settings: PointSettings,
-): PointJob[] {
+export function pointJobs(targets: readonly Target[], seeds: readonly number[], settings: PointSettings): PointJob[] {
   const cells = targets.flatMap(pointCells);
   const distinct = new Map(cells.map((cell) => [`${cell.dataset} ${cell.lambda}`, cell]));
   return seeds.flatMap((seed) =>

@@ -9,9 +9,7 @@ const VERDICTS: readonly Verdict[] = ['agrees', 'opposite', 'unclear', 'none in 
  * from the paper's. Undefined where no value has a published one.
  */
 export function agreementMarkdown(reports: readonly TargetReport[]): string | undefined {
-  const rows = distinctRows(reports).filter(
-    ({ mean, paper }) => typeof mean === 'number' && typeof paper === 'number',
-  );
+  const rows = distinctRows(reports).filter(({ mean, paper }) => typeof mean === 'number' && typeof paper === 'number');
   if (rows.length === 0) return undefined;
   const metrics = [...new Set(rows.map(({ metric }) => String(metric)))];
   return [

@@ -54,8 +54,7 @@ export function effectOf(
 
 function verdictOf({ mean, std, runs }: Spread, paper: number): Verdict {
   if (paper === 0) return 'none in the paper';
-  if (std === undefined || Math.abs(mean) <= (CLEAR_STANDARD_ERRORS * std) / Math.sqrt(runs))
-    return 'unclear';
+  if (std === undefined || Math.abs(mean) <= (CLEAR_STANDARD_ERRORS * std) / Math.sqrt(runs)) return 'unclear';
   return Math.sign(mean) === Math.sign(paper) ? 'agrees' : 'opposite';
 }
 

@@ -104,9 +104,7 @@ function valuesOf(runs: readonly ImageResult[], metric: ImageMetric) {
 /** Results of different extractors cannot be compared, so a report names them with their checksums. */
 function extractorLine(results: readonly ImageResult[]): string {
   const names = (list: readonly ({ name: string; checksum: string } | null)[]) =>
-    [
-      ...new Set(list.flatMap((one) => (one ? `${one.name} (SHA-256 ${one.checksum.slice(0, 16)}…)` : []))),
-    ].join(', ');
+    [...new Set(list.flatMap((one) => (one ? `${one.name} (SHA-256 ${one.checksum.slice(0, 16)}…)` : [])))].join(', ');
   const logits = names(results.map(({ logits_extractor }) => logits_extractor));
   const counts = [
     ...new Set(results.map((result) => `${result.generated_images} generated, ${result.real_images} real`)),

@@ -63,12 +63,7 @@ async function setSection(dataset: SyntheticName, results: readonly PointResult[
   });
   const present = variants.filter(({ runs }) => runs.length > 0);
   return {
-    markdown: [
-      heading,
-      growthSentence(noised),
-      timestepTable(noised, present),
-      ...trainingLines(present),
-    ].join('\n\n'),
+    markdown: [heading, growthSentence(noised), timestepTable(noised, present), ...trainingLines(present)].join('\n\n'),
     rows: reportRows(dataset, noised, present),
     plots: await plotsOf(dataset, noised, present),
   };
@@ -90,21 +85,14 @@ function timestepTable(noised: readonly NoisedIsotropy[], variants: readonly Var
     index % TABLE_STRIDE === 0 || index === noised.length - 1 ? [{ row, index }] : [],
   );
   return markdownTable(
-    [
-      't',
-      'x_t, closed form',
-      'x_t, noised',
-      ...variants.flatMap(({ name }) => [`ε̂, ${name}`, `1 − mse, ${name}`]),
-    ],
+    ['t', 'x_t, closed form', 'x_t, noised', ...variants.flatMap(({ name }) => [`ε̂, ${name}`, `1 − mse, ${name}`])],
     shown.map(({ row, index }) => [
       String(row.timestep + 1),
       row.expected.per_element.toFixed(4),
       row.sampled.per_element.toFixed(4),
       ...variants.flatMap(({ runs }) => [
         spreadText(predictedAt(runs, index)),
-        spreadText(
-          spreadOf(runs.map(({ predicted_noise }) => 1 - (predicted_noise[index]?.mse ?? Number.NaN))),
-        ),
+        spreadText(spreadOf(runs.map(({ predicted_noise }) => 1 - (predicted_noise[index]?.mse ?? Number.NaN)))),
       ]),
     ]),
   );
@@ -133,13 +121,7 @@ function reportRows(
   noised: readonly NoisedIsotropy[],
   variants: readonly Variant[],
 ): ReportRow[] {
-  const row = (
-    quantity: string,
-    lambda: number | null,
-    at: 'timestep' | 'step',
-    index: number,
-    value: number,
-  ) => ({
+  const row = (quantity: string, lambda: number | null, at: 'timestep' | 'step', index: number, value: number) => ({
     dataset,
     quantity,
     lambda,
@@ -156,9 +138,7 @@ function reportRows(
       ...noised.map(({ timestep }, index) =>
         row('predicted noise', lambda, 'timestep', timestep, predictedAt(runs, index)?.mean ?? Number.NaN),
       ),
-      ...meanCurve(runs).map(({ step, value }) =>
-        row('predicted noise in training', lambda, 'step', step, value),
-      ),
+      ...meanCurve(runs).map(({ step, value }) => row('predicted noise in training', lambda, 'step', step, value)),
     ]),
   ];
 }

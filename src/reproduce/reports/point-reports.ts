@@ -49,11 +49,7 @@ function setSection(dataset: SyntheticName, lambdas: readonly number[], results:
       `measured, ${counted(runsAt(lambda).length, 'run')}`,
       ...PRDC_METRICS.map((metric) => spreadText(spreadAt(lambda, metric))),
     ],
-    [
-      String(lambda),
-      'paper',
-      ...PRDC_METRICS.map((metric) => paperValue(dataset, lambda, metric)?.toString() ?? '–'),
-    ],
+    [String(lambda), 'paper', ...PRDC_METRICS.map((metric) => paperValue(dataset, lambda, metric)?.toString() ?? '–')],
   ]);
   const effects = lambdas
     .filter((lambda) => lambda > 0)
@@ -124,21 +120,16 @@ export interface StoredPointResult {
 }
 
 /** Figures 1, 3, 4 and 5: generated over real points for every λ, for the first seed that has runs. */
-export async function pointFigure(
-  target: Target,
-  stored: readonly StoredPointResult[],
-): Promise<TargetReport> {
+export async function pointFigure(target: Target, stored: readonly StoredPointResult[]): Promise<TargetReport> {
   const cells = pointCells(target);
   const dataset = cells[0]?.dataset ?? 'swiss-roll';
   const candidates = stored.filter(({ result }) => result.job.dataset === dataset);
   const seed = Math.min(...candidates.map(({ result }) => result.job.seed));
   const shown = cells.flatMap(
-    ({ lambda }) =>
-      candidates.find(({ result: { job } }) => job.lambda === lambda && job.seed === seed) ?? [],
+    ({ lambda }) => candidates.find(({ result: { job } }) => job.lambda === lambda && job.seed === seed) ?? [],
   );
   const title = `Figure ${target.slice('figure-'.length)}: ${SET_TITLES[dataset]} by λ`;
-  if (shown.length === 0)
-    return { target, title, markdown: 'No run of this figure is finished.', rows: [], plots: [] };
+  if (shown.length === 0) return { target, title, markdown: 'No run of this figure is finished.', rows: [], plots: [] };
   const panels = await Promise.all(shown.map(panelOf));
   return {
     target,

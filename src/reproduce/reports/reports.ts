@@ -18,11 +18,7 @@ import { csvText } from './text.ts';
  *
  * @returns the paths of the files.
  */
-export async function writeTargetReport(
-  folder: string,
-  report: TargetReport,
-  summary: RunSummary,
-): Promise<string[]> {
+export async function writeTargetReport(folder: string, report: TargetReport, summary: RunSummary): Promise<string[]> {
   const plots: string[] = [];
   for (const plot of report.plots) plots.push(...(await writeReportPlot(folder, plot)));
   const { target, title, rows } = report;
@@ -84,9 +80,7 @@ export interface StoredResult {
 
 /** The results of those jobs that are finished. @throws {ConfigError} when one is damaged. */
 export async function finishedResults(runs: readonly JobRun[]): Promise<StoredResult[]> {
-  const stored = await Promise.all(
-    runs.map(async ({ folder }) => ({ folder, result: await readResult(folder) })),
-  );
+  const stored = await Promise.all(runs.map(async ({ folder }) => ({ folder, result: await readResult(folder) })));
   return stored.flatMap(({ folder, result }) => (result ? [{ folder, result }] : []));
 }
 

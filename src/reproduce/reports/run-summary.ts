@@ -15,8 +15,7 @@ export interface RunSummary {
 }
 
 export function summariseRuns(jobs: number, results: readonly JobResult[]): RunSummary {
-  const total = (seconds: (result: JobResult) => number) =>
-    results.reduce((sum, result) => sum + seconds(result), 0);
+  const total = (seconds: (result: JobResult) => number) => results.reduce((sum, result) => sum + seconds(result), 0);
   return {
     jobs,
     finished: results.length,
@@ -43,9 +42,7 @@ function settingsText({ job }: JobResult): string {
 export function summaryMarkdown(summary: RunSummary): string {
   const { jobs, finished, seeds, settings, machines, cpuSeconds, wallSeconds } = summary;
   const unfinished =
-    finished < jobs
-      ? ` **${jobs - finished} of ${jobs} runs are not finished: this report is partial.**`
-      : '';
+    finished < jobs ? ` **${jobs - finished} of ${jobs} runs are not finished: this report is partial.**` : '';
   return [
     `Measured by \`iso-diffusion reproduce\`, next to the published figures (${PAPER_SOURCE}). Values are mean ± sample standard deviation over the runs, seeds ${seeds.join(', ') || 'none'}; each seed decides the data, the initial weights, the noise and the samples. Nothing was tuned towards the published figures.${unfinished}`,
     ...settings,

@@ -2,13 +2,7 @@ import type { Graph } from '../../graph/graph.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
 import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
 import { elementCount } from '../../graph/types.ts';
-import {
-  hostTensor,
-  RuntimeExecutionError,
-  type RuntimeTensor,
-  Session,
-  type TensorMap,
-} from '../session.ts';
+import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
 
 export interface GradientParameter {
   /** The input that takes the parameter. */

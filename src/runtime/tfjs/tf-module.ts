@@ -26,12 +26,8 @@ export interface Tfjs {
   keep(x: TfTensor): TfTensor;
   /** Another tensor of the same data. */
   clone(x: TfTensor): TfTensor;
-  valueAndGrads(
-    f: (...args: TfTensor[]) => TfTensor,
-  ): (args: TfTensor[]) => { value: TfTensor; grads: TfTensor[] };
-  customGrad(
-    f: () => { value: TfTensor; gradFunc: (dy: TfTensor) => TfTensor[] },
-  ): (...inputs: TfTensor[]) => TfTensor;
+  valueAndGrads(f: (...args: TfTensor[]) => TfTensor): (args: TfTensor[]) => { value: TfTensor; grads: TfTensor[] };
+  customGrad(f: () => { value: TfTensor; gradFunc: (dy: TfTensor) => TfTensor[] }): (...inputs: TfTensor[]) => TfTensor;
   /** Of one input; what is saved is there when the gradient is computed. */
   customGrad(
     f: (

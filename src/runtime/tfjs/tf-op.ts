@@ -76,8 +76,7 @@ export function constantTensor(tf: Tfjs, { name, dtype, shape, data }: Value): T
       fixedShape(shape),
       type,
     );
-  if (data instanceof Float32Array || data instanceof Uint8Array)
-    return tf.tensor(data, fixedShape(shape), type);
+  if (data instanceof Float32Array || data instanceof Uint8Array) return tf.tensor(data, fixedShape(shape), type);
   throw new GraphError(`constant '${name}' has no data`);
 }
 
@@ -97,13 +96,7 @@ export function expand(tf: Tfjs, x: TfTensor, shape: readonly number[]): TfTenso
 }
 
 /** `a` where the condition is true, `b` elsewhere. tfjs differentiates this for equal shapes only. */
-export function select(
-  tf: Tfjs,
-  condition: TfTensor,
-  a: TfTensor,
-  b: TfTensor,
-  shape: readonly number[],
-): TfTensor {
+export function select(tf: Tfjs, condition: TfTensor, a: TfTensor, b: TfTensor, shape: readonly number[]): TfTensor {
   return tf.where(expand(tf, condition, shape), expand(tf, a, shape), expand(tf, b, shape));
 }
 
@@ -129,9 +122,7 @@ export function padOrCrop(
   let result = x;
   if (pads.some(([before, after]) => before < 0 || after < 0)) {
     const begin = pads.map(([before]) => Math.max(0, -before));
-    const size = pads.map(
-      ([, after], axis) => (x.shape[axis] ?? 0) - (begin[axis] ?? 0) - Math.max(0, -after),
-    );
+    const size = pads.map(([, after], axis) => (x.shape[axis] ?? 0) - (begin[axis] ?? 0) - Math.max(0, -after));
     result = tf.slice(result, begin, size);
   }
   if (pads.every(([before, after]) => before <= 0 && after <= 0)) return result;

@@ -54,9 +54,7 @@ export class TfjsTrainingSession {
   ): Promise<TfjsTrainingSession> {
     await tf.ready();
     const ancestors = differentiableAncestors(trained.loss);
-    const differentiable = trained.parameters.flatMap((value, index) =>
-      ancestors.has(value) ? [index] : [],
-    );
+    const differentiable = trained.parameters.flatMap((value, index) => (ancestors.has(value) ? [index] : []));
     if (differentiable.length === 0) throw new GraphError('the loss depends on no parameter');
     const interpreter = GraphInterpreter.compile(tf, [trained.loss, trained.terms]);
     const { parameters, first_moment, second_moment, ema } = initial;

@@ -129,9 +129,7 @@ export async function findLatestCheckpoint(
  */
 export async function pruneCheckpoints(rootDir: string, keepLimit: number): Promise<string[]> {
   if (!Number.isSafeInteger(keepLimit) || keepLimit < 1) {
-    throw new InvalidArgumentError(
-      `The number of checkpoints to keep must be an integer >= 1, not ${keepLimit}.`,
-    );
+    throw new InvalidArgumentError(`The number of checkpoints to keep must be an integer >= 1, not ${keepLimit}.`);
   }
   const deleted: string[] = [];
   let kept = 0;
@@ -152,9 +150,7 @@ async function removeDeadWritersFolders(rootDir: string): Promise<void> {
   const names = new Set(await readdir(rootDir));
   await removeLeftovers(rootDir, (label) => {
     const replaced = label.endsWith('.old') ? label.slice(0, -'.old'.length) : undefined;
-    return replaced === undefined
-      ? folderPattern.test(label)
-      : folderPattern.test(replaced) && names.has(replaced);
+    return replaced === undefined ? folderPattern.test(label) : folderPattern.test(replaced) && names.has(replaced);
   });
 }
 
@@ -185,8 +181,7 @@ async function verify(dir: string): Promise<Head> {
 async function readHead(dir: string): Promise<Head> {
   const path = join(dir, stateFile);
   const { sha256, ...head } = await readJsonFile(path, fileSchema, { maxBytes: maxStateBytes });
-  if (headDigest(head) !== sha256)
-    throw new CheckpointError(`${path} does not match its checksum: it is damaged.`);
+  if (headDigest(head) !== sha256) throw new CheckpointError(`${path} does not match its checksum: it is damaged.`);
   return head;
 }
 
@@ -194,8 +189,7 @@ async function verifyTensors(dir: string, head: Head): Promise<void> {
   const path = join(dir, tensorsFile);
   await verifySize(path, head.tensors_bytes);
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
-    hash.update(chunk as Buffer);
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer);
   if (hash.digest('hex') !== head.tensors_sha256) {
     throw new CheckpointError(`${path} does not match its checksum: it is damaged.`);
   }
@@ -247,8 +241,7 @@ async function asCheckpointError<T>(dir: string, read: () => Promise<T>): Promis
     return await read();
   } catch (error) {
     if (error instanceof CheckpointError) throw error;
-    const isExpected =
-      error instanceof FileFormatError || (error as NodeJS.ErrnoException).code !== undefined;
+    const isExpected = error instanceof FileFormatError || (error as NodeJS.ErrnoException).code !== undefined;
     if (!isExpected) throw error;
     throw new CheckpointError(`The checkpoint ${dir} cannot be used: ${(error as Error).message}`, {
       cause: error,

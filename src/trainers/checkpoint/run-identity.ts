@@ -49,10 +49,7 @@ export function refuseOtherRun(saved: unknown, current: RunIdentity, where: stri
   if (differing.length === 0) return;
   const list = differing
     .slice(0, 8)
-    .map(
-      (name) =>
-        `${name}: ${savedParts.get(name) ?? 'absent'} there, ${currentParts.get(name) ?? 'absent'} here`,
-    );
+    .map((name) => `${name}: ${savedParts.get(name) ?? 'absent'} there, ${currentParts.get(name) ?? 'absent'} here`);
   throw new CheckpointError(
     `${where} is of another run: ${list.join('; ')}. Resume with the same settings, or choose another output_dir`,
   );
@@ -60,8 +57,7 @@ export function refuseOtherRun(saved: unknown, current: RunIdentity, where: stri
 
 function flattened(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    for (const [key, inner] of Object.entries(value))
-      flattened(inner, prefix ? `${prefix}.${key}` : key, into);
+    for (const [key, inner] of Object.entries(value)) flattened(inner, prefix ? `${prefix}.${key}` : key, into);
   } else if (value !== undefined) {
     into.set(prefix, JSON.stringify(value));
   }

@@ -1,12 +1,7 @@
 import { CheckpointError } from '../../errors.ts';
 import type { NamedTensor } from '../../files/safetensors.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
-import {
-  findLatestCheckpoint,
-  readCheckpoint,
-  type SkippedCheckpoint,
-  writeCheckpoint,
-} from './checkpoint.ts';
+import { findLatestCheckpoint, readCheckpoint, type SkippedCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { type RunIdentity, refuseOtherRun } from './run-identity.ts';
 
 /** Where a run was when it was saved. RNG and data order are functions of the seed and the step (see `BatchStream`). */
@@ -18,11 +13,7 @@ export interface Progress {
 }
 
 /** Writes a checkpoint and returns its folder. */
-export async function saveProgress(
-  outputDir: string,
-  progress: Progress,
-  identity: RunIdentity,
-): Promise<string> {
+export async function saveProgress(outputDir: string, progress: Progress, identity: RunIdentity): Promise<string> {
   const tensors = new Map<string, NamedTensor>();
   for (const [name, data] of progress.state) tensors.set(name, { dtype: 'F32', shape: [data.length], data });
   const state = { global_step: progress.step, metrics_window: progress.window, run: identity };
@@ -53,9 +44,7 @@ export async function loadStart(
   const { tensors, state } = await readCheckpoint(directory);
   refuseOtherRun(state.run, identity, directory);
   if (!Number.isSafeInteger(state.global_step))
-    throw new CheckpointError(
-      `${directory}: global_step is ${JSON.stringify(state.global_step)}, not a step`,
-    );
+    throw new CheckpointError(`${directory}: global_step is ${JSON.stringify(state.global_step)}, not a step`);
   const vectors = new Map<StateKind, Float32Array>();
   for (const name of STATE_KINDS) {
     const data = tensors.get(name)?.data;

@@ -68,8 +68,7 @@ export class BatchStream {
     target: Float32Array,
   ): Float32Array {
     const stream = new RandomStream(this.seed, STREAM.dropout, step, batch, dropout);
-    for (let i = 0; i < target.length; i++)
-      target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
+    for (let i = 0; i < target.length; i++) target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
     return target;
   }
 
@@ -106,10 +105,7 @@ export class BatchStream {
   private samplesOf(step: number): number[] {
     const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
     const start = (step % this.stepsPerEpoch) * this.batchSize;
-    return Array.from(
-      { length: this.batchSize },
-      (_, b) => indices[(start + b) % this.samples.count] as number,
-    );
+    return Array.from({ length: this.batchSize }, (_, b) => indices[(start + b) % this.samples.count] as number);
   }
 
   private copySamples(step: number, target: Float32Array): void {

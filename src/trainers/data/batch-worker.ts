@@ -30,7 +30,5 @@ serve<StepRequest, HostBatch>(
     return batches.steps(step, 1);
   },
   ({ clean, noise, timestep, class_labels }) =>
-    [clean, noise, timestep, ...(class_labels ? [class_labels] : [])].map(
-      ({ buffer }) => buffer as ArrayBuffer,
-    ),
+    [clean, noise, timestep, ...(class_labels ? [class_labels] : [])].map(({ buffer }) => buffer as ArrayBuffer),
 );

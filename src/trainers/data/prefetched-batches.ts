@@ -72,10 +72,7 @@ export class PrefetchedBatches implements OpenBatches {
   async steps(first: number, count: number): Promise<HostBatch> {
     if (this.failure) throw this.failure;
     const parts = await Promise.all(
-      Array.from(
-        { length: count },
-        (_, i) => this.pending.get(first + i) ?? this.batches.steps(first + i, 1),
-      ),
+      Array.from({ length: count }, (_, i) => this.pending.get(first + i) ?? this.batches.steps(first + i, 1)),
     );
     for (const step of this.pending.keys()) if (step < first + count) this.pending.delete(step);
     const result = joined(parts);
@@ -111,12 +108,9 @@ export class PrefetchedBatches implements OpenBatches {
 
   /** Remembers the first failure, and returns it. */
   private fail(cause: unknown): Error {
-    this.failure ??= new RuntimeExecutionError(
-      `the thread that prepares batches failed: ${errorText(cause)}`,
-      {
-        cause,
-      },
-    );
+    this.failure ??= new RuntimeExecutionError(`the thread that prepares batches failed: ${errorText(cause)}`, {
+      cause,
+    });
     return this.failure;
   }
 }

@@ -48,8 +48,7 @@ export function imageSamples(images: ImageSet, { random_flip }: ImageAugmentatio
     fill: (index, target, stream) => {
       const flip = random_flip && stream.uniform() < 0.5;
       const { pixels, height, width } = wholeImage(images, index);
-      const offset = (length: number, kept: number) =>
-        length > kept ? stream.integer(length - kept + 1) : 0;
+      const offset = (length: number, kept: number) => (length > kept ? stream.integer(length - kept + 1) : 0);
       const crop = {
         top: offset(height, images.height),
         left: offset(width, images.width),

@@ -46,12 +46,7 @@ export function reportOf(names: readonly string[], row: Float32Array): StepRepor
 }
 
 /** The means of a step from the sums over its batches, in float32. */
-export function meanReport(
-  names: readonly string[],
-  terms: Float32Array,
-  norm: number,
-  batches: number,
-): StepReport {
+export function meanReport(names: readonly string[], terms: Float32Array, norm: number, batches: number): StepReport {
   return reportOf(names, Float32Array.of(...terms.map((term) => term / batches), norm / batches));
 }
 

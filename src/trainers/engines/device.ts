@@ -58,12 +58,10 @@ export class DeviceBackend implements Backend {
   ): Promise<DeviceBackend> {
     const longest = maxVectorElements ?? (device === 'webgpu' ? WEBGPU_MAX_VECTOR : undefined);
     const vectors = stateVectors(settings.model, settings.ema, longest);
-    const graphs =
-      settings.accumulationSteps > 1 ? sumGraphs(settings, vectors) : stepGraph(settings, vectors);
+    const graphs = settings.accumulationSteps > 1 ? sumGraphs(settings, vectors) : stepGraph(settings, vectors);
     const { accumulate, update, sums } = graphs;
     const options = { forbidFallback };
-    const accumulation =
-      accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device, options));
+    const accumulation = accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device, options));
     try {
       const start = splitByVector(vectors, initial);
       const updating = await TrainingSession.create(update, vectors, start, device, options);

@@ -69,8 +69,7 @@ export class Engine {
       return reports;
     }
     const reports: StepReport[] = [];
-    for (let index = first; index < first + count; index++)
-      reports.push(await this.step(this.backend, index));
+    for (let index = first; index < first + count; index++) reports.push(await this.step(this.backend, index));
     return reports;
   }
 

@@ -176,8 +176,7 @@ function meanGradients(
   let names: readonly string[] = [];
   const { state, perTrip } = loop(trips, zeros, (_body, trip, sums) => {
     const batch = mapBatch(byBatch, (value) => gather(value, trip));
-    const numbers = (length: number) =>
-      gather(perBatch(dropouts.numbers(accumulationSteps * length), length), trip);
+    const numbers = (length: number) => gather(perBatch(dropouts.numbers(accumulationSteps * length), length), trip);
     const { flat, terms } = flatGradients(settings, parameters, batch, numbers);
     names = terms.names;
     return { state: flat.map((value, i) => add(sums[i] ?? value, value)), perTrip: [terms.values] };

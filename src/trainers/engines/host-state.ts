@@ -117,13 +117,11 @@ export class HostState {
       const vector = part.vectors[kind];
       if (vector) shown.set(kind, vector);
     }
-    if (this.readers++ === 0)
-      for (const vector of shown.values()) inStateOrder(vector, this.specs, this.layout);
+    if (this.readers++ === 0) for (const vector of shown.values()) inStateOrder(vector, this.specs, this.layout);
     try {
       return await use(shown);
     } finally {
-      if (--this.readers === 0)
-        for (const vector of shown.values()) inFilterOrder(vector, this.specs, this.layout);
+      if (--this.readers === 0) for (const vector of shown.values()) inFilterOrder(vector, this.specs, this.layout);
     }
   }
 

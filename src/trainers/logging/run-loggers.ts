@@ -14,11 +14,7 @@ export const METRICS_FILE = 'metrics.jsonl';
  *
  * @param resumeStep the step the run goes on from: what was logged after it is dropped; undefined for a fresh run.
  */
-export function openLoggers(
-  outputDir: string,
-  targets: readonly ReportTarget[],
-  resumeStep?: number,
-): MetricsLogger {
+export function openLoggers(outputDir: string, targets: readonly ReportTarget[], resumeStep?: number): MetricsLogger {
   const loggers = [...new Set(targets)].map((target) => openLogger(outputDir, target, resumeStep));
   return {
     log: (step, values) => {

@@ -112,9 +112,7 @@ export function batchLoss(
   });
   const output = model.forward({ sample: noisy, timestep, class_labels }, context);
   const [channels = 1] = model.sampleShape;
-  const [modelOutput = output, variance] = learnsVariance(model)
-    ? split(output, [channels, channels], 1)
-    : [output];
+  const [modelOutput = output, variance] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
   const result = loss({
     modelOutput,
     epsilon: noise,

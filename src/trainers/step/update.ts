@@ -56,10 +56,7 @@ export function declareState(graph: Graph, vectors: readonly StateVector[]): Val
 }
 
 /** The state cut into its vectors, by their names. */
-export function splitByVector(
-  vectors: readonly StateVector[],
-  state: TrainingState,
-): Map<string, Float32Array> {
+export function splitByVector(vectors: readonly StateVector[], state: TrainingState): Map<string, Float32Array> {
   const pieces = new Map<string, Float32Array>();
   const ends = new Map<StateKind, number>();
   for (const { kind, name, length } of vectors) {
@@ -77,9 +74,7 @@ export function joinVectors(
   pieces: ReadonlyMap<string, Float32Array>,
 ): Map<StateKind, Float32Array> {
   const partsOf = (kind: StateKind) =>
-    vectors.flatMap((vector) =>
-      vector.kind === kind ? [pieces.get(vector.name) ?? new Float32Array()] : [],
-    );
+    vectors.flatMap((vector) => (vector.kind === kind ? [pieces.get(vector.name) ?? new Float32Array()] : []));
   const kinds = new Set(vectors.map(({ kind }) => kind));
   return new Map([...kinds].map((kind) => [kind, concatenated(partsOf(kind))]));
 }

@@ -49,18 +49,8 @@ it.each<[string, string, () => Sharp, number[][]]>([
     () => plain([80, 0]).toColourspace('b-w').png(),
     [[255], [255, 255, 255], [80, 80, 80, 0]],
   ],
-  [
-    '16 bits',
-    'a.png',
-    () => plain([77]).toColourspace('grey16').png(),
-    [[77], [77, 77, 77], [77, 77, 77, 255]],
-  ],
-  [
-    'a palette',
-    'a.png',
-    () => plain([10, 200, 90]).png({ palette: true }),
-    [[131], [10, 200, 90], [10, 200, 90, 255]],
-  ],
+  ['16 bits', 'a.png', () => plain([77]).toColourspace('grey16').png(), [[77], [77, 77, 77], [77, 77, 77, 255]]],
+  ['a palette', 'a.png', () => plain([10, 200, 90]).png({ palette: true }), [[131], [10, 200, 90], [10, 200, 90, 255]]],
   ['a GIF', 'a.gif', () => plain([10, 200, 90]).gif(), [[131], [10, 200, 90], [10, 200, 90, 255]]],
   [
     'a TIFF',
@@ -74,10 +64,7 @@ it.each<[string, string, () => Sharp, number[][]]>([
   pixels.forEach((pixel, i) => {
     expect(pixel).toHaveLength(expected[i]?.length ?? 0);
     pixel.forEach((value, c) => {
-      expect(
-        Math.abs(value - (expected[i]?.[c] as number)),
-        `${pixel} for ${expected[i]}`,
-      ).toBeLessThanOrEqual(2);
+      expect(Math.abs(value - (expected[i]?.[c] as number)), `${pixel} for ${expected[i]}`).toBeLessThanOrEqual(2);
     });
   });
 });

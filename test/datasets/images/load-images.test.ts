@@ -80,9 +80,7 @@ describe('a folder', () => {
     await sharp(Uint8Array.from(fixture.pixels), { raw }).png().toFile(path.join(folder, 'set/a.png'));
     for (const interpolation of ['bilinear', 'bicubic'] as const) {
       const set = await load(path.join(folder, 'set'), { resolution: 12, interpolation });
-      const differences = Array.from(set.pixels(0), (value, i) =>
-        Math.abs(value - fixture[interpolation][i]),
-      );
+      const differences = Array.from(set.pixels(0), (value, i) => Math.abs(value - fixture[interpolation][i]));
       // Both antialias with the same kernel; libvips computes in other fixed-point steps, so that
       // values differ by 0.6 on average, at most by 5, on this image of full contrast.
       expect(Math.max(...differences)).toBeLessThanOrEqual(6);
@@ -92,8 +90,7 @@ describe('a folder', () => {
 
   it('is decoded once: the cache gives the same set, also when it is read from the disk', async () => {
     await mkdir(path.join(folder, 'set'));
-    for (let i = 0; i < 5; i++)
-      await writeFile(path.join(folder, `set/${i}.png`), await png([i * 40, 0, 255]));
+    for (let i = 0; i < 5; i++) await writeFile(path.join(folder, `set/${i}.png`), await png([i * 40, 0, 255]));
     let decoded = 0;
     const on_progress = () => {
       decoded += 1;
@@ -115,9 +112,9 @@ describe('a folder', () => {
     await mkdir(path.join(folder, 'set'));
     await writeFile(path.join(folder, 'set/a.png'), await png([77, 0, 0]));
     const first = await load(path.join(folder, 'set'), { resolution: 8 });
-    const caches = (
-      await readdir(path.join(folder, 'cache'), { recursive: true, withFileTypes: true })
-    ).filter((file) => file.isFile());
+    const caches = (await readdir(path.join(folder, 'cache'), { recursive: true, withFileTypes: true })).filter(
+      (file) => file.isFile(),
+    );
     expect(caches.length).toBeGreaterThan(0);
     for (const file of caches) {
       const full = path.join(file.parentPath, file.name);
@@ -172,10 +169,7 @@ describe('other sources', () => {
       header.writeUInt32BE(value, 4 * i);
     });
     const pixels = Buffer.from(Array.from({ length: 24 }, (_, i) => i * 10));
-    await writeFile(
-      path.join(folder, 'train-images-idx3-ubyte.gz'),
-      gzipSync(Buffer.concat([header, pixels])),
-    );
+    await writeFile(path.join(folder, 'train-images-idx3-ubyte.gz'), gzipSync(Buffer.concat([header, pixels])));
     await writeFile(
       path.join(folder, 'train-labels-idx1-ubyte.gz'),
       gzipSync(Buffer.from([0, 0, 8, 1, 0, 0, 0, 2, 5, 9])),
@@ -228,11 +222,8 @@ describe('other sources', () => {
           damaged[at] = (damaged[at] ?? 0) ^ (1 << random(8));
         }
         await writeFile(path.join(folder, name), damaged);
-        const outcome = await load(path.join(folder, name), { resolution: 4 }).catch(
-          (error: unknown) => error,
-        );
-        if (outcome instanceof Error)
-          expect(outcome, `${name} ${i}: ${outcome.stack}`).toBeInstanceOf(DatasetError);
+        const outcome = await load(path.join(folder, name), { resolution: 4 }).catch((error: unknown) => error);
+        if (outcome instanceof Error) expect(outcome, `${name} ${i}: ${outcome.stack}`).toBeInstanceOf(DatasetError);
       }
   }, 120_000);
 

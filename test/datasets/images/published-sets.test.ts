@@ -94,20 +94,14 @@ describe('the archives of Oxford', () => {
   it.each([
     ['404', { status: 404, body: Buffer.from('gone') }, /answered 404/],
     ['another file', { status: 200, body: Buffer.from('<html>') }, /the content has the md5 .* is published/],
-    [
-      'a cut connection',
-      { status: 200, body: Buffer.alloc(100_000), cut: true },
-      /the connection broke 5 times/,
-    ],
+    ['a cut connection', { status: 200, body: Buffer.alloc(100_000), cut: true }, /the connection broke 5 times/],
   ])('%s: says what to fetch and where to put it, and leaves no archive', async (_what, given, message) => {
     answer = given;
     const failing = labelsOf(pet());
     await expect(failing).rejects.toThrow(DownloadError);
     await expect(failing).rejects.toThrow(message);
     await expect(failing).rejects.toThrow(/images.tar.gz by other means and put it at .*downloads/);
-    const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((file) =>
-      file.isFile(),
-    );
+    const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((file) => file.isFile());
     expect(files.map(({ name }) => name)).toEqual('cut' in given ? ['images.tar.gz.incomplete'] : []);
   });
 
@@ -118,10 +112,7 @@ describe('the archives of Oxford', () => {
 });
 
 /** A parquet file as `datasets` writes images: `image` is a struct of bytes and path. */
-async function hubParquet(
-  values: readonly (number | null)[],
-  labels: readonly number[],
-): Promise<Uint8Array> {
+async function hubParquet(values: readonly (number | null)[], labels: readonly number[]): Promise<Uint8Array> {
   const image = await Promise.all(
     values.map(async (value, i) =>
       value === null ? null : { bytes: new Uint8Array(await png(value)), path: `${i}.png` },
@@ -152,28 +143,20 @@ describe("the Hub's parquet files", () => {
   it('with images as structs, several files and row groups, rows without image listed', async () => {
     const data = path.join(folder, 'data');
     await mkdir(data);
-    await writeFile(
-      path.join(data, 'train-00000-of-00002.parquet'),
-      await hubParquet([10, null, 30], [2, 0, 1]),
-    );
+    await writeFile(path.join(data, 'train-00000-of-00002.parquet'), await hubParquet([10, null, 30], [2, 0, 1]));
     await writeFile(path.join(data, 'train-00001-of-00002.parquet'), await hubParquet([40], [5]));
     const set = await load(data);
     expect([set.count, set.labels]).toEqual([3, Int32Array.of(2, 1, 5)]);
     expect([0, 1, 2].map((i) => set.pixels(i)[0])).toEqual([10, 30, 40]);
-    expect(set.skipped).toEqual([
-      { source: 'train-00000-of-00002.parquet, row 1', reason: 'the row holds no image' },
-    ]);
+    expect(set.skipped).toEqual([{ source: 'train-00000-of-00002.parquet, row 1', reason: 'the row holds no image' }]);
   });
 
-  it.each(['oxford-flowers-102', 'oxford-iiit-pet'])(
-    'stand in for the archive of %s in data_dir',
-    async (name) => {
-      const data = path.join(folder, 'data');
-      await mkdir(data);
-      await expect(load(name, { data_dir: data })).rejects.toThrow(DatasetError);
-      await writeFile(path.join(data, 'train.parquet'), await hubParquet([10, 20], [0, 101]));
-      const set = await load(name, { data_dir: data });
-      expect([set.name, set.count, set.labels]).toEqual([name, 2, Int32Array.of(0, 101)]);
-    },
-  );
+  it.each(['oxford-flowers-102', 'oxford-iiit-pet'])('stand in for the archive of %s in data_dir', async (name) => {
+    const data = path.join(folder, 'data');
+    await mkdir(data);
+    await expect(load(name, { data_dir: data })).rejects.toThrow(DatasetError);
+    await writeFile(path.join(data, 'train.parquet'), await hubParquet([10, 20], [0, 101]));
+    const set = await load(name, { data_dir: data });
+    expect([set.name, set.count, set.labels]).toEqual([name, 2, Int32Array.of(0, 101)]);
+  });
 });

@@ -39,10 +39,7 @@ const logOf = (name: string) => readFileSync(path.join(evaluationOf(name), 'metr
 const outcomeOf = (trainer: Trainer, name: string) => ({
   weights: trainer.weights(),
   ema: trainer.weights({ ema: true }),
-  log: readFileSync(path.join(folder, name, 'metrics.jsonl'), 'utf8').replaceAll(
-    /,?"steps_per_second":[^,}]*/g,
-    '',
-  ),
+  log: readFileSync(path.join(folder, name, 'metrics.jsonl'), 'utf8').replaceAll(/,?"steps_per_second":[^,}]*/g, ''),
 });
 
 let trained: Trainer;
@@ -59,12 +56,7 @@ beforeAll(async () => {
 
 describe('evaluation while a model is trained', () => {
   it('writes a grid and metrics after every epoch of 4 steps, beside the training', () => {
-    expect(filesOf('unbroken')).toEqual([
-      'metrics.jsonl',
-      'step-0000004.png',
-      'step-0000008.png',
-      'step-0000012.png',
-    ]);
+    expect(filesOf('unbroken')).toEqual(['metrics.jsonl', 'step-0000004.png', 'step-0000008.png', 'step-0000012.png']);
     const records = logOf('unbroken')
       .trim()
       .split('\n')

@@ -7,10 +7,7 @@ import { ExtractorWeightsError } from '../../../src/errors.ts';
 import { parameterShapes } from '../../../src/evaluation/extractors/networks/feature-network.ts';
 import { inceptionV3 } from '../../../src/evaluation/extractors/networks/inception-v3.ts';
 import { vgg16 } from '../../../src/evaluation/extractors/networks/vgg16.ts';
-import {
-  convertExtractor,
-  convertedExtractor,
-} from '../../../src/evaluation/extractors/published-extractors.ts';
+import { convertExtractor, convertedExtractor } from '../../../src/evaluation/extractors/published-extractors.ts';
 import { writeFileAtomic } from '../../../src/files/atomic.ts';
 import { type NamedTensor, safetensorsChunks } from '../../../src/files/safetensors.ts';
 import { readOnnx } from '../../../src/graph/onnx/read.ts';
@@ -28,10 +25,7 @@ const narrow = [inceptionV3({ narrow: 16 }), vgg16({ narrow: 16 })];
 function tensorsOf(index: 0 | 1): Tensors {
   const shapes = parameterShapes(narrow[index] ?? inceptionV3());
   return new Map(
-    [...shapes].map(([name, shape]) => [
-      name,
-      { dtype: 'F32', shape: [...shape], data: weightsByRule(name, shape) },
-    ]),
+    [...shapes].map(([name, shape]) => [name, { dtype: 'F32', shape: [...shape], data: weightsByRule(name, shape) }]),
   );
 }
 async function written(tensors: Tensors): Promise<string> {
@@ -50,9 +44,7 @@ describe('a state dict as safetensors', () => {
     const { network, bytes } = await convertedExtractor(await written(tensors), narrow);
     expect(network.name).toBe('inception');
     const graph = readOnnx(bytes);
-    expect(graph.inputs.map(({ name, shape }) => [name, shape])).toEqual([
-      ['images', ['batch_size', 3, 299, 299]],
-    ]);
+    expect(graph.inputs.map(({ name, shape }) => [name, shape])).toEqual([['images', ['batch_size', 3, 299, 299]]]);
     expect(graph.outputs.map(({ name, value }) => [name, value.shape])).toEqual([
       ['64', ['batch_size', 4]],
       ['192', ['batch_size', 12]],
@@ -63,8 +55,7 @@ describe('a state dict as safetensors', () => {
     ]);
     const constants = new Map(graph.constants.map(({ name, data }) => [name, data]));
     tensors.delete('Conv2d_1a_3x3.bn.num_batches_tracked');
-    for (const [name, { data }] of tensors)
-      expect(bytesOf(constants.get(name)).equals(bytesOf(data)), name).toBe(true);
+    for (const [name, { data }] of tensors) expect(bytesOf(constants.get(name)).equals(bytesOf(data)), name).toBe(true);
   });
 
   it('of VGG16 gives VGG16, and equal weights equal bytes', async () => {

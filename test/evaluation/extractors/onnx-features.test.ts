@@ -36,10 +36,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const plain = (height: number, width: number, ...colour: number[]) => ({
-  data: Uint8Array.from(
-    { length: height * width * colour.length },
-    (_, at) => colour[at % colour.length] ?? 0,
-  ),
+  data: Uint8Array.from({ length: height * width * colour.length }, (_, at) => colour[at % colour.length] ?? 0),
   height,
   width,
   channels: colour.length,
@@ -108,9 +105,7 @@ describe('what is wrong is named', () => {
 
   test('an image whose data do not fit', async () => {
     const extractor = await OnnxFeatures.load(options);
-    await expect(extractor.extract([{ ...plain(4, 4, 1), width: 5 }])).rejects.toThrow(
-      /image 0 has 16 values/,
-    );
+    await expect(extractor.extract([{ ...plain(4, 4, 1), width: 5 }])).rejects.toThrow(/image 0 has 16 values/);
     await extractor.dispose();
   });
 });
@@ -167,8 +162,8 @@ describe('the checksum of a model with external data', () => {
   });
 
   test.each([
-    ['../outside', /"..\/outside", which is no path in the model's folder/],
-    ['/etc/hostname', /"\/etc\/hostname", which is no path in the model's folder/],
+    ['../outside', /"..\/outside", which is not a path in the model's folder/],
+    ['/etc/hostname', /"\/etc\/hostname", which is not a path in the model's folder/],
     ['link', /leaves the model's folder/],
     ['nowhere', /does not exist/],
     ['.', /is not a regular file|leaves the model's folder/],

@@ -3,30 +3,13 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  ExtractorNotFoundError,
-  ExtractorWeightsError,
-  HubError,
-  InvalidArgumentError,
-} from '../../../src/errors.ts';
-import {
-  featureGraph,
-  parameterShapes,
-} from '../../../src/evaluation/extractors/networks/feature-network.ts';
+import { ExtractorNotFoundError, ExtractorWeightsError, HubError, InvalidArgumentError } from '../../../src/errors.ts';
+import { featureGraph, parameterShapes } from '../../../src/evaluation/extractors/networks/feature-network.ts';
 import { inceptionV3 } from '../../../src/evaluation/extractors/networks/inception-v3.ts';
-import {
-  type ResolveExtractorOptions,
-  resolveExtractor,
-} from '../../../src/evaluation/extractors/registry.ts';
+import { type ResolveExtractorOptions, resolveExtractor } from '../../../src/evaluation/extractors/registry.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { MockHub } from '../../hub/mock-hub.ts';
-import {
-  expectLayer,
-  imagesByRule,
-  type LayerSummary,
-  readReference,
-  weightsByRule,
-} from './networks/reference.ts';
+import { expectLayer, imagesByRule, type LayerSummary, readReference, weightsByRule } from './networks/reference.ts';
 
 const reference = readReference('inception-16');
 const images = imagesByRule(reference.images);
@@ -106,9 +89,7 @@ describe('extractors by name', () => {
     await expect(featuresOf('owner/model/none.onnx', options)).rejects.toThrow(/no file none\.onnx/);
     await hub.stop();
     expect((await featuresOf(spec, options)).features).toEqual(downloaded.features);
-    await expect(featuresOf('owner/other/x.onnx', { ...options, local_files_only: true })).rejects.toThrow(
-      HubError,
-    );
+    await expect(featuresOf('owner/other/x.onnx', { ...options, local_files_only: true })).rejects.toThrow(HubError);
   });
 });
 
@@ -141,9 +122,7 @@ describe('what cannot be had is named, with what to do', () => {
     ['', {}, InvalidArgumentError, /extractor '' is unknown/],
     ['a.onnx', { preprocessing: 'torch-fidelity' }, InvalidArgumentError, /set resize, image_mean/],
   ])('%s %o', async (spec, options, kind, message) => {
-    const error = await resolveExtractor(spec, { extractors_dir: folder, ...options }).catch(
-      (caught) => caught,
-    );
+    const error = await resolveExtractor(spec, { extractors_dir: folder, ...options }).catch((caught) => caught);
     expect(error).toBeInstanceOf(kind);
     expect(error.message).toMatch(message);
   });

@@ -28,10 +28,7 @@ async function modelFolder(name: string, onnx: Uint8Array): Promise<string> {
   const folder = path.join(root, name);
   await mkdir(path.join(folder, 'onnx'), { recursive: true });
   await writeFile(path.join(folder, 'onnx', 'model.onnx'), onnx);
-  await writeFile(
-    path.join(folder, 'config.json'),
-    JSON.stringify({ model_type: 'vit', architectures: ['ViTModel'] }),
-  );
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify({ model_type: 'vit', architectures: ['ViTModel'] }));
   const preprocessing = {
     image_processor_type: 'ViTImageProcessor',
     do_resize: true,

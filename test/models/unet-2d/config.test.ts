@@ -24,14 +24,10 @@ const small: UNet2DOptions = {
 };
 
 async function outputs(model: UNet2DModel, batch: number, timesteps: number[], labels?: number[]) {
-  const session = await Session.create(
-    writeOnnx(exportModelGraph(model, initialParameters(model, 0))),
-    'cpu',
-  );
+  const session = await Session.create(writeOnnx(exportModelGraph(model, initialParameters(model, 0))), 'cpu');
   const shape = [batch, ...model.sampleShape];
   const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i));
-  const int64 = (values: number[]) =>
-    hostTensor('int64', [values.length], BigInt64Array.from(values, BigInt));
+  const int64 = (values: number[]) => hostTensor('int64', [values.length], BigInt64Array.from(values, BigInt));
   const { out_sample } = await session.run({
     sample: hostTensor('float32', shape, data),
     timestep: int64(timesteps),
@@ -130,11 +126,7 @@ describe('the config', () => {
 });
 
 it('has the old names of attention under the present ones', () => {
-  expect(currentParameterName('mid_block.attentions.0.query.weight')).toBe(
-    'mid_block.attentions.0.to_q.weight',
-  );
-  expect(currentParameterName('mid_block.attentions.0.proj_attn.bias')).toBe(
-    'mid_block.attentions.0.to_out.0.bias',
-  );
+  expect(currentParameterName('mid_block.attentions.0.query.weight')).toBe('mid_block.attentions.0.to_q.weight');
+  expect(currentParameterName('mid_block.attentions.0.proj_attn.bias')).toBe('mid_block.attentions.0.to_out.0.bias');
   expect(currentParameterName('conv_in.weight')).toBe('conv_in.weight');
 });

@@ -46,10 +46,7 @@ describe.each([
     const noise = graph.input('noise', 'float32', shape);
     const timestep = graph.input('timestep', 'int64', [batch]);
     const parameters = new Map<string, Value>(
-      model.parameters.map((p) => [
-        p.name,
-        graph.constant('float32', shapeIn(layout, p), inOrder(p, weights), p.name),
-      ]),
+      model.parameters.map((p) => [p.name, graph.constant('float32', shapeIn(layout, p), inOrder(p, weights), p.name)]),
     );
     const output = model.forward({ sample, timestep }, new ForwardContext(parameters, { layout }));
     const terms = isoLoss({ lambda, base: simpleLoss() })({
@@ -85,9 +82,7 @@ describe.each([
     ['iso', 0.1],
   ] as const)('output, loss_%s and the gradient of every parameter', async (kind, lambda) => {
     const { given, outputs } = await run(lambda);
-    expect(relativeError(outputs.output?.data as Float32Array, float32(given.get('output')))).toBeLessThan(
-      1e-5,
-    );
+    expect(relativeError(outputs.output?.data as Float32Array, float32(given.get('output')))).toBeLessThan(1e-5);
     const loss = float32(given.get(`loss_${kind}`));
     expect(relativeError(outputs.loss?.data as Float32Array, loss)).toBeLessThan(1e-5);
     const gradientNames = [...given.keys()].filter((key) => key.startsWith(`grad_${kind}/`));

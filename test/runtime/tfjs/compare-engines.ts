@@ -36,9 +36,7 @@ function build({ shapes, build, domain = (x) => x }: OpCase): Built {
   const weights = new RandomStream(7).fillNormal(new Float32Array(count));
   const weighted = mul(reshape(output, [count]), graph.constant('float32', [count], weights, 'weights'));
   const stream = new RandomStream(3);
-  const point = shapes.map((shape) =>
-    stream.fillNormal(new Float32Array(elementCount(shape))).map((x) => domain(x)),
-  );
+  const point = shapes.map((shape) => stream.fillNormal(new Float32Array(elementCount(shape))).map((x) => domain(x)));
   return { graph, inputs, output, loss: reduceSum(weighted), point };
 }
 
@@ -49,9 +47,7 @@ export async function byOnnxruntime(test: OpCase): Promise<Results> {
   gradients(loss, inputs).forEach((gradient, i) => {
     graph.output(`d${i}`, identity(gradient));
   });
-  const feeds = point.map(
-    (data, i) => [`x${i}`, { dtype: 'float32', shape: test.shapes[i] ?? [], data }] as const,
-  );
+  const feeds = point.map((data, i) => [`x${i}`, { dtype: 'float32', shape: test.shapes[i] ?? [], data }] as const);
   const outputs = await runGraph(graph, Object.fromEntries(feeds));
   return ['y', ...inputs.map((_, i) => `d${i}`)].map((name) => outputs[name]?.data ?? []);
 }

@@ -17,11 +17,7 @@ describe('GraphInterpreter', () => {
     const dilated = ops.conv2d(x, weight, undefined, { dilations: [2, 2] });
     const wide = ops.cast(ops.cast(dilated, 'float64'), 'float32');
     const index = int64Vector(x, [0, 0, 0, 0]);
-    const scattered = apply('ScatterND', [
-      wide,
-      ops.reshape(index, [1, 4]),
-      ops.slice(ops.reshape(x, [16]), 0, 1, 0),
-    ]);
+    const scattered = apply('ScatterND', [wide, ops.reshape(index, [1, 4]), ops.slice(ops.reshape(x, [16]), 0, 1, 0)]);
     const large = graph.constant('int64', [1], BigInt64Array.of(2n ** 40n), 'large');
     const output = ops.add(scattered, ops.cast(large, 'float32'));
     const before = module.memory().numTensors;
@@ -61,11 +57,5 @@ it('differentiableAncestors leaves out what only decides', () => {
   const index = ops.cast(c, 'int32');
   const loss = ops.reduceSum(ops.add(ops.where(ops.greater(a, b), b, b), ops.gather(table, index)));
   const found = differentiableAncestors(loss);
-  expect([a, b, c, table, unused].map((value) => found.has(value))).toEqual([
-    false,
-    true,
-    false,
-    true,
-    false,
-  ]);
+  expect([a, b, c, table, unused].map((value) => found.has(value))).toEqual([false, true, false, true, false]);
 });

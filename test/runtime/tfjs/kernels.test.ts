@@ -61,33 +61,19 @@ describe('a step of training, recorded on the cpu backend of tfjs 4.22', () => {
           class_dropout_prob: model.classCount ? 0.1 : 0,
         },
         train_dataset: model.sampleShape.length === 1 ? circle() : stripes(),
-        loss: learnsVariance(model)
-          ? hybridLoss({ base: isoLoss({ lambda: 0.1 }) })
-          : isoLoss({ lambda: 0.1 }),
+        loss: learnsVariance(model) ? hybridLoss({ base: isoLoss({ lambda: 0.1 }) }) : isoLoss({ lambda: 0.1 }),
         noise_scheduler: new DDPMScheduler({ prediction_type }),
         engine: 'tfjs',
         tf,
       });
       await trainer.train();
     }
-    for (const test of [...float64Cases, ...plainCases].filter(({ name }) => ONNX_ONLY.test(name)))
-      await byTfjs(test);
+    for (const test of [...float64Cases, ...plainCases].filter(({ name }) => ONNX_ONLY.test(name))) await byTfjs(test);
   });
 
   it('runs the kernels of convolution, attention and embedding, and their gradients', () => {
-    const expected = [
-      'BatchMatMul',
-      'Concat',
-      'Conv2D',
-      'GatherV2',
-      'Mean',
-      'Sigmoid',
-      'Softmax',
-      'Transpose',
-    ];
-    expect(used()).toEqual(
-      expect.arrayContaining([...expected, 'Conv2DBackpropFilter', 'UnsortedSegmentSum']),
-    );
+    const expected = ['BatchMatMul', 'Concat', 'Conv2D', 'GatherV2', 'Mean', 'Sigmoid', 'Softmax', 'Transpose'];
+    expect(used()).toEqual(expect.arrayContaining([...expected, 'Conv2DBackpropFilter', 'UnsortedSegmentSum']));
     expect([...gradients]).toEqual(expect.arrayContaining(expected));
   });
 

@@ -1,14 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Value } from '../../../src/graph/graph.ts';
 import * as ops from '../../../src/graph/ops/index.ts';
-import {
-  apply,
-  applyOp,
-  float,
-  int64Vector,
-  registeredOps,
-  scalarLike,
-} from '../../../src/graph/registry.ts';
+import { apply, applyOp, float, int64Vector, registeredOps, scalarLike } from '../../../src/graph/registry.ts';
 import { findTfOp } from '../../../src/runtime/tfjs/tf-op.ts';
 import { float64Cases } from '../../graph/gradient-cases.ts';
 import { plainCases } from '../../graph/plain-cases.ts';

@@ -30,11 +30,7 @@ export const imageOptions = grouped('Images:', {
     z.int().min(1).optional(),
     'images per batch when drawing into a folder (default: 16)',
   ),
-  raw_weights: option(
-    '--raw-weights',
-    z.boolean().optional(),
-    'use the raw weights even if there are averaged ones',
-  ),
+  raw_weights: option('--raw-weights', z.boolean().optional(), 'use the raw weights even if there are averaged ones'),
   columns: option(
     '--columns <count>',
     z.int().min(1).optional(),
@@ -71,9 +67,7 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
       class_labels: labelsOf(settings.class_labels, count),
       scheduler,
     };
-    const notice = folder
-      ? `interrupted: the same command continues with what is in ${folder}`
-      : 'interrupted';
+    const notice = folder ? `interrupted: the same command continues with what is in ${folder}` : 'interrupted';
     const images = await withInterrupt(notice, (signal) =>
       withFractionBar('generate', async (on_progress) => {
         if (folder === undefined)
@@ -93,10 +87,7 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
 const OTHER_FILES = ['.jpg', '.jpeg', '.webp', '.gif', '.tiff', '.bmp', '.svg', '.csv', '.npy', '.npz'];
 
 /** @throws {InvalidArgumentError} unless `out` is at most one folder and one .png, or if the grid has too many images. */
-function targets(
-  out: readonly string[],
-  count: number,
-): { folder: string | undefined; grid: string | undefined } {
+function targets(out: readonly string[], count: number): { folder: string | undefined; grid: string | undefined } {
   const extension = (name: string) => path.extname(name).toLowerCase();
   const wrong = out.find((name) => OTHER_FILES.includes(extension(name)));
   if (wrong !== undefined)
@@ -118,9 +109,7 @@ function labelsOf(labels: readonly number[] | undefined, count: number): number 
 }
 
 async function imagesIn(files: readonly string[]): Promise<ImageBytes> {
-  const decoded = await Promise.all(
-    files.map((file) => sharp(file).raw().toBuffer({ resolveWithObject: true })),
-  );
+  const decoded = await Promise.all(files.map((file) => sharp(file).raw().toBuffer({ resolveWithObject: true })));
   const { height = 1, width = 1, channels = 1 } = decoded[0]?.info ?? {};
   return {
     data: Buffer.concat(decoded.map(({ data }) => data)),

@@ -32,9 +32,7 @@ The same command completes a partly filled folder, with the same images as an un
 async function generate(settings: Settings<typeof options>): Promise<void> {
   const { revision } = settings;
   const scheduler = schedulerClass(settings.scheduler);
-  const model = await downloadBar((progress_callback) =>
-    modelNamed(settings.model, { revision, progress_callback }),
-  );
+  const model = await downloadBar((progress_callback) => modelNamed(settings.model, { revision, progress_callback }));
   const other = model.kind === 'points' ? imageOptions : pointOptions;
   for (const [key, { flags }] of Object.entries(other))
     if (settings[key as keyof typeof options] !== undefined)

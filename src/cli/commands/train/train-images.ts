@@ -48,11 +48,7 @@ export const imageOptions = grouped('Images:', {
     z.boolean().optional(),
     'stretch whole images to the size instead of cropping their centre',
   ),
-  random_crop: option(
-    '--random-crop',
-    z.boolean().optional(),
-    'crop a random place each time instead of the centre',
-  ),
+  random_crop: option('--random-crop', z.boolean().optional(), 'crop a random place each time instead of the centre'),
   interpolation: option(
     '--interpolation <name>',
     z.enum(INTERPOLATIONS).optional(),
@@ -80,11 +76,7 @@ export const imageOptions = grouped('Images:', {
     z.number().optional(),
     'weight of the variational bound with a learned variance (default: 0.001)',
   ),
-  init_from: option(
-    '--init-from <folder|hub-id|file.onnx>',
-    z.string().optional(),
-    'fine-tune this saved model',
-  ),
+  init_from: option('--init-from <folder|hub-id|file.onnx>', z.string().optional(), 'fine-tune this saved model'),
   class_conditional: option(
     '--class-conditional',
     z.boolean().optional(),
@@ -150,9 +142,7 @@ function refuseConflicts(settings: ImageSettings): void {
       `'${init_from}' brings its own model and noise schedule: leave out --${given.replaceAll('_', '-')}`,
     );
   if (class_dropout_prob && !class_conditional && init_from === undefined)
-    throw new InvalidArgumentError(
-      `--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`,
-    );
+    throw new InvalidArgumentError(`--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`);
   if (random_crop && stretch)
     throw new InvalidArgumentError(
       '--random-crop and --stretch exclude each other: a stretched image is not cropped. Leave out one of them',
@@ -177,8 +167,7 @@ function isOnnx(file: string | undefined): boolean {
 async function newModel(source: string, settings: ImageSettings) {
   const { model = 'small', dropout, learn_variance, class_conditional, class_dropout_prob } = settings;
   const config = await modelConfig(settings);
-  if (config !== undefined && config._class_name !== 'UNet2DModel')
-    return registeredModel(config, source, settings);
+  if (config !== undefined && config._class_name !== 'UNet2DModel') return registeredModel(config, source, settings);
   const chosen = chosenUNet(isPreset(model) ? model : 'small', config);
   const images = await loadTrainingImages(source, settings, chosen.resolution, chosen.channels);
   const classes = class_conditional ? classCount(images, class_dropout_prob ?? 0) : undefined;
@@ -210,9 +199,7 @@ async function imagesFor(model: DiffusionModel, option: string, source: string, 
 async function tunedModel(from: string, source: string, settings: ImageSettings) {
   const saved: { model: DiffusionModel; noise_scheduler?: DDPMScheduler } = isOnnx(from)
     ? { model: await OnnxModel.fromFile(from) }
-    : await downloadBar(async (progress_callback) =>
-        savedModel(await folderNamed(from, { progress_callback })),
-      );
+    : await downloadBar(async (progress_callback) => savedModel(await folderNamed(from, { progress_callback })));
   return { ...(await imagesFor(saved.model, `--init-from '${from}'`, source, settings)), ...saved };
 }
 

@@ -23,16 +23,8 @@ export const pointOptions = grouped('Points:', {
     'min-max (default), standardise or none',
   ),
   data_seed: option('--data-seed <seed>', z.number().optional(), 'seed of synthetic points (default: 0)'),
-  hidden_features: option(
-    '--hidden-features <width>',
-    z.number().optional(),
-    'width of the network (default: 128)',
-  ),
-  num_hidden_layers: option(
-    '--num-hidden-layers <count>',
-    z.number().optional(),
-    'hidden layers (default: 3)',
-  ),
+  hidden_features: option('--hidden-features <width>', z.number().optional(), 'width of the network (default: 128)'),
+  num_hidden_layers: option('--num-hidden-layers <count>', z.number().optional(), 'hidden layers (default: 3)'),
 });
 
 type PointTrainingSettings = Settings<typeof pointOptions & typeof modelOptions> & {
@@ -73,8 +65,6 @@ async function newModel(
     );
   const config = await modelConfig(settings);
   if (config === undefined)
-    throw new InvalidArgumentError(
-      `--model '${model}' draws images: leave it out, or name a model of points`,
-    );
+    throw new InvalidArgumentError(`--model '${model}' draws images: leave it out, or name a model of points`);
   return modelFromConfig(config);
 }

@@ -51,18 +51,10 @@ const options = {
       z.string().default('swiss-roll'),
       `points: ${POINT_SETS.join(', ')}, or a .csv or .npy file; images: ${IMAGE_SETS.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
     ),
-    n: option(
-      '--n <count>',
-      z.number().optional(),
-      'use the first n samples (default: all; 10000 synthetic points)',
-    ),
+    n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
   ...grouped('Loss:', {
-    loss: option(
-      '--loss <name>',
-      z.string().default('iso'),
-      `${losses.names().join(', ')}, or a registered one`,
-    ),
+    loss: option('--loss <name>', z.string().default('iso'), `${losses.names().join(', ')}, or a registered one`),
     loss_options: option(
       '--loss-options <json|file.json>',
       jsonSchema.optional(),
@@ -83,11 +75,7 @@ const options = {
       z.enum(['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid']).optional(),
       'linear (default), scaled_linear, squaredcos_cap_v2 or sigmoid',
     ),
-    num_train_timesteps: option(
-      '--num-train-timesteps <T>',
-      z.number().optional(),
-      'timesteps (default: 1000)',
-    ),
+    num_train_timesteps: option('--num-train-timesteps <T>', z.number().optional(), 'timesteps (default: 1000)'),
   }),
   ...modelOptions,
   ...pointOptions,
@@ -134,13 +122,11 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const dataset = await datasetNamed(settings.dataset);
   refuseOptionsOfOtherKind(dataset, settings);
   const loss = await chosenLoss(dataset, settings);
-  const resume =
-    settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
+  const resume = settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
   if (!resume) await refuseOldRun(output_dir);
   const trainer = await newTrainer(dataset, settings, loss);
-  const result = await withInterrupt(
-    'interrupted: saving a checkpoint (Ctrl-C again exits at once)',
-    (signal) => trainer.train({ resume_from_checkpoint: resume, signal }),
+  const result = await withInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (signal) =>
+    trainer.train({ resume_from_checkpoint: resume, signal }),
   );
   if (result.interrupted)
     throw new InterruptedError(
@@ -148,9 +134,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
     );
   const pipelineDir = path.join(output_dir, 'pipeline');
   await trainer.savePipeline(pipelineDir);
-  const plots = settings.report_to.includes('jsonl')
-    ? await writeTrainingPlots(output_dir, settings.dataset)
-    : [];
+  const plots = settings.report_to.includes('jsonl') ? await writeTrainingPlots(output_dir, settings.dataset) : [];
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));

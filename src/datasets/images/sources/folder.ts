@@ -2,13 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { withRegularFile } from '../../../files/regular-file.ts';
-import {
-  folderLabel,
-  type ImageSource,
-  isImageName,
-  MAX_ENCODED_BYTES,
-  type SourceImage,
-} from './image-source.ts';
+import { folderLabel, type ImageSource, isImageName, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
 
 const MAX_FILES = 20_000_000;
 
@@ -28,9 +22,7 @@ interface ImageFile {
 export async function folderSource(folder: string): Promise<ImageSource> {
   const files = await imageFiles(folder);
   if (files.length === 0)
-    throw new DatasetError(
-      `${folder} has no .png, .jpg, .webp, .gif, .tiff or .avif file, nor do its sub-folders`,
-    );
+    throw new DatasetError(`${folder} has no .png, .jpg, .webp, .gif, .tiff or .avif file, nor do its sub-folders`);
   return {
     name: folder,
     native: undefined,

@@ -21,8 +21,7 @@ export function isIdxImages(path: string): boolean {
 export async function idxSource(path: string): Promise<ImageSource> {
   const labelPath = await labelsBeside(path);
   const images = parseIdxImages(await readUnpacked(path), path);
-  const labels =
-    labelPath === undefined ? undefined : parseIdxLabels(await readUnpacked(labelPath), labelPath);
+  const labels = labelPath === undefined ? undefined : parseIdxLabels(await readUnpacked(labelPath), labelPath);
   if (labels && labels.length !== images.count)
     throw new DatasetError(
       `${labelPath} has ${labels.length} labels, but ${path} has ${images.count} images: they do not belong together`,
@@ -74,9 +73,7 @@ export function parseIdxImages(bytes: Uint8Array, where: string): IdxImages {
   const view = header(bytes, 16, IMAGES_MAGIC, where, 'images');
   const [count, height, width] = [view.getUint32(4), view.getUint32(8), view.getUint32(12)];
   if (count < 1 || height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
-    throw new DatasetError(
-      `${where} says it has ${count} images of ${height}x${width}: no such file is read`,
-    );
+    throw new DatasetError(`${where} says it has ${count} images of ${height}x${width}: no such file is read`);
   requireLength(bytes, 16 + count * height * width, where);
   return { count, height, width, pixels: bytes.subarray(16) };
 }
@@ -99,7 +96,5 @@ function header(bytes: Uint8Array, length: number, magic: number, where: string,
 
 function requireLength(bytes: Uint8Array, expected: number, where: string): void {
   if (bytes.length !== expected)
-    throw new DatasetError(
-      `${where} has ${bytes.length} bytes, but its header tells of ${expected}: it is damaged`,
-    );
+    throw new DatasetError(`${where} has ${bytes.length} bytes, but its header tells of ${expected}: it is damaged`);
 }

@@ -72,10 +72,7 @@ export async function oxfordSource(
 }
 
 /** @throws {DownloadError} when the server cannot be reached, refuses, or sends something else. */
-export async function fetchArchive(
-  { url, md5 }: Pick<OxfordSet, 'url' | 'md5'>,
-  path: string,
-): Promise<void> {
+export async function fetchArchive({ url, md5 }: Pick<OxfordSet, 'url' | 'md5'>, path: string): Promise<void> {
   await download({ url, digest: { kind: 'md5', hex: md5 } }, path, {
     fail: (message, options) =>
       new DownloadError(
@@ -89,9 +86,7 @@ export async function fetchArchive(
 async function requireChecksum(path: string, { url, md5 }: OxfordSet): Promise<void> {
   const found = await fileDigest([path], { algorithm: 'md5' });
   if (found !== md5)
-    throw new DatasetError(
-      `${path} is not the published file (MD5 ${found}, not ${md5}): fetch ${url} again`,
-    );
+    throw new DatasetError(`${path} is not the published file (MD5 ${found}, not ${md5}): fetch ${url} again`);
 }
 
 /** `images/great_pyrenees_12.jpg` is an image of the breed `great_pyrenees`. */

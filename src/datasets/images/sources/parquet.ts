@@ -97,9 +97,7 @@ function rowImage(source: string, image: unknown, label: unknown): SourceImage {
 
 function classNumber(label: unknown): number | undefined {
   const value = typeof label === 'bigint' ? Number(label) : label;
-  return typeof value === 'number' && Number.isInteger(value) && Math.abs(value) < 2 ** 31
-    ? value
-    : undefined;
+  return typeof value === 'number' && Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? value : undefined;
 }
 
 function topLevelColumns(metadata: FileMetaData): string[] {

@@ -43,10 +43,7 @@ export async function tarSource(
   };
 }
 
-async function* tarImages(
-  path: string,
-  label: (member: string) => string | undefined,
-): AsyncGenerator<SourceImage> {
+async function* tarImages(path: string, label: (member: string) => string | undefined): AsyncGenerator<SourceImage> {
   for await (const member of tarMembers(path, imageMember)) {
     if ('reason' in member) yield member;
     else yield { source: member.source, label: label(member.source), encoded: member.bytes };
@@ -56,10 +53,8 @@ async function* tarImages(
 function imageMember({ name, type, size = 0 }: Header): ReturnType<MemberRule> {
   if (!isImageName(name)) return undefined;
   if (type !== 'file' && type !== 'contiguous-file') return { reason: `a ${type}, not a file` };
-  if (name.startsWith('/') || name.split('/').includes('../..'))
-    return { reason: 'its path leads out of the archive' };
-  if (size > MAX_ENCODED_BYTES)
-    return { reason: `${size} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
+  if (name.startsWith('/') || name.split('/').includes('../..')) return { reason: 'its path leads out of the archive' };
+  if (size > MAX_ENCODED_BYTES) return { reason: `${size} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
   return { keep: true };
 }
 
@@ -76,9 +71,7 @@ export async function* tarMembers(
   const unpacked = extract();
   const file: Readable = createReadStream(path);
   const gzipped = /gz$/i.test(path);
-  const feeding = (
-    gzipped ? pipeline(file, createGunzip(), budget, unpacked) : pipeline(file, budget, unpacked)
-  ).then(
+  const feeding = (gzipped ? pipeline(file, createGunzip(), budget, unpacked) : pipeline(file, budget, unpacked)).then(
     () => undefined,
     (error: Error) => {
       unpacked.destroy(error);
@@ -121,11 +114,7 @@ class HeaderBudget extends Transform {
     this.#left = bytes + MAX_HEADER_BYTES;
   }
 
-  override _transform(
-    chunk: Buffer,
-    _: BufferEncoding,
-    done: (error?: Error | null, data?: Buffer) => void,
-  ): void {
+  override _transform(chunk: Buffer, _: BufferEncoding, done: (error?: Error | null, data?: Buffer) => void): void {
     this.#left -= chunk.length;
     if (this.#left < 0) done(new Error(`a header is larger than ${MAX_HEADER_BYTES} bytes`));
     else done(null, chunk);

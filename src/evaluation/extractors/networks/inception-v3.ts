@@ -1,14 +1,5 @@
 import type { Value } from '../../../graph/graph.ts';
-import {
-  add,
-  averagePool,
-  batchNorm,
-  concat,
-  gemm,
-  maxPool,
-  reduceMean,
-  relu,
-} from '../../../graph/ops/index.ts';
+import { add, averagePool, batchNorm, concat, gemm, maxPool, reduceMean, relu } from '../../../graph/ops/index.ts';
 import { convolution, type FeatureNetwork, type ParameterSource } from './feature-network.ts';
 
 export interface InceptionV3Options {
@@ -132,24 +123,14 @@ function blockA(pooled: number): Block {
 
 const blockB: Block = (x, conv) => [
   conv('branch3x3', 384, 3, HALVED)(x),
-  through(
-    x,
-    conv('branch3x3dbl_1', 64, 1),
-    conv('branch3x3dbl_2', 96, 3),
-    conv('branch3x3dbl_3', 96, 3, HALVED),
-  ),
+  through(x, conv('branch3x3dbl_1', 64, 1), conv('branch3x3dbl_2', 96, 3), conv('branch3x3dbl_3', 96, 3, HALVED)),
   halve(x),
 ];
 
 function blockC(inner: number): Block {
   return (x, conv) => [
     conv('branch1x1', 192, 1)(x),
-    through(
-      x,
-      conv('branch7x7_1', inner, 1),
-      conv('branch7x7_2', inner, WIDE),
-      conv('branch7x7_3', 192, TALL),
-    ),
+    through(x, conv('branch7x7_1', inner, 1), conv('branch7x7_2', inner, WIDE), conv('branch7x7_3', 192, TALL)),
     through(
       x,
       conv('branch7x7dbl_1', inner, 1),

@@ -19,9 +19,7 @@ export const einsum: LoweringRule = (context) => {
   const terms = left.split(',');
   const fits = terms.every(
     (term, i) =>
-      /^[a-zA-Z]*$/.test(term) &&
-      new Set(term).size === term.length &&
-      values[i]?.shape.length === term.length,
+      /^[a-zA-Z]*$/.test(term) && new Set(term).size === term.length && values[i]?.shape.length === term.length,
   );
   const all = [...left.replaceAll(',', '')];
   const output =
@@ -54,16 +52,11 @@ function product(a: Lettered, b: Lettered, needed: (letter: string) => boolean):
   const inner = shared.filter((letter) => !needed(letter)).join('');
   const rows = [...left.letters].filter((letter) => !shared.includes(letter)).join('');
   const columns = [...right.letters].filter((letter) => !shared.includes(letter)).join('');
-  const size = (letters: string) =>
-    [...letters].reduce((total, letter) => total * lengthOf(letter, left, right), 1);
+  const size = (letters: string) => [...letters].reduce((total, letter) => total * lengthOf(letter, left, right), 1);
   const lengths = (letters: string) => [...letters].map((letter) => lengthOf(letter, left, right));
   // An axis that is 1 in one operand is repeated there by the product's own broadcasting only as a batch axis.
   const leftMatrix = reshape(permuted(left, batch + rows + inner), [size(batch), size(rows), size(inner)]);
-  const rightMatrix = reshape(permuted(right, batch + inner + columns), [
-    size(batch),
-    size(inner),
-    size(columns),
-  ]);
+  const rightMatrix = reshape(permuted(right, batch + inner + columns), [size(batch), size(inner), size(columns)]);
   const letters = batch + rows + columns;
   return { letters, value: reshape(matmul(leftMatrix, rightMatrix), lengths(letters)) };
 }

@@ -48,10 +48,7 @@ const times = (x: Value, factor: number) => mul(x, constant(x, factor));
 const plus = (x: Value, summand: number) => add(x, constant(x, summand));
 
 const pairwise =
-  (
-    operation: (a: Value, b: Value) => Value,
-    after: (x: Value, count: number) => Value = (x) => x,
-  ): LoweringRule =>
+  (operation: (a: Value, b: Value) => Value, after: (x: Value, count: number) => Value = (x) => x): LoweringRule =>
   (context) => {
     const values = context.inputs.flatMap((operand) => (operand ? [context.materialise(operand)] : []));
     const [first, ...rest] = values;
@@ -121,8 +118,7 @@ export const elementwiseRules: Readonly<Record<string, LoweringRule>> = {
   /** Exporters write SiLU as x times its sigmoid, which has a cheaper gradient than a product of two tensors. */
   Mul(context) {
     const [a, b] = [valueAt(context, 0), valueAt(context, 1)];
-    const isGateOf = (gate: Value, x: Value) =>
-      gate.producer?.opType === 'Sigmoid' && gate.producer.inputs[0] === x;
+    const isGateOf = (gate: Value, x: Value) => gate.producer?.opType === 'Sigmoid' && gate.producer.inputs[0] === x;
     if (isGateOf(b, a)) return [siluFromGate(a, b)];
     return [isGateOf(a, b) ? siluFromGate(b, a) : mul(a, b)];
   },

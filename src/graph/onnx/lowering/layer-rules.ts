@@ -52,19 +52,13 @@ function geometryOf(
   if (mode !== 'SAME_UPPER' && mode !== 'SAME_LOWER' && mode !== 'VALID')
     throw new GraphError(`${context.where}: auto_pad '${mode}' is not known`);
   const totals = kernel.map((length, axis) =>
-    mode === 'VALID'
-      ? 0
-      : Math.max(0, automatic(axis, strides[axis] ?? 1, (dilations[axis] ?? 1) * (length - 1) + 1)),
+    mode === 'VALID' ? 0 : Math.max(0, automatic(axis, strides[axis] ?? 1, (dilations[axis] ?? 1) * (length - 1) + 1)),
   );
   const half = totals.map((total) => (mode === 'SAME_UPPER' ? Math.floor(total / 2) : Math.ceil(total / 2)));
   return { strides, dilations, before: half, after: totals.map((total, axis) => total - (half[axis] ?? 0)) };
 }
 
-function attributesOf(
-  { attributes }: NodeContext,
-  geometry: Geometry,
-  kernel: readonly number[],
-): Attributes {
+function attributesOf({ attributes }: NodeContext, geometry: Geometry, kernel: readonly number[]): Attributes {
   return {
     kernel_shape: ints(kernel),
     strides: ints(geometry.strides),
@@ -113,9 +107,7 @@ function inTwoAxes(attributes: Attributes): Attributes {
 export const layerRules: Readonly<Record<string, LoweringRule>> = {
   Conv: (context) =>
     overTwoAxes(context, 'Conv', (x, kernel) => {
-      const lengths = textAttribute(context.attributes, 'auto_pad', 'NOTSET').startsWith('SAME')
-        ? spatialOf(x)
-        : [];
+      const lengths = textAttribute(context.attributes, 'auto_pad', 'NOTSET').startsWith('SAME') ? spatialOf(x) : [];
       const geometry = geometryOf(context, kernel, (axis, stride, reach) => {
         const length = lengths[axis] ?? 0;
         return (Math.ceil(length / stride) - 1) * stride + reach - length;
@@ -149,15 +141,9 @@ export const layerRules: Readonly<Record<string, LoweringRule>> = {
   MatMul(context) {
     const a = valueAt(context, 0);
     const b = valueAt(context, 1);
-    const product = matmul(
-      a.shape.length === 1 ? unsqueeze(a, [0]) : a,
-      b.shape.length === 1 ? unsqueeze(b, [1]) : b,
-    );
+    const product = matmul(a.shape.length === 1 ? unsqueeze(a, [0]) : a, b.shape.length === 1 ? unsqueeze(b, [1]) : b);
     const rank = product.shape.length;
-    const dropped = [
-      ...(a.shape.length === 1 ? [rank - 2] : []),
-      ...(b.shape.length === 1 ? [rank - 1] : []),
-    ];
+    const dropped = [...(a.shape.length === 1 ? [rank - 2] : []), ...(b.shape.length === 1 ? [rank - 1] : [])];
     return [dropped.length > 0 ? squeeze(product, dropped) : product];
   },
 

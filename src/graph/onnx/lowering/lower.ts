@@ -91,8 +91,7 @@ class Lowering {
         `op ${op} (${nodes.length === 1 ? `node '${nodes[0]}'` : `${nodes.length} nodes, the first is '${nodes[0]}'`}) is not known`,
     );
     const all = [...unknown.sort(), ...this.failures];
-    if (all.length > 0)
-      throw new OnnxFormatError(`the ONNX model uses ops that are not supported: ${all.join('; ')}`);
+    if (all.length > 0) throw new OnnxFormatError(`the ONNX model uses ops that are not supported: ${all.join('; ')}`);
   }
 
   private addNode(node: NodeProto, names: Map<string, Entry>): void {
@@ -100,8 +99,7 @@ class Lowering {
     const inputs = (node.input ?? []).map((name) => {
       if (name === '') return null;
       const entry = names.get(name);
-      if (entry === undefined)
-        throw new OnnxFormatError(`${where}: its input '${name}' does not exist before it`);
+      if (entry === undefined) throw new OnnxFormatError(`${where}: its input '${name}' does not exist before it`);
       return entry;
     });
     const outputNames = node.output ?? [];
@@ -126,9 +124,7 @@ class Lowering {
     if (operands.length < inputs.length) return undefined;
     try {
       const outputs =
-        node.opType === 'If'
-          ? this.addBranch(node, where, operands, names)
-          : this.lower(node, where, operands);
+        node.opType === 'If' ? this.addBranch(node, where, operands, names) : this.lower(node, where, operands);
       const count = node.output?.length ?? 0;
       if (outputs && outputs.length < count)
         throw new GraphError(`${where} has ${count} outputs, but the op gives ${outputs.length}`);
@@ -140,11 +136,7 @@ class Lowering {
     }
   }
 
-  private lower(
-    node: NodeProto,
-    where: string,
-    inputs: readonly (Operand | null)[],
-  ): readonly Operand[] | undefined {
+  private lower(node: NodeProto, where: string, inputs: readonly (Operand | null)[]): readonly Operand[] | undefined {
     const domain = plainDomain(node.domain);
     const opType = opName({ opType: node.opType ?? '', domain });
     const rule = own(rules, opType);

@@ -1,13 +1,6 @@
 import { GraphError } from '../../../errors.ts';
 import type { Attributes, Graph, Value } from '../../graph.ts';
-import {
-  allocate,
-  type DType,
-  elementCount,
-  type TensorData,
-  type TensorType,
-  toTensorData,
-} from '../../types.ts';
+import { allocate, type DType, elementCount, type TensorData, type TensorType, toTensorData } from '../../types.ts';
 
 /** A tensor whose contents are known while a file is read, and which is not part of a graph yet. */
 export interface KnownTensor extends TensorType {
@@ -38,8 +31,7 @@ const INT64_LIMIT = 2 ** 63;
 /** A tensor from numbers, rounded or cut to `dtype` as a cast does. */
 export function tensorOf(dtype: DType, shape: readonly number[], values: ArrayLike<number>): KnownTensor {
   if (dtype === 'int64') return { dtype, shape, data: BigInt64Array.from(Array.from(values), toInt64) };
-  if (dtype === 'bool')
-    return { dtype, shape, data: Uint8Array.from(Array.from(values), (x) => (x ? 1 : 0)) };
+  if (dtype === 'bool') return { dtype, shape, data: Uint8Array.from(Array.from(values), (x) => (x ? 1 : 0)) };
   if (dtype === 'float16') return { dtype, shape, data: toTensorData(dtype, Array.from(values)) };
   const data = allocate(dtype, elementCount(shape)) as Float32Array;
   data.set(dtype === 'float32' || dtype === 'float64' ? values : Array.from(values, Math.trunc));
@@ -113,10 +105,7 @@ export interface NodeContext {
 export type LoweringRule = (context: NodeContext) => readonly Operand[];
 
 /** Computes a node whose inputs are known; undefined where that is left to the runtime. */
-export type FoldingRule = (
-  context: NodeContext,
-  inputs: readonly (KnownTensor | null)[],
-) => KnownTensor[] | undefined;
+export type FoldingRule = (context: NodeContext, inputs: readonly (KnownTensor | null)[]) => KnownTensor[] | undefined;
 
 /** @throws {GraphError} where the input is missing. */
 export function operandAt(context: NodeContext, index: number): Operand {
@@ -160,7 +149,5 @@ export function numbersFrom(
 /** The shape of an operand, which must not have symbolic axes. */
 export function fixedShapeOf(context: NodeContext, operand: Operand): number[] {
   if (operand.shape.every((dim) => typeof dim === 'number')) return operand.shape.map(Number);
-  throw new GraphError(
-    `${context.where}: the shape [${operand.shape.join(', ')}] of its input must be known here`,
-  );
+  throw new GraphError(`${context.where}: the shape [${operand.shape.join(', ')}] of its input must be known here`);
 }

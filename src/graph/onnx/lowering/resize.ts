@@ -64,8 +64,7 @@ export const resize: LoweringRule = (context) => {
 /** Lengths and scales of every axis, by ONNX's rule output = floor(length * scale). */
 function axisScales(context: NodeContext, x: Value): AxisScale[] {
   const { attributes, where, opset, opType } = context;
-  if (intAttribute(attributes, 'antialias', 0) === 1)
-    throw new GraphError(`${where}: antialias is not supported`);
+  if (intAttribute(attributes, 'antialias', 0) === 1) throw new GraphError(`${where}: antialias is not supported`);
   if (textAttribute(context.attributes, 'keep_aspect_ratio_policy', 'stretch') !== 'stretch')
     throw new GraphError(`${where}: keep_aspect_ratio_policy is not supported`);
   const old = opType === 'Upsample' || opset < 11;
@@ -83,8 +82,7 @@ function axisScales(context: NodeContext, x: Value): AxisScale[] {
     if (index < 0) return { length, output: length, scale: 1 };
     const scale = size === undefined ? (factor ?? Number.NaN) : size / length;
     const output = size ?? Math.floor(length * scale);
-    if (scale > 0 && Number.isSafeInteger(output) && output > 0 && output <= 2 ** 16)
-      return { length, output, scale };
+    if (scale > 0 && Number.isSafeInteger(output) && output > 0 && output <= 2 ** 16) return { length, output, scale };
     throw new GraphError(`${where}: an axis of ${length} cannot be resized by ${scale}`);
   });
 }
@@ -97,8 +95,7 @@ function isSame({ length, output, scale }: AxisScale): boolean {
 function wholeFactor(context: NodeContext, axis: AxisScale): number | undefined {
   const factor = axis.output / axis.length;
   if (!Number.isInteger(factor)) return undefined;
-  for (let o = 0; o < axis.output; o++)
-    if (nearestIndex(context, axis, o) !== Math.floor(o / factor)) return undefined;
+  for (let o = 0; o < axis.output; o++) if (nearestIndex(context, axis, o) !== Math.floor(o / factor)) return undefined;
   return factor;
 }
 
@@ -156,9 +153,7 @@ function sourcePosition(context: NodeContext, { length, output, scale }: AxisSca
     case 'half_pixel_symmetric':
       return (length / 2) * (1 - output / (factor * length)) + halfPixel();
     default:
-      throw new GraphError(
-        `${context.where}: coordinate_transformation_mode '${transform}' is not supported`,
-      );
+      throw new GraphError(`${context.where}: coordinate_transformation_mode '${transform}' is not supported`);
   }
 }
 

@@ -22,8 +22,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     if (value_int?.kind === 'int') return [tensorOf('int64', [], [value_int.value])];
     if (value_ints?.kind === 'ints') return [tensorOf('int64', [value_ints.value.length], value_ints.value)];
     if (value_float?.kind === 'float') return [tensorOf('float32', [], [value_float.value])];
-    if (value_floats?.kind === 'floats')
-      return [tensorOf('float32', [value_floats.value.length], value_floats.value)];
+    if (value_floats?.kind === 'floats') return [tensorOf('float32', [value_floats.value.length], value_floats.value)];
     throw new GraphError(`${context.where}: only constants of numbers are supported`);
   },
 
@@ -75,17 +74,12 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     const tensors = inputs.filter((input) => input !== null);
     const [first] = tensors;
     if (!first || tensors.length < inputs.length) return undefined;
-    const axis = normalizeAxis(
-      intAttribute(context.attributes, 'axis', 0),
-      first.shape.length,
-      context.where,
-    );
+    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), first.shape.length, context.where);
     const outer = elementCount(first.shape.slice(0, axis));
     const runs = tensors.map((tensor) => ({ numbers: numbersOf(tensor), run: tensor.data.length / outer }));
     const values: number[] = [];
     for (let row = 0; row < outer; row++)
-      for (const { numbers, run } of runs)
-        for (let i = 0; i < run; i++) values.push(numbers[row * run + i] ?? 0);
+      for (const { numbers, run } of runs) for (let i = 0; i < run; i++) values.push(numbers[row * run + i] ?? 0);
     const total = tensors.reduce((sum, { shape }) => sum + (shape[axis] ?? 0), 0);
     const shape = first.shape.map((dim, i) => (i === axis ? total : dim));
     if (elementCount(shape) !== values.length)
@@ -111,8 +105,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     return [
       pick(x, shape, (position) =>
         strides.reduce(
-          (sum, size, axis) =>
-            sum + size * ((first[axis] ?? 0) + (stride[axis] ?? 1) * (position[axis] ?? 0)),
+          (sum, size, axis) => sum + size * ((first[axis] ?? 0) + (stride[axis] ?? 1) * (position[axis] ?? 0)),
           0,
         ),
       ),
@@ -128,9 +121,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
       wanted.map((dim) => (dim === -1 ? x.data.length / known : dim)),
     );
     if (elementCount(shape) === x.data.length) return [withShape(x, shape)];
-    throw new GraphError(
-      `${context.where}: [${x.shape.join(', ')}] cannot be reshaped to [${shape.join(', ')}]`,
-    );
+    throw new GraphError(`${context.where}: [${x.shape.join(', ')}] cannot be reshaped to [${shape.join(', ')}]`);
   },
 
   Unsqueeze(context, [x]) {
@@ -150,9 +141,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     );
     const shape = x.shape.filter((dim, axis) => (axes ? !axes.includes(axis) : dim !== 1));
     if (elementCount(shape) === x.data.length) return [withShape(x, shape)];
-    throw new GraphError(
-      `${context.where}: an axis of [${x.shape.join(', ')}] to be dropped is longer than 1`,
-    );
+    throw new GraphError(`${context.where}: an axis of [${x.shape.join(', ')}] to be dropped is longer than 1`);
   },
 
   Expand(context, [x, target]) {
@@ -171,28 +160,20 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     const strides = stridesOf(x.shape);
     return [
       pick(x, shape, (position) =>
-        strides.reduce(
-          (sum, stride, axis) => sum + stride * ((position[axis] ?? 0) % (x.shape[axis] ?? 1)),
-          0,
-        ),
+        strides.reduce((sum, stride, axis) => sum + stride * ((position[axis] ?? 0) % (x.shape[axis] ?? 1)), 0),
       ),
     ];
   },
 
   Transpose(context, [x]) {
     if (!x) return undefined;
-    const order =
-      intsAttribute(context.attributes, 'perm') ?? x.shape.map((_, axis) => x.shape.length - 1 - axis);
+    const order = intsAttribute(context.attributes, 'perm') ?? x.shape.map((_, axis) => x.shape.length - 1 - axis);
     const strides = stridesOf(x.shape);
     const shape = order.map((axis) => x.shape[normalizeAxis(axis, x.shape.length, context.where)] ?? 1);
     if (new Set(order).size !== x.shape.length)
-      throw new GraphError(
-        `${context.where}: perm [${order.join(', ')}] does not fit [${x.shape.join(', ')}]`,
-      );
+      throw new GraphError(`${context.where}: perm [${order.join(', ')}] does not fit [${x.shape.join(', ')}]`);
     return [
-      pick(x, shape, (position) =>
-        order.reduce((sum, axis, i) => sum + (strides[axis] ?? 0) * (position[i] ?? 0), 0),
-      ),
+      pick(x, shape, (position) => order.reduce((sum, axis, i) => sum + (strides[axis] ?? 0) * (position[i] ?? 0), 0)),
     ];
   },
 
@@ -201,9 +182,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     if (!x) return undefined;
     const strides = stridesOf(x.shape);
     const found = numbersOf(x).flatMap((value, i) => (value === 0 ? [] : [i]));
-    const rows = strides.flatMap((stride, axis) =>
-      found.map((i) => Math.floor(i / stride) % (x.shape[axis] ?? 1)),
-    );
+    const rows = strides.flatMap((stride, axis) => found.map((i) => Math.floor(i / stride) % (x.shape[axis] ?? 1)));
     return [tensorOf('int64', [x.shape.length, found.length], rows)];
   },
 };

@@ -68,8 +68,7 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
     const target = numbersAt(context, 1, 'the shape') ?? [];
     const lead = Math.max(0, target.length - x.shape.length);
     const isSame =
-      lead === 0 &&
-      target.every((dim, i) => dim === 1 || dim === x.shape[i + x.shape.length - target.length]);
+      lead === 0 && target.every((dim, i) => dim === 1 || dim === x.shape[i + x.shape.length - target.length]);
     return [isSame ? x : apply('Expand', [x, int64Vector(x, target)])];
   },
 
@@ -146,18 +145,14 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
       throw new GraphError(`${context.where}: index ${given} is out of range for ${length} elements`);
     const row = ops.slice(x, index, index + 1, axis);
     if (known.shape.length === 1) return [row];
-    return [
-      known.shape.length === 0 ? ops.squeeze(row, [axis]) : ops.gather(x, context.materialise(indices), axis),
-    ];
+    return [known.shape.length === 0 ? ops.squeeze(row, [axis]) : ops.gather(x, context.materialise(indices), axis)];
   },
 
   Transpose(context) {
     const x = valueAt(context, 0);
     const perm = intsAttribute(context.attributes, 'perm');
     if (perm && new Set(perm).size !== x.shape.length)
-      throw new GraphError(
-        `${context.where}: perm [${perm.join(', ')}] is not an order of ${x.shape.length} axes`,
-      );
+      throw new GraphError(`${context.where}: perm [${perm.join(', ')}] is not an order of ${x.shape.length} axes`);
     return [ops.transpose(x, perm)];
   },
 
@@ -179,8 +174,7 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
       throw new GraphError(
         `${context.where}: a Dropout that is active is not supported: export the model in evaluation mode`,
       );
-    if (context.outputCount > 1)
-      throw new GraphError(`${context.where}: the mask of Dropout is not supported`);
+    if (context.outputCount > 1) throw new GraphError(`${context.where}: the mask of Dropout is not supported`);
     return [operandAt(context, 0)];
   },
 };
@@ -194,8 +188,7 @@ function padConstant(context: NodeContext, x: Value, before: number[], after: nu
     if (start < 0 || end < 0) kept = ops.slice(kept, -start, elementCount([dim]) + end, axis);
   });
   const counts = [...before, ...after].map((count) => Math.max(count, 0));
-  const fill =
-    numbersAt(context, 2, 'the padding value')?.[0] ?? floatAttribute(context.attributes, 'value', 0);
+  const fill = numbersAt(context, 2, 'the padding value')?.[0] ?? floatAttribute(context.attributes, 'value', 0);
   if (fill === 0 || counts.every((count) => count === 0)) return ops.pad(kept, counts);
   return apply('Pad', [kept, int64Vector(kept, counts), scalarLike(kept, fill)]);
 }

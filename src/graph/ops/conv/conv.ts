@@ -25,13 +25,7 @@ function imageAndWeight(context: InferenceContext): {
 }
 
 /** The length of an axis after a convolution. */
-function convLength(
-  length: number,
-  kernel: number,
-  stride: number,
-  dilation: number,
-  padding: number,
-): number {
+function convLength(length: number, kernel: number, stride: number, dilation: number, padding: number): number {
   return Math.floor((length + padding - dilation * (kernel - 1) - 1) / stride) + 1;
 }
 
@@ -80,12 +74,7 @@ defineOp({
       );
     const [extraHeight = 0, extraWidth = 0] = intsAttribute(context.attributes, 'output_padding') ?? [];
     const length = (input: number, kernel: number, axis: 0 | 1, extra: number) =>
-      strides[axis] * (input - 1) +
-      extra +
-      dilations[axis] * (kernel - 1) +
-      1 -
-      pads[axis] -
-      (pads[axis + 2] ?? 0);
+      strides[axis] * (input - 1) + extra + dilations[axis] * (kernel - 1) + 1 - pads[axis] - (pads[axis + 2] ?? 0);
     return {
       dtype: x.dtype,
       shape: [

@@ -75,8 +75,7 @@ function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry
   const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
   // Rows at the end that no filter reached, because the stride does not divide the length.
   const missing = (length: number, out: number, kernel: number, axis: 0 | 1) =>
-    length -
-    (strides[axis] * (out - 1) + dilations[axis] * (kernel - 1) + 1 - pads[axis] - (pads[axis + 2] ?? 0));
+    length - (strides[axis] * (out - 1) + dilations[axis] * (kernel - 1) + 1 - pads[axis] - (pads[axis + 2] ?? 0));
   return convTranspose2d(dy, weight, undefined, {
     ...geometry,
     outputPadding: [missing(height, outHeight, kernelHeight, 0), missing(width, outWidth, kernelWidth, 1)],
@@ -198,11 +197,7 @@ function turnedFilters(weight: Value): Value {
   const permutation = Array.from({ length: positions ** 2 }, (_, i) =>
     i % positions === positions - 1 - Math.floor(i / positions) ? 1 : 0,
   );
-  const matrix = weight.graph.constant(
-    weight.dtype,
-    [positions, positions],
-    toTensorData(weight.dtype, permutation),
-  );
+  const matrix = weight.graph.constant(weight.dtype, [positions, positions], toTensorData(weight.dtype, permutation));
   const turned = matmul(reshape(weight, [filters * channels, positions]), matrix);
   return reshape(turned, [filters, channels, kernelHeight, kernelWidth]);
 }

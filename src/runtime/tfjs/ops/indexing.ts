@@ -26,8 +26,7 @@ defineTfOp(
     const ranges = sliceRanges(contextOf(node));
     const begin = shape.map(() => 0);
     const size = [...shape];
-    for (const { axis, start, step, length } of ranges)
-      if (step === 1) [begin[axis], size[axis]] = [start, length];
+    for (const { axis, start, step, length } of ranges) if (step === 1) [begin[axis], size[axis]] = [start, length];
     const stepped = ranges
       .filter(({ step }) => step !== 1)
       .map(({ axis, start, step, length }) => ({
@@ -38,8 +37,7 @@ defineTfOp(
     return (tf, inputs) => {
       const x = given(inputs, 0);
       return stepped.reduce(
-        (result, { axis, positions }) =>
-          tf.gather(result, tf.tensor(positions, [positions.length], 'int32'), axis),
+        (result, { axis, positions }) => tf.gather(result, tf.tensor(positions, [positions.length], 'int32'), axis),
         cuts ? tf.slice(x, begin, size) : x,
       );
     };
@@ -52,10 +50,7 @@ defineTfOp(
   (node) => {
     const rank = inputShape(node).length;
     const counts = constantIntegers(contextOf(node), 1, 'the pads');
-    const pads = Array.from(
-      { length: rank },
-      (_, axis) => [counts[axis] ?? 0, counts[axis + rank] ?? 0] as const,
-    );
+    const pads = Array.from({ length: rank }, (_, axis) => [counts[axis] ?? 0, counts[axis + rank] ?? 0] as const);
     const fill = node.inputs[2];
     if (fill && !fill.data) throw new GraphError(`node '${node.name}': the padding must be a constant`);
     const value = Number(fill?.data?.[0] ?? 0);

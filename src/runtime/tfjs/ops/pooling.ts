@@ -60,8 +60,7 @@ definePool('AveragePool', 0, (node, pool) => {
   const countsPads = intAttribute(node.attributes, 'count_include_pad', 0) === 1;
   if (countsPads || pads.every((count) => count === 0)) return pool;
   const ones = new Float32Array(height * width).fill(1);
-  return (tf, images) =>
-    tf.div(pool(tf, images), pool(tf, tf.tensor(ones, [1, height, width, 1], 'float32')));
+  return (tf, images) => tf.div(pool(tf, images), pool(tf, tf.tensor(ones, [1, height, width, 1], 'float32')));
 });
 
 defineTfOp('GlobalAveragePool', () => (tf, inputs) => tf.mean(given(inputs, 0), [2, 3], true));

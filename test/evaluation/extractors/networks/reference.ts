@@ -15,13 +15,10 @@ export interface Reference {
 }
 
 function fixture(name: string): unknown {
-  return JSON.parse(
-    readFileSync(new URL(`../../../fixtures/extractors/${name}.json`, import.meta.url), 'utf8'),
-  );
+  return JSON.parse(readFileSync(new URL(`../../../fixtures/extractors/${name}.json`, import.meta.url), 'utf8'));
 }
 export const readReference = (name: string) => fixture(name) as Reference;
-export const readStateDicts = () =>
-  fixture('state-dicts') as Record<'inception' | 'vgg16', Record<string, number[]>>;
+export const readStateDicts = () => fixture('state-dicts') as Record<'inception' | 'vgg16', Record<string, number[]>>;
 
 /** A number in [0, 1) from a position and a seed: the finaliser of MurmurHash3. As in extractor_reference.py. */
 function hashed(index: number, seed: number): number {

@@ -12,10 +12,7 @@ export const meanDistance: Metric<{ power: number }> = {
       return mean;
     });
     const [ofReal = [], ofFake = []] = means;
-    const sum = Array.from(ofReal, (x, d) => Math.abs(x - (ofFake[d] ?? 0)) ** power).reduce(
-      (a, b) => a + b,
-      0,
-    );
+    const sum = Array.from(ofReal, (x, d) => Math.abs(x - (ofFake[d] ?? 0)) ** power).reduce((a, b) => a + b, 0);
     return { mean_distance: sum ** (1 / power) };
   },
 };

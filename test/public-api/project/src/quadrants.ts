@@ -8,9 +8,7 @@ export class Quadrants implements FeatureExtractor {
   readonly dims = 4;
 
   async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
-    return Float32Array.from(
-      images.flatMap((image) => [0, 1, 2, 3].map((quadrant) => brightness(image, quadrant))),
-    );
+    return Float32Array.from(images.flatMap((image) => [0, 1, 2, 3].map((quadrant) => brightness(image, quadrant))));
   }
 
   async dispose(): Promise<void> {}

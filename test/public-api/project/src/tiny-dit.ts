@@ -1,10 +1,5 @@
 // A diffusion transformer (Peebles & Xie 2023): patches, blocks with adaLN-Zero, patches back to an image.
-import {
-  type DiffusionModel,
-  type ForwardContext,
-  InvalidArgumentError,
-  type ModelInputs,
-} from 'iso-diffusion';
+import { type DiffusionModel, type ForwardContext, InvalidArgumentError, type ModelInputs } from 'iso-diffusion';
 import { add, mul, reshape, scalarLike, silu, transpose, unsqueeze, type Value } from 'iso-diffusion/graph';
 import {
   Attention,
@@ -36,14 +31,7 @@ export class TinyDiT implements DiffusionModel {
   private readonly layers: ReturnType<typeof makeLayers>;
 
   constructor(options: TinyDiTOptions = {}) {
-    const {
-      sample_size = 8,
-      channels = 1,
-      patch_size = 2,
-      hidden_size = 16,
-      depth = 2,
-      num_heads = 2,
-    } = options;
+    const { sample_size = 8, channels = 1, patch_size = 2, hidden_size = 16, depth = 2, num_heads = 2 } = options;
     if (sample_size % patch_size !== 0)
       throw new InvalidArgumentError(`patches of ${patch_size} pixels do not fill ${sample_size} pixels`);
     this.config = {
@@ -117,10 +105,7 @@ class Block implements Layer {
     this.attention = new Attention(`${name}.attention`, size, heads);
     this.wide = new Linear(`${name}.mlp.0`, size, 2 * size);
     this.narrow = new Linear(`${name}.mlp.1`, 2 * size, size);
-    this.modulations = [
-      new Modulation(`${name}.modulation.0`, size),
-      new Modulation(`${name}.modulation.1`, size),
-    ];
+    this.modulations = [new Modulation(`${name}.modulation.0`, size), new Modulation(`${name}.modulation.1`, size)];
     this.parameters = parametersOf([this.norm, this.attention, this.wide, this.narrow, ...this.modulations]);
   }
 
