@@ -4,8 +4,13 @@ import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './float-formats.ts';
 import { readJsonFile } from './json.ts';
 import type { RegularFile } from './regular-file.ts';
-import { type NamedTensor, withSafetensors } from './safetensors.ts';
-import type { SafetensorsDtype, TensorEntry } from './safetensors-header.ts';
+import {
+  type NamedTensor,
+  readSafetensorsHeader,
+  type SafetensorsDtype,
+  type TensorEntry,
+  withSafetensors,
+} from './safetensors.ts';
 
 /*
  * The weights of a model in safetensors files: read as float32 from one file or from shards, whatever float type they
@@ -29,7 +34,7 @@ export interface FloatTensorInfo {
 export async function floatTensorInfos(path: string): Promise<Map<string, FloatTensorInfo>> {
   const infos = new Map<string, FloatTensorInfo>();
   for (const [file, expected] of await filesOf(path)) {
-    const { entries } = await withSafetensors(file, async (_, header) => header);
+    const { entries } = await readSafetensorsHeader(file);
     for (const { name, dtype, shape } of entries) {
       if (!isFloat(dtype)) throw new SafetensorsError(`${file}: '${name}' is ${dtype}, not of floating point.`);
       if (infos.has(name)) throw new SafetensorsError(`${path}: '${name}' lies in two of its files.`);

@@ -30,8 +30,7 @@ export async function readJsonFile<T>(
   schema: z.ZodType<T>,
   { maxBytes = defaultMaxBytes }: { maxBytes?: number } = {},
 ): Promise<T> {
-  const bytes = await readWholeFile(path, maxBytes, (message, options) => new ConfigError(message, options));
-  return parseJson(bytes, schema, path);
+  return parseJson(await readWholeFile(path, maxBytes, ConfigError), schema, path);
 }
 
 /** Parses and validates JSON bytes as {@link readJsonFile} does; `where` names them in errors. */
@@ -66,9 +65,7 @@ export function stringifySorted(value: JsonValue | JsonObject): string {
 function sortKeys(key: string, value: unknown): unknown {
   const unwritable =
     (typeof value === 'number' && !Number.isFinite(value)) || ['bigint', 'function', 'symbol'].includes(typeof value);
-  if (unwritable) {
-    throw new InvalidArgumentError(`"${key}" is ${String(value)}, which cannot be written as JSON.`);
-  }
+  if (unwritable) throw new InvalidArgumentError(`"${key}" is ${String(value)}, which cannot be written as JSON.`);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
   return Object.fromEntries(entries);

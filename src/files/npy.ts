@@ -44,9 +44,7 @@ interface NpyHeader {
  * @throws {DatasetError} when the file is missing, truncated, malformed, of another shape or type, or not finite.
  */
 export async function readNpyRows(path: string): Promise<NpyRows> {
-  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
-  const bytes = await readWholeFile(path, MAX_FILE_BYTES, fail);
-  return parseNpyRows(bytes, path);
+  return parseNpyRows(await readWholeFile(path, MAX_FILE_BYTES, DatasetError), path);
 }
 
 /** {@link readNpyRows} of bytes in memory; `where` names them in errors. */
@@ -54,11 +52,10 @@ export function parseNpyRows(bytes: Uint8Array, where: string): NpyRows {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const { type, littleEndian, fortranOrder, count, dims, dataOffset } = parseHeader(bytes, view, where);
   const expected = dataOffset + count * dims * type.bytes;
-  if (bytes.length !== expected) {
+  if (bytes.length !== expected)
     throw new DatasetError(
       `${where} has ${bytes.length} bytes, but a shape of (${count}, ${dims}) needs ${expected}: the file is damaged`,
     );
-  }
   const data = new Float64Array(count * dims);
   for (let row = 0; row < count; row++) {
     for (let column = 0; column < dims; column++) {

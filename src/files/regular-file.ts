@@ -51,24 +51,34 @@ export interface RegularFile {
   readInto(target: Uint8Array, begin: number): Promise<void>;
 }
 
+/** The error class of a file format. */
+type FailureClass = new (message: string, options?: ErrorOptions) => IsoDiffusionError;
+
 /**
  * Opens a regular file for `use` and closes it again. A folder, a pipe or a device is refused instead of waited for.
  *
- * @param fail makes the error of the file's format from a message; every error of reading is turned into it.
+ * @param Failure the error class of the file's format; every error of reading is turned into one.
  */
 export async function withRegularFile<T>(
   path: string,
-  fail: (message: string, options?: ErrorOptions) => IsoDiffusionError,
+  Failure: FailureClass,
   use: (file: RegularFile) => Promise<T>,
 ): Promise<T> {
   let handle: FileHandle | undefined;
   try {
     // Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
-    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-    const opened = handle;
+    const opened = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    handle = opened;
     const status = await opened.stat();
-    if (!status.isFile()) throw fail(`${path} is not a regular file.`);
-    const readInto = (target: Uint8Array, begin: number) => readRange(opened, path, fail, begin, target);
+    if (!status.isFile()) throw new Failure(`${path} is not a regular file.`);
+    const readInto = async (target: Uint8Array, begin: number) => {
+      for (let done = 0; done < target.length; ) {
+        const length = Math.min(pieceBytes, target.length - done);
+        const { bytesRead } = await opened.read(target, done, length, begin + done);
+        if (bytesRead === 0) throw new Failure(`${path} became shorter while it was read.`);
+        done += bytesRead;
+      }
+    };
     const read = async (begin: number, end: number) => {
       const bytes = new Uint8Array(end - begin);
       await readInto(bytes, begin);
@@ -78,36 +88,18 @@ export async function withRegularFile<T>(
   } catch (error) {
     if (error instanceof IsoDiffusionError) throw error;
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') throw fail(`${path} does not exist.`, { cause: error });
-    throw fail(`${path} cannot be read: ${errorText(error)}`, { cause: error });
+    if (code === 'ENOENT' || code === 'ENOTDIR') throw new Failure(`${path} does not exist.`, { cause: error });
+    throw new Failure(`${path} cannot be read: ${errorText(error)}`, { cause: error });
   } finally {
     await handle?.close();
   }
 }
 
 /** The whole of a regular file; one of more than `maxBytes` is refused unread. Errors as {@link withRegularFile}. */
-export function readWholeFile(
-  path: string,
-  maxBytes: number,
-  fail: (message: string, options?: ErrorOptions) => IsoDiffusionError,
-): Promise<Uint8Array<ArrayBuffer>> {
-  return withRegularFile(path, fail, (file) => {
-    if (file.size > maxBytes) throw fail(`${path} has ${file.size} bytes, more than the ${maxBytes} that are read.`);
+export function readWholeFile(path: string, maxBytes: number, Failure: FailureClass): Promise<Uint8Array<ArrayBuffer>> {
+  return withRegularFile(path, Failure, (file) => {
+    if (file.size > maxBytes)
+      throw new Failure(`${path} has ${file.size} bytes, more than the ${maxBytes} that are read.`);
     return file.read(0, file.size);
   });
-}
-
-async function readRange(
-  handle: FileHandle,
-  path: string,
-  fail: (message: string) => IsoDiffusionError,
-  begin: number,
-  target: Uint8Array,
-): Promise<void> {
-  for (let done = 0; done < target.length; ) {
-    const length = Math.min(pieceBytes, target.length - done);
-    const { bytesRead } = await handle.read(target, done, length, begin + done);
-    if (bytesRead === 0) throw fail(`${path} became shorter while it was read.`);
-    done += bytesRead;
-  }
 }

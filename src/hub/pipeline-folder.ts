@@ -141,22 +141,20 @@ function checked<T extends JsonObject>(value: T, schema: z.ZodType, name: string
 function checkRelativePath(path: string): void {
   const segments = path.split('/');
   const unsafe = /[\\:\0]/.test(path) || segments.some((part) => part === '' || part === '.' || part === '..');
-  if (unsafe) {
+  if (unsafe)
     throw new InvalidArgumentError(
       `extraFiles has the path ${JSON.stringify(path)}; it must be relative, inside the folder, with "/" between names.`,
     );
-  }
 }
 
 async function checkReplaceable(dir: string): Promise<void> {
   if (!(await exists(dir))) return;
   if (!(await isFolder(dir))) throw new InvalidArgumentError(`${dir} is a file; a pipeline is saved as a folder.`);
   const names = await readdir(dir);
-  if (names.length > 0 && !names.includes(pipelineFiles.modelIndex)) {
+  if (names.length > 0 && !names.includes(pipelineFiles.modelIndex))
     throw new InvalidArgumentError(
       `${dir} holds files but no ${pipelineFiles.modelIndex}, so it is not replaced. Choose a new or empty folder.`,
     );
-  }
 }
 
 /*

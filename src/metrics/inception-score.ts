@@ -54,11 +54,10 @@ export function inceptionScore(logits: PointCloud, options: InceptionScoreOption
   const { splits = 10 } = options;
   requireInteger('splits', splits, 1);
   checkPointCloud('logits', logits);
-  if (logits.count < splits) {
+  if (logits.count < splits)
     throw new InvalidArgumentError(
       `logits has ${logits.count} vectors, fewer than splits ${splits}. Give more images or fewer splits.`,
     );
-  }
   const scores = Array.from({ length: splits }, (_, part) =>
     scoreOf(logits, Math.floor((part * logits.count) / splits), Math.floor(((part + 1) * logits.count) / splits)),
   );

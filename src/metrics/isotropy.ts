@@ -77,14 +77,12 @@ export function isotropyOfNoisedData(options: NoisedIsotropyOptions): NoisedIsot
 
 function alphaAt(alphasCumprod: ArrayLike<number>, timestep: number): number {
   const alpha = alphasCumprod[timestep];
-  if (!Number.isInteger(timestep) || alpha === undefined) {
+  if (!Number.isInteger(timestep) || alpha === undefined)
     throw new InvalidArgumentError(
       `timesteps holds ${timestep}; it must be an integer from 0 to ${alphasCumprod.length - 1}.`,
     );
-  }
-  if (!(alpha >= 0 && alpha <= 1)) {
+  if (!(alpha >= 0 && alpha <= 1))
     throw new InvalidArgumentError(`alphasCumprod[${timestep}] is ${alpha}; it must be from 0 to 1.`);
-  }
   return alpha;
 }
 

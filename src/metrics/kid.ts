@@ -172,9 +172,8 @@ function checkOptions(real: PointCloud, fake: PointCloud, size: number, subsets:
   requireInteger('num_subsets', subsets, 1);
   requireInteger('seed', seed, 0);
   const smaller = Math.min(real.count, fake.count);
-  if (!Number.isInteger(size) || size < 2 || size > smaller) {
+  if (!Number.isInteger(size) || size < 2 || size > smaller)
     throw new InvalidArgumentError(
       `subset_size is ${size}; it must be an integer from 2 to the size of the smaller set, ${smaller}.`,
     );
-  }
 }

@@ -122,14 +122,12 @@ export function requireSameDims(real: Pick<PointCloud, 'dims'>, fake: Pick<Point
  */
 export function checkPointCloud(name: string, cloud: PointCloud): void {
   const { data, count, dims } = cloud;
-  if (!Number.isInteger(count) || count < 1 || !Number.isInteger(dims) || dims < 1) {
+  if (!Number.isInteger(count) || count < 1 || !Number.isInteger(dims) || dims < 1)
     throw new InvalidArgumentError(`${name} has count ${count} and dims ${dims}; both must be integers of at least 1.`);
-  }
-  if (data.length !== count * dims) {
+  if (data.length !== count * dims)
     throw new InvalidArgumentError(
       `${name}.data has ${data.length} values, but ${count} points of ${dims} dimensions need ${count * dims}.`,
     );
-  }
   for (let at = 0; at < data.length; at++) {
     if (Number.isFinite(data[at])) continue;
     throw new InvalidArgumentError(

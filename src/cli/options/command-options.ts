@@ -165,8 +165,7 @@ async function readConfigFile(file: string, known: readonly string[]): Promise<R
 }
 
 async function readYaml(file: string): Promise<Record<string, unknown>> {
-  const fail = (message: string, options?: ErrorOptions) => new ConfigError(message, options);
-  return withRegularFile(file, fail, async ({ size, read }) => {
+  return withRegularFile(file, ConfigError, async ({ size, read }) => {
     if (size > MAX_CONFIG_BYTES)
       throw new ConfigError(`${file} has ${size} bytes; a config file has at most ${MAX_CONFIG_BYTES}`);
     const text = Buffer.from(await read(0, size)).toString('utf8');

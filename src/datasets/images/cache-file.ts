@@ -116,9 +116,8 @@ function labelNumbers(labels: readonly (number | string | undefined)[]): Int32Ar
  * Undefined when there is no such file or it is damaged: it has to be written (again).
  */
 export async function openCacheFile(path: string, maxMemoryBytes: number): Promise<ImageSet | undefined> {
-  const damaged = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
   try {
-    return await withRegularFile(path, damaged, async (file) => {
+    return await withRegularFile(path, DatasetError, async (file) => {
       const parts = await setParts(path, file);
       if (parts.pixelBytes > maxMemoryBytes) return imageSet(parts, bytesOfFile(path));
       const pixels = await file.read(0, parts.pixelBytes);

@@ -49,11 +49,10 @@ export async function loadPoints(source: string, options: LoadPointsOptions = {}
 
 async function readPointFile(source: string, noise: number | undefined): Promise<RawPoints> {
   const extension = path.extname(source).toLowerCase();
-  if (extension !== '.csv' && extension !== '.npy') {
+  if (extension !== '.csv' && extension !== '.npy')
     throw new InvalidArgumentError(
       `data set '${source}' is unknown: use ${Object.keys(SYNTHETIC_SETS).join(', ')}, or the path of a .csv or .npy file`,
     );
-  }
   if (noise !== undefined)
     throw new InvalidArgumentError(`noise is ${noise}, but '${source}' is a file: its points are used as they are`);
   return extension === '.csv' ? readCsvPoints(source) : readNpyRows(source);

@@ -34,9 +34,8 @@ export function parseCsvPoints(text: string, where: string): RawPoints {
   body.forEach(({ cells, line }, row) => {
     if (cells.every((cell) => cell === ''))
       throw new DatasetError(`${where}, line ${line}: the row is empty: remove it`);
-    if (cells.length !== dims) {
+    if (cells.length !== dims)
       throw new DatasetError(`${where}, line ${line}: ${cells.length} values, but the first row has ${dims}`);
-    }
     cells.forEach((cell, column) => {
       data[row * dims + column] = parseCell(cell, `${where}, line ${line}, column ${column + 1}`);
     });
@@ -66,12 +65,11 @@ function shortestFloat32(value: number): string {
 }
 
 async function readTextFile(path: string): Promise<string> {
-  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
-  const bytes = await readWholeFile(path, MAX_BYTES, fail);
+  const bytes = await readWholeFile(path, MAX_BYTES, DatasetError);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw fail(`${path} cannot be read as text: ${errorText(cause)}.`, { cause });
+    throw new DatasetError(`${path} cannot be read as text: ${errorText(cause)}.`, { cause });
   }
 }
 

@@ -45,19 +45,17 @@ export function frechetDistance(a: GaussianStatistics, b: GaussianStatistics, op
   if (!Number.isFinite(eps) || eps < 0) throw new InvalidArgumentError(`eps is ${eps}; it must be at least 0.`);
   checkGaussian('the first', a);
   checkGaussian('the second', b);
-  if (a.dims !== b.dims) {
+  if (a.dims !== b.dims)
     throw new InvalidArgumentError(
       `the statistics have ${a.dims} and ${b.dims} dimensions; both must come from the same extractor.`,
     );
-  }
   const { dims } = a;
   const rootTrace =
     traceOfRoot(a.sigma, b.sigma, dims) ?? traceOfRoot(raised(a.sigma, dims, eps), raised(b.sigma, dims, eps), dims);
-  if (rootTrace === undefined) {
+  if (rootTrace === undefined)
     throw new InvalidArgumentError(
       `a covariance has negative eigenvalues, also with eps ${eps} on its diagonal: the statistics are damaged. Compute them again.`,
     );
-  }
   let meanTerm = 0;
   for (let d = 0; d < dims; d++) meanTerm += ((a.mu[d] as number) - (b.mu[d] as number)) ** 2;
   // The covariance term is never negative; for equal sets the difference of its traces can round to below 0.

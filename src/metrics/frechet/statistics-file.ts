@@ -40,8 +40,7 @@ export async function writeStatistics(path: string, statistics: GaussianStatisti
  * @throws {DatasetError} for an array that is damaged or does not hold numbers.
  */
 export async function readStatistics(path: string): Promise<GaussianStatistics> {
-  const fail = (message: string, options?: ErrorOptions) => new StatisticsFileError(message, options);
-  return parseStatistics(await readWholeFile(path, MAX_FILE_BYTES, fail), path);
+  return parseStatistics(await readWholeFile(path, MAX_FILE_BYTES, StatisticsFileError), path);
 }
 
 function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
@@ -52,17 +51,15 @@ function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
   };
   const mu = array('mu');
   const sigma = array('sigma');
-  if (!mu || !sigma) {
+  if (!mu || !sigma)
     throw new StatisticsFileError(
       `${where} has no ${mu ? 'sigma' : 'mu'}: it holds ${names.join(', ') || 'nothing'}. Statistics need 'mu' and 'sigma', as pytorch-fid --save-stats writes them.`,
     );
-  }
   const dims = mu.data.length;
-  if (sigma.dims !== dims || sigma.data.length !== dims * dims) {
+  if (sigma.dims !== dims || sigma.data.length !== dims * dims)
     throw new StatisticsFileError(
       `${where}: sigma is ${sigma.data.length / sigma.dims} x ${sigma.dims}, but mu has ${dims} values; it must be ${dims} x ${dims}.`,
     );
-  }
   return { dims, mu: mu.data, sigma: sigma.data, count: countOf(array('count')?.data, where) };
 }
 
@@ -82,11 +79,10 @@ function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8
     names.push(name.slice(0, 80));
     if (names.length > MAX_ENTRIES) throw new StatisticsFileError(`${where} holds more than ${MAX_ENTRIES} files.`);
     if (!KEYS.some((key) => name === `${key}.npy`)) return false;
-    if (originalSize > MAX_ARRAY_BYTES) {
+    if (originalSize > MAX_ARRAY_BYTES)
       throw new StatisticsFileError(
         `${where}: ${name} has ${originalSize} bytes; at most ${MAX_ARRAY_BYTES} are read.`,
       );
-    }
     if (names.indexOf(name) !== names.length - 1) throw new StatisticsFileError(`${where} holds ${name} twice.`);
     return true;
   };

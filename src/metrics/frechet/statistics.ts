@@ -38,9 +38,8 @@ export class FeatureStatistics {
 
   /** @throws {InvalidArgumentError} when `dims` is not an integer of at least 1. */
   constructor(readonly dims: number) {
-    if (!Number.isInteger(dims) || dims < 1) {
+    if (!Number.isInteger(dims) || dims < 1)
       throw new InvalidArgumentError(`dims is ${dims}; it must be an integer of at least 1.`);
-    }
     this.mean = new Float64Array(dims);
     this.scatter = new Float64Array(dims * dims);
     this.block = new Float64Array(dims * BLOCK_ROWS);
@@ -60,17 +59,15 @@ export class FeatureStatistics {
    */
   add(features: Float32Array | Float64Array): void {
     const { dims, block } = this;
-    if (features.length % dims !== 0) {
+    if (features.length % dims !== 0)
       throw new InvalidArgumentError(
         `features has ${features.length} values, which is no whole number of vectors of ${dims}.`,
       );
-    }
     const bad = features.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) {
+    if (bad >= 0)
       throw new InvalidArgumentError(
         `features holds ${features[bad]} at vector ${Math.floor(bad / dims)}, dimension ${bad % dims}; every value must be finite.`,
       );
-    }
     for (let start = 0; start < features.length; start += dims) {
       for (let d = 0; d < dims; d++) block[d * BLOCK_ROWS + this.blockRows] = features[start + d] as number;
       this.blockRows++;
@@ -86,15 +83,13 @@ export class FeatureStatistics {
   merge(part: GaussianStatistics): void {
     const { dims, scatter } = this;
     checkShape(part);
-    if (part.dims !== dims) {
+    if (part.dims !== dims)
       throw new InvalidArgumentError(`the statistics have ${part.dims} dimensions; these have ${dims}.`);
-    }
     const count = part.count;
-    if (count === undefined || !Number.isInteger(count) || count < 2) {
+    if (count === undefined || !Number.isInteger(count) || count < 2)
       throw new InvalidArgumentError(
         `the statistics say they are of ${count ?? 'an unknown number of'} vectors; merging needs an integer of at least 2.`,
       );
-    }
     this.joinBlock();
     for (let at = 0; at < scatter.length; at++) {
       scatter[at] = (scatter[at] as number) + (part.sigma[at] as number) * (count - 1);
@@ -106,9 +101,7 @@ export class FeatureStatistics {
   gaussian(): GaussianStatistics {
     this.joinBlock();
     const { dims, rows, scatter } = this;
-    if (rows < 2) {
-      throw new InvalidArgumentError(`${rows} feature vectors have no covariance; add at least 2.`);
-    }
+    if (rows < 2) throw new InvalidArgumentError(`${rows} feature vectors have no covariance; add at least 2.`);
     const sigma = new Float64Array(dims * dims);
     for (let i = 0; i < dims; i++) {
       for (let j = 0; j <= i; j++) {

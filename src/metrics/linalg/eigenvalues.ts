@@ -106,9 +106,8 @@ function implicitQl(d: Float64Array, e: Float64Array): void {
       let m = l;
       while (m < n - 1 && Math.abs(e[m] as number) > negligible) m++;
       if (m === l) break;
-      if (step === MOST_STEPS) {
+      if (step === MOST_STEPS)
         throw new IsoDiffusionError(`the eigenvalues of a ${n} x ${n} matrix did not converge: it holds NaN?`);
-      }
       qlStep(d, e, l, m);
     }
   }

@@ -32,7 +32,7 @@ export async function readOnnxFile(file: string): Promise<OnnxFile> {
   const pieces = externalPieces(decodeModel(bytes).graph);
   const external = new Map<string, Uint8Array>();
   for (const [location, tensors] of groupByLocation(pieces))
-    await withRegularFile(await besideModel(file, location), fail, async (data) => {
+    await withRegularFile(await besideModel(file, location), OnnxFormatError, async (data) => {
       for (const { name, offset, length } of tensors) {
         if (offset + length > data.size)
           throw fail(
@@ -66,7 +66,7 @@ export async function onnxSource(file: string): Promise<Uint8Array | string> {
  */
 export async function onnxChecksum(model: Uint8Array | string): Promise<string> {
   if (typeof model !== 'string') return createHash('sha256').update(model).digest('hex');
-  const locations = await withRegularFile(model, fail, externalLocations);
+  const locations = await withRegularFile(model, OnnxFormatError, externalLocations);
   const data: string[] = [];
   for (const location of locations) {
     refuseOutside(location, `a tensor of ${model}`);
@@ -76,7 +76,7 @@ export async function onnxChecksum(model: Uint8Array | string): Promise<string> 
 }
 
 function readModelBytes(file: string): Promise<Uint8Array> {
-  return withRegularFile(file, fail, async (opened) => {
+  return withRegularFile(file, OnnxFormatError, async (opened) => {
     if (opened.size > MAX_ONNX_BYTES) throw fail(`${file} has ${opened.size} bytes, more than an ONNX model can have`);
     return opened.read(0, opened.size);
   });
@@ -133,7 +133,7 @@ async function besideModel(model: string, location: string): Promise<string> {
 /** The path of a regular file that `besideModel` finds. */
 async function dataFile(model: string, location: string): Promise<string> {
   const file = await besideModel(model, location);
-  await withRegularFile(file, fail, async () => undefined);
+  await withRegularFile(file, OnnxFormatError, async () => undefined);
   return file;
 }
 
@@ -143,8 +143,8 @@ function groupByLocation(pieces: readonly ExternalPiece[]): Map<string, External
   return groups;
 }
 
-function fail(message: string, options?: ErrorOptions): OnnxFormatError {
-  return new OnnxFormatError(message, options);
+function fail(message: string): OnnxFormatError {
+  return new OnnxFormatError(message);
 }
 
 /** A tensor to be trained. */

@@ -65,9 +65,8 @@ async function* readImages(folder: string, files: readonly ImageFile[]): AsyncGe
 }
 
 async function readImage(folder: string, path: string): Promise<SourceImage> {
-  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
   try {
-    const encoded = await withRegularFile(join(folder, path), fail, (file) =>
+    const encoded = await withRegularFile(join(folder, path), DatasetError, (file) =>
       file.read(0, Math.min(file.size, MAX_ENCODED_BYTES)),
     );
     return { source: path, label: folderLabel(path), encoded };

@@ -73,8 +73,7 @@ const MAX_BYTES = 1024 ** 3;
 
 /** The bytes of a file, gunzipped when its name ends in `.gz`. @throws {DatasetError} when that fails or is too large. */
 export async function readUnpacked(path: string): Promise<Uint8Array> {
-  const fail = (message: string, options?: ErrorOptions) => new DatasetError(message, options);
-  const bytes = await readWholeFile(path, MAX_BYTES, fail);
+  const bytes = await readWholeFile(path, MAX_BYTES, DatasetError);
   if (!/\.gz$/i.test(path)) return bytes;
   return promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES }).catch((cause: Error) => {
     throw new DatasetError(`${path} cannot be gunzipped into at most ${MAX_BYTES} bytes: ${cause.message}`, {
