@@ -22,7 +22,7 @@ import type { LayerWeight } from './weights.ts';
  * here, once.
  *
  * @param images [batch, 3, height, width], scaled as the model wants.
- * @returns what each layer gives, by its name, channels first; of a Dense with softmax also `NAME/logits`.
+ * @returns what each layer gives, by its name, in nchw; of a Dense with softmax also `NAME/logits`.
  * @throws {GraphError} when layers or weights do not fit together.
  */
 export function buildLayers(

@@ -160,7 +160,7 @@ export function releaseTemporaryName(name: string): void {
 }
 
 /** Whether `name` is a temporary name of a label that `isLabel` accepts, left behind by a writer that no longer runs. */
-export function isLeftover(name: string, isLabel: (label: string) => boolean): boolean {
+function isLeftover(name: string, isLabel: (label: string) => boolean): boolean {
   const match = pattern.exec(name);
   if (match === null || active.has(name) || !isLabel(match[1] as string)) return false;
   const pid = Number(match[2]);

@@ -133,7 +133,7 @@ function isFloat(dtype: SafetensorsDtype): dtype is keyof typeof WIDTHS {
 }
 
 /** transformers.js's names of the types that weights are saved in. */
-export const WEIGHTS_DTYPES = ['fp32', 'fp16', 'bf16'] as const;
+const WEIGHTS_DTYPES = ['fp32', 'fp16', 'bf16'] as const;
 export type WeightsDtype = (typeof WEIGHTS_DTYPES)[number];
 
 /**

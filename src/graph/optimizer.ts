@@ -61,8 +61,8 @@ export function adamStep(
   scalars: AdamScalars<Value>,
   settings: AdamSettings,
 ): AdamState {
-  const firstMoment = add(mul(state.firstMoment, scalarLike(gradient, settings.beta1)), gradient);
-  const secondMoment = add(mul(state.secondMoment, scalarLike(gradient, settings.beta2)), square(gradient));
+  const firstMoment = add(mul(state.firstMoment, scalarLike(gradient, settings.beta1, 'beta1')), gradient);
+  const secondMoment = add(mul(state.secondMoment, scalarLike(gradient, settings.beta2, 'beta2')), square(gradient));
   const decayed = settings.weight_decay === 0 ? state.parameters : mul(state.parameters, scalars.decayFactor);
   const direction = div(firstMoment, add(sqrt(secondMoment), scalars.epsilon));
   return { parameters: sub(decayed, mul(direction, scalars.stepSize)), firstMoment, secondMoment };
@@ -75,7 +75,10 @@ export function globalNorm(vectors: readonly Value[]): Value {
 
 /** Scales the vectors so that their global norm is at most `maxNorm`, as torch's clip_grad_norm_ does. */
 export function clipByGlobalNorm(vectors: readonly Value[], norm: Value, maxNorm: number): Value[] {
-  const scale = minimum(div(scalarLike(norm, maxNorm), add(norm, scalarLike(norm, 1e-6))), scalarLike(norm, 1));
+  const scale = minimum(
+    div(scalarLike(norm, maxNorm, 'max_grad_norm'), add(norm, scalarLike(norm, 1e-6))),
+    scalarLike(norm, 1),
+  );
   return vectors.map((vector) => mul(vector, scale));
 }
 

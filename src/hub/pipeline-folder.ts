@@ -163,7 +163,7 @@ async function checkReplaceable(dir: string): Promise<void> {
  * with `diffusion_pytorch_model.safetensors.index.json`, which says what lies in which.
  */
 const STEM = 'diffusion_pytorch_model';
-export const WEIGHTS_FILE = `${STEM}.safetensors`;
+const WEIGHTS_FILE = `${STEM}.safetensors`;
 const VARIANT = /^[A-Za-z0-9_]+$/;
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i;
 

@@ -5,15 +5,15 @@ import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { type Complete, type Fields, parseOptions } from '../options.ts';
 
 /** How the variances of the forward process grow with t; diffusers' names. */
-export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'] as const;
+const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'] as const;
 export type BetaSchedule = (typeof BETA_SCHEDULES)[number];
 
 /** Where the timesteps of a shortened reverse process lie; Lin et al. 2023, table 2. */
-export const TIMESTEP_SPACINGS = ['leading', 'trailing', 'linspace'] as const;
+const TIMESTEP_SPACINGS = ['leading', 'trailing', 'linspace'] as const;
 export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 
 /** What the model predicts, by diffusers' names: the noise, x_0, or the velocity (Salimans & Ho 2022). */
-export const PREDICTION_TYPES = ['epsilon', 'sample', 'v_prediction'] as const;
+const PREDICTION_TYPES = ['epsilon', 'sample', 'v_prediction'] as const;
 export type PredictionType = (typeof PREDICTION_TYPES)[number];
 
 /** Options of every scheduler: the noise schedule and what the model predicts, with diffusers' names and defaults. */

@@ -37,12 +37,12 @@ const joined = (tensors: Tensors) => Float32Array.from(specs.flatMap(({ name }) 
 
 /** One optimizer step over a flat vector that is cut into tensors and put together again on the way. */
 function optimizerGraph(settings: AdamSettings, clipNorm: number | null) {
-  const [bucket] = planFlatVectors(specs);
-  if (!bucket) throw new Error('no vector');
+  const [flatVector] = planFlatVectors(specs);
+  if (!flatVector) throw new Error('no vector');
   const graph = new Graph('optimizer');
-  const vector = (name: string) => graph.input(name, 'float32', [bucket.length]);
+  const vector = (name: string) => graph.input(name, 'float32', [flatVector.length]);
   const scalar = (name: string) => graph.input(name, 'float32', []);
-  const gradient = flatten(unflatten(vector('gradient'), bucket), bucket);
+  const gradient = flatten(unflatten(vector('gradient'), flatVector), flatVector);
   const norm = globalNorm([gradient]);
   const [used = gradient] = clipNorm === null ? [gradient] : clipByGlobalNorm([gradient], norm, clipNorm);
   const state = { parameters: vector('parameters'), firstMoment: vector('m'), secondMoment: vector('v') };
@@ -57,7 +57,7 @@ function optimizerGraph(settings: AdamSettings, clipNorm: number | null) {
   graph.output('v_next', next.secondMoment);
   graph.output('ema_next', emaStep(vector('ema'), next.parameters, scalar('one_minus_decay')));
   graph.output('norm', norm);
-  return { graph, bucket };
+  return { graph, flatVector };
 }
 
 describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s', (name) => {
@@ -65,15 +65,15 @@ describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s', (name) => {
     const { settings, clip_norm, params_after, ema_after, ema_decay, grad_norm_before_clip } = fixture[name];
     const [beta1, beta2] = settings.betas;
     const adam = { beta1, beta2, epsilon: settings.eps, weight_decay: settings.weight_decay ?? 0 };
-    const { graph, bucket } = optimizerGraph(adam, clip_norm);
+    const { graph, flatVector } = optimizerGraph(adam, clip_norm);
     const session = await Session.create(writeOnnx(graph), 'cpu');
-    const vector = (data: Float32Array) => hostTensor('float32', [bucket.length], data);
+    const vector = (data: Float32Array) => hostTensor('float32', [flatVector.length], data);
     const scalar = (value: number) => hostTensor('float32', [], Float32Array.of(value));
     const initial = vector(joined(fixture.init));
     let state = {
       parameters: initial,
-      m: vector(new Float32Array(bucket.length)),
-      v: vector(new Float32Array(bucket.length)),
+      m: vector(new Float32Array(flatVector.length)),
+      v: vector(new Float32Array(flatVector.length)),
       ema: initial,
     };
     for (const [index, gradients] of fixture.grads.entries()) {

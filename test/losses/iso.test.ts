@@ -181,7 +181,7 @@ describe('loss configs', () => {
 
   it('know a loss that was registered, also as a base', () => {
     losses.register('l1', l1Loss);
-    expect(losses.names()).toEqual(['simple', 'iso', 'hybrid', 'l1']);
+    expect(losses.names()).toEqual(expect.arrayContaining(['simple', 'iso', 'hybrid', 'l1']));
     const iso = isoLoss({ lambda: 0.1, base: l1Loss() });
     expect(lossFromConfig(iso.config).config).toEqual(iso.config);
     expect(lossFromConfig({ name: 'hybrid', base: iso.config }).config.base).toEqual(iso.config);

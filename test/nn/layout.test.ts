@@ -86,7 +86,7 @@ function expectClose(actual: Float64Array, expected: ArrayLike<number>, toleranc
   expect(error).toBeLessThan(tolerance * Math.hypot(...values));
 }
 
-describe('convolutions, pixels first', () => {
+describe('convolutions in hwnc', () => {
   // Winograd's sums cancel: some 10 to 100 roundings of float64.
   it.each(convCases)('$name: as its definition, and the adjoint of it', async (given) => {
     const geometry = { strides: [1, 1] as const, dilations: [1, 1] as const, group: 1, ...given };
@@ -144,7 +144,7 @@ describe('convolutions, pixels first', () => {
   });
 });
 
-describe('other layers, pixels first, give what channels first gives', () => {
+describe('other layers in hwnc give what they give in nchw', () => {
   // Winograd's tiles are in the test above; here the sizes stay below them.
   const image = [2, 8, 4, 6];
   const layers: {

@@ -92,11 +92,11 @@ describe('a tfjs layers model as a graph', () => {
     const expected = all.predict(pixels) as import('@tensorflow/tfjs').Tensor[];
     layers.forEach(({ name }, i) => {
       const theirs = expected[i] as import('@tensorflow/tfjs').Tensor;
-      const channelsFirst = theirs.rank === 4 ? tf.transpose(theirs, [0, 3, 1, 2]) : theirs;
+      const nchw = theirs.rank === 4 ? tf.transpose(theirs, [0, 3, 1, 2]) : theirs;
       const ours = outputs[`out/${name}`];
-      expect(ours?.dims, name).toEqual(channelsFirst.shape);
+      expect(ours?.dims, name).toEqual(nchw.shape);
       // Sums of up to 100 products in float32, values of order 1.
-      channelsFirst.dataSync().forEach((value, at) => {
+      nchw.dataSync().forEach((value, at) => {
         expect(Math.abs(Number(ours?.data[at]) - value), name).toBeLessThan(1e-5);
       });
     });

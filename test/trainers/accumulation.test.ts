@@ -91,7 +91,7 @@ describe('several batches a step in the graph', () => {
     expectEqual(await bySums(2), split);
   });
 
-  // On the host the cpu trains pixels first, so that a mask falls on other elements: only these two can be compared.
+  // On the host the cpu trains in hwnc, so a mask falls on other elements: only these two can be compared.
   it.each([
     ['dropouts', { model: unet({ dropout: 0.3 }) }],
     [

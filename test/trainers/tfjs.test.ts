@@ -156,7 +156,7 @@ describe('a step by tfjs', () => {
     const initial = new Map([['parameters' as const, initialVector(model, 0)]]);
     const samples = imageSamples(stripes(), { random_flip: false });
     const batches = new BatchStream(samples, 2, 1000, 0, { classCount: 2, dropout: 0 });
-    // On the cpu a `Trainer` would train pixels first, and a mask would fall on other elements.
+    // On the cpu a `Trainer` would train in hwnc, and a mask would fall on other elements.
     const backends = [
       await DeviceBackend.create(settings, 'cpu', initial),
       await TfjsBackend.create(asTfjs(tf), settings, initial),

@@ -51,7 +51,7 @@ export function addOptions(command: Command, table: OptionTable): Command {
 }
 
 /** Adds `--import`, which can be repeated. */
-export function addImportOption(command: Command): Command {
+function addImportOption(command: Command): Command {
   return command.option(
     '--import <module>',
     'first import this module of yours, which registers models, losses and so on; repeatable',

@@ -73,7 +73,7 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
-export async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
+async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
   if ('pixels' in image) {
     if (image.height === format.height && image.width === format.width)
       return {

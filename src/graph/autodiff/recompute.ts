@@ -8,7 +8,7 @@ import { apply, int64Vector, scalarLike } from '../registry.ts';
  */
 export type Recompute = (trigger: Value) => Value;
 
-const recipes = new WeakMap<Value, Recompute>();
+const recomputes = new WeakMap<Value, Recompute>();
 const repeated = new WeakMap<Value, Value>();
 
 /**
@@ -16,17 +16,17 @@ const repeated = new WeakMap<Value, Value>();
  * values by `recomputed`. `recompute` must give the same bits, from values that are kept or taken by `recomputed`.
  */
 export function recomputable(value: Value, recompute: Recompute): Value {
-  recipes.set(value, recompute);
+  recomputes.set(value, recompute);
   return value;
 }
 
 export function isRecomputable(value: Value): boolean {
-  return recipes.has(value);
+  return recomputes.has(value);
 }
 
 /** The value as the backward pass should use it: computed anew, once, if it is `recomputable`; else the value itself. */
 export function recomputed(value: Value, trigger: Value): Value {
-  const recompute = recipes.get(value);
+  const recompute = recomputes.get(value);
   if (!recompute) return value;
   const known = repeated.get(value);
   if (known) return known;

@@ -14,7 +14,7 @@ const lambda = z.number().min(0).refine(Number.isFinite);
 const finite = z.number().refine(Number.isFinite);
 
 /** U-Nets for images: presets of `unet2DPreset`, and one small enough for a CPU. */
-export const IMAGE_MODELS = ['tiny', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
+const IMAGE_MODELS = ['tiny', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
 
 /** One training run on points, its samples and all that is measured on them. */
 const pointJobSchema = z.strictObject({
@@ -133,7 +133,7 @@ export type ImageResult = z.output<typeof imageResultSchema>;
 const resultSchema = z.union([pointResultSchema, imageResultSchema]);
 export type JobResult = PointResult | ImageResult;
 
-export const JOB_FILE = 'job.json';
+const JOB_FILE = 'job.json';
 export const RESULT_FILE = 'result.json';
 /** The generated points in the model's units, [points, 2]. */
 export const GENERATED_FILE = 'generated.npy';
@@ -172,12 +172,12 @@ export function writeResult(folder: string, result: JobResult): Promise<void> {
 }
 
 /** The time that earlier attempts took up to their last checkpoints. */
-export async function readTiming(folder: string): Promise<JobTiming> {
+async function readTiming(folder: string): Promise<JobTiming> {
   const timing = await unlessMissing(path.join(folder, TIMING_FILE), timingSchema);
   return timing ?? { wall_seconds: 0, cpu_seconds: 0 };
 }
 
-export function writeTiming(folder: string, timing: JobTiming): Promise<void> {
+function writeTiming(folder: string, timing: JobTiming): Promise<void> {
   return writeFileAtomic(path.join(folder, TIMING_FILE), stringifySorted(timing));
 }
 

@@ -90,7 +90,7 @@ export async function runPointJob(
 }
 
 /** From 0 to T - 1, evenly spaced. */
-export function analysedTimesteps(T: number): number[] {
+function analysedTimesteps(T: number): number[] {
   const wanted = Math.min(ANALYSED_TIMESTEPS, T);
   const timesteps = Array.from({ length: wanted }, (_, i) => Math.round((i * (T - 1)) / (wanted - 1 || 1)));
   return [...new Set(timesteps)];

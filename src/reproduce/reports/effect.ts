@@ -24,7 +24,7 @@ export interface Effect {
 }
 
 /** An effect is clear when it is more than this many standard errors from 0. */
-export const CLEAR_STANDARD_ERRORS = 2;
+const CLEAR_STANDARD_ERRORS = 2;
 
 /**
  * The effect of a weight λ on a metric.

@@ -7,7 +7,7 @@ import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
 
 /** What is trained, as values of one graph. */
 export interface TrainedLoss {
-  /** One for each entry of the bucket, in its order. */
+  /** One for each entry of the flat vector, in its order. */
   readonly parameters: readonly Value[];
   /** One float. */
   readonly loss: Value;
@@ -36,20 +36,20 @@ export class TfjsTrainingSession {
     private readonly tf: Tfjs,
     private readonly interpreter: GraphInterpreter,
     private readonly trained: TrainedLoss,
-    private readonly bucket: FlatVector,
+    private readonly flatVector: FlatVector,
     /** The indices of the parameters that have a gradient. */
     private readonly differentiable: readonly number[],
     private vectors: FlatState<TfTensor>,
   ) {}
 
   /**
-   * @param initial vectors as long as the bucket; they are copied.
+   * @param initial vectors as long as the flat vector; they are copied.
    * @throws {GraphError} that lists every node of the graph that tfjs cannot compute.
    */
   static async create(
     tf: Tfjs,
     trained: TrainedLoss,
-    bucket: FlatVector,
+    flatVector: FlatVector,
     initial: FlatState<Float32Array>,
   ): Promise<TfjsTrainingSession> {
     await tf.ready();
@@ -59,8 +59,8 @@ export class TfjsTrainingSession {
     const interpreter = GraphInterpreter.compile(tf, [trained.loss, trained.terms]);
     const { parameters, first_moment, second_moment, ema } = initial;
     // tfjs's cpu backend computes on the array it is given.
-    const upload = (vector: Float32Array) => tf.tensor(vector.slice(), [bucket.length], 'float32');
-    return new TfjsTrainingSession(tf, interpreter, trained, bucket, differentiable, {
+    const upload = (vector: Float32Array) => tf.tensor(vector.slice(), [flatVector.length], 'float32');
+    return new TfjsTrainingSession(tf, interpreter, trained, flatVector, differentiable, {
       parameters: upload(parameters),
       first_moment: upload(first_moment),
       second_moment: upload(second_moment),
@@ -152,7 +152,7 @@ export class TfjsTrainingSession {
 
   /** The flat gradient of one batch, and its terms, which the caller has to dispose of. */
   private differentiate(feeds: ReadonlyMap<Value, TfTensor>): { gradient: TfTensor; terms: TfTensor } {
-    const { tf, trained, bucket, differentiable } = this;
+    const { tf, trained, flatVector, differentiable } = this;
     const pieces = this.parameterTensors();
     const pick = <T>(all: readonly T[]) => differentiable.map((index) => all[index] as T);
     const fixed = pairs(trained.parameters, pieces);
@@ -164,7 +164,7 @@ export class TfjsTrainingSession {
       return tf.reshape(loss, []);
     })(pick(pieces));
     const found = new Map(pairs(differentiable, grads));
-    const flat = bucket.entries.map(({ length }, index) => {
+    const flat = flatVector.entries.map(({ length }, index) => {
       const gradient = found.get(index);
       return gradient ? tf.reshape(gradient, [length]) : tf.zeros([length]);
     });
@@ -173,11 +173,11 @@ export class TfjsTrainingSession {
 
   /** The parameters cut from their vector. */
   private parameterTensors(): TfTensor[] {
-    const { tf, bucket, vectors } = this;
-    const lengths = bucket.entries.map(({ length }) => length);
+    const { tf, flatVector, vectors } = this;
+    const lengths = flatVector.entries.map(({ length }) => length);
     return tf
       .split(vectors.parameters, lengths, 0)
-      .map((piece, index) => tf.reshape(piece, [...(bucket.entries[index]?.shape ?? [])]));
+      .map((piece, index) => tf.reshape(piece, [...(flatVector.entries[index]?.shape ?? [])]));
   }
 }
 

@@ -36,7 +36,7 @@ export function pointSamples({ name, count, dims, data }: PointSet): Samples {
   };
 }
 
-/** Images in [-1, 1], channels first, mirrored and cropped at random where that was asked for. */
+/** Images in [-1, 1] as [channels, height, width], mirrored and cropped at random where that was asked for. */
 export function imageSamples(images: ImageSet, { random_flip }: ImageAugmentation): Samples {
   return {
     images: { images, augmentation: { random_flip } },

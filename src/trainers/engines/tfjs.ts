@@ -40,14 +40,14 @@ export class TfjsBackend implements Backend {
       throw new InvalidArgumentError(
         "engine 'tfjs' does not train with gradient_checkpointing: leave it out, or use engine 'onnxruntime'",
       );
-    const [bucket] = planFlatVectors(settings.model.parameters);
-    if (!bucket) throw new InvalidArgumentError('the model has no parameters');
+    const [flatVector] = planFlatVectors(settings.model.parameters);
+    if (!flatVector) throw new InvalidArgumentError('the model has no parameters');
     const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, nchw);
-    const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(bucket.length);
+    const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(flatVector.length);
     const session = await TfjsTrainingSession.create(
       tf,
       { parameters: [...parameters.values()], loss, terms: terms.values },
-      bucket,
+      flatVector,
       {
         parameters: vector('parameters'),
         first_moment: vector('first_moment'),

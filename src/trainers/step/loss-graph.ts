@@ -41,13 +41,15 @@ export function declareBatches(
     graph.input(name, dtype, [steps, batchSize, ...shape]),
   );
   const axes = model.sampleShape.map((_, axis) => axis + 2);
-  const atTimestep = (table: Float32Array) =>
-    unsqueeze(gather(graph.constant('float32', [table.length], table), batch.timestep), axes);
-  const noisy = add(
-    mul(batch.clean, atTimestep(alphasCumprod.map(Math.sqrt))),
-    mul(batch.noise, atTimestep(alphasCumprod.map((a) => Math.sqrt(1 - a)))),
+  const atTimestep = (name: string, table: Float32Array) =>
+    unsqueeze(gather(graph.constant('float32', [table.length], table, name), batch.timestep), axes);
+  const signal = atTimestep('sqrt_alphas_cumprod', alphasCumprod.map(Math.sqrt));
+  const sigma = atTimestep(
+    'sqrt_one_minus_alphas_cumprod',
+    alphasCumprod.map((a) => Math.sqrt(1 - a)),
   );
-  return { ...batch, noisy, alphaCumprod: atTimestep(alphasCumprod) };
+  const noisy = add(mul(batch.clean, signal), mul(batch.noise, sigma));
+  return { ...batch, noisy, alphaCumprod: atTimestep('alphas_cumprod', alphasCumprod) };
 }
 
 /** The one batch of inputs whose first axis is 1, and its dropouts. */
@@ -61,7 +63,7 @@ export function declareBatch(
 }
 
 /** A value of one step, [1, ...], without the axis of steps. */
-export function onlyStep(value: Value): Value {
+function onlyStep(value: Value): Value {
   return reshape(value, value.shape.slice(1).map(Number));
 }
 

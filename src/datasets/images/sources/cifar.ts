@@ -56,7 +56,7 @@ export async function cifarArchiveSource(path: string): Promise<ImageSource> {
 }
 
 /** The images of one batch file; `where` names it in errors. @throws {DatasetError} when it is not one. */
-export function* parseCifarBatch(bytes: Uint8Array, where: string): Generator<PlainImage> {
+function* parseCifarBatch(bytes: Uint8Array, where: string): Generator<PlainImage> {
   if (bytes.length === 0 || bytes.length % RECORD !== 0)
     throw new DatasetError(
       `${where} has ${bytes.length} bytes, not a multiple of ${RECORD}: no batch of CIFAR-10, or damaged`,

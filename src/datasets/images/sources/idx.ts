@@ -69,7 +69,7 @@ export interface IdxImages {
 }
 
 /** Parses a file of images; `where` names it in errors. @throws {DatasetError} when it is not exactly one. */
-export function parseIdxImages(bytes: Uint8Array, where: string): IdxImages {
+function parseIdxImages(bytes: Uint8Array, where: string): IdxImages {
   const view = header(bytes, 16, IMAGES_MAGIC, where, 'images');
   const [count, height, width] = [view.getUint32(4), view.getUint32(8), view.getUint32(12)];
   if (count < 1 || height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
@@ -79,7 +79,7 @@ export function parseIdxImages(bytes: Uint8Array, where: string): IdxImages {
 }
 
 /** Parses a file of labels. @throws {DatasetError} when it is not exactly one. */
-export function parseIdxLabels(bytes: Uint8Array, where: string): Uint8Array {
+function parseIdxLabels(bytes: Uint8Array, where: string): Uint8Array {
   const view = header(bytes, 8, LABELS_MAGIC, where, 'labels');
   requireLength(bytes, 8 + view.getUint32(4), where);
   return bytes.subarray(8);

@@ -48,12 +48,12 @@ const times = (x: Value, factor: number) => mul(x, constant(x, factor));
 const plus = (x: Value, summand: number) => add(x, constant(x, summand));
 
 const pairwise =
-  (operation: (a: Value, b: Value) => Value, after: (x: Value, count: number) => Value = (x) => x): LoweringRule =>
+  (operation: (a: Value, b: Value) => Value, finish: (x: Value, count: number) => Value = (x) => x): LoweringRule =>
   (context) => {
     const values = context.inputs.flatMap((operand) => (operand ? [context.materialise(operand)] : []));
     const [first, ...rest] = values;
     if (!first) throw new GraphError(`${context.where}: it has no inputs`);
-    return [after(rest.reduce(operation, first), values.length)];
+    return [finish(rest.reduce(operation, first), values.length)];
   };
 
 const reduction =

@@ -10,7 +10,7 @@ import { defineTfOp, given, inputShape, padOrCrop } from '../tf-op.ts';
  * U-Net stands a group normalisation, which reshapes channels-first pixels, so no two of these transposes cancel.
  */
 const channelsLast = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 2, 3, 1]);
-const channelsFirst = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 3, 1, 2]);
+const toNchw = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 3, 1, 2]);
 
 /** The geometry, where tfjs can differentiate it. */
 function differentiableGeometry(node: GraphNode): ConvGeometry {
@@ -55,7 +55,7 @@ defineTfOp('Conv', (node) => {
             [Array<number>(group).fill(channels), Array<number>(group).fill(filters / group)],
             convolve,
           );
-    return channelsFirst(tf, inputs[2] ? tf.add(result, inputs[2]) : result);
+    return toNchw(tf, inputs[2] ? tf.add(result, inputs[2]) : result);
   };
 });
 
@@ -94,6 +94,6 @@ defineTfOp('ConvTranspose', (node) => {
       [-pads[1], extraWidth - pads[3]],
       [0, 0],
     ]);
-    return channelsFirst(tf, inputs[2] ? tf.add(cut, inputs[2]) : cut);
+    return toNchw(tf, inputs[2] ? tf.add(cut, inputs[2]) : cut);
   };
 });
