@@ -22,17 +22,15 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   const target = await realpath(path).catch(() => resolve(path));
   const folder = dirname(target);
   await mkdir(folder, { recursive: true });
-  const name = temporaryName(basename(target));
-  const temporary = join(folder, name);
-  try {
-    await writeFileSynced(temporary, content);
-    await rename(temporary, target);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  } finally {
-    releaseTemporaryName(name);
-  }
+  await withTemporaryName(folder, basename(target), async (temporary) => {
+    try {
+      await writeFileSynced(temporary, content);
+      await rename(temporary, target);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  });
   await syncDirectory(folder);
 }
 
@@ -69,19 +67,17 @@ export async function writeDirectoryAtomic(final: string, fill: (temporary: stri
   const folder = dirname(target);
   await mkdir(folder, { recursive: true });
   await removeLeftovers(folder, (label) => label === basename(target));
-  const name = temporaryName(basename(target));
-  const temporary = join(folder, name);
-  try {
-    await mkdir(temporary);
-    await fill(temporary);
-    await syncDirectory(temporary);
-    await replaceDirectory(temporary, target);
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
-  } finally {
-    releaseTemporaryName(name);
-  }
+  await withTemporaryName(folder, basename(target), async (temporary) => {
+    try {
+      await mkdir(temporary);
+      await fill(temporary);
+      await syncDirectory(temporary);
+      await replaceDirectory(temporary, target);
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      throw error;
+    }
+  });
 }
 
 /**
@@ -98,9 +94,7 @@ export async function replaceDirectory(temporary: string, final: string): Promis
     await syncDirectory(folder);
     return;
   }
-  const name = temporaryName(`${basename(target)}.old`);
-  const old = join(folder, name);
-  try {
+  await withTemporaryName(folder, `${basename(target)}.old`, async (old) => {
     await rename(target, old);
     try {
       await rename(temporary, target);
@@ -110,9 +104,7 @@ export async function replaceDirectory(temporary: string, final: string): Promis
     }
     await syncDirectory(folder);
     await rm(old, { recursive: true, force: true });
-  } finally {
-    releaseTemporaryName(name);
-  }
+  });
 }
 
 /** The path under which an interrupted {@link replaceDirectory} left the old content of `final`, if it did. */
@@ -146,17 +138,21 @@ const active = new Set<string>();
 const pattern = /^\.tmp-(.+)-(\d+)-[0-9a-f]{12}$/;
 
 /**
- * A hidden name for something unfinished that will be renamed to its final name: `.tmp-<label>-<process id>-<random>`.
- * Call {@link releaseTemporaryName} once it was renamed or removed.
+ * Gives `use` a hidden path in `folder` for something unfinished: `.tmp-<label>-<process id>-<random>`. `use` renames or
+ * removes what it puts there.
  */
-export function temporaryName(label: string): string {
+export async function withTemporaryName(
+  folder: string,
+  label: string,
+  use: (temporary: string) => Promise<void>,
+): Promise<void> {
   const name = `.tmp-${label}-${process.pid}-${randomBytes(6).toString('hex')}`;
   active.add(name);
-  return name;
-}
-
-export function releaseTemporaryName(name: string): void {
-  active.delete(name);
+  try {
+    await use(join(folder, name));
+  } finally {
+    active.delete(name);
+  }
 }
 
 /** Whether `name` is a temporary name of a label that `isLabel` accepts, left behind by a writer that no longer runs. */

@@ -15,7 +15,7 @@ export interface RemoteFile {
   readonly url: string;
   /** In bytes, where it is known before the download. */
   readonly size?: number | undefined;
-  /** `git-sha1` is the SHA-1 of a git blob: of the word blob, the size and the content. It needs `size`. */
+  /** `git-sha1` is that of a git blob: the SHA-1 of `blob <size>\0` and the content. It needs `size`. */
   readonly digest: { readonly kind: 'sha256' | 'md5' | 'git-sha1'; readonly hex: string };
 }
 
@@ -100,9 +100,14 @@ async function fetchRest(
     const etag = await readFile(etagFile(partial), 'utf8').catch(() => '');
     if (isStrong(etag)) headers['if-range'] = etag;
   }
-  const watchdog = new Watchdog(options.stallMs ?? STALL_MS, signal);
+  const { stallMs = STALL_MS } = options;
+  const stalled = new AbortController();
+  const timer = setTimeout(() => stalled.abort(new Error(`nothing came for ${stallMs / 1000} s`)), stallMs);
   try {
-    const response = await (options.fetch ?? fetch)(url, { headers, signal: watchdog.signal });
+    const response = await (options.fetch ?? fetch)(url, {
+      headers,
+      signal: signal ? AbortSignal.any([signal, stalled.signal]) : stalled.signal,
+    });
     const { status } = response;
     if (status >= 500) return new Error(`the server answered ${status}`);
     const resumed = status === 206;
@@ -117,7 +122,7 @@ async function fetchRest(
     let loaded = resumed ? have : 0;
     try {
       for await (const chunk of response.body ?? []) {
-        watchdog.refresh();
+        timer.refresh();
         loaded += chunk.length;
         if (loaded > most) throw fail(`${url} sends more than the ${most} bytes that are expected`);
         await handle.write(chunk);
@@ -133,37 +138,7 @@ async function fetchRest(
     if (cause instanceof IsoDiffusionError) throw cause;
     return cause instanceof Error ? cause : new Error(String(cause));
   } finally {
-    watchdog.stop();
-  }
-}
-
-/** Aborts when nothing has happened for a while, or when the caller's signal does. */
-class Watchdog {
-  private readonly controller = new AbortController();
-  private readonly timer: NodeJS.Timeout;
-  private readonly forward = () => this.controller.abort(this.caller?.reason);
-
-  constructor(
-    stallMs: number,
-    private readonly caller: AbortSignal | undefined,
-  ) {
-    const stalled = new Error(`nothing came for ${stallMs / 1000} s`);
-    this.timer = setTimeout(() => this.controller.abort(stalled), stallMs);
-    if (caller?.aborted) this.forward();
-    else caller?.addEventListener('abort', this.forward);
-  }
-
-  get signal(): AbortSignal {
-    return this.controller.signal;
-  }
-
-  refresh(): void {
-    this.timer.refresh();
-  }
-
-  stop(): void {
-    clearTimeout(this.timer);
-    this.caller?.removeEventListener('abort', this.forward);
+    clearTimeout(timer);
   }
 }
 

@@ -20,10 +20,7 @@ import {
 /** Elements that are converted at a time. */
 const PIECE = 4 * 1024 * 1024;
 
-export interface FloatTensorInfo {
-  readonly dtype: SafetensorsDtype;
-  readonly shape: readonly number[];
-}
+export type FloatTensorInfo = Pick<TensorEntry, 'dtype' | 'shape'>;
 
 /**
  * What a safetensors file holds, or the shards of an `.index.json`. Only the headers are read, and checked.

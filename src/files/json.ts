@@ -84,11 +84,8 @@ function withoutByteOrderMark(bytes: Uint8Array): Uint8Array {
 export function parseStrictJson(bytes: Uint8Array): JsonValue {
   const text = decodeUtf8(bytes);
   // Before JSON.parse: parsing first would build the deep structure that is to be refused.
-  checkDepth(text);
-  const value = JSON.parse(text) as JsonValue;
-  const repeated = findRepeatedKey(text);
-  if (repeated !== undefined) throw new SyntaxError(`the key ${JSON.stringify(repeated)} appears twice`);
-  return value;
+  checkStructure(text);
+  return JSON.parse(text) as JsonValue;
 }
 
 function decodeUtf8(bytes: Uint8Array): string {
@@ -99,37 +96,26 @@ function decodeUtf8(bytes: Uint8Array): string {
   }
 }
 
-function checkDepth(text: string): void {
-  let depth = 0;
-  for (let i = 0; i < text.length; i++) {
-    const character = text[i];
-    if (character === '"') i = endOfString(text, i);
-    else if (character === '{' || character === '[') {
-      depth++;
-      if (depth > maxDepth) throw new SyntaxError(`nested deeper than ${maxDepth}`);
-    } else if (character === '}' || character === ']') depth--;
-  }
-}
-
-/** The first key that occurs twice in one object of `text`, which must be valid JSON. */
-function findRepeatedKey(text: string): string | undefined {
+/** Refuses deep nesting and keys that occur twice in one object. */
+function checkStructure(text: string): void {
   const open: Set<string>[] = [];
   for (let i = 0; i < text.length; i++) {
     const character = text[i];
-    if (character === '{') open.push(new Set());
-    else if (character === '}') open.pop();
+    if (character === '{' || character === '[') {
+      open.push(new Set());
+      if (open.length > maxDepth) throw new SyntaxError(`nested deeper than ${maxDepth}`);
+    } else if (character === '}' || character === ']') open.pop();
     else if (character === '"') {
       const end = endOfString(text, i);
       const keys = open.at(-1);
       if (keys !== undefined && isFollowedByColon(text, end + 1)) {
         const key = JSON.parse(text.slice(i, end + 1)) as string;
-        if (keys.has(key)) return key;
+        if (keys.has(key)) throw new SyntaxError(`the key ${JSON.stringify(key)} appears twice`);
         keys.add(key);
       }
       i = end;
     }
   }
-  return undefined;
 }
 
 /** Index of the quote that closes the string which opens at `start`, or the text's length if none does. */

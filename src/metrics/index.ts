@@ -4,7 +4,8 @@ export { readStatistics, StatisticsFileError, writeStatistics } from './frechet/
 export { type InceptionScore, type InceptionScoreOptions, inceptionScore } from './inception-score.ts';
 export * from './isotropy.ts';
 export { type KernelDistance, type KernelDistanceOptions, kernelDistance } from './kid.ts';
-export { type BlockGemm, type BlockProducts, createBlockGemm } from './linalg/products.ts';
+export { type BlockGemm, createBlockGemm } from './linalg/block-gemm.ts';
+export type { BlockProducts } from './linalg/products.ts';
 export type {
   Metric,
   MetricInputs,

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import { type BlockProducts, createBlockGemm, plainBlockProducts } from './linalg/products.ts';
+import { createBlockGemm } from './linalg/block-gemm.ts';
+import { type BlockProducts, plainBlockProducts } from './linalg/products.ts';
 import {
   checkPointCloud,
   type Metric,

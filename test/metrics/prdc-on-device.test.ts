@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { DeviceError } from '../../src/errors.ts';
-import { createBlockGemm, plainBlockProducts } from '../../src/metrics/linalg/products.ts';
+import { createBlockGemm } from '../../src/metrics/linalg/block-gemm.ts';
+import { plainBlockProducts } from '../../src/metrics/linalg/products.ts';
 import type { Prdc } from '../../src/metrics/prdc/counts.ts';
 import { precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Device } from '../../runtime/device.ts';
-import { type BlockProducts, createBlockGemm } from '../linalg/products.ts';
+import type { BlockProducts } from '../linalg/products.ts';
 import {
   checkPointCloud,
   type Metric,
@@ -87,6 +87,8 @@ export async function precisionRecallDensityCoverage(
     return fromCounts(await countByBlocks(real, fake, nearest_k, pacer, products), real, fake, nearest_k);
   };
   if (block_products) return byBlocks(block_products);
+  // Loaded only here: points of few dimensions do without onnxruntime, whose start-up would take longer than the count.
+  const { createBlockGemm } = await import('../linalg/block-gemm.ts');
   const gemm = await createBlockGemm(device);
   try {
     return await byBlocks(gemm);

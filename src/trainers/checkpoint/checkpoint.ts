@@ -5,10 +5,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import {
-  releaseTemporaryName,
   removeLeftovers,
   syncDirectory,
-  temporaryName,
+  withTemporaryName,
   writeDirectoryAtomic,
   writeFileSynced,
 } from '../../files/atomic.ts';
@@ -220,14 +219,11 @@ async function holdsOnlyOurFiles(dir: string): Promise<boolean> {
 
 /** Renamed first, so that a process killed half-way leaves no half-deleted checkpoint under a checkpoint's name. */
 async function removeFolder(rootDir: string, dir: string): Promise<void> {
-  const name = temporaryName('checkpoint-0');
-  try {
-    await rename(dir, join(rootDir, name));
+  await withTemporaryName(rootDir, 'checkpoint-0', async (temporary) => {
+    await rename(dir, temporary);
     await syncDirectory(rootDir);
-    await rm(join(rootDir, name), { recursive: true, force: true });
-  } finally {
-    releaseTemporaryName(name);
-  }
+    await rm(temporary, { recursive: true, force: true });
+  });
 }
 
 /** The checksum over everything else in the state file, in its one canonical form. */
