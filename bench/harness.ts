@@ -71,7 +71,7 @@ export function startReference(script: string, args: readonly string[] = []): Re
   return referenceOver(child, script);
 }
 
-/** Runs both sides in turns, prints every pair, and returns the medians. Prints no ratio: see `printRatio`. */
+/** Runs both sides alternately, prints every pair, and returns the medians. Prints no ratio: see `printRatio`. */
 export async function runPairs(options: Pairs): Promise<PairsResult> {
   const { name, pairs = 5, warmup = 1 } = options;
   const ours: Measurement[] = [];

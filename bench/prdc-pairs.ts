@@ -3,7 +3,7 @@ import { type Measurement, measure, type PairsResult, type Reference, runPairs }
 
 const NEAREST_K = 5;
 
-/** Times `ours` and the scikit-learn computation of a loaded reference in turns, and prints what both find. */
+/** Times `ours` and the scikit-learn computation of a loaded reference, interleaved, and prints what both find. */
 export async function runPrdcPairs(
   name: string,
   reference: Reference,

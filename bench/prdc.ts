@@ -24,7 +24,7 @@ export async function run(): Promise<void> {
   }
 }
 
-/** The Swiss roll of PAPER.md's set-up, shrunk to about [-1, 1]. */
+/** The Swiss roll of the paper, shrunk to about [-1, 1]. */
 function swissRoll(seed: number, noise: number): Float32Array {
   const stream = new RandomStream(seed, STREAM.dataset);
   const points = new Float32Array(COUNT * 2);

@@ -43,10 +43,11 @@ function quicker(command: string): string[] {
 }
 
 describe('README', () => {
-  it('has an API example of points and one of images, and both run', async () => {
-    const [points = '', images = '', ...others] = blocks('ts');
+  it('has API examples of points, of images and of a loss, and all run', async () => {
+    const [points = '', images = '', ownLoss = '', ...others] = blocks('ts');
     expect(others).toEqual([]);
     const imports = [`from 'iso-diffusion'`, `from '${path.join(root, 'src/index.ts')}'`] as const;
+    const graphImports = [`from 'iso-diffusion/graph'`, `from '${path.join(root, 'src/graph/index.ts')}'`] as const;
     const runs = [
       [points, [imports, ['num_train_epochs: 100', 'max_steps: 4']]],
       [
@@ -59,6 +60,7 @@ describe('README', () => {
           ['num_inference_steps: 50', 'num_inference_steps: 2'],
         ],
       ],
+      [ownLoss, [imports, graphImports, ['num_train_epochs: 100', 'max_steps: 4']]],
     ] as const;
     for (const [index, [text, changes]] of runs.entries()) {
       const file = path.join(folder, `example-${index}.mts`);
@@ -68,6 +70,7 @@ describe('README', () => {
     expect(existsSync(path.join(folder, 'runs/swiss-roll/pipeline/unet/model.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'runs/photos/pipeline/unet_ema/model.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'image.png'))).toBe(true);
+    expect(readFileSync(path.join(folder, 'runs/l1/metrics.jsonl'), 'utf8')).toMatch(/"largest_error":\d/);
   }, 120_000);
 
   it('names npm scripts that exist', () => {
@@ -85,10 +88,12 @@ describe('README', () => {
     expect(readdirSync(folder)).toEqual(expect.arrayContaining(['points.csv', 'grid.png', 'samples']));
   }, 240_000);
 
-  it('links to files that exist', () => {
+  it('links to files that exist, and to every guide', () => {
     const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map((match) => match[1] ?? '');
     expect(links.length).toBeGreaterThan(1);
     for (const link of links) expect(existsSync(path.join(root, link)), link).toBe(true);
+    const guides = readdirSync(path.join(root, 'docs')).filter((name) => name.endsWith('.md'));
+    expect(links).toEqual(expect.arrayContaining(['ARCHITECTURE.md', ...guides.map((name) => `docs/${name}`)]));
   });
 
   it('names exports that exist', () => {

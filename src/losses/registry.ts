@@ -21,7 +21,7 @@ export interface LossFactoryOptions {
 const base = z.custom<DiffusionLoss>((value) => typeof value === 'function').optional();
 
 /**
- * The losses that a config, `--loss` and the name in a checkpoint can mean.
+ * The losses that a config and `--loss` can name.
  *
  * @example
  * losses.register('l1', () => l1Loss());

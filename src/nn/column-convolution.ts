@@ -24,7 +24,7 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
   };
   const columns = columnsOf(maps);
   if (isRecomputable(maps)) recomputable(columns, (trigger) => columnsOf(recomputed(maps, trigger)));
-  // onnxruntime copies a parameter to reshape it. The backward pass reshapes it in other words, so the first copy is not kept.
+  // Reshaping a parameter copies it. The backward pass reshapes with -1, so that onnxruntime does not share the first copy.
   const byRow = recomputable(reshape(filters, [kernelHeight * kernelWidth * channels, outputs]), () =>
     reshape(filters, [-1, outputs]),
   );

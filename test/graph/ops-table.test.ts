@@ -37,11 +37,11 @@ function table(): string {
 it('docs/ops.md lists every op, and what is known of it', async () => {
   await expect(`# Ops
 
-What this package knows of each ONNX op. \`test/graph/ops-table.test.ts\` writes this file.
+What this package can do with each ONNX op. \`test/graph/ops-table.test.ts\` writes this file.
 
 - node: \`apply\` and \`readOnnx\` can add it to a graph.
 - gradient: \`gradients\` can differentiate it.
-- rewritten: \`readOnnx\` expresses it by other ops, or brings it from other operator sets to opset 18.
+- rewritten: \`readOnnx\` replaces it with other ops, or converts it from other operator sets to opset 18.
 - computed: \`readOnnx\` computes it when its inputs are known.
 - tfjs: the engine \`tfjs\` can run it.
 
