@@ -25,16 +25,15 @@ import {
 /**
  * Measures how well generated samples match real ones.
  *
- * Images, on either side: anything `loadImages` reads, in its own size (or `resolution`), or a loaded `ImageSet`; and as
- * `fake` a saved pipeline folder or Hub id, or a loaded pipeline. They are compared by the features of `extractor`, taken
- * batch by batch. Features are kept, count x dims x 4 bytes a side, only for metrics that need them one by one, such as
- * kid and prdc. `.npz` files of statistics, as of pytorch-fid, stand for either side in 'fid'. Points are compared as they
- * are.
+ * Images on either side: anything `loadImages` reads, in its own size (or `resolution`), or a loaded `ImageSet`. `fake`
+ * can also be a pipeline: a loaded one, its folder or its Hub id. Images are compared by the features of `extractor`, taken
+ * batch by batch. Only metrics that compare features one by one, such as kid and prdc, keep them: count x dims x 4 bytes a
+ * side. For 'fid' either side can be an `.npz` file of statistics, as pytorch-fid writes it. Points are compared as they are.
  *
  * @throws {InvalidArgumentError} for wrong options, sides that do not fit together, sets that are too small, or an
  * extractor that does not give one vector an image.
  * @throws {DatasetError} for images that cannot be read or are of different sizes.
- * @throws {ExtractorNotFoundError} when the extractor's weights are not there: which file to fetch, and where to put it.
+ * @throws {ExtractorNotFoundError} when the extractor's weights are missing. It says what to fetch and where to put it.
  * @throws {StatisticsFileError} for an `.npz` with wrong keys, shapes or values.
  * @throws `signal.reason` when the signal aborts.
  *
@@ -84,6 +83,8 @@ async function evaluateStatistics(
   };
 }
 
+const COORDINATES_CHECKSUM = createHash('sha256').update('coordinates').digest('hex');
+
 async function evaluatePoints(
   chosen: readonly ChosenMetric[],
   realInput: EvaluationInput,
@@ -106,11 +107,7 @@ async function evaluatePoints(
     metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.count },
     fake: { name: fake.name, count: fake.count },
-    extractor: {
-      name: 'coordinates',
-      checksum: createHash('sha256').update('coordinates').digest('hex'),
-      dims: real.dims,
-    },
+    extractor: { name: 'coordinates', checksum: COORDINATES_CHECKSUM, dims: real.dims },
     settings: { seed, ...reportedOptions(chosen) },
   };
 }

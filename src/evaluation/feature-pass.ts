@@ -7,7 +7,7 @@ import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { FeatureExtractor, FeatureImage } from './extractors/feature-extractor.ts';
 import { type EvaluationImages, withChannels } from './image-sources.ts';
 
-/** What is kept of the features of an extractor: the features themselves only where a metric compares them one by one. */
+/** What to keep of an extractor's features: their statistics, and the features where a metric compares them one by one. */
 interface FeatureUse {
   readonly extractor: FeatureExtractor;
   readonly statistics: boolean;
@@ -21,13 +21,13 @@ interface FeatureResult {
 
 interface PassOptions {
   readonly batchSize: number;
-  /** What grey images become where they are compared with coloured ones. */
+  /** Of the images that extractors see: grey ones become RGB where they are compared with coloured ones. */
   readonly channels: 1 | 3;
   readonly onProgress?: ((fraction: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One pass over the images for all extractors: generated ones are drawn once. @returns one result for each use. */
+/** One pass over the images for all extractors, because drawing is slow. @returns one result for each use. */
 export async function passOver(
   images: EvaluationImages,
   uses: readonly FeatureUse[],
@@ -59,8 +59,8 @@ export async function passOver(
 }
 
 /**
- * Digest of the features of a fixed noise image. It differs wherever preprocessing, weights or arithmetic differ,
- * whatever an extractor says of itself; and an extractor that cannot take such images is refused before the work.
+ * Digest of the features of a fixed noise image. It differs wherever preprocessing, weights or arithmetic differ, even
+ * if an extractor's name does not. An extractor that refuses images of this size fails here, before the work.
  */
 export async function probeExtractor(
   extractor: FeatureExtractor,

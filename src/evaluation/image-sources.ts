@@ -23,7 +23,7 @@ export interface EvaluationImages {
 }
 
 /** Which images of a set to take, as ascending numbers. @throws {InvalidArgumentError} when it has too few. */
-export type Selection = (name: string, count: number) => Uint32Array;
+type Selection = (name: string, count: number) => Uint32Array;
 
 /** All images, or a random part of `wanted`. */
 export function randomPart(wanted: number | undefined, seed: number): Selection {
@@ -46,7 +46,7 @@ export function consecutiveShare(index: number, shares: number): Selection {
 }
 
 /** The selected images of a loaded set. */
-export function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
+function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
   const { name, height, width } = set;
   const indices = select(name, set.count);
   const part = indices.length < set.count ? `${set.fingerprint} ${indices.join(' ')}` : set.fingerprint;
@@ -95,7 +95,7 @@ function featureImage(data: Uint8Array, height: number, width: number, channels:
 /** Images decoded at a time; libuv runs at most four of them in parallel. */
 const DECODERS = 8;
 
-interface StoredImagesOptions {
+interface OpenOptions {
   /** [height, width] that every image is resized to (shorter side, antialiased, centre kept); default: as they are. */
   readonly resolution?: readonly [number, number] | undefined;
   readonly select: Selection;
@@ -105,13 +105,14 @@ interface StoredImagesOptions {
 }
 
 /**
- * The images of anything `loadImages` reads, in their own size, decoded batch after batch: a set is never held as a whole.
- * All headers are read first: what cannot be compared is refused before the work begins.
+ * The images of a loaded set, or of anything `loadImages` reads. Those are in their own size, and decoded batch after
+ * batch: the set is never held as a whole. All headers are read first, to refuse what cannot be compared before the work.
  *
  * @throws {DatasetError} that names the first image that cannot be read, or two images of different sizes.
  * @throws {InvalidArgumentError} when the source is unknown or has too few images.
  */
-export async function storedImages(source: string, options: StoredImagesOptions): Promise<EvaluationImages> {
+export async function openImages(source: string | ImageSet, options: OpenOptions): Promise<EvaluationImages> {
+  if (typeof source !== 'string') return imagesOfSet(source, options.select);
   const places = { cacheDir: options.cacheDir ?? defaultCacheDir(), dataDir: undefined };
   const images = await openSource(source, places);
   const { digests, height, width, channels } = await inspect(images, options);
@@ -138,7 +139,7 @@ interface Inspection {
   readonly channels: 1 | 3;
 }
 
-async function inspect(source: ImageSource, { resolution, signal }: StoredImagesOptions): Promise<Inspection> {
+async function inspect(source: ImageSource, { resolution, signal }: OpenOptions): Promise<Inspection> {
   const digests: Buffer[] = [];
   let channels: 1 | 3 = 1;
   let first: { source: string; height: number; width: number } | undefined;
@@ -206,7 +207,5 @@ function onlyChosen(source: ImageSource, chosen: ReadonlySet<number>): ImageSour
 
 function unreadable(set: string, image: string, reason: string, cause?: Error): DatasetError {
   const [line] = reason.split('\n', 1);
-  return new DatasetError(`${set}: the image ${image} cannot be read: ${line}. Repair or remove it`, {
-    cause,
-  });
+  return new DatasetError(`${set}: the image ${image} cannot be read: ${line}. Repair or remove it`, { cause });
 }

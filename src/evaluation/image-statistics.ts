@@ -5,7 +5,7 @@ import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { parseOptions } from '../options.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
-import { consecutiveShare, imagesOfSet, randomPart, storedImages } from './image-sources.ts';
+import { consecutiveShare, openImages, randomPart } from './image-sources.ts';
 import { type ExtractionOptions, extractionFields, type ReportedExtractor, reportedExtractor } from './options.ts';
 
 const settingsSchema = z.object({
@@ -49,19 +49,12 @@ export async function imageStatistics(options: ImageStatisticsOptions): Promise<
   const { share, resolution, batch_size, device } = parseOptions(settingsSchema, options, 'options for the statistics');
   const { images: source, extractor: given = 'inception', extractor_options, signal } = options;
   const select = share ? consecutiveShare(...share) : randomPart(undefined, 0);
-  const images =
-    typeof source === 'string'
-      ? await storedImages(source, { select, resolution, signal })
-      : imagesOfSet(source, select);
+  const images = await openImages(source, { select, resolution, signal });
   const { height, width, channels } = images;
+  const image_shape = { height, width, channels };
   const extractor =
     typeof given === 'string'
-      ? await resolveExtractor(given, {
-          batch_size,
-          ...extractor_options,
-          device,
-          image_shape: { height, width, channels },
-        })
+      ? await resolveExtractor(given, { batch_size, ...extractor_options, device, image_shape })
       : given;
   try {
     await probeExtractor(extractor, images, channels);

@@ -13,7 +13,7 @@ import {
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
-import { type EvaluationImages, featureImages, imagesOfSet, randomPart, storedImages } from './image-sources.ts';
+import { type EvaluationImages, featureImages, openImages, randomPart } from './image-sources.ts';
 import type { EvaluationInput } from './inputs.ts';
 import {
   DEFAULT_SAMPLES,
@@ -31,8 +31,10 @@ interface Side {
   readonly count: number | undefined;
   readonly images?: EvaluationImages | undefined;
   readonly statistics?: GaussianStatistics | undefined;
-  dispose(): Promise<void>;
 }
+
+/** Marks a resource to be disposed of at the end, and returns it. */
+type Own = <Resource extends { dispose(): Promise<void> }>(resource: Resource) => Resource;
 
 interface Extractors {
   readonly features: FeatureExtractor;
@@ -58,18 +60,17 @@ export async function evaluateImages(
   options: EvaluateOptions,
 ): Promise<EvaluationReport> {
   const opened: { dispose(): Promise<void> }[] = [];
-  const keep = <T extends { dispose(): Promise<void> }>(resource: T): T => {
+  const own: Own = (resource) => {
     opened.push(resource);
     return resource;
   };
   try {
-    const real = keep(await openSide(realInput, settings, options, settings.num_real));
-    const fake = keep(await openSide(fakeInput, settings, options, settings.num_samples));
+    const real = await openSide(realInput, settings, options, own, settings.num_real);
+    const fake = await openSide(fakeInput, settings, options, own, settings.num_samples);
     checkCounts(chosen, { real: real.count, fake: fake.count });
     const channels: 1 | 3 = [real, fake].every(({ images }) => (images?.channels ?? 1) === 1) ? 1 : 3;
-    const shape = real.images ?? fake.images;
-    const extractors = keep(await loadExtractors(chosen, shape, channels, settings, options));
-    // Before the real images are gone through: an extractor may not take the size of the generated ones.
+    const extractors = await loadExtractors(chosen, real.images ?? fake.images, channels, settings, options, own);
+    // First of all, because an extractor may refuse the size of the generated images.
     if (fake.images) await probeExtractor(extractors.features, fake.images, channels);
     const comparison = { chosen, channels, extractors, settings, options };
     const realSide = await featuresOf('real', real, comparison);
@@ -92,89 +93,66 @@ async function openSide(
   input: EvaluationInput,
   settings: EvaluateSettings,
   options: EvaluateOptions,
+  own: Own,
   wanted: number | undefined,
 ): Promise<Side> {
-  const nothing = async () => {};
-  if (input.kind === 'statistics') return { ...input, count: input.statistics.count, dispose: nothing };
-  if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, wanted);
+  if (input.kind === 'statistics') return { ...input, count: input.statistics.count };
+  if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, own, wanted);
   if (input.kind !== 'images') throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
+  const { resolution, cache_dir: cacheDir } = settings;
   const select = randomPart(wanted, settings.seed);
-  const images =
-    typeof input.source === 'string'
-      ? await storedImages(input.source, {
-          select,
-          resolution: settings.resolution,
-          cacheDir: settings.cache_dir,
-          signal: options.signal,
-        })
-      : imagesOfSet(input.source, select);
-  return { name: images.name, count: images.count, images, dispose: nothing };
+  const images = await openImages(input.source, { select, resolution, cacheDir, signal: options.signal });
+  return { name: images.name, count: images.count, images };
 }
 
 async function openPipeline(
   source: Extract<EvaluationInput, { kind: 'image-pipeline' }>['source'],
   { device, seed }: EvaluateSettings,
   { generation }: EvaluateOptions,
-  wanted = DEFAULT_SAMPLES,
+  own: Own,
+  count = DEFAULT_SAMPLES,
 ): Promise<Side> {
-  const owned = typeof source === 'string';
-  const draw = owned ? await loadUnconditionalImageGeneration(source, { device }) : source;
+  const isName = typeof source === 'string';
+  const draw = isName ? own(await loadUnconditionalImageGeneration(source, { device })) : source;
   const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
-  const name = owned ? source : 'pipeline';
   const images: EvaluationImages = {
-    name,
-    count: wanted,
+    name: isName ? source : 'pipeline',
+    count,
     height,
     width,
     channels: channels === 1 ? 1 : 3,
     fingerprint: undefined,
     async *batches(batch_size, signal) {
-      for await (const bytes of draw.batches({ ...generation, count: wanted, batch_size, seed, signal }))
+      for await (const bytes of draw.batches({ ...generation, count, batch_size, seed, signal }))
         yield featureImages(bytes);
     },
   };
-  return { name, count: wanted, images, dispose: owned ? () => draw.dispose() : async () => {} };
+  return { name: images.name, count, images };
 }
 
 async function loadExtractors(
   chosen: readonly ChosenMetric[],
-  shape: EvaluationImages | undefined,
+  images: EvaluationImages | undefined,
   channels: 1 | 3,
   { device, batch_size }: EvaluateSettings,
   options: EvaluateOptions,
-): Promise<Extractors & { dispose(): Promise<void> }> {
-  const owned: FeatureExtractor[] = [];
-  const load = async (given: FeatureExtractor | string): Promise<FeatureExtractor> => {
-    if (typeof given !== 'string') return given;
-    const image_shape = shape && { height: shape.height, width: shape.width, channels };
-    const extractor_options = { batch_size, ...options.extractor_options, device, image_shape };
-    const loaded = await resolveExtractor(given, extractor_options);
-    owned.push(loaded);
-    return loaded;
-  };
+  own: Own,
+): Promise<Extractors> {
+  const image_shape = images && { height: images.height, width: images.width, channels };
+  const extractorOptions = { batch_size, ...options.extractor_options, device, image_shape };
+  const load = async (given: FeatureExtractor | string) =>
+    typeof given === 'string' ? own(await resolveExtractor(given, extractorOptions)) : given;
   const needed = neededForms(chosen, 'real', 'fake');
-  const logits = needed.has('logits') ? logitsExtractorOf(options) : undefined;
-  if (needed.has('logits') && logits === undefined) {
-    const names = chosen.filter((one) => neededForms([one], 'real', 'fake').has('logits'));
+  if (!needed.has('logits')) return { features: await load(options.extractor ?? 'inception'), logits: undefined };
+  const given = logitsExtractorOf(options);
+  if (given === undefined) {
+    const first = chosen.find((one) => neededForms([one], 'real', 'fake').has('logits'));
     throw new InvalidArgumentError(
-      `'${names[0]?.name}' needs class logits: give logits_extractor, such as 'inception:logits_unbiased' or 'model.onnx:logits'`,
+      `'${first?.name}' needs class logits: give logits_extractor, such as 'inception:logits_unbiased' or 'model.onnx:logits'`,
     );
   }
-  const dispose = async () => {
-    for (const extractor of owned) await extractor.dispose();
-  };
-  try {
-    const loadedLogits = logits && (await load(logits));
-    const onlyLogits = needed.size === 1 && loadedLogits;
-    return {
-      features: onlyLogits || (await load(options.extractor ?? 'inception')),
-      logits: loadedLogits || undefined,
-      dispose,
-    };
-  } catch (error) {
-    await dispose();
-    throw error;
-  }
+  const logits = await load(given);
+  return { features: needed.size === 1 ? logits : await load(options.extractor ?? 'inception'), logits };
 }
 
 /** What the metrics need of a side, from one pass over its images. Statistics of stored real images are kept. */

@@ -15,7 +15,7 @@ import { drawsPoints } from '../pipelines/load.ts';
 import { loadUnconditionalPointGeneration, type UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import type { EvaluateOptions, EvaluateSettings, FakeInput } from './options.ts';
 
-/** An input once it is known what it is; large things are not loaded yet. */
+/** A recognised input. Large data are not loaded yet. */
 export type EvaluationInput =
   | { readonly kind: 'statistics'; readonly name: string; readonly statistics: GaussianStatistics }
   | { readonly kind: 'images'; readonly source: string | ImageSet }
@@ -26,8 +26,8 @@ export type EvaluationInput =
 /**
  * Finds out what an input is.
  *
- * @param role how messages call it.
- * @throws {InvalidArgumentError} when it is nothing that is known.
+ * @param role its name in messages.
+ * @throws {InvalidArgumentError} when it is not one of the inputs above.
  * @throws {StatisticsFileError} for a damaged `.npz`, and the errors of a pipeline folder.
  */
 export async function identify(role: 'real' | 'fake', input: FakeInput): Promise<EvaluationInput> {
@@ -53,7 +53,7 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (role === 'fake' && HUB_ID.test(source)) return identifyFolder(await pipelineFolderOf(source));
   const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
   throw new InvalidArgumentError(
-    `${role} '${source}' does not exist and is no data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
+    `${role} '${source}' is neither a file nor a data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
   );
 }
 

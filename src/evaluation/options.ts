@@ -12,10 +12,10 @@ import { DEVICES, type Device } from '../runtime/device.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import type { ResolveExtractorOptions } from './extractors/registry.ts';
 
-/** Images drawn from a pipeline where it was not said how many. */
+/** Images drawn from a pipeline by default. */
 export const DEFAULT_SAMPLES = 10_000;
 
-/** What is computed where `metrics` does not say, by what is compared. */
+/** The default metrics for each kind of samples. */
 export const DEFAULT_METRICS = {
   images: ['fid', 'kid', 'prdc'],
   points: ['prdc'],
@@ -60,20 +60,19 @@ export type FakeInput = RealInput | UnconditionalImageGenerationPipeline | Uncon
 export interface ExtractionOptions {
   /**
    * What makes images comparable: an extractor, which stays the caller's, or a name for `resolveExtractor`, such as
-   * 'inception', 'raw-pixels', 'model.onnx:output' or one that was registered. Default 'inception', whose weights must be
-   * there.
+   * 'inception', 'raw-pixels', 'model.onnx:output' or a registered one. Default 'inception', which needs its weights.
    */
   readonly extractor?: FeatureExtractor | string | undefined;
   /** For extractors that are given by name. Default: those of `resolveExtractor`. */
   readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'> | undefined;
-  /** Images that are drawn and go through the extractor at a time, from 1 to 65,536. Default 32. */
+  /** Images per batch of drawing and of the extractor, from 1 to 65,536. Default 32. */
   readonly batch_size?: number | undefined;
   /**
-   * Side or [height, width] in pixels, each from 1 to 8,192, that stored images are resized to. Default: their own, which
-   * must be one.
+   * Side or [height, width] in pixels, each from 1 to 8,192, that stored images are resized to. Default: their own size,
+   * which must be the same for all.
    */
   readonly resolution?: number | readonly [height: number, width: number] | undefined;
-  /** Where pipelines and extractors run that are loaded by name. Default 'auto'. */
+  /** Device of the pipelines and extractors that are loaded by name. Default 'auto'. */
   readonly device?: Device | undefined;
 }
 
@@ -89,7 +88,7 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
    * for points, fid for statistics.
    */
   readonly metrics?: readonly MetricName[] | undefined;
-  /** Options of registered metrics, by the names that they have there. Default: the metrics' own defaults. */
+  /** Options of registered metrics, by name. Default: the metrics' own defaults. */
   readonly metric_options?: MetricOptions | undefined;
   /**
    * Generated samples, at least 2. Default: all stored ones; 10,000 images of a pipeline, or as many points as there are
@@ -106,33 +105,31 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
    * integer of at least 0. Default 0.
    */
   readonly seed?: number | undefined;
-  /** Seed of made real points, an integer of at least 0. Default 0. */
+  /** Seed of synthetic real points, an integer of at least 0. Default 0. */
   readonly data_seed?: number | undefined;
   /**
    * Folder of downloads and, in its `statistics`, of statistics of real images, which are found again by the content of the
    * images, the extractor and its preprocessing. Default `$XDG_CACHE_HOME/iso-diffusion`, else `~/.cache/iso-diffusion`.
    */
   readonly cache_dir?: string | undefined;
-  /**
-   * Gives class logits, for 'is'. Default 'inception:logits_unbiased' where the extractor is 'inception', else none.
-   */
+  /** Gives class logits, for 'is'. Default 'inception:logits_unbiased' where the extractor is 'inception', else none. */
   readonly logits_extractor?: FeatureExtractor | string | undefined;
   /**
-   * How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, and of images `class_labels`, `guidance_scale`.
-   * Default: as the pipeline does.
+   * How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, and for images `class_labels`, `guidance_scale`.
+   * Default: the pipeline's own defaults.
    */
   readonly generation?:
     | Pick<ImageFolderOptions, 'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'>
     | undefined;
   /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. Default: none. */
   readonly on_progress?: ((fraction: number, stage: EvaluationStage) => void) | undefined;
-  /** Told of a damaged cache file and the like. Default `process.emitWarning`. */
+  /** Called with warnings, for instance of a damaged cache file. Default `process.emitWarning`. */
   readonly on_warning?: ((message: string) => void) | undefined;
   /** Ends the evaluation with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What an evaluation is at: the samples of a side, or a metric by its name. */
+/** The stage of an evaluation: the samples of one side, or the name of a metric. */
 export type EvaluationStage = 'real' | 'fake' | MetricName;
 
 /** @throws {InvalidArgumentError} that lists every wrong option. */
@@ -140,7 +137,7 @@ export function checkedSettings(options: Partial<EvaluateOptions>): EvaluateSett
   return parseOptions(settingsSchema, options, 'options for the evaluation');
 }
 
-/** The name of the logits extractor that the Inception Score takes where none is given; the Inception's classifier. */
+/** The extractor of class logits: by default Inception's own classifier, where Inception gives the features. */
 export function logitsExtractorOf<Extractor>({
   extractor = 'inception',
   logits_extractor,
@@ -158,7 +155,7 @@ export interface EvaluatedSet {
   readonly count: number | undefined;
 }
 
-/** Which extractor features came from: figures of different ones do not compare. */
+/** The extractor that made the features. Results of different extractors cannot be compared. */
 export interface ReportedExtractor {
   readonly name: string;
   /** SHA-256 in hex of its weights, or of its definition. */
@@ -177,9 +174,9 @@ export interface EvaluationReport {
   readonly real: EvaluatedSet;
   /** The generated samples. */
   readonly fake: EvaluatedSet;
-  /** What the features came from; of points, their coordinates. */
+  /** The extractor of the features; for points, their coordinates. */
   readonly extractor: ReportedExtractor;
-  /** What the logits came from, where a metric needed them. */
+  /** The extractor of the class logits, where a metric needed them. */
   readonly logits_extractor?: ReportedExtractor | undefined;
   /** The settings that the values depend on: `seed`, and the options of the metrics. */
   readonly settings: Readonly<Record<string, number | string | boolean>>;

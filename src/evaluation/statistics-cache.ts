@@ -10,7 +10,7 @@ import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 /** Raised whenever the same images and extractor could give other statistics than before. */
 const CACHE_VERSION = 1;
 
-/** What statistics are of. */
+/** The origin of statistics. */
 interface StatisticsOf {
   /** Of the images. */
   readonly fingerprint: string;
@@ -20,11 +20,11 @@ interface StatisticsOf {
   readonly probe: string;
 }
 
-/** Statistics of real images in a file of pytorch-fid's kind, named by what they are of. It may be deleted at any time. */
+/** Statistics of real images in an `.npz` file, whose name is a digest of their origin. It may be deleted at any time. */
 export class CachedStatistics {
   private readonly file: string;
 
-  /** @param warn told of a damaged file, which is made anew, and of one that cannot be written. */
+  /** @param warn called when a file is damaged and made anew, or cannot be written. */
   constructor(
     private readonly of: StatisticsOf,
     cacheDir: string | undefined,

@@ -109,14 +109,8 @@ export class Graph {
         `constant '${name ?? dtype}' of shape ${formatShape(shape)} got ${data.constructor.name} of ${data.length} elements`,
       );
     }
-    if (name !== undefined || data.length > 16) {
-      return this.addConstant(
-        name === undefined ? this.freshName('constant') : this.nameLike(name),
-        dtype,
-        shape,
-        data,
-      );
-    }
+    if (name !== undefined) return this.addConstant(this.nameLike(name), dtype, shape, data);
+    if (data.length > 16) return this.addConstant(this.freshName('constant'), dtype, shape, data);
     const key = `${dtype}/${shape.join('x')}/${contentsKey(data)}`;
     const known = this.findSharedConstant(key);
     if (known) return known;

@@ -10,7 +10,7 @@ export interface AdamSettings {
   readonly weight_decay: number;
 }
 
-/** What changes from step to step, as scalars in the graph. */
+/** What Adam takes anew at each step: numbers, or scalars in a graph. */
 export interface AdamScalars<T> {
   readonly stepSize: T;
   readonly epsilon: T;
@@ -18,12 +18,16 @@ export interface AdamScalars<T> {
   readonly decayFactor: T;
 }
 
-/** What an update by accumulated gradients changes from step to step. */
-export interface UpdateScalars extends AdamScalars<number> {
+/** What changes from step to step. */
+export interface StepScalars<T> extends AdamScalars<T> {
+  /** 1 less the decay of the moving average. */
+  readonly emaRate: T;
+}
+
+/** What an update by accumulated gradients takes. */
+export interface UpdateScalars extends StepScalars<number> {
   /** What the gradient is multiplied by: 1 over the batches in it, and the clipping. */
   readonly gradientScale: number;
-  /** 1 less the decay of the moving average. */
-  readonly emaRate: number;
 }
 
 export interface AdamState {

@@ -4,7 +4,7 @@
  */
 import { GraphError } from '../errors.ts';
 import type { Attribute, Attributes, Graph, GraphNode, Value } from './graph.ts';
-import { type TensorType, toTensorData } from './types.ts';
+import { normalizeAxis, type TensorType, toTensorData } from './types.ts';
 
 /** What an op is told of a node when it infers the types of the outputs. */
 export class InferenceContext {
@@ -167,6 +167,15 @@ export const text = (value: string): Attribute => ({ kind: 'string', value });
 export function intAttribute(attributes: Attributes, name: string, fallback: number): number {
   const attribute = attributes[name];
   return attribute?.kind === 'int' ? attribute.value : fallback;
+}
+
+/** The attribute `axis` of a node, or `fallback`, as an index from 0. @throws {GraphError} where it is out of range. */
+export function axisAttribute(
+  { attributes, where }: Pick<InferenceContext, 'attributes' | 'where'>,
+  rank: number,
+  fallback = 0,
+): number {
+  return normalizeAxis(intAttribute(attributes, 'axis', fallback), rank, where);
 }
 
 /** The attribute of integers `name`; undefined where the node has none. */

@@ -1,6 +1,14 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import { checkPointCloud, type Metric, type PointCloud, requireInteger, requireSamples } from './metric.ts';
+import {
+  checkPointCloud,
+  type Metric,
+  meanAndStd,
+  type PointCloud,
+  pickRows,
+  requireInteger,
+  requireSamples,
+} from './metric.ts';
 
 /** The options of the metric 'is'. */
 export interface InceptionScoreSettings {
@@ -23,7 +31,8 @@ export const inceptionScoreMetric: Metric<InceptionScoreSettings> = {
     requireSamples('is', { fake }, is_splits, `${is_splits} splits`);
   },
   compute({ fake: { logits }, options: { is_splits, is_shuffle }, seed }) {
-    const { mean, std } = inceptionScore(is_shuffle ? shuffled(logits, seed) : logits, { splits: is_splits });
+    const order = () => new RandomStream(seed, STREAM.metrics, 3).permutation(logits.count);
+    const { mean, std } = inceptionScore(is_shuffle ? pickRows(logits, order()) : logits, { splits: is_splits });
     return { is_mean: mean, is_std: std };
   },
 };
@@ -61,9 +70,7 @@ export function inceptionScore(logits: PointCloud, options: InceptionScoreOption
   const scores = Array.from({ length: splits }, (_, part) =>
     scoreOf(logits, Math.floor((part * logits.count) / splits), Math.floor(((part + 1) * logits.count) / splits)),
   );
-  const mean = scores.reduce((sum, score) => sum + score, 0) / splits;
-  const variance = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / splits;
-  return { mean, std: Math.sqrt(variance) };
+  return meanAndStd(scores);
 }
 
 /** E KL(p(y|x) ‖ p(y)) = E Σ p log p - Σ p̄ log p̄, with p̄ the mean of p over the part. */
@@ -88,12 +95,4 @@ function scoreOf({ data, dims }: PointCloud, start: number, end: number): number
     return probability > 0 ? sum + probability * Math.log(probability) : sum;
   }, 0);
   return Math.exp(negativeEntropy / count - marginalNegativeEntropy);
-}
-
-function shuffled({ data, count, dims }: PointCloud, seed: number): PointCloud {
-  const rows = new Float32Array(data.length);
-  new RandomStream(seed, STREAM.metrics, 3).permutation(count).forEach((row, at) => {
-    rows.set(data.subarray(row * dims, (row + 1) * dims), at * dims);
-  });
-  return { data: rows, count, dims };
 }

@@ -202,10 +202,5 @@ async function atTimestep(
     }
   }
   const values = count * dims;
-  return {
-    timestep,
-    squared_norm: squaredNorm / count,
-    per_element: squaredNorm / values,
-    mse: squaredError / values,
-  };
+  return { timestep, ...ofMean(squaredNorm / count, dims), mse: squaredError / values };
 }

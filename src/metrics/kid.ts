@@ -5,7 +5,9 @@ import { type BlockProducts, plainBlockProducts } from './linalg/products.ts';
 import {
   checkPointCloud,
   type Metric,
+  meanAndStd,
   type PointCloud,
+  pickRows,
   requireInteger,
   requireSameDims,
   requireSamples,
@@ -108,13 +110,12 @@ export async function kernelDistance(
   const values: number[] = [];
   for (let subset = 0; subset < num_subsets; subset++) {
     signal?.throwIfAborted();
-    const x = drawn(real, size, stream);
-    const y = drawn(fake, size, stream);
+    const x = pickRows(real, stream.permutation(real.count).subarray(0, size));
+    const y = pickRows(fake, stream.permutation(fake.count).subarray(0, size));
     values.push(await squaredDiscrepancy(x, y, kernel));
     on_progress?.((subset + 1) / num_subsets);
   }
-  const mean = average(values);
-  return { mean, std: Math.sqrt(average(values.map((value) => (value - mean) ** 2))) };
+  return meanAndStd(values);
 }
 
 interface Kernel {
@@ -153,19 +154,6 @@ async function kernelSum(a: PointCloud, b: PointCloud, kernel: Kernel, skipDiago
 function rows({ data, count, dims }: PointCloud, start: number, size: number): PointCloud {
   const end = Math.min(start + size, count);
   return { data: data.subarray(start * dims, end * dims), count: end - start, dims };
-}
-
-function drawn({ data, count, dims }: PointCloud, size: number, stream: RandomStream): PointCloud {
-  const chosen = stream.permutation(count).subarray(0, size);
-  const result = new Float32Array(size * dims);
-  chosen.forEach((row, at) => {
-    result.set(data.subarray(row * dims, (row + 1) * dims), at * dims);
-  });
-  return { data: result, count: size, dims };
-}
-
-function average(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function checkOptions(real: PointCloud, fake: PointCloud, size: number, subsets: number, seed: number): void {

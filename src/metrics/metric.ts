@@ -136,3 +136,19 @@ export function checkPointCloud(name: string, cloud: PointCloud): void {
     );
   }
 }
+
+/** The rows of a cloud that `indices` lists, in that order. */
+export function pickRows({ data, dims }: PointCloud, indices: Uint32Array): PointCloud {
+  const rows = new Float32Array(indices.length * dims);
+  indices.forEach((row, at) => {
+    rows.set(data.subarray(row * dims, (row + 1) * dims), at * dims);
+  });
+  return { data: rows, count: indices.length, dims };
+}
+
+/** Mean and standard deviation; the divisor is the number of values, as in numpy's `std`. */
+export function meanAndStd(values: readonly number[]): { mean: number; std: number } {
+  const average = (numbers: readonly number[]) => numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
+  const mean = average(values);
+  return { mean, std: Math.sqrt(average(values.map((value) => (value - mean) ** 2))) };
+}

@@ -12,15 +12,15 @@ export interface CurveSeries {
   readonly y: ArrayLike<number>;
 }
 
-/** Curves with the words around them. */
+/** Curves with their title and labels. */
 export interface CurvePlot {
   /** At least one curve; the eighth has the colour of the first again. */
   readonly series: readonly CurveSeries[];
   /** The line above the plot. */
   readonly title: string;
-  /** The words below the x axis. */
+  /** Label of the x axis. */
   readonly x_label: string;
-  /** The words beside the y axis. */
+  /** Label of the y axis. */
   readonly y_label: string;
   /** Whether the y axis is logarithmic; default false. */
   readonly log_y?: boolean;
@@ -35,6 +35,7 @@ export interface CurvePlot {
 export async function curvePlot({ series, title, x_label, y_label, log_y = false }: CurvePlot): Promise<string> {
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
   for (const one of series) checkSeries(one, log_y);
+  const yScale = log_y ? 'log' : 'linear';
   return renderSvg({
     $schema: 'https://vega.github.io/schema/vega/v6.json',
     width: 520,
@@ -49,22 +50,8 @@ export async function curvePlot({ series, title, x_label, y_label, log_y = false
       },
     ],
     scales: [
-      {
-        name: 'x',
-        type: 'linear',
-        domain: { data: 'points', field: 'x' },
-        range: 'width',
-        zero: false,
-        nice: false,
-      },
-      {
-        name: 'y',
-        type: log_y ? 'log' : 'linear',
-        domain: { data: 'points', field: 'y' },
-        range: 'height',
-        zero: false,
-        nice: true,
-      },
+      { name: 'x', type: 'linear', domain: { data: 'points', field: 'x' }, range: 'width', zero: false, nice: false },
+      { name: 'y', type: yScale, domain: { data: 'points', field: 'y' }, range: 'height', zero: false, nice: true },
       { name: 'series', type: 'ordinal', domain: series.map(({ name }) => name), range: [...PALETTE] },
     ],
     axes: [

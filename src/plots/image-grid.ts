@@ -101,9 +101,7 @@ export async function imagePanels(panels: readonly ImagePanel[], options: ImageG
   let left = SPACE;
   let height = 0;
   for (const { title, images } of panels) {
-    const { data, info } = await sharp(await imageGrid(images, options)).toBuffer({
-      resolveWithObject: true,
-    });
+    const { data, info } = await sharp(await imageGrid(images, options)).toBuffer({ resolveWithObject: true });
     layers.push({ input: titleSvg(title, info.width), left, top: 0 }, { input: data, left, top: TITLE_HEIGHT });
     left += info.width + SPACE;
     height = Math.max(height, info.height);

@@ -2,7 +2,7 @@ import sharp from 'sharp';
 import type { Spec } from 'vega';
 import { writeFileAtomic } from '../files/atomic.ts';
 
-/** Okabe & Ito's palette, told apart with every kind of colour vision. */
+/** Okabe & Ito's palette, which people with any kind of colour vision can tell apart. */
 export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'] as const;
 
 /** Draws a vega specification as SVG text. */

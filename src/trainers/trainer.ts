@@ -103,13 +103,8 @@ export class Trainer {
     );
     this.maxSteps =
       this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;
-    this.identity = runIdentity({
-      model: model.config,
-      loss: loss.config,
-      noiseScheduler: noise_scheduler.toConfig(),
-      dataset: samples.fingerprint,
-      args: this.args,
-    });
+    const parts = { model: model.config, loss: loss.config, noise_scheduler: noise_scheduler.toConfig() };
+    this.identity = runIdentity({ ...parts, dataset_sha256: samples.fingerprint }, this.args);
     const parameters = initialVector(model, this.args.seed);
     this.state = new Map([
       ['parameters', parameters],

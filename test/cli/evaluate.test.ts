@@ -161,7 +161,7 @@ describe('evaluate', () => {
     ['statistics --images photos --extractor raw-pixels --share 3 --out x.npz', /--share '3' must be i\/n/],
     ['statistics --images photos --merge part-1.npz --out x.npz', /either --images or --merge/],
     ['statistics --merge part-1.npz --out x.txt', /must end in .npz/],
-    ['statistics --merge part-1.npz photos/0.png --out x.npz', /no .npz file/],
+    ['statistics --merge part-1.npz photos/0.png --out x.npz', /not an .npz file/],
   ])('%s is refused with exit code 2', async (line, message) => {
     const { code, stderr } = await cli(line);
     expect(stderr).toMatch(message);

@@ -138,7 +138,7 @@ describe('cached statistics of real images', () => {
     truncateSync(file, intact.length - 40);
     const warnings: string[] = [];
     expect(await evaluate({ ...inputs('damaged', warnings), extractor })).toEqual(first);
-    expect(warnings).toEqual([expect.stringMatching(/\.npz is no .npz file, or damaged.*computed again/)]);
+    expect(warnings).toEqual([expect.stringMatching(/\.npz is not an .npz file, or is damaged.*computed again/)]);
     expect(readFileSync(file).equals(intact)).toBe(true);
 
     await writeStatistics(file, { ...(await readStatistics(file)), count: 49 });
@@ -323,7 +323,7 @@ describe('what does not fit is refused before the work', () => {
     ['no logits', { metrics: ['is'] }, /'is' needs class logits: give logits_extractor/],
     ['an unknown metric', { metrics: ['fd' as never] }, /metrics\[0\]/],
     ['points for images', { fake: 'moons' }, /the generated samples are points|real ones are images/],
-    ['nothing', { fake: 'no-such-thing' }, /fake 'no-such-thing' does not exist and is no data set/],
+    ['nothing', { fake: 'no-such-thing' }, /fake 'no-such-thing' is neither a file nor a data set/],
   ])('%s', async (_, wrong, message) => {
     const failure = await evaluate({ ...good, ...wrong }).catch((caught) => caught);
     expect(failure).toBeInstanceOf(InvalidArgumentError);

@@ -96,8 +96,8 @@ describe('wrong files are named errors', () => {
   const mu = npy([1, 2], 1);
   const sigma = npy([1, 0, 0, 1], 2);
   test.each<[string, Uint8Array, RegExp]>([
-    ['no zip', new Uint8Array(100), /no .npz file/],
-    ['an empty file', new Uint8Array(0), /no .npz file/],
+    ['no zip', new Uint8Array(100), /not an .npz file/],
+    ['an empty file', new Uint8Array(0), /not an .npz file/],
     ['wrong keys', npz({ mean: mu, cov: sigma }), /no mu: it holds mean.npy, cov.npy/],
     ['no sigma', npz({ mu }), /no sigma/],
     ['a sigma of another size', npz({ mu, sigma: npy([1, 0, 0, 1, 0, 0], 2) }), /sigma is 3 x 2, but mu has 2/],

@@ -12,8 +12,7 @@ import { csvText } from '../../reproduce/reports/text.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption } from '../options/shared-options.ts';
-import { withInterrupt } from '../ui/interrupt.ts';
-import { withFractionBar } from '../ui/progress.ts';
+import { withProgress } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
 
 const options = {
@@ -65,12 +64,9 @@ async function analyze(settings: Settings<typeof options>): Promise<void> {
 
   const csv = path.join(settings.output, 'isotropy.csv');
   await writeFileAtomic(csv, csvText(rows));
+  const timesteps = rows.map(({ timestep }) => timestep);
   const svg = await curvePlot({
-    series: columns.slice(1).map((name) => ({
-      name,
-      x: rows.map(({ timestep }) => timestep),
-      y: rows.map((row) => row[name] ?? 0),
-    })),
+    series: columns.slice(1).map((name) => ({ name, x: timesteps, y: rows.map((row) => row[name] ?? 0) })),
     title: `${settings.dataset}: isotropy by timestep`,
     x_label: 'timestep',
     y_label: 'squared norm per element',
@@ -85,14 +81,9 @@ async function ofData(settings: Settings<typeof options>): Promise<Row[]> {
 }
 
 async function ofModel(settings: Settings<typeof options>, folder: string): Promise<Row[]> {
-  const raw = await loadPoints(settings.dataset, {
-    n: settings.n,
-    seed: settings.data_seed,
-    scaling: 'none',
-  });
-  const { model, scheduler, scaler, dispose } = await pipeline('unconditional-point-generation', folder, {
-    device: settings.device,
-  });
+  const raw = await loadPoints(settings.dataset, { n: settings.n, seed: settings.data_seed, scaling: 'none' });
+  const { device } = settings;
+  const { model, scheduler, scaler, dispose } = await pipeline('unconditional-point-generation', folder, { device });
   try {
     if (scaler.scale.length !== raw.dims)
       throw new InvalidArgumentError(
@@ -100,19 +91,16 @@ async function ofModel(settings: Settings<typeof options>, folder: string): Prom
       );
     const points = { ...raw, data: applyScaler(scaler, raw.data, raw.dims) };
     const rows = noisedRows(points, scheduler.alphasCumprod, settings);
-    const predicted = await withInterrupt('interrupted', (signal) =>
-      withFractionBar('analyze', (on_progress) =>
-        predictedNoiseIsotropy({
-          model,
-          prediction_type: scheduler.config.prediction_type,
-          points,
-          alphasCumprod: scheduler.alphasCumprod,
-          timesteps: rows.map(({ timestep }) => timestep),
-          seed: settings.seed,
-          on_progress,
-          signal,
-        }),
-      ),
+    const predicted = await withProgress('analyze', (watch) =>
+      predictedNoiseIsotropy({
+        model,
+        prediction_type: scheduler.config.prediction_type,
+        points,
+        alphasCumprod: scheduler.alphasCumprod,
+        timesteps: rows.map(({ timestep }) => timestep),
+        seed: settings.seed,
+        ...watch,
+      }),
     );
     return rows.map((row, i) => ({
       ...row,

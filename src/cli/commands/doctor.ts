@@ -28,11 +28,7 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
       'onnxruntime-node': installedVersion('onnxruntime-node'),
       '@huggingface/transformers': installedVersion('@huggingface/transformers'),
     },
-    machine: {
-      platform,
-      cpu_cores: os.availableParallelism(),
-      memory_gib: Math.round(os.totalmem() / 2 ** 30),
-    },
+    machine: { platform, cpu_cores: os.availableParallelism(), memory_gib: Math.round(os.totalmem() / 2 ** 30) },
     devices: await deviceReports(),
   };
   if (json) console.log(JSON.stringify(report, undefined, 2));

@@ -44,12 +44,12 @@ const options = {
   logits_extractor: option(
     '--logits-extractor <name|file:output>',
     z.string().optional(),
-    "gives the class logits of 'is' (default: with the extractor inception its own)",
+    "extractor of the class logits for 'is' (default: with the extractor inception its own classifier)",
   ),
   n: option(
     '--n <count>',
     z.number().optional(),
-    'generated samples, of points also real ones (default: all stored ones; 10000 from a pipeline)',
+    'number of generated samples, and of real points (default: all stored ones; 10000 from a pipeline)',
   ),
   n_real: option('--n-real <count>', z.number().optional(), 'real samples (default: all)'),
   k: option('--k <count>', z.number().default(5), 'nearest neighbours of prdc'),
@@ -181,18 +181,13 @@ function flatReport({ metrics, real, fake, settings, ...extractors }: Evaluation
 }
 
 function reportTables({ metrics, real, fake, extractor, logits_extractor, settings }: EvaluationReport): string {
-  const facts: [string, string][] = [
+  const facts = [
     ['real', `${real.name} (${real.count ?? 'unknown count'})`],
     ['fake', `${fake.name} (${fake.count ?? 'unknown count'})`],
     ['extractor', extractor.name],
     ['checksum', extractor.checksum || 'unknown'],
-    ...(logits_extractor
-      ? ([
-          ['logits', logits_extractor.name],
-          ['checksum', logits_extractor.checksum],
-        ] as [string, string][])
-      : []),
-    ...Object.entries(settings).map(([name, value]): [string, string] => [name, String(value)]),
   ];
+  if (logits_extractor) facts.push(['logits', logits_extractor.name], ['checksum', logits_extractor.checksum]);
+  for (const [name, value] of Object.entries(settings)) facts.push([name, String(value)]);
   return [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)].join('\n\n');
 }

@@ -5,8 +5,7 @@ import { imageStatistics } from '../../evaluation/image-statistics.ts';
 import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
-import { withInterrupt } from '../ui/interrupt.ts';
-import { withFractionBar } from '../ui/progress.ts';
+import { withProgress } from '../ui/progress.ts';
 
 const { cache_dir: _, ...featureOptions } = extractorOptions;
 const options = {
@@ -57,17 +56,14 @@ async function merged(files: readonly string[]) {
 }
 
 async function computed(images: string, settings: StatisticsSettings) {
-  const { statistics, extractor } = await withInterrupt('interrupted', (signal) =>
-    withFractionBar('statistics', (on_progress) =>
-      imageStatistics({
-        images,
-        share: parsedShare(settings.share),
-        ...namedExtractor({ ...settings, cache_dir: undefined }),
-        device: settings.device,
-        on_progress,
-        signal,
-      }),
-    ),
+  const { statistics, extractor } = await withProgress('statistics', (watch) =>
+    imageStatistics({
+      images,
+      share: parsedShare(settings.share),
+      ...namedExtractor({ ...settings, cache_dir: undefined }),
+      device: settings.device,
+      ...watch,
+    }),
   );
   return { statistics, origin: `extractor ${extractor.name}, checksum ${extractor.checksum}` };
 }

@@ -114,6 +114,15 @@ export function didYouMean(wrong: string, known: readonly string[]): string {
   return near === undefined ? '' : ` Did you mean '${near}'?`;
 }
 
+/** The flag, such as '--data-dir', of the first of these options that was given; undefined where none was. */
+export function givenFlag<Key extends string>(
+  settings: { readonly [Each in Key]?: unknown },
+  keys: readonly Key[],
+): string | undefined {
+  const given = keys.find((key) => settings[key] !== undefined);
+  return given && `--${given.replaceAll('_', '-')}`;
+}
+
 const objectSchema = z.record(z.string(), z.unknown());
 
 /** A JSON object: inline text, or the path of a .json file. In a config file also the object itself. */
@@ -123,7 +132,7 @@ export const jsonSchema = z.union([z.string(), objectSchema], 'must be a JSON ob
  * The object that was given to an option of `jsonSchema`.
  *
  * @param flag for errors: '--loss-options'.
- * @throws {InvalidArgumentError} when the text is no JSON object. @throws {ConfigError} for its file.
+ * @throws {InvalidArgumentError} when the text is not a JSON object. @throws {ConfigError} for its file.
  */
 export async function jsonObject(
   flag: string,

@@ -76,7 +76,7 @@ export function chosenUNet(preset: UNet2DPreset, config: Readonly<Record<string,
   return { options, resolution, channels: undefined, fromConfig: false };
 }
 
-/** What flags change of the chosen U-Net; undefined leaves it as it is. */
+/** Changes to the chosen U-Net; undefined leaves it as it is. */
 export interface UNetWishes {
   readonly classes: number | undefined;
   readonly dropout: number | undefined;

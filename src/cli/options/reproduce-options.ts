@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { PRESETS } from '../../reproduce/jobs/presets.ts';
 import { isImageTarget, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
-import { didYouMean, option, type Settings } from './command-options.ts';
+import { didYouMean, givenFlag, option, type Settings } from './command-options.ts';
 import { deviceOption } from './shared-options.ts';
 
 const wholeNumber = z.int().min(1);
@@ -37,7 +37,7 @@ const imageOptions = {
   logits_extractor: option(
     '--logits-extractor <spec>',
     z.string().min(1).optional(),
-    'class logits of the Inception Score (default: with the extractor inception its own, else none)',
+    'class logits of the Inception Score (default: with the extractor inception its own classifier, else none)',
   ),
 };
 
@@ -87,13 +87,12 @@ export function parseTarget(name: string): Target {
 
 /** @throws {InvalidArgumentError} for an option that the targets do not use. */
 export function refuseUnusedOptions(targets: readonly Target[], settings: ReproduceSettings): void {
-  const given = (keys: readonly (keyof ReproduceSettings)[]) => keys.find((key) => settings[key] !== undefined);
-  const unused = [
-    targets.some(isImageTarget) ? undefined : given(Object.keys(imageOptions) as (keyof typeof imageOptions)[]),
-    targets.every(isImageTarget) ? given(['points']) : undefined,
-  ].find((key) => key !== undefined);
-  if (unused)
+  const refuse = (flag: string | undefined, use: string) => {
+    if (flag === undefined) return;
     throw new InvalidArgumentError(
-      `--${unused.replaceAll('_', '-')} is given, but ${targets.join(', ')} ${targets.length > 1 ? 'have' : 'has'} no use for it: ${unused === 'points' ? 'it is for tables and figures on points' : 'it is for table-6 and figure-2'}`,
+      `${flag} is given, but ${targets.join(', ')} ${targets.length > 1 ? 'have' : 'has'} no use for it: it is for ${use}`,
     );
+  };
+  if (!targets.some(isImageTarget)) refuse(givenFlag(settings, Object.keys(imageOptions)), 'table-6 and figure-2');
+  if (targets.every(isImageTarget)) refuse(givenFlag(settings, ['points']), 'tables and figures on points');
 }

@@ -32,7 +32,7 @@ export async function modelNamed(name: string, options: PretrainedOptions = {}):
 /**
  * The folder of a pipeline: `name` itself, `pipeline` in the folder of a run, or a download from the Hub.
  *
- * @throws {InvalidArgumentError}, {HubError} as `pipeline()`, and they say that there is no such folder.
+ * @throws {InvalidArgumentError} when it is none of them. @throws {HubError} when the download fails.
  */
 export async function folderNamed(name: string, options: PretrainedOptions = {}): Promise<string> {
   const ofRun = path.join(name, 'pipeline');
@@ -67,8 +67,5 @@ export async function savedModel(folder: string): Promise<{ model: DiffusionMode
   });
   const model = modelFromConfig(unetConfig);
   const weights = await readModelWeights(model, (emaPaths ?? paths).weights);
-  return {
-    model: withInitialWeights(model, weights),
-    noise_scheduler: DDPMScheduler.fromConfig(schedulerConfig),
-  };
+  return { model: withInitialWeights(model, weights), noise_scheduler: DDPMScheduler.fromConfig(schedulerConfig) };
 }

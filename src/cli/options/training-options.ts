@@ -27,22 +27,21 @@ const KIND_DEFAULTS = {
 const byKind = (key: keyof typeof KIND_DEFAULTS.points) =>
   `(default: points ${KIND_DEFAULTS.points[key]}, images ${KIND_DEFAULTS.images[key]})`;
 
+const number = z.number().optional();
+const numberOr = (standard: number) => z.number().default(standard);
+
 /** `TrainingArguments` as options. The trainer has the defaults and checks the ranges. */
 export const trainingOptions = grouped('Training:', {
-  num_train_epochs: option(
-    '--epochs, --num-train-epochs <count>',
-    z.number().optional(),
-    `epochs ${byKind('num_train_epochs')}`,
-  ),
-  max_steps: option('--max-steps <count>', z.number().optional(), 'number of steps, instead of epochs'),
+  num_train_epochs: option('--epochs, --num-train-epochs <count>', number, `epochs ${byKind('num_train_epochs')}`),
+  max_steps: option('--max-steps <count>', number, 'number of steps, instead of epochs'),
   per_device_train_batch_size: option(
     '--batch-size, --per-device-train-batch-size <count>',
-    z.number().optional(),
+    number,
     `samples per batch ${byKind('per_device_train_batch_size')}`,
   ),
   gradient_accumulation_steps: option(
     '--gradient-accumulation-steps <count>',
-    z.number().default(defaults.gradient_accumulation_steps),
+    numberOr(defaults.gradient_accumulation_steps),
     'batches per step',
   ),
   gradient_checkpointing: option(
@@ -50,11 +49,7 @@ export const trainingOptions = grouped('Training:', {
     z.boolean().default(defaults.gradient_checkpointing),
     'recompute the blocks of a U-Net in the backward pass: less memory, more time',
   ),
-  learning_rate: option(
-    '--lr, --learning-rate <rate>',
-    z.number().optional(),
-    `learning rate ${byKind('learning_rate')}`,
-  ),
+  learning_rate: option('--lr, --learning-rate <rate>', number, `learning rate ${byKind('learning_rate')}`),
   lr_scheduler_type: option(
     '--lr-scheduler-type <name>',
     z.enum(['constant', 'linear', 'cosine']).default(defaults.lr_scheduler_type),
@@ -62,25 +57,17 @@ export const trainingOptions = grouped('Training:', {
   ),
   warmup_steps: option(
     '--warmup-steps <count>',
-    z.number().default(defaults.warmup_steps),
+    numberOr(defaults.warmup_steps),
     'steps over which the learning rate rises from 0',
   ),
   optim: option('--optim <name>', z.enum(['adam', 'adamw']).default(defaults.optim), 'adam or adamw'),
-  adam_beta1: option(
-    '--adam-beta1 <beta>',
-    z.number().default(defaults.adam_beta1),
-    "Adam's decay of the mean of gradients",
-  ),
-  adam_beta2: option(
-    '--adam-beta2 <beta>',
-    z.number().default(defaults.adam_beta2),
-    "Adam's decay of the mean of squares",
-  ),
-  adam_epsilon: option('--adam-epsilon <value>', z.number().default(defaults.adam_epsilon), "Adam's epsilon"),
-  weight_decay: option('--weight-decay <rate>', z.number().optional(), 'weight decay (default: 0; adamw: 0.01)'),
+  adam_beta1: option('--adam-beta1 <beta>', numberOr(defaults.adam_beta1), "Adam's decay of the mean of gradients"),
+  adam_beta2: option('--adam-beta2 <beta>', numberOr(defaults.adam_beta2), "Adam's decay of the mean of squares"),
+  adam_epsilon: option('--adam-epsilon <value>', numberOr(defaults.adam_epsilon), "Adam's epsilon"),
+  weight_decay: option('--weight-decay <rate>', number, 'weight decay (default: 0; adamw: 0.01)'),
   max_grad_norm: option(
     '--max-grad-norm <norm>',
-    z.number().optional(),
+    number,
     `clip gradients to this norm; 0: never ${byKind('max_grad_norm')}`,
   ),
   use_ema: option(
@@ -90,14 +77,14 @@ export const trainingOptions = grouped('Training:', {
   ),
   ema_inv_gamma: option(
     '--ema-inv-gamma <value>',
-    z.number().default(defaults.ema_inv_gamma),
+    numberOr(defaults.ema_inv_gamma),
     'inverse gamma of the EMA warm-up',
   ),
-  ema_power: option('--ema-power <value>', z.number().default(defaults.ema_power), 'power of the EMA warm-up'),
-  ema_max_decay: option('--ema-max-decay <value>', z.number().default(defaults.ema_max_decay), 'largest EMA decay'),
+  ema_power: option('--ema-power <value>', numberOr(defaults.ema_power), 'power of the EMA warm-up'),
+  ema_max_decay: option('--ema-max-decay <value>', numberOr(defaults.ema_max_decay), 'largest EMA decay'),
   seed: option(
     '--seed <seed>',
-    z.number().default(defaults.seed),
+    numberOr(defaults.seed),
     'seed of the initial weights, the order of samples and the noise',
   ),
   device: option('--device <name>', z.enum(DEVICES).default(defaults.device), DEVICES.join(', ')),
@@ -105,21 +92,13 @@ export const trainingOptions = grouped('Training:', {
 
 export const outputOptions = grouped('Output:', {
   output_dir: option('--output, --output-dir <folder>', z.string().default('runs/latest'), 'output folder'),
-  logging_steps: option(
-    '--logging-steps <count>',
-    z.number().optional(),
-    `log every so many steps ${byKind('logging_steps')}`,
-  ),
+  logging_steps: option('--logging-steps <count>', number, `log every so many steps ${byKind('logging_steps')}`),
   save_steps: option(
     '--save-steps <count>',
-    z.number().optional(),
+    number,
     `save a checkpoint every so many steps; 0: only at the end ${byKind('save_steps')}`,
   ),
-  save_total_limit: option(
-    '--save-total-limit <count>',
-    z.number().default(defaults.save_total_limit),
-    'checkpoints to keep',
-  ),
+  save_total_limit: option('--save-total-limit <count>', numberOr(defaults.save_total_limit), 'checkpoints to keep'),
   report_to: option(
     '--report-to <names...>',
     z.array(z.enum(['jsonl', 'tensorboard'])).default(defaults.report_to),

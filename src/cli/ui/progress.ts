@@ -1,6 +1,7 @@
 import cliProgress from 'cli-progress';
 import type { DownloadProgress } from '../../hub/download.ts';
 import { duration } from '../../reproduce/reports/text.ts';
+import { withInterrupt } from './interrupt.ts';
 
 export interface Progress {
   /** @param text shown behind the bar. */
@@ -47,17 +48,20 @@ function progressLines(label: string, total: number, start: number): Progress {
   };
 }
 
-/** A bar for a task that reports its finished fraction. It is removed when `work` ends. */
-export async function withFractionBar<T>(
-  label: string,
-  work: (onProgress: (fraction: number) => void) => Promise<T>,
-): Promise<T> {
-  const bar = progressBar(label, 1000);
-  try {
-    return await work((fraction) => bar.update(Math.round(fraction * 1000)));
-  } finally {
-    bar.stop();
-  }
+/** What `work` of `withProgress` hands on to a function of the package. */
+export interface Watch {
+  readonly on_progress: (fraction: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/** A bar for a task that reports its finished fraction, and a signal that Ctrl-C aborts. */
+export function withProgress<T>(label: string, work: (watch: Watch) => Promise<T>, notice = 'interrupted'): Promise<T> {
+  return withInterrupt(notice, (signal) =>
+    withStageBars((onProgress) => {
+      onProgress(0, label);
+      return work({ signal, on_progress: (fraction) => onProgress(fraction, label) });
+    }),
+  );
 }
 
 /** A bar for each stage of a task that reports stages and their finished fractions. */

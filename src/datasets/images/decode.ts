@@ -75,21 +75,13 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
  */
 async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
   if ('pixels' in image) {
-    if (image.height === format.height && image.width === format.width)
-      return {
-        pixels: convertChannels(image.pixels, image.channels, format.channels),
-        height: image.height,
-        width: image.width,
-      };
-    const { height, width, channels } = image;
-    return resized(sharp(image.pixels, { raw: { height, width, channels } }), format);
+    const { pixels, height, width, channels } = image;
+    if (height === format.height && width === format.width)
+      return { pixels: convertChannels(pixels, channels, format.channels), height, width };
+    return resized(sharp(pixels, { raw: { height, width, channels } }), format);
   }
   if (imageFormatOf(image.encoded) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
-  const decoder = sharp(image.encoded, {
-    limitInputPixels: MAX_IMAGE_PIXELS,
-    failOn: 'error',
-    autoOrient: true,
-  });
+  const decoder = sharp(image.encoded, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'error', autoOrient: true });
   return resized(decoder, format);
 }
 

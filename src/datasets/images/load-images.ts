@@ -106,13 +106,8 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
   const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
   const images = await openSource(source, { cacheDir, dataDir: data_dir });
   const format = imageFormat(images, checked);
-  const geometry = {
-    name: images.name,
-    height: format.height,
-    width: format.width,
-    channels: format.channels,
-    randomCrop: format.crop === 'random',
-  };
+  const { height, width, channels } = format;
+  const geometry = { name: images.name, height, width, channels, randomCrop: format.crop === 'random' };
   const prepared = () =>
     withProgress(prepareImages(images, format, num_workers), images.total, max_images, on_progress);
 
@@ -131,9 +126,7 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     await writeCacheFile(path, geometry, prepared());
   } catch (cause) {
     if (cause instanceof IsoDiffusionError) throw cause;
-    throw new DatasetError(`${images.name} cannot be read into the cache ${path}: ${errorText(cause)}`, {
-      cause,
-    });
+    throw new DatasetError(`${images.name} cannot be read into the cache ${path}: ${errorText(cause)}`, { cause });
   }
   const written = await openCacheFile(path, max_memory_bytes);
   if (!written) throw new DatasetError(`the cache ${path} was removed or changed while it was opened; try again`);

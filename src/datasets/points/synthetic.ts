@@ -19,10 +19,7 @@ export const innerMoonPoint = (a: number) => [1 - Math.cos(a), 0.5 - Math.sin(a)
 const GAUSSIAN_CIRCLE_RADIUS = 8;
 
 export const SYNTHETIC_SETS = {
-  'swiss-roll': {
-    defaultNoise: 0.5,
-    point: (stream) => swissRollPoint(1.5 * Math.PI * (1 + 2 * stream.uniform())),
-  },
+  'swiss-roll': { defaultNoise: 0.5, point: (stream) => swissRollPoint(1.5 * Math.PI * (1 + 2 * stream.uniform())) },
   moons: {
     defaultNoise: 0.05,
     point: (_stream, index, count) => {
@@ -31,10 +28,7 @@ export const SYNTHETIC_SETS = {
       return index < outer ? outerMoonPoint(angle(index, outer)) : innerMoonPoint(angle(index - outer, count - outer));
     },
   },
-  's-curve': {
-    defaultNoise: 0.1,
-    point: (stream) => sCurvePoint(3 * Math.PI * (stream.uniform() - 0.5)),
-  },
+  's-curve': { defaultNoise: 0.1, point: (stream) => sCurvePoint(3 * Math.PI * (stream.uniform() - 0.5)) },
   '8-gaussians': {
     defaultNoise: 1,
     point: (stream) => {

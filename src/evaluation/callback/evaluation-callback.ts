@@ -15,11 +15,7 @@ import { extractors, splitLayer } from '../extractors/registry.ts';
 import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
 
-const recordSchema = z.looseObject({
-  step: z.int().min(0),
-  epoch: z.number(),
-  files: z.array(z.string()),
-});
+const recordSchema = z.looseObject({ step: z.int().min(0), epoch: z.number(), files: z.array(z.string()) });
 
 /** One evaluation of a run: its step, the images it wrote, and the metrics by name. */
 export type EvaluationRecord = z.infer<typeof recordSchema>;
@@ -60,17 +56,17 @@ export interface EvaluationCallbackOptions {
   readonly scheduler?: GivenScheduler | undefined;
   /** Noise that DDIM adds in each step, from 0 (none) to 1 (as much as DDPM). Default: the scheduler's. */
   readonly eta?: number | undefined;
-  /** Scale of classifier-free guidance; 1 is no guidance. Default: that of the pipeline. */
+  /** Scale of classifier-free guidance; 1 turns it off. Default: the pipeline's. */
   readonly guidance_scale?: number | undefined;
   /** Seed of the samples, an integer of at least 0. It is the same for every evaluation. Default 0. */
   readonly seed?: number | undefined;
-  /** Where samples are drawn; on the training's device both share it. Default 'auto'. */
+  /** Device on which samples are drawn; training may use the same one. Default 'auto'. */
   readonly device?: Device | undefined;
   /** Folder of the results. Default: `evaluation` in the run's `output_dir`. */
   readonly directory?: string | undefined;
   /** Called with every finished evaluation. Default: none. */
   readonly on_evaluation?: ((record: EvaluationRecord) => void) | undefined;
-  /** Told when an evaluation failed, which does not end the training. Default: `process.emitWarning`. */
+  /** Called when an evaluation failed, which does not end the training. Default: `process.emitWarning`. */
   readonly on_warning?: ((message: string) => void) | undefined;
 }
 
@@ -88,12 +84,12 @@ interface ActiveRun {
 }
 
 /**
- * Draws samples from the model while it is trained, and measures them: from the averaged weights where `use_ema` is on. Writes
- * `step-0000300.png` (grids; of points also `.svg`) and `metrics.jsonl` into `OUTPUT_DIR/evaluation`.
+ * Draws samples from the model during training, from the averaged weights where `use_ema` is on, and measures them. Writes
+ * `step-0000300.png` (for points also `.svg`) and `metrics.jsonl` into `OUTPUT_DIR/evaluation`.
  *
- * A copy of the weights is written between two steps. The rest runs in another process with low priority: training goes on
- * meanwhile, and its numbers are those of a run without this callback. One evaluation runs at a time. The next one, and
- * training with it, waits until the last one has ended. A resumed run makes up for what the interrupted one began.
+ * A copy of the weights is written between two steps. The rest runs in another process with low priority, while training
+ * goes on; the training's numbers do not change. One evaluation runs at a time: the next one waits for it, and so does the
+ * training. A resumed run completes the evaluation that was interrupted.
  *
  * @throws {InvalidArgumentError} for wrong options. Training fails before its first step, with a
  * `SnapshotEvaluationError`, when a metric is unknown or the extractor cannot be loaded.
@@ -161,7 +157,7 @@ export class EvaluationCallback implements TrainerCallback {
     await active.current;
     active.lastStep = step;
     active.current = this.finish(active, step, epoch).catch(async (error: Error) => {
-      // The run was interrupted or begun anew: this evaluation is not wanted any more.
+      // The run was interrupted or started again: nobody waits for this evaluation.
       if (this.run !== active) return;
       const warn = this.options.on_warning ?? process.emitWarning;
       warn(`the model of step ${step} was not evaluated: ${error.message}`);
@@ -207,7 +203,7 @@ export class EvaluationCallback implements TrainerCallback {
   }
 }
 
-/** What the other process must know too. */
+/** The names that the other process must find registered. */
 function registeredHere(given: SnapshotMetrics | undefined): SnapshotSettings['registered'] {
   const specs = [given?.extractor, given?.logits_extractor].filter((spec) => spec !== undefined);
   return {

@@ -102,11 +102,7 @@ class SnapshotEvaluation {
     if (!metrics) return new SnapshotEvaluation(settings, images, {});
     const chosen = chooseMetrics(checkedSettings(metrics).metrics ?? DEFAULT_METRICS[real.kind], metrics);
     if (!images) return new SnapshotEvaluation(settings, images, {});
-    const image_shape = {
-      height: images.height,
-      width: images.width,
-      channels: images.channels === 1 ? 1 : 3,
-    };
+    const image_shape = { height: images.height, width: images.width, channels: images.channels === 1 ? 1 : 3 };
     const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, device, image_shape };
     const extractor = await resolveExtractor(metrics.extractor ?? 'inception', options);
     const logits = neededForms(chosen, 'real', 'fake').has('logits') && logitsExtractorOf<never>(metrics);

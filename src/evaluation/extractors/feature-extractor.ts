@@ -10,7 +10,7 @@ export interface FeatureImage {
 }
 
 /**
- * What turns images into the vectors that metrics compare. Figures of different extractors do not compare, so every
+ * Turns images into the vectors that metrics compare. Results of different extractors cannot be compared, so every
  * report names the extractor and its checksum. Any object of this shape serves as `extractor` of `evaluate` and
  * `imageStatistics`; `extractors.register` gives one a name.
  */

@@ -20,7 +20,7 @@ import { vgg16 } from './networks/vgg16.ts';
 interface PublishedExtractor {
   /** The ONNX file that `convert-extractor` writes. */
   readonly onnx: string;
-  /** The published weights once they are safetensors. */
+  /** The published weights after conversion to safetensors. */
   readonly safetensors: readonly string[];
   /** The published file, a pickle. */
   readonly pickle: string;
@@ -82,7 +82,7 @@ function conversionAdvice(pickle: string, safetensors: string): string {
 }
 
 export interface ConvertedExtractor {
-  /** `inception` or `vgg16`, told by the names of the tensors. */
+  /** `inception` or `vgg16`, recognised by the names of the tensors. */
   readonly network: string;
   /** The outputs of the model, (n, dims) each. */
   readonly layers: readonly string[];
@@ -93,7 +93,7 @@ export interface ConvertedExtractor {
 }
 
 const NETWORKS: readonly FeatureNetwork[] = [inceptionV3(), vgg16()];
-/** Of names in an error. */
+/** Most names that an error lists. */
 const LISTED = 12;
 
 /**
@@ -103,7 +103,7 @@ const LISTED = 12;
  * Its input `images` is float32 ['batch_size', 3, side, side], RGB in [-1, 1].
  *
  * @param weights path of a .safetensors file.
- * @param output path of the .onnx file, written at once when all is well; default `inception.onnx` or `vgg16.onnx` in
+ * @param output path of the .onnx file, written in one piece; default `inception.onnx` or `vgg16.onnx` in
  * `extractorsFolder()`, where `resolveExtractor` finds it.
  * @throws {ExtractorWeightsError} for a pickle, or when tensors are missing, unknown, or of another shape or dtype; the
  * message lists them.
@@ -145,7 +145,7 @@ export async function convertedExtractor(
   return { network, bytes: writeOnnx(graph, { network: network.name }) };
 }
 
-/** @throws {ExtractorWeightsError} with the advice how to convert it, told by the name. */
+/** @throws {ExtractorWeightsError} for the name of a pickle, with advice how to convert it. */
 export function refusePickle(weights: string): void {
   if (!/\.(pth|pt|bin|pkl|ckpt)$/i.test(weights)) return;
   const { base, name } = path.parse(weights);
@@ -164,7 +164,7 @@ function networkOf(
   if (network) return network;
   const landmarks = networks.map(({ name, landmark }) => `${landmark} of ${name}`).join(', nor ');
   throw new ExtractorWeightsError(
-    `${weights} is of no extractor that can be converted: it has neither ${landmarks}, but ${listed([...names])}`,
+    `${weights} does not hold the weights of an extractor that can be converted: it has neither ${landmarks}, but ${listed([...names])}`,
   );
 }
 

@@ -2,12 +2,12 @@ import { GraphError } from '../../errors.ts';
 import type { Value } from '../graph.ts';
 import {
   apply,
+  axisAttribute,
   constantIntegers,
   defineOp,
   type InferenceContext,
   int,
   int64Vector,
-  intAttribute,
   required,
   scalarLike,
   text,
@@ -24,21 +24,17 @@ defineOp({
     const [data, indices] = [context.x, required(context, 1)];
     if (indices.dtype !== 'int64' && indices.dtype !== 'int32')
       throw new GraphError(`${context.where}: the indices '${indices.name}' are ${indices.dtype}, not int32 or int64`);
-    const axis = gatherAxis(context);
+    const axis = axisAttribute(context, data.shape.length);
     const shape = [...data.shape.slice(0, axis), ...indices.shape, ...data.shape.slice(axis + 1)];
     return { dtype: data.dtype, shape };
   },
   gradient: (context) => {
-    const axis = gatherAxis(context);
     const [data, indices] = [context.x, required(context, 1)];
+    const axis = axisAttribute(context, data.shape.length);
     return () =>
       axis > 0 ? scatterAddAlong(axis, data, indices, context.dy) : scatterAddRows(data, indices, context.dy);
   },
 });
-
-function gatherAxis({ x, attributes, where }: InferenceContext): number {
-  return normalizeAxis(intAttribute(attributes, 'axis', 0), x.shape.length, where);
-}
 
 /**
  * Picks slices of `data` along `axis`: the axis gives way to the axes of `indices`, int32 or int64. Negative indices count from the
@@ -50,20 +46,15 @@ export function gather(data: Value, indices: Value, axis = 0): Value {
 
 /** As `scatterAddRows` for slices along another axis, which is brought to the front and back. */
 function scatterAddAlong(axis: number, data: Value, indices: Value, dy: Value): Value {
-  const rank = data.shape.length;
-  const axes = data.shape.map((_, i) => i);
+  const axes = [...data.shape.keys()];
   const front = [axis, ...axes.filter((i) => i !== axis)];
   const gathered = indices.shape.map((_, i) => axis + i);
-  const others = dy.shape.map((_, i) => i).filter((i) => !gathered.includes(i));
-  const like = expandTo(
-    scalarLike(data, 0),
-    front.map((i) => data.shape[i] ?? 1),
-  );
+  const others = [...dy.shape.keys()].filter((i) => !gathered.includes(i));
+  const frontShape = front.map((i) => data.shape[i] ?? 1);
+  const like = expandTo(scalarLike(data, 0), frontShape);
   const summed = scatterAddRows(like, indices, transpose(dy, [...gathered, ...others]));
-  return transpose(
-    summed,
-    Array.from({ length: rank }, (_, i) => front.indexOf(i)),
-  );
+  const back = axes.map((i) => front.indexOf(i));
+  return transpose(summed, back);
 }
 
 /** Adds each row of dy to the row of zeros-like-data that it was gathered from. */
@@ -196,10 +187,8 @@ defineOp({
   infer: (context) => {
     const { dtype, shape } = context.x;
     const repeats = repeatsOf(context);
-    return {
-      dtype,
-      shape: shape.map((dim, i) => (repeats[i] === 1 ? dim : elementCount([dim]) * (repeats[i] ?? 1))),
-    };
+    const tiled = shape.map((dim, i) => (repeats[i] === 1 ? dim : elementCount([dim]) * (repeats[i] ?? 1)));
+    return { dtype, shape: tiled };
   },
   gradient: (context) => {
     const { dy } = context;
@@ -207,15 +196,9 @@ defineOp({
     const shape = fixedShape(context.x.shape);
     if (shape.length === 0) return dy;
     // Each axis as copies by positions; the copies are added up.
-    const copies = reshape(
-      dy,
-      shape.flatMap((length, axis) => [repeats[axis] ?? 1, length]),
-    );
-    const summed = reduceSum(
-      copies,
-      shape.map((_, axis) => 2 * axis),
-    );
-    return reshape(summed, shape);
+    const copied = shape.flatMap((length, axis) => [repeats[axis] ?? 1, length]);
+    const copyAxes = shape.map((_, axis) => 2 * axis);
+    return reshape(reduceSum(reshape(dy, copied), copyAxes), shape);
   },
 });
 /** x laid side by side `repeats` times along each axis, as numpy.tile. */

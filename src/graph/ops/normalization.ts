@@ -4,16 +4,16 @@ import { orderedAfter, recomputable } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
 import {
   apply,
+  axisAttribute,
   defineOp,
   float,
   floatAttribute,
-  type InferenceContext,
   int,
   intAttribute,
   required,
   scalarLike,
 } from '../registry.ts';
-import { elementCount, fixedShape, formatShape, normalizeAxis, toTensorData } from '../types.ts';
+import { elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
 import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 import { reshape } from './shape.ts';
@@ -113,9 +113,7 @@ export interface BatchNormStatistics {
  */
 export function batchNorm(x: Value, statistics: BatchNormStatistics, epsilon: number): Value {
   const { scale, bias, mean, variance } = statistics;
-  return apply('BatchNormalization', [x, scale, bias, mean, variance], {
-    epsilon: float(epsilon),
-  });
+  return apply('BatchNormalization', [x, scale, bias, mean, variance], { epsilon: float(epsilon) });
 }
 
 defineOp({
@@ -162,11 +160,12 @@ defineOp({
   },
 });
 
+/** Over `axis` and all axes after it. */
 defineOp({
   opType: 'LayerNormalization',
   infer: (context) => {
     const { dtype, shape } = context.x;
-    const axis = firstNormalised(context);
+    const axis = axisAttribute(context, shape.length, -1);
     const statistics = { dtype, shape: shape.map((dim, i) => (i < axis ? dim : 1)) };
     return [{ dtype, shape }, statistics, statistics].slice(0, context.outputCount);
   },
@@ -177,9 +176,8 @@ defineOp({
       throw new GraphError(`${where}: the gradient is known for the first output only`);
     const scale = required(context, 1);
     const bias = context.inputs[2];
-    const axis = firstNormalised(context);
-    const axes = x.shape.map((_, i) => i).slice(axis);
-    const before = x.shape.map((_, i) => i).slice(0, axis);
+    const axis = axisAttribute(context, x.shape.length, -1);
+    const [before, axes] = [[...x.shape.keys()].slice(0, axis), [...x.shape.keys()].slice(axis)];
     const { normalised, inverse } = normalise(x, axes, floatAttribute(attributes, 'epsilon', 1e-5));
     return [
       normalisedGradient(mul(dy, scale), normalised, inverse, axes),
@@ -188,11 +186,6 @@ defineOp({
     ];
   },
 });
-
-/** LayerNormalization goes over this axis and all after it. */
-function firstNormalised({ x, attributes, where }: InferenceContext): number {
-  return normalizeAxis(intAttribute(attributes, 'axis', -1), x.shape.length, where);
-}
 
 /**
  * Layer normalisation (Ba et al. 2016) over the last axis, biased variance as in torch: x [..., features], weight and bias

@@ -3,6 +3,7 @@ import type { Value } from '../graph.ts';
 import {
   apply,
   applyOp,
+  axisAttribute,
   constantIntegers,
   defineOp,
   type GradientContext,
@@ -82,17 +83,22 @@ defineOp({
   opType: 'Unsqueeze',
   infer: (context) => {
     const { dtype, shape } = context.x;
-    const given = constantIntegers(context, 1, 'the axes');
-    const rank = shape.length + given.length;
-    const axes = given.map((axis) => normalizeAxis(axis, rank, context.where));
-    const rest = [...shape];
-    return {
-      dtype,
-      shape: Array.from({ length: rank }, (_, axis) => (axes.includes(axis) ? 1 : (rest.shift() ?? 1))),
-    };
+    return { dtype, shape: unsqueezedShape(shape, constantIntegers(context, 1, 'the axes'), context.where) };
   },
   gradient: reshapeBack,
 });
+/** `shape` with axes of length 1 at the positions `added` of the result. */
+export function unsqueezedShape<T extends Dim>(
+  shape: readonly T[],
+  added: readonly number[],
+  where: string,
+): (T | 1)[] {
+  const rank = shape.length + added.length;
+  const axes = added.map((axis) => normalizeAxis(axis, rank, where));
+  const rest = [...shape];
+  return Array.from({ length: rank }, (_, axis) => (axes.includes(axis) ? 1 : (rest.shift() ?? 1)));
+}
+
 /** Inserts axes of length 1, at the positions `axes` of the result. */
 export function unsqueeze(x: Value, axes: readonly number[]): Value {
   return apply('Unsqueeze', [x, int64Vector(x, axes)]);
@@ -103,11 +109,20 @@ defineOp({
   infer: (context) => {
     const { dtype, shape } = context.x;
     const given = context.inputs[1] && constantIntegers(context, 1, 'the axes');
-    const axes = given?.map((axis) => normalizeAxis(axis, shape.length, context.where));
-    return { dtype, shape: shape.filter((dim, axis) => (axes ? !axes.includes(axis) : dim !== 1)) };
+    return { dtype, shape: squeezedShape(shape, given, context.where) };
   },
   gradient: reshapeBack,
 });
+/** `shape` without the axes `dropped`, or without all of length 1. */
+export function squeezedShape<T extends Dim>(
+  shape: readonly T[],
+  dropped: readonly number[] | null | undefined,
+  where: string,
+): T[] {
+  const axes = dropped?.map((axis) => normalizeAxis(axis, shape.length, where));
+  return shape.filter((dim, axis) => (axes ? !axes.includes(axis) : dim !== 1));
+}
+
 /** Drops the axes `axes`, which have length 1. */
 export function squeeze(x: Value, axes: readonly number[]): Value {
   return apply('Squeeze', [x, int64Vector(x, axes)]);
@@ -157,16 +172,11 @@ export function transpose(
   return apply('Transpose', [x], { perm: ints(perm) });
 }
 
-/** The axis of Concat and Split, from 0. */
-function axisOf({ x, attributes, where }: InferenceContext): number {
-  return normalizeAxis(intAttribute(attributes, 'axis', 0), x.shape.length, where);
-}
-
 defineOp({
   opType: 'Concat',
   infer: (context) => {
     const first = context.x;
-    const axis = axisOf(context);
+    const axis = axisAttribute(context, first.shape.length);
     const lengths = context.inputs.map((input, index) => {
       const value = input ?? required(context, index);
       const fits =
@@ -183,7 +193,7 @@ defineOp({
     return { dtype: first.dtype, shape: first.shape.map((dim, i) => (i === axis ? (total ?? 0) : dim)) };
   },
   gradient: (context) => {
-    const axis = axisOf(context);
+    const axis = axisAttribute(context, context.x.shape.length);
     return split(context.dy, fixedShape(context.inputs.map((input) => input?.shape[axis] ?? 0)), axis);
   },
 });
@@ -203,7 +213,7 @@ defineOp({
   infer: (context) => {
     const { dtype, shape } = context.x;
     const { where, outputCount } = context;
-    const axis = axisOf(context);
+    const axis = axisAttribute(context, shape.length);
     const length = elementCount([shape[axis] ?? 0]);
     const chunk = Math.ceil(length / outputCount);
     const lengths = context.inputs[1]

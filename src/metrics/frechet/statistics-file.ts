@@ -90,6 +90,6 @@ function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8
     return { found: unzipSync(bytes, { filter }), names };
   } catch (cause) {
     if (cause instanceof StatisticsFileError) throw cause;
-    throw new StatisticsFileError(`${where} is no .npz file, or damaged: ${errorText(cause)}`, { cause });
+    throw new StatisticsFileError(`${where} is not an .npz file, or is damaged: ${errorText(cause)}`, { cause });
   }
 }

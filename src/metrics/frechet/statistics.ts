@@ -61,7 +61,7 @@ export class FeatureStatistics {
     const { dims, block } = this;
     if (features.length % dims !== 0)
       throw new InvalidArgumentError(
-        `features has ${features.length} values, which is no whole number of vectors of ${dims}.`,
+        `features has ${features.length} values, which is not a whole number of vectors of ${dims}.`,
       );
     const bad = features.findIndex((value) => !Number.isFinite(value));
     if (bad >= 0)

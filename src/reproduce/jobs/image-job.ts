@@ -1,18 +1,14 @@
-import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { evaluate } from '../../evaluation/evaluate.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { isoLoss } from '../../losses/index.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { imageGrid } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
-import { Trainer } from '../../trainers/index.ts';
 import { imageModel } from './image-sets.ts';
 import {
-  environment,
   GRID_FILE,
   type ImageJob,
   type ImageResult,
@@ -20,9 +16,8 @@ import {
   JobClock,
   type JobContext,
   samplingSeed,
-  writeResult,
 } from './job.ts';
-import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
+import { finishJob, trainJob } from './training.ts';
 
 /** Rough shares of a job's time; the rest is measuring. */
 const TRAINING_SHARE = 0.7;
@@ -48,56 +43,20 @@ export async function runImageJob(
     resolution: job.resolution,
     ...(job.data_dir === null ? {} : { data_dir: job.data_dir }),
   });
-  const trainingDir = path.join(folder, 'training');
-  const pipelineDir = path.join(folder, 'pipeline');
-  const trainer = newTrainer(job, real, trainingDir, clock, onProgress);
-  const { interrupted } = await trainer.train({ resume_from_checkpoint: 'latest', signal });
-  if (interrupted) throw signal.reason;
-  await trainer.savePipeline(pipelineDir);
-
+  const training = {
+    model: imageModel(job.model, real),
+    train_dataset: real,
+    noise_scheduler: new DDPMScheduler({ num_train_timesteps: job.num_train_timesteps }),
+    args: { random_flip: job.random_flip, use_ema: true },
+  };
+  const pipelineDir = await trainJob(job, folder, training, clock, {
+    signal,
+    onProgress: (fraction) => onProgress(TRAINING_SHARE * fraction),
+  });
   const files = await drawImages(job, real, folder, pipelineDir, { signal, onProgress });
   await writeFileAtomic(path.join(folder, GRID_FILE), await gridOf(files, real));
   const measured = await measure(job, real, folder, { signal, onProgress });
-  const result: ImageResult = {
-    job,
-    real_images: real.count,
-    generated_images: files.length,
-    ...measured,
-    training: await readTrainingCurve(trainingDir),
-    timing: clock.elapsed(),
-    environment: environment(),
-  };
-  await writeResult(folder, result);
-  await rm(trainingDir, { recursive: true, force: true });
-  return result;
-}
-
-function newTrainer(
-  job: ImageJob,
-  real: ImageSet,
-  outputDir: string,
-  clock: JobClock,
-  onProgress: JobContext['onProgress'],
-): Trainer {
-  const steps = job.epochs * Math.ceil(real.count / job.batch_size);
-  return new Trainer({
-    model: imageModel(job.model, real),
-    args: {
-      output_dir: outputDir,
-      num_train_epochs: job.epochs,
-      per_device_train_batch_size: job.batch_size,
-      learning_rate: job.learning_rate,
-      random_flip: job.random_flip,
-      use_ema: true,
-      seed: job.seed,
-      device: job.device,
-      ...logAndSave(steps),
-    },
-    train_dataset: real,
-    loss: isoLoss({ lambda: job.lambda }),
-    noise_scheduler: new DDPMScheduler({ num_train_timesteps: job.num_train_timesteps }),
-    callbacks: [followTraining(clock, (fraction) => onProgress(TRAINING_SHARE * fraction))],
-  });
+  return finishJob(folder, { job, real_images: real.count, generated_images: files.length, ...measured }, clock);
 }
 
 /** Generates PNG files in `images/`. A stopped job keeps them. */
@@ -129,10 +88,6 @@ async function measure(
   folder: string,
   { signal, onProgress }: JobContext,
 ): Promise<Pick<ImageResult, 'extractor' | 'logits_extractor' | 'metrics'>> {
-  const passes = new Map([
-    ['real', 0],
-    ['fake', 0],
-  ]);
   const report = await evaluate({
     real,
     fake: path.join(folder, IMAGES_FOLDER),
@@ -145,27 +100,19 @@ async function measure(
     is_shuffle: false,
     device,
     on_progress: (fraction, stage) => {
-      if (!passes.has(stage)) return;
-      passes.set(stage, fraction);
-      const done = [...passes.values()].reduce((sum, pass) => sum + pass, 0) / passes.size;
+      if (stage !== 'real' && stage !== 'fake') return;
+      const done = (stage === 'real' ? fraction : 1 + fraction) / 2;
       const before = TRAINING_SHARE + SAMPLING_SHARE;
       onProgress(before + (1 - before) * done);
     },
     signal,
   });
-  const { fid, is_mean, precision, recall, density, coverage } = report.metrics;
+  const { fid, is_mean: inception_score = null, precision, recall, density, coverage } = report.metrics;
   const { extractor: features, logits_extractor: logits } = report;
   return {
     extractor: { name: features.name, checksum: features.checksum },
     logits_extractor: logits ? { name: logits.name, checksum: logits.checksum } : null,
-    metrics: imageMetricsSchema.parse({
-      fid,
-      inception_score: is_mean ?? null,
-      precision,
-      recall,
-      density,
-      coverage,
-    }),
+    metrics: imageMetricsSchema.parse({ fid, inception_score, precision, recall, density, coverage }),
   };
 }
 
@@ -177,13 +124,7 @@ async function gridOf(files: readonly string[], { height, width, channels }: Ima
     shown.map((file) => sharp(file).toColourspace(colours).removeAlpha().raw().toBuffer()),
   );
   return imageGrid(
-    {
-      data: Buffer.concat(pixels),
-      count: shown.length,
-      height,
-      width,
-      channels: channels === 1 ? 1 : 3,
-    },
+    { data: Buffer.concat(pixels), count: shown.length, height, width, channels: channels === 1 ? 1 : 3 },
     { scale: Math.max(1, Math.floor(GRID_SIDE_PIXELS / Math.max(height, width))) },
   );
 }

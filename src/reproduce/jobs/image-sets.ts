@@ -90,10 +90,6 @@ export function imageModel(
   model: ImageJob['model'],
   { height, width, channels }: Pick<ImageSet, 'height' | 'width' | 'channels'>,
 ): UNet2DModel {
-  const shape = {
-    sample_size: [height, width] as [number, number],
-    in_channels: channels,
-    out_channels: channels,
-  };
+  const shape = { sample_size: [height, width] as [number, number], in_channels: channels, out_channels: channels };
   return new UNet2DModel(model === 'tiny' ? { ...TINY, ...shape } : unet2DPreset(model, shape));
 }

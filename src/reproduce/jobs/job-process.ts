@@ -7,7 +7,7 @@ import { runPointJob } from './point-job.ts';
 /** A job's process ended without a result. */
 export class JobFailedError extends IsoDiffusionError {}
 
-/** What a job's process is asked. It tells how far it is while it runs, as a fraction from 0 to 1. */
+/** The request to a job's process. While it runs, it sends the finished fraction, 0 to 1. */
 export interface JobRequest {
   readonly folder: string;
 }
@@ -16,7 +16,7 @@ export interface JobRequest {
  * Runs the job that `job.json` of the folder describes, in a process of its own. When the signal aborts, the process
  * saves a checkpoint and ends; when this process dies, it ends at once.
  *
- * @throws {JobFailedError} with what the process said. @throws `signal.reason` when it was stopped.
+ * @throws {JobFailedError} with the message of the process. @throws `signal.reason` when it was stopped.
  */
 export async function runJobProcess(folder: string, { signal, onProgress }: JobContext): Promise<void> {
   signal.throwIfAborted();

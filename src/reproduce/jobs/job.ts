@@ -16,7 +16,7 @@ const finite = z.number().refine(Number.isFinite);
 /** U-Nets for images: presets of `unet2DPreset`, and one small enough for a CPU. */
 const IMAGE_MODELS = ['tiny', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
 
-/** One training run on points, its samples and all that is measured on them. */
+/** One training run on points, with its sampling and its measurements. */
 const pointJobSchema = z.strictObject({
   kind: z.literal('points'),
   dataset: z.enum(Object.keys(SYNTHETIC_SETS) as [SyntheticName, ...SyntheticName[]]),
@@ -35,7 +35,7 @@ const pointJobSchema = z.strictObject({
 });
 export type PointJob = z.output<typeof pointJobSchema>;
 
-/** One training run of the U-Net on images, its samples and all that is measured on them. */
+/** One training run of the U-Net on images, with its sampling and its measurements. */
 const imageJobSchema = z.strictObject({
   kind: z.literal('images'),
   /** What reports and the paper's figures call the set. */
@@ -68,9 +68,9 @@ export type ImageJob = z.output<typeof imageJobSchema>;
 const jobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
 export type Job = PointJob | ImageJob;
 
-/** What all jobs on points of one reproduction share. */
+/** Settings of all jobs on points of one reproduction. */
 export type PointSettings = Omit<PointJob, 'kind' | 'dataset' | 'lambda' | 'seed'>;
-/** What all jobs on images of one reproduction share. */
+/** Settings of all jobs on images of one reproduction. */
 export type ImageSettings = Omit<ImageJob, 'kind' | 'name' | 'source' | 'data_dir' | 'lambda' | 'seed'>;
 
 /** A set of images to train on. */
@@ -85,7 +85,7 @@ export interface NamedImageSet {
 
 const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_seconds: z.number().min(0) });
 /** The time of all attempts at a job. Other processes lengthen only the wall time. */
-export type JobTiming = z.output<typeof timingSchema>;
+type JobTiming = z.output<typeof timingSchema>;
 
 /** What a run logged: the steps, and the values of each name at them. A value is the mean since the last entry. */
 export const curveSchema = z.object({ step: z.array(z.int()) }).catchall(z.array(finite));
@@ -98,15 +98,18 @@ const environmentSchema = z.strictObject({
   cpu: z.string(),
 });
 
+/** What every result holds. */
+const commonResult = { training: curveSchema, timing: timingSchema, environment: environmentSchema };
+export type CommonResult = z.output<z.ZodObject<typeof commonResult>>;
+
 const pointResultSchema = z.strictObject({
   job: pointJobSchema,
   metrics: z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite }),
-  training: curveSchema,
   predicted_noise: z.array(z.strictObject({ timestep: z.int(), per_element: finite, mse: finite })),
-  timing: timingSchema,
-  environment: environmentSchema,
+  ...commonResult,
 });
 export type PointResult = z.output<typeof pointResultSchema>;
+export type PointMeasured = Omit<PointResult, keyof CommonResult>;
 
 const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
 export const imageMetricsSchema = z.strictObject({
@@ -124,14 +127,19 @@ const imageResultSchema = z.strictObject({
   extractor: extractorSchema,
   logits_extractor: extractorSchema.nullable(),
   metrics: imageMetricsSchema,
-  training: curveSchema,
-  timing: timingSchema,
-  environment: environmentSchema,
+  ...commonResult,
 });
 export type ImageResult = z.output<typeof imageResultSchema>;
+export type ImageMeasured = Omit<ImageResult, keyof CommonResult>;
 
 const resultSchema = z.union([pointResultSchema, imageResultSchema]);
 export type JobResult = PointResult | ImageResult;
+
+/** A result with the folder its files are in. */
+export interface Stored<Result extends JobResult = JobResult> {
+  readonly result: Result;
+  readonly folder: string;
+}
 
 const JOB_FILE = 'job.json';
 export const RESULT_FILE = 'result.json';
@@ -161,7 +169,7 @@ export function writeJob(folder: string, job: Job): Promise<void> {
   return writeFileAtomic(path.join(folder, JOB_FILE), stringifySorted(job));
 }
 
-/** The finished result, or undefined where the job has not come to its end. @throws {ConfigError} when damaged. */
+/** The result of a finished job, else undefined. @throws {ConfigError} when it is damaged. */
 export function readResult(folder: string): Promise<JobResult | undefined> {
   return unlessMissing(path.join(folder, RESULT_FILE), resultSchema);
 }
@@ -171,27 +179,14 @@ export function writeResult(folder: string, result: JobResult): Promise<void> {
   return writeFileAtomic(path.join(folder, RESULT_FILE), stringifySorted(result));
 }
 
-/** The time that earlier attempts took up to their last checkpoints. */
-async function readTiming(folder: string): Promise<JobTiming> {
-  const timing = await unlessMissing(path.join(folder, TIMING_FILE), timingSchema);
-  return timing ?? { wall_seconds: 0, cpu_seconds: 0 };
-}
-
-function writeTiming(folder: string, timing: JobTiming): Promise<void> {
-  return writeFileAtomic(path.join(folder, TIMING_FILE), stringifySorted(timing));
-}
-
 async function unlessMissing<T>(file: string, schema: z.ZodType<T>): Promise<T | undefined> {
   try {
     return await readJsonFile(file, schema);
   } catch (error) {
-    if (error instanceof ConfigError && isMissing(error.cause)) return undefined;
+    if (error instanceof ConfigError && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT')
+      return undefined;
     throw error;
   }
-}
-
-function isMissing(cause: unknown): boolean {
-  return cause instanceof Error && (cause as NodeJS.ErrnoException).code === 'ENOENT';
 }
 
 /** How a job is stopped and reports its progress. */
@@ -214,7 +209,8 @@ export class JobClock {
 
   /** Starts with the time that earlier attempts saved. */
   static async start(folder: string): Promise<JobClock> {
-    return new JobClock(folder, await readTiming(folder));
+    const saved = await unlessMissing(path.join(folder, TIMING_FILE), timingSchema);
+    return new JobClock(folder, saved ?? { wall_seconds: 0, cpu_seconds: 0 });
   }
 
   elapsed(): JobTiming {
@@ -227,7 +223,7 @@ export class JobClock {
 
   /** Saves the time so far for a later attempt. */
   save(): Promise<void> {
-    return writeTiming(this.folder, this.elapsed());
+    return writeFileAtomic(path.join(this.folder, TIMING_FILE), stringifySorted(this.elapsed()));
   }
 }
 

@@ -1,25 +1,13 @@
-import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { loadPoints, type PointSet } from '../../datasets/index.ts';
+import { loadPoints } from '../../datasets/index.ts';
 import { writeNpyPoints } from '../../datasets/points/point-files.ts';
-import { isoLoss } from '../../losses/index.ts';
 import { precisionRecallDensityCoverage } from '../../metrics/index.ts';
 import { predictedNoiseIsotropy } from '../../metrics/isotropy.ts';
 import { ConditionalDense } from '../../models/index.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
-import { Trainer } from '../../trainers/index.ts';
-import {
-  environment,
-  GENERATED_FILE,
-  JobClock,
-  type JobContext,
-  type PointJob,
-  type PointResult,
-  samplingSeed,
-  writeResult,
-} from './job.ts';
-import { followTraining, logAndSave, readTrainingCurve } from './training-curve.ts';
+import { GENERATED_FILE, JobClock, type JobContext, type PointJob, type PointResult, samplingSeed } from './job.ts';
+import { finishJob, trainJob } from './training.ts';
 
 /** Rough shares of a job's time; the rest is measuring. */
 const TRAINING_SHARE = 0.85;
@@ -40,13 +28,20 @@ export async function runPointJob(
 ): Promise<PointResult> {
   const clock = await JobClock.start(folder);
   const data = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
-  const trainingDir = path.join(folder, 'training');
-  const pipelineDir = path.join(folder, 'pipeline');
-
-  const trainer = newTrainer(job, data, trainingDir, clock, onProgress);
-  const { interrupted } = await trainer.train({ resume_from_checkpoint: 'latest', signal });
-  if (interrupted) throw signal.reason;
-  await trainer.savePipeline(pipelineDir);
+  const training = {
+    model: new ConditionalDense({
+      in_features: data.dims,
+      hidden_features: job.hidden_features,
+      num_train_timesteps: job.num_train_timesteps,
+    }),
+    train_dataset: data,
+    // Clipping would cut off points outside [-1, 1]; the paper's reverse process does not clip.
+    noise_scheduler: new DDPMScheduler({ num_train_timesteps: job.num_train_timesteps, clip_sample: false }),
+  };
+  const pipelineDir = await trainJob(job, folder, training, clock, {
+    signal,
+    onProgress: (fraction) => onProgress(TRAINING_SHARE * fraction),
+  });
 
   const generate = await pipeline('unconditional-point-generation', pipelineDir, { device: job.device });
   try {
@@ -59,31 +54,22 @@ export async function runPointJob(
       signal,
     });
     await writeNpyPoints(path.join(folder, GENERATED_FILE), points, data.dims);
-    const result: PointResult = {
-      job,
-      metrics: await precisionRecallDensityCoverage(
-        data,
-        { data: points, count: job.points, dims: data.dims },
-        { nearest_k: job.nearest_k, signal },
-      ),
-      training: await readTrainingCurve(trainingDir),
-      predicted_noise: (
-        await predictedNoiseIsotropy({
-          model: generate.model,
-          prediction_type: generate.scheduler.config.prediction_type,
-          points: data,
-          alphasCumprod: generate.scheduler.alphasCumprod,
-          timesteps: analysedTimesteps(job.num_train_timesteps),
-          seed: samplingSeed(job),
-          signal,
-        })
-      ).map(({ timestep, per_element, mse }) => ({ timestep, per_element, mse })),
-      timing: clock.elapsed(),
-      environment: environment(),
-    };
-    await writeResult(folder, result);
-    await rm(trainingDir, { recursive: true, force: true });
-    return result;
+    const metrics = await precisionRecallDensityCoverage(
+      data,
+      { data: points, count: job.points, dims: data.dims },
+      { nearest_k: job.nearest_k, signal },
+    );
+    const isotropy = await predictedNoiseIsotropy({
+      model: generate.model,
+      prediction_type: generate.scheduler.config.prediction_type,
+      points: data,
+      alphasCumprod: generate.scheduler.alphasCumprod,
+      timesteps: analysedTimesteps(job.num_train_timesteps),
+      seed: samplingSeed(job),
+      signal,
+    });
+    const predicted_noise = isotropy.map(({ timestep, per_element, mse }) => ({ timestep, per_element, mse }));
+    return await finishJob(folder, { job, metrics, predicted_noise }, clock);
   } finally {
     await generate.dispose();
   }
@@ -91,41 +77,6 @@ export async function runPointJob(
 
 /** From 0 to T - 1, evenly spaced. */
 function analysedTimesteps(T: number): number[] {
-  const wanted = Math.min(ANALYSED_TIMESTEPS, T);
-  const timesteps = Array.from({ length: wanted }, (_, i) => Math.round((i * (T - 1)) / (wanted - 1 || 1)));
-  return [...new Set(timesteps)];
-}
-
-function newTrainer(
-  job: PointJob,
-  data: PointSet,
-  outputDir: string,
-  clock: JobClock,
-  onProgress: JobContext['onProgress'],
-): Trainer {
-  const steps = job.epochs * Math.ceil(job.points / job.batch_size);
-  return new Trainer({
-    model: new ConditionalDense({
-      in_features: data.dims,
-      hidden_features: job.hidden_features,
-      num_train_timesteps: job.num_train_timesteps,
-    }),
-    args: {
-      output_dir: outputDir,
-      num_train_epochs: job.epochs,
-      per_device_train_batch_size: job.batch_size,
-      learning_rate: job.learning_rate,
-      seed: job.seed,
-      device: job.device,
-      ...logAndSave(steps),
-    },
-    train_dataset: data,
-    loss: isoLoss({ lambda: job.lambda }),
-    // Clipping would cut off points outside [-1, 1]; the paper's reverse process does not clip.
-    noise_scheduler: new DDPMScheduler({
-      num_train_timesteps: job.num_train_timesteps,
-      clip_sample: false,
-    }),
-    callbacks: [followTraining(clock, (fraction) => onProgress(TRAINING_SHARE * fraction))],
-  });
+  const count = Math.min(ANALYSED_TIMESTEPS, T);
+  return Array.from({ length: count }, (_, i) => Math.round((i * (T - 1)) / (count - 1 || 1)));
 }

@@ -14,7 +14,6 @@ export interface RunJobsOptions {
   /** Processes at a time, at least 1. */
   readonly parallel: number;
   readonly signal: AbortSignal;
-  readonly onStart?: ((run: JobRun) => void) | undefined;
   readonly onProgress?: ((run: JobRun, fraction: number) => void) | undefined;
   /** @param error undefined when the job has a result. */
   readonly onEnd?: (run: JobRun, error: Error | undefined) => void;
@@ -36,22 +35,17 @@ export function jobRuns(output: string, jobs: readonly Job[]): JobRun[] {
  * @throws {ConfigError} when a job there has other settings, or its result is damaged.
  */
 export async function prepareJobs(runs: readonly JobRun[], resume: boolean): Promise<JobRun[]> {
-  if (!resume) await refuseOldJobs(runs);
+  for (const { folder } of resume ? [] : runs)
+    if (await readJob(folder))
+      throw new InvalidArgumentError(
+        `${folder} already exists: add --resume to continue with it, or choose another --output`,
+      );
   const open = await unfinishedJobs(runs);
   for (const { folder, job } of open) {
     await mkdir(folder, { recursive: true });
     await writeJob(folder, job);
   }
   return open;
-}
-
-async function refuseOldJobs(runs: readonly JobRun[]): Promise<void> {
-  for (const { folder } of runs) {
-    if (await readJob(folder))
-      throw new InvalidArgumentError(
-        `${folder} already exists: add --resume to continue with it, or choose another --output`,
-      );
-  }
 }
 
 /**
@@ -70,17 +64,15 @@ export async function unfinishedJobs(runs: readonly JobRun[]): Promise<JobRun[]>
 }
 
 function refuseOtherSettings({ folder, job }: JobRun, there: Job): void {
-  const before = new Map(Object.entries(there));
-  const differing = Object.entries(job).filter(
-    ([key, value]) => JSON.stringify(value) !== JSON.stringify(before.get(key)),
-  );
-  if (differing.length === 0) return;
-  const list = differing.map(
-    ([key, value]) => `${key} ${JSON.stringify(before.get(key))} there, ${JSON.stringify(value)} here`,
-  );
-  throw new ConfigError(
-    `${folder} has other settings (${list.join('; ')}): give the same ones, or choose another --output`,
-  );
+  const before = new Map(Object.entries(there).map(([key, value]) => [key, JSON.stringify(value)]));
+  const differing = Object.entries(job).flatMap(([key, value]) => {
+    const [old, now] = [before.get(key), JSON.stringify(value)];
+    return old === now ? [] : [`${key} ${old} there, ${now} here`];
+  });
+  if (differing.length > 0)
+    throw new ConfigError(
+      `${folder} has other settings (${differing.join('; ')}): give the same ones, or choose another --output`,
+    );
 }
 
 /**
@@ -90,21 +82,18 @@ function refuseOtherSettings({ folder, job }: JobRun, there: Job): void {
  * @throws `signal.reason` when it was stopped; the jobs under way have saved checkpoints then.
  */
 export async function runJobs(runs: readonly JobRun[], options: RunJobsOptions): Promise<void> {
-  const { parallel, signal, onStart, onProgress, onEnd } = options;
-  const queue = [...runs];
+  const { parallel, signal, onProgress, onEnd } = options;
+  // One iterator for all: each job is taken once.
+  const queue = runs.values();
   const takeJobs = async () => {
-    for (let run = queue.shift(); run && !signal.aborted; run = queue.shift()) {
-      const current = run;
-      onStart?.(current);
+    for (const run of queue) {
+      if (signal.aborted) return;
       try {
-        await runJobProcess(current.folder, {
-          signal,
-          onProgress: (fraction) => onProgress?.(current, fraction),
-        });
-        onEnd?.(current, undefined);
+        await runJobProcess(run.folder, { signal, onProgress: (fraction) => onProgress?.(run, fraction) });
+        onEnd?.(run, undefined);
       } catch (error) {
         if (signal.aborted) return;
-        onEnd?.(current, error instanceof Error ? error : new Error(String(error)));
+        onEnd?.(run, error instanceof Error ? error : new Error(String(error)));
       }
     }
   };

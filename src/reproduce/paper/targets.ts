@@ -1,12 +1,12 @@
 import type { SyntheticName } from '../../datasets/points/synthetic.ts';
 import type { ImageJob, ImageSettings, NamedImageSet, PointJob, PointSettings } from '../jobs/job.ts';
-import { PAPER_LAMBDAS, PAPER_TABLE_1 } from './paper-results.ts';
+import { PAPER_LAMBDAS, TABLE_1_LAMBDAS } from './paper-results.ts';
 
-export const POINT_SETS = Object.keys(PAPER_TABLE_1) as SyntheticName[];
+export const POINT_SETS = Object.keys(TABLE_1_LAMBDAS) as SyntheticName[];
 
 export const TARGETS = [
-  ...(['table-1', 'table-2', 'table-3', 'table-4', 'table-5', 'table-6'] as const),
-  ...(['figure-1', 'figure-2', 'figure-3', 'figure-4', 'figure-5', 'section-4'] as const),
+  ...['table-1', 'table-2', 'table-3', 'table-4', 'table-5', 'table-6'],
+  ...['figure-1', 'figure-2', 'figure-3', 'figure-4', 'figure-5', 'section-4'],
 ] as const;
 export type Target = (typeof TARGETS)[number];
 
@@ -22,7 +22,7 @@ export function pointCells(target: Target): { dataset: SyntheticName; lambda: nu
     case 'section-4':
       return POINT_SETS.flatMap((dataset) => [
         { dataset, lambda: 0 },
-        { dataset, lambda: PAPER_TABLE_1[dataset].lambda },
+        { dataset, lambda: TABLE_1_LAMBDAS[dataset] },
       ]);
     case 'table-2':
     case 'figure-1':
@@ -65,13 +65,7 @@ export function imageJobs(
 ): ImageJob[] {
   return seeds.flatMap((seed) =>
     sets.flatMap((set) =>
-      [0, lambda].map((weight) => ({
-        kind: 'images' as const,
-        ...set,
-        lambda: weight,
-        seed,
-        ...settings,
-      })),
+      [0, lambda].map((weight) => ({ kind: 'images' as const, ...set, lambda: weight, seed, ...settings })),
     ),
   );
 }

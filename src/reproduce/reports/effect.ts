@@ -1,8 +1,9 @@
+import type { ReportRow } from '../paper/targets.ts';
 import { type Spread, spreadOf } from './spread.ts';
 import { signed } from './text.ts';
 
 /** A measured value of one run. */
-export interface SeededValue {
+interface SeededValue {
   readonly seed: number;
   readonly value: number;
 }
@@ -29,13 +30,13 @@ const CLEAR_STANDARD_ERRORS = 2;
 /**
  * The effect of a weight λ on a metric.
  *
- * @param paper the paper's values without and with the penalty.
+ * @param paper the paper's values without and with the penalty, as far as it has them.
  * @returns undefined where no seed has both runs.
  */
 export function effectOf(
   without: readonly SeededValue[],
   withPenalty: readonly SeededValue[],
-  paper?: readonly [without: number, withPenalty: number],
+  paper: readonly [without?: number | undefined, withPenalty?: number | undefined] = [],
 ): Effect | undefined {
   const differences = withPenalty.flatMap(({ seed, value }) => {
     const base = without.find((run) => run.seed === seed);
@@ -43,19 +44,42 @@ export function effectOf(
   });
   const measured = spreadOf(differences);
   if (!measured) return undefined;
+  const [before, after] = paper;
+  if (before === undefined || after === undefined) return { measured, paper: undefined, verdict: undefined };
   // The published figures have at most 4 digits; the difference of two of them has rounding noise.
-  const difference = paper && Number((paper[1] - paper[0]).toFixed(6));
-  return {
-    measured,
-    paper: difference,
-    verdict: difference === undefined ? undefined : verdictOf(measured, difference),
-  };
+  const difference = Number((after - before).toFixed(6));
+  return { measured, paper: difference, verdict: verdictOf(measured, difference) };
 }
 
 function verdictOf({ mean, std, runs }: Spread, paper: number): Verdict {
   if (paper === 0) return 'none in the paper';
   if (std === undefined || Math.abs(mean) <= (CLEAR_STANDARD_ERRORS * std) / Math.sqrt(runs)) return 'unclear';
   return Math.sign(mean) === Math.sign(paper) ? 'agrees' : 'opposite';
+}
+
+/** A metric at one λ. */
+interface Measurement {
+  readonly spread: Spread | undefined;
+  readonly paper: number | undefined;
+  readonly effect: Effect | undefined;
+}
+
+/** The row of a measurement in CSV and JSON. */
+export function measurementRow(
+  cell: Readonly<Record<'dataset' | 'metric', string>> & { readonly lambda: number | null },
+  { spread, paper, effect }: Measurement,
+): ReportRow {
+  return {
+    ...cell,
+    runs: spread?.runs ?? 0,
+    mean: spread?.mean ?? null,
+    std: spread?.std ?? null,
+    paper: paper ?? null,
+    effect_mean: effect?.measured.mean ?? null,
+    effect_std: effect?.measured.std ?? null,
+    effect_paper: effect?.paper ?? null,
+    effect_verdict: effect?.verdict ?? null,
+  };
 }
 
 /** "+0.0021 ± 0.0010 (+0.082): agrees". */

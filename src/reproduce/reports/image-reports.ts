@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { GRID_FILE, type ImageResult } from '../jobs/job.ts';
+import { GRID_FILE, type ImageResult, type Stored } from '../jobs/job.ts';
 import { IMAGE_METRICS, type ImageMetric, PAPER_IMAGES } from '../paper/paper-results.ts';
-import type { ReportPlot, ReportRow, TargetReport } from '../paper/targets.ts';
-import { type Effect, effectOf, effectText, verdictSummary } from './effect.ts';
+import type { ReportPlot, TargetReport } from '../paper/targets.ts';
+import { effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
 import { spreadOf, spreadText } from './spread.ts';
 import { counted, markdownTable } from './text.ts';
 
@@ -16,15 +16,13 @@ const METRIC_TITLES: Readonly<Record<ImageMetric, string>> = {
   coverage: 'Coverage',
 };
 
-/** A result with the folder its files are in. */
-export interface StoredImageResult {
-  readonly result: ImageResult;
-  readonly folder: string;
-}
-
 /** Table 6: the metrics of DDPM and Iso-Diffusion on each set of images. */
 export function imageTable(results: readonly ImageResult[]): TargetReport {
-  const sets = setsOf(results).map(({ name, of }) => setSection(name, of));
+  const names = [...new Set(results.map(({ job }) => job.name))];
+  const sets = names.map((name) => {
+    const ofSet = results.filter(({ job }) => job.name === name);
+    return setSection(name, ofSet);
+  });
   return {
     target: 'table-6',
     title: 'Table 6: images',
@@ -32,11 +30,6 @@ export function imageTable(results: readonly ImageResult[]): TargetReport {
     rows: sets.flatMap(({ rows }) => rows),
     plots: [],
   };
-}
-
-function setsOf(results: readonly ImageResult[]): { name: string; of: ImageResult[] }[] {
-  const names = [...new Set(results.map(({ job }) => job.name))];
-  return names.map((name) => ({ name, of: results.filter(({ job }) => job.name === name) }));
 }
 
 function setSection(name: string, results: readonly ImageResult[]) {
@@ -55,18 +48,13 @@ function setSection(name: string, results: readonly ImageResult[]) {
       effect: effectOf(valuesOf(ddpm ?? [], metric), valuesOf(withPenalty ?? [], metric), paper),
     };
   });
-  const rows: ReportRow[] = lines.flatMap(({ metric, paper, spreads, effect }) =>
-    variants.map(({ lambda }, index) => ({
-      dataset: name,
-      lambda: lambda ?? null,
-      metric,
-      runs: spreads[index]?.runs ?? 0,
-      mean: spreads[index]?.mean ?? null,
-      std: spreads[index]?.std ?? null,
-      paper: paper?.[index] ?? null,
-      effect_mean: index === 1 ? (effect?.measured.mean ?? null) : null,
-      effect_verdict: index === 1 ? (effect?.verdict ?? null) : null,
-    })),
+  const rows = lines.flatMap(({ metric, paper, spreads, effect }) =>
+    variants.map(({ lambda = null }, i) =>
+      measurementRow(
+        { dataset: name, lambda, metric },
+        { spread: spreads[i], paper: paper?.[i], effect: i === 1 ? effect : undefined },
+      ),
+    ),
   );
   const headers = [
     'Metric',
@@ -75,7 +63,7 @@ function setSection(name: string, results: readonly ImageResult[]) {
     'Paper, Iso',
     'Change, measured (paper)',
   ];
-  const effects: (Effect | undefined)[] = lines.map(({ effect }) => effect);
+  const effects = lines.map(({ effect }) => effect);
   const markdown = [
     `### ${name}`,
     markdownTable(
@@ -113,7 +101,7 @@ function extractorLine(results: readonly ImageResult[]): string {
 }
 
 /** Figure 2: images of both models, for the first seed that has runs. */
-export async function imageFigure(stored: readonly StoredImageResult[]): Promise<TargetReport> {
+export async function imageFigure(stored: readonly Stored<ImageResult>[]): Promise<TargetReport> {
   const seed = Math.min(...stored.map(({ result }) => result.job.seed));
   const shown = stored.filter(({ result }) => result.job.seed === seed);
   const plots = await Promise.all(

@@ -4,7 +4,7 @@ import { isotropyOfNoisedData, type NoisedIsotropy } from '../../metrics/isotrop
 import { type CurveSeries, curvePlot } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import type { PointResult, TrainingCurve } from '../jobs/job.ts';
-import { PAPER_TABLE_1 } from '../paper/paper-results.ts';
+import { TABLE_1_LAMBDAS } from '../paper/paper-results.ts';
 import { POINT_SETS, type ReportPlot, type ReportRow, type TargetReport } from '../paper/targets.ts';
 import { SET_TITLES } from './point-reports.ts';
 import { spreadOf, spreadText } from './spread.ts';
@@ -24,14 +24,8 @@ interface Variant {
 
 /** Sections 3.3 and 4: the isotropy of x_t against t, and of the predicted noise during training and by timestep. */
 export async function isotropySection(results: readonly PointResult[]): Promise<TargetReport> {
-  const sets = await Promise.all(
-    POINT_SETS.map((dataset) =>
-      setSection(
-        dataset,
-        results.filter(({ job }) => job.dataset === dataset),
-      ),
-    ),
-  );
+  const runsOf = (dataset: SyntheticName) => results.filter(({ job }) => job.dataset === dataset);
+  const sets = await Promise.all(POINT_SETS.map((dataset) => setSection(dataset, runsOf(dataset))));
   return {
     target: 'section-4',
     title: 'Section 4: isotropy of the data and of the predicted noise',
@@ -53,7 +47,7 @@ async function setSection(dataset: SyntheticName, results: readonly PointResult[
   if (!first) return { markdown: `${heading}\n\nNo run is finished.`, rows: [], plots: [] };
   const variants = [
     { name: 'DDPM', lambda: 0 },
-    { name: `Iso, λ = ${PAPER_TABLE_1[dataset].lambda}`, lambda: PAPER_TABLE_1[dataset].lambda },
+    { name: `Iso, λ = ${TABLE_1_LAMBDAS[dataset]}`, lambda: TABLE_1_LAMBDAS[dataset] },
   ].map((variant) => ({ ...variant, runs: results.filter(({ job }) => job.lambda === variant.lambda) }));
   const noised = isotropyOfNoisedData({
     points: await loadPoints(dataset, { n: first.job.points, seed: first.job.seed }),
@@ -163,26 +157,19 @@ async function plotsOf(
     return { name, x: curve.map(({ step }) => step), y: curve.map(({ value }) => value) };
   });
   const title = SET_TITLES[dataset];
+  const y_label = 'squared norm per element';
+  const timestepTitle = `${title}: isotropy by timestep`;
+  const trainingTitle = `${title}: isotropy of the predicted noise`;
   return [
     {
       name: `section-4-${dataset}-timesteps`,
-      caption: `${title}: isotropy by timestep`,
-      image: await curvePlot({
-        series: byTimestep,
-        title: `${title}: isotropy by timestep`,
-        x_label: 't',
-        y_label: 'squared norm per element',
-      }),
+      caption: timestepTitle,
+      image: await curvePlot({ series: byTimestep, title: timestepTitle, x_label: 't', y_label }),
     },
     {
       name: `section-4-${dataset}-training`,
-      caption: `${title}: isotropy of the predicted noise in training`,
-      image: await curvePlot({
-        series: training,
-        title: `${title}: isotropy of the predicted noise`,
-        x_label: 'step',
-        y_label: 'squared norm per element',
-      }),
+      caption: `${trainingTitle} in training`,
+      image: await curvePlot({ series: training, title: trainingTitle, x_label: 'step', y_label }),
     },
   ];
 }

@@ -3,10 +3,10 @@ import { loadPoints } from '../../datasets/index.ts';
 import type { SyntheticName } from '../../datasets/points/synthetic.ts';
 import { readNpyRows } from '../../files/npy.ts';
 import { type ScatterPanel, scatterPanels } from '../../plots/index.ts';
-import { GENERATED_FILE, type PointResult } from '../jobs/job.ts';
+import { GENERATED_FILE, type PointResult, type Stored } from '../jobs/job.ts';
 import { PRDC_METRICS, type PrdcMetric, paperValue } from '../paper/paper-results.ts';
-import { pointCells, type ReportRow, type Target, type TargetReport } from '../paper/targets.ts';
-import { type Effect, effectOf, effectText, verdictSummary } from './effect.ts';
+import { pointCells, type Target, type TargetReport } from '../paper/targets.ts';
+import { effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
 import { spreadOf, spreadText } from './spread.ts';
 import { capitalised, counted, markdownTable } from './text.ts';
 
@@ -24,11 +24,8 @@ export function pointTable(target: Target, results: readonly PointResult[]): Tar
   const number = target.slice('table-'.length);
   const sets = datasets.map((dataset) => {
     const lambdas = cells.filter((cell) => cell.dataset === dataset).map(({ lambda }) => lambda);
-    return setSection(
-      dataset,
-      lambdas,
-      results.filter(({ job }) => job.dataset === dataset),
-    );
+    const ofSet = results.filter(({ job }) => job.dataset === dataset);
+    return setSection(dataset, lambdas, ofSet);
   });
   return {
     target,
@@ -41,71 +38,44 @@ export function pointTable(target: Target, results: readonly PointResult[]): Tar
 
 function setSection(dataset: SyntheticName, lambdas: readonly number[], results: readonly PointResult[]) {
   const runsAt = (lambda: number) => results.filter(({ job }) => job.lambda === lambda);
-  const spreadAt = (lambda: number, metric: PrdcMetric) =>
-    spreadOf(runsAt(lambda).map(({ metrics }) => metrics[metric]));
-  const values = lambdas.flatMap((lambda) => [
-    [
-      String(lambda),
-      `measured, ${counted(runsAt(lambda).length, 'run')}`,
-      ...PRDC_METRICS.map((metric) => spreadText(spreadAt(lambda, metric))),
-    ],
-    [String(lambda), 'paper', ...PRDC_METRICS.map((metric) => paperValue(dataset, lambda, metric)?.toString() ?? '–')],
-  ]);
-  const effects = lambdas
-    .filter((lambda) => lambda > 0)
-    .map((lambda) => ({
-      lambda,
-      effects: PRDC_METRICS.map((metric) => effectAt(dataset, lambda, metric, results)),
-    }));
-  const rows: ReportRow[] = lambdas.flatMap((lambda) =>
-    PRDC_METRICS.map((metric) => {
-      const spread = spreadAt(lambda, metric);
-      const effect = lambda > 0 ? effectAt(dataset, lambda, metric, results) : undefined;
-      return {
-        dataset,
-        lambda,
-        metric,
-        runs: spread?.runs ?? 0,
-        mean: spread?.mean ?? null,
-        std: spread?.std ?? null,
-        paper: paperValue(dataset, lambda, metric) ?? null,
-        effect_mean: effect?.measured.mean ?? null,
-        effect_std: effect?.measured.std ?? null,
-        effect_paper: effect?.paper ?? null,
-        effect_verdict: effect?.verdict ?? null,
-      };
+  const valuesAt = (lambda: number, metric: PrdcMetric) =>
+    runsAt(lambda).map(({ job, metrics }) => ({ seed: job.seed, value: metrics[metric] }));
+  const paperAt = (lambda: number, metric: PrdcMetric) => paperValue(dataset, lambda, metric);
+  const lines = lambdas.map((lambda) => ({
+    lambda,
+    runs: runsAt(lambda).length,
+    cells: PRDC_METRICS.map((metric) => {
+      const values = valuesAt(lambda, metric);
+      const paper = paperAt(lambda, metric);
+      const effect = lambda > 0 ? effectOf(valuesAt(0, metric), values, [paperAt(0, metric), paper]) : undefined;
+      return { metric, spread: spreadOf(values.map(({ value }) => value)), paper, effect };
     }),
-  );
+  }));
+  const withPenalty = lines.filter(({ lambda }) => lambda > 0);
+  const metricTitles = PRDC_METRICS.map(capitalised);
   const markdown = [
     `### ${SET_TITLES[dataset]}`,
-    markdownTable(['λ', '', ...PRDC_METRICS.map(capitalised)], values),
+    markdownTable(
+      ['λ', '', ...metricTitles],
+      lines.flatMap(({ lambda, runs, cells }) => [
+        [String(lambda), `measured, ${counted(runs, 'run')}`, ...cells.map(({ spread }) => spreadText(spread))],
+        [String(lambda), 'paper', ...cells.map(({ paper }) => paper?.toString() ?? '–')],
+      ]),
+    ),
     'Change against λ = 0, measured (paper):',
     markdownTable(
-      ['λ', ...PRDC_METRICS.map(capitalised)],
-      effects.map((row) => [String(row.lambda), ...row.effects.map(effectText)]),
+      ['λ', ...metricTitles],
+      withPenalty.map(({ lambda, cells }) => [String(lambda), ...cells.map(({ effect }) => effectText(effect))]),
     ),
     verdictSummary(
       SET_TITLES[dataset],
-      effects.flatMap((row) => row.effects),
+      withPenalty.flatMap(({ cells }) => cells.map(({ effect }) => effect)),
     ),
   ].join('\n\n');
+  const rows = lines.flatMap(({ lambda, cells }) =>
+    cells.map(({ metric, ...measured }) => measurementRow({ dataset, lambda, metric }, measured)),
+  );
   return { markdown, rows };
-}
-
-function effectAt(
-  dataset: SyntheticName,
-  lambda: number,
-  metric: PrdcMetric,
-  results: readonly PointResult[],
-): Effect | undefined {
-  const valuesAt = (wanted: number) =>
-    results
-      .filter(({ job }) => job.lambda === wanted)
-      .map(({ job, metrics }) => ({ seed: job.seed, value: metrics[metric] }));
-  const before = paperValue(dataset, 0, metric);
-  const after = paperValue(dataset, lambda, metric);
-  const paper = before !== undefined && after !== undefined ? ([before, after] as const) : undefined;
-  return effectOf(valuesAt(0), valuesAt(lambda), paper);
 }
 
 const PANEL_PIXELS = 240;
@@ -113,14 +83,8 @@ const PANELS_A_ROW = 3;
 /** Points of each kind per panel. More would hide each other and make the SVG large. */
 const MAX_POINTS = 3000;
 
-/** A result with the folder its files are in. */
-export interface StoredPointResult {
-  readonly result: PointResult;
-  readonly folder: string;
-}
-
 /** Figures 1, 3, 4 and 5: generated over real points for every λ, for the first seed that has runs. */
-export async function pointFigure(target: Target, stored: readonly StoredPointResult[]): Promise<TargetReport> {
+export async function pointFigure(target: Target, stored: readonly Stored<PointResult>[]): Promise<TargetReport> {
   const cells = pointCells(target);
   const dataset = cells[0]?.dataset ?? 'swiss-roll';
   const candidates = stored.filter(({ result }) => result.job.dataset === dataset);
@@ -154,17 +118,13 @@ export async function pointFigure(target: Target, stored: readonly StoredPointRe
       {
         name: target,
         caption: `${SET_TITLES[dataset]}: generated over real points for each λ`,
-        image: await scatterPanels(panels, {
-          size: PANEL_PIXELS,
-          columns: PANELS_A_ROW,
-          max_points: MAX_POINTS,
-        }),
+        image: await scatterPanels(panels, { size: PANEL_PIXELS, columns: PANELS_A_ROW, max_points: MAX_POINTS }),
       },
     ],
   };
 }
 
-async function panelOf({ result: { job }, folder }: StoredPointResult): Promise<ScatterPanel> {
+async function panelOf({ result: { job }, folder }: Stored<PointResult>): Promise<ScatterPanel> {
   const real = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
   const { data, dims } = await readNpyRows(path.join(folder, GENERATED_FILE));
   return {

@@ -1,11 +1,11 @@
 import path from 'node:path';
 import sharp from 'sharp';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { svgToPng } from '../../plots/index.ts';
-import { type ImageResult, type JobResult, type PointResult, readResult } from '../jobs/job.ts';
+import { svgToPng, writePlot } from '../../plots/index.ts';
+import { type ImageResult, type PointResult, readResult, type Stored } from '../jobs/job.ts';
 import type { JobRun } from '../jobs/run-jobs.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
-import type { ReportPlot, Target, TargetReport } from '../paper/targets.ts';
+import { isImageTarget, type ReportPlot, type Target, type TargetReport } from '../paper/targets.ts';
 import { agreementMarkdown } from './agreement.ts';
 import { imageFigure, imageTable } from './image-reports.ts';
 import { isotropySection } from './isotropy-section.ts';
@@ -39,7 +39,7 @@ export async function writeCombinedReport(
 ): Promise<void> {
   const images = path.join(path.dirname(file), 'images');
   for (const { name, image } of reports.flatMap(({ plots }) => plots))
-    await writeFileAtomic(path.join(images, `${name}.png`), await smallPng(await pngOf(image)));
+    await writeFileAtomic(path.join(images, `${name}.png`), await smallPng(image));
   const sections = reports.map((report) => `## ${report.title}\n\n${bodyMarkdown(report, 'images/')}`);
   const agreement = agreementMarkdown(reports);
   const text = [
@@ -58,56 +58,31 @@ function bodyMarkdown({ markdown, plots }: TargetReport, imageFolder: string): s
 
 async function writeReportPlot(folder: string, { name, image }: ReportPlot): Promise<string[]> {
   const base = path.join(folder, name);
-  await writeFileAtomic(`${base}.png`, await pngOf(image));
-  if (typeof image !== 'string') return [`${base}.png`];
-  await writeFileAtomic(`${base}.svg`, image);
-  return [`${base}.svg`, `${base}.png`];
-}
-
-function pngOf(image: ReportPlot['image']): Buffer | Promise<Buffer> {
-  return typeof image === 'string' ? svgToPng(image) : image;
+  if (typeof image === 'string') return writePlot(base, image);
+  await writeFileAtomic(`${base}.png`, image);
+  return [`${base}.png`];
 }
 
 /** A palette more than halves the size: the combined report is committed with the sources. */
-function smallPng(png: Buffer): Promise<Buffer> {
+async function smallPng(image: ReportPlot['image']): Promise<Buffer> {
+  const png = typeof image === 'string' ? await svgToPng(image) : image;
   return sharp(png).png({ palette: true, colours: 64 }).toBuffer();
 }
 
-export interface StoredResult {
-  readonly result: JobResult;
-  readonly folder: string;
-}
-
 /** The results of those jobs that are finished. @throws {ConfigError} when one is damaged. */
-export async function finishedResults(runs: readonly JobRun[]): Promise<StoredResult[]> {
+export async function finishedResults(runs: readonly JobRun[]): Promise<Stored[]> {
   const stored = await Promise.all(runs.map(async ({ folder }) => ({ folder, result: await readResult(folder) })));
   return stored.flatMap(({ folder, result }) => (result ? [{ folder, result }] : []));
 }
 
 /** The report of one target from the finished runs. */
-export async function reportOf(target: Target, stored: readonly StoredResult[]): Promise<TargetReport> {
-  const points = stored.flatMap(({ folder, result }) => (isPoints(result) ? [{ folder, result }] : []));
-  const images = stored.flatMap(({ folder, result }) => (isPoints(result) ? [] : [{ folder, result }]));
-  switch (target) {
-    case 'table-6':
-      return imageTable(images.map(({ result }) => result));
-    case 'figure-2':
-      return imageFigure(images);
-    case 'section-4':
-      return isotropySection(points.map(({ result }) => result));
-    case 'figure-1':
-    case 'figure-3':
-    case 'figure-4':
-    case 'figure-5':
-      return pointFigure(target, points);
-    default:
-      return pointTable(
-        target,
-        points.map(({ result }) => result),
-      );
+export async function reportOf(target: Target, stored: readonly Stored[]): Promise<TargetReport> {
+  if (isImageTarget(target)) {
+    const images = stored.filter((one): one is Stored<ImageResult> => one.result.job.kind === 'images');
+    return target === 'figure-2' ? imageFigure(images) : imageTable(images.map(({ result }) => result));
   }
-}
-
-function isPoints(result: PointResult | ImageResult): result is PointResult {
-  return result.job.kind === 'points';
+  const points = stored.filter((one): one is Stored<PointResult> => one.result.job.kind === 'points');
+  const results = points.map(({ result }) => result);
+  if (target === 'section-4') return isotropySection(results);
+  return target.startsWith('figure') ? pointFigure(target, points) : pointTable(target, results);
 }

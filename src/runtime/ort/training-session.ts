@@ -5,11 +5,14 @@ import type { DType, Shape } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
 
-export interface StateSlot {
-  /** The input; the output of the next value is `${name}_next`. */
+/** A float32 vector of the state: an input of the graph under its name, and an output for its next value. */
+export interface HeldVector {
   readonly name: string;
   readonly length: number;
 }
+
+/** The output that gives the next value of a vector. */
+export const nextName = (vector: string) => `${vector}_next`;
 
 /**
  * Runs a graph that maps a state to the next state, and keeps the state where it is cheapest: on webgpu in GPU
@@ -23,27 +26,27 @@ export class TrainingSession {
 
   private constructor(
     private readonly session: Session,
-    private readonly slots: readonly StateSlot[],
+    private readonly vectors: readonly HeldVector[],
     initial: ReadonlyMap<string, Float32Array>,
   ) {
-    this.current = hostState(slots, initial);
-    this.spare = session.device === 'webgpu' ? undefined : hostState(slots);
+    this.current = hostState(vectors, initial);
+    this.spare = session.device === 'webgpu' ? undefined : hostState(vectors);
   }
 
   /**
-   * @param initial the first value of each slot; a slot that is missing starts at zero.
+   * @param initial the first value of each vector; one that is missing starts at zero.
    * @param options.forbidFallback see `SessionOptions`.
    */
   static async create(
     graph: Graph,
-    slots: readonly StateSlot[],
+    vectors: readonly HeldVector[],
     initial: ReadonlyMap<string, Float32Array>,
     device: ConcreteDevice,
     options: { forbidFallback?: boolean | undefined } = {},
   ): Promise<TrainingSession> {
-    const deviceOutputs = slots.map(({ name }) => `${name}_next`);
+    const deviceOutputs = vectors.map(({ name }) => nextName(name));
     const session = await Session.create(writeOnnx(graph), device, { ...options, deviceOutputs });
-    return new TrainingSession(session, slots, initial);
+    return new TrainingSession(session, vectors, initial);
   }
 
   /** Those of the feeds that the graph has: an input that nothing uses is not among those of a session. */
@@ -63,7 +66,7 @@ export class TrainingSession {
     const spare = this.spare;
     const fetches: Record<string, RuntimeTensor | null> = {};
     for (const name of this.session.outputNames) fetches[name] = null;
-    for (const { name } of this.slots) fetches[`${name}_next`] = spare[name] ?? null;
+    for (const { name } of this.vectors) fetches[nextName(name)] = spare[name] ?? null;
     const outputs = await this.session.run({ ...feeds, ...this.current }, fetches);
     this.spare = this.current;
     this.current = spare;
@@ -73,7 +76,7 @@ export class TrainingSession {
   /** A copy of every state vector on the host. */
   async state(): Promise<Map<string, Float32Array>> {
     const copies = new Map<string, Float32Array>();
-    for (const { name } of this.slots) {
+    for (const { name } of this.vectors) {
       const tensor = this.current[name];
       if (tensor) copies.set(name, float32Data(await this.readBack.toHost(tensor), name).slice());
     }
@@ -89,26 +92,21 @@ export class TrainingSession {
   private async runOnGpu(feeds: TensorMap): Promise<TensorMap> {
     const outputs = await this.session.run({ ...feeds, ...this.current });
     const previous = this.current;
-    const next: Record<string, RuntimeTensor> = {};
-    for (const { name } of this.slots) {
-      const tensor = outputs[`${name}_next`];
-      if (tensor) next[name] = tensor;
-    }
-    this.current = next;
+    this.current = Object.fromEntries(this.vectors.map(({ name }) => [name, outputs[nextName(name)] as RuntimeTensor]));
     for (const tensor of Object.values(previous)) if (tensor.location === 'gpu-buffer') tensor.dispose();
     return outputs;
   }
 }
 
 function hostState(
-  slots: readonly StateSlot[],
+  vectors: readonly HeldVector[],
   initial: ReadonlyMap<string, Float32Array> = new Map(),
 ): Record<string, RuntimeTensor> {
   return Object.fromEntries(
-    slots.map(({ name, length }) => {
-      const vector = new Float32Array(length);
-      vector.set(initial.get(name)?.subarray(0, length) ?? []);
-      return [name, hostTensor('float32', [length], vector)];
+    vectors.map(({ name, length }) => {
+      const data = new Float32Array(length);
+      data.set(initial.get(name)?.subarray(0, length) ?? []);
+      return [name, hostTensor('float32', [length], data)];
     }),
   );
 }

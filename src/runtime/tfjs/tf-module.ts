@@ -17,8 +17,36 @@ export function asTfjs(module: TfjsModule | undefined): Tfjs {
   );
 }
 
+type Unary =
+  | 'neg'
+  | 'exp'
+  | 'log'
+  | 'sqrt'
+  | 'square'
+  | 'reciprocal'
+  | 'sin'
+  | 'cos'
+  | 'tanh'
+  | 'sigmoid'
+  | 'relu'
+  | 'softplus'
+  | 'erf'
+  | 'floor'
+  | 'ceil'
+  | 'round'
+  | 'sign'
+  | 'softmax';
+type Binary = 'add' | 'sub' | 'mul' | 'div' | 'pow' | 'greater' | 'less' | 'equal';
+type Reduction = 'sum' | 'mean' | 'max' | 'min';
+type Pool = 'avgPool' | 'maxPool';
+type Size = [number, number];
+
 /** The part of tfjs that is used, with its parameters narrowed to how it is used. */
-export interface Tfjs {
+export interface Tfjs
+  extends Record<Unary, (x: TfTensor) => TfTensor>,
+    Record<Binary, (a: TfTensor, b: TfTensor | number) => TfTensor>,
+    Record<Reduction, (x: TfTensor, axes?: number[], keepDims?: boolean) => TfTensor>,
+    Record<Pool, (x: TfTensor, window: Size, strides: Size, pad: 'valid') => TfTensor> {
   ready(): Promise<void>;
   getBackend(): string;
   /** Runs `fn` and frees every tensor made in it, except those it returns. */
@@ -39,38 +67,8 @@ export interface Tfjs {
   tensor(values: Float32Array | Int32Array | Uint8Array, shape: number[], dtype: TfDType): TfTensor;
   zeros(shape: number[]): TfTensor;
   cast(x: TfTensor, dtype: TfDType): TfTensor;
-  add(a: TfTensor, b: TfTensor | number): TfTensor;
-  sub(a: TfTensor, b: TfTensor | number): TfTensor;
-  mul(a: TfTensor, b: TfTensor | number): TfTensor;
-  div(a: TfTensor, b: TfTensor | number): TfTensor;
-  pow(a: TfTensor, b: TfTensor): TfTensor;
-  neg(x: TfTensor): TfTensor;
-  exp(x: TfTensor): TfTensor;
-  log(x: TfTensor): TfTensor;
-  sqrt(x: TfTensor): TfTensor;
-  square(x: TfTensor): TfTensor;
-  reciprocal(x: TfTensor): TfTensor;
-  sin(x: TfTensor): TfTensor;
-  cos(x: TfTensor): TfTensor;
-  tanh(x: TfTensor): TfTensor;
-  sigmoid(x: TfTensor): TfTensor;
-  relu(x: TfTensor): TfTensor;
   leakyRelu(x: TfTensor, alpha: number): TfTensor;
-  softplus(x: TfTensor): TfTensor;
-  erf(x: TfTensor): TfTensor;
-  floor(x: TfTensor): TfTensor;
-  ceil(x: TfTensor): TfTensor;
-  round(x: TfTensor): TfTensor;
-  sign(x: TfTensor): TfTensor;
-  softmax(x: TfTensor): TfTensor;
-  greater(a: TfTensor, b: TfTensor | number): TfTensor;
-  less(a: TfTensor, b: TfTensor | number): TfTensor;
-  equal(a: TfTensor, b: TfTensor): TfTensor;
   where(condition: TfTensor, a: TfTensor, b: TfTensor): TfTensor;
-  sum(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
-  max(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
-  min(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
-  mean(x: TfTensor, axes?: number[], keepDims?: boolean): TfTensor;
   matMul(a: TfTensor, b: TfTensor, transposeA?: boolean, transposeB?: boolean): TfTensor;
   conv2d(x: TfTensor, filter: TfTensor, strides: [number, number], pad: 'valid' | 'same'): TfTensor;
   conv2dTranspose(
@@ -80,8 +78,6 @@ export interface Tfjs {
     strides: [number, number],
     pad: 'valid',
   ): TfTensor;
-  avgPool(x: TfTensor, window: [number, number], strides: [number, number], pad: 'valid'): TfTensor;
-  maxPool(x: TfTensor, window: [number, number], strides: [number, number], pad: 'valid'): TfTensor;
   reshape(x: TfTensor, shape: number[]): TfTensor;
   broadcastTo(x: TfTensor, shape: number[]): TfTensor;
   transpose(x: TfTensor, perm: number[]): TfTensor;

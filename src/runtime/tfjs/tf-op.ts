@@ -8,22 +8,30 @@ import type { TfDType, Tfjs, TfTensor } from './tf-module.ts';
 /** Computes a node's outputs from its inputs; an omitted optional input is undefined. */
 export type TfKernel = (tf: Tfjs, inputs: readonly (TfTensor | undefined)[]) => TfTensor | TfTensor[];
 
-export interface TfOp {
+interface TfOp {
   /** Reads what is fixed about a node once. @throws {GraphError} for what tfjs cannot compute or differentiate. */
   compile(node: GraphNode): TfKernel;
-  /** So many leading inputs are tensors; those after them are constants that `compile` reads. */
+  /** The number of leading inputs that are tensors; `compile` reads those after them, which are constants. */
   readonly tensorInputs: number;
 }
 
 const ops = new Map<string, TfOp>();
 
 /** Registers how tfjs computes an ONNX op; ops outside ONNX's own domain as `domain:opType`. */
-export function defineTfOp(
+export function defineTfOp(opType: string, compile: (node: GraphNode) => TfKernel): void {
+  ops.set(opType, { compile, tensorInputs: Number.POSITIVE_INFINITY });
+}
+
+/** As `defineTfOp`, for an op of one tensor `x`; inputs after it are constants, which `compile` reads. */
+export function defineTfOpOfOne(
   opType: string,
-  compile: (node: GraphNode) => TfKernel,
-  { tensorInputs = Number.POSITIVE_INFINITY }: { tensorInputs?: number } = {},
+  compile: (node: GraphNode) => (tf: Tfjs, x: TfTensor) => TfTensor | TfTensor[],
 ): void {
-  ops.set(opType, { compile, tensorInputs });
+  const compileOfOne = (node: GraphNode): TfKernel => {
+    const kernel = compile(node);
+    return (tf, inputs) => kernel(tf, given(inputs, 0));
+  };
+  ops.set(opType, { compile: compileOfOne, tensorInputs: 1 });
 }
 
 export function findTfOp(node: GraphNode): TfOp | undefined {
@@ -132,3 +140,21 @@ export function padOrCrop(
     value,
   );
 }
+
+/** `padOrCrop` for images with the channels last: counts for top, left, bottom and right. */
+export function padOrCropImages(
+  tf: Tfjs,
+  images: TfTensor,
+  [top, left, bottom, right]: readonly [number, number, number, number],
+  value?: number,
+): TfTensor {
+  const none = [0, 0] as const;
+  return padOrCrop(tf, images, [none, [top, bottom], [left, right], none], value);
+}
+
+/**
+ * tfjs convolves and pools with the channels last: TensorFlow's CPU kernels support nothing else. Between two convolutions
+ * of a U-Net stands a group normalisation, which reshapes pixels of NCHW, so these transposes never cancel.
+ */
+export const toNhwc = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 2, 3, 1]);
+export const toNchw = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 3, 1, 2]);

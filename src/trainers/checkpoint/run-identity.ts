@@ -23,21 +23,9 @@ const FREE_ARGUMENTS = new Set([
   'report_to',
 ]);
 
-export function runIdentity(parts: {
-  model: unknown;
-  loss: unknown;
-  noiseScheduler: unknown;
-  /** SHA-256 of the samples. */
-  dataset: string;
-  args: ResolvedTrainingArguments;
-}): RunIdentity {
-  return {
-    model: parts.model,
-    loss: parts.loss,
-    noise_scheduler: parts.noiseScheduler,
-    dataset_sha256: parts.dataset,
-    arguments: Object.fromEntries(Object.entries(parts.args).filter(([name]) => !FREE_ARGUMENTS.has(name))),
-  };
+export function runIdentity(parts: Omit<RunIdentity, 'arguments'>, args: ResolvedTrainingArguments): RunIdentity {
+  const deciding = Object.entries(args).filter(([name]) => !FREE_ARGUMENTS.has(name));
+  return { ...parts, arguments: Object.fromEntries(deciding) };
 }
 
 /** @throws {CheckpointError} that lists what differs between the checkpoint's run and this one. */

@@ -29,6 +29,6 @@ serve<StepRequest, HostBatch>(
     images = received.values();
     return batches.steps(step, 1);
   },
-  ({ clean, noise, timestep, class_labels }) =>
-    [clean, noise, timestep, ...(class_labels ? [class_labels] : [])].map(({ buffer }) => buffer as ArrayBuffer),
+  (batch) =>
+    Object.values(batch).flatMap((part: HostBatch[keyof HostBatch]) => (part ? [part.buffer as ArrayBuffer] : [])),
 );

@@ -1,5 +1,6 @@
+import type { StepScalars } from '../../graph/optimizer.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
-import type { StepScalars, StepSettings } from '../step/settings.ts';
+import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 
 // What the engine asks of whatever computes a step.

@@ -1,17 +1,19 @@
 import { Graph, type Value } from '../../graph/graph.ts';
 import { add, mul, reshape, unsqueeze } from '../../graph/ops/index.ts';
+import type { StepScalars } from '../../graph/optimizer.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
-import { type StateSlot, TrainingSession } from '../../runtime/ort/training-session.ts';
+import { type HeldVector, nextName, TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
 import { declareBatch } from '../step/loss-graph.ts';
-import type { StepScalars, StepSettings } from '../step/settings.ts';
+import type { StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
   declareState,
   flatGradients,
   joinVectors,
+  outputState,
   type StateKind,
   type StateVector,
   splitByVector,
@@ -112,7 +114,7 @@ interface DeviceGraphs {
   /** Takes the state, the scalars, float32 [1], and a batch or the sums. Gives the next state and the report. */
   readonly update: Graph;
   readonly vectors: readonly StateVector[];
-  readonly sums: readonly StateSlot[];
+  readonly sums: readonly HeldVector[];
   readonly reported: readonly string[];
   /** Inputs of the graph that takes the batch. */
   readonly dropouts: readonly DropoutInput[];
@@ -147,7 +149,7 @@ function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): Dev
   }));
   sums.forEach(({ name, length }, index) => {
     const sum = mul(accumulate.input(name, 'float32', [length]), sumScale);
-    accumulate.output(`${name}_next`, add(sum, values[index] ?? sum));
+    accumulate.output(nextName(name), add(sum, values[index] ?? sum));
   });
 
   const update = new Graph('update');
@@ -172,8 +174,6 @@ function addUpdate(
 ): void {
   const scalars = mapBatch(declareScalars(graph, 1), (value) => reshape(value, []));
   const { next, metrics } = updateStep(settings, vectors, state, gradient, terms, scalars);
-  vectors.forEach(({ name }, index) => {
-    graph.output(`${name}_next`, next[index] ?? metrics);
-  });
+  outputState(graph, vectors, next);
   graph.output('metrics', unsqueeze(metrics, [0]));
 }

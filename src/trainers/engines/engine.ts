@@ -3,7 +3,7 @@ import { elementCount } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
-import { type BatchInputs, batchInputs, type DropoutInput, type HostInput } from '../step/batch.ts';
+import { type BatchInputs, batchInputs, type DropoutInput, type HostInput, mapBatch } from '../step/batch.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import type { Backend, FusedBackend, StepReport } from './backend.ts';
@@ -132,17 +132,10 @@ async function* batchesOfStep(
 ): AsyncGenerator<BatchInputs> {
   const step = await batches.steps(index, 1);
   for (let batch = 0; batch < accumulationSteps; batch++) {
-    const part = <T extends Float32Array | Int32Array>(values: T): T => {
+    const own = mapBatch(step, (values) => {
       const length = values.length / accumulationSteps;
-      return values.subarray(batch * length, (batch + 1) * length) as T;
-    };
-    const { clean, noise, timestep, class_labels } = step;
-    const own = {
-      clean: part(clean),
-      noise: part(noise),
-      timestep: part(timestep),
-      class_labels: class_labels && part(class_labels),
-    };
+      return values.subarray(batch * length, (batch + 1) * length);
+    });
     const masks = dropouts.map(({ name, length }, dropout): [string, HostInput] => {
       const data = batches.dropoutNumbers({ step: index, batch, dropout }, new Float32Array(length));
       return [name, { dtype: 'float32', shape: [1, length], data }];

@@ -14,12 +14,14 @@ import {
   type FlatGradients,
   flatGradients,
   joinVectors,
+  outputState,
   type StateKind,
   type StateVector,
   splitByVector,
   stateVectors,
   type TrainingState,
   updateStep,
+  type VectorValues,
   vectorsOf,
 } from '../step/update.ts';
 import { type FusedBackend, reportOf, type StepReport } from './backend.ts';
@@ -150,9 +152,7 @@ function buildLoopGraph(settings: StepSettings): LoopGraph {
     reported = [...terms.names, 'grad_norm'];
     return { state: next, perTrip: [metrics] };
   });
-  vectors.forEach(({ name }, index) => {
-    graph.output(`${name}_next`, looped.state[index] ?? trips);
-  });
+  outputState(graph, vectors, looped.state);
   graph.output('metrics', looped.perTrip[0] ?? trips);
   return { graph, vectors, dropouts, reported };
 }
@@ -160,7 +160,7 @@ function buildLoopGraph(settings: StepSettings): LoopGraph {
 /** The mean over the batches of a step, by an inner Loop where there are several. */
 function meanGradients(
   settings: StepSettings,
-  parameters: Parameters<typeof flatGradients>[1],
+  parameters: VectorValues,
   samples: NoisedBatch,
   dropouts: DropoutInputs,
 ): FlatGradients {
@@ -171,7 +171,7 @@ function meanGradients(
     reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
   const byBatch = mapBatch(samples, (value) => perBatch(value, batchSize));
   const zero = scalarLike(samples.noisy, 0);
-  const zeros = parameters.map(({ bucket }) => expandTo(zero, [bucket.length]));
+  const zeros = parameters.map(({ vector }) => expandTo(zero, [vector.length]));
   const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
   let names: readonly string[] = [];
   const { state, perTrip } = loop(trips, zeros, (_body, trip, sums) => {

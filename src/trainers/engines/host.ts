@@ -1,10 +1,11 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import type { StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
 import { buildGradientGraph, gradientName, shapeIn } from '../step/loss-graph.ts';
-import type { StepScalars, StepSettings } from '../step/settings.ts';
+import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
 import { HostState } from './host-state.ts';

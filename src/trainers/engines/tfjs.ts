@@ -1,12 +1,13 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import { planFlatVectors } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
+import type { StepScalars } from '../../graph/optimizer.ts';
 import { nchw } from '../../nn/layout.ts';
 import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
 import { buildLossGraph } from '../step/loss-graph.ts';
-import type { StepScalars, StepSettings } from '../step/settings.ts';
+import type { StepSettings } from '../step/settings.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
 

@@ -47,10 +47,7 @@ export function concatenated<T extends Float32Array | Int32Array>(parts: readonl
 }
 
 /** Element type and shape of each part for one sample. */
-export function sampleTypes({
-  sampleShape,
-  classCount,
-}: DiffusionModel): Batch<{ readonly dtype: 'float32' | 'int32'; readonly shape: readonly number[] }> {
+export function sampleTypes({ sampleShape, classCount }: DiffusionModel): Batch<Omit<HostInput, 'data'>> {
   const sample = { dtype: 'float32', shape: sampleShape } as const;
   const number = { dtype: 'int32', shape: [] } as const;
   return { clean: sample, noise: sample, timestep: number, class_labels: classCount ? number : undefined };
@@ -76,7 +73,7 @@ export type BatchInputs = Readonly<Record<string, HostInput>>;
 /** The parts of `steps` batches of `batchSize` samples as inputs of a graph: [steps, batchSize, ...]. */
 export function batchInputs(
   model: DiffusionModel,
-  batch: HostBatch,
+  batch: Batch<Float32Array | Int32Array>,
   [steps, batchSize]: readonly [steps: number, batchSize: number],
 ): BatchInputs {
   const data: Readonly<Record<string, Float32Array | Int32Array | undefined>> = { ...batch };

@@ -1,4 +1,4 @@
-import { type AdamScalars, type AdamSettings, adamScalars } from '../../graph/optimizer.ts';
+import { type AdamSettings, adamScalars, type StepScalars } from '../../graph/optimizer.ts';
 import type { DiffusionLoss, PredictionType } from '../../losses/index.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
@@ -25,12 +25,6 @@ export interface StepSettings {
   readonly ema: boolean;
   /** Whether the model's checkpoints are computed again in the backward pass, which saves memory. */
   readonly gradientCheckpointing: boolean;
-}
-
-/** What changes from step to step. */
-export interface StepScalars<T> extends AdamScalars<T> {
-  /** 1 less the decay of the moving average. */
-  readonly emaRate: T;
 }
 
 /** The scalars of each step, counted from 1. */

@@ -3,11 +3,12 @@ import { type FlatVector, flatten, planFlatVectors, unflatten } from '../../grap
 import type { Graph, Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/index.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
-import { adamStep, clipByGlobalNorm, emaStep, globalNorm } from '../../graph/optimizer.ts';
+import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
 import type { DiffusionModel } from '../../models/model.ts';
+import { nextName } from '../../runtime/ort/training-session.ts';
 import { concatenated } from './batch.ts';
 import { batchLoss, type NoisedBatch, type StackedTerms } from './loss-graph.ts';
-import type { StepScalars, StepSettings } from './settings.ts';
+import type { StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
 // Adam and the moving average.
@@ -29,30 +30,28 @@ export function declareScalars(graph: Graph, steps: number | string): StepScalar
   };
 }
 
-/** One flat state vector: parameters, a moment or the moving average of one bucket. */
-export interface StateVector {
+/** One vector of the state: parameters, moments or moving averages of some tensors of the model. */
+export interface StateVector extends FlatVector {
   readonly kind: StateKind;
   readonly name: string;
-  readonly bucket: FlatVector;
-  readonly length: number;
 }
 
 /** @param maxElements the longest vector that a device can hold in one buffer; default: one vector for all. */
 export function stateVectors(model: DiffusionModel, ema: boolean, maxElements?: number): StateVector[] {
-  const buckets = planFlatVectors(model.parameters, maxElements);
+  const plan = planFlatVectors(model.parameters, maxElements);
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
-  return kinds.flatMap((kind) =>
-    buckets.map((bucket, index) => ({
-      kind,
-      name: `${kind}.${index}`,
-      bucket,
-      length: bucket.length,
-    })),
-  );
+  return kinds.flatMap((kind) => plan.map((vector, index) => ({ ...vector, kind, name: `${kind}.${index}` })));
 }
 
 export function declareState(graph: Graph, vectors: readonly StateVector[]): Value[] {
   return vectors.map(({ name, length }) => graph.input(name, 'float32', [length]));
+}
+
+/** Declares the outputs of the next state. */
+export function outputState(graph: Graph, vectors: readonly StateVector[], next: readonly Value[]): void {
+  vectors.forEach(({ name }, index) => {
+    graph.output(nextName(name), next[index] as Value);
+  });
 }
 
 /** The state cut into its vectors, by their names. */
@@ -68,7 +67,7 @@ export function splitByVector(vectors: readonly StateVector[], state: TrainingSt
   return pieces;
 }
 
-/** The way back. */
+/** The whole state from its vectors. */
 export function joinVectors(
   vectors: readonly StateVector[],
   pieces: ReadonlyMap<string, Float32Array>,
@@ -85,25 +84,27 @@ export interface FlatGradients {
   readonly terms: StackedTerms;
 }
 
-/** The forward and backward pass of one batch. @param parameters the vectors of that kind. */
+/** The vectors of one kind, each with its value in a graph. */
+export type VectorValues = readonly { readonly vector: StateVector; readonly value: Value }[];
+
+/** @param state a value for each vector. */
+export function vectorsOf(kind: StateKind, vectors: readonly StateVector[], state: readonly Value[]): VectorValues {
+  const all = vectors.map((vector, index) => ({ vector, value: state[index] as Value }));
+  return all.filter(({ vector }) => vector.kind === kind);
+}
+
+/** The forward and backward pass of one batch. */
 export function flatGradients(
   settings: StepSettings,
-  parameters: readonly { readonly bucket: FlatVector; readonly value: Value }[],
+  parameters: VectorValues,
   batch: NoisedBatch,
   dropoutNumbers: DropoutNumbers,
 ): FlatGradients {
-  const values = new Map(parameters.flatMap(({ bucket, value }) => [...unflatten(value, bucket)]));
+  const values = new Map(parameters.flatMap(({ vector, value }) => [...unflatten(value, vector)]));
   const { loss, terms } = batchLoss(settings, batch, dropoutNumbers, values);
   const found = gradients(loss, [...values.values()]);
   const byName = new Map([...values.keys()].map((name, index) => [name, found[index] as Value]));
-  return { flat: parameters.map(({ bucket }) => flatten(byName, bucket)), terms };
-}
-
-/** The vectors of one kind with their values. @param state a value for each vector. */
-export function vectorsOf(kind: StateKind, vectors: readonly StateVector[], state: readonly Value[]) {
-  return vectors.flatMap((vector, index) =>
-    vector.kind === kind ? [{ bucket: vector.bucket, value: state[index] as Value }] : [],
-  );
+  return { flat: parameters.map(({ vector }) => flatten(byName, vector)), terms };
 }
 
 /**
@@ -123,26 +124,16 @@ export function updateStep(
   const norm = globalNorm(gradient);
   const clipped = maxGradNorm > 0 ? clipByGlobalNorm(gradient, norm, maxGradNorm) : gradient;
   const current = (kind: StateKind) => vectorsOf(kind, vectors, state).map(({ value }) => value);
-  const firstMoments = current('first_moment');
-  const secondMoments = current('second_moment');
-  const updated = current('parameters').map((parameters, index) =>
-    adamStep(
-      {
-        parameters,
-        firstMoment: firstMoments[index] as Value,
-        secondMoment: secondMoments[index] as Value,
-      },
-      clipped[index] as Value,
-      scalars,
-      adam,
-    ),
-  );
-  const averages = current('ema').map((average, index) =>
-    emaStep(average, updated[index]?.parameters as Value, emaRate),
-  );
+  const [firstMoments, secondMoments] = [current('first_moment'), current('second_moment')];
+  const updated = current('parameters').map((parameters, index) => {
+    const [firstMoment, secondMoment] = [firstMoments[index] as Value, secondMoments[index] as Value];
+    return adamStep({ parameters, firstMoment, secondMoment }, clipped[index] as Value, scalars, adam);
+  });
+  const parameters = updated.map((vector) => vector.parameters);
+  const averages = current('ema').map((average, index) => emaStep(average, parameters[index] as Value, emaRate));
   return {
     next: [
-      ...updated.map((vector) => vector.parameters),
+      ...parameters,
       ...updated.map((vector) => vector.firstMoment),
       ...updated.map((vector) => vector.secondMoment),
       ...averages,

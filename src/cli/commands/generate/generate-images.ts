@@ -3,14 +3,12 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
-import type { ImageBytes } from '../../../pipelines/image-output.ts';
-import { encodePng } from '../../../pipelines/image-output.ts';
+import { encodePng, type ImageBytes } from '../../../pipelines/image-output.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import { refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
-import { withInterrupt } from '../../ui/interrupt.ts';
-import { withFractionBar } from '../../ui/progress.ts';
+import { type Watch, withProgress } from '../../ui/progress.ts';
 
 const label = z.union([z.int().min(0), z.string().regex(/^\d+$/).transform(Number)], 'must be class numbers');
 
@@ -53,10 +51,8 @@ const MAX_GRID = 4096;
 export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
   const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
-  const draw = await pipeline('unconditional-image-generation', model, {
-    device: settings.device,
-    ema: !settings.raw_weights,
-  });
+  const { device, raw_weights } = settings;
+  const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights });
   try {
     refuseUnusedEta(eta, scheduler ?? draw.scheduler.className);
     const options = {
@@ -68,14 +64,12 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
       scheduler,
     };
     const notice = folder ? `interrupted: the same command continues with what is in ${folder}` : 'interrupted';
-    const images = await withInterrupt(notice, (signal) =>
-      withFractionBar('generate', async (on_progress) => {
-        if (folder === undefined)
-          return draw({ ...options, batch_size: count, output_type: 'uint8', on_progress, signal });
-        const files = await draw.toFolder(folder, { ...options, count, batch_size, on_progress, signal });
-        return grid === undefined ? undefined : imagesIn(files);
-      }),
-    );
+    const drawn = async (watch: Watch) => {
+      if (folder === undefined) return draw({ ...options, batch_size: count, output_type: 'uint8', ...watch });
+      const files = await draw.toFolder(folder, { ...options, count, batch_size, ...watch });
+      return grid === undefined ? undefined : imagesIn(files);
+    };
+    const images = await withProgress('generate', drawn, notice);
     if (grid !== undefined && images) await writeGrid(grid, images, settings);
   } finally {
     await draw.dispose();

@@ -7,8 +7,7 @@ import { pipeline } from '../../../pipelines/pipeline.ts';
 import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import { refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
-import { withInterrupt } from '../../ui/interrupt.ts';
-import { withFractionBar } from '../../ui/progress.ts';
+import { withProgress } from '../../ui/progress.ts';
 
 export const pointOptions = grouped('Points:', {
   real: option('--real <name|file>', z.string().optional(), 'real points to plot under the generated ones'),
@@ -28,10 +27,8 @@ export async function generatePoints(
   const draw = await pipeline('unconditional-point-generation', folder, { device });
   try {
     refuseUnusedEta(eta, scheduler ?? draw.scheduler.className);
-    const { points, dims } = await withInterrupt('interrupted', (signal) =>
-      withFractionBar('generate', (on_progress) =>
-        draw({ batch_size: n, num_inference_steps: steps, seed, eta, signal, on_progress, scheduler }),
-      ),
+    const { points, dims } = await withProgress('generate', (watch) =>
+      draw({ batch_size: n, num_inference_steps: steps, seed, eta, scheduler, ...watch }),
     );
     for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1] }, real);
     return `${dims[0]} points of ${dims[1]} dimensions: ${out.join(', ')}`;

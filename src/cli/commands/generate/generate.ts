@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from '../../../errors.ts';
-import { addOptions, readSettings, type Settings } from '../../options/command-options.ts';
+import { addOptions, givenFlag, readSettings, type Settings } from '../../options/command-options.ts';
 import { modelNamed } from '../../options/saved-model.ts';
 import { samplingOptions, schedulerClass } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
@@ -33,10 +33,9 @@ async function generate(settings: Settings<typeof options>): Promise<void> {
   const { revision } = settings;
   const scheduler = schedulerClass(settings.scheduler);
   const model = await downloadBar((progress_callback) => modelNamed(settings.model, { revision, progress_callback }));
-  const other = model.kind === 'points' ? imageOptions : pointOptions;
-  for (const [key, { flags }] of Object.entries(other))
-    if (settings[key as keyof typeof options] !== undefined)
-      throw new InvalidArgumentError(`option ${flags} does not fit: '${settings.model}' draws ${model.kind}`);
+  const other = givenFlag(settings, Object.keys(model.kind === 'points' ? imageOptions : pointOptions));
+  if (other !== undefined)
+    throw new InvalidArgumentError(`option ${other} does not fit: '${settings.model}' draws ${model.kind}`);
   const draw = model.kind === 'points' ? generatePoints : generateImages;
   console.log(await draw(model.path, { ...settings, scheduler }));
 }

@@ -11,7 +11,7 @@ import type { DDPMScheduler } from '../../../schedulers/index.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
-import { grouped, option, type Settings } from '../../options/command-options.ts';
+import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
 import { downloadBar, progressBar } from '../../ui/progress.ts';
@@ -136,11 +136,9 @@ function refuseConflicts(settings: ImageSettings): void {
     ...(['model', 'model_config', 'class_conditional', 'dropout', 'learn_variance'] as const),
     ...(isOnnx(init_from) ? [] : (['prediction_type', 'beta_schedule', 'num_train_timesteps'] as const)),
   ];
-  const given = brought.find((key) => settings[key] !== undefined);
+  const given = givenFlag(settings, brought);
   if (init_from !== undefined && given !== undefined)
-    throw new InvalidArgumentError(
-      `'${init_from}' brings its own model and noise schedule: leave out --${given.replaceAll('_', '-')}`,
-    );
+    throw new InvalidArgumentError(`'${init_from}' brings its own model and noise schedule: leave out ${given}`);
   if (class_dropout_prob && !class_conditional && init_from === undefined)
     throw new InvalidArgumentError(`--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`);
   if (random_crop && stretch)
@@ -176,13 +174,9 @@ async function newModel(source: string, settings: ImageSettings) {
 
 /** A model of any class but the U-Net's is built from its config alone. */
 async function registeredModel(config: Record<string, unknown>, source: string, settings: ImageSettings) {
-  const unused = (['class_conditional', 'dropout', 'learn_variance'] as const).find(
-    (key) => settings[key] !== undefined,
-  );
+  const unused = givenFlag(settings, ['class_conditional', 'dropout', 'learn_variance']);
   if (unused !== undefined)
-    throw new InvalidArgumentError(
-      `option --${unused.replaceAll('_', '-')} is for U-Nets: put it into the config of ${config._class_name}`,
-    );
+    throw new InvalidArgumentError(`option ${unused} is for U-Nets: put it into the config of ${config._class_name}`);
   const model = modelFromConfig(config);
   const { images } = await imagesFor(model, `--model ${config._class_name}`, source, settings);
   return { images, model };

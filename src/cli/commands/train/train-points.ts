@@ -8,7 +8,7 @@ import type { DDPMScheduler } from '../../../schedulers/index.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
-import { grouped, option, type Settings } from '../../options/command-options.ts';
+import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 
 export const pointOptions = grouped('Points:', {
@@ -58,11 +58,9 @@ async function newModel(
     await modelConfig(settings);
     return new ConditionalDense({ in_features, num_train_timesteps, ...widths });
   }
-  const [width] = Object.keys(widths);
+  const width = givenFlag(settings, ['hidden_features', 'num_hidden_layers']);
   if (width !== undefined)
-    throw new InvalidArgumentError(
-      `option --${width.replaceAll('_', '-')} is for the default network: put it into --model-config`,
-    );
+    throw new InvalidArgumentError(`option ${width} is for the default network: put it into --model-config`);
   const config = await modelConfig(settings);
   if (config === undefined)
     throw new InvalidArgumentError(`--model '${model}' draws images: leave it out, or name a model of points`);

@@ -12,6 +12,7 @@ import type { Trainer } from '../../../trainers/trainer.ts';
 import {
   addOptions,
   didYouMean,
+  givenFlag,
   grouped,
   jsonObject,
   jsonSchema,
@@ -37,10 +38,7 @@ interface DatasetName {
 }
 
 const POINT_SETS = Object.keys(SYNTHETIC_SETS);
-const SHORT_NAMES: Readonly<Record<string, string>> = {
-  flowers102: 'oxford-flowers-102',
-  pets: 'oxford-iiit-pet',
-};
+const SHORT_NAMES: Readonly<Record<string, string>> = { flowers102: 'oxford-flowers-102', pets: 'oxford-iiit-pet' };
 const IMAGE_SETS = ['digits', ...Object.keys(SHORT_NAMES)];
 const KNOWN = [...POINT_SETS, ...IMAGE_SETS, ...OXFORD_SETS.map(({ name }) => name)];
 
@@ -142,12 +140,10 @@ async function train(settings: Settings<typeof options>): Promise<void> {
 
 /** An option without effect is most likely a mistake. */
 function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Settings<typeof options>): void {
-  const table = kind === 'points' ? imageOptions : pointOptions;
-  for (const [key, { flags }] of Object.entries(table))
-    if (settings[key as keyof typeof options] !== undefined)
-      throw new InvalidArgumentError(
-        `option ${flags} is for ${kind === 'points' ? 'images' : 'points'}, but '${source}' has ${kind}`,
-      );
+  const [otherKind, table] = kind === 'points' ? ['images', imageOptions] : ['points', pointOptions];
+  const other = givenFlag(settings, Object.keys(table));
+  if (other !== undefined)
+    throw new InvalidArgumentError(`option ${other} is for ${otherKind}, but '${source}' has ${kind}`);
 }
 
 async function chosenLoss(

@@ -1,7 +1,6 @@
 import { basename } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
-import type { ImageSource, PlainImage } from './image-source.ts';
-import { fileStates, readUnpacked } from './image-source.ts';
+import { fileStates, type ImageSource, type PlainImage, readUnpacked, type SourceImage } from './image-source.ts';
 import { tarMembers } from './tar.ts';
 
 /** A record is a label byte, then 32x32 bytes of red, of green and of blue (https://www.cs.toronto.edu/~kriz/cifar.html). */
@@ -21,45 +20,40 @@ export function isCifarBatch(name: string): boolean {
 }
 
 /** CIFAR-10 images of binary batch files, in the given order. */
-export async function cifarFilesSource(name: string, paths: readonly string[]): Promise<ImageSource> {
-  return {
-    name,
-    native: { height: SIDE, width: SIDE, channels: 3 },
-    total: undefined,
-    cacheKey: `cifar ${await fileStates(paths)}`,
-    async *images() {
-      for (const path of paths) yield* parseCifarBatch(await readUnpacked(path), basename(path));
-    },
-  };
+export function cifarFilesSource(name: string, paths: readonly string[]): Promise<ImageSource> {
+  return cifarSource(name, paths, async function* () {
+    for (const path of paths) yield* parseCifarBatch(await readUnpacked(path), basename(path));
+  });
 }
 
 /** CIFAR-10 training images straight from `cifar-10-binary.tar.gz`, in the order of the archive. */
-export async function cifarArchiveSource(path: string): Promise<ImageSource> {
-  return {
-    name: path,
-    native: { height: SIDE, width: SIDE, channels: 3 },
-    total: undefined,
-    cacheKey: `cifar ${await fileStates([path])}`,
-    async *images() {
-      const batches = tarMembers(path, ({ name, type, size = 0 }) => {
-        if (type !== 'file' || !isCifarBatch(name)) return undefined;
-        return size > MAX_BATCH_BYTES
-          ? { reason: `${size} bytes are too many for a batch of CIFAR-10` }
-          : { keep: true };
-      });
-      for await (const batch of batches) {
-        if ('reason' in batch) yield batch;
-        else yield* parseCifarBatch(batch.bytes, batch.source);
-      }
-    },
-  };
+export function cifarArchiveSource(path: string): Promise<ImageSource> {
+  return cifarSource(path, [path], async function* () {
+    const batches = tarMembers(path, ({ name, type, size = 0 }) => {
+      if (type !== 'file' || !isCifarBatch(name)) return undefined;
+      return size > MAX_BATCH_BYTES ? { reason: `${size} bytes are too many for a batch of CIFAR-10` } : { keep: true };
+    });
+    for await (const batch of batches) {
+      if ('reason' in batch) yield batch;
+      else yield* parseCifarBatch(batch.bytes, batch.source);
+    }
+  });
+}
+
+async function cifarSource(
+  name: string,
+  files: readonly string[],
+  images: () => AsyncIterable<SourceImage>,
+): Promise<ImageSource> {
+  const native = { height: SIDE, width: SIDE, channels: 3 } as const;
+  return { name, native, cacheKey: `cifar ${await fileStates(files)}`, images };
 }
 
 /** The images of one batch file; `where` names it in errors. @throws {DatasetError} when it is not one. */
 function* parseCifarBatch(bytes: Uint8Array, where: string): Generator<PlainImage> {
   if (bytes.length === 0 || bytes.length % RECORD !== 0)
     throw new DatasetError(
-      `${where} has ${bytes.length} bytes, not a multiple of ${RECORD}: no batch of CIFAR-10, or damaged`,
+      `${where} has ${bytes.length} bytes, not a multiple of ${RECORD}: it is not a batch of CIFAR-10, or is damaged`,
     );
   for (let begin = 0, index = 0; begin < bytes.length; begin += RECORD, index++) {
     const label = bytes[begin] as number;

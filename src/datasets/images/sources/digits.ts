@@ -24,7 +24,6 @@ export async function digitsSource(): Promise<ImageSource> {
     name: 'digits',
     native: { height: SIDE, width: SIDE, channels: 1 },
     total: images.length,
-    cacheKey: undefined,
     images: () => images,
   };
 }
@@ -33,12 +32,5 @@ function digit(values: readonly number[], row: number): PlainImage {
   if (values.length !== PIXELS + 1 || !values.every(Number.isInteger))
     throw new DatasetError(`${FILE.pathname}, row ${row}: not 65 whole numbers; install the package again`);
   const pixels = Uint8Array.from(values.slice(0, PIXELS), (value) => Math.round((value * 255) / WHITE));
-  return {
-    source: `digits, row ${row}`,
-    label: values[PIXELS],
-    pixels,
-    height: SIDE,
-    width: SIDE,
-    channels: 1,
-  };
+  return { source: `digits, row ${row}`, label: values[PIXELS], pixels, height: SIDE, width: SIDE, channels: 1 };
 }

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatasetError, errorText } from '../../../errors.ts';
-import { withRegularFile } from '../../../files/regular-file.ts';
+import { readWholeFile } from '../../../files/regular-file.ts';
 import { folderLabel, type ImageSource, isImageName, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
 
 const MAX_FILES = 20_000_000;
@@ -25,7 +25,6 @@ export async function folderSource(folder: string): Promise<ImageSource> {
     throw new DatasetError(`${folder} has no .png, .jpg, .webp, .gif, .tiff or .avif file, nor do its sub-folders`);
   return {
     name: folder,
-    native: undefined,
     total: files.length,
     cacheKey: JSON.stringify([folder, files.map(({ path, bytes, modified }) => [path, bytes, modified])]),
     images: () => readImages(folder, files),
@@ -55,22 +54,12 @@ async function imageFiles(folder: string): Promise<ImageFile[]> {
 }
 
 async function* readImages(folder: string, files: readonly ImageFile[]): AsyncGenerator<SourceImage> {
-  for (const { path, bytes } of files) {
-    if (bytes > MAX_ENCODED_BYTES) {
-      yield { source: path, reason: `${bytes} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
-      continue;
+  for (const { path } of files) {
+    try {
+      const encoded = await readWholeFile(join(folder, path), MAX_ENCODED_BYTES, DatasetError);
+      yield { source: path, label: folderLabel(path), encoded };
+    } catch (error) {
+      yield { source: path, reason: errorText(error) };
     }
-    yield await readImage(folder, path);
-  }
-}
-
-async function readImage(folder: string, path: string): Promise<SourceImage> {
-  try {
-    const encoded = await withRegularFile(join(folder, path), DatasetError, (file) =>
-      file.read(0, Math.min(file.size, MAX_ENCODED_BYTES)),
-    );
-    return { source: path, label: folderLabel(path), encoded };
-  } catch (error) {
-    return { source: path, reason: errorText(error) };
   }
 }

@@ -1,8 +1,7 @@
 import { basename, dirname, join } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
 import { isFile } from '../../../files/regular-file.ts';
-import type { ImageSource, PlainImage } from './image-source.ts';
-import { fileStates, readUnpacked } from './image-source.ts';
+import { fileStates, type ImageSource, type PlainImage, readUnpacked } from './image-source.ts';
 
 /** Type code 8 is unsigned byte; the last byte is the number of dimensions (http://yann.lecun.com/exdb/mnist). */
 const IMAGES_MAGIC = 0x00000803;
@@ -73,7 +72,7 @@ function parseIdxImages(bytes: Uint8Array, where: string): IdxImages {
   const view = header(bytes, 16, IMAGES_MAGIC, where, 'images');
   const [count, height, width] = [view.getUint32(4), view.getUint32(8), view.getUint32(12)];
   if (count < 1 || height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
-    throw new DatasetError(`${where} says it has ${count} images of ${height}x${width}: no such file is read`);
+    throw new DatasetError(`${where} says it has ${count} images of ${height}x${width}: such a file is not read`);
   requireLength(bytes, 16 + count * height * width, where);
   return { count, height, width, pixels: bytes.subarray(16) };
 }
@@ -96,5 +95,5 @@ function header(bytes: Uint8Array, length: number, magic: number, where: string,
 
 function requireLength(bytes: Uint8Array, expected: number, where: string): void {
   if (bytes.length !== expected)
-    throw new DatasetError(`${where} has ${bytes.length} bytes, but its header tells of ${expected}: it is damaged`);
+    throw new DatasetError(`${where} has ${bytes.length} bytes, but its header promises ${expected}: it is damaged`);
 }

@@ -31,11 +31,11 @@ export type SourceImage = EncodedImage | PlainImage | SkippedImage;
 export interface ImageSource {
   readonly name: string;
   /** Size and channels of every image where the format fixes them; they are the defaults of the set. */
-  readonly native: { readonly height: number; readonly width: number; readonly channels: 1 | 3 } | undefined;
+  readonly native?: { readonly height: number; readonly width: number; readonly channels: 1 | 3 };
   /** How many images there are, skipped ones included, when that is known before they are read. */
-  readonly total: number | undefined;
-  /** Text that changes whenever the images may have changed; undefined: not worth a cache. */
-  readonly cacheKey: string | undefined;
+  readonly total?: number;
+  /** Text that changes whenever the images may have changed; none: a cache is not worth while. */
+  readonly cacheKey?: string;
   images(): AsyncIterable<SourceImage> | Iterable<SourceImage>;
 }
 
@@ -76,8 +76,6 @@ export async function readUnpacked(path: string): Promise<Uint8Array> {
   const bytes = await readWholeFile(path, MAX_BYTES, DatasetError);
   if (!/\.gz$/i.test(path)) return bytes;
   return promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES }).catch((cause: Error) => {
-    throw new DatasetError(`${path} cannot be gunzipped into at most ${MAX_BYTES} bytes: ${cause.message}`, {
-      cause,
-    });
+    throw new DatasetError(`${path} cannot be gunzipped into at most ${MAX_BYTES} bytes: ${cause.message}`, { cause });
   });
 }

@@ -23,8 +23,6 @@ const MAX_ROW_GROUP_BYTES = 2 * 1024 ** 3;
 export async function parquetSource(name: string, paths: readonly string[]): Promise<ImageSource> {
   return {
     name,
-    native: undefined,
-    total: undefined,
     cacheKey: `parquet ${await fileStates(paths)}`,
     async *images() {
       for (const path of paths) yield* parquetImages(path);

@@ -4,14 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
 import { DatasetError, errorText } from '../../../errors.ts';
-import {
-  fileStates,
-  folderLabel,
-  type ImageSource,
-  isImageName,
-  MAX_ENCODED_BYTES,
-  type SourceImage,
-} from './image-source.ts';
+import { fileStates, folderLabel, type ImageSource, isImageName, MAX_ENCODED_BYTES } from './image-source.ts';
 
 /** Long names and pax headers are buffered by the tar reader: no more than this between two members. */
 const MAX_HEADER_BYTES = 16 * 1024 * 1024;
@@ -36,18 +29,14 @@ export async function tarSource(
 ): Promise<ImageSource> {
   return {
     name,
-    native: undefined,
-    total: undefined,
     cacheKey: `tar ${await fileStates([path])}`,
-    images: () => tarImages(path, label),
+    async *images() {
+      for await (const member of tarMembers(path, imageMember)) {
+        if ('reason' in member) yield member;
+        else yield { source: member.source, label: label(member.source), encoded: member.bytes };
+      }
+    },
   };
-}
-
-async function* tarImages(path: string, label: (member: string) => string | undefined): AsyncGenerator<SourceImage> {
-  for await (const member of tarMembers(path, imageMember)) {
-    if ('reason' in member) yield member;
-    else yield { source: member.source, label: label(member.source), encoded: member.bytes };
-  }
 }
 
 function imageMember({ name, type, size = 0 }: Header): ReturnType<MemberRule> {

@@ -5,6 +5,9 @@ import { fixedShape } from '../../../graph/types.ts';
 /** Gives the graph value of a tensor of the state dict. */
 export type ParameterSource = (name: string, shape: readonly number[]) => Value;
 
+/** Takes note of what a module gives, by name, and returns it. */
+export type KeepLayer = (name: string, value: Value) => Value;
+
 /** A network whose layers are used as features, with the tensor names of its PyTorch state dict. */
 export interface FeatureNetwork {
   readonly name: string;
@@ -20,19 +23,20 @@ export interface FeatureNetwork {
    * Adds the network to the graph of `images`.
    *
    * @param images [batch, 3, imageSize, imageSize], RGB in [-1, 1].
-   * @returns the features, and what every module gives, by name.
+   * @param keep called with the features and with what every module gives.
    */
-  build(images: Value, parameter: ParameterSource): ReadonlyMap<string, Value>;
+  build(images: Value, parameter: ParameterSource, keep: KeepLayer): void;
 }
 
 /** Names and shapes of the tensors that the network needs, in the order of its layers. */
 export function parameterShapes(network: FeatureNetwork): Map<string, readonly number[]> {
   const graph = new Graph(network.name);
   const shapes = new Map<string, readonly number[]>();
-  network.build(imagesInput(graph, network), (name, shape) => {
+  const parameter: ParameterSource = (name, shape) => {
     shapes.set(name, shape);
     return graph.input(name, 'float32', shape);
-  });
+  };
+  network.build(imagesInput(graph, network), parameter, (_, value) => value);
   return shapes;
 }
 
@@ -46,9 +50,12 @@ export function featureGraph(
   layers: readonly string[] = network.features,
 ): Graph {
   const graph = new Graph(network.name);
-  const values = network.build(imagesInput(graph, network), (name, shape) =>
-    graph.constant('float32', shape, weights(name), name),
-  );
+  const values = new Map<string, Value>();
+  const parameter: ParameterSource = (name, shape) => graph.constant('float32', shape, weights(name), name);
+  network.build(imagesInput(graph, network), parameter, (name, value) => {
+    values.set(name, value);
+    return value;
+  });
   for (const layer of layers) {
     const value = values.get(layer);
     if (value) graph.output(layer, value);

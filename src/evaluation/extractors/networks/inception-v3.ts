@@ -1,6 +1,6 @@
 import type { Value } from '../../../graph/graph.ts';
 import { add, averagePool, batchNorm, concat, gemm, maxPool, reduceMean, relu } from '../../../graph/ops/index.ts';
-import { convolution, type FeatureNetwork, type ParameterSource } from './feature-network.ts';
+import { convolution, type FeatureNetwork, type KeepLayer, type ParameterSource } from './feature-network.ts';
 
 export interface InceptionV3Options {
   /** Divides all numbers of channels, for tests. Default 1. */
@@ -21,18 +21,13 @@ export function inceptionV3({ narrow = 1 }: InceptionV3Options = {}): FeatureNet
     landmark: 'Mixed_7c.branch_pool.conv.weight',
     unused: /\.num_batches_tracked$|^AuxLogits\./,
     features: ['64', '192', '768', '2048', 'logits_unbiased', 'logits'],
-    build: (images, parameter) => buildInception(images, parameter, narrow),
+    build: (...args) => buildInception(narrow, ...args),
   };
 }
 
 const CLASSES = 1008;
 
-function buildInception(images: Value, parameter: ParameterSource, narrow: number): Map<string, Value> {
-  const layers = new Map<string, Value>();
-  const keep = (name: string, value: Value) => {
-    layers.set(name, value);
-    return value;
-  };
+function buildInception(narrow: number, images: Value, parameter: ParameterSource, keep: KeepLayer): void {
   const conv = convolutions(parameter, '', narrow);
   const block = (name: string, build: Block, x: Value) =>
     keep(name, concat(build(x, convolutions(parameter, `${name}.`, narrow)), 1));
@@ -64,7 +59,6 @@ function buildInception(images: Value, parameter: ParameterSource, narrow: numbe
   const weight = parameter('fc.weight', [CLASSES, 2048 / narrow]);
   const unbiased = keep('logits_unbiased', gemm(features, weight, undefined, { transB: true }));
   keep('logits', add(unbiased, parameter('fc.bias', [CLASSES])));
-  return layers;
 }
 
 type Layer = (x: Value) => Value;

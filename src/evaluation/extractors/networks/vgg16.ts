@@ -1,7 +1,7 @@
 import type { Value } from '../../../graph/graph.ts';
 import { add, gemm, maxPool, mul, relu, reshape } from '../../../graph/ops/index.ts';
 import { fixedShape } from '../../../graph/types.ts';
-import { convolution, type FeatureNetwork, type ParameterSource } from './feature-network.ts';
+import { convolution, type FeatureNetwork, type KeepLayer, type ParameterSource } from './feature-network.ts';
 
 export interface Vgg16Options {
   /** Divides all numbers of channels, for tests. Default 1. */
@@ -31,16 +31,11 @@ export function vgg16({ narrow = 1 }: Vgg16Options = {}): FeatureNetwork {
     landmark: 'classifier.6.weight',
     unused: /^$/,
     features: ['fc2', 'fc2_relu', 'logits'],
-    build: (images, parameter) => buildVgg(images, parameter, narrow),
+    build: (...args) => buildVgg(narrow, ...args),
   };
 }
 
-function buildVgg(images: Value, parameter: ParameterSource, narrow: number): Map<string, Value> {
-  const layers = new Map<string, Value>();
-  const keep = (name: string, value: Value) => {
-    layers.set(name, value);
-    return value;
-  };
+function buildVgg(narrow: number, images: Value, parameter: ParameterSource, keep: KeepLayer): void {
   let x = keep('normalised', imagenetScale(images));
   let index = 0;
   for (const stage of FILTERS) {
@@ -63,7 +58,6 @@ function buildVgg(images: Value, parameter: ParameterSource, narrow: number): Ma
   const fc2 = keep('fc2', linear('classifier.3', fc1, 4096 / narrow));
   const activated = keep('fc2_relu', relu(fc2));
   keep('logits', linear('classifier.6', activated, 1000));
-  return layers;
 }
 
 /** From [-1, 1] to mean 0 and variance 1 of the colours of ImageNet. */

@@ -4,6 +4,7 @@ import { convolution, groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } 
 import {
   apply,
   applyOp,
+  axisAttribute,
   floatAttribute,
   int,
   intAttribute,
@@ -12,7 +13,7 @@ import {
   text,
   textAttribute,
 } from '../../registry.ts';
-import { elementCount, fixedShape, formatShape, normalizeAxis } from '../../types.ts';
+import { elementCount, fixedShape, formatShape } from '../../types.ts';
 import { einsum } from './einsum.ts';
 import { type LoweringRule, type NodeContext, type Operand, optionalValueAt, valueAt } from './operand.ts';
 import { resize } from './resize.ts';
@@ -126,14 +127,9 @@ export const layerRules: Readonly<Record<string, LoweringRule>> = {
         (extra[axis] ?? 0) +
         reach -
         (wanted?.[axis] ?? stride * (lengths[axis] ?? 0));
-      const asked =
-        wanted && textAttribute(context.attributes, 'auto_pad', 'NOTSET') === 'NOTSET'
-          ? {
-              ...context,
-              attributes: { ...context.attributes, auto_pad: text('SAME_LOWER') },
-            }
-          : context;
-      const geometry = geometryOf(asked, kernel, total);
+      const padsFollow = wanted && textAttribute(context.attributes, 'auto_pad', 'NOTSET') === 'NOTSET';
+      const attributes = padsFollow ? { ...context.attributes, auto_pad: text('SAME_LOWER') } : context.attributes;
+      const geometry = geometryOf({ ...context, attributes }, kernel, total);
       return { ...attributesOf(context, geometry, kernel), output_padding: ints(extra) };
     }),
 
@@ -151,11 +147,7 @@ export const layerRules: Readonly<Record<string, LoweringRule>> = {
   Softmax(context) {
     const x = valueAt(context, 0);
     const rank = x.shape.length;
-    const axis = normalizeAxis(
-      intAttribute(context.attributes, 'axis', context.opset < 13 ? 1 : -1),
-      rank,
-      context.where,
-    );
+    const axis = axisAttribute(context, rank, context.opset < 13 ? 1 : -1);
     if (context.opset >= 13 || axis === rank - 1) return [softmax(x, axis)];
     const shape = fixedShape(x.shape);
     const rows = reshape(x, [elementCount(shape.slice(0, axis)), elementCount(shape.slice(axis))]);

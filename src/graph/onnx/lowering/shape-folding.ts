@@ -1,6 +1,6 @@
 import { GraphError } from '../../../errors.ts';
-import { sliceRange } from '../../ops/index.ts';
-import { intAttribute, intsAttribute } from '../../registry.ts';
+import { sliceRange, squeezedShape, unsqueezedShape } from '../../ops/index.ts';
+import { axisAttribute, intsAttribute } from '../../registry.ts';
 import { broadcastShapes, elementCount, normalizeAxis } from '../../types.ts';
 import {
   broadcastIndex,
@@ -50,7 +50,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
 
   Gather(context, [data, indices]) {
     if (!data || !indices) return undefined;
-    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), data.shape.length, context.where);
+    const axis = axisAttribute(context, data.shape.length);
     const length = data.shape[axis] ?? 0;
     const at = numbersOf(indices).map((index) => (index < 0 ? index + length : index));
     if (at.some((index) => !(index >= 0 && index < length)))
@@ -74,7 +74,7 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
     const tensors = inputs.filter((input) => input !== null);
     const [first] = tensors;
     if (!first || tensors.length < inputs.length) return undefined;
-    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), first.shape.length, context.where);
+    const axis = axisAttribute(context, first.shape.length);
     const outer = elementCount(first.shape.slice(0, axis));
     const runs = tensors.map((tensor) => ({ numbers: numbersOf(tensor), run: tensor.data.length / outer }));
     const values: number[] = [];
@@ -127,19 +127,12 @@ export const shapeFolding: Readonly<Record<string, FoldingRule>> = {
   Unsqueeze(context, [x]) {
     const axes = numbersFrom(context, 1, 'axes', 'the axes');
     if (!x || !axes) return undefined;
-    const rank = x.shape.length + axes.length;
-    const added = axes.map((axis) => normalizeAxis(axis, rank, context.where));
-    const rest = [...x.shape];
-    const shape = Array.from({ length: rank }, (_, axis) => (added.includes(axis) ? 1 : (rest.shift() ?? 1)));
-    return [withShape(x, shape)];
+    return [withShape(x, unsqueezedShape(x.shape, axes, context.where))];
   },
 
   Squeeze(context, [x]) {
     if (!x) return undefined;
-    const axes = numbersFrom(context, 1, 'axes', 'the axes')?.map((axis) =>
-      normalizeAxis(axis, x.shape.length, context.where),
-    );
-    const shape = x.shape.filter((dim, axis) => (axes ? !axes.includes(axis) : dim !== 1));
+    const shape = squeezedShape(x.shape, numbersFrom(context, 1, 'axes', 'the axes'), context.where);
     if (elementCount(shape) === x.data.length) return [withShape(x, shape)];
     throw new GraphError(`${context.where}: an axis of [${x.shape.join(', ')}] to be dropped is longer than 1`);
   },

@@ -4,6 +4,7 @@ import * as ops from '../../ops/index.ts';
 import {
   apply,
   applyOp,
+  axisAttribute,
   floatAttribute,
   int64Vector,
   intAttribute,
@@ -60,7 +61,7 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
     const axis = given === x.shape.length ? given : normalizeAxis(given, x.shape.length, context.where);
     // A leading batch axis that is not known stays what remains.
     const rest = elementCount(x.shape.slice(axis));
-    return [axis === 0 ? ops.reshape(x, [1, rest]) : ops.reshape(x, [-1, rest])];
+    return [ops.reshape(x, [axis === 0 ? 1 : -1, rest])];
   },
 
   Expand(context) {
@@ -76,13 +77,12 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
 
   Concat(context) {
     const values = context.inputs.flatMap((operand) => (operand ? [context.materialise(operand)] : []));
-    const axis = intAttribute(context.attributes, 'axis', 0);
-    return [ops.concat(values, normalizeAxis(axis, values[0]?.shape.length ?? 0, context.where))];
+    return [ops.concat(values, axisAttribute(context, values[0]?.shape.length ?? 0))];
   },
 
   Split(context) {
     const x = valueAt(context, 0);
-    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), x.shape.length, context.where);
+    const axis = axisAttribute(context, x.shape.length);
     const length = elementCount([x.shape[axis] ?? 0]);
     const count = context.outputCount;
     const chunk = Math.ceil(length / count);
@@ -133,7 +133,7 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
   /** With a single known index it is a Slice, whose gradient is a Pad instead of a scatter. */
   Gather(context) {
     const x = valueAt(context, 0);
-    const axis = normalizeAxis(intAttribute(context.attributes, 'axis', 0), x.shape.length, context.where);
+    const axis = axisAttribute(context, x.shape.length);
     const indices = operandAt(context, 1);
     const known = knownTensor(indices);
     const length = x.shape[axis];

@@ -4,7 +4,7 @@ import { fixedShape, type Shape, toTensorData } from '../../types.ts';
 import { pad, slice } from '../indexing.ts';
 import { gemm, matmul } from '../matmul.ts';
 import { concat, reshape, transpose } from '../shape.ts';
-import { type ConvGeometry, conv2d, convTranspose2d } from './geometry.ts';
+import { type ConvGeometry, conv2d, convTranspose2d, type Pair } from './geometry.ts';
 
 /** How a gradient of a convolution is computed; all give the same up to rounding. See docs/performance.md. */
 export type InputFormulation = 'conv-transpose' | 'flipped-conv' | 'product';
@@ -48,19 +48,28 @@ function inputFormulation(dy: Value, weight: Value, geometry: ConvGeometry): Inp
   if (!isPlain(geometry)) return 'conv-transpose';
   if (kernelHeight * kernelWidth === 1) return 'product';
   const worthIt = batch * height * width >= FLIP_FROM_PIXELS || filters * 16 <= channels;
-  const { pads } = geometry;
-  const fits = Math.max(pads[0], pads[2]) < kernelHeight && Math.max(pads[1], pads[3]) < kernelWidth;
-  return worthIt && fits ? 'flipped-conv' : 'conv-transpose';
+  return worthIt && padsFit(geometry, [kernelHeight, kernelWidth]) ? 'flipped-conv' : 'conv-transpose';
 }
 
 function weightFormulation(dy: Value, weightShape: Shape, geometry: ConvGeometry): WeightFormulation {
   const [, , height = 1, width = 1] = fixedShape(dy.shape);
   const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weightShape);
   if (geometry.group > 1) return 'transposed-conv';
-  const { pads } = geometry;
-  const fits = Math.max(pads[0], pads[2]) < kernelHeight && Math.max(pads[1], pads[3]) < kernelWidth;
   const fewer = (height * width >= 1024 && filters < channels) || filters * 16 <= channels;
+  const fits = padsFit(geometry, [kernelHeight, kernelWidth]);
   return isPlain(geometry) && fits && fewer ? 'response-columns' : 'columns';
+}
+
+/** Whether every pad is smaller than the filter, as a convolution by `turnedGeometry` needs it. */
+function padsFit({ pads }: ConvGeometry, [height, width]: Pair): boolean {
+  return Math.max(pads[0], pads[2]) < height && Math.max(pads[1], pads[3]) < width;
+}
+
+/** For stride 1: how a filter rotated by 180 degrees meets every pixel of dy that its output reached. */
+function turnedGeometry([height, width]: Pair, { pads, dilations }: ConvGeometry): ConvGeometry {
+  const [down, across] = [dilations[0] * (height - 1), dilations[1] * (width - 1)];
+  const turnedPads = [down - pads[0], across - pads[1], down - pads[2], across - pads[3]] as const;
+  return { strides: [1, 1], pads: turnedPads, dilations, group: 1 };
 }
 
 /** Without strides, dilations and groups. */
@@ -83,14 +92,10 @@ function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry
 }
 
 /** For stride 1: a convolution of dy with the filters rotated by 180 degrees, in and out swapped. */
-function flippedConv(dy: Value, weight: Value, { pads, dilations }: ConvGeometry): Value {
+function flippedConv(dy: Value, weight: Value, geometry: ConvGeometry): Value {
   const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
   const turned = transpose(turnedFilters(weight), [1, 0, 2, 3]);
-  const reach = [dilations[0] * (kernelHeight - 1), dilations[1] * (kernelWidth - 1)] as const;
-  return conv2d(dy, turned, undefined, {
-    pads: [reach[0] - pads[0], reach[1] - pads[1], reach[0] - pads[2], reach[1] - pads[3]],
-    dilations,
-  });
+  return conv2d(dy, turned, undefined, turnedGeometry([kernelHeight, kernelWidth], geometry));
 }
 
 /**
@@ -121,18 +126,11 @@ function responseColumnProduct(
   dy: Value,
   x: Value,
   [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1]: number[],
-  { pads, dilations }: ConvGeometry,
+  geometry: ConvGeometry,
 ): Value {
-  const [, , height = 1, width = 1] = fixedShape(x.shape);
+  const kernel = [kernelHeight, kernelWidth] as const;
   const positions = kernelHeight * kernelWidth;
-  const reach = [dilations[0] * (kernelHeight - 1), dilations[1] * (kernelWidth - 1)] as const;
-  const turned: ConvGeometry = {
-    strides: [1, 1],
-    pads: [reach[0] - pads[0], reach[1] - pads[1], reach[0] - pads[2], reach[1] - pads[3]],
-    dilations,
-    group: 1,
-  };
-  const columns = shiftedImages(dy, [height, width], [kernelHeight, kernelWidth], turned).reverse();
+  const columns = shiftedImages(dy, fixedShape(x.shape.slice(2)), kernel, turnedGeometry(kernel, geometry)).reverse();
   const product = gemm(acrossBatch(x), columnsByChannel(columns), undefined, { transB: true });
   const byFilter = transpose(reshape(product, [channels, filters, positions]), [1, 0, 2]);
   return reshape(byFilter, [filters, channels, kernelHeight, kernelWidth]);
@@ -163,17 +161,15 @@ function convOverBatch(dy: Value, x: Value, weightShape: number[], geometry: Con
     const cut = slice(slice(product, 0, kernelHeight, 2), 0, kernelWidth, 3);
     return transpose(cut, [1, 0, 2, 3]);
   };
-  return concat(
-    Array.from({ length: group }, (_, part) => perGroup(part)),
-    0,
-  );
+  const parts = Array.from({ length: group }, (_, part) => perGroup(part));
+  return concat(parts, 0);
 }
 
 /** For each filter position, the pixels of x it meets: [channels, batch, height, width]. */
 function shiftedImages(
   x: Value,
   [height = 1, width = 1]: readonly number[],
-  [kernelHeight, kernelWidth]: readonly [number, number],
+  [kernelHeight, kernelWidth]: Pair,
   { strides, pads, dilations }: ConvGeometry,
 ): Value[] {
   const padded = pad(transpose(x, [1, 0, 2, 3]), [0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]]);
@@ -203,18 +199,8 @@ function turnedFilters(weight: Value): Value {
 }
 
 /** The pixels of x [.., .., height, width] that a filter position meets, one in `strides`. */
-function window(
-  x: Value,
-  [top, left]: readonly [number, number],
-  [height, width]: readonly [number, number],
-  strides: readonly [number, number],
-): Value {
+function window(x: Value, [top, left]: Pair, [height, width]: Pair, strides: Pair): Value {
   const ends = [top + strides[0] * (height - 1) + 1, left + strides[1] * (width - 1) + 1];
-  return apply('Slice', [
-    x,
-    int64Vector(x, [top, left]),
-    int64Vector(x, ends),
-    int64Vector(x, [2, 3]),
-    int64Vector(x, strides),
-  ]);
+  const vectors = [[top, left], ends, [2, 3], strides].map((vector) => int64Vector(x, vector));
+  return apply('Slice', [x, ...vectors]);
 }

@@ -3,14 +3,7 @@ import type { GraphNode } from '../../../graph/graph.ts';
 import { type ConvGeometry, convGeometry } from '../../../graph/ops/index.ts';
 import { intsAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { defineTfOp, given, inputShape, padOrCrop } from '../tf-op.ts';
-
-/**
- * tfjs convolves with the channels last: TensorFlow's CPU kernels know nothing else. Between two convolutions of a
- * U-Net stands a group normalisation, which reshapes channels-first pixels, so no two of these transposes cancel.
- */
-const channelsLast = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 2, 3, 1]);
-const toNchw = (tf: Tfjs, x: TfTensor) => tf.transpose(x, [0, 3, 1, 2]);
+import { defineTfOp, given, inputShape, padOrCropImages, toNchw, toNhwc } from '../tf-op.ts';
 
 /** The geometry, where tfjs can differentiate it. */
 function differentiableGeometry(node: GraphNode): ConvGeometry {
@@ -34,15 +27,8 @@ defineTfOp('Conv', (node) => {
     [pads[0], pads[2]].every((count) => 2 * count === kernelHeight - 1) &&
     [pads[1], pads[3]].every((count) => 2 * count === kernelWidth - 1);
   return (tf, inputs) => {
-    const images = channelsLast(tf, given(inputs, 0));
-    const padded = same
-      ? images
-      : padOrCrop(tf, images, [
-          [0, 0],
-          [pads[0], pads[2]],
-          [pads[1], pads[3]],
-          [0, 0],
-        ]);
+    const images = toNhwc(tf, given(inputs, 0));
+    const padded = same ? images : padOrCropImages(tf, images, pads);
     const weight = tf.transpose(given(inputs, 1), [2, 3, 1, 0]);
     const convolve = (x: TfTensor, filter: TfTensor) =>
       tf.conv2d(x, filter, [strides[0], strides[1]], same ? 'same' : 'valid');
@@ -86,14 +72,9 @@ defineTfOp('ConvTranspose', (node) => {
   ];
   return (tf, inputs) => {
     const weight = tf.transpose(given(inputs, 1), [2, 3, 1, 0]);
-    const images = channelsLast(tf, given(inputs, 0));
+    const images = toNhwc(tf, given(inputs, 0));
     const full = tf.conv2dTranspose(images, weight, whole, [strides[0], strides[1]], 'valid');
-    const cut = padOrCrop(tf, full, [
-      [0, 0],
-      [-pads[0], extraHeight - pads[2]],
-      [-pads[1], extraWidth - pads[3]],
-      [0, 0],
-    ]);
+    const cut = padOrCropImages(tf, full, [-pads[0], -pads[1], extraHeight - pads[2], extraWidth - pads[3]]);
     return toNchw(tf, inputs[2] ? tf.add(cut, inputs[2]) : cut);
   };
 });

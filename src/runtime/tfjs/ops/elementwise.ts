@@ -1,10 +1,10 @@
 import { GraphError } from '../../../errors.ts';
 import { floatAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { defineTfOp, given, outputShape, select, tfDType, withoutGradient } from '../tf-op.ts';
+import { defineTfOp, defineTfOpOfOne, given, outputShape, select, tfDType, withoutGradient } from '../tf-op.ts';
 
 function defineUnary(opType: string, compute: (tf: Tfjs, x: TfTensor) => TfTensor): void {
-  defineTfOp(opType, () => (tf, inputs) => compute(tf, given(inputs, 0)));
+  defineTfOpOfOne(opType, () => compute);
 }
 defineUnary('Identity', (_tf, x) => x);
 defineUnary('Neg', (tf, x) => tf.neg(x));
@@ -20,37 +20,24 @@ defineUnary('Relu', (tf, x) => tf.relu(x));
 defineUnary('Erf', (tf, x) => tf.erf(x));
 defineUnary('Softplus', (tf, x) => tf.softplus(x));
 /** Constant between their steps: their gradient is 0. */
-for (const [opType, method] of [
-  ['Floor', 'floor'],
-  ['Ceil', 'ceil'],
-  ['Round', 'round'],
-  ['Sign', 'sign'],
-] as const)
+for (const [opType, method] of Object.entries({ Floor: 'floor', Ceil: 'ceil', Round: 'round', Sign: 'sign' } as const))
   defineUnary(opType, (tf, x) => withoutGradient(tf, [x], () => tf[method](x)));
 
 /** Not `tf.abs`, whose gradient at 0 is -1. */
 defineUnary('Abs', (tf, x) => select(tf, compare(tf, 'less', x, zero(tf)), tf.neg(x), x, x.shape));
 
-defineTfOp('LeakyRelu', (node) => {
+defineTfOpOfOne('LeakyRelu', (node) => {
   const alpha = floatAttribute(node.attributes, 'alpha', 0.01);
-  return (tf, inputs) => tf.leakyRelu(given(inputs, 0), alpha);
+  return (tf, x) => tf.leakyRelu(x, alpha);
 });
 
 /** x sigmoid(alpha x). */
-defineTfOp('com.microsoft:QuickGelu', (node) => {
+defineTfOpOfOne('com.microsoft:QuickGelu', (node) => {
   const alpha = floatAttribute(node.attributes, 'alpha', 1.702);
-  return (tf, inputs) => {
-    const x = given(inputs, 0);
-    return tf.mul(x, tf.sigmoid(alpha === 1 ? x : tf.mul(x, alpha)));
-  };
+  return (tf, x) => tf.mul(x, tf.sigmoid(alpha === 1 ? x : tf.mul(x, alpha)));
 });
 
-for (const [opType, method] of [
-  ['Add', 'add'],
-  ['Sub', 'sub'],
-  ['Mul', 'mul'],
-  ['Pow', 'pow'],
-] as const)
+for (const [opType, method] of Object.entries({ Add: 'add', Sub: 'sub', Mul: 'mul', Pow: 'pow' } as const))
   defineTfOp(opType, () => (tf, inputs) => tf[method](given(inputs, 0), given(inputs, 1)));
 
 defineTfOp('Div', (node) => {
@@ -63,11 +50,7 @@ type Comparison = 'greater' | 'less' | 'equal';
 function compare(tf: Tfjs, comparison: Comparison, a: TfTensor, b: TfTensor): TfTensor {
   return withoutGradient(tf, [a, b], () => tf[comparison](a, b));
 }
-for (const [opType, comparison] of [
-  ['Greater', 'greater'],
-  ['Less', 'less'],
-  ['Equal', 'equal'],
-] as const)
+for (const [opType, comparison] of Object.entries({ Greater: 'greater', Less: 'less', Equal: 'equal' } as const))
   defineTfOp(opType, () => (tf, inputs) => compare(tf, comparison, given(inputs, 0), given(inputs, 1)));
 
 /** Where both are equal each gets half of the gradient, as in torch; tfjs's own ops give it all to the first. */
@@ -98,15 +81,11 @@ defineTfOp('Clip', () => (tf, [x, low, high]) => {
   return result;
 });
 
-defineTfOp('Cast', (node) => {
+defineTfOpOfOne('Cast', (node) => {
   const to = node.outputs[0]?.dtype ?? 'float32';
   if (to === 'uint8') throw new GraphError(`node '${node.name}': tfjs has no uint8`);
   const dtype = tfDType(to, `node '${node.name}'`);
-  return (tf, inputs) => {
-    const x = given(inputs, 0);
-    if (dtype === 'float32') return tf.cast(x, dtype);
-    return withoutGradient(tf, [x], () => tf.cast(x, dtype));
-  };
+  return (tf, x) => (dtype === 'float32' ? tf.cast(x, dtype) : withoutGradient(tf, [x], () => tf.cast(x, dtype)));
 });
 
 function zero(tf: Tfjs): TfTensor {

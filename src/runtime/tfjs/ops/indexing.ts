@@ -1,13 +1,12 @@
 import { GraphError } from '../../../errors.ts';
 import { sliceRanges } from '../../../graph/ops/index.ts';
-import { constantIntegers, intAttribute } from '../../../graph/registry.ts';
-import { normalizeAxis } from '../../../graph/types.ts';
-import { contextOf, defineTfOp, given, inputShape, padOrCrop, select } from '../tf-op.ts';
+import { axisAttribute, constantIntegers } from '../../../graph/registry.ts';
+import { contextOf, defineTfOp, defineTfOpOfOne, given, inputShape, padOrCrop, select } from '../tf-op.ts';
 
 /** ONNX counts negative indices from the end, tfjs refuses them. */
 defineTfOp('Gather', (node) => {
   const shape = inputShape(node);
-  const axis = normalizeAxis(intAttribute(node.attributes, 'axis', 0), shape.length, node.name);
+  const axis = axisAttribute(contextOf(node), shape.length);
   const length = shape[axis] ?? 0;
   return (tf, inputs) => {
     const indices = given(inputs, 1);
@@ -19,42 +18,32 @@ defineTfOp('Gather', (node) => {
 });
 
 /** tfjs has no gradient for slices with steps: those are gathered. */
-defineTfOp(
-  'Slice',
-  (node) => {
-    const shape = inputShape(node);
-    const ranges = sliceRanges(contextOf(node));
-    const begin = shape.map(() => 0);
-    const size = [...shape];
-    for (const { axis, start, step, length } of ranges) if (step === 1) [begin[axis], size[axis]] = [start, length];
-    const stepped = ranges
-      .filter(({ step }) => step !== 1)
-      .map(({ axis, start, step, length }) => ({
-        axis,
-        positions: Int32Array.from({ length }, (_, i) => start + i * step),
-      }));
-    const cuts = size.some((length, axis) => length !== shape[axis]);
-    return (tf, inputs) => {
-      const x = given(inputs, 0);
-      return stepped.reduce(
-        (result, { axis, positions }) => tf.gather(result, tf.tensor(positions, [positions.length], 'int32'), axis),
-        cuts ? tf.slice(x, begin, size) : x,
-      );
-    };
-  },
-  { tensorInputs: 1 },
-);
+defineTfOpOfOne('Slice', (node) => {
+  const shape = inputShape(node);
+  const ranges = sliceRanges(contextOf(node));
+  const begin = shape.map(() => 0);
+  const size = [...shape];
+  for (const { axis, start, step, length } of ranges) if (step === 1) [begin[axis], size[axis]] = [start, length];
+  const stepped = ranges
+    .filter(({ step }) => step !== 1)
+    .map(({ axis, start, step, length }) => ({
+      axis,
+      positions: Int32Array.from({ length }, (_, i) => start + i * step),
+    }));
+  const cuts = size.some((length, axis) => length !== shape[axis]);
+  return (tf, x) =>
+    stepped.reduce(
+      (result, { axis, positions }) => tf.gather(result, tf.tensor(positions, [positions.length], 'int32'), axis),
+      cuts ? tf.slice(x, begin, size) : x,
+    );
+});
 
-defineTfOp(
-  'Pad',
-  (node) => {
-    const rank = inputShape(node).length;
-    const counts = constantIntegers(contextOf(node), 1, 'the pads');
-    const pads = Array.from({ length: rank }, (_, axis) => [counts[axis] ?? 0, counts[axis + rank] ?? 0] as const);
-    const fill = node.inputs[2];
-    if (fill && !fill.data) throw new GraphError(`node '${node.name}': the padding must be a constant`);
-    const value = Number(fill?.data?.[0] ?? 0);
-    return (tf, inputs) => padOrCrop(tf, given(inputs, 0), pads, value);
-  },
-  { tensorInputs: 1 },
-);
+defineTfOpOfOne('Pad', (node) => {
+  const rank = inputShape(node).length;
+  const counts = constantIntegers(contextOf(node), 1, 'the pads');
+  const pads = Array.from({ length: rank }, (_, axis) => [counts[axis] ?? 0, counts[axis + rank] ?? 0] as const);
+  const fill = node.inputs[2];
+  if (fill && !fill.data) throw new GraphError(`node '${node.name}': the padding must be a constant`);
+  const value = Number(fill?.data?.[0] ?? 0);
+  return (tf, x) => padOrCrop(tf, x, pads, value);
+});

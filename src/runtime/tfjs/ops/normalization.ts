@@ -1,28 +1,21 @@
-import { floatAttribute, intAttribute } from '../../../graph/registry.ts';
-import { normalizeAxis } from '../../../graph/types.ts';
+import { axisAttribute, floatAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { defineTfOp, given, inputShape } from '../tf-op.ts';
+import { contextOf, defineTfOp, defineTfOpOfOne, given, inputShape } from '../tf-op.ts';
 
 /** tfjs's softmax runs along the last axis. */
-defineTfOp('Softmax', (node) => {
+defineTfOpOfOne('Softmax', (node) => {
   const rank = inputShape(node).length;
-  const axis = normalizeAxis(intAttribute(node.attributes, 'axis', -1), rank, node.name);
+  const axis = axisAttribute(contextOf(node), rank, -1);
   const swapped = Array.from({ length: rank }, (_, i) => (i === axis ? rank - 1 : i === rank - 1 ? axis : i));
-  return (tf, inputs) => {
-    const x = given(inputs, 0);
-    if (axis === rank - 1) return tf.softmax(x);
-    return tf.transpose(tf.softmax(tf.transpose(x, swapped)), swapped);
-  };
+  return (tf, x) => (axis === rank - 1 ? tf.softmax(x) : tf.transpose(tf.softmax(tf.transpose(x, swapped)), swapped));
 });
 
 defineTfOp('InstanceNormalization', (node) => {
-  const axes = inputShape(node)
-    .map((_, axis) => axis)
-    .slice(2);
+  const [, , ...pixels] = inputShape(node).keys();
   const epsilon = floatAttribute(node.attributes, 'epsilon', 1e-5);
   return (tf, inputs) => {
-    const perChannel = (index: number) => tf.reshape(given(inputs, index), [-1, ...axes.map(() => 1)]);
-    const { normalised } = normalise(tf, given(inputs, 0), axes, epsilon);
+    const perChannel = (index: number) => tf.reshape(given(inputs, index), [-1, ...pixels.map(() => 1)]);
+    const { normalised } = normalise(tf, given(inputs, 0), pixels, epsilon);
     return tf.add(tf.mul(normalised, perChannel(1)), perChannel(2));
   };
 });
@@ -41,7 +34,7 @@ defineTfOp('BatchNormalization', (node) => {
 /** The second and third outputs are the mean and the factor that made the variance 1. */
 defineTfOp('LayerNormalization', (node) => {
   const shape = inputShape(node);
-  const first = normalizeAxis(intAttribute(node.attributes, 'axis', -1), shape.length, node.name);
+  const first = axisAttribute(contextOf(node), shape.length, -1);
   const axes = shape.map((_, axis) => axis).slice(first);
   const epsilon = floatAttribute(node.attributes, 'epsilon', 1e-5);
   return (tf, inputs) => {

@@ -2,23 +2,28 @@ import type { GraphNode } from '../../../graph/graph.ts';
 import { enlargement, poolGeometry } from '../../../graph/ops/index.ts';
 import { intAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { contextOf, defineTfOp, expand, given, inputShape, outputShape, padOrCrop } from '../tf-op.ts';
+import {
+  contextOf,
+  defineTfOpOfOne,
+  expand,
+  inputShape,
+  outputShape,
+  padOrCropImages,
+  toNchw,
+  toNhwc,
+} from '../tf-op.ts';
 
 /** Pixels are repeated by broadcasting, which spares the transposes that tfjs's resizing would need. */
-defineTfOp(
-  'Resize',
-  (node) => {
-    const [down, across] = enlargement(contextOf(node));
-    const [batch = 1, channels = 1, height = 1, width = 1] = inputShape(node);
-    const rows = batch * channels * height;
-    const shape = outputShape(node);
-    return (tf, inputs) => {
-      const pixels = tf.reshape(given(inputs, 0), [rows, 1, width, 1]);
-      return tf.reshape(expand(tf, pixels, [rows, down, width, across]), shape);
-    };
-  },
-  { tensorInputs: 1 },
-);
+defineTfOpOfOne('Resize', (node) => {
+  const [down, across] = enlargement(contextOf(node));
+  const [batch = 1, channels = 1, height = 1, width = 1] = inputShape(node);
+  const rows = batch * channels * height;
+  const shape = outputShape(node);
+  return (tf, x) => {
+    const pixels = tf.reshape(x, [rows, 1, width, 1]);
+    return tf.reshape(expand(tf, pixels, [rows, down, width, across]), shape);
+  };
+});
 
 type Pool = (tf: Tfjs, images: TfTensor) => TfTensor;
 
@@ -28,26 +33,13 @@ type Pool = (tf: Tfjs, images: TfTensor) => TfTensor;
  */
 function definePool(opType: string, fill: number, prepare: (node: GraphNode, pool: Pool) => Pool): void {
   const kernel = opType === 'MaxPool' ? 'maxPool' : 'avgPool';
-  defineTfOp(opType, (node) => {
+  defineTfOpOfOne(opType, (node) => {
     const { window, strides, pads } = poolGeometry(contextOf(node));
     const pool = prepare(node, (tf, images) => {
-      const padded = padOrCrop(
-        tf,
-        images,
-        [
-          [0, 0],
-          [pads[0], pads[2]],
-          [pads[1], pads[3]],
-          [0, 0],
-        ],
-        fill,
-      );
+      const padded = padOrCropImages(tf, images, pads, fill);
       return tf[kernel](padded, [...window], [...strides], 'valid');
     });
-    return (tf, inputs) => {
-      const pooled = pool(tf, tf.transpose(given(inputs, 0), [0, 2, 3, 1]));
-      return tf.transpose(pooled, [0, 3, 1, 2]);
-    };
+    return (tf, x) => toNchw(tf, pool(tf, toNhwc(tf, x)));
   });
 }
 
@@ -63,4 +55,4 @@ definePool('AveragePool', 0, (node, pool) => {
   return (tf, images) => tf.div(pool(tf, images), pool(tf, tf.tensor(ones, [1, height, width, 1], 'float32')));
 });
 
-defineTfOp('GlobalAveragePool', () => (tf, inputs) => tf.mean(given(inputs, 0), [2, 3], true));
+defineTfOpOfOne('GlobalAveragePool', () => (tf, x) => tf.mean(x, [2, 3], true));

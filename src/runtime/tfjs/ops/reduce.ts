@@ -1,43 +1,25 @@
 import { reducedAxes } from '../../../graph/ops/index.ts';
 import { intAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
-import { contextOf, defineTfOp, given, outputShape } from '../tf-op.ts';
+import { contextOf, defineTfOpOfOne, given, outputShape } from '../tf-op.ts';
 
-for (const [opType, method] of [
-  ['ReduceSum', 'sum'],
-  ['ReduceMean', 'mean'],
-] as const)
-  defineTfOp(
-    opType,
-    (node) => {
-      const axes = reducedAxes(contextOf(node));
-      const keep = intAttribute(node.attributes, 'keepdims', 1) === 1;
-      return (tf, inputs) => {
-        const x = given(inputs, 0);
-        return axes.length === 0 ? x : tf[method](x, axes, keep);
-      };
-    },
-    { tensorInputs: 1 },
-  );
+for (const [opType, method] of Object.entries({ ReduceSum: 'sum', ReduceMean: 'mean' } as const))
+  defineTfOpOfOne(opType, (node) => {
+    const axes = reducedAxes(contextOf(node));
+    const keep = intAttribute(node.attributes, 'keepdims', 1) === 1;
+    return (tf, x) => (axes.length === 0 ? x : tf[method](x, axes, keep));
+  });
 
-for (const [opType, method] of [
-  ['ReduceMax', 'max'],
-  ['ReduceMin', 'min'],
-] as const)
-  defineTfOp(
-    opType,
-    (node) => {
-      const axes = reducedAxes(contextOf(node));
-      const shape = outputShape(node);
-      return (tf, inputs) => {
-        const x = given(inputs, 0);
-        if (axes.length === 0) return x;
-        const kept = x.dtype === 'float32' ? extremum(tf, x, method, axes) : tf[method](x, axes, true);
-        return tf.reshape(kept, shape);
-      };
-    },
-    { tensorInputs: 1 },
-  );
+for (const [opType, method] of Object.entries({ ReduceMax: 'max', ReduceMin: 'min' } as const))
+  defineTfOpOfOne(opType, (node) => {
+    const axes = reducedAxes(contextOf(node));
+    const shape = outputShape(node);
+    return (tf, x) => {
+      if (axes.length === 0) return x;
+      const kept = x.dtype === 'float32' ? extremum(tf, x, method, axes) : tf[method](x, axes, true);
+      return tf.reshape(kept, shape);
+    };
+  });
 
 /** Where several elements are the extremum they share the gradient; in tfjs's own each would get all of it. */
 function extremum(tf: Tfjs, x: TfTensor, method: 'max' | 'min', axes: number[]): TfTensor {

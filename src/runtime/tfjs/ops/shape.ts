@@ -1,36 +1,27 @@
 import { GraphError } from '../../../errors.ts';
-import { constantIntegers, intAttribute, intsAttribute } from '../../../graph/registry.ts';
-import { normalizeAxis } from '../../../graph/types.ts';
+import { axisAttribute, constantIntegers, intsAttribute } from '../../../graph/registry.ts';
 import type { TfTensor } from '../tf-module.ts';
-import { constantTensor, contextOf, defineTfOp, expand, given, inputShape, outputShape } from '../tf-op.ts';
+import { constantTensor, contextOf, defineTfOp, defineTfOpOfOne, expand, inputShape, outputShape } from '../tf-op.ts';
 
 for (const opType of ['Reshape', 'Unsqueeze', 'Squeeze'])
-  defineTfOp(
-    opType,
-    (node) => {
-      const shape = outputShape(node);
-      return (tf, inputs) => tf.reshape(given(inputs, 0), shape);
-    },
-    { tensorInputs: 1 },
-  );
-
-defineTfOp(
-  'Expand',
-  (node) => {
+  defineTfOpOfOne(opType, (node) => {
     const shape = outputShape(node);
-    return (tf, inputs) => expand(tf, given(inputs, 0), shape);
-  },
-  { tensorInputs: 1 },
-);
+    return (tf, x) => tf.reshape(x, shape);
+  });
 
-defineTfOp('Transpose', (node) => {
+defineTfOpOfOne('Expand', (node) => {
+  const shape = outputShape(node);
+  return (tf, x) => expand(tf, x, shape);
+});
+
+defineTfOpOfOne('Transpose', (node) => {
   const rank = inputShape(node).length;
   const perm = intsAttribute(node.attributes, 'perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
-  return (tf, inputs) => tf.transpose(given(inputs, 0), [...perm]);
+  return (tf, x) => tf.transpose(x, [...perm]);
 });
 
 defineTfOp('Concat', (node) => {
-  const axis = normalizeAxis(intAttribute(node.attributes, 'axis', 0), inputShape(node).length, node.name);
+  const axis = axisAttribute(contextOf(node), inputShape(node).length);
   return (tf, inputs) =>
     tf.concat(
       inputs.filter((input): input is TfTensor => input !== undefined),
@@ -39,28 +30,17 @@ defineTfOp('Concat', (node) => {
 });
 
 /** Copies side by side along one axis after another: the gradient of `tf.tile` ends at rank 4. */
-defineTfOp(
-  'Tile',
-  (node) => {
-    const repeats = constantIntegers(contextOf(node), 1, 'the repeats');
-    return (tf, inputs) =>
-      repeats.reduce(
-        (x, count, axis) => (count === 1 ? x : tf.concat(Array<TfTensor>(count).fill(x), axis)),
-        given(inputs, 0),
-      );
-  },
-  { tensorInputs: 1 },
-);
+defineTfOpOfOne('Tile', (node) => {
+  const repeats = constantIntegers(contextOf(node), 1, 'the repeats');
+  return (tf, x) =>
+    repeats.reduce((tiled, count, axis) => (count === 1 ? tiled : tf.concat(Array(count).fill(tiled), axis)), x);
+});
 
-defineTfOp(
-  'Split',
-  (node) => {
-    const axis = normalizeAxis(intAttribute(node.attributes, 'axis', 0), inputShape(node).length, node.name);
-    const sizes = node.outputs.map((_, index) => outputShape(node, index)[axis] ?? 0);
-    return (tf, inputs) => tf.split(given(inputs, 0), sizes, axis);
-  },
-  { tensorInputs: 1 },
-);
+defineTfOpOfOne('Split', (node) => {
+  const axis = axisAttribute(contextOf(node), inputShape(node).length);
+  const sizes = node.outputs.map((_, index) => outputShape(node, index)[axis] ?? 0);
+  return (tf, x) => tf.split(x, sizes, axis);
+});
 
 defineTfOp('Constant', (node) => {
   const attribute = node.attributes.value;

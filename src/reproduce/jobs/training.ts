@@ -1,0 +1,106 @@
+// What the jobs on points and on images have in common: the training, its curves, and the end.
+import { readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import type { ImageSet, PointSet } from '../../datasets/index.ts';
+import { isoLoss } from '../../losses/index.ts';
+import type { DiffusionModel } from '../../models/index.ts';
+import type { DDPMScheduler } from '../../schedulers/index.ts';
+import { Trainer, type TrainingArguments } from '../../trainers/index.ts';
+import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
+import {
+  type CommonResult,
+  curveSchema,
+  environment,
+  type ImageMeasured,
+  type Job,
+  type JobClock,
+  type JobContext,
+  type PointMeasured,
+  type TrainingCurve,
+  writeResult,
+} from './job.ts';
+
+const TRAINING_FOLDER = 'training';
+/** Entries of the training curve. */
+const CURVE_LENGTH = 200;
+/** Checkpoints of a run. A long run saves one at least every `MOST_STEPS_A_CHECKPOINT` steps. */
+const CHECKPOINTS = 20;
+const MOST_STEPS_A_CHECKPOINT = 1000;
+
+const recordSchema = z.object({ step: z.int() }).catchall(z.number().nullable());
+/** Logged names that are not metrics. */
+const NO_METRICS = ['epoch', 'steps_per_second'];
+
+/** The curves that a run logged, before and after it was resumed: one for every name that all records have. */
+export async function readTrainingCurve(outputDir: string): Promise<TrainingCurve> {
+  const lines = (await readFile(path.join(outputDir, METRICS_FILE), 'utf8')).split('\n').filter(Boolean);
+  const records = lines.map((line) => recordSchema.parse(JSON.parse(line)));
+  const names = Object.keys(records[0] ?? {}).filter(
+    (name) => !NO_METRICS.includes(name) && records.every((record) => typeof record[name] === 'number'),
+  );
+  const curves = names.map((name) => [name, records.map((record) => record[name])]);
+  return curveSchema.parse({ step: [], ...Object.fromEntries(curves) });
+}
+
+/** What differs between the trainings of jobs. */
+interface JobTraining {
+  readonly model: DiffusionModel;
+  readonly train_dataset: PointSet | ImageSet;
+  readonly noise_scheduler: DDPMScheduler;
+  readonly args?: Pick<TrainingArguments, 'random_flip' | 'use_ema'>;
+}
+
+/**
+ * Trains the model of a job, from its last checkpoint on if there is one.
+ *
+ * @returns the folder of the saved pipeline, `pipeline` in the job's folder.
+ * @throws `signal.reason` when it was stopped.
+ */
+export async function trainJob(
+  job: Job,
+  folder: string,
+  { args, ...training }: JobTraining,
+  clock: JobClock,
+  { signal, onProgress }: JobContext,
+): Promise<string> {
+  const steps = job.epochs * Math.ceil(training.train_dataset.count / job.batch_size);
+  const trainer = new Trainer({
+    ...training,
+    args: {
+      ...args,
+      output_dir: path.join(folder, TRAINING_FOLDER),
+      num_train_epochs: job.epochs,
+      per_device_train_batch_size: job.batch_size,
+      learning_rate: job.learning_rate,
+      seed: job.seed,
+      device: job.device,
+      logging_steps: Math.ceil(steps / CURVE_LENGTH),
+      save_steps: Math.min(Math.ceil(steps / CHECKPOINTS), MOST_STEPS_A_CHECKPOINT),
+      report_to: ['jsonl'],
+    },
+    loss: isoLoss({ lambda: job.lambda }),
+    callbacks: [
+      { onStep: ({ global_step, max_steps }) => onProgress(global_step / max_steps), onSave: () => clock.save() },
+    ],
+  });
+  const { interrupted } = await trainer.train({ resume_from_checkpoint: 'latest', signal });
+  if (interrupted) throw signal.reason;
+  const pipelineDir = path.join(folder, 'pipeline');
+  await trainer.savePipeline(pipelineDir);
+  return pipelineDir;
+}
+
+/** Writes the result of a trained job, with what every result holds. The files of the training are removed. */
+export async function finishJob<Measured extends PointMeasured | ImageMeasured>(
+  folder: string,
+  measured: Measured,
+  clock: JobClock,
+): Promise<Measured & CommonResult> {
+  const trainingDir = path.join(folder, TRAINING_FOLDER);
+  const training = await readTrainingCurve(trainingDir);
+  const result = { ...measured, training, timing: clock.elapsed(), environment: environment() };
+  await writeResult(folder, result);
+  await rm(trainingDir, { recursive: true, force: true });
+  return result;
+}
