@@ -8,14 +8,13 @@ import { readWholeFile } from './regular-file.ts';
  */
 
 /** A value that JSON can hold. */
-export type JsonValue = string | number | boolean | null | JsonValue[] | { [key: string]: JsonValue };
+export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObject;
 export type JsonObject = { [key: string]: JsonValue };
 
 /** Deeper text is refused: it could exhaust the stack of a recursive reader. */
 const maxDepth = 200;
 
 const defaultMaxBytes = 16 * 1024 * 1024;
-const byteOrderMark = [0xef, 0xbb, 0xbf];
 
 /**
  * Reads and validates a JSON file that is not trusted.
@@ -37,7 +36,7 @@ export async function readJsonFile<T>(
 export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: string): T {
   let value: JsonValue;
   try {
-    value = parseStrictJson(withoutByteOrderMark(bytes));
+    value = parseStrictJson(bytes);
   } catch (error) {
     throw new ConfigError(`${where} is not valid JSON: ${errorText(error)}.`, { cause: error });
   }
@@ -53,7 +52,7 @@ export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: str
  * @throws InvalidArgumentError for what JSON cannot hold (NaN, infinities, functions, bigint): it would read back as
  * something else.
  */
-export function stringifySorted(value: JsonValue | JsonObject): string {
+export function stringifySorted(value: JsonValue): string {
   const text = JSON.stringify(value, sortKeys, 2);
   if (text === undefined) throw new InvalidArgumentError(`${String(value)} cannot be written as JSON.`);
   const escaped = text.replace(/[\u007f-\uffff]/g, (character) => {
@@ -71,13 +70,9 @@ function sortKeys(key: string, value: unknown): unknown {
   return Object.fromEntries(entries);
 }
 
-function withoutByteOrderMark(bytes: Uint8Array): Uint8Array {
-  return byteOrderMark.every((byte, i) => bytes[i] === byte) ? bytes.subarray(3) : bytes;
-}
-
 /**
- * Parses JSON from UTF-8 bytes that are not trusted: invalid UTF-8, repeated keys in an object (`JSON.parse`
- * silently takes the last) and nesting deeper than 200 are refused.
+ * Parses JSON from UTF-8 bytes that are not trusted. Invalid UTF-8, repeated keys in an object (`JSON.parse` silently
+ * takes the last) and nesting deeper than 200 are refused. A byte order mark is skipped.
  *
  * @throws SyntaxError that says what is wrong; callers turn it into the error of their file format.
  */
@@ -90,7 +85,7 @@ export function parseStrictJson(bytes: Uint8Array): JsonValue {
 
 function decodeUtf8(bytes: Uint8Array): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
     throw new SyntaxError('the text is not valid UTF-8', { cause: error });
   }

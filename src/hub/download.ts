@@ -190,12 +190,7 @@ async function downloadListed(name: string, commit: string, file: ListedFile, op
       fail: (message, cause) => new HubError(message, cause),
       advice: adviceOnStatus,
       onProgress: (loaded) =>
-        report({
-          status: 'progress',
-          loaded,
-          total: file.size,
-          progress: (100 * loaded) / Math.max(file.size, 1),
-        }),
+        report({ status: 'progress', loaded, total: file.size, progress: (100 * loaded) / Math.max(file.size, 1) }),
     });
   report({ status: 'done' });
   return target;

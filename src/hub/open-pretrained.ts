@@ -13,7 +13,6 @@ import {
   configSchema,
   findWeights,
   isPickle,
-  type ModelIndex,
   modelIndexSchema,
   pipelineFiles,
   weightsFile,
@@ -42,12 +41,12 @@ export async function openPretrained(
 
 /**
  * The folder that a `model` argument names, by transformers.js's convention: what begins with `./`, `../` or `/` is a
- * local path, `owner/name` a Hub id, which is downloaded. A relative path without the dot is a
- * local path too where it is the folder of a pipeline.
+ * local path, `owner/name` is a Hub id, which is downloaded. A relative path without the dot is local too if a pipeline
+ * lies there.
  *
  * @throws {InvalidArgumentError} when nothing was named, or what is neither a path nor a Hub id.
  * @throws {HubError} when the download fails.
- * @throws {FileFormatError} when a pickle was named, which is never opened.
+ * @throws {FileFormatError} when a pickle was named: pickles are never opened.
  */
 export async function pipelineFolderOf(
   model: string | null | undefined,
@@ -93,7 +92,6 @@ export interface ReadPipelineOptions {
 export interface PipelineFolder {
   /** Absolute path of the folder. */
   readonly dir: string;
-  readonly modelIndex: ModelIndex;
   readonly unetConfig: ComponentConfig;
   readonly schedulerConfig: ComponentConfig;
   readonly paths: ModelPaths;
@@ -124,26 +122,18 @@ export async function readPipelineFolder(
   const component = async (name: 'unet' | 'scheduler') =>
     !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
   const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
-  const givenIndex = modelAlone
-    ? undefined
-    : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
+  if (!modelAlone) await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
   const unetConfig = await readJsonFile(join(unetFolder, pipelineFiles.config), configSchema);
   const schedulerFile = join(schedulerFolder, pipelineFiles.schedulerConfig);
   const schedulerConfig =
     modelAlone && !(await isFile(schedulerFile))
       ? { _class_name: 'DDPMScheduler' }
       : await readJsonFile(schedulerFile, configSchema);
-  const modelIndex = givenIndex ?? {
-    _class_name: 'DDPMPipeline',
-    scheduler: ['diffusers', schedulerConfig._class_name],
-    unet: ['diffusers', unetConfig._class_name],
-  };
   const emaFolder = join(root, componentFolders.nested.unetEma);
   const emaWeights = await findWeights(emaFolder, variant);
   const weights = (await findWeights(unetFolder, variant)) ?? join(unetFolder, weightsFile(variant));
   const folder: PipelineFolder = {
     dir: root,
-    modelIndex: modelIndex as ModelIndex,
     unetConfig: unetConfig as ComponentConfig,
     schedulerConfig: schedulerConfig as ComponentConfig,
     paths: { onnx: join(unetFolder, pipelineFiles.onnx), weights },
@@ -155,7 +145,7 @@ export async function readPipelineFolder(
 }
 
 /**
- * Makes sure that the model's large files are there, for readers that learn from the configurations which they need.
+ * Makes sure that the model's large files are there. Some readers learn from the configurations which of them they need.
  *
  * @throws {FileFormatError} when one is missing; of weights it says what is there instead.
  */

@@ -6,6 +6,7 @@ import { syncDirectory, writeDirectoryAtomic, writeFileSynced } from '../files/a
 import { type JsonObject, stringifySorted } from '../files/json.ts';
 import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
+import { parseOptions } from '../options.ts';
 
 /*
  * How a pipeline lies on the disk: the names of its files, as diffusers has them, and how a folder of them is written.
@@ -55,9 +56,9 @@ export type ModelIndex = JsonObject & {
 /** A component's configuration: its class and that class's arguments. */
 export type ComponentConfig = JsonObject & { _class_name: string };
 
-/** One set of weights in both forms. */
+/** A model in both forms. */
 export interface ModelFiles {
-  /** The model in ONNX's binary form, or what makes it when it is its turn to be written. */
+  /** The model in ONNX's binary form, or a function that makes it when it is written. */
   readonly onnx: Uint8Array | (() => Uint8Array);
   readonly weights: ReadonlyMap<string, NamedTensor>;
 }
@@ -79,8 +80,8 @@ export interface PipelineParts {
 
 /**
  * Saves a pipeline as a folder that `pipeline()`, and for models diffusers knows also diffusers, can load. The folder
- * appears whole or not at all. One already there is replaced only if it is empty or a pipeline itself, and is kept
- * until the new one is in place. Weights are written tensor by tensor, without a copy of them.
+ * appears whole or not at all. An existing folder is replaced only if it is empty or a pipeline itself, and is kept
+ * until the new one is in place. Weights are written tensor by tensor and not copied.
  *
  * @throws InvalidArgumentError if `dir` holds something else, a part is malformed or a path leaves the folder.
  * @throws the operating system's error if the folder cannot be written.
@@ -109,13 +110,13 @@ export async function savePipelineFolder(dir: string, parts: PipelineParts): Pro
 function filesOf(parts: PipelineParts) {
   const { modelIndex, unetConfig, schedulerConfig, variant } = parts;
   const folders = componentFolders[parts.layout ?? 'nested'];
-  const configText = stringifySorted(checked(unetConfig, configSchema, 'unetConfig'));
+  parseOptions(modelIndexSchema, modelIndex, 'modelIndex');
+  parseOptions(configSchema, unetConfig, 'unetConfig');
+  parseOptions(configSchema, schedulerConfig, 'schedulerConfig');
+  const configText = stringifySorted(unetConfig);
   const files = new Map<string, string | Uint8Array | Iterable<Uint8Array> | (() => Uint8Array)>([
-    [pipelineFiles.modelIndex, stringifySorted(checked(modelIndex, modelIndexSchema, 'modelIndex'))],
-    [
-      inFolder(folders.scheduler, pipelineFiles.schedulerConfig),
-      stringifySorted(checked(schedulerConfig, configSchema, 'schedulerConfig')),
-    ],
+    [pipelineFiles.modelIndex, stringifySorted(modelIndex)],
+    [inFolder(folders.scheduler, pipelineFiles.schedulerConfig), stringifySorted(schedulerConfig)],
   ]);
   const addModel = (folder: string, { onnx, weights }: ModelFiles) => {
     files.set(inFolder(folder, pipelineFiles.config), configText);
@@ -129,12 +130,6 @@ function filesOf(parts: PipelineParts) {
 
 function inFolder(folder: string, name: string): string {
   return folder === '' ? name : `${folder}/${name}`;
-}
-
-function checked<T extends JsonObject>(value: T, schema: z.ZodType, name: string): T {
-  const result = schema.safeParse(value);
-  if (!result.success) throw new InvalidArgumentError(`${name} is malformed:\n${z.prettifyError(result.error)}`);
-  return value;
 }
 
 /** Refuses every path that could lie outside the folder, on any system, or that is not in its plainest form. */

@@ -154,7 +154,6 @@ describe('readPipelineFolder', () => {
     await savePipelineFolder(dir, parts());
     expect(await readPipelineFolder(dir)).toEqual({
       dir,
-      modelIndex: parts().modelIndex,
       unetConfig: parts().unetConfig,
       schedulerConfig: parts().schedulerConfig,
       paths: {
@@ -170,7 +169,7 @@ describe('readPipelineFolder', () => {
     await rm(join(dir, 'unet/model.onnx'));
     const index = { ...parts().modelIndex, safety_checker: [null, null], requires: false };
     await writeFile(join(dir, 'model_index.json'), JSON.stringify(index));
-    expect((await readPipelineFolder(dir, { require: ['weights'] })).modelIndex).toEqual(index);
+    expect((await readPipelineFolder(dir, { require: ['weights'] })).unetConfig).toEqual(parts().unetConfig);
     await expect(readPipelineFolder(dir)).rejects.toThrow(/lacks its file .*model\.onnx/);
   });
 
@@ -212,8 +211,10 @@ describe('readPipelineFolder', () => {
         await writeFile(join(dir, name), i % 4 === 0 ? original.subarray(0, position) : bytes);
         try {
           const folder = await readPipelineFolder(dir);
-          expect(typeof folder.modelIndex._class_name).toBe('string');
-          expect(folder.modelIndex.unet).toHaveLength(2);
+          expect(typeof folder.unetConfig._class_name).toBe('string');
+          const index = JSON.parse(await readFile(join(dir, 'model_index.json'), 'utf8'));
+          expect(typeof index._class_name).toBe('string');
+          expect(index.unet).toHaveLength(2);
         } catch (error) {
           expect(error).toBeInstanceOf(ConfigError);
           rejected++;

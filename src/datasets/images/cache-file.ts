@@ -38,7 +38,7 @@ const descriptionSchema = z.strictObject({
   fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
 });
 
-export type SetDescription = z.infer<typeof descriptionSchema>;
+type SetDescription = z.infer<typeof descriptionSchema>;
 type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels' | 'randomCrop'>;
 
 /** Writes a set while its images are made. @throws {DatasetError} when no image is usable; no file is left then. */
@@ -136,11 +136,6 @@ export async function setFromCacheBytes(bytes: Uint8Array): Promise<ImageSet> {
   return imageSet(parts, (begin, length) => bytes.subarray(begin, begin + length));
 }
 
-/** Bytes of the sizes and labels of a set. */
-function tableBytes({ count, randomCrop, labelled }: SetDescription): number {
-  return 4 * count * ((randomCrop ? 2 : 0) + (labelled ? 1 : 0));
-}
-
 interface SetParts {
   readonly description: SetDescription;
   readonly labels: Int32Array | undefined;
@@ -162,7 +157,8 @@ async function setParts(where: string, file: Pick<RegularFile, 'size' | 'read'>)
     throw new DatasetError(`${where} is not a file of images, or damaged`);
   const description = parseDescription(await read(jsonEnd - jsonBytes, jsonEnd), where);
   const { count, height, width, channels, randomCrop, labelled } = description;
-  const pixelBytes = jsonEnd - jsonBytes - tableBytes(description);
+  const tableBytes = 4 * count * ((randomCrop ? 2 : 0) + (labelled ? 1 : 0));
+  const pixelBytes = jsonEnd - jsonBytes - tableBytes;
   const tables = await read(pixelBytes, jsonEnd - jsonBytes);
   const labelsBegin = randomCrop ? 8 * count : 0;
   const labels = labelled

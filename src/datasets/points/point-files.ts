@@ -73,12 +73,7 @@ async function readTextFile(path: string): Promise<string> {
   }
 }
 
-interface Row {
-  readonly cells: readonly string[];
-  readonly line: number;
-}
-
-function splitRows(text: string, where: string): Row[] {
+function splitRows(text: string, where: string): { cells: string[]; line: number }[] {
   try {
     const records = parse(text, {
       bom: true,

@@ -59,16 +59,8 @@ async function labelsBeside(path: string): Promise<string | undefined> {
   return undefined;
 }
 
-export interface IdxImages {
-  readonly count: number;
-  readonly height: number;
-  readonly width: number;
-  /** count x height x width bytes. */
-  readonly pixels: Uint8Array;
-}
-
-/** Parses a file of images; `where` names it in errors. @throws {DatasetError} when it is not exactly one. */
-function parseIdxImages(bytes: Uint8Array, where: string): IdxImages {
+/** A file of images, count x height x width bytes; `where` names it in errors. @throws {DatasetError} if it is not one. */
+function parseIdxImages(bytes: Uint8Array, where: string) {
   const view = header(bytes, 16, IMAGES_MAGIC, where, 'images');
   const [count, height, width] = [view.getUint32(4), view.getUint32(8), view.getUint32(12)];
   if (count < 1 || height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
