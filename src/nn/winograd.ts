@@ -77,7 +77,7 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
     const dWeights = matmul(transpose(toPoints(recomputed(maps, dy)), [0, 2, 1]), dProduct);
     const byFilterTap = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
     const dFilters = reshape(byFilterTap, fixedShape(filters.shape));
-    // onnxruntime copies a parameter to reshape it. It is reshaped in other words than before, so the first copy is not kept.
+    // Reshaping a parameter copies it. A different Reshape than before keeps onnxruntime from sharing the first copy.
     const byTap = reshape(filters, [9, -1]);
     const weights = filterPoints(orderedAfter(transform, [dFilters, dBias]), byTap);
     const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));

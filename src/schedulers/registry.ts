@@ -43,7 +43,7 @@ export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }
 
-/** Also true for a scheduler of another copy of this package, which is no instance of this `Scheduler`. */
+/** Also true for a scheduler of another copy of this package, which is not an instance of this `Scheduler`. */
 function isScheduler(given: Exclude<GivenScheduler, string>): given is Scheduler {
   if (given instanceof Scheduler) return true;
   if (!('step' in given)) return false;

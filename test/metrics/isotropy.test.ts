@@ -3,7 +3,7 @@ import { InvalidArgumentError } from '../../src/errors.ts';
 import { isotropy, isotropyOfNoisedData } from '../../src/metrics/isotropy.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
-/** Linear betas 1e-4..0.02, T = 1000 (PAPER.md, the diffusion). */
+/** Linear betas 1e-4..0.02, T = 1000 (the diffusion of arXiv 2403.16790). */
 function linearAlphasCumprod(): Float64Array {
   const alphas = new Float64Array(1000);
   let product = 1;

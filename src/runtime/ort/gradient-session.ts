@@ -58,7 +58,7 @@ const SEQUENCE = 'not_a_tensor';
 const REFUSED = 'Non tensor type';
 
 /**
- * The model with one more output, the first, that is no tensor: a sequence that holds the output `name`. See
+ * The model with one more output, the first, that is not a tensor: a sequence that holds the output `name`. See
  * `runUnreturned`.
  */
 function withSequenceOutput(model: ModelProto, name: string): ModelProto {

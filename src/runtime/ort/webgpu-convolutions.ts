@@ -4,7 +4,7 @@ import { decodeModel, type GraphProto, type NodeProto, plainDomain } from '../..
 import { isMiscomputedOnWebgpu } from '../../graph/ops/index.ts';
 
 /**
- * Refuses a model that onnxruntime's webgpu would compute wrongly without a word, see `isMiscomputedOnWebgpu`. Models
+ * Refuses a model that onnxruntime's webgpu would silently compute wrongly, see `isMiscomputedOnWebgpu`. Models
  * of this package have none of these convolutions; files of others may. Filters are looked at where the file holds them.
  *
  * @param model the bytes of an ONNX file, or its path.

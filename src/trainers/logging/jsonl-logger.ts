@@ -5,7 +5,7 @@ import type { MetricsLogger } from './metrics-logger.ts';
 
 const newline = 0x0a;
 const pieceBytes = 64 * 1024;
-/** A record has some 20 numbers; a file with longer lines is no log of ours. */
+/** A record has some 20 numbers; a file with longer lines is not a log of ours. */
 const maxLineBytes = 1024 * 1024;
 
 /**
@@ -72,7 +72,7 @@ function findEndOfStep(file: number, step: number, path: string): number {
     }
     if (pending.length > maxLineBytes) {
       throw new FileFormatError(
-        `${path} has a line of more than ${maxLineBytes} bytes, so it is no log of this package. Choose another file.`,
+        `${path} has a line of more than ${maxLineBytes} bytes, so it is not a log of this package. Choose another file.`,
       );
     }
   }

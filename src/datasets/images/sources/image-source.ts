@@ -34,7 +34,7 @@ export interface ImageSource {
   readonly native?: { readonly height: number; readonly width: number; readonly channels: 1 | 3 };
   /** How many images there are, skipped ones included, when that is known before they are read. */
   readonly total?: number;
-  /** Text that changes whenever the images may have changed; none: a cache is not worth while. */
+  /** Text that changes whenever the images may have changed; none where caching does not pay. */
   readonly cacheKey?: string;
   images(): AsyncIterable<SourceImage> | Iterable<SourceImage>;
 }
