@@ -108,6 +108,15 @@ describe('a folder', () => {
     expect((await load(path.join(folder, 'set'), { resolution: 8 })).count).toBe(6);
   });
 
+  it('leaves out hidden files and folders', async () => {
+    for (const name of ['a.png', '._a.png', '.hidden/b.png', 'seen/c.png']) {
+      await mkdir(path.dirname(path.join(folder, 'set', name)), { recursive: true });
+      await writeFile(path.join(folder, 'set', name), await png([9, 9, 9]));
+    }
+    const { count, skipped } = await load(path.join(folder, 'set'), { resolution: 8 });
+    expect([count, skipped]).toEqual([2, []]);
+  });
+
   it('survives a damaged cache', async () => {
     await mkdir(path.join(folder, 'set'));
     await writeFile(path.join(folder, 'set/a.png'), await png([77, 0, 0]));
@@ -145,6 +154,11 @@ describe('other sources', () => {
     await writeFile(path.join(folder, 'set.tar'), Buffer.concat(chunks));
     const set = await load(path.join(folder, 'set.tar'), { resolution: 8 });
     expect(brightPixel(set.pixels(0))).toEqual([0, 0, 222]);
+    expect(set.count).toBe(1);
+    expect(set.skipped).toEqual([
+      { source: '../../escape.png', reason: 'its path leads out of the archive' },
+      { source: 'link.png', reason: 'a symlink, not a file' },
+    ]);
     expect(await readdir(path.dirname(folder))).not.toContain('escape.png');
   });
 

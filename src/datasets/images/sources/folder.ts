@@ -41,7 +41,7 @@ async function imageFiles(folder: string): Promise<ImageFile[]> {
     for (const entry of entries) {
       const path = below === '' ? entry.name : `${below}/${entry.name}`;
       if (entry.isDirectory()) {
-        if (!entry.name.startsWith('..')) open.push(path);
+        if (!entry.name.startsWith('.')) open.push(path);
       } else if (isImageName(entry.name)) {
         const status = await stat(join(folder, path)).catch(() => undefined);
         files.push({ path, bytes: status?.size ?? 0, modified: status?.mtimeMs ?? 0 });

@@ -47,7 +47,7 @@ const EXTENSIONS = /\.(png|jpe?g|webp|gif|tiff?|avif)$/i;
 /** Whether a file name is one of an image; hidden files (`._x.jpg` of macOS archives) are not. */
 export function isImageName(path: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1);
-  return EXTENSIONS.test(name) && !name.startsWith('..');
+  return EXTENSIONS.test(name) && !name.startsWith('.');
 }
 
 /** The name of the folder an image is in, relative to the root of its set; undefined for one in the root. */
