@@ -68,7 +68,7 @@ function createEngine(batch: number): Promise<Engine> {
     stepSettings({ model, loss: isoLoss({ lambda: 0.1 }), noise_scheduler: new DDPMScheduler() }, args),
     { device: 'cpu' },
     new Map([['parameters', initialVector(model, 0)]]),
-    new BatchStream(samples, batch, 1000, 0),
+    new BatchStream(samples, { batchSize: batch, trainTimesteps: 1000, seed: 0 }),
     stepSchedule(args, Number.MAX_SAFE_INTEGER),
   );
 }

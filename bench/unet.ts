@@ -119,7 +119,7 @@ function createEngine(model: UNet2DModel, batch: number, device: ConcreteDevice)
       ['parameters', initial],
       ['ema', initial],
     ]),
-    new BatchStream(uniformImages(model.sampleShape), batch, 1000, 0),
+    new BatchStream(uniformImages(model.sampleShape), { batchSize: batch, trainTimesteps: 1000, seed: 0 }),
     stepSchedule(args, Number.MAX_SAFE_INTEGER),
   );
 }

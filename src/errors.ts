@@ -1,6 +1,6 @@
 /**
- * Every error this package throws on purpose is an `IsoDiffusionError`, so that a caller can tell a mistake in its
- * input from a defect. Messages name the offending value, where it was found and what to do about it.
+ * Every error this package throws on purpose is an `IsoDiffusionError`. A caller can tell a mistake in its input from a
+ * defect by it. Messages name the offending value, where it was found and what to do about it.
  */
 export class IsoDiffusionError extends Error {
   constructor(message: string, options?: ErrorOptions) {
@@ -55,7 +55,7 @@ export class NonFiniteLossError extends IsoDiffusionError {
   }
 }
 
-/** The Hugging Face Hub refused, could not be reached, or sent something else than it listed. */
+/** The Hugging Face Hub refused, could not be reached, or sent something other than it listed. */
 export class HubError extends IsoDiffusionError {
   /** Whether there was no answer at all. */
   readonly unreachable: boolean;

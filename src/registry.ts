@@ -2,8 +2,7 @@ import { InvalidArgumentError, type IsoDiffusionError } from './errors.ts';
 
 /**
  * Things of one kind by name: model classes, schedulers, losses, metrics, feature extractors. Whatever reads such a name
- * (a saved config, an option, the command line) looks it up here, so that one `register` makes a new thing known
- * everywhere.
+ * (a saved config, an option, the command line) looks it up here: one `register` makes a new thing known everywhere.
  *
  * @example
  * schedulers.register('EulerScheduler', EulerScheduler);

@@ -9,11 +9,11 @@ export interface ChosenMetric {
   readonly options: MetricOptions;
 }
 
-/** Options of `evaluate`, those of metrics among them. */
+/** Options of `evaluate`, including those of metrics. */
 type GivenOptions = { readonly metric_options?: MetricOptions | undefined } & object;
 
 /**
- * The metrics of these names, each with its options: those that were given, else its defaults.
+ * The metrics with these names. Options that were not given have their defaults.
  *
  * @throws {InvalidArgumentError} for a name that is not registered, an option that no metric has, or a wrong value.
  */
@@ -50,7 +50,7 @@ export function checkCounts(chosen: readonly ChosenMetric[], counts: SampleCount
   for (const { metric, options } of chosen) metric.check?.(counts, options);
 }
 
-/** The forms that any of the metrics reads of a side. */
+/** All forms of samples that the metrics read of these sides. */
 export function neededForms(
   chosen: readonly ChosenMetric[],
   ...roles: readonly ('real' | 'fake')[]
@@ -84,7 +84,7 @@ export function refuseWithoutSamples(
   );
 }
 
-/** What was made of a side for the metrics that were chosen. */
+/** One side of a comparison, for metrics. Reading a form that was not prepared throws. */
 export function preparedSide(
   role: 'real' | 'fake',
   forms: { readonly [Form in SampleForm]?: MetricSide[Form] | undefined },
@@ -145,7 +145,7 @@ export async function computeMetrics(
   return values;
 }
 
-/** The options that the values depend on, of all metrics. */
+/** The options of all metrics, for the report. */
 export function reportedOptions(chosen: readonly ChosenMetric[]): Record<string, number | string | boolean> {
   const reported: Record<string, number | string | boolean> = {};
   for (const { options } of chosen)

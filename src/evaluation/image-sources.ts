@@ -75,13 +75,13 @@ export function featureImages({ data, count, height, width, channels }: ImageByt
   );
 }
 
-/** With grey repeated in all colours where `channels` is 3. */
+/** The image, converted from grey to RGB if `channels` is 3. */
 export function withChannels(image: FeatureImage, channels: 1 | 3): FeatureImage {
   if (image.channels === channels) return image;
   return { ...image, data: convertChannels(image.data, image.channels, channels), channels };
 }
 
-/** Extractors take grey or RGB: transparent images are laid on white, as those of files are. */
+/** Extractors take grey or RGB images. Transparent ones are laid on white, like those read from files. */
 function featureImage(data: Uint8Array, height: number, width: number, channels: number): FeatureImage {
   if (channels !== 4) return { data, height, width, channels };
   const rgb = new Uint8Array(height * width * 3);
@@ -99,7 +99,7 @@ interface OpenOptions {
   /** [height, width] that every image is resized to (shorter side, antialiased, centre kept); default: as they are. */
   readonly resolution?: readonly [number, number] | undefined;
   readonly select: Selection;
-  /** Where downloads lie. */
+  /** Folder of downloads. */
   readonly cacheDir?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -155,7 +155,7 @@ async function loadExtractors(
   return { features: needed.size === 1 ? logits : await load(options.extractor ?? 'inception'), logits };
 }
 
-/** What the metrics need of a side, from one pass over its images. Statistics of stored real images are kept. */
+/** What the metrics need of a side, from one pass over its images. Statistics of stored real images are cached. */
 async function featuresOf(
   role: 'real' | 'fake',
   { images, ...side }: Side,
@@ -169,8 +169,8 @@ async function featuresOf(
       statistics: needed.has('statistics') ? fittingStatistics(side, extractor) : undefined,
     });
   const needsFeatures = needed.has('features') || needed.has('statistics');
-  const kept = role === 'real' && needsFeatures ? await keptStatistics(images, comparison) : undefined;
-  const cached = needed.has('statistics') ? await kept?.read() : undefined;
+  const entry = role === 'real' && needsFeatures ? await cacheEntry(images, comparison) : undefined;
+  const cached = needed.has('statistics') ? await entry?.read() : undefined;
   const uses = [
     { extractor, statistics: needed.has('statistics') && !cached, features: needed.has('features') },
     ...(extractors.logits ? [{ extractor: extractors.logits, statistics: false, features: needed.has('logits') }] : []),
@@ -183,7 +183,7 @@ async function featuresOf(
     onProgress: (fraction) => options.on_progress?.(fraction, role),
     signal: options.signal,
   });
-  if (result?.statistics) await kept?.write(result.statistics);
+  if (result?.statistics) await entry?.write(result.statistics);
   return preparedSide(role, {
     features: result?.features,
     statistics: cached ?? result?.statistics,
@@ -191,8 +191,8 @@ async function featuresOf(
   });
 }
 
-/** Where the statistics of stored images are kept; undefined for images that are drawn from a model. */
-async function keptStatistics(
+/** The cache entry of stored images' statistics; undefined for images that are drawn from a model. */
+async function cacheEntry(
   images: EvaluationImages,
   { channels, extractors, settings, options }: ImageComparison,
 ): Promise<CachedStatistics | undefined> {

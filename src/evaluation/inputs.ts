@@ -53,7 +53,7 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (role === 'fake' && HUB_ID.test(source)) return identifyFolder(await pipelineFolderOf(source));
   const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
   throw new InvalidArgumentError(
-    `${role} '${source}' is neither a file nor a data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
+    `${role} '${source}' does not exist and is not a data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
   );
 }
 

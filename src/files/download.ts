@@ -6,8 +6,8 @@ import { errorText, IsoDiffusionError } from '../errors.ts';
 import { fileDigest } from './regular-file.ts';
 
 /*
- * The one downloader: files of the Hugging Face Hub and archives of data sets. What has arrived is kept in
- * `<target>.incomplete` and continued by a Range request, in the same call after a cut connection or in a later one.
+ * The one downloader, for files of the Hugging Face Hub and archives of data sets. What has arrived is kept in
+ * `<target>.incomplete`. A Range request continues it, in the same call after a cut connection or in a later one.
  */
 
 /** A file on a server. */
@@ -15,7 +15,7 @@ export interface RemoteFile {
   readonly url: string;
   /** In bytes, where it is known before the download. */
   readonly size?: number | undefined;
-  /** `git-sha1` is that of a git blob: the SHA-1 of `blob <size>\0` and the content. It needs `size`. */
+  /** `git-sha1` is git's name of a blob: the SHA-1 of `blob <size>\0` and the content. It needs `size`. */
   readonly digest: { readonly kind: 'sha256' | 'md5' | 'git-sha1'; readonly hex: string };
 }
 
@@ -26,7 +26,7 @@ export interface DownloadOptions {
   readonly advice?: (status: number) => string | undefined;
   readonly token?: string | undefined;
   readonly fetch?: typeof fetch | undefined;
-  /** Called with the bytes that are there. */
+  /** Called with the number of bytes that have arrived. */
   readonly onProgress?: (loaded: number) => void;
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds without a byte after which a connection counts as cut; default 60,000. */
@@ -37,7 +37,7 @@ export interface DownloadOptions {
 const ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 100;
 const STALL_MS = 60_000;
-/** Files of unknown size are given up above this. */
+/** A file of unknown size may have at most this many bytes. */
 const MAX_BYTES = 4 * 1024 ** 3;
 
 /**
@@ -49,8 +49,8 @@ export function defaultCacheDir(): string {
 }
 
 /**
- * Downloads a file to `target`, which appears only when size and digest are right. If-Range with the ETag of the first
- * answer makes a server whose file has changed meanwhile send it whole.
+ * Downloads a file to `target`, which appears only when size and digest are right. If-Range carries the ETag of the
+ * first answer: a server whose file has changed meanwhile sends all of it.
  *
  * @throws the error of `fail` when the server refuses, the connection breaks again and again, or the content is wrong.
  * @throws `signal.reason` when it was stopped.
@@ -124,7 +124,7 @@ async function fetchRest(
       for await (const chunk of response.body ?? []) {
         timer.refresh();
         loaded += chunk.length;
-        if (loaded > most) throw fail(`${url} sends more than the ${most} bytes that are expected`);
+        if (loaded > most) throw fail(`${url} sends more than the expected ${most} bytes`);
         await handle.write(chunk);
         onProgress?.(loaded);
       }

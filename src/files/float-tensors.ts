@@ -46,8 +46,8 @@ export async function floatTensorInfos(path: string): Promise<Map<string, FloatT
 }
 
 /**
- * Reads tensors as float32, one after another, straight into their destinations: of the file itself no more than a
- * piece is in memory. F16 and BF16 are converted exactly, F64 to the nearest.
+ * Reads tensors as float32, one after another, straight into their destinations. At most one piece of the file is in
+ * memory. F16 and BF16 are converted exactly, F64 to the nearest float32.
  *
  * @param path a safetensors file, or the `.index.json` of a sharded model.
  * @param destinations by name, each as long as the tensor; other tensors are not read.
@@ -69,21 +69,18 @@ export async function readFloatTensors(path: string, destinations: ReadonlyMap<s
   if (first !== undefined) throw new SafetensorsError(`${path} has no tensor '${first}'.`);
 }
 
-async function filesOf(path: string): Promise<Map<string, string[] | undefined>> {
-  return path.endsWith('.json') ? readShardIndex(path) : new Map([[path, undefined]]);
-}
-
 const SHARD = /^[\w-]+(\.[\w-]+)*\.safetensors$/;
 const MAX_SHARDS = 10_000;
 const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
 
 /**
- * The shards of an index and the tensors each must hold.
+ * The files behind a path, and the tensors that each must hold where the path is an index.
  *
  * @throws {ConfigError} when the index is malformed.
  * @throws {SafetensorsError} when it names a file outside its folder, or no or too many shards.
  */
-async function readShardIndex(path: string): Promise<Map<string, string[]>> {
+async function filesOf(path: string): Promise<Map<string, string[] | undefined>> {
+  if (!path.endsWith('.json')) return new Map([[path, undefined]]);
   const { weight_map } = await readJsonFile(path, indexSchema, { maxBytes: 64 * 1024 * 1024 });
   const shards = new Map<string, string[]>();
   for (const [tensor, file] of Object.entries(weight_map)) {
@@ -111,7 +108,7 @@ async function readAsFloat32(
   if (!isFloat(dtype)) throw new SafetensorsError(`${path}: '${name}' is ${dtype}, not of floating point.`);
   const width = WIDTHS[dtype];
   if ((end - begin) / width !== target.length)
-    throw new SafetensorsError(`${path}: '${name}' is [${shape}], which are not ${target.length} values.`);
+    throw new SafetensorsError(`${path}: '${name}' is [${shape}], which does not hold ${target.length} values.`);
   const start = dataStart + begin;
   if (dtype === 'F32') return file.readInto(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), start);
   const stored = new Uint8Array(Math.min(PIECE, target.length) * width);
@@ -160,7 +157,7 @@ export function float32Tensor(
   }
 }
 
-/** Halfway from the largest number to the next power of two: what is at least this large becomes infinite. */
+/** Halfway from the largest number to the next power of two: larger values, and these, become infinite. */
 const FLOAT16_LIMIT = 65_520;
 const BFLOAT16_LIMIT = (2 - 2 ** -8) * 2 ** 127;
 

@@ -12,9 +12,9 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObj
 export type JsonObject = { [key: string]: JsonValue };
 
 /** Deeper text is refused: it could exhaust the stack of a recursive reader. */
-const maxDepth = 200;
+const MAX_DEPTH = 200;
 
-const defaultMaxBytes = 16 * 1024 * 1024;
+const DEFAULT_MAX_BYTES = 16 * 1024 * 1024;
 
 /**
  * Reads and validates a JSON file that is not trusted.
@@ -27,7 +27,7 @@ const defaultMaxBytes = 16 * 1024 * 1024;
 export async function readJsonFile<T>(
   path: string,
   schema: z.ZodType<T>,
-  { maxBytes = defaultMaxBytes }: { maxBytes?: number } = {},
+  { maxBytes = DEFAULT_MAX_BYTES }: { maxBytes?: number } = {},
 ): Promise<T> {
   return parseJson(await readWholeFile(path, maxBytes, ConfigError), schema, path);
 }
@@ -98,7 +98,7 @@ function checkStructure(text: string): void {
     const character = text[i];
     if (character === '{' || character === '[') {
       open.push(new Set());
-      if (open.length > maxDepth) throw new SyntaxError(`nested deeper than ${maxDepth}`);
+      if (open.length > MAX_DEPTH) throw new SyntaxError(`nested deeper than ${MAX_DEPTH}`);
     } else if (character === '}' || character === ']') open.pop();
     else if (character === '"') {
       const end = endOfString(text, i);

@@ -39,7 +39,7 @@ export async function fileDigest(
 }
 
 /** Node reads at most 2^31 - 1 bytes at a time; smaller pieces also keep other work of the thread pool going. */
-const pieceBytes = 64 * 1024 * 1024;
+const PIECE_BYTES = 64 * 1024 * 1024;
 
 /** What `withRegularFile` hands to its callback. */
 export interface RegularFile {
@@ -73,7 +73,7 @@ export async function withRegularFile<T>(
     if (!status.isFile()) throw new Failure(`${path} is not a regular file.`);
     const readInto = async (target: Uint8Array, begin: number) => {
       for (let done = 0; done < target.length; ) {
-        const length = Math.min(pieceBytes, target.length - done);
+        const length = Math.min(PIECE_BYTES, target.length - done);
         const { bytesRead } = await opened.read(target, done, length, begin + done);
         if (bytesRead === 0) throw new Failure(`${path} became shorter while it was read.`);
         done += bytesRead;

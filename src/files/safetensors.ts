@@ -11,7 +11,7 @@ import { type RegularFile, withRegularFile } from './regular-file.ts';
  * The element types of safetensors with the array that holds each. float16, bfloat16 and float8 are kept as raw bits,
  * BOOL as bytes.
  */
-const dtypeArrays = {
+const DTYPE_ARRAYS = {
   BOOL: Uint8Array,
   U8: Uint8Array,
   I8: Int8Array,
@@ -29,7 +29,7 @@ const dtypeArrays = {
   U64: BigUint64Array,
 } as const;
 
-export type SafetensorsDtype = keyof typeof dtypeArrays;
+export type SafetensorsDtype = keyof typeof DTYPE_ARRAYS;
 export type TensorArray =
   | Uint8Array
   | Int8Array
@@ -67,12 +67,12 @@ export interface SafetensorsHeader {
 }
 
 /** Longest header that the reference implementation reads. */
-const maxHeaderBytes = 100_000_000;
-const lengthBytes = 8;
+const MAX_HEADER_BYTES = 100_000_000;
+const LENGTH_BYTES = 8;
 
 /**
- * Reads tensors from a safetensors file. The header is read and checked as a whole; of the data, only the bytes of the
- * tensors asked for.
+ * Reads tensors from a safetensors file. The header is read and checked as a whole, but only the data of the tensors
+ * that were asked for.
  *
  * @param options.names the tensors to read, in this order (default all, in the order of the file).
  * @throws SafetensorsError if the file is missing, truncated or malformed, or has no tensor of a given name.
@@ -86,7 +86,7 @@ export async function readSafetensors(
     const tensors = new Map<string, NamedTensor>();
     for (const { name, dtype, shape, begin, end } of select(entries, options.names, path)) {
       const bytes = await file.read(dataStart + begin, dataStart + end);
-      tensors.set(name, { dtype, shape, data: new dtypeArrays[dtype](bytes.buffer) });
+      tensors.set(name, { dtype, shape, data: new DTYPE_ARRAYS[dtype](bytes.buffer) });
     }
     return tensors;
   });
@@ -116,20 +116,20 @@ function select(entries: TensorEntry[], names: readonly string[] | undefined, pa
 }
 
 async function readHeader(file: RegularFile, where: string): Promise<SafetensorsHeader> {
-  if (file.size < lengthBytes)
+  if (file.size < LENGTH_BYTES)
     throw new SafetensorsError(`${where} has ${file.size} bytes: too short for a safetensors file.`);
-  const start = await file.read(0, lengthBytes);
+  const start = await file.read(0, LENGTH_BYTES);
   const length = Number(new DataView(start.buffer).getBigUint64(0, true));
-  if (length > maxHeaderBytes)
+  if (length > MAX_HEADER_BYTES)
     throw new SafetensorsError(
-      `${where} states a header of ${length} bytes, above the limit of ${maxHeaderBytes}: not a safetensors file.`,
+      `${where} states a header of ${length} bytes, above the limit of ${MAX_HEADER_BYTES}: not a safetensors file.`,
     );
-  const dataStart = lengthBytes + length;
+  const dataStart = LENGTH_BYTES + length;
   if (dataStart > file.size)
     throw new SafetensorsError(
       `${where} states a header of ${length} bytes but has ${file.size} bytes in all: it is truncated.`,
     );
-  return parseHeader(await file.read(lengthBytes, dataStart), file.size, where);
+  return parseHeader(await file.read(LENGTH_BYTES, dataStart), file.size, where);
 }
 
 /**
@@ -146,7 +146,7 @@ function parseHeader(json: Uint8Array, fileBytes: number, where: string): Safete
     else entries.push(readEntry(name, value, where));
   }
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const dataStart = lengthBytes + json.length;
+  const dataStart = LENGTH_BYTES + json.length;
   checkCoverage(entries, fileBytes - dataStart, where);
   return { entries, metadata, dataStart };
 }
@@ -241,11 +241,11 @@ function buildHeader(
     offset += data.byteLength;
   }
   const json = Buffer.from(`{${parts.join(',')}}`);
-  if (json.length > maxHeaderBytes) throw new InvalidArgumentError(`The header would have ${json.length} bytes.`);
+  if (json.length > MAX_HEADER_BYTES) throw new InvalidArgumentError(`The header would have ${json.length} bytes.`);
   const padded = Math.ceil(json.length / 8) * 8;
-  const header = Buffer.alloc(lengthBytes + padded, ' ');
+  const header = Buffer.alloc(LENGTH_BYTES + padded, ' ');
   header.writeBigUInt64LE(BigInt(padded), 0);
-  json.copy(header, lengthBytes);
+  json.copy(header, LENGTH_BYTES);
   return { header, order: sorted.map(([, tensor]) => tensor) };
 }
 
@@ -254,8 +254,8 @@ function checkTensor(name: string, { dtype, shape, data }: NamedTensor): void {
   if (name === '__metadata__') throw fail('has a name that safetensors reserves');
   if (/\p{Surrogate}/u.test(name)) throw fail('has a name that is not valid Unicode');
   if (!isDtype(dtype)) throw fail(`has the unknown dtype ${String(dtype)}`);
-  if (!(data instanceof dtypeArrays[dtype]))
-    throw fail(`is ${dtype}, which is held by ${dtypeArrays[dtype].name}, not ${data.constructor.name}`);
+  if (!(data instanceof DTYPE_ARRAYS[dtype]))
+    throw fail(`is ${dtype}, which is held by ${DTYPE_ARRAYS[dtype].name}, not ${data.constructor.name}`);
   if (!isSizeArray(shape) || byteSize(dtype, shape) !== data.byteLength)
     throw fail(`has ${data.length} elements, which does not fit its shape [${shape}]`);
 }
@@ -272,11 +272,11 @@ function byteSize(dtype: SafetensorsDtype, shape: readonly number[]): number {
 }
 
 function elementBytes(dtype: SafetensorsDtype): number {
-  return dtypeArrays[dtype].BYTES_PER_ELEMENT;
+  return DTYPE_ARRAYS[dtype].BYTES_PER_ELEMENT;
 }
 
 function isDtype(name: string): name is SafetensorsDtype {
-  return Object.hasOwn(dtypeArrays, name);
+  return Object.hasOwn(DTYPE_ARRAYS, name);
 }
 
 function isObject(value: JsonValue | undefined): value is JsonObject {

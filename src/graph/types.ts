@@ -101,6 +101,11 @@ export function formatShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }
 
+/** As an error shows a tensor: `float32 [2, 3]`. */
+export function formatType({ dtype, shape }: TensorType): string {
+  return `${dtype} ${formatShape(shape)}`;
+}
+
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, axis) => dim === b[axis]);
 }

@@ -8,13 +8,13 @@ import { isFile } from '../files/regular-file.ts';
 import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './pipeline-folder.ts';
 
 /*
- * Repositories of the Hugging Face Hub, downloaded into a cache: whole pipelines, or one file. The cache holds
- * `models--<owner>--<name>/snapshots/<commit>/` with the files, and `refs/` with the commit that each revision was last.
+ * Repositories of the Hugging Face Hub, downloaded into a cache: whole pipelines, or one file. The cache holds the files
+ * in `models--<owner>--<name>/snapshots/<commit>/`, and the last known commit of each revision in `refs/`.
  */
 
-/** Progress of a download, as transformers.js reports it: 'initiate', 'progress' again and again, 'done' for each file. */
+/** Progress of a download, as transformers.js reports it: per file 'initiate', 'progress' many times, and 'done'. */
 export interface DownloadProgress {
-  /** Whether the file begins, goes on or is there. */
+  /** 'initiate' before the file, 'progress' while it arrives, 'done' once it is complete. */
   readonly status: 'initiate' | 'progress' | 'done';
   /** The repository, `owner/name`. */
   readonly name: string;
@@ -22,7 +22,7 @@ export interface DownloadProgress {
   readonly file: string;
   /** Percent, 0 to 100, with 'progress'. */
   readonly progress?: number | undefined;
-  /** Bytes that are there, with 'progress'. */
+  /** Bytes that have arrived, with 'progress'. */
   readonly loaded?: number | undefined;
   /** Bytes of the whole file, with 'progress'. */
   readonly total?: number | undefined;
@@ -32,13 +32,13 @@ export interface DownloadProgress {
 export interface HubOptions {
   /** A branch, tag or commit; default 'main'. */
   readonly revision?: string | undefined;
-  /** Which weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default those without a mark. */
+  /** The variant of the weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default none. */
   readonly variant?: string | undefined;
   /** The folder of the cache; default `$XDG_CACHE_HOME/iso-diffusion/hub` or `~/.cache/iso-diffusion/hub`. */
   readonly cache_dir?: string | null | undefined;
   /** Whether to use what was downloaded before, without asking the Hub; default false. */
   readonly local_files_only?: boolean | undefined;
-  /** Called when a file begins, again and again while it comes, and when it is done; default: nothing is called. */
+  /** Called before each file, repeatedly while it arrives, and once it is complete; default: nothing is called. */
   readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
   /** An access token, 'hf_...'; default the environment's HF_TOKEN, or none. */
   readonly token?: string | undefined;
@@ -64,15 +64,15 @@ const NEEDED = [
 const MODEL_FOLDERS = ['', 'unet', 'unet_ema'];
 /** A longer listing is refused. */
 const MAX_FILES = 10_000;
-/** Lists what was downloaded, once all of it was. */
+/** Lists the files of a complete download; it is written last. */
 const completeFile = (variant: string | undefined) => `.complete${variant ? `.${variant}` : ''}.json`;
 
 type ListedFile = Omit<RemoteFile, 'url'> & { readonly path: string; readonly size: number };
 
 /**
  * Downloads the files of a pipeline from the Hugging Face Hub into the cache and returns their folder: configurations,
- * ONNX files and the weights, all shards of them. A revision that is there already is not downloaded again. Without a
- * network the cached one is used.
+ * ONNX files and the weights, all shards of them. A cached revision is not downloaded again. Without a network
+ * the cached one is used.
  *
  * @param name `owner/name`.
  * @throws {HubError} when the Hub refuses or cannot be reached and nothing is cached, when a download breaks off or is
@@ -102,8 +102,8 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
 }
 
 /**
- * Downloads one file of a repository of the Hugging Face Hub into the cache and returns its path. A file that is there
- * already is not downloaded again. Without a network the last one downloaded is used.
+ * Downloads one file of a repository of the Hugging Face Hub into the cache and returns its path. A cached file is not
+ * downloaded again. Without a network the last one downloaded is used.
  *
  * @param name `owner/name`.
  * @param file its path in the repository, with '/' between folders.
@@ -123,7 +123,7 @@ export async function downloadFile(name: string, file: string, options: HubOptio
   const pathAt = (commit: string) => path.join(root, 'snapshots', commit, ...parts);
   return throughCache(name, options, {
     what: `${file} of ${name} at ${revision}`,
-    // Apart from the refs of whole pipelines, which promise that all their files are there.
+    // Separate from the refs of whole pipelines, which promise that all files are cached.
     ref: path.join(root, 'file-refs', encodeURIComponent(revision), ...parts),
     find: async (commit) => ((await isFile(pathAt(commit))) ? pathAt(commit) : undefined),
     get: async (commit) => {
@@ -137,15 +137,15 @@ export async function downloadFile(name: string, file: string, options: HubOptio
 interface CachedThing {
   /** For errors. */
   readonly what: string;
-  /** The file that remembers which commit the revision was last. */
+  /** The file that remembers the last known commit of the revision. */
   readonly ref: string;
-  /** The path of the thing in the cache, undefined where it is not there. */
+  /** The path of the thing in the cache, undefined if it is not cached. */
   find(commit: string): Promise<string | undefined>;
   /** Downloads it and returns its path. */
   get(commit: string): Promise<string>;
 }
 
-/** Asks the Hub which commit a revision is, and downloads that unless it is there. A commit never changes. */
+/** Asks the Hub for the commit of a revision, and downloads it unless it is cached: a commit never changes. */
 async function throughCache(name: string, options: HubOptions, { what, ref, find, get }: CachedThing): Promise<string> {
   const { revision = 'main', local_files_only = false } = options;
   const cached = async () => {
@@ -173,7 +173,7 @@ async function throughCache(name: string, options: HubOptions, { what, ref, find
   return result;
 }
 
-/** Downloads a file of a listing unless it is there, with reports, and returns its path. */
+/** Downloads a listed file unless it is cached, reports progress, and returns its path. */
 async function downloadListed(name: string, commit: string, file: ListedFile, options: HubOptions): Promise<string> {
   const { progress_callback, fetch, signal } = options;
   const target = path.join(repositoryCache(name, options), 'snapshots', commit, ...file.path.split('/'));
@@ -196,7 +196,7 @@ async function downloadListed(name: string, commit: string, file: ListedFile, op
   return target;
 }
 
-/** @throws {HubError} when there are no weights of this variant, or only pickles; it says what there is. */
+/** @throws {HubError} when there are no weights of this variant, or only pickles; it says which there are. */
 async function neededFiles(name: string, commit: string, options: HubOptions): Promise<ListedFile[]> {
   const { variant } = options;
   const besides: string[] = [];

@@ -7,7 +7,7 @@ export interface ModelCardFacts {
   readonly className: string;
   /** Whether diffusers has a model class of this name and loads the folder. */
   readonly isInDiffusers: boolean;
-  /** Whether `unet_ema` lies beside `unet`. */
+  /** Whether there is a `unet_ema` beside `unet`. */
   readonly averaged: boolean;
   readonly dataset: string;
   /** Training steps that were run. */
@@ -18,7 +18,7 @@ export interface ModelCardFacts {
   readonly metrics?: Readonly<Record<string, number>> | undefined;
   /** The licence's name on the Hub. */
   readonly license?: string | undefined;
-  /** Of the folder; default 'nested'. */
+  /** The layout of the folder; default 'nested'. */
   readonly layout?: PipelineLayout | undefined;
 }
 
@@ -80,12 +80,12 @@ function table(rows: Readonly<Record<string, unknown>>): string {
   return ['| | |', '|---|---|', ...lines].join('\n');
 }
 
-/** A data set may be named by a path: its last part says enough and tells nothing of the machine. */
+/** A data set may be named by a path. Its last part says enough and reveals nothing about the machine. */
 function path(name: string): string {
   return name.split(/[\\/]/).filter(Boolean).at(-1) ?? name;
 }
 
-/** Text that neither Markdown nor HTML takes for anything else. */
+/** Text in which the marks of Markdown and HTML are escaped. */
 function escaped(text: string): string {
   return text.replaceAll(/[\r\n]+/g, ' ').replaceAll(/[\\`*_{}[\]<>()#+!|~&]/g, (mark) => `&#${mark.charCodeAt(0)};`);
 }

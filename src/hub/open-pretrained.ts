@@ -74,7 +74,7 @@ export async function isPipelineFolder(folder: string): Promise<boolean> {
 /** A large file of a model: its ONNX graph, or its safetensors. */
 export type ModelFile = 'onnx' | 'weights';
 
-/** Absolute paths of a model's large files, whether they are there or not; see {@link requireFiles}. */
+/** Absolute paths of a model's large files, which may be missing; see {@link requireFiles}. */
 export interface ModelPaths {
   readonly onnx: string;
   /** The safetensors file, or the `.index.json` of a sharded model. */
@@ -84,30 +84,29 @@ export interface ModelPaths {
 export interface ReadPipelineOptions {
   /** The large files that must be there; default both. A folder of diffusers has no ONNX file. */
   readonly require?: readonly ModelFile[] | undefined;
-  /** Which weights, e.g. 'fp16'; default those without a mark. */
+  /** The variant of the weights, e.g. 'fp16'; default none. */
   readonly variant?: string | undefined;
 }
 
-/** What a pipeline folder holds. The large files are left to their readers. */
+/** The contents of a pipeline folder, without its large files. */
 export interface PipelineFolder {
   /** Absolute path of the folder. */
   readonly dir: string;
   readonly unetConfig: ComponentConfig;
   readonly schedulerConfig: ComponentConfig;
   readonly paths: ModelPaths;
-  /** The same of the averaged weights, where the folder has them. */
+  /** The paths of the averaged weights, if the folder has them. */
   readonly emaPaths: ModelPaths | undefined;
-  /** Which weights were asked for. */
+  /** The variant that was asked for. */
   readonly variant: string | undefined;
 }
 
 /**
  * Reads a saved pipeline folder: its JSON files, checked, and the paths of the others. As in diffusers, each component
- * is looked for in its own folder (`unet/`, `scheduler/`) and, where there is none, beside `model_index.json`. A folder
- * with a model alone (`config.json` and weights, no `model_index.json`) is read too; a scheduler that is missing there
- * is DDPM's with its defaults.
+ * is in its own folder (`unet/`, `scheduler/`) or else beside `model_index.json`. A folder with a model alone
+ * (`config.json` and weights, no `model_index.json`) is read too; its scheduler defaults to DDPM's with its defaults.
  *
- * @throws {FileFormatError} when the folder or a required file is missing; of weights it says what is there instead.
+ * @throws {FileFormatError} when the folder or a required file is missing; for weights it says which others there are.
  * @throws {ConfigError} when a JSON file is missing or malformed.
  * @example const { unetConfig, paths } = await readPipelineFolder('./runs/swiss-roll/pipeline');
  */
@@ -147,7 +146,7 @@ export async function readPipelineFolder(
 /**
  * Makes sure that the model's large files are there. Some readers learn from the configurations which of them they need.
  *
- * @throws {FileFormatError} when one is missing; of weights it says what is there instead.
+ * @throws {FileFormatError} when one is missing; for weights it says which others there are.
  */
 export async function requireFiles({ paths, variant }: PipelineFolder, required: readonly ModelFile[]): Promise<void> {
   for (const kind of required) {

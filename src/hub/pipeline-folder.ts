@@ -9,14 +9,14 @@ import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
 import { parseOptions } from '../options.ts';
 
 /*
- * How a pipeline lies on the disk: the names of its files, as diffusers has them, and how a folder of them is written.
+ * The layout of a saved pipeline: the names of its files, as in diffusers, and how a folder of them is written.
  * `open-pretrained.ts` reads one.
  */
 
-/** The diffusers version whose configs and numerics are followed. Configs are marked with it, as diffusers marks its own. */
+/** The diffusers version whose configs and numerics this package follows. Saved configs name it, as diffusers' do. */
 export const DIFFUSERS_VERSION = '0.40.0';
 
-/** The names of the files in the folders of the pipeline and of its components, as diffusers and transformers.js have them. */
+/** File names in the folders of the pipeline and its components, as in diffusers and transformers.js. */
 export const pipelineFiles = {
   modelIndex: 'model_index.json',
   config: 'config.json',
@@ -30,7 +30,7 @@ export const pipelineFiles = {
  */
 export type PipelineLayout = 'nested' | 'flat';
 
-/** The folders of the components. The averaged weights lie in `unet_ema` as the raw ones do in `unet`. */
+/** The folders of the components. `unet_ema` holds the averaged weights in the same form as `unet` the raw ones. */
 export const componentFolders = {
   nested: { unet: 'unet', unetEma: 'unet_ema', scheduler: 'scheduler' },
   flat: { unet: '', unetEma: 'unet_ema', scheduler: '' },
@@ -132,7 +132,7 @@ function inFolder(folder: string, name: string): string {
   return folder === '' ? name : `${folder}/${name}`;
 }
 
-/** Refuses every path that could lie outside the folder, on any system, or that is not in its plainest form. */
+/** Refuses every path that could leave the folder on any system, or that is not in its plainest form. */
 function checkRelativePath(path: string): void {
   const segments = path.split('/');
   const unsafe = /[\\:\0]/.test(path) || segments.some((part) => part === '' || part === '.' || part === '..');
@@ -153,9 +153,9 @@ async function checkReplaceable(dir: string): Promise<void> {
 }
 
 /*
- * How diffusers names weights: `diffusion_pytorch_model.safetensors`; of a variant, such as fp16,
- * `diffusion_pytorch_model.fp16.safetensors`; large models in shards `diffusion_pytorch_model-00001-of-00002.safetensors`
- * with `diffusion_pytorch_model.safetensors.index.json`, which says what lies in which.
+ * How diffusers names weights: `diffusion_pytorch_model.safetensors`, or `diffusion_pytorch_model.fp16.safetensors` for
+ * the variant fp16. Large models have shards, `diffusion_pytorch_model-00001-of-00002.safetensors`, and the index
+ * `diffusion_pytorch_model.safetensors.index.json`, which maps each tensor to its shard.
  */
 const STEM = 'diffusion_pytorch_model';
 const WEIGHTS_FILE = `${STEM}.safetensors`;
@@ -187,7 +187,7 @@ export function isWeightsFile(name: string, variant: string | undefined): boolea
   return stems.some((stem) => new RegExp(`^${stem}\\.safetensors$`).test(name));
 }
 
-/** The path of a folder's weights: of the index where they are sharded, as diffusers prefers; undefined: none. */
+/** The path of a folder's weights, or of their index if they are sharded (diffusers prefers it); undefined if none. */
 export async function findWeights(folder: string, variant: string | undefined): Promise<string | undefined> {
   for (const name of [...indexFiles(variant), weightsFile(variant)]) {
     const path = join(folder, name);
@@ -219,7 +219,7 @@ export function isPickle(name: string): boolean {
 /** @param model what `from_pretrained` in Python takes. */
 export function adviceOnPickle(name: string, model = '<model>'): string {
   return (
-    `${name} is a pickle, which can run any code when it is read, and is never opened here. Convert it once, in Python ` +
+    `${name} is a pickle. Reading a pickle can run any code, so it is never opened here. Convert it once, in Python ` +
     `and only if you trust it: DDPMPipeline.from_pretrained('${model}').save_pretrained('./model', safe_serialization=True), and pass './model'`
   );
 }

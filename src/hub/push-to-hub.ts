@@ -18,7 +18,7 @@ export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' 
 
 /**
  * Uploads a saved pipeline folder, of any layout and variant, to the Hugging Face Hub in one commit; the repository is
- * made where it is missing. Large files go up as Git LFS objects, streamed from the disk.
+ * created if it is missing. Large files go up as Git LFS objects, streamed from the disk.
  *
  * @param repo `owner/name`.
  * @returns the address of the repository.
@@ -60,7 +60,7 @@ export async function pushToHub(folder: string, repo: string, options: PushToHub
   return `${settings.hubUrl}/${repo}`;
 }
 
-/** 409: the repository is there already. */
+/** 409: the repository exists already. */
 function ignoreExisting(error: unknown): void {
   if (!(error instanceof HubApiError && error.statusCode === 409)) throw error;
 }

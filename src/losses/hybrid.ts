@@ -46,10 +46,7 @@ export function hybridLoss({ base = simpleLoss(), vlb_weight = 0.001 }: HybridLo
     const { loss, terms } = base(inputs);
     const bound = variationalBoundOf(inputs, learnedVariance);
     const weight = scalarLike(bound, vlb_weight * learnedVariance.betas.length, 'vlb_weight');
-    return {
-      loss: add(loss, mul(bound, weight)),
-      terms: { base_loss: loss, ...terms, variational_bound: bound },
-    };
+    return { loss: add(loss, mul(bound, weight)), terms: { base_loss: loss, ...terms, variational_bound: bound } };
   };
   return defineLoss({ name: 'hybrid', vlb_weight, base: base.config }, build, { learnsVariance: true });
 }

@@ -1,6 +1,6 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { broadcastShapes, formatShape, sameShape } from '../graph/types.ts';
+import { broadcastShapes, formatType, sameShape } from '../graph/types.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
 
 // The contract of a loss: a function that adds the loss of a batch, and the terms to report, to the graph of its inputs.
@@ -104,12 +104,12 @@ function checkInputs(name: string, inputs: LossInputs): void {
     const value = inputs[role];
     if (value.dtype === epsilon.dtype && sameShape(value.shape, epsilon.shape)) continue;
     throw new GraphError(
-      `loss '${name}': ${role} is ${value.dtype} ${formatShape(value.shape)}, but epsilon is ${epsilon.dtype} ${formatShape(epsilon.shape)}: they must be alike`,
+      `loss '${name}': ${role} is ${formatType(value)}, but epsilon is ${formatType(epsilon)}: they must be alike`,
     );
   }
   const broadcast = broadcastShapes(epsilon.shape, alphaCumprod.shape, `loss '${name}': alphaCumprod`);
   if (alphaCumprod.dtype !== epsilon.dtype || !sameShape(broadcast, epsilon.shape))
     throw new GraphError(
-      `loss '${name}': alphaCumprod is ${alphaCumprod.dtype} ${formatShape(alphaCumprod.shape)} and does not broadcast to epsilon, ${epsilon.dtype} ${formatShape(epsilon.shape)}`,
+      `loss '${name}': alphaCumprod is ${formatType(alphaCumprod)} and does not broadcast to epsilon, ${formatType(epsilon)}`,
     );
 }

@@ -20,7 +20,7 @@ import {
   where,
 } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { elementCount, fixedShape, formatShape, sameShape, toTensorData } from '../graph/types.ts';
+import { elementCount, fixedShape, formatShape, formatType, sameShape, toTensorData } from '../graph/types.ts';
 import { HALF_LEVEL, LAST_LEVEL, posteriorTables } from './arrays/variational-bound.ts';
 import { cleanSampleError } from './isotropy.ts';
 import type { LearnedVariance, LossInputs } from './loss.ts';
@@ -57,7 +57,7 @@ export function variationalBoundOf(inputs: LossInputs, learned: LearnedVariance)
 function checkShapes({ epsilon }: LossInputs, { output, timestep }: LearnedVariance): void {
   if (output.dtype !== epsilon.dtype || !sameShape(output.shape, epsilon.shape))
     throw new GraphError(
-      `learnedVariance.output is ${output.dtype} ${formatShape(output.shape)}, but epsilon is ${epsilon.dtype} ${formatShape(epsilon.shape)}: they must be alike`,
+      `learnedVariance.output is ${formatType(output)}, but epsilon is ${formatType(epsilon)}: they must be alike`,
     );
   if (!sameShape(timestep.shape, epsilon.shape.slice(0, 1)))
     throw new GraphError(

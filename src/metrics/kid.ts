@@ -73,7 +73,7 @@ export interface KernelDistanceOptions {
   readonly block_products?: BlockProducts | undefined;
 }
 
-/** Of the unbiased squared maximum mean discrepancy over subsets: the mean can be below 0 for equal distributions. */
+/** The unbiased squared maximum mean discrepancy over subsets. Its mean can be below 0 for equal distributions. */
 export interface KernelDistance {
   mean: number;
   /** With divisor `num_subsets`, as numpy's `std`; 0 for one subset. */

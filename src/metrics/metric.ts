@@ -26,7 +26,7 @@ export interface MetricSide {
   readonly logits: PointCloud;
 }
 
-/** How many samples each side has; undefined where that is not known (yet). */
+/** The number of samples of each side; undefined while it is not known. */
 export interface SampleCounts {
   /** Real samples. */
   readonly real?: number | undefined;
@@ -38,7 +38,7 @@ export type MetricOption = number | string | boolean | undefined;
 /** The options of a metric, by name. */
 export type MetricOptions = Readonly<Record<string, MetricOption>>;
 
-/** What `compute` of a metric is given. */
+/** The argument of a metric's `compute`. */
 export interface MetricInputs<Options> {
   /** The real samples, in the forms that the metric needs. */
   readonly real: MetricSide;

@@ -1,7 +1,7 @@
 /**
- * A seeded stream of random numbers: xoshiro128++ (Blackman & Vigna 2019), whose 128-bit state is made from the seed
- * and a path of integers, so that every step, epoch or sample can own an independent stream and nothing but the
- * seed has to be remembered to continue a run.
+ * A seeded stream of random numbers: xoshiro128++ (Blackman & Vigna 2019). Its 128-bit state is made from the seed and
+ * a path of integers. Every step, epoch or sample can own an independent stream, and the seed is all that a run must
+ * remember to continue.
  *
  * @example
  * const stream = new RandomStream(42, STREAM.noise, 17); // the noise of step 17

@@ -27,7 +27,7 @@ const ADVICE: Readonly<Record<ConcreteDevice, string>> = {
   cuda: 'The CUDA libraries of onnxruntime are missing: run `node node_modules/onnxruntime-node/script/install.js` with network access (it fetches them for Linux x64), and install CUDA with cuDNN 9.',
 };
 
-/** @throws {InvalidArgumentError} when `device` is no device name. */
+/** @throws {InvalidArgumentError} when `device` is not the name of a device. */
 export function parseDevice(device: string): Device {
   const known = DEVICES.find((name) => name === device);
   if (known) return known;

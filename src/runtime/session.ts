@@ -107,9 +107,7 @@ export class Session {
     try {
       return await (fetches ? this.session.run(feeds, fetches) : this.session.run(feeds));
     } catch (cause) {
-      throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${errorText(cause)}`, {
-        cause,
-      });
+      throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${errorText(cause)}`, { cause });
     }
   }
 

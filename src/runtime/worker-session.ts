@@ -38,9 +38,7 @@ export class WorkerSession {
   async run(feeds: TensorMap): Promise<Record<string, RuntimeTensor>> {
     const plain = Object.entries(feeds).map(([name, { type, dims, data }]) => [name, { type, dims, data }]);
     const outputs = await this.channel.call(Object.fromEntries(plain)).catch((cause: unknown) => {
-      throw new RuntimeExecutionError(`onnxruntime failed in a worker thread: ${errorText(cause)}`, {
-        cause,
-      });
+      throw new RuntimeExecutionError(`onnxruntime failed in a worker thread: ${errorText(cause)}`, { cause });
     });
     const tensors = Object.entries(outputs).map(
       ([name, { type, dims, data }]) => [name, hostTensor(type, dims, data)] as const,

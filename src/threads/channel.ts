@@ -177,10 +177,10 @@ export class Channel<Request, Answer, Event = never> {
   }
 }
 
-/** The end of a long error text says most. */
+/** The end of a long error text says the most. */
 const MAX_STDERR_CHARACTERS = 4000;
 
-/** A checkout runs its sources, which need tsx; the published package holds its build alone. */
+/** A checkout runs its sources, which need tsx; the published package has only its build. */
 const runsSources = import.meta.url.endsWith('.ts');
 
 function resolvedTsx(entry: string): string {

@@ -7,7 +7,7 @@ import { DIFFUSERS_VERSION, type PipelineLayout, savePipelineFolder } from '../h
 import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
-export interface TrainedPipeline {
+interface TrainedPipeline {
   readonly model: DiffusionModel;
   readonly weights: ReadonlyMap<string, Float32Array>;
   /** The moving average of the weights, saved beside them as `unet_ema`. */
@@ -35,7 +35,7 @@ export interface SaveFormat {
 /**
  * Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder.
  *
- * @throws {InvalidArgumentError} when a weight is too large for `dtype`, or `variant` is no plain word.
+ * @throws {InvalidArgumentError} when a weight is too large for `dtype`, or `variant` is not a plain word.
  */
 export async function saveTrainedPipeline(
   directory: string,

@@ -26,7 +26,7 @@ import {
   resolveTrainingArguments,
   type TrainingArguments,
 } from './training-arguments.ts';
-import { type LoopSettings, type LoopStart, TrainingLoop, type TrainOutput } from './training-loop.ts';
+import { type LoopStart, TrainingLoop, type TrainOutput } from './training-loop.ts';
 
 export interface TrainerOptions {
   /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
@@ -94,13 +94,12 @@ export class Trainer {
     refuseMismatch(model, samples);
     const dropout = this.args.class_dropout_prob;
     refuseWrongLabels(model, samples, dropout);
-    this.batches = new BatchStream(
-      samples,
-      this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps,
-      noise_scheduler.config.num_train_timesteps,
-      this.args.seed,
-      model.classCount === undefined ? undefined : { classCount: model.classCount, dropout },
-    );
+    this.batches = new BatchStream(samples, {
+      batchSize: this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps,
+      trainTimesteps: noise_scheduler.config.num_train_timesteps,
+      seed: this.args.seed,
+      classes: model.classCount === undefined ? undefined : { classCount: model.classCount, dropout },
+    });
     this.maxSteps =
       this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;
     const parts = { model: model.config, loss: loss.config, noise_scheduler: noise_scheduler.toConfig() };
@@ -117,7 +116,7 @@ export class Trainer {
    * the parameters (see `OnnxModel`). `savePipeline` and `exportOnnx` write the same file back with the trained ones.
    *
    * @param file a model with the inputs `sample` and `timestep`; it may keep its weights in files beside it.
-   * @param options.onnx which initializers are trained, and the shape of a sample; default that of the data set.
+   * @param options.onnx which initializers are trained, and the shape of a sample; default: the shape in the data set.
    * @throws {OnnxFormatError} when the file cannot be read; what is not supported is listed all in one error.
    * @throws {GradientError} that lists all ops without a gradient rule.
    * @example
@@ -147,12 +146,14 @@ export class Trainer {
    * @throws {GraphError} that lists all that the engine 'tfjs' cannot compute.
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
-    const { args } = this;
+    const { args, identity, maxSteps } = this;
+    const { stepsPerEpoch } = this.batches;
+    const { callbacks = [] } = this.options;
     const batches = openBatches(this.batches);
     try {
       const { engine, start } = await this.startEngine(batches, resume_from_checkpoint);
       const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
-      const loop = new TrainingLoop(engine, loggers, this.loopSettings(), start);
+      const loop = new TrainingLoop(engine, loggers, { args, identity, callbacks, maxSteps, stepsPerEpoch }, start);
       try {
         return await loop.run(this.runOf(engine), signal);
       } finally {
@@ -185,13 +186,11 @@ export class Trainer {
     directory: string,
     { metrics, license, ...format }: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
   ): Promise<void> {
-    const { model, noise_scheduler, train_dataset, loss } = this.options;
+    const { model, train_dataset, loss } = this.options;
     const trained = {
-      model,
+      ...this.parts,
       weights: namedViews(model.parameters, this.vector(false)),
       averagedWeights: this.args.use_ema ? namedViews(model.parameters, this.vector(true)) : undefined,
-      scheduler: samplingScheduler(model, noise_scheduler),
-      scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler,
       card: {
         task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
         className: model.config._class_name,
@@ -228,27 +227,27 @@ export class Trainer {
     return { engine, start: progress && { step: progress.step, window: progress.window } };
   }
 
-  private loopSettings(): LoopSettings {
-    const { args, identity, maxSteps } = this;
-    const { stepsPerEpoch } = this.batches;
-    const { callbacks = [] } = this.options;
-    return { args, identity, callbacks, maxSteps, stepsPerEpoch };
-  }
-
   private runOf(engine: Engine): TrainerRun {
-    const { model, noise_scheduler, train_dataset } = this.options;
-    const scheduler = samplingScheduler(model, noise_scheduler);
+    const { model, train_dataset } = this.options;
     return {
       output_dir: this.args.output_dir,
       train_dataset,
       saveSnapshot: async (directory) => {
         const kind = this.args.use_ema ? 'ema' : 'parameters';
         const vector = await engine.withState(async (state) => new Float32Array(state.get(kind) ?? []));
-        const weights = namedViews(model.parameters, vector);
-        const scaler = isImageSet(train_dataset) ? undefined : train_dataset.scaler;
-        await saveTrainedPipeline(directory, { model, weights, scheduler, scaler });
+        await saveTrainedPipeline(directory, { ...this.parts, weights: namedViews(model.parameters, vector) });
       },
     };
+  }
+
+  /** What a pipeline folder holds beside the weights. The scheduler is DDPM's `learned_range` for a learned variance. */
+  private get parts() {
+    const { model, noise_scheduler, train_dataset } = this.options;
+    const scheduler =
+      learnsVariance(model) && noise_scheduler instanceof DDPMScheduler
+        ? new DDPMScheduler({ ...noise_scheduler.config, variance_type: 'learned_range' })
+        : noise_scheduler;
+    return { model, scheduler, scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler };
   }
 
   private vector(ema: boolean): Float32Array {
@@ -261,11 +260,4 @@ export class Trainer {
       );
     return vector;
   }
-}
-
-/** The scheduler that samples from the trained model: of DDPM with `learned_range` where the variance was learned. */
-function samplingScheduler(model: DiffusionModel, scheduler: Scheduler): Scheduler {
-  return learnsVariance(model) && scheduler instanceof DDPMScheduler
-    ? new DDPMScheduler({ ...scheduler.config, variance_type: 'learned_range' })
-    : scheduler;
 }

@@ -3,10 +3,10 @@ import { CheckpointError } from '../errors.ts';
 import { pruneCheckpoints } from './checkpoint/checkpoint.ts';
 import type { RunIdentity } from './checkpoint/run-identity.ts';
 import { type Progress, saveProgress } from './checkpoint/training-progress.ts';
-import type { StepReport } from './engines/backend.ts';
 import type { Engine } from './engines/engine.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { learningRateAt } from './schedules.ts';
+import type { StepReport } from './step/loss-graph.ts';
 import {
   notifyAll,
   type StepMetrics,
@@ -136,8 +136,8 @@ export class TrainingLoop {
 }
 
 /**
- * Sums of what steps reported since the last log, by name. They are part of a checkpoint, so that a resumed run logs what
- * an unbroken one would.
+ * Sums of what steps reported since the last log, by name. They are part of a checkpoint: a resumed run logs what an
+ * unbroken one would.
  */
 export class MetricsWindow {
   private steps = 0;
@@ -179,8 +179,5 @@ export class MetricsWindow {
   }
 }
 
-const windowSchema = z.strictObject({
-  steps: z.int().nonnegative(),
-  sums: z.record(z.string(), z.number()),
-});
+const windowSchema = z.strictObject({ steps: z.int().nonnegative(), sums: z.record(z.string(), z.number()) });
 type SavedWindow = z.output<typeof windowSchema>;

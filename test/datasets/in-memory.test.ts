@@ -20,7 +20,7 @@ describe('imagesFromArray', () => {
 
   const shape = { height: 2, width: 3, channels: 1 } as const;
   it.each<[number, object, RegExp]>([
-    [0, {}, /0 bytes, which are not one or more images of 2x3x1 \(6 bytes each\)/],
+    [0, {}, /0 bytes, not one or more whole images of 2x3x1 \(6 bytes each\)/],
     [13, {}, /13 bytes/],
     [12, { labels: [1] }, /2 images, but 1 labels/],
     [12, { labels: [1, -1] }, /the label -1 of image 1 of 'images' is not a class/],
@@ -46,7 +46,7 @@ describe('pointsFromArray', () => {
 
   it.each<[number[], number, object, RegExp, typeof DatasetError]>([
     [[], 2, {}, /has 0 numbers/, DatasetError],
-    [[1, 2, 3], 2, {}, /3 numbers, which are not one or more points of 2/, DatasetError],
+    [[1, 2, 3], 2, {}, /3 numbers, not one or more whole points of 2/, DatasetError],
     [[1, 2, 3, Number.NaN], 2, {}, /'points', point 1, axis 1: NaN is not a finite float32/, DatasetError],
     [[1, 1e39], 1, {}, /point 1, axis 0: 1e\+39/, DatasetError],
     [[1, 2], 0, {}, /have 0 dimensions/, InvalidArgumentError],

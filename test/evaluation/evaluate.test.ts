@@ -323,7 +323,7 @@ describe('what does not fit is refused before the work', () => {
     ['no logits', { metrics: ['is'] }, /'is' needs class logits: give logits_extractor/],
     ['an unknown metric', { metrics: ['fd' as never] }, /metrics\[0\]/],
     ['points for images', { fake: 'moons' }, /the generated samples are points|real ones are images/],
-    ['nothing', { fake: 'no-such-thing' }, /fake 'no-such-thing' is neither a file nor a data set/],
+    ['nothing', { fake: 'no-such-thing' }, /fake 'no-such-thing' does not exist and is not a data set/],
   ])('%s', async (_, wrong, message) => {
     const failure = await evaluate({ ...good, ...wrong }).catch((caught) => caught);
     expect(failure).toBeInstanceOf(InvalidArgumentError);

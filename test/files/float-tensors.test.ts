@@ -54,7 +54,7 @@ describe('one file', () => {
     await readFloatTensors(file, new Map([['b', vector.subarray(1, 7)]]));
     expect([vector[0], vector[1], vector[2], vector[7]]).toEqual([9, 1, -2.5, 9]);
     const tooLong = new Map([['b', vector]]);
-    await expect(readFloatTensors(file, tooLong)).rejects.toThrow(/'b' is \[6\], which are not 8 values/);
+    await expect(readFloatTensors(file, tooLong)).rejects.toThrow(/'b' is \[6\], which does not hold 8 values/);
     await expect(readFloatTensors(file, new Map([['c', vector]]))).rejects.toThrow(/no tensor 'c'/);
   });
 

@@ -77,7 +77,7 @@ async function run(name: string, device: ConcreteDevice, steps: number, accumula
     fingerprint: '',
     fill: (_index, target, stream) => void stream.fillNormal(target),
   };
-  const batches = new BatchStream(samples, batchSize * accumulationSteps, 1000, 0);
+  const batches = new BatchStream(samples, { batchSize: batchSize * accumulationSteps, trainTimesteps: 1000, seed: 0 });
   const parameters = initialVector(model, 0);
   const initial = new Map([
     ['parameters' as const, parameters],

@@ -5,10 +5,10 @@ import { initialVector } from '../../src/models/model.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { BatchStream } from '../../src/trainers/data/batch-stream.ts';
 import { imageSamples } from '../../src/trainers/data/samples.ts';
-import type { Backend, FusedBackend } from '../../src/trainers/engines/backend.ts';
+import type { Backend } from '../../src/trainers/engines/backend.ts';
 import { DeviceBackend } from '../../src/trainers/engines/device.ts';
 import { Engine } from '../../src/trainers/engines/engine.ts';
-import { LoopBackend } from '../../src/trainers/engines/fused.ts';
+import { FusedBackend } from '../../src/trainers/engines/fused.ts';
 import { HostBackend } from '../../src/trainers/engines/host.ts';
 import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
 import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
@@ -28,7 +28,7 @@ interface Variant {
 async function threeSteps(
   accumulationSteps: number,
   { model = plain, loss = isoLoss({ lambda: 0.1 }), gradientCheckpointing = false }: Variant,
-  create: (...given: Parameters<typeof LoopBackend.create>) => Promise<Backend | FusedBackend>,
+  create: (...given: Parameters<typeof FusedBackend.create>) => Promise<Backend | FusedBackend>,
 ) {
   const args = resolveTrainingArguments({
     output_dir: 'unused',
@@ -42,7 +42,12 @@ async function threeSteps(
   const settings = stepSettings({ model, loss, noise_scheduler: new DDPMScheduler() }, args);
   const schedule = stepSchedule(args, 3);
   const samples = imageSamples(stripes(), { random_flip: true });
-  const batches = new BatchStream(samples, 4, 1000, 0, { classCount: 3, dropout: 0.3 });
+  const batches = new BatchStream(samples, {
+    batchSize: 4,
+    trainTimesteps: 1000,
+    seed: 0,
+    classes: { classCount: 3, dropout: 0.3 },
+  });
   const parameters = initialVector(model, 0);
   const initial = new Map([
     ['parameters' as const, parameters],
@@ -58,7 +63,7 @@ async function threeSteps(
 
 /** The form of cuda: a Loop over steps around a Loop over batches. */
 const inGraph = (accumulationSteps: number, variant: Variant = {}) =>
-  threeSteps(accumulationSteps, variant, LoopBackend.create);
+  threeSteps(accumulationSteps, variant, FusedBackend.create);
 
 /** The form of webgpu: sums and update in sessions of their own, here with a state of several vectors. */
 const bySums = (accumulationSteps: number, variant: Variant = {}) =>

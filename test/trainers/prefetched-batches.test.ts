@@ -7,9 +7,11 @@ import { circle } from './small-trainer.ts';
 import { stripes } from './stripes.ts';
 
 const batchesOf = () =>
-  new BatchStream(imageSamples(stripes(), { random_flip: true }), 6, 1000, 5, {
-    classCount: 3,
-    dropout: 0.4,
+  new BatchStream(imageSamples(stripes(), { random_flip: true }), {
+    batchSize: 6,
+    trainTimesteps: 1000,
+    seed: 5,
+    classes: { classCount: 3, dropout: 0.4 },
   });
 
 it('a worker prepares the same bits, from step to step and many steps at a time', async () => {
@@ -45,7 +47,8 @@ it('a worker crops images at random as they are cropped here', async () => {
       return { pixels: images.pixels(index).slice(0, height * 8), height, width: 8 };
     },
   };
-  const source = () => new BatchStream(imageSamples(cropped, { random_flip: true }), 6, 1000, 5);
+  const source = () =>
+    new BatchStream(imageSamples(cropped, { random_flip: true }), { batchSize: 6, trainTimesteps: 1000, seed: 5 });
   const inline = source();
   const batches = source();
   const prefetched = new PrefetchedBatches(batches, batches.spec as BatchSpec);
@@ -69,5 +72,5 @@ it('passes on what goes wrong in the worker', async () => {
 });
 
 it('points, which are only copied, need no worker', () => {
-  expect(new BatchStream(pointSamples(circle()), 8, 1000, 0).spec).toBeUndefined();
+  expect(new BatchStream(pointSamples(circle()), { batchSize: 8, trainTimesteps: 1000, seed: 0 }).spec).toBeUndefined();
 });

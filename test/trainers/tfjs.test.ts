@@ -155,7 +155,12 @@ describe('a step by tfjs', () => {
     const settings = stepSettings({ model, loss, noise_scheduler: new DDPMScheduler() }, args);
     const initial = new Map([['parameters' as const, initialVector(model, 0)]]);
     const samples = imageSamples(stripes(), { random_flip: false });
-    const batches = new BatchStream(samples, 2, 1000, 0, { classCount: 2, dropout: 0 });
+    const batches = new BatchStream(samples, {
+      batchSize: 2,
+      trainTimesteps: 1000,
+      seed: 0,
+      classes: { classCount: 2, dropout: 0 },
+    });
     // On the cpu a `Trainer` would train in hwnc, and a mask would fall on other elements.
     const backends = [
       await DeviceBackend.create(settings, 'cpu', initial),

@@ -8,7 +8,7 @@ import { withRegularFile } from '../../files/regular-file.ts';
 import { nearestName } from '../../registry.ts';
 import { importModules } from '../../threads/imported-modules.ts';
 
-/** One option of a command: a flag, and under its key in snake_case an entry of the config file. */
+/** One option of a command: a flag, and an entry of the config file under its key in snake_case. */
 export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
   readonly flags: string;
   readonly description: string;
@@ -54,7 +54,7 @@ export function addOptions(command: Command, table: OptionTable): Command {
 function addImportOption(command: Command): Command {
   return command.option(
     '--import <module>',
-    'first import this module of yours, which registers models, losses and so on; repeatable',
+    'import this module of yours first; it registers models, losses and so on; repeatable',
     (module: string, before: readonly string[] = []) => [...before, module],
   );
 }

@@ -26,11 +26,10 @@ export const modelOptions = grouped('Model:', {
 });
 
 /**
- * The config that `--model` and `--model-config` describe, as they give it; undefined where `--model` is a preset or
- * was not given.
+ * The config that `--model` and `--model-config` give; undefined for a preset and without `--model`.
  *
  * @throws {InvalidArgumentError} when the name is neither a preset nor a registered class; names the nearest one.
- * @throws {ConfigError} when a file cannot be read or holds no object. Its values are checked with the model.
+ * @throws {ConfigError} when a file cannot be read or does not hold an object. The model checks the values.
  */
 export async function modelConfig({
   model,

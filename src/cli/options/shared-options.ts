@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors } from '../../evaluation/extractors/registry.ts';
-import type { EvaluateOptions } from '../../evaluation/options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulers } from '../../schedulers/registry.ts';
 import { didYouMean, option, type Settings } from './command-options.ts';
@@ -42,7 +41,7 @@ export function refuseUnusedEta(eta: number | undefined, className: string): voi
     throw new InvalidArgumentError(`--eta is ${eta}, but DDPM has none: add --scheduler ddim`);
 }
 
-/** What sampling of points and of images have in common. */
+/** Options of sampling, for points and for images. */
 export const samplingOptions = {
   model: option(
     '--model <folder|hub-id|file.onnx>',
@@ -103,10 +102,7 @@ export function namedExtractor({
   resolution,
   batch_size,
   cache_dir,
-}: Settings<typeof extractorOptions>): Pick<
-  EvaluateOptions,
-  'extractor' | 'extractor_options' | 'resolution' | 'batch_size' | 'cache_dir'
-> {
+}: Settings<typeof extractorOptions>) {
   const image_size = size === undefined ? undefined : { height: size, width: size };
   return { extractor, extractor_options: { preprocessing, image_size }, resolution, batch_size, cache_dir };
 }

@@ -113,7 +113,7 @@ function labelNumbers(labels: readonly (number | string | undefined)[]): Int32Ar
 
 /**
  * Opens a cache file: into memory when its pixels are at most `maxMemoryBytes`, else they stay in the file.
- * Undefined when there is no such file or it is damaged: it has to be written (again).
+ * Undefined when the file is missing or damaged, and has to be written (again).
  */
 export async function openCacheFile(path: string, maxMemoryBytes: number): Promise<ImageSet | undefined> {
   try {
@@ -139,7 +139,7 @@ export async function setFromCacheBytes(bytes: Uint8Array): Promise<ImageSet> {
 interface SetParts {
   readonly description: SetDescription;
   readonly labels: Int32Array | undefined;
-  /** Where each image lies, of a set that is cropped at random. */
+  /** Where each image begins, in a set that is cropped at random. */
   readonly places: readonly { begin: number; height: number; width: number }[] | undefined;
   readonly pixelBytes: number;
 }

@@ -55,7 +55,7 @@ export async function* prepareImages(
   for (const last of pending) yield await last;
 }
 
-/** Never rejects: an image that cannot be decoded is one to be skipped. */
+/** Never rejects: an image that cannot be decoded is skipped. */
 async function prepareOne(image: SourceImage, format: ImageFormat): Promise<PreparedImage | SkippedImage> {
   if ('reason' in image) return image;
   try {

@@ -2,10 +2,9 @@ import { createHash } from 'node:crypto';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
 
 /**
- * Images of one size, as bytes. `loadImages` reads one from files, `imagesFromArray` makes one of bytes in memory; a
- * class or object of one's own with these members is as good.
- * Every image is height x width x channels (HWC), row by row, values 0..255 in the
- * order grey, or red, green, blue, or red, green, blue, alpha.
+ * Images of one size, as bytes. `loadImages` reads a set from files, `imagesFromArray` makes one of bytes in memory; an
+ * object of your own with these members works too. Every image is height x width x channels (HWC), row by row, with
+ * values 0..255 in the order grey, or red, green, blue, or red, green, blue, alpha.
  */
 export interface ImageSet {
   /** What logs and errors call the set. */
@@ -14,25 +13,25 @@ export interface ImageSet {
   readonly count: number;
   /** 1 (grey), 3 (RGB) or 4 (RGBA). */
   readonly channels: 1 | 3 | 4;
-  /** Of every image, in pixels. */
+  /** Height of every image in pixels. */
   readonly height: number;
-  /** Of every image, in pixels. */
+  /** Width of every image in pixels. */
   readonly width: number;
-  /** One class an image, or undefined when the source does not give a class to every image. */
+  /** One class an image; undefined if some image has none. */
   readonly labels: Int32Array | undefined;
   /** Images that could not be used, and why. */
   readonly skipped: readonly SkippedImage[];
   /**
-   * The bytes of image `index`, 0 <= index < count, not to be written to. Of a set that is too large for memory
-   * they are read from the cache file into one buffer: then they are valid until the next call.
+   * The bytes of image `index`, 0 <= index < count; do not write to them. A set that is too large for memory reads them
+   * from its cache file into one buffer, where they are valid until the next call.
    *
    * @throws {InvalidArgumentError} when there is no such image.
    * @throws {DatasetError} when the cache file can no longer be read.
    */
   pixels(index: number): Uint8Array;
   /**
-   * Of a set that is cropped at random: the image before the crop, at least as high and wide as the set's. Training
-   * draws a new place each time; `pixels` gives the centre. Throws, and is valid, as `pixels`.
+   * In a set that is cropped at random: the image before the crop, at least as high and wide as the set's. Training
+   * crops at a new place each time; `pixels` gives the centre. Validity and errors are those of `pixels`.
    */
   uncropped?(index: number): SizedPixels;
   /** SHA-256 (hex) of size, labels and pixels: equal for equal sets, wherever they came from. */
@@ -101,7 +100,7 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
   for (const [side, length] of Object.entries({ height, width }))
     if (!Number.isInteger(length) || length < 1)
       throw new InvalidArgumentError(
-        `the ${side} of the images of '${name}' is ${length}: it must be a whole number from 1`,
+        `the ${side} of the images of '${name}' is ${length}: it must be a whole number of at least 1`,
       );
   if (![1, 3, 4].includes(channels))
     throw new InvalidArgumentError(`'${name}' has images of ${channels} channels: use 1, 3 or 4`);
@@ -109,7 +108,7 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
   const count = pixels.length / size;
   if (count < 1 || !Number.isInteger(count))
     throw new DatasetError(
-      `'${name}' has ${pixels.length} bytes, which are not one or more images of ${height}x${width}x${channels} (${size} bytes each)`,
+      `'${name}' has ${pixels.length} bytes, not one or more whole images of ${height}x${width}x${channels} (${size} bytes each)`,
     );
   const labels = options.labels && checkedLabels(options.labels, count, name);
   const hash = createHash('sha256').update(fingerprintHead({ height, width, channels })).update(pixels);

@@ -19,9 +19,9 @@ import { OXFORD_SETS, oxfordSource } from './sources/oxford.ts';
 import { parquetSource } from './sources/parquet.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
 
-/** Raised whenever the same image could give other bytes than before; part of the cache's key. */
+/** Part of the cache key; raised whenever the same image could yield different bytes. */
 const CACHE_VERSION = 2;
-/** Images without a size of their own get diffusers' default resolution (train_unconditional.py). */
+/** diffusers' default resolution (train_unconditional.py), for sources whose format does not fix the size. */
 const DEFAULT_RESOLUTION = 64;
 
 const side = z.int().min(1).max(8192);
@@ -55,7 +55,7 @@ export interface LoadImagesOptions {
   readonly num_workers?: number | undefined;
   /** Stops after this many usable images, at least 1; default all. */
   readonly max_images?: number | undefined;
-  /** A set of more bytes of pixels than this is read image by image from its cache file; at least 0; default 1 GiB. */
+  /** A set with more bytes of pixels is read image by image from its cache file; at least 0; default 1 GiB. */
   readonly max_memory_bytes?: number | undefined;
   /** Called for every image; default: nothing is called. */
   readonly on_progress?: ImageProgress | undefined;

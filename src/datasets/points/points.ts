@@ -1,7 +1,7 @@
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
 
 /**
- * Points as rows of one array. `loadPoints` reads or draws one, `pointsFromArray` makes one of numbers in memory.
+ * Points as rows of one array. `loadPoints` reads or draws a set, `pointsFromArray` makes one of numbers in memory.
  */
 export interface PointSet {
   /** Row-major, `count` x `dims`, scaled. */
@@ -12,7 +12,7 @@ export interface PointSet {
   readonly dims: number;
   /** What logs and errors call the set. */
   readonly name: string;
-  /** How the raw points were scaled, so that generated ones can be scaled back. */
+  /** How the raw points were scaled; generated ones are scaled back with it. */
   readonly scaler: Scaler;
 }
 
@@ -51,13 +51,13 @@ export function pointsFromArray(
 ): PointSet {
   if (!Number.isInteger(dims) || dims < 1)
     throw new InvalidArgumentError(
-      `the points of '${name}' have ${dims} dimensions: dims must be a whole number from 1`,
+      `the points of '${name}' have ${dims} dimensions: dims must be a whole number of at least 1`,
     );
   if (!SCALINGS.includes(scaling))
     throw new InvalidArgumentError(`scaling is '${scaling}', but must be one of ${SCALINGS.join(', ')}`);
   const raw = data instanceof Float64Array ? data : Float64Array.from(data);
   if (raw.length === 0 || raw.length % dims !== 0)
-    throw new DatasetError(`'${name}' has ${raw.length} numbers, which are not one or more points of ${dims}`);
+    throw new DatasetError(`'${name}' has ${raw.length} numbers, not one or more whole points of ${dims}`);
   const wrong = raw.findIndex((value) => !Number.isFinite(Math.fround(value)));
   if (wrong >= 0)
     throw new DatasetError(

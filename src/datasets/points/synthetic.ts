@@ -1,6 +1,6 @@
 import { RandomStream, STREAM } from '../../random/random-stream.ts';
 
-/** A point set that is a formula with noise; scikit-learn's, and the first author's public 2-D code. */
+/** A point set defined by a formula and noise, from scikit-learn or the first author's public 2-D code. */
 interface SyntheticSet {
   /** Standard deviation of the noise on each axis. */
   readonly defaultNoise: number;

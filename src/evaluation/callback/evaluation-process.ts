@@ -27,7 +27,7 @@ import {
   logitsExtractorOf,
 } from '../options.ts';
 
-/** Images of a training set are read from their file where they are more than this. */
+/** Larger sets of training images are read from their file. */
 const MAX_MEMORY_BYTES = 2 ** 30;
 
 /** Options of `evaluate` that can be sent to another process: extractors by name. */
@@ -39,9 +39,9 @@ export type SnapshotMetrics = Omit<
   readonly logits_extractor?: string | undefined;
 };
 
-/** All that the evaluations of a run have in common; plain data. */
+/** Settings of all evaluations of a run, as plain data. */
 export interface SnapshotSettings {
-  /** The training samples; of images the file that `writeCacheFile` wrote of them, where there are metrics. */
+  /** The training samples. Images are in the file that `writeCacheFile` wrote, if there are metrics. */
   readonly real:
     | { readonly kind: 'points'; readonly points: PointSet }
     | { readonly kind: 'images'; readonly file: string | undefined; readonly gridScale: number };

@@ -11,7 +11,7 @@ export interface OnnxFeaturesOptions {
   readonly model: string | { readonly name: string; readonly bytes: Uint8Array };
   /**
    * The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output,
-   * or of several the one that FID or precision and recall are taken of, '2048' or 'fc2_relu'.
+   * or, of several, '2048' or 'fc2_relu', which FID and precision and recall compare.
    */
   readonly output_name?: string | undefined;
   /** The input that takes the images. Default: the model's only input. */
@@ -33,7 +33,7 @@ export interface OnnxFeaturesOptions {
   readonly image_mean?: readonly [number, number, number] | undefined;
   /** What each channel is then divided by, above 0. Default 0.5 each. */
   readonly image_std?: readonly [number, number, number] | undefined;
-  /** Images of one run of the model, an integer of at least 1. Default 32. */
+  /** Images per run of the model, an integer of at least 1. Default 32. */
   readonly batch_size?: number | undefined;
   /** Where the model runs. Default 'cpu'. */
   readonly device?: Device | undefined;

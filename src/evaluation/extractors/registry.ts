@@ -17,7 +17,7 @@ import {
 } from './published-extractors.ts';
 import { TransformersFeatures } from './transformers-features.ts';
 
-/** The options of the Hub are for models that are found there. */
+/** The options of the Hub apply to models from there. */
 export interface ResolveExtractorOptions
   extends HubOptions,
     Pick<OnnxFeaturesOptions, 'image_size' | 'image_mean' | 'image_std' | 'layout' | 'resize'> {
@@ -29,11 +29,11 @@ export interface ResolveExtractorOptions
    * (pixel - 128) / 128, as the original code of the FID did.
    */
   readonly preprocessing?: 'pytorch-fid' | 'torch-fidelity' | undefined;
-  /** Folder where names are looked for. Default: `extractorsFolder()`. */
+  /** Folder in which names are looked up. Default: `extractorsFolder()`. */
   readonly extractors_dir?: string | undefined;
   /** Where a model runs. Default 'cpu'. */
   readonly device?: Device | undefined;
-  /** Images of one run of the model, an integer of at least 1. Default 32, for transformers.js models 16. */
+  /** Images per run of the model, an integer of at least 1. Default 32, for transformers.js models 16. */
   readonly batch_size?: number | undefined;
 }
 
@@ -71,8 +71,8 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * - `NAME`: NAME.onnx in `extractors_dir`; `nsfwjs-inception-v3` is what `npx tsx scripts/nsfwjs-inception.ts` puts there.
  * - `owner/name`, or a folder with config.json: a transformers.js model for image-feature-extraction.
  *
- * Registered extractors and ONNX models take a layer behind a colon, `inception:64`: 64, 192, 768, 2048 (default), logits_unbiased, logits of
- * `inception`; fc2, fc2_relu (default), logits of `vgg16`; else a name of the model's outputs.
+ * Registered extractors and ONNX models take a layer behind a colon, `inception:64`. Layers of `inception`: 64, 192, 768,
+ * 2048 (default), logits_unbiased, logits. Of `vgg16`: fc2, fc2_relu (default), logits. Of other models: their outputs.
  *
  * @throws {ExtractorNotFoundError} when the weights are missing. It says what to fetch from where.
  * @throws {InvalidArgumentError} when `spec` names nothing. And what the extractors and downloads throw.

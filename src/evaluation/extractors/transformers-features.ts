@@ -23,7 +23,7 @@ export interface TransformersFeaturesOptions {
   readonly cache_dir?: string | undefined;
   /** Take the model's `pooler_output` instead of the class token. Default false. */
   readonly pool?: boolean | undefined;
-  /** Images of one run of the model, an integer of at least 1. Default 16. */
+  /** Images per run of the model, an integer of at least 1. Default 16. */
   readonly batch_size?: number | undefined;
 }
 

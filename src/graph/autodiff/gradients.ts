@@ -8,7 +8,7 @@ import { add } from '../ops/elementwise.ts';
 import { sumTo } from '../ops/reduce.ts';
 import { expandTo } from '../ops/shape.ts';
 import { findOp, GradientContext, type InputGradient, opName, scalarLike } from '../registry.ts';
-import { elementCount, formatShape, isFloat, sameShape } from '../types.ts';
+import { formatType, isFloat, sameShape } from '../types.ts';
 import { customRuleOf } from './custom.ts';
 
 /**
@@ -22,12 +22,10 @@ import { customRuleOf } from './custom.ts';
  */
 export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
   if (!isFloat(loss.dtype) || loss.shape.some((dim) => dim !== 1)) {
-    throw new GradientError(
-      `the loss must be one float, but '${loss.name}' is ${loss.dtype} ${formatShape(loss.shape)}`,
-    );
+    throw new GradientError(`the loss must be one float, but '${loss.name}' is ${formatType(loss)}`);
   }
   const found = backpropagate(loss, expandTo(scalarLike(loss, 1), loss.shape), wrt, visibleNodes(loss.graph));
-  return wrt.map((value, index) => found[index] ?? zerosOf(value));
+  return wrt.map((value, index) => found[index] ?? expandTo(scalarLike(value, 0), value.shape));
 }
 
 /**
@@ -87,7 +85,7 @@ function contributionTo(input: Value, gradient: InputGradient, node: GraphNode):
     if (!(cause instanceof GraphError)) throw cause;
   }
   throw new GradientError(
-    `the gradient rule of op '${opName(node)}' gave ${value.dtype} ${formatShape(value.shape)} for the input '${input.name}', which is ${input.dtype} ${formatShape(input.shape)}`,
+    `the gradient rule of op '${opName(node)}' gave ${formatType(value)} for the input '${input.name}', which is ${formatType(input)}`,
   );
 }
 
@@ -144,9 +142,4 @@ function refuseNodesWithoutRule(nodes: readonly GraphNode[]): void {
   throw new GradientError(
     `no gradient rule for ${list}: freeze what is behind it, or replace the op by differentiable ones`,
   );
-}
-
-function zerosOf(value: Value): Value {
-  elementCount(value.shape);
-  return expandTo(scalarLike(value, 0), value.shape);
 }

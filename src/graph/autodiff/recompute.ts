@@ -6,7 +6,7 @@ import { apply, int64Vector, scalarLike } from '../registry.ts';
  * Adds the nodes of a value a second time. They must come after `trigger`, a gradient (see `orderedAfter`): otherwise
  * onnxruntime finds that the same nodes exist already.
  */
-export type Recompute = (trigger: Value) => Value;
+type Recompute = (trigger: Value) => Value;
 
 const recomputes = new WeakMap<Value, Recompute>();
 const repeated = new WeakMap<Value, Value>();

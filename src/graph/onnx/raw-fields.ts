@@ -42,7 +42,7 @@ function readField(bytes: Uint8Array, { begin, end }: Range): Field {
 }
 
 /** An ONNX file that need not be in memory. */
-export interface ByteSource {
+interface ByteSource {
   readonly size: number;
   /** The bytes from `begin` to `end` (exclusive). */
   read(begin: number, end: number): Promise<Uint8Array>;

@@ -8,15 +8,9 @@ export const MAX_ONNX_BYTES = 2 ** 31 - 1;
  * The messages of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, Apache-2.0) that this package
  * writes and reads, as a protobufjs descriptor. Unknown fields of other writers are skipped.
  */
-const repeated = 'repeated';
-const packed = { packed: true };
 const field = (type: string, id: number) => ({ type, id });
-const list = (type: string, id: number, options?: Record<string, unknown>) => ({
-  rule: repeated,
-  type,
-  id,
-  ...(options === undefined ? {} : { options }),
-});
+const list = (type: string, id: number) => ({ rule: 'repeated', type, id });
+const packed = (type: string, id: number) => ({ ...list(type, id), options: { packed: true } });
 
 const root = protobuf.Root.fromJSON({
   nested: {
@@ -69,20 +63,18 @@ const root = protobuf.Root.fromJSON({
       fields: {
         dims: list('int64', 1),
         dataType: field('int32', 2),
-        floatData: list('float', 4, packed),
-        int32Data: list('int32', 5, packed),
-        int64Data: list('int64', 7, packed),
+        floatData: packed('float', 4),
+        int32Data: packed('int32', 5),
+        int64Data: packed('int64', 7),
         name: field('string', 8),
         rawData: field('bytes', 9),
-        doubleData: list('double', 10, packed),
+        doubleData: packed('double', 10),
         externalData: list('StringStringEntryProto', 13),
         dataLocation: field('int32', 14),
       },
     },
     ValueInfoProto: { fields: { name: field('string', 1), type: field('TypeProto', 2) } },
-    TypeProto: {
-      fields: { tensorType: field('TensorTypeProto', 1), sequenceType: field('SequenceTypeProto', 4) },
-    },
+    TypeProto: { fields: { tensorType: field('TensorTypeProto', 1), sequenceType: field('SequenceTypeProto', 4) } },
     SequenceTypeProto: { fields: { elemType: field('TypeProto', 1) } },
     TensorTypeProto: { fields: { elemType: field('int32', 1), shape: field('TensorShapeProto', 2) } },
     TensorShapeProto: { fields: { dim: list('DimensionProto', 1) } },
@@ -151,7 +143,7 @@ export interface ValueInfoProto {
   name?: string | undefined;
   type?: TypeProto;
 }
-export interface TypeProto {
+interface TypeProto {
   tensorType?: {
     elemType?: number | undefined;
     shape?: { dim?: { dimValue?: number; dimParam?: string }[] | undefined };

@@ -37,11 +37,7 @@ export function readTensor(proto: TensorProto, where: string, external?: Externa
       `${where} of shape ${formatShape(shape)} should hold ${count} values, but holds ${data.length}`,
     );
   if (dtype === 'float16')
-    return {
-      dtype: 'float32',
-      shape,
-      data: decodeFloat16(data as Uint16Array, new Float32Array(data.length)),
-    };
+    return { dtype: 'float32', shape, data: decodeFloat16(data as Uint16Array, new Float32Array(data.length)) };
   return { dtype, shape, data };
 }
 

@@ -140,10 +140,7 @@ function tensorProto(type: TensorType, data: TensorData | undefined, name?: stri
 }
 
 function valueInfo(name: string, value: Value): ValueInfoProto {
-  return {
-    name,
-    type: { tensorType: { elemType: ONNX_DATA_TYPE[value.dtype], shape: shapeProto(value.shape) } },
-  };
+  return { name, type: { tensorType: { elemType: ONNX_DATA_TYPE[value.dtype], shape: shapeProto(value.shape) } } };
 }
 
 function shapeProto(shape: Shape): { dim: { dimValue?: number; dimParam?: string }[] } {
@@ -171,9 +168,6 @@ export function hideShapes(model: ModelProto): ModelProto {
   const shapes = new Set(graph.node?.filter(({ opType }) => SHAPING_OPS.has(opType)).map(({ input }) => input?.[1]));
   const defaults = (graph.initializer ?? [])
     .filter(({ name }) => shapes.has(name))
-    .map(({ name }) => ({
-      name,
-      type: { tensorType: { elemType: ONNX_DATA_TYPE.int64, shape: { dim: [{}] } } },
-    }));
+    .map(({ name }) => ({ name, type: { tensorType: { elemType: ONNX_DATA_TYPE.int64, shape: { dim: [{}] } } } }));
   return { ...model, graph: { ...graph, input: [...input, ...defaults] } };
 }

@@ -42,7 +42,7 @@ export function dropout(x: Value, probability: number, numbers: DropoutNumbers):
     reshape(slice(drawn, 0, RANK * rows, 0), [rows, RANK]),
     reshape(slice(drawn, RANK * rows, RANK * (rows + columns), 0), [RANK, columns]),
   ];
-  // Half is added so that rounding cannot carry a multiple of the modulus to the other side.
+  // Half is added because rounding could carry a multiple of the modulus to the other side.
   const half = drawn.graph.constant('float32', [1], Float32Array.of(0.5));
   const quotient = mul(gemm(left, right, half), scalarLike(drawn, 1 / MODULUS));
   const remainder = sub(quotient, floor(quotient));

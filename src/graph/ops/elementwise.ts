@@ -43,7 +43,7 @@ export const tanh = defineUnary('Tanh', ({ y, dy }) => mul(dy, sub(scalarLike(y,
 export const sigmoid = defineUnary('Sigmoid', ({ y, dy }) => mul(dy, mul(y, sub(scalarLike(y, 1), y))));
 /** max(x, 0). At 0 the gradient is 0, as in torch. */
 export const relu = defineUnary('Relu', ({ y, dy }) => where(greater(y, scalarLike(y, 0)), dy, scalarLike(dy, 0)));
-/** |x|. At 0 the gradient is that of x. */
+/** |x|. At 0 the gradient is 1. */
 export const abs = defineUnary('Abs', ({ x, dy }) => where(less(x, scalarLike(x, 0)), neg(dy), dy));
 /** The error function; its derivative is 2 / sqrt(pi) exp(-x^2). */
 export const erf = defineUnary('Erf', ({ x, dy }) =>
@@ -111,10 +111,7 @@ function inferBroadcast({ where, inputs }: InferenceContext, first = 0): TensorT
   const [a, b] = [required({ where, inputs }, first), required({ where, inputs }, first + 1)];
   if (a.dtype !== b.dtype)
     throw new GraphError(`${where}: '${a.name}' is ${a.dtype} but '${b.name}' is ${b.dtype}: cast one of them`);
-  return {
-    dtype: a.dtype,
-    shape: broadcastShapes(a.shape, b.shape, `${where} of '${a.name}' and '${b.name}'`),
-  };
+  return { dtype: a.dtype, shape: broadcastShapes(a.shape, b.shape, `${where} of '${a.name}' and '${b.name}'`) };
 }
 
 type BinaryGradient = (a: Value, b: Value, dy: Value, y: Value) => Value;

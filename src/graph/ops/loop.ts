@@ -1,7 +1,7 @@
 import { GraphError } from '../../errors.ts';
 import { Graph, type Value } from '../graph.ts';
 import { applyOp, defineOp } from '../registry.ts';
-import { formatShape, sameShape, toTensorData } from '../types.ts';
+import { formatShape, formatType, sameShape, toTensorData } from '../types.ts';
 
 defineOp({
   opType: 'Loop',
@@ -54,7 +54,7 @@ export function loop(
     const previous = state[index];
     if (!previous || next.dtype !== previous.dtype || !sameShape(next.shape, previous.shape)) {
       throw new GraphError(
-        `loop: carried value ${index} changes from ${previous?.dtype} ${formatShape(previous?.shape ?? [])} to ${next.dtype} ${formatShape(next.shape)}`,
+        `loop: carried value ${index} changes from ${previous?.dtype} ${formatShape(previous?.shape ?? [])} to ${formatType(next)}`,
       );
     }
   });

@@ -12,7 +12,7 @@ import {
   required,
   scalarLike,
 } from '../registry.ts';
-import { broadcastShapes, formatShape } from '../types.ts';
+import { broadcastShapes, formatType } from '../types.ts';
 import { mul } from './elementwise.ts';
 import { transpose } from './shape.ts';
 
@@ -24,7 +24,7 @@ defineOp({
     const [innerOfB, columns] = b.shape.slice(-2);
     if (a.shape.length < 2 || b.shape.length < 2 || inner !== innerOfB || a.dtype !== b.dtype) {
       throw new GraphError(
-        `${context.where}: '${a.name}' ${a.dtype} ${formatShape(a.shape)} and '${b.name}' ${b.dtype} ${formatShape(b.shape)} do not multiply`,
+        `${context.where}: '${a.name}' ${formatType(a)} and '${b.name}' ${formatType(b)} do not multiply`,
       );
     }
     const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), context.where);
@@ -79,7 +79,7 @@ defineOp({
     const [innerOfB, columns] = transB ? b.shape.toReversed() : b.shape;
     if (a.shape.length !== 2 || b.shape.length !== 2 || inner !== innerOfB || a.dtype !== b.dtype) {
       throw new GraphError(
-        `${context.where}: '${a.name}' ${a.dtype} ${formatShape(a.shape)} and '${b.name}' ${b.dtype} ${formatShape(b.shape)} do not multiply (transA ${transA}, transB ${transB})`,
+        `${context.where}: '${a.name}' ${formatType(a)} and '${b.name}' ${formatType(b)} do not multiply (transA ${transA}, transB ${transB})`,
       );
     }
     const shape = [rows ?? 1, columns ?? 1];

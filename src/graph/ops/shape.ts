@@ -22,6 +22,7 @@ import {
   elementCount,
   fixedShape,
   formatShape,
+  formatType,
   normalizeAxis,
   type Shape,
   sameShape,
@@ -185,7 +186,7 @@ defineOp({
         value.shape.every((dim, i) => i === axis || dim === first.shape[i]);
       if (!fits)
         throw new GraphError(
-          `${context.where}: '${value.name}' ${value.dtype} ${formatShape(value.shape)} does not fit '${first.name}' ${first.dtype} ${formatShape(first.shape)} along axis ${axis}`,
+          `${context.where}: '${value.name}' ${formatType(value)} does not fit '${first.name}' ${formatType(first)} along axis ${axis}`,
         );
       return value.shape[axis] ?? 0;
     });

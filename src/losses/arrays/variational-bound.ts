@@ -71,7 +71,7 @@ export function variationalBoundLoss<T extends Floats>(
 }
 
 /** What q(x_{t-1} | x_t, x_0) is at each training timestep, in float64. */
-export interface PosteriorTables {
+interface PosteriorTables {
   /** log of the posterior variance beta-tilde_t. At t = 0, where it is 0, that of t = 1 stands in. */
   readonly logVariance: Float64Array;
   /** log beta_t - log beta-tilde_t: how far a variance learned between the two can go. */
@@ -140,10 +140,7 @@ function levelTerm(clean: number, error: number, logVariance: number): Term {
 function normalCdf(x: number): { value: number; slopeTimesX: number } {
   const scale = Math.sqrt(2 / Math.PI);
   const wave = Math.tanh(scale * (x + 0.044715 * x ** 3));
-  return {
-    value: (1 + wave) / 2,
-    slopeTimesX: ((1 - wave * wave) / 2) * scale * (x + 3 * 0.044715 * x ** 3),
-  };
+  return { value: (1 + wave) / 2, slopeTimesX: ((1 - wave * wave) / 2) * scale * (x + 3 * 0.044715 * x ** 3) };
 }
 
 /** sqrt((1 - alphaBar) / alphaBar): an error of the noise as an error of x_0. */

@@ -11,13 +11,13 @@ export interface GaussianStatistics {
   readonly mu: Float64Array;
   /** Row-major, dims x dims, symmetric. */
   readonly sigma: Float64Array;
-  /** How many feature vectors they are of; undefined for files that do not say. */
+  /** The number of feature vectors; undefined for a file that does not state it. */
   readonly count: number | undefined;
 }
 
 /**
- * Mean and covariance of features that come in batches, in float64. The features are not kept: memory is one covariance
- * and 256 vectors.
+ * Mean and covariance of features that come in batches, in float64. The features are not kept: one covariance and 256
+ * vectors are in memory.
  *
  * Each block is centred on its own mean and joined by the formula of Chan, Golub & LeVeque (1979). Features far from the
  * origin lose nothing, and parts that several processes computed merge to the result of one pass.
@@ -76,19 +76,19 @@ export class FeatureStatistics {
   }
 
   /**
-   * Takes in vectors known only by their statistics, as if they had been added.
+   * Adds vectors that are known only by their statistics.
    *
-   * @throws {InvalidArgumentError} for other dims, or statistics that do not say of how many vectors they are.
+   * @throws {InvalidArgumentError} for other dims, or statistics without a `count`.
    */
   merge(part: GaussianStatistics): void {
     const { dims, scatter } = this;
     checkShape(part);
     if (part.dims !== dims)
-      throw new InvalidArgumentError(`the statistics have ${part.dims} dimensions; these have ${dims}.`);
+      throw new InvalidArgumentError(`the statistics to merge have ${part.dims} dimensions, not ${dims}.`);
     const count = part.count;
     if (count === undefined || !Number.isInteger(count) || count < 2)
       throw new InvalidArgumentError(
-        `the statistics say they are of ${count ?? 'an unknown number of'} vectors; merging needs an integer of at least 2.`,
+        `the statistics are of ${count ?? 'an unknown number of'} vectors; merging needs an integer of at least 2.`,
       );
     this.joinBlock();
     for (let at = 0; at < scatter.length; at++) {

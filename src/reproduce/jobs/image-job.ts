@@ -39,10 +39,7 @@ export async function runImageJob(
   { signal, onProgress }: JobContext,
 ): Promise<ImageResult> {
   const clock = await JobClock.start(folder);
-  const real = await loadImages(job.source, {
-    resolution: job.resolution,
-    ...(job.data_dir === null ? {} : { data_dir: job.data_dir }),
-  });
+  const real = await loadImages(job.source, { resolution: job.resolution, data_dir: job.data_dir ?? undefined });
   const training = {
     model: imageModel(job.model, real),
     train_dataset: real,

@@ -58,7 +58,7 @@ export async function checkImageSettings(
   for (const set of sets) {
     const images = await loadImages(set.source, {
       resolution: settings.resolution,
-      ...(set.data_dir === null ? {} : { data_dir: set.data_dir }),
+      data_dir: set.data_dir ?? undefined,
       on_progress: ({ done, total }) => onProgress(set, done, total),
     });
     const smallest = Math.min(images.count, settings.samples ?? images.count);

@@ -2,11 +2,8 @@
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import type { ImageSet, PointSet } from '../../datasets/index.ts';
 import { isoLoss } from '../../losses/index.ts';
-import type { DiffusionModel } from '../../models/index.ts';
-import type { DDPMScheduler } from '../../schedulers/index.ts';
-import { Trainer, type TrainingArguments } from '../../trainers/index.ts';
+import { Trainer, type TrainerOptions, type TrainingArguments } from '../../trainers/index.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
 import {
   type CommonResult,
@@ -44,10 +41,7 @@ export async function readTrainingCurve(outputDir: string): Promise<TrainingCurv
 }
 
 /** What differs between the trainings of jobs. */
-interface JobTraining {
-  readonly model: DiffusionModel;
-  readonly train_dataset: PointSet | ImageSet;
-  readonly noise_scheduler: DDPMScheduler;
+interface JobTraining extends Pick<TrainerOptions, 'model' | 'train_dataset' | 'noise_scheduler'> {
   readonly args?: Pick<TrainingArguments, 'random_flip' | 'use_ema'>;
 }
 

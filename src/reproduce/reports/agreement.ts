@@ -5,8 +5,8 @@ import { capitalised, markdownTable, signed } from './text.ts';
 const VERDICTS: readonly Verdict[] = ['agrees', 'opposite', 'unclear', 'none in the paper'];
 
 /**
- * What agrees with the paper and what does not, by metric: the signs of the effects of λ, and the distance of the values
- * from the paper's. Undefined where no value has a published one.
+ * For each metric, how the effects of λ and the values compare with the paper's. Undefined if the paper has none of the
+ * values.
  */
 export function agreementMarkdown(reports: readonly TargetReport[]): string | undefined {
   const rows = distinctRows(reports).filter(({ mean, paper }) => typeof mean === 'number' && typeof paper === 'number');

@@ -15,7 +15,7 @@ interface SeededValue {
  */
 export type Verdict = 'agrees' | 'opposite' | 'unclear' | 'none in the paper';
 
-/** What the isotropy penalty changes against the same runs without it. */
+/** The effect of the isotropy penalty, compared with the same runs without it. */
 export interface Effect {
   /** Over the differences between runs of the same seed: the same data, initial weights and noise. */
   readonly measured: Spread;

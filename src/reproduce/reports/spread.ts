@@ -1,4 +1,4 @@
-/** A quantity over independent runs. */
+/** Mean and spread of a quantity over independent runs. */
 export interface Spread {
   readonly runs: number;
   readonly mean: number;

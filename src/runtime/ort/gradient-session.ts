@@ -4,7 +4,7 @@ import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
 import { elementCount } from '../../graph/types.ts';
 import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
 
-export interface GradientParameter {
+interface GradientParameter {
   /** The input that takes the parameter. */
   readonly name: string;
   /** The output that gives its gradient. */
@@ -58,7 +58,7 @@ const SEQUENCE = 'not_a_tensor';
 const REFUSED = 'Non tensor type';
 
 /**
- * The model with one more output, the first, that is not a tensor: a sequence that holds the output `name`. See
+ * The model with one more output, the first, which is not a tensor but a sequence that holds the output `name`. See
  * `runUnreturned`.
  */
 function withSequenceOutput(model: ModelProto, name: string): ModelProto {
@@ -75,7 +75,7 @@ function withSequenceOutput(model: ModelProto, name: string): ModelProto {
 }
 
 /**
- * Runs a model made by `withSequenceOutput` so that all outputs lie in `fetches` only.
+ * Runs a model made by `withSequenceOutput`, whose outputs then lie in `fetches` only.
  *
  * onnxruntime-node (1.30) writes into preallocated outputs, but then copies each of them for the object that it returns
  * (https://github.com/microsoft/onnxruntime/pull/32346 would end that): for gradients as much memory again as the

@@ -42,26 +42,19 @@ export class GraphInterpreter {
    */
   static compile(tf: Tfjs, outputs: readonly Value[]): GraphInterpreter {
     const problems: string[] = [];
+    const attempt = (compile: () => void) => {
+      try {
+        compile();
+      } catch (error) {
+        if (!(error instanceof GraphError)) throw error;
+        problems.push(error.message);
+      }
+    };
     const steps: Step[] = [];
-    for (const node of neededNodes(outputs)) {
-      try {
-        steps.push(compileNode(node));
-      } catch (error) {
-        if (!(error instanceof GraphError)) throw error;
-        problems.push(error.message);
-      }
-    }
-    const used = [...steps.flatMap(({ inputs }) => inputs), ...outputs];
+    for (const node of neededNodes(outputs)) attempt(() => steps.push(compileNode(node)));
     const constants = new Map<Value, TfTensor>();
-    for (const value of new Set(used)) {
-      if (!value?.data) continue;
-      try {
-        constants.set(value, constantTensor(tf, value));
-      } catch (error) {
-        if (!(error instanceof GraphError)) throw error;
-        problems.push(error.message);
-      }
-    }
+    for (const value of new Set([...steps.flatMap(({ inputs }) => inputs), ...outputs]))
+      if (value?.data) attempt(() => constants.set(value, constantTensor(tf, value)));
     if (problems.length > 0) {
       disposeAll(constants.values());
       throw new GraphError(

@@ -95,8 +95,8 @@ function asInt32(value: number | bigint, name: string): number {
 }
 
 /**
- * Broadcasts x to `shape`. Floats by a sum with zeros, whose gradient tfjs knows for every rank: that of its own
- * `broadcastTo` ends at rank 4 and is a slice for each repetition.
+ * Broadcasts x to `shape`. Floats are added to zeros, an op with a gradient for every rank. The gradient of tfjs's own
+ * `broadcastTo` ends at rank 4, and takes a slice for each repetition.
  */
 export function expand(tf: Tfjs, x: TfTensor, shape: readonly number[]): TfTensor {
   if (x.shape.length === shape.length && x.shape.every((dim, axis) => dim === shape[axis])) return x;

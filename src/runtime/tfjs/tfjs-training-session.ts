@@ -6,7 +6,7 @@ import { differentiableAncestors, GraphInterpreter } from './graph-interpreter.t
 import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
 
 /** What is trained, as values of one graph. */
-export interface TrainedLoss {
+interface TrainedLoss {
   /** One for each entry of the flat vector, in its order. */
   readonly parameters: readonly Value[];
   /** One float. */
@@ -16,7 +16,7 @@ export interface TrainedLoss {
 }
 
 /** The state as flat vectors; a moment that is missing starts at zero, and without `ema` no average is kept. */
-export interface FlatState<T> {
+interface FlatState<T> {
   readonly parameters: T;
   readonly first_moment: T;
   readonly second_moment: T;

@@ -21,8 +21,7 @@ export interface CheckpointContent {
   readonly state: JsonObject;
 }
 
-export interface Checkpoint extends CheckpointContent {
-  readonly tensors: Map<string, NamedTensor>;
+interface Checkpoint extends CheckpointContent {
   readonly step: number;
 }
 
@@ -158,10 +157,7 @@ async function listCheckpoints(rootDir: string): Promise<{ dir: string; step: nu
     const entries = await readdir(rootDir, { withFileTypes: true });
     return entries
       .filter((entry) => entry.isDirectory() && folderPattern.test(entry.name))
-      .map((entry) => ({
-        dir: join(rootDir, entry.name),
-        step: Number(entry.name.slice('checkpoint-'.length)),
-      }))
+      .map((entry) => ({ dir: join(rootDir, entry.name), step: Number(entry.name.slice('checkpoint-'.length)) }))
       .sort((a, b) => b.step - a.step);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
@@ -239,8 +235,6 @@ async function asCheckpointError<T>(dir: string, read: () => Promise<T>): Promis
     if (error instanceof CheckpointError) throw error;
     const isExpected = error instanceof FileFormatError || (error as NodeJS.ErrnoException).code !== undefined;
     if (!isExpected) throw error;
-    throw new CheckpointError(`The checkpoint ${dir} cannot be used: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw new CheckpointError(`The checkpoint ${dir} cannot be used: ${(error as Error).message}`, { cause: error });
   }
 }

@@ -7,24 +7,30 @@ import type { HostBatch } from '../step/batch.ts';
 import { type ImageAugmentation, type Samples, wholeImage } from './samples.ts';
 
 /** For class-conditional models. */
-export interface ClassSettings {
+interface ClassSettings {
   readonly classCount: number;
   /** Probability that a sample is shown without its class. */
   readonly dropout: number;
 }
 
-/** A `BatchStream` of images without the images: all that another thread needs to draw the same batches. */
-export interface BatchSpec {
-  readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
-  readonly augmentation: ImageAugmentation;
+/** What decides the batches of a set of samples. */
+export interface BatchSettings {
+  /** Samples of a step, which may be cut into several batches. */
   readonly batchSize: number;
+  /** Timesteps are drawn from [0, trainTimesteps). */
   readonly trainTimesteps: number;
   readonly seed: number;
-  readonly classes: ClassSettings | undefined;
+  readonly classes?: ClassSettings | undefined;
+}
+
+/** A `BatchStream` of images without the images: all that another thread needs to draw the same batches. */
+export interface BatchSpec extends BatchSettings {
+  readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
+  readonly augmentation: ImageAugmentation;
 }
 
 /**
- * Draws the batches of any step from (seed, step) alone, so that a resumed run continues exactly. Each epoch visits
+ * Draws the batches of any step from (seed, step) alone: a resumed run continues exactly. Each epoch visits
  * the samples in a new random order; where the batch size does not divide their number, the last batch of an epoch is
  * filled from the beginning of that epoch's order.
  */
@@ -35,29 +41,27 @@ export class BatchStream {
 
   constructor(
     private readonly samples: Samples,
-    private readonly batchSize: number,
-    private readonly trainTimesteps: number,
-    private readonly seed: number,
-    private readonly classes?: ClassSettings,
+    private readonly settings: BatchSettings,
   ) {
-    this.stepsPerEpoch = Math.ceil(samples.count / batchSize);
+    this.stepsPerEpoch = Math.ceil(samples.count / settings.batchSize);
     this.sampleSize = elementCount(samples.sampleShape);
   }
 
   /** The inputs of `count` steps from step `first` (counted from 0). */
   steps(first: number, count: number): HostBatch {
-    const { batchSize, sampleSize } = this;
+    const { sampleSize } = this;
+    const { batchSize, trainTimesteps, seed, classes } = this.settings;
     const clean = new Float32Array(count * batchSize * sampleSize);
     const noise = new Float32Array(clean.length);
     const timestep = new Int32Array(count * batchSize);
-    const class_labels = this.classes && new Int32Array(count * batchSize);
+    const class_labels = classes && new Int32Array(count * batchSize);
     for (let i = 0; i < count; i++) {
       const rows = [i * batchSize * sampleSize, (i + 1) * batchSize * sampleSize] as const;
       this.copySamples(first + i, clean.subarray(...rows));
-      new RandomStream(this.seed, STREAM.noise, first + i).fillNormal(noise.subarray(...rows));
+      new RandomStream(seed, STREAM.noise, first + i).fillNormal(noise.subarray(...rows));
       if (class_labels) this.copyLabels(first + i, class_labels.subarray(i * batchSize, (i + 1) * batchSize));
-      const times = new RandomStream(this.seed, STREAM.timesteps, first + i);
-      for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(this.trainTimesteps);
+      const times = new RandomStream(seed, STREAM.timesteps, first + i);
+      for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(trainTimesteps);
     }
     return { clean, noise, timestep, class_labels };
   }
@@ -67,30 +71,24 @@ export class BatchStream {
     { step, batch, dropout }: { readonly step: number; readonly batch: number; readonly dropout: number },
     target: Float32Array,
   ): Float32Array {
-    const stream = new RandomStream(this.seed, STREAM.dropout, step, batch, dropout);
+    const stream = new RandomStream(this.settings.seed, STREAM.dropout, step, batch, dropout);
     for (let i = 0; i < target.length; i++) target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
     return target;
   }
 
-  /** What another thread needs to prepare batches; undefined where samples are no images, which are quick to copy. */
+  /** What another thread needs to prepare batches; undefined for points, which are quick to copy. */
   get spec(): BatchSpec | undefined {
     const { images } = this.samples;
     if (!images) return undefined;
     const { name, count, channels, height, width, labels, fingerprint } = images.images;
-    return {
-      images: { name, count, channels, height, width, labels, fingerprint },
-      augmentation: images.augmentation,
-      batchSize: this.batchSize,
-      trainTimesteps: this.trainTimesteps,
-      seed: this.seed,
-      classes: this.classes,
-    };
+    const described = { name, count, channels, height, width, labels, fingerprint };
+    return { ...this.settings, images: described, augmentation: images.augmentation };
   }
 
   /**
    * A copy of a step's images in the order of the batch, whole where they are cropped at random.
    *
-   * @throws {InvalidArgumentError} where samples are no images.
+   * @throws {InvalidArgumentError} where the samples are not images.
    */
   images(step: number): SizedPixels[] {
     const { images, name } = this.samples;
@@ -104,13 +102,14 @@ export class BatchStream {
   /** The samples of a step by their index in the set. */
   private samplesOf(step: number): number[] {
     const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
-    const start = (step % this.stepsPerEpoch) * this.batchSize;
-    return Array.from({ length: this.batchSize }, (_, b) => indices[(start + b) % this.samples.count] as number);
+    const { batchSize } = this.settings;
+    const start = (step % this.stepsPerEpoch) * batchSize;
+    return Array.from({ length: batchSize }, (_, b) => indices[(start + b) % this.samples.count] as number);
   }
 
   private copySamples(step: number, target: Float32Array): void {
     const { samples, sampleSize } = this;
-    const augmentation = new RandomStream(this.seed, STREAM.augmentation, step);
+    const augmentation = new RandomStream(this.settings.seed, STREAM.augmentation, step);
     this.samplesOf(step).forEach((index, b) => {
       samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
     });
@@ -119,8 +118,8 @@ export class BatchStream {
   /** Labels of the step's samples; some are dropped, which the last class stands for. */
   private copyLabels(step: number, target: Int32Array): void {
     const { labels } = this.samples;
-    const { classCount, dropout } = this.classes ?? { classCount: 1, dropout: 0 };
-    const stream = new RandomStream(this.seed, STREAM.augmentation, step, 1);
+    const { classCount, dropout } = this.settings.classes ?? { classCount: 1, dropout: 0 };
+    const stream = new RandomStream(this.settings.seed, STREAM.augmentation, step, 1);
     this.samplesOf(step).forEach((index, b) => {
       target[b] = dropout > 0 && stream.uniform() < dropout ? classCount - 1 : (labels?.[index] ?? 0);
     });
@@ -128,10 +127,8 @@ export class BatchStream {
 
   private epochOrder(epoch: number): Uint32Array {
     if (this.order?.epoch !== epoch) {
-      this.order = {
-        epoch,
-        indices: new RandomStream(this.seed, STREAM.order, epoch).permutation(this.samples.count),
-      };
+      const order = new RandomStream(this.settings.seed, STREAM.order, epoch);
+      this.order = { epoch, indices: order.permutation(this.samples.count) };
     }
     return this.order.indices;
   }

@@ -22,7 +22,7 @@ const source = imageSamples(
   { ...spec.images, skipped: [], pixels: () => nextImage().pixels, uncropped: nextImage },
   spec.augmentation,
 );
-const batches = new BatchStream(source, spec.batchSize, spec.trainTimesteps, spec.seed, spec.classes);
+const batches = new BatchStream(source, spec);
 
 serve<StepRequest, HostBatch>(
   ({ step, images: received }) => {

@@ -23,7 +23,7 @@ const MIN_VALUES = 2 ** 15;
 const MAX_AHEAD_BYTES = 2 ** 26;
 
 /** Batches that may come from a thread, which `close` ends. */
-export interface OpenBatches extends Batches {
+interface OpenBatches extends Batches {
   close(): Promise<void>;
 }
 
@@ -41,8 +41,8 @@ export function openBatches(batches: BatchStream): OpenBatches {
 
 /**
  * Batches of images that a worker thread prepares while onnxruntime, which blocks the calling thread, runs the step
- * before: noise, augmentation and the way from bytes to floats. A step depends on the seed and its number alone, so
- * that the bits are the same as without the worker; until it has started, steps are prepared here.
+ * before: noise, augmentation and the way from bytes to floats. A step depends on the seed and its number alone: the
+ * bits are the same as without the worker. Until it has started, steps are prepared here.
  */
 export class PrefetchedBatches implements OpenBatches {
   /** Resolves once the thread prepares batches, or has failed to start. */

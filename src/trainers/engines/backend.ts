@@ -1,12 +1,10 @@
 import type { StepScalars } from '../../graph/optimizer.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
+import { reportOf, type StepReport } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 
 // What the engine asks of whatever computes a step.
-
-/** What a step reports: `loss`, the terms of the loss, and `grad_norm`, the norm of the gradient before clipping. */
-export type StepReport = Readonly<Record<string, number>>;
 
 /** Holds the state of a run: in memory of the host, on a device of onnxruntime, or on a backend of tfjs. */
 export interface StateHolder {
@@ -31,19 +29,6 @@ export interface Backend extends StateHolder {
    * @param check is called with the report, and throws where the step must not count.
    */
   update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void>;
-}
-
-/** Computes many steps in one run: the fused path. */
-export interface FusedBackend extends StateHolder {
-  /** The most steps of one run. */
-  readonly maxSteps: number;
-  /** The reports of the steps `first + 1` to `first + count`. */
-  steps(first: number, count: number): Promise<StepReport[]>;
-}
-
-/** The report of a row of numbers. */
-export function reportOf(names: readonly string[], row: Float32Array): StepReport {
-  return Object.fromEntries(names.map((name, index) => [name, row[index] ?? Number.NaN]));
 }
 
 /** The means of a step from the sums over its batches, in float32. */

@@ -6,7 +6,7 @@ import type { ConcreteDevice } from '../../runtime/device.ts';
 import { type HeldVector, nextName, TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
-import { declareBatch } from '../step/loss-graph.ts';
+import { declareBatch, reportOf, type StepReport } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
@@ -22,12 +22,12 @@ import {
   updateStep,
   vectorsOf,
 } from '../step/update.ts';
-import { type Backend, reportOf, type StepReport } from './backend.ts';
+import type { Backend } from './backend.ts';
 
 /** WebGPU guarantees 128 MiB for a storage buffer binding (maxStorageBufferBindingSize). */
 const WEBGPU_MAX_VECTOR = 2 ** 25;
 
-export interface DeviceBackendOptions {
+interface DeviceBackendOptions {
   /** The longest vector of state; default: what the device guarantees. */
   readonly maxVectorElements?: number | undefined;
   /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
@@ -36,9 +36,9 @@ export interface DeviceBackendOptions {
 
 /**
  * A device of onnxruntime that keeps the state in its buffers throughout. A step of one batch is one graph. A step of
- * several is two, one that adds up gradients and one for the update, so that the number of batches does not change them:
- * onnxruntime runs a Loop's carried values through the host on webgpu. (Two graphs for one batch as well would be
- * simpler, but take about a tenth longer for a small U-Net; see docs/performance.md.)
+ * several batches is two graphs: one adds up gradients, the other updates. (A Loop over the batches in one graph would be
+ * slow: on webgpu, onnxruntime copies the values that a Loop carries to the host and back. Two graphs for one batch as
+ * well would be simpler, but take about a tenth longer for a small U-Net; see docs/performance.md.)
  */
 export class DeviceBackend implements Backend {
   /** The batch of a step that is one graph. */

@@ -4,11 +4,13 @@ import type { ConcreteDevice } from '../../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
 import { type BatchInputs, batchInputs, type DropoutInput, type HostInput, mapBatch } from '../step/batch.ts';
+import type { StepReport } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
-import type { Backend, FusedBackend, StepReport } from './backend.ts';
+import type { Backend, StateHolder } from './backend.ts';
+
 import { DeviceBackend } from './device.ts';
-import { LoopBackend } from './fused.ts';
+import { FusedBackend } from './fused.ts';
 import { HostBackend } from './host.ts';
 import { TfjsBackend } from './tfjs.ts';
 
@@ -48,7 +50,7 @@ export class Engine {
 
   /** The most steps of one call of `run`, after which it can be interrupted. */
   get maxStepsPerRun(): number {
-    return 'steps' in this.backend ? this.backend.maxSteps : 1;
+    return this.backend instanceof FusedBackend ? this.backend.maxSteps : 1;
   }
 
   /** The names of what a step reports, in order: `loss`, its terms, `grad_norm`. */
@@ -63,7 +65,7 @@ export class Engine {
    * @throws {NonFiniteLossError} that names the first step whose loss or gradient was not finite.
    */
   async run(first: number, count: number): Promise<StepReport[]> {
-    if ('steps' in this.backend) {
+    if (this.backend instanceof FusedBackend) {
       const reports = await this.backend.steps(first, count);
       for (const [i, report] of reports.entries()) refuseNonFinite(report, first + i + 1);
       return reports;
@@ -80,7 +82,8 @@ export class Engine {
 
   /** Lets `use` read the state until its promise resolves, without a copy where it lies on the host already. */
   async withState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
-    return this.backend.withState?.(use) ?? use(await this.state());
+    const holder: StateHolder = this.backend;
+    return holder.withState?.(use) ?? use(await this.state());
   }
 
   release(): Promise<void> {
@@ -120,7 +123,7 @@ async function createBackend(
   const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
     return HostBackend.create(settings, initial);
-  return LoopBackend.create(settings, device, initial, batches, schedule);
+  return FusedBackend.create(settings, device, initial, batches, schedule);
 }
 
 /** The inputs of each batch of step `index` (from 0), one after another. */

@@ -6,7 +6,7 @@ import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
 import { asHostTensors, batchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
-import { DropoutInputs, declareBatches, type NoisedBatch } from '../step/loss-graph.ts';
+import { DropoutInputs, declareBatches, type NoisedBatch, reportOf, type StepReport } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
@@ -24,14 +24,14 @@ import {
   type VectorValues,
   vectorsOf,
 } from '../step/update.ts';
-import { type FusedBackend, reportOf, type StepReport } from './backend.ts';
+import type { StateHolder } from './backend.ts';
 
 /**
  * Many whole training steps in one ONNX Loop, whose carried values are the state: for models so small that calling a step
  * from JavaScript would dominate it, and for cuda, where the binding copies the state in and out of every run.
  */
-export class LoopBackend implements FusedBackend {
-  /** A run stops at least this often to see whether it was interrupted. */
+export class FusedBackend implements StateHolder {
+  /** The most steps of one run: a run stops at least this often to see whether it was interrupted. */
   readonly maxSteps = 100;
 
   private constructor(
@@ -49,17 +49,18 @@ export class LoopBackend implements FusedBackend {
     initial: TrainingState,
     batches: Batches,
     schedule: StepSchedule,
-  ): Promise<LoopBackend> {
+  ): Promise<FusedBackend> {
     const built = buildLoopGraph(settings);
     const start = splitByVector(built.vectors, initial);
     const session = await TrainingSession.create(built.graph, built.vectors, start, device);
-    return new LoopBackend(session, built, settings, batches, schedule);
+    return new FusedBackend(session, built, settings, batches, schedule);
   }
 
   get reported(): readonly string[] {
     return this.built.reported;
   }
 
+  /** The reports of the steps `first + 1` to `first + count`. */
   async steps(first: number, count: number): Promise<StepReport[]> {
     const outputs = await this.session.run(await this.feeds(first, count));
     const metrics = float32Data(outputs.metrics, 'metrics');

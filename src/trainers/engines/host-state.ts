@@ -7,7 +7,7 @@ import { shapeIn } from '../step/loss-graph.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { ParameterMemory, type StateKinds } from './parameter-memory.ts';
 
-/** A part of the parameters, one after another. */
+/** Some of the parameters, which follow each other in the model, in one memory. */
 interface Part {
   readonly specs: readonly ParameterSpec[];
   /** Parameters before it. */
@@ -16,7 +16,7 @@ interface Part {
 }
 
 /** Where a parameter and its gradient of one batch lie. */
-export interface HostParameter {
+interface HostParameter {
   readonly spec: ParameterSpec;
   readonly value: Float32Array;
   readonly gradient: Float32Array;
@@ -29,7 +29,7 @@ export interface HostParameter {
 export class HostState {
   private readonly parts: readonly Part[];
   private readonly length: number;
-  /** How many read it in place now. */
+  /** The number of callers that read it in place now. */
   private readers = 0;
 
   /**
@@ -77,7 +77,7 @@ export class HostState {
     });
   }
 
-  /** Adds the batch's gradient to that of the step, which the `first` batch begins; not needed for one batch a step. */
+  /** Adds the batch's gradient to the sum of the step. The `first` batch begins a new sum. */
   addGradient(first: boolean): void {
     for (const { vectors } of this.parts) vectors.addGradient(first);
   }
@@ -103,7 +103,7 @@ export class HostState {
         copies.set(kind, whole);
       }
     }
-    if (this.readers === 0) for (const whole of copies.values()) inStateOrder(whole, this.specs, this.layout);
+    if (this.readers === 0) for (const whole of copies.values()) outOfLayout(whole, this.specs, this.layout);
     return copies;
   }
 
@@ -117,11 +117,11 @@ export class HostState {
       const vector = part.vectors[kind];
       if (vector) shown.set(kind, vector);
     }
-    if (this.readers++ === 0) for (const vector of shown.values()) inStateOrder(vector, this.specs, this.layout);
+    if (this.readers++ === 0) for (const vector of shown.values()) outOfLayout(vector, this.specs, this.layout);
     try {
       return await use(shown);
     } finally {
-      if (--this.readers === 0) for (const vector of shown.values()) inFilterOrder(vector, this.specs, this.layout);
+      if (--this.readers === 0) for (const vector of shown.values()) intoLayout(vector, this.specs, this.layout);
     }
   }
 
@@ -130,26 +130,26 @@ export class HostState {
       const vector = vectors[kind];
       if (!vector) continue;
       vector.set(whole.subarray(offset, offset + vector.length));
-      inFilterOrder(vector, specs, this.layout);
+      intoLayout(vector, specs, this.layout);
     }
   }
 }
 
-/** Puts the filters in a vector of the parameters `specs` into the order of `layout`, in place. Returns the vector. */
-function inFilterOrder(vector: Float32Array, specs: readonly ParameterSpec[], layout: Layout): Float32Array {
-  return permuteFilters(vector, specs, ({ shape }) => [shape, layout.filterAxes]);
+/** Puts the filters in a vector of the parameters `specs` into the order of `layout`, in place. */
+function intoLayout(vector: Float32Array, specs: readonly ParameterSpec[], layout: Layout): void {
+  permuteFilters(vector, specs, ({ shape }) => [shape, layout.filterAxes]);
 }
 
-/** The way back: filters as in the state dict, [out, in, height, width]. */
-function inStateOrder(vector: Float32Array, specs: readonly ParameterSpec[], layout: Layout): Float32Array {
-  return permuteFilters(vector, specs, (spec) => [shapeIn(layout, spec), inverseAxes(layout.filterAxes)]);
+/** Puts them back into the order of the state dict, [out, in, height, width]. */
+function outOfLayout(vector: Float32Array, specs: readonly ParameterSpec[], layout: Layout): void {
+  permuteFilters(vector, specs, (spec) => [shapeIn(layout, spec), inverseAxes(layout.filterAxes)]);
 }
 
 function permuteFilters(
   vector: Float32Array,
   specs: readonly ParameterSpec[],
   how: (spec: ParameterSpec) => [shape: readonly number[], axes: readonly number[]],
-): Float32Array {
+): void {
   const lengths = specs.map(({ shape }) => elementCount(shape));
   const scratch = new Float32Array(Math.max(0, ...lengths));
   let offset = 0;
@@ -159,5 +159,4 @@ function permuteFilters(
     if (spec.isFilter) part.set(permuteAxes(part, ...how(spec), scratch.subarray(0, length)));
     offset += length;
   });
-  return vector;
 }

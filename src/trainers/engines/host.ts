@@ -4,10 +4,10 @@ import type { StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
-import { buildGradientGraph, gradientName, shapeIn } from '../step/loss-graph.ts';
+import { buildGradientGraph, gradientName, type StepReport, shapeIn } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
-import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
+import { type Backend, gradientScale, meanReport } from './backend.ts';
 import { HostState } from './host-state.ts';
 
 /** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */

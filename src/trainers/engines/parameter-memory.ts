@@ -28,7 +28,7 @@ interface Kernels {
 const PAGE_BYTES = 2 ** 16;
 /** Vectors begin at cache lines. */
 const ALIGNMENT_BYTES = 64;
-/** One page less than addresses reach, so that the end of the last vector has one. */
+/** One page less than 32-bit addresses reach: the end of the last vector needs an address too. */
 const MAX_MEMORY_BYTES = 2 ** 32 - PAGE_BYTES;
 
 let module: WebAssembly.Module | undefined;
@@ -125,7 +125,7 @@ function allocate(bytes: number): WebAssembly.Memory {
     return new WebAssembly.Memory({ initial: pages, maximum: pages });
   } catch (cause) {
     throw new DeviceError(
-      `there is no room for ${Math.ceil(bytes / 2 ** 20)} MiB of parameters, moments and gradients: free memory, or where the address space is limited (ulimit -v) start node with --disable-wasm-trap-handler, without which it reserves far more than it uses`,
+      `there is no room for ${Math.ceil(bytes / 2 ** 20)} MiB of parameters, moments and gradients: free memory. Where the address space is limited (ulimit -v), start node with --disable-wasm-trap-handler: it then reserves only what it uses`,
       { cause },
     );
   }

@@ -6,10 +6,10 @@ import { nchw } from '../../nn/layout.ts';
 import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
-import { buildLossGraph } from '../step/loss-graph.ts';
+import { buildLossGraph, type StepReport } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
-import { type Backend, gradientScale, meanReport, type StepReport } from './backend.ts';
+import { type Backend, gradientScale, meanReport } from './backend.ts';
 
 /**
  * tfjs: the same forward graph and loss as the other backends, differentiated by tfjs, with the same batches, clipping,
@@ -79,13 +79,10 @@ export class TfjsBackend implements Backend {
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {
+    const vectors = new Map<StateKind, Float32Array>();
     const state = await this.session.state();
-    return new Map(
-      STATE_KINDS.flatMap((kind) => {
-        const vector = state[kind];
-        return vector ? [[kind, vector] as const] : [];
-      }),
-    );
+    for (const kind of STATE_KINDS) if (state[kind]) vectors.set(kind, state[kind]);
+    return vectors;
   }
 
   async release(): Promise<void> {

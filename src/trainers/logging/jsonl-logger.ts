@@ -5,7 +5,7 @@ import type { MetricsLogger } from './metrics-logger.ts';
 
 const newline = 0x0a;
 const pieceBytes = 64 * 1024;
-/** A record has some 20 numbers; a file with longer lines is not a log of ours. */
+/** A record has some 20 numbers; a file with longer lines is not one of our logs. */
 const maxLineBytes = 1024 * 1024;
 
 /**
@@ -20,9 +20,9 @@ export class JsonlLogger implements MetricsLogger {
   private readonly file: number;
 
   /**
-   * @param options.resume_step keep the records up to this step and remove later ones and a torn last line, so that the
-   * log of a resumed run equals that of an unbroken one. Without it the log starts empty.
-   * @throws FileFormatError if the file to resume is no such log; it is then untouched.
+   * @param options.resume_step keeps the records up to this step, and removes later ones and a torn last line: the log
+   * of a resumed run equals the log of an unbroken one. Without it the log starts empty.
+   * @throws {FileFormatError} if the file to resume is not such a log; it is then left as it is.
    */
   constructor(path: string, options: { resume_step?: number | undefined } = {}) {
     mkdirSync(dirname(path), { recursive: true });

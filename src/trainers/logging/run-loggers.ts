@@ -4,7 +4,7 @@ import type { MetricsLogger } from './metrics-logger.ts';
 import { TensorBoardLogger } from './tensorboard-logger.ts';
 
 /** Where a run's metrics can be reported to. */
-export type ReportTarget = 'jsonl' | 'tensorboard';
+type ReportTarget = 'jsonl' | 'tensorboard';
 
 /** The file in `output_dir` that 'jsonl' writes, one line a log. */
 export const METRICS_FILE = 'metrics.jsonl';

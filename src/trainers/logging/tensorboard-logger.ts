@@ -37,7 +37,7 @@ const eventType = root.lookupType('Event');
 /** SessionLog.SessionStatus.START: TensorBoard then drops the events of earlier files at this step and later. */
 const sessionStart = 1;
 
-/** Files made by this process, so that two loggers opened within one second get different names. */
+/** The number of files that this process made: two loggers opened within one second need different names. */
 let fileCount = 0;
 
 /**

@@ -134,8 +134,16 @@ function stackTerms({ loss, terms }: LossResult): StackedTerms {
   return { names: Object.keys(all), values: concat(rows, 0) };
 }
 
+/** What a step reports: `loss`, the terms of the loss, and `grad_norm`, the norm of the gradient before clipping. */
+export type StepReport = Readonly<Record<string, number>>;
+
+/** The report of a row of numbers. */
+export function reportOf(names: readonly string[], row: Float32Array): StepReport {
+  return Object.fromEntries(names.map((name, index) => [name, row[index] ?? Number.NaN]));
+}
+
 /** A batch's forward pass and loss, without gradients. */
-export interface LossGraph {
+interface LossGraph {
   readonly graph: Graph;
   /** The inputs of the parameters, in the model's order. */
   readonly parameters: ReadonlyMap<string, Value>;

@@ -8,13 +8,11 @@ import { learnsVariance } from '../../../models/model.ts';
 import { OnnxModel } from '../../../models/onnx/model.ts';
 import { modelFromConfig } from '../../../models/registry.ts';
 import type { DDPMScheduler } from '../../../schedulers/index.ts';
-import { Trainer } from '../../../trainers/trainer.ts';
-import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
-import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
+import { Trainer, type TrainerOptions } from '../../../trainers/trainer.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
-import { downloadBar, progressBar } from '../../ui/progress.ts';
+import { downloadBar, type Progress, progressBar } from '../../ui/progress.ts';
 
 const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').min(1).max(8192);
 
@@ -97,33 +95,21 @@ type ImageSettings = Settings<typeof imageOptions & typeof modelOptions> & {
   readonly num_train_timesteps: number | undefined;
 };
 
-interface CommonParts {
-  readonly args: TrainingArguments;
-  readonly loss: DiffusionLoss;
-  readonly noise_scheduler: DDPMScheduler;
-}
-
-/** A trainer of a new or a saved model. `announce` is called with one line about the data and the model. */
+/** A trainer of a new or a saved model. Prints one line about the data and the model. */
 export async function imageTrainer(
   source: string,
   settings: ImageSettings,
-  common: CommonParts,
-  callbacks: readonly TrainerCallback[],
-  announce: (text: string) => void,
+  common: Omit<TrainerOptions, 'model' | 'train_dataset'>,
 ): Promise<Trainer> {
   refuseConflicts(settings);
   const { random_flip, class_dropout_prob } = settings;
-  const args = {
-    ...common.args,
-    ...(random_flip === undefined ? {} : { random_flip }),
-    ...(class_dropout_prob === undefined ? {} : { class_dropout_prob }),
-  };
+  const args = { ...common.args, random_flip, class_dropout_prob };
   const { images, ...model } = settings.init_from
     ? await tunedModel(settings.init_from, source, settings)
     : await newModel(source, settings);
   const loss = lossOf(model.model, common.loss, settings);
-  const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images, callbacks });
-  announce(description(images, model.model));
+  const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images });
+  console.log(description(images, model.model));
   for (const { source: name, reason } of images.skipped.slice(0, 3))
     process.stderr.write(`warning: skipped ${name}: ${reason}\n`);
   return trainer;
@@ -205,7 +191,7 @@ async function loadTrainingImages(
 ): Promise<ImageSet> {
   const { n, stretch, random_crop, interpolation, data_dir, cache_dir } = settings;
   const resolution = settings.resolution ?? modelResolution;
-  let bar: ReturnType<typeof progressBar> | undefined;
+  let bar: Progress | undefined;
   try {
     return await loadImages(source, {
       resolution: typeof resolution === 'object' ? [...resolution] : resolution,

@@ -1,13 +1,10 @@
 import { z } from 'zod';
 import { loadPoints } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
-import type { DiffusionLoss } from '../../../losses/index.ts';
 import { ConditionalDense, type DiffusionModel } from '../../../models/index.ts';
 import { modelFromConfig } from '../../../models/registry.ts';
-import type { DDPMScheduler } from '../../../schedulers/index.ts';
-import { Trainer } from '../../../trainers/trainer.ts';
-import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
-import type { TrainingArguments } from '../../../trainers/training-arguments.ts';
+import type { Scheduler } from '../../../schedulers/index.ts';
+import { Trainer, type TrainerOptions } from '../../../trainers/trainer.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 
@@ -35,28 +32,23 @@ type PointTrainingSettings = Settings<typeof pointOptions & typeof modelOptions>
 export async function pointTrainer(
   source: string,
   settings: PointTrainingSettings,
-  common: { args: TrainingArguments; loss: DiffusionLoss; noise_scheduler: DDPMScheduler },
-  callbacks: readonly TrainerCallback[],
+  common: Omit<TrainerOptions, 'model' | 'train_dataset'>,
 ): Promise<Trainer> {
   const { n, noise, data_seed, scaling } = settings;
   const train_dataset = await loadPoints(source, { n, noise, seed: data_seed, scaling });
   const model = await newModel(settings, train_dataset.dims, common.noise_scheduler);
-  return new Trainer({ ...common, model, train_dataset, callbacks });
+  return new Trainer({ ...common, model, train_dataset });
 }
 
 async function newModel(
   settings: PointTrainingSettings,
   in_features: number,
-  { config: { num_train_timesteps } }: DDPMScheduler,
+  { config: { num_train_timesteps } }: Scheduler,
 ): Promise<DiffusionModel> {
   const { model, hidden_features, num_hidden_layers } = settings;
-  const widths = {
-    ...(hidden_features === undefined ? {} : { hidden_features }),
-    ...(num_hidden_layers === undefined ? {} : { num_hidden_layers }),
-  };
   if (model === undefined) {
     await modelConfig(settings);
-    return new ConditionalDense({ in_features, num_train_timesteps, ...widths });
+    return new ConditionalDense({ in_features, num_train_timesteps, hidden_features, num_hidden_layers });
   }
   const width = givenFlag(settings, ['hidden_features', 'num_hidden_layers']);
   if (width !== undefined)

@@ -30,10 +30,10 @@ import { pointOptions, pointTrainer } from './train-points.ts';
 /** The default weight of the penalty. */
 const LAMBDA = { points: 0.1, images: 0.05 } as const;
 
-/** A data set as `--dataset` names it. */
+/** A data set that `--dataset` names. */
 interface DatasetName {
   readonly kind: 'points' | 'images';
-  /** What `loadPoints` or `loadImages` is given. */
+  /** For `loadPoints` or `loadImages`. */
   readonly source: string;
 }
 
@@ -168,11 +168,9 @@ function newTrainer(
   const schedule = { num_train_timesteps, prediction_type, beta_schedule };
   // Clipping would cut off points outside [-1, 1]; the paper's 2-D reverse process does not clip.
   const noise_scheduler = new DDPMScheduler({ ...schedule, clip_sample: kind === 'images' });
-  const common = { args: trainingArguments(kind, settings), loss, noise_scheduler };
-  const callbacks = [trainingConsole()];
-  return kind === 'points'
-    ? pointTrainer(source, settings, common, callbacks)
-    : imageTrainer(source, settings, common, callbacks, console.log);
+  const args = trainingArguments(kind, settings);
+  const common = { args, loss, noise_scheduler, callbacks: [trainingConsole()] };
+  return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common);
 }
 
 /** A new run in the folder of an old one would mix the checkpoints of both. */

@@ -34,7 +34,7 @@ export interface ImageSource {
   readonly native?: { readonly height: number; readonly width: number; readonly channels: 1 | 3 };
   /** How many images there are, skipped ones included, when that is known before they are read. */
   readonly total?: number;
-  /** Text that changes whenever the images may have changed; none where caching does not pay. */
+  /** Text that changes whenever the images may have changed; undefined if a cache is not worthwhile. */
   readonly cacheKey?: string;
   images(): AsyncIterable<SourceImage> | Iterable<SourceImage>;
 }
@@ -55,7 +55,7 @@ export function folderLabel(path: string): string | undefined {
   return path.split('/').at(-2);
 }
 
-/** Text that changes when one of the files is written anew: paths, sizes and times of modification. */
+/** Text that changes when one of the files is rewritten: paths, sizes and times of modification. */
 export async function fileStates(paths: readonly string[]): Promise<string> {
   const states = await Promise.all(
     paths.map(async (path) => {
@@ -68,7 +68,7 @@ export async function fileStates(paths: readonly string[]): Promise<string> {
   return JSON.stringify(states);
 }
 
-/** Files that are parsed as a whole; MNIST has 47 MB, a batch of CIFAR-10 31 MB. */
+/** Limit of files that are parsed as a whole; MNIST has 47 MB, a batch of CIFAR-10 31 MB. */
 const MAX_BYTES = 1024 ** 3;
 
 /** The bytes of a file, gunzipped when its name ends in `.gz`. @throws {DatasetError} when that fails or is too large. */

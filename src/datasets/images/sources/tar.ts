@@ -95,7 +95,7 @@ export async function* tarMembers(
   }
 }
 
-/** Lets through what the last member announced plus a header's worth, so that a header cannot fill the memory. */
+/** Lets through what the last member announced plus a limited header: no header can fill the memory. */
 class HeaderBudget extends Transform {
   #left = MAX_HEADER_BYTES;
 

@@ -16,7 +16,7 @@ const FILTERS = [
   [512, 512, 512],
   [512, 512, 512],
 ];
-/** By which torchvision's models were trained, in units where white is 1. */
+/** The scaling that torchvision's models were trained with, in units where white is 1. */
 const MEAN = [0.485, 0.456, 0.406];
 const STD = [0.229, 0.224, 0.225];
 

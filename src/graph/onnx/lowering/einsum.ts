@@ -74,10 +74,7 @@ function lengthOf(letter: string, ...operands: Lettered[]): number {
 function sumOver({ value, letters }: Lettered, dropped: (letter: string) => boolean): Lettered {
   const axes = [...letters].flatMap((letter, axis) => (dropped(letter) ? [axis] : []));
   if (axes.length === 0) return { value, letters };
-  return {
-    value: reduceSum(value, axes),
-    letters: [...letters].filter((letter) => !dropped(letter)).join(''),
-  };
+  return { value: reduceSum(value, axes), letters: [...letters].filter((letter) => !dropped(letter)).join('') };
 }
 
 function permuted({ value, letters }: Lettered, order: string): Value {

@@ -15,7 +15,7 @@ import {
 } from '../../registry.ts';
 import { elementCount, fixedShape, formatShape } from '../../types.ts';
 import { einsum } from './einsum.ts';
-import { type LoweringRule, type NodeContext, type Operand, optionalValueAt, valueAt } from './operand.ts';
+import { type LoweringRule, type NodeContext, type Operand, optionalValueAt, tensorOf, valueAt } from './operand.ts';
 import { resize } from './resize.ts';
 
 /** Strides, dilations and explicit pads of a convolution, `before` and `after` for each spatial axis. */
@@ -159,20 +159,11 @@ export const layerRules: Readonly<Record<string, LoweringRule>> = {
     const x = valueAt(context, 0);
     const groups = intAttribute(context.attributes, 'num_groups', 1);
     const channels = elementCount(x.shape.slice(1, 2));
-    const byChannel = (parameter: Value) =>
-      elementCount(parameter.shape) === channels
-        ? parameter
-        : reshape(
-            matmul(
-              reshape(parameter, [groups, 1]),
-              context.materialise({
-                dtype: parameter.dtype,
-                shape: [1, channels / groups],
-                data: new Float32Array(channels / groups).fill(1),
-              }),
-            ),
-            [channels],
-          );
+    const byChannel = (parameter: Value) => {
+      if (elementCount(parameter.shape) === channels) return parameter;
+      const ones = tensorOf(parameter.dtype, [1, channels / groups], new Float32Array(channels / groups).fill(1));
+      return reshape(matmul(reshape(parameter, [groups, 1]), context.materialise(ones)), [channels]);
+    };
     const [weight, bias] = [byChannel(valueAt(context, 1)), byChannel(valueAt(context, 2))];
     const epsilon = floatAttribute(context.attributes, 'epsilon', 1e-5);
     const spatial = fixedShape(x.shape.slice(2));

@@ -17,21 +17,19 @@ export function selectionRow(length: number, index: number): Row {
  * Products with 0 and 1 are exact.
  */
 export function resampleAxis(where: string, x: Value, axis: number, rows: readonly Row[]): Value {
-  const [outer, length, inner] = [
-    x.shape.slice(0, axis),
-    elementCount([x.shape[axis] ?? 0]),
-    elementCount(x.shape.slice(axis + 1)),
-  ];
+  const length = elementCount([x.shape[axis] ?? 0]);
+  const inner = fixedShape(x.shape.slice(axis + 1));
   if (axis === 0) throw new GraphError(`${where}: the batch axis cannot be resampled`);
   const matrix = (values: readonly number[], shape: readonly number[]) =>
     x.graph.constant(x.dtype, shape, toTensorData(x.dtype, values));
-  const shape = [0, ...fixedShape(outer.slice(1)), rows.length, ...fixedShape(x.shape.slice(axis + 1))];
-  if (inner === 1) {
+  const outer = fixedShape(x.shape.slice(1, axis));
+  const shape = [0, ...outer, rows.length, ...inner];
+  if (elementCount(inner) === 1) {
     const columns = rows[0]?.flatMap((_, i) => rows.map((row) => row[i] ?? 0)) ?? [];
-    const flat = reshape(x, [0, elementCount(outer.slice(1)), length]);
+    const flat = reshape(x, [0, elementCount(outer), length]);
     return reshape(matmul(flat, matrix(columns, [length, rows.length])), shape);
   }
-  const folded = reshape(x, [0, elementCount(outer.slice(1)), length, inner]);
+  const folded = reshape(x, [0, elementCount(outer), length, elementCount(inner)]);
   return reshape(matmul(matrix(rows.flat(), [rows.length, length]), folded), shape);
 }
 

@@ -67,9 +67,8 @@ export const shapeRules: Readonly<Record<string, LoweringRule>> = {
   Expand(context) {
     const x = valueAt(context, 0);
     const target = numbersAt(context, 1, 'the shape') ?? [];
-    const lead = Math.max(0, target.length - x.shape.length);
-    const isSame =
-      lead === 0 && target.every((dim, i) => dim === 1 || dim === x.shape[i + x.shape.length - target.length]);
+    const keepsAxis = (dim: number, i: number) => dim === 1 || dim === x.shape.at(i - target.length);
+    const isSame = target.length <= x.shape.length && target.every(keepsAxis);
     return [isSame ? x : apply('Expand', [x, int64Vector(x, target)])];
   },
 

@@ -1,7 +1,7 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
 import { defineOp, type InferenceContext, intsAttribute, required } from '../../registry.ts';
-import { type Dim, elementCount, fixedShape, formatShape } from '../../types.ts';
+import { type Dim, elementCount, fixedShape, formatShape, formatType } from '../../types.ts';
 import { reduceSum } from '../reduce.ts';
 import { conv2d, convGeometry } from './geometry.ts';
 import { convInputGradient, convWeightGradient } from './gradients.ts';
@@ -18,7 +18,7 @@ function imageAndWeight(context: InferenceContext): {
   const [x, weight] = [context.x, required(context, 1)];
   if (x.shape.length !== 4 || weight.shape.length !== 4 || x.dtype !== weight.dtype)
     throw new GraphError(
-      `${context.where}: '${x.name}' ${x.dtype} ${formatShape(x.shape)} and the weight '${weight.name}' ${weight.dtype} ${formatShape(weight.shape)} must be images and filters in 2-D of one dtype`,
+      `${context.where}: '${x.name}' ${formatType(x)} and the weight '${weight.name}' ${formatType(weight)} must be images and filters in 2-D of one dtype`,
     );
   const [height = 0, width = 0] = fixedShape(x.shape.slice(2));
   return { x, weight: fixedShape(weight.shape), height, width };

@@ -93,7 +93,7 @@ export function convTranspose2d(
 }
 
 /** What decides which kernel a convolution gets. */
-export interface ConvKernelFacts {
+interface ConvKernelFacts {
   /** [out, in / group, ...kernel]. */
   readonly weight: readonly number[];
   readonly strides: readonly number[];

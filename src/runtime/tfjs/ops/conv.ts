@@ -2,7 +2,7 @@ import { GraphError } from '../../../errors.ts';
 import type { GraphNode } from '../../../graph/graph.ts';
 import { type ConvGeometry, convGeometry } from '../../../graph/ops/index.ts';
 import { intsAttribute } from '../../../graph/registry.ts';
-import type { Tfjs, TfTensor } from '../tf-module.ts';
+import type { TfTensor } from '../tf-module.ts';
 import { defineTfOp, given, inputShape, padOrCropImages, toNchw, toNhwc } from '../tf-op.ts';
 
 /** The geometry, where tfjs can differentiate it. */
@@ -32,30 +32,18 @@ defineTfOp('Conv', (node) => {
     const weight = tf.transpose(given(inputs, 1), [2, 3, 1, 0]);
     const convolve = (x: TfTensor, filter: TfTensor) =>
       tf.conv2d(x, filter, [strides[0], strides[1]], same ? 'same' : 'valid');
-    const result =
-      group === 1
-        ? convolve(padded, weight)
-        : byGroup(
-            tf,
-            [padded, weight],
-            [Array<number>(group).fill(channels), Array<number>(group).fill(filters / group)],
-            convolve,
-          );
+    const piecesOf = (x: TfTensor, size: number) => tf.split(x, Array<number>(group).fill(size), 3);
+    const inGroups = () => {
+      const filtersOf = piecesOf(weight, filters / group);
+      return tf.concat(
+        piecesOf(padded, channels).map((part, i) => convolve(part, given(filtersOf, i))),
+        3,
+      );
+    };
+    const result = group === 1 ? convolve(padded, weight) : inGroups();
     return toNchw(tf, inputs[2] ? tf.add(result, inputs[2]) : result);
   };
 });
-
-/** Cuts both along the last axis, the channels and the filters, convolves the pieces and joins the results. */
-function byGroup(
-  tf: Tfjs,
-  [x, weight]: readonly [TfTensor, TfTensor],
-  [channels, filters]: readonly [number[], number[]],
-  convolve: (x: TfTensor, filter: TfTensor) => TfTensor,
-): TfTensor {
-  const weights = tf.split(weight, filters, 3);
-  const parts = tf.split(x, channels, 3).map((part, i) => convolve(part, given(weights, i)));
-  return tf.concat(parts, 3);
-}
 
 /** The adjoint of an unpadded convolution; the pads are cut off its result. */
 defineTfOp('ConvTranspose', (node) => {
