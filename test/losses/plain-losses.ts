@@ -1,5 +1,5 @@
 /**
- * Eq. 27 and diffusers' conversions between prediction types in plain float64 arithmetic, from PAPER.md and with
+ * Eq. 27 and diffusers' conversions between prediction types in plain float64 arithmetic, from the paper and with
  * nothing from src: what the losses are tested against.
  */
 export type Numbers = ArrayLike<number>;

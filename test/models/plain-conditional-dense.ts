@@ -1,5 +1,5 @@
 /**
- * The paper's network written once more in plain float64 loops, from PAPER.md and with nothing from src: what the graph
+ * The paper's network written once more in plain float64 loops, from the paper and with nothing from src: what the graph
  * is tested against.
  */
 export interface PlainNetwork {
