@@ -98,8 +98,8 @@ export class Session {
   }
 
   /**
-   * Runs the model. With `fetches`, results go into those preallocated host tensors, which
-   * must not be among the feeds; null lets onnxruntime allocate.
+   * Runs the model. With `fetches`, results go into those preallocated host tensors, which must not be among the feeds;
+   * null lets onnxruntime allocate.
    *
    * @throws {RuntimeExecutionError} when onnxruntime fails, with its message.
    */

@@ -166,11 +166,7 @@ function defineExtremum(opType: 'Max' | 'Min', chosen: (a: Value, b: Value) => V
     const half = mul(dy, scalarLike(dy, 0.5));
     return where(equal(mine, other), half, where(chosen(mine, other), dy, scalarLike(dy, 0)));
   };
-  return defineBinary(
-    opType,
-    (a, b, dy) => share(a, b, dy),
-    (a, b, dy) => share(b, a, dy),
-  );
+  return defineBinary(opType, share, (a, b, dy) => share(b, a, dy));
 }
 /** The larger of a and b. */
 export const maximum = defineExtremum('Max', (a, b) => greater(a, b));

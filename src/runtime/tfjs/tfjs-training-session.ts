@@ -186,8 +186,7 @@ function pairs<K>(keys: readonly K[], tensors: readonly TfTensor[]): [K, TfTenso
 }
 
 function present(state: FlatState<TfTensor>): TfTensor[] {
-  const { parameters, first_moment, second_moment, ema } = state;
-  return [parameters, first_moment, second_moment, ...(ema ? [ema] : [])];
+  return Object.values(state).filter((vector) => vector !== undefined);
 }
 
 /** A copy: the cpu backend hands out the array that it computes on. */

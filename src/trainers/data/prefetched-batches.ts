@@ -62,9 +62,7 @@ export class PrefetchedBatches implements OpenBatches {
       () => {
         this.ready = true;
       },
-      (cause: unknown) => {
-        this.fail(cause);
-      },
+      (cause: unknown) => void this.fail(cause),
     );
   }
 

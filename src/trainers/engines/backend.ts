@@ -26,9 +26,9 @@ export interface Backend extends StateHolder {
   /**
    * Clipping, Adam and the moving average with the mean gradient of the step.
    *
-   * @param check is called with the report, and throws where the step must not count.
+   * @param check is called with the report before it is returned, and throws where the step must not count.
    */
-  update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void>;
+  update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport>;
 }
 
 /** The means of a step from the sums over its batches, in float32. */

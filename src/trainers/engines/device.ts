@@ -6,7 +6,7 @@ import type { ConcreteDevice } from '../../runtime/device.ts';
 import { type HeldVector, nextName, TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
-import { declareBatch, reportOf, type StepReport } from '../step/loss-graph.ts';
+import { declareBatch, reportedNames, reportOf, type StepReport } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
@@ -90,12 +90,14 @@ export class DeviceBackend implements Backend {
     await accumulation.run(accumulation.used({ ...updating.tensors, ...this.batch, sumScale }));
   }
 
-  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void> {
+  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport> {
     const { accumulation, updating } = this;
     const values = mapBatch(scalars, (value) => hostTensor('float32', [1], Float32Array.of(value)));
     const given = accumulation?.tensors ?? this.batch;
     const outputs = await updating.run(updating.used({ ...given, ...values }));
-    check(reportOf(this.reported, float32Data(outputs.metrics, 'metrics')));
+    const report = reportOf(this.reported, float32Data(outputs.metrics, 'metrics'));
+    check(report);
+    return report;
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {
@@ -128,7 +130,7 @@ function stepGraph(settings: StepSettings, vectors: readonly StateVector[]): Dev
   const parameters = vectorsOf('parameters', vectors, state);
   const { flat, terms } = flatGradients(settings, parameters, batch, dropouts.numbers);
   addUpdate(update, settings, vectors, state, flat, terms.values);
-  return { update, vectors, sums: [], reported: [...terms.names, 'grad_norm'], dropouts: dropouts.all };
+  return { update, vectors, sums: [], reported: reportedNames(terms), dropouts: dropouts.all };
 }
 
 /**
@@ -159,7 +161,7 @@ function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): Dev
     return mul(sum, scalarLike(sum, 1 / settings.accumulationSteps));
   });
   addUpdate(update, settings, vectors, state, means.slice(0, -1), means.at(-1) as Value);
-  const reported = [...terms.names, 'grad_norm'];
+  const reported = reportedNames(terms);
   return { accumulate, update, vectors, sums, reported, dropouts: dropouts.all };
 }
 

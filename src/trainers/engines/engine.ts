@@ -8,7 +8,6 @@ import type { StepReport } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import type { Backend, StateHolder } from './backend.ts';
-
 import { DeviceBackend } from './device.ts';
 import { FusedBackend } from './fused.ts';
 import { HostBackend } from './host.ts';
@@ -36,7 +35,13 @@ export class Engine {
     private readonly schedule: StepSchedule,
   ) {}
 
-  /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
+  /**
+   * An engine with the backend that suits device and model: a Loop over whole steps where steps are short, and on cuda,
+   * where onnxruntime copies the state in and out of every run; on the cpu, the host's own memory for large models and for
+   * several batches a step.
+   *
+   * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
+   */
   static async create(
     settings: StepSettings,
     compute: Compute,
@@ -44,8 +49,14 @@ export class Engine {
     batches: Batches,
     schedule: StepSchedule,
   ): Promise<Engine> {
-    const backend = await createBackend(settings, compute, initial, batches, schedule);
-    return new Engine(backend, settings, batches, schedule);
+    const withBackend = (backend: Backend | FusedBackend) => new Engine(backend, settings, batches, schedule);
+    if ('tf' in compute) return withBackend(await TfjsBackend.create(asTfjs(compute.tf), settings, initial));
+    const { device } = compute;
+    if (device === 'webgpu') return withBackend(await DeviceBackend.create(settings, device, initial));
+    const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+    if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
+      return withBackend(await HostBackend.create(settings, initial));
+    return withBackend(await FusedBackend.create(settings, device, initial, batches, schedule));
   }
 
   /** The most steps of one call of `run`, after which it can be interrupted. */
@@ -96,34 +107,8 @@ export class Engine {
       await backend.accumulate(batch, isFirst);
       isFirst = false;
     }
-    let reported: StepReport = {};
-    await backend.update(this.schedule(index + 1), (report) => {
-      refuseNonFinite(report, index + 1);
-      reported = report;
-    });
-    return reported;
+    return backend.update(this.schedule(index + 1), (report) => refuseNonFinite(report, index + 1));
   }
-}
-
-/**
- * The backend that suits device and model. A Loop over whole steps where steps are short, and on cuda, where onnxruntime
- * copies the state in and out of every run. On the cpu, the host's own memory for large models and for several batches a
- * step.
- */
-async function createBackend(
-  settings: StepSettings,
-  compute: Compute,
-  initial: TrainingState,
-  batches: Batches,
-  schedule: StepSchedule,
-): Promise<Backend | FusedBackend> {
-  if ('tf' in compute) return TfjsBackend.create(asTfjs(compute.tf), settings, initial);
-  const { device } = compute;
-  if (device === 'webgpu') return DeviceBackend.create(settings, device, initial);
-  const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
-    return HostBackend.create(settings, initial);
-  return FusedBackend.create(settings, device, initial, batches, schedule);
 }
 
 /** The inputs of each batch of step `index` (from 0), one after another. */

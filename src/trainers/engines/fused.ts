@@ -6,7 +6,14 @@ import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
 import { asHostTensors, batchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
-import { DropoutInputs, declareBatches, type NoisedBatch, reportOf, type StepReport } from '../step/loss-graph.ts';
+import {
+  DropoutInputs,
+  declareBatches,
+  type NoisedBatch,
+  reportedNames,
+  reportOf,
+  type StepReport,
+} from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
@@ -150,7 +157,7 @@ function buildLoopGraph(settings: StepSettings): LoopGraph {
     const values = mapBatch(scalars, row);
     const { next, metrics } = updateStep(settings, vectors, carried, flat, terms.values, values);
     dropouts.push(...inputs.all);
-    reported = [...terms.names, 'grad_norm'];
+    reported = reportedNames(terms);
     return { state: next, perTrip: [metrics] };
   });
   outputState(graph, vectors, looped.state);

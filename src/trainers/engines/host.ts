@@ -4,7 +4,14 @@ import type { StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
-import { buildGradientGraph, gradientName, type StepReport, shapeIn } from '../step/loss-graph.ts';
+import {
+  buildGradientGraph,
+  gradientName,
+  reportedNames,
+  type StackedTerms,
+  type StepReport,
+  shapeIn,
+} from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
@@ -26,11 +33,11 @@ export class HostBackend implements Backend {
     private readonly session: GradientSession,
     private readonly held: HostState,
     private readonly settings: StepSettings,
-    termNames: readonly string[],
+    terms: StackedTerms,
     readonly dropouts: readonly DropoutInput[],
   ) {
-    this.terms = new Float32Array(termNames.length);
-    this.reported = [...termNames, 'grad_norm'];
+    this.terms = new Float32Array(terms.names.length);
+    this.reported = reportedNames(terms);
   }
 
   /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
@@ -46,7 +53,7 @@ export class HostBackend implements Backend {
       gradient,
     }));
     const session = await GradientSession.create(graph, parameters);
-    return new HostBackend(session, held, settings, terms.names, dropouts);
+    return new HostBackend(session, held, settings, terms, dropouts);
   }
 
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
@@ -60,11 +67,13 @@ export class HostBackend implements Backend {
     });
   }
 
-  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void> {
+  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport> {
     const { held, settings } = this;
     const norm = held.gradientNorm();
-    check(meanReport(this.reported, this.terms, norm, settings.accumulationSteps));
+    const report = meanReport(this.reported, this.terms, norm, settings.accumulationSteps);
+    check(report);
     held.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
+    return report;
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {

@@ -6,7 +6,7 @@ import { nchw } from '../../nn/layout.ts';
 import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
-import { buildLossGraph, type StepReport } from '../step/loss-graph.ts';
+import { buildLossGraph, reportedNames, type StackedTerms, type StepReport } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
@@ -23,10 +23,10 @@ export class TfjsBackend implements Backend {
     private readonly session: TfjsTrainingSession,
     private readonly settings: StepSettings,
     private readonly inputs: readonly Value[],
-    termNames: readonly string[],
+    terms: StackedTerms,
     readonly dropouts: readonly DropoutInput[],
   ) {
-    this.reported = [...termNames, 'grad_norm'];
+    this.reported = reportedNames(terms);
   }
 
   /**
@@ -56,7 +56,7 @@ export class TfjsBackend implements Backend {
         ema: settings.ema ? vector('ema') : undefined,
       },
     );
-    return new TfjsBackend(tf, session, settings, graph.inputs, terms.names, dropouts);
+    return new TfjsBackend(tf, session, settings, graph.inputs, terms, dropouts);
   }
 
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
@@ -70,12 +70,14 @@ export class TfjsBackend implements Backend {
     this.session.accumulate(new Map(feeds));
   }
 
-  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<void> {
+  async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport> {
     const { session, settings } = this;
     const { terms, squaredNorm } = await session.totals();
     const norm = Math.sqrt(squaredNorm);
-    check(meanReport(this.reported, terms, norm, settings.accumulationSteps));
+    const report = meanReport(this.reported, terms, norm, settings.accumulationSteps);
+    check(report);
     session.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
+    return report;
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {

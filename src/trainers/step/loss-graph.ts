@@ -137,6 +137,11 @@ function stackTerms({ loss, terms }: LossResult): StackedTerms {
 /** What a step reports: `loss`, the terms of the loss, and `grad_norm`, the norm of the gradient before clipping. */
 export type StepReport = Readonly<Record<string, number>>;
 
+/** The names of a step's report, in order: the update puts the norm of the gradient after the terms. */
+export function reportedNames({ names }: Pick<StackedTerms, 'names'>): string[] {
+  return [...names, 'grad_norm'];
+}
+
 /** The report of a row of numbers. */
 export function reportOf(names: readonly string[], row: Float32Array): StepReport {
   return Object.fromEntries(names.map((name, index) => [name, row[index] ?? Number.NaN]));

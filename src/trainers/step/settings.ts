@@ -32,14 +32,9 @@ export type StepSchedule = (step: number) => StepScalars<number>;
 
 /** What a step computes, from what a `Trainer` was given. */
 export function stepSettings(
-  trained: {
-    readonly model: DiffusionModel;
-    readonly loss: DiffusionLoss;
-    readonly noise_scheduler: Scheduler;
-  },
+  { model, loss, noise_scheduler }: { model: DiffusionModel; loss: DiffusionLoss; noise_scheduler: Scheduler },
   args: ResolvedTrainingArguments,
 ): StepSettings {
-  const { model, loss, noise_scheduler } = trained;
   return {
     model,
     loss,
