@@ -152,7 +152,7 @@ describe('evaluate', () => {
       'evaluate --real photos --fake generated --metrics kid --extractor raw-pixels --metric-options {"subsets":5}',
       /metric_options has 'subsets'.*kid_subsets/,
     ],
-    ['evaluate --real photos --fake nowhere', /fake 'nowhere' is neither a file nor a data set/],
+    ['evaluate --real photos --fake nowhere', /fake 'nowhere' does not exist and is not a data set/],
     ['evaluate --real photos --fake moons', /generated samples are points, but the real ones are images/],
     ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is not one/],
     ['evaluate --real photos --fake generated --extractor vgg16', /Fetch https:.*vgg16.*put .* into/],
