@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type IsoDiffusionError } from './errors.ts';
+import { ConfigError, InvalidArgumentError, type IsoDiffusionError } from './errors.ts';
 
 /**
  * Things of one kind by name: model classes, schedulers, losses, metrics, feature extractors. Whatever reads such a name
@@ -55,6 +55,16 @@ export class Registry<Thing> {
       `${this.kind} ${JSON.stringify(name) ?? 'missing'} is not known: use ${this.names().join(', ')}, or register your own.${advice}`,
     );
   }
+}
+
+/**
+ * The class that the `_class_name` of a saved config names.
+ *
+ * @throws {ConfigError} when `json` has none, or the class is not registered.
+ */
+export function savedClass<Class>(classes: Registry<Class>, json: unknown): Class {
+  const className = typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
+  return classes.get(className, ConfigError);
 }
 
 /** The name that a misspelt one most likely means: the smallest edit distance, or undefined where none is near. */

@@ -128,3 +128,18 @@ export function broadcastShapes(a: Shape, b: Shape, where: string): Dim[] {
     throw new GraphError(`${where}: shapes ${formatShape(a)} and ${formatShape(b)} do not broadcast`);
   });
 }
+
+/** The arrays one after another; a single one as it is, without a copy. */
+export function concatenated<T extends Float32Array | Int32Array | Uint8Array>(parts: readonly T[]): T {
+  const [first] = parts;
+  if (first && parts.length === 1) return first;
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const Kind = first instanceof Int32Array ? Int32Array : first instanceof Uint8Array ? Uint8Array : Float32Array;
+  const whole = new Kind(length) as T;
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}

@@ -1,5 +1,4 @@
-import { ConfigError } from '../errors.ts';
-import { Registry } from '../registry.ts';
+import { Registry, savedClass } from '../registry.ts';
 import { ConditionalDense } from './conditional-dense.ts';
 import type { DiffusionModel } from './model.ts';
 import { UNet2DModel } from './unet-2d/unet-2d.ts';
@@ -33,6 +32,5 @@ export const models = new Registry<ModelClass>('model class', { ConditionalDense
  * @throws {ConfigError} when the class is not registered or the config is wrong for it.
  */
 export function modelFromConfig(json: unknown): DiffusionModel {
-  const className = typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
-  return models.get(className, ConfigError).fromConfig(json);
+  return savedClass(models, json).fromConfig(json);
 }

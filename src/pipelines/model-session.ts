@@ -1,5 +1,5 @@
 import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
-import { elementCount } from '../graph/types.ts';
+import { concatenated, elementCount } from '../graph/types.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, RuntimeExecutionError, Session } from '../runtime/session.ts';
 
@@ -125,13 +125,7 @@ export class ModelSession {
       const output = await this.run(filled, times, size, classLabels && ofBatch(classLabels));
       parts.push(output.slice(0, (Math.min(size, count - first) * output.length) / size));
     }
-    const result = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-    let offset = 0;
-    for (const part of parts) {
-      result.set(part, offset);
-      offset += part.length;
-    }
-    return result;
+    return concatenated(parts);
   }
 
   /** `out_sample`, or else the first: exporters may write further outputs. */

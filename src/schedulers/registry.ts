@@ -1,5 +1,5 @@
-import { ConfigError, InvalidArgumentError } from '../errors.ts';
-import { Registry } from '../registry.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import { Registry, savedClass } from '../registry.ts';
 import { DDIMScheduler } from './ddim.ts';
 import { DDPMScheduler } from './ddpm.ts';
 import { Scheduler } from './scheduler.ts';
@@ -25,8 +25,7 @@ export const schedulers = new Registry<SchedulerClass>('scheduler', { DDPMSchedu
  * @throws {ConfigError} when the class is not registered, or a value is wrong.
  */
 export function schedulerFromConfig(json: unknown): Scheduler {
-  const className = typeof json === 'object' && json !== null && '_class_name' in json ? json._class_name : undefined;
-  return schedulers.get(className, ConfigError).fromConfig(json);
+  return savedClass(schedulers, json).fromConfig(json);
 }
 
 /** A scheduler, the JSON config of one, or the class name of a registered one. */
@@ -43,8 +42,12 @@ export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }
 
-/** Also true for a scheduler of another copy of this package, which is not an instance of this `Scheduler`. */
-function isScheduler(given: Exclude<GivenScheduler, string>): given is Scheduler {
+/**
+ * Also true for a scheduler of another copy of this package, which is not an instance of this `Scheduler`.
+ *
+ * @throws {InvalidArgumentError} when an object with a `step` lacks another method.
+ */
+export function isScheduler(given: Exclude<GivenScheduler, string>): given is Scheduler {
   if (given instanceof Scheduler) return true;
   if (!('step' in given)) return false;
   const methods = ['setTimesteps', 'scaleModelInput', 'needsNoise', 'stepCoefficients', 'toConfig', 'clone'];

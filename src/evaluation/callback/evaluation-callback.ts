@@ -8,7 +8,7 @@ import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
 import { metrics } from '../../metrics/registry.ts';
 import { parseOptions } from '../../options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
-import type { GivenScheduler } from '../../schedulers/index.ts';
+import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
 import { extractors, splitLayer } from '../extractors/registry.ts';
@@ -191,7 +191,7 @@ export class EvaluationCallback implements TrainerCallback {
       samples: this.settings.samples ?? (images ? 64 : 2000),
       metrics,
       num_inference_steps,
-      scheduler: plainConfig(scheduler),
+      scheduler: plainScheduler(scheduler),
       eta,
       guidance_scale,
       classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
@@ -223,12 +223,10 @@ async function imageSettings(set: ImageSet, file: string | undefined): Promise<S
   return { kind: 'images', file, gridScale: Math.max(1, Math.round(64 / width)) };
 }
 
-function plainConfig(scheduler: EvaluationCallbackOptions['scheduler']) {
-  if (typeof scheduler === 'string') return scheduler;
-  const config = scheduler && 'toConfig' in scheduler ? scheduler.toConfig : undefined;
-  return typeof config === 'function'
-    ? (config.call(scheduler) as Record<string, unknown>)
-    : (scheduler as Record<string, unknown> | undefined);
+/** As another process can be given it: a scheduler by its config. */
+function plainScheduler(scheduler: GivenScheduler | undefined) {
+  if (scheduler === undefined || typeof scheduler === 'string') return scheduler;
+  return isScheduler(scheduler) ? scheduler.toConfig() : scheduler;
 }
 
 const snapshotPath = (directory: string, step: number) => path.join(directory, `.snapshot-${step}`);

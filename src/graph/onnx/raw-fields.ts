@@ -4,6 +4,7 @@
  */
 import protobuf from 'protobufjs/light.js';
 import { errorText, IsoDiffusionError, OnnxFormatError } from '../../errors.ts';
+import { concatenated } from '../types.ts';
 import { EntryMessage, MAX_ONNX_BYTES, TensorMessage, type TensorProto } from './schema.ts';
 
 const VARINT = 0;
@@ -174,13 +175,7 @@ export function replaceInitializers(model: Uint8Array, contents: (name: string) 
   const total = lengthOf(pieces);
   if (total > MAX_ONNX_BYTES)
     throw new OnnxFormatError(`the ONNX model has ${total} bytes; one file can hold ${MAX_ONNX_BYTES}`);
-  const result = new Uint8Array(total);
-  let offset = 0;
-  for (const piece of pieces) {
-    result.set(piece, offset);
-    offset += piece.length;
-  }
-  return result;
+  return concatenated(pieces);
 }
 
 /** The message with every field `id` replaced by what `rewrite` makes of its value. */

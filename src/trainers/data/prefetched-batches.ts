@@ -1,8 +1,9 @@
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { errorText } from '../../errors.ts';
+import { concatenated } from '../../graph/types.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
 import { type Channel, startThread } from '../../threads/channel.ts';
-import { concatenated, type HostBatch } from '../step/batch.ts';
+import type { HostBatch } from '../step/batch.ts';
 import type { BatchSpec, BatchStream } from './batch-stream.ts';
 
 /** Where an engine gets the batches of its steps; the random integers of dropouts are those of `BatchStream`. */

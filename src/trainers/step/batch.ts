@@ -32,20 +32,6 @@ export function mapBatch<Parts extends object, To>(
   return Object.fromEntries(changed) as ReturnType<typeof mapBatch<Parts, To>>;
 }
 
-/** The arrays one after another; a single one as it is, without a copy. */
-export function concatenated<T extends Float32Array | Int32Array>(parts: readonly T[]): T {
-  const [first] = parts;
-  if (first && parts.length === 1) return first;
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const whole = (first instanceof Int32Array ? new Int32Array(length) : new Float32Array(length)) as T;
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
-}
-
 /** Element type and shape of each part for one sample. */
 export function sampleTypes({ sampleShape, classCount }: DiffusionModel): Batch<Omit<HostInput, 'data'>> {
   const sample = { dtype: 'float32', shape: sampleShape } as const;

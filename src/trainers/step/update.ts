@@ -4,9 +4,9 @@ import type { Graph, Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/index.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
 import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
+import { concatenated } from '../../graph/types.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import { nextName } from '../../runtime/ort/training-session.ts';
-import { concatenated } from './batch.ts';
 import { batchLoss, type NoisedBatch, type StackedTerms } from './loss-graph.ts';
 import type { StepSettings } from './settings.ts';
 
