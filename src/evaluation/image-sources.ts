@@ -1,6 +1,12 @@
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
-import { convertChannels, imageFormatOf, MAX_IMAGE_PIXELS, prepareImages } from '../datasets/images/decode.ts';
+import {
+  convertChannels,
+  DECODING,
+  imageFormatOf,
+  MAX_IMAGE_PIXELS,
+  prepareImages,
+} from '../datasets/images/decode.ts';
 import type { ImageFormat, ImageSet } from '../datasets/images/image-set.ts';
 import { openSource } from '../datasets/images/load-images.ts';
 import type { ImageSource, SourceImage } from '../datasets/images/sources/image-source.ts';
@@ -118,7 +124,7 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
   const { digests, height, width, channels } = await inspect(images, options);
   const indices = options.select(images.name, digests.length);
   const format: ImageFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };
-  const hash = createHash('sha256').update(JSON.stringify([format, sharp.versions.vips]));
+  const hash = createHash('sha256').update(JSON.stringify([format, DECODING]));
   for (const index of indices) hash.update(digests[index] as Buffer);
   return {
     name: images.name,

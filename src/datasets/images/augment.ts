@@ -11,10 +11,17 @@ export interface ImageShape {
   readonly width: number;
 }
 
-/** HWC bytes of the middle of an image, where it is cropped as torchvision's `CenterCrop` crops it. */
+/** Where the middle `kept` of `length` pixels begins. Halves are rounded to even, as torchvision's `CenterCrop` does. */
+export function centreStart(length: number, kept: number): number {
+  const below = Math.floor((length - kept) / 2);
+  const isHalf = (length - kept) % 2 !== 0;
+  return isHalf && below % 2 !== 0 ? below + 1 : below;
+}
+
+/** HWC bytes of the middle of an image. */
 export function centerOf({ pixels, height, width }: SizedPixels, crop: ImageShape): Uint8Array {
-  const top = Math.round((height - crop.height) / 2);
-  const left = Math.round((width - crop.width) / 2);
+  const top = centreStart(height, crop.height);
+  const left = centreStart(width, crop.width);
   const row = crop.width * crop.channels;
   const out = new Uint8Array(crop.height * row);
   for (let y = 0; y < crop.height; y++) {

@@ -1,6 +1,8 @@
-import sharp, { type Sharp } from 'sharp';
+import sharp from 'sharp';
 import { errorText } from '../../errors.ts';
-import type { ImageFormat, Interpolation, SizedPixels, SkippedImage } from './image-set.ts';
+import { centreStart, type ImageShape } from './augment.ts';
+import type { ImageFormat, SizedPixels, SkippedImage } from './image-set.ts';
+import { resizeImage, type Window } from './resize.ts';
 import type { EncodedImage, ImageSource, PlainImage, SourceImage } from './sources/image-source.ts';
 
 /* From the images of a source, encoded or plain, to bytes of one size and number of channels. */
@@ -11,11 +13,8 @@ export const MAX_IMAGE_PIXELS = 100_000_000;
 /** An image that is cropped at random keeps at most this many times the set's height and width, around its centre. */
 const MAX_EXTENT = 4;
 
-const KERNELS: Record<Interpolation, 'linear' | 'cubic' | 'lanczos3'> = {
-  bilinear: 'linear',
-  bicubic: 'cubic',
-  lanczos: 'lanczos3',
-};
+/** Part of the keys of caches: changes whenever the same image could yield other bytes. Raise the number with the code. */
+export const DECODING = `3, libvips ${sharp.versions.vips}`;
 
 /** First bytes of the formats that are decoded. Others (SVG, PDF) can refer to other files, so they are refused. */
 const FORMATS: readonly { name: string; at: number; bytes: readonly number[] }[] = [
@@ -67,48 +66,58 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
 
 /**
  * One image as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
- * are kept), first frame of an animation, shorter side resized with antialiasing, centre cropped (or kept whole for a
- * random crop, up to four times the size).
- * sharp decodes and resizes in libuv's threads; only the conversion to grey of the small result runs on the JS thread.
+ * are kept), first frame of an animation, resized and cropped as torchvision's `Resize` and `CenterCrop` do with PIL.
+ * sharp decodes in libuv's threads; the rest runs on the JS thread.
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
 async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
-  if ('pixels' in image) {
-    const { pixels, height, width, channels } = image;
-    if (height === format.height && width === format.width)
-      return { pixels: convertChannels(pixels, channels, format.channels), height, width };
-    return resized(sharp(pixels, { raw: { height, width, channels } }), format);
-  }
-  if (imageFormatOf(image.encoded) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
-  const decoder = sharp(image.encoded, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'error', autoOrient: true });
-  return resized(decoder, format);
+  const whole = 'pixels' in image ? image : await decoded(image.encoded, format.channels === 4);
+  const { height, width } = whole;
+  // Grey first, as with PIL, which is also a third of the work.
+  const isGrey = format.channels === 1;
+  const channels = isGrey ? 1 : whole.channels;
+  const source = isGrey ? convertChannels(whole.pixels, whole.channels, 1) : whole.pixels;
+  const window = windowOf(whole, format);
+  const pixels = resizeImage(source, { height, width, channels }, window, format.interpolation);
+  return {
+    pixels: convertChannels(pixels, channels, format.channels),
+    height: window.keptHeight,
+    width: window.keptWidth,
+  };
 }
 
-async function resized(decoder: Sharp, format: ImageFormat): Promise<SizedPixels> {
-  const { height, width } = format.crop === 'random' ? await coveringSize(decoder, format) : format;
-  const opaque = format.channels === 4 ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
-  const { data, info } = await opaque
-    .resize(width, height, {
-      fit: format.crop === 'none' ? 'fill' : 'cover',
-      position: 'centre',
-      kernel: KERNELS[format.interpolation],
-      // Shrinking while a JPEG is decoded is faster, but a box filter: not the kernel that was asked for.
-      fastShrinkOnLoad: false,
-    })
-    .toColourspace('srgb')
-    .raw()
-    .toBuffer({ resolveWithObject: true });
-  return { pixels: convertChannels(data, info.channels, format.channels), height, width };
+/** The pixels of a file in sRGB, 8 bits each. */
+async function decoded(encoded: Uint8Array, keepsAlpha: boolean): Promise<ImageShape & { pixels: Uint8Array }> {
+  if (imageFormatOf(encoded) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
+  const decoder = sharp(encoded, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'error', autoOrient: true });
+  const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
+  const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
+  return { pixels: data, height: info.height, width: info.width, channels: info.channels };
 }
 
-/** The size in which an image just covers the format, its sides in proportion. */
-async function coveringSize(decoder: Sharp, format: ImageFormat): Promise<{ height: number; width: number }> {
-  const { autoOrient } = await decoder.metadata();
-  const scale = Math.max(format.height / autoOrient.height, format.width / autoOrient.width);
-  const side = (length: number, least: number) =>
-    Math.min(Math.max(Math.round(length * scale), least), MAX_EXTENT * least);
-  return { height: side(autoOrient.height, format.height), width: side(autoOrient.width, format.width) };
+/**
+ * How an image is resized, and what is kept of it. One side becomes as long as the format's, the other keeps the
+ * proportion, rounded down as torchvision rounds it, but is never shorter than the format's.
+ */
+function windowOf({ height, width }: Size, format: ImageFormat): Window {
+  if (format.crop === 'none') return windowAtCentre(format, format);
+  const byHeight = format.height * width >= format.width * height;
+  const covering = byHeight
+    ? { height: format.height, width: Math.max(format.width, Math.floor((format.height * width) / height)) }
+    : { height: Math.max(format.height, Math.floor((format.width * height) / width)), width: format.width };
+  if (format.crop === 'center') return windowAtCentre(covering, format);
+  return windowAtCentre(covering, {
+    height: Math.min(covering.height, MAX_EXTENT * format.height),
+    width: Math.min(covering.width, MAX_EXTENT * format.width),
+  });
+}
+
+type Size = Pick<ImageShape, 'height' | 'width'>;
+
+function windowAtCentre({ height, width }: Size, { height: keptHeight, width: keptWidth }: Size): Window {
+  const [top, left] = [centreStart(height, keptHeight), centreStart(width, keptWidth)];
+  return { height, width, top, left, keptHeight, keptWidth };
 }
 
 /** HWC bytes with another number of channels. Grey is luma of ITU-R BT.601, rounded as PIL's `convert('L')` does. */

@@ -1,14 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import sharp from 'sharp';
 import { z } from 'zod';
 import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { defaultCacheDir } from '../../files/download.ts';
 import { exists, isFile, isFolder } from '../../files/regular-file.ts';
 import { type Fields, parseOptions } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
-import { type PreparedImage, prepareImages } from './decode.ts';
+import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
 import { digitsSource } from './sources/digits.ts';
@@ -19,8 +18,6 @@ import { OXFORD_SETS, oxfordSource } from './sources/oxford.ts';
 import { parquetSource } from './sources/parquet.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
 
-/** Part of the cache key; raised whenever the same image could yield different bytes. */
-const CACHE_VERSION = 2;
 /** diffusers' default resolution (train_unconditional.py), for sources whose format does not fix the size. */
 const DEFAULT_RESOLUTION = 64;
 
@@ -117,7 +114,7 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     return await setFromCacheBytes(Buffer.concat(pieces));
   }
   const key = createHash('sha256')
-    .update(JSON.stringify([CACHE_VERSION, sharp.versions.vips, images.cacheKey, format, max_images ?? null]))
+    .update(JSON.stringify([DECODING, images.cacheKey, format, max_images ?? null]))
     .digest('hex');
   const path = join(cacheDir, 'images', `${key}.images`);
   const cached = await openCacheFile(path, max_memory_bytes);

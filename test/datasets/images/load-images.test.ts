@@ -71,23 +71,6 @@ describe('a folder', () => {
     expect(set.skipped.map(({ source }) => path.basename(source))).toEqual(['bomb.png']);
   });
 
-  it('resizes as PIL does', async () => {
-    const fixture = JSON.parse(
-      await readFile(new URL('../../fixtures/images/pil-resize.json', import.meta.url), 'utf8'),
-    );
-    await mkdir(path.join(folder, 'set'));
-    const raw = { width: fixture.width, height: fixture.height, channels: 3 } as const;
-    await sharp(Uint8Array.from(fixture.pixels), { raw }).png().toFile(path.join(folder, 'set/a.png'));
-    for (const interpolation of ['bilinear', 'bicubic'] as const) {
-      const set = await load(path.join(folder, 'set'), { resolution: 12, interpolation });
-      const differences = Array.from(set.pixels(0), (value, i) => Math.abs(value - fixture[interpolation][i]));
-      // Both antialias with the same kernel; libvips computes in other fixed-point steps, so that
-      // values differ by 0.6 on average, at most by 5, on this image of full contrast.
-      expect(Math.max(...differences)).toBeLessThanOrEqual(6);
-      expect(differences.reduce((a, b) => a + b, 0) / differences.length).toBeLessThan(1);
-    }
-  });
-
   it('is decoded once: the cache gives the same set, also when it is read from the disk', async () => {
     await mkdir(path.join(folder, 'set'));
     for (let i = 0; i < 5; i++) await writeFile(path.join(folder, `set/${i}.png`), await png([i * 40, 0, 255]));
