@@ -12,7 +12,7 @@ const rooms = {
   losses: 'graph schedulers',
   runtime: 'threads graph',
   datasets: 'random files',
-  plots: 'files',
+  plots: 'random files',
   metrics: 'random files graph schedulers runtime',
   trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers runtime datasets',

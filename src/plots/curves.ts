@@ -42,7 +42,7 @@ export async function curvePlot({ series, title, x_label, y_label, log_y = false
     height: 320,
     padding: 8,
     background: 'white',
-    title: { text: title, fontSize: 15, font: 'sans-serif' },
+    title: { text: title, frame: 'group', fontSize: 15, font: 'sans-serif' },
     data: [
       {
         name: 'points',

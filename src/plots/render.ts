@@ -8,9 +8,11 @@ export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '
 /** Draws a vega specification as SVG text. */
 export async function renderSvg(spec: Spec): Promise<string> {
   // Loaded only here: it takes a third of a second, and most commands plot nothing.
-  const { parse, View } = await import('vega');
+  const { parse, resetSVGDefIds, View } = await import('vega');
   const view = new View(parse(spec), { renderer: 'none' });
   try {
+    // Vega numbers its clip paths through the whole process; the same plot should be the same text.
+    resetSVGDefIds();
     return await view.toSVG();
   } finally {
     view.finalize();

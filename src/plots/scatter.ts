@@ -1,5 +1,6 @@
 import type { Mark, Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
+import { RandomStream, STREAM } from '../random/random-stream.ts';
 import { PALETTE, renderSvg } from './render.ts';
 
 /** Points of two axes; `dims` must be 2. */
@@ -10,13 +11,15 @@ export interface PlotPoints {
   readonly count: number;
   /** Numbers in a point: 2. */
   readonly dims: number;
+  /** Names of the two columns, which become the titles of the axes. Default: axes without titles. */
+  readonly columns?: readonly string[] | undefined;
 }
 
-/** Two sets of points in one plot. */
+/** Generated points, and mostly real ones beneath. */
 export interface ScatterPanel {
-  /** Drawn in grey beneath. */
-  readonly real: PlotPoints;
-  /** Drawn in colour on top. */
+  /** Drawn in grey beneath; default none. The axes span these points, or the generated ones where there are none. */
+  readonly real?: PlotPoints | undefined;
+  /** Drawn in colour on top. Those outside the axes are not seen. */
   readonly fake: PlotPoints;
   /** The line above the plot, for instance 'Swiss roll, λ = 0.1'. */
   readonly title: string;
@@ -26,8 +29,10 @@ export interface ScatterPanel {
 export interface ScatterOptions {
   /** Side of the square of each panel in pixels; default 360. */
   readonly size?: number | undefined;
-  /** The most points of each kind that are drawn, the first ones; default 5,000. */
+  /** The most points of each kind that are drawn, at least 1; default 5,000. Of more points, a random choice is drawn. */
   readonly max_points?: number | undefined;
+  /** Seed of that choice: a whole number from 0; default 0. */
+  readonly seed?: number | undefined;
   /** Panels in a row, at least 1; default all of them. */
   readonly columns?: number | undefined;
 }
@@ -41,15 +46,24 @@ export function scatterPlot(panel: ScatterPanel, options: ScatterOptions = {}): 
   return scatterPanels([panel], options);
 }
 
-/** Several scatter plots side by side or in rows, all with the same axes. */
+/**
+ * Several scatter plots side by side or in rows, all with the same axes.
+ *
+ * @throws {InvalidArgumentError} as `scatterPlot`, and when there is no panel or an option is out of range.
+ */
 export async function scatterPanels(panels: readonly ScatterPanel[], options: ScatterOptions = {}): Promise<string> {
-  const { size = 360, max_points = 5000, columns = panels.length } = options;
+  const { size = 360, max_points = 5000, columns = panels.length, seed = 0 } = options;
   if (panels.length === 0) throw new InvalidArgumentError('there are no panels to plot');
+  if (!Number.isInteger(max_points) || max_points < 1)
+    throw new InvalidArgumentError(`max_points is ${max_points}, but must be a whole number of at least 1`);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new InvalidArgumentError(`seed is ${seed}, but must be a whole number of at least 0`);
   for (const { real, fake, title } of panels) {
-    checkPoints(real, `the real points of '${title}'`);
+    if (real) checkPoints(real, `the real points of '${title}'`);
     checkPoints(fake, `the generated points of '${title}'`);
   }
-  const domain = commonSquare(panels.map(({ real }) => real));
+  const domain = commonSquare(panels.map(({ real, fake }) => real ?? fake));
+  const kinds = panels.some(({ real }) => real) ? KINDS : KINDS.slice(1);
   return renderSvg({
     $schema: 'https://vega.github.io/schema/vega/v6.json',
     padding: 8,
@@ -59,16 +73,34 @@ export async function scatterPanels(panels: readonly ScatterPanel[], options: Sc
       title: { font: 'sans-serif', fontSize: 15 },
     },
     data: panels.flatMap(({ real, fake }, i) => [
-      { name: `real${i}`, values: rows(real, max_points) },
-      { name: `fake${i}`, values: rows(fake, max_points) },
+      ...(real ? [{ name: `real${i}`, values: rows(real, max_points, seed) }] : []),
+      { name: `fake${i}`, values: rows(fake, max_points, seed) },
     ]),
-    scales: [{ name: 'kind', type: 'ordinal', domain: ['real', 'generated'], range: ['#b5b5b5', PALETTE[0]] }],
+    scales: [
+      {
+        name: 'kind',
+        type: 'ordinal',
+        domain: kinds.map(({ name }) => name),
+        range: kinds.map(({ color }) => color),
+      },
+    ],
     layout: { padding: 28, columns, bounds: 'full', align: 'each' },
-    marks: panels.map(({ title }, i) => panelMark(title, i, size, domain, i === panels.length - 1)),
+    marks: panels.map((panel, i) => panelMark(panel, i, size, domain, i === panels.length - 1)),
   } satisfies Spec);
 }
 
-function panelMark(title: string, index: number, size: number, domain: readonly Axis[], withLegend: boolean): Mark {
+const KINDS = [
+  { name: 'real', color: '#b5b5b5' },
+  { name: 'generated', color: PALETTE[0] },
+] as const;
+
+function panelMark(
+  { real, fake, title }: ScatterPanel,
+  index: number,
+  size: number,
+  domain: readonly Axis[],
+  withLegend: boolean,
+): Mark {
   const points = (name: string, kind: 'real' | 'generated', opacity: number): Mark => ({
     type: 'symbol',
     from: { data: `${name}${index}` },
@@ -83,20 +115,22 @@ function panelMark(title: string, index: number, size: number, domain: readonly 
       },
     },
   });
+  const [xTitle, yTitle] = (real?.columns ?? fake.columns ?? []).map((title) => ({ title }));
   return {
     type: 'group',
-    title: { text: title, anchor: 'middle' },
+    // The frame 'group' centres the title on the square; the default frame counts axes and legend too.
+    title: { text: title, anchor: 'middle', frame: 'group' },
     encode: { enter: { width: { value: size }, height: { value: size }, stroke: { value: '#dddddd' } } },
     scales: [
       { name: 'x', type: 'linear', domain: [...(domain[0] ?? [])], range: [0, size], zero: false },
       { name: 'y', type: 'linear', domain: [...(domain[1] ?? [])], range: [size, 0], zero: false },
     ],
     axes: [
-      { scale: 'x', orient: 'bottom', tickCount: 5 },
-      { scale: 'y', orient: 'left', tickCount: 5 },
+      { scale: 'x', orient: 'bottom', tickCount: 5, ...xTitle },
+      { scale: 'y', orient: 'left', tickCount: 5, ...yTitle },
     ],
     legends: withLegend ? [{ fill: 'kind', orient: 'right', symbolType: 'circle' }] : [],
-    marks: [points('real', 'real', 0.7), points('fake', 'generated', 0.55)],
+    marks: [...(real ? [points('real', 'real', 0.7)] : []), points('fake', 'generated', 0.55)],
   };
 }
 
@@ -120,9 +154,12 @@ function commonSquare(sets: readonly PlotPoints[]): [Axis, Axis] {
   return [x ?? [0, 1], y ?? [0, 1]];
 }
 
-function rows({ data, count }: PlotPoints, limit: number): { x: number; y: number }[] {
-  const shown = Math.min(count, limit);
-  return Array.from({ length: shown }, (_, i) => ({ x: short(data[2 * i]), y: short(data[2 * i + 1]) }));
+/** A random choice, because the first rows of a set can be one part of it: those of `moons` are one moon. */
+function rows({ data, count }: PlotPoints, limit: number, seed: number): { x: number; y: number }[] {
+  const point = (i: number) => ({ x: short(data[2 * i]), y: short(data[2 * i + 1]) });
+  if (count <= limit) return Array.from({ length: count }, (_, i) => point(i));
+  const chosen = new RandomStream(seed, STREAM.plots).permutation(count).subarray(0, limit).sort();
+  return Array.from(chosen, point);
 }
 
 /** Five digits are far below a pixel and keep the SVG small. */

@@ -99,6 +99,7 @@ export const STREAM = {
   augmentation: 7,
   metrics: 8,
   dropout: 9,
+  plots: 10,
 } as const;
 
 /** The initial xoshiro128++ state of the stream that `path` names below `seed` (murmur3 finaliser over each word). */

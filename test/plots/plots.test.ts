@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { loadPoints } from '../../src/datasets/index.ts';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { curvePlot, imagePanels, scatterPanels, scatterPlot, svgToPng, writePlot } from '../../src/plots/index.ts';
 
@@ -30,6 +31,51 @@ describe('scatterPlot', () => {
     const many = points(...Array.from({ length: 2000 }, (_, i) => Math.sin(i)));
     const svg = await scatterPanels([{ real: many, fake: many, title: 'many' }], { max_points: 10 });
     expect(svg.length).toBeLessThan(20_000);
+  });
+
+  /** The (x, y) in pixels of every symbol of a kind, panel by panel. */
+  const placesOf = (svg: string, color: string) =>
+    [...svg.matchAll(/<path transform="translate\(([-\d.]+),([-\d.]+)\)"[^>]*fill="(#\w+)" fill-opacity/g)].flatMap(
+      ([, x, y, fill]) => (fill === color ? [[Number(x), Number(y)]] : []),
+    );
+
+  it('draws a random choice of a sorted set, the same for the same seed', async () => {
+    const moons = await loadPoints('moons', { n: 10_000 });
+    const options = { max_points: 3000, size: 200 };
+    const svg = await scatterPlot({ real: moons, fake: square, title: 'moons' }, options);
+    const places = placesOf(svg, '#b5b5b5');
+    expect(places).toHaveLength(3000);
+    // The second moon is below 0: half of the points, give or take 3.5 deviations of a choice of 3,000 of 10,000.
+    const below = places.filter(([, y = 0]) => y > 100).length / 3000;
+    const belowInAll = Array.from({ length: 10_000 }, (_, i) => moons.data[2 * i + 1] ?? 0).filter((y) => y < 0).length;
+    expect(Math.abs(below - belowInAll / 10_000)).toBeLessThan(3.5 * Math.sqrt((0.25 / 3000) * 0.7));
+    const again = (seed: number) => scatterPlot({ real: moons, fake: square, title: 'moons' }, { ...options, seed });
+    expect((await again(0)) === svg).toBe(true);
+    expect(placesOf(await again(1), '#b5b5b5')).not.toEqual(places);
+  });
+
+  it('centres each title on its own panel, with a legend beside and names below', async () => {
+    const real = { ...square, columns: ['width [m]', 'height'] };
+    const panels = ['a', 'b', 'c', 'd'].map((title) => ({ real, fake: square, title }));
+    const svg = await scatterPanels(panels, { size: 200, columns: 2 });
+    const titles = [
+      ...svg.matchAll(/role-title"><g transform="translate\(([-\d.]+),[\s\S]*?translate\(([-\d.]+),[^>]*>(\w)</g),
+    ].map(([, group, text, title]) => [title, Number(group) + Number(text)]);
+    expect(titles).toEqual(['a', 'b', 'c', 'd'].map((title) => [title, 100]));
+    expect(svg.match(/>width \[m\]</g)).toHaveLength(4);
+    expect(svg.match(/>height</g)).toHaveLength(4);
+    expect(svg).toContain('>real<');
+  });
+
+  it('draws generated points alone, and calls none of them real', async () => {
+    const svg = await scatterPlot({ fake: square, title: 'alone' });
+    expect(placesOf(svg, '#0072B2').length).toBeGreaterThanOrEqual(4);
+    expect(svg).not.toContain('>real<');
+    expect(svg).not.toContain('#b5b5b5');
+  });
+
+  it.each([{ max_points: 0 }, { max_points: 1.5 }, { seed: -1 }])('refuses %j', async (options) => {
+    await expect(scatterPlot({ fake: square, title: 't' }, options)).rejects.toThrow(InvalidArgumentError);
   });
 
   it.each([

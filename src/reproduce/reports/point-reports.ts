@@ -99,7 +99,7 @@ export async function pointFigure(target: Target, stored: readonly Stored<PointR
     target,
     title,
     markdown: [
-      `Generated points (blue) over real ones (grey), seed ${seed}; the first ${MAX_POINTS} of each.`,
+      `Generated points (blue) over real ones (grey), seed ${seed}; a random choice of at most ${MAX_POINTS} of each.`,
       markdownTable(
         ['λ', ...PRDC_METRICS.map(capitalised)],
         shown.map(({ result: { job, metrics } }) => [

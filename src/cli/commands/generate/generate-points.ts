@@ -41,7 +41,7 @@ async function writePoints(file: string, fake: PlotPoints, real: string | undefi
   const extension = path.extname(file).toLowerCase();
   if (extension === '.csv') return writeCsvPoints(file, fake.data, fake.dims);
   if (extension === '.npy') return writeNpyPoints(file, fake.data, fake.dims);
-  const beneath = real === undefined ? fake : await loadPoints(real, { scaling: 'none' });
+  const beneath = real === undefined ? undefined : await loadPoints(real, { scaling: 'none' });
   const svg = await scatterPlot({ real: beneath, fake, title: `${fake.count} generated points` });
   await writeFileAtomic(file, extension === '.svg' ? svg : await svgToPng(svg));
 }
