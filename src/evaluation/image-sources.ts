@@ -107,6 +107,9 @@ interface OpenOptions {
   readonly select: Selection;
   /** Folder of downloads. */
   readonly cacheDir?: string | undefined;
+  /** As for `loadImages`. */
+  readonly split: string | undefined;
+  readonly warn: (message: string) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -119,8 +122,13 @@ interface OpenOptions {
  */
 export async function openImages(source: string | ImageSet, options: OpenOptions): Promise<EvaluationImages> {
   if (typeof source !== 'string') return imagesOfSet(source, options.select);
-  const places = { cacheDir: options.cacheDir ?? defaultCacheDir(), dataDir: undefined };
-  const images = await openSource(source, places);
+  const images = await openSource(source, {
+    cacheDir: options.cacheDir ?? defaultCacheDir(),
+    dataDir: undefined,
+    split: options.split,
+    labelColumn: undefined,
+    warn: options.warn,
+  });
   const { digests, height, width, channels } = await inspect(images, options);
   const indices = options.select(images.name, digests.length);
   const format: ImageFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };

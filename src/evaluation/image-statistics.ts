@@ -10,6 +10,7 @@ import { type ExtractionOptions, extractionFields, type ReportedExtractor, repor
 
 const settingsSchema = z.object({
   ...extractionFields,
+  split: z.string().min(1).optional(),
   share: z
     .tuple([z.int().min(1), z.int().min(1)])
     .readonly()
@@ -20,10 +21,14 @@ const settingsSchema = z.object({
 export interface ImageStatisticsOptions extends ExtractionOptions {
   /** What `loadImages` reads, or a loaded set. */
   readonly images: string | ImageSet;
+  /** Which split of the images, as for `loadImages`. Default 'train', with a warning that names the others. */
+  readonly split?: string | undefined;
   /** [i, n], the i-th (from 1) of n consecutive shares of the images, for n processes or machines. Default all. */
   readonly share?: readonly [index: number, shares: number] | undefined;
   /** Called with the finished fraction, 0 to 1. Default: none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;
+  /** Called with warnings, for instance of the split that is read. Default `process.emitWarning`. */
+  readonly on_warning?: ((message: string) => void) | undefined;
   /** Ends the computation with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -46,10 +51,15 @@ export interface ImageStatistics {
  * await writeStatistics('part-1.npz', statistics);
  */
 export async function imageStatistics(options: ImageStatisticsOptions): Promise<ImageStatistics> {
-  const { share, resolution, batch_size, device } = parseOptions(settingsSchema, options, 'options for the statistics');
+  const { share, split, resolution, batch_size, device } = parseOptions(
+    settingsSchema,
+    options,
+    'options for the statistics',
+  );
   const { images: source, extractor: given = 'inception', extractor_options, signal } = options;
+  const warn = options.on_warning ?? process.emitWarning;
   const select = share ? consecutiveShare(...share) : randomPart(undefined, 0);
-  const images = await openImages(source, { select, resolution, signal });
+  const images = await openImages(source, { select, resolution, split, warn, signal });
   const { height, width, channels } = images;
   const image_shape = { height, width, channels };
   const extractor =

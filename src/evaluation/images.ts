@@ -65,8 +65,8 @@ export async function evaluateImages(
     return resource;
   };
   try {
-    const real = await openSide(realInput, settings, options, own, settings.num_real);
-    const fake = await openSide(fakeInput, settings, options, own, settings.num_samples);
+    const real = await openSide(realInput, settings, options, own, settings.num_real, settings.split);
+    const fake = await openSide(fakeInput, settings, options, own, settings.num_samples, settings.fake_split);
     checkCounts(chosen, { real: real.count, fake: fake.count });
     const channels: 1 | 3 = [real, fake].every(({ images }) => (images?.channels ?? 1) === 1) ? 1 : 3;
     const extractors = await loadExtractors(chosen, real.images ?? fake.images, channels, settings, options, own);
@@ -95,13 +95,15 @@ async function openSide(
   options: EvaluateOptions,
   own: Own,
   wanted: number | undefined,
+  split: string | undefined,
 ): Promise<Side> {
   if (input.kind === 'statistics') return { ...input, count: input.statistics.count };
   if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, own, wanted);
   if (input.kind !== 'images') throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
   const { resolution, cache_dir: cacheDir } = settings;
   const select = randomPart(wanted, settings.seed);
-  const images = await openImages(input.source, { select, resolution, cacheDir, signal: options.signal });
+  const { signal, on_warning: warn = process.emitWarning } = options;
+  const images = await openImages(input.source, { select, resolution, cacheDir, split, warn, signal });
   return { name: images.name, count: images.count, images };
 }
 

@@ -40,6 +40,8 @@ const metricName = z.string().refine((name) => metrics.find(name) !== undefined,
 
 const settingsSchema = z.object({
   ...extractionFields,
+  split: z.string().min(1).optional(),
+  fake_split: z.string().min(1).optional(),
   metrics: z.array(metricName).min(1).optional(),
   num_samples: z.int().min(2).optional(),
   num_real: z.int().min(2).optional(),
@@ -82,6 +84,10 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly real: RealInput;
   /** Generated samples: see `FakeInput`. */
   readonly fake: FakeInput;
+  /** Which split of the real images, as for `loadImages`. Default 'train', with a warning that names the others. */
+  readonly split?: string | undefined;
+  /** Which split of the generated images, for instance to compare two splits of one set. Default as for `split`. */
+  readonly fake_split?: string | undefined;
   /**
    * Names of `metrics`: 'fid' (Fréchet distance), 'kid' (kernel distance), 'is' (Inception Score of the generated images),
    * 'prdc' (Precision, Recall, Density, Coverage), or one that was registered. Default: fid, kid and prdc for images, prdc

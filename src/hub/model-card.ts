@@ -15,6 +15,8 @@ export interface ModelCardFacts {
   readonly loss: unknown;
   /** The training arguments. */
   readonly settings: Readonly<Record<string, unknown>>;
+  /** The names of the classes of a class-conditional model, by number; default none. */
+  readonly classNames?: readonly string[] | undefined;
   readonly metrics?: Readonly<Record<string, number>> | undefined;
   /** The licence's name on the Hub. */
   readonly license?: string | undefined;
@@ -27,7 +29,8 @@ export interface ModelCardFacts {
  * and how to use it here, in transformers.js and in diffusers.
  */
 export function modelCard(facts: ModelCardFacts): string {
-  const { task, className, isInDiffusers, dataset, steps, loss, settings, metrics, license, averaged } = facts;
+  const { task, className, isInDiffusers, dataset, steps, loss, settings, classNames, metrics, license, averaged } =
+    facts;
   const images = task === 'unconditional-image-generation';
   const header = {
     ...(license ? { license } : {}),
@@ -40,6 +43,7 @@ export function modelCard(facts: ModelCardFacts): string {
     `# ${images ? 'Images' : 'Points'} from ${escaped(path(dataset))}`,
     `A denoising diffusion model (${escaped(className)}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
     `## Training\n\n${table({ dataset: path(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
+    ...(classNames ? [`## Classes\n\n${table(Object.fromEntries(classNames.entries()))}`] : []),
     ...(metrics ? [`## Metrics\n\n${table(metrics)}`] : []),
     `## Use\n\n${usage(facts)}`,
     ...(averaged ? ['`unet_ema` holds the moving average of the weights, `unet` the raw ones.'] : []),

@@ -1,4 +1,4 @@
-import type { ImageSet } from '../datasets/images/image-set.ts';
+import { type ImageSet, labelledImages } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
@@ -83,10 +83,13 @@ export class Trainer {
   private readonly identity: RunIdentity;
   private state: TrainingState;
   private step = 0;
+  private readonly options: TrainerOptions;
 
   /** @throws {InvalidArgumentError} when arguments are wrong, or model, data and scheduler do not fit together. */
-  constructor(private readonly options: TrainerOptions) {
-    const { model, train_dataset, loss, noise_scheduler } = options;
+  constructor(options: TrainerOptions) {
+    const { model, loss, noise_scheduler } = options;
+    const train_dataset = trainingSet(options);
+    this.options = { ...options, train_dataset };
     this.args = resolveTrainingArguments(options.args);
     refuseWrongEngine(options, this.args.device);
     const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, this.args) : pointSamples(train_dataset);
@@ -199,6 +202,7 @@ export class Trainer {
         steps: this.step,
         loss: loss.config,
         settings: this.identity.arguments,
+        classNames: model.classCount !== undefined && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
         metrics,
         license,
       },
@@ -260,4 +264,15 @@ export class Trainer {
       );
     return vector;
   }
+}
+
+/** What a model is trained on: one with classes only on images that have one. */
+function trainingSet({ model, train_dataset: data }: TrainerOptions): PointSet | ImageSet {
+  if (model.classCount === undefined || !isImageSet(data)) return data;
+  const labelled = labelledImages(data);
+  if (labelled.count < data.count)
+    process.emitWarning(
+      `${data.count - labelled.count} of ${data.count} images of '${data.name}' have no class: the model with classes is not trained on them`,
+    );
+  return labelled;
 }

@@ -23,7 +23,7 @@ describe('imagesFromArray', () => {
     [0, {}, /0 bytes, not one or more whole images of 2x3x1 \(6 bytes each\)/],
     [13, {}, /13 bytes/],
     [12, { labels: [1] }, /2 images, but 1 labels/],
-    [12, { labels: [1, -1] }, /the label -1 of image 1 of 'images' is not a class/],
+    [12, { labels: [1, -2] }, /the label -2 of image 1 of 'images' is not a class/],
     [12, { labels: [0.5, 1] }, /the label 0.5 of image 0/],
     [12, { channels: 2 }, /2 channels: use 1, 3 or 4/],
     [12, { width: 0 }, /the width of the images of 'images' is 0/],

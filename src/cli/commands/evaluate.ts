@@ -46,6 +46,16 @@ const options = {
     z.string().optional(),
     "extractor of the class logits for 'is' (default: with the extractor inception its own classifier)",
   ),
+  split: option(
+    '--split <name>',
+    z.string().optional(),
+    'split of the real images: train (default), validation, test, or all',
+  ),
+  fake_split: option(
+    '--fake-split <name>',
+    z.string().optional(),
+    'split of the generated images, where they have any',
+  ),
   n: option(
     '--n <count>',
     z.number().optional(),
@@ -132,6 +142,8 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     metric_options: (await jsonObject('--metric-options', settings.metric_options)) as MetricOptions | undefined,
     ...namedExtractor(settings),
     logits_extractor,
+    split: settings.split,
+    fake_split: settings.fake_split,
     num_samples: settings.n,
     num_real: settings.n_real,
     nearest_k: settings.k,

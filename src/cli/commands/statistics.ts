@@ -10,6 +10,7 @@ import { withProgress } from '../ui/progress.ts';
 const { cache_dir: _, ...featureOptions } = extractorOptions;
 const options = {
   images: option('--images <source>', z.string().optional(), 'a folder or file of images, or a named set'),
+  split: option('--split <name>', z.string().optional(), 'train (default), validation, test, or all'),
   merge: option(
     '--merge <files...>',
     z.array(z.string()).optional(),
@@ -59,6 +60,8 @@ async function computed(images: string, settings: StatisticsSettings) {
   const { statistics, extractor } = await withProgress('statistics', (watch) =>
     imageStatistics({
       images,
+      split: settings.split,
+      on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
       share: parsedShare(settings.share),
       ...namedExtractor({ ...settings, cache_dir: undefined }),
       device: settings.device,

@@ -13,6 +13,7 @@ import {
   requireIndex,
   type SizedPixels,
   type SkippedImage,
+  UNLABELLED,
 } from './image-set.ts';
 
 /*
@@ -33,13 +34,15 @@ const descriptionSchema = z.strictObject({
   width: z.int().min(1),
   channels: z.union([z.literal(1), z.literal(3), z.literal(4)]),
   labelled: z.boolean(),
+  classNames: z.array(z.string()).optional(),
   randomCrop: z.boolean(),
   skipped: z.array(z.strictObject({ source: z.string(), reason: z.string() })),
   fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
 });
 
 type SetDescription = z.infer<typeof descriptionSchema>;
-type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels' | 'randomCrop'>;
+/** `classNames` are those that the source knows; a set of named classes gets the names that its images have. */
+type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels' | 'randomCrop' | 'classNames'>;
 
 /** Writes a set while its images are made. @throws {DatasetError} when no image is usable; no file is left then. */
 export async function writeCacheFile(
@@ -79,7 +82,7 @@ export async function* cacheFileBytes(
         : `${geometry.name} has no image`,
     );
   }
-  const numbers = labelNumbers(labels);
+  const { numbers, classNames } = numberedLabels(labels, geometry.classNames);
   for (const words of [sizes, numbers ?? []]) {
     const bytes = int32Bytes(words);
     hash.update(bytes);
@@ -89,6 +92,7 @@ export async function* cacheFileBytes(
     ...geometry,
     count,
     labelled: numbers !== undefined,
+    classNames,
     skipped,
     fingerprint: hash.digest('hex'),
   };
@@ -98,17 +102,32 @@ export async function* cacheFileBytes(
   yield Buffer.concat([json, length, MAGIC]);
 }
 
+interface NumberedLabels {
+  /** One an image, -1 for one without a class. */
+  readonly numbers?: Int32Array | undefined;
+  readonly classNames?: string[] | undefined;
+}
+
 /**
- * The class numbers of the images of a set, one an image; undefined unless every image has a label, all of one kind, of
- * more than one name. Names are numbered in the order of their code units, as torchvision's `ImageFolder` numbers them.
+ * The class numbers of the images of a set. Names are numbered as `known` lists them, or in the order of their code
+ * units, as torchvision's `ImageFolder` numbers them; a number among names is a name too. A single name tells nothing
+ * apart: such a set has no labels, nor has one in which no image has a class.
  */
-function labelNumbers(labels: readonly (number | string | undefined)[]): Int32Array | undefined {
-  if (labels.every((label) => typeof label === 'number')) return Int32Array.from(labels);
-  if (!labels.every((label) => typeof label === 'string')) return undefined;
-  const names = [...new Set(labels)].sort();
-  if (names.length < 2) return undefined;
-  const numberOf = new Map(names.map((name, i) => [name, i]));
-  return Int32Array.from(labels, (label) => numberOf.get(label) ?? 0);
+function numberedLabels(
+  labels: readonly (number | string | undefined)[],
+  known: readonly string[] | undefined,
+): NumberedLabels {
+  const isClass = (label: number | string | undefined) => label !== undefined && label !== UNLABELLED;
+  if (!labels.some(isClass)) return {};
+  if (labels.every((label) => typeof label !== 'string'))
+    return { numbers: Int32Array.from(labels, (label) => label ?? UNLABELLED), classNames: known?.slice() };
+  const found = new Set(labels.filter(isClass).map(String));
+  const classNames = known && [...found].every((name) => known.includes(name)) ? [...known] : [...found].sort();
+  if (classNames.length < 2) return {};
+  const numberOf = new Map<number | string | undefined, number>(classNames.map((name, i) => [name, i]));
+  const number = (label: number | string | undefined) =>
+    isClass(label) ? (numberOf.get(String(label)) ?? UNLABELLED) : UNLABELLED;
+  return { numbers: Int32Array.from(labels, number), classNames };
 }
 
 /**

@@ -17,8 +17,10 @@ export interface ImageSet {
   readonly height: number;
   /** Width of every image in pixels. */
   readonly width: number;
-  /** One class an image; undefined if some image has none. */
+  /** The class of each image, whole numbers from 0, or -1 for an image without one; undefined if none has a class. */
   readonly labels: Int32Array | undefined;
+  /** The name of each class by its number, where the source names them. */
+  readonly classNames?: readonly string[] | undefined;
   /** Images that could not be used, and why. */
   readonly skipped: readonly SkippedImage[];
   /**
@@ -80,8 +82,10 @@ export interface ImageArrayOptions {
   readonly width: number;
   /** 1 (grey), 3 (RGB) or 4 (RGBA). */
   readonly channels: 1 | 3 | 4;
-  /** The class of each image, whole numbers from 0; default none. */
+  /** The class of each image, whole numbers from 0, or -1 for an image without one; default none. */
   readonly labels?: ArrayLike<number> | undefined;
+  /** The name of each class by its number, for the model card; default none. */
+  readonly class_names?: readonly string[] | undefined;
   /** What logs and errors call the set; default 'images'. */
   readonly name?: string | undefined;
 }
@@ -110,7 +114,7 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
     throw new DatasetError(
       `'${name}' has ${pixels.length} bytes, not one or more whole images of ${height}x${width}x${channels} (${size} bytes each)`,
     );
-  const labels = options.labels && checkedLabels(options.labels, count, name);
+  const labels = checkedLabels(options.labels, count, name);
   const hash = createHash('sha256').update(fingerprintHead({ height, width, channels })).update(pixels);
   if (labels) hash.update(int32Bytes(labels));
   return {
@@ -120,6 +124,7 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
     width,
     channels,
     labels,
+    classNames: options.class_names,
     skipped: [],
     fingerprint: hash.digest('hex'),
     pixels(index) {
@@ -129,15 +134,42 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
   };
 }
 
-function checkedLabels(labels: ArrayLike<number>, count: number, name: string): Int32Array {
+/** The label of an image without a class, as data sets of the Hub write it. */
+export const UNLABELLED = -1;
+
+/** The images of a set that have a class; the set itself where all have one, or none. */
+export function labelledImages(set: ImageSet): ImageSet {
+  const { name, height, width, channels, labels, classNames, skipped } = set;
+  if (!labels?.includes(UNLABELLED)) return set;
+  const indices = Uint32Array.from(labels.keys()).filter((index) => labels[index] !== UNLABELLED);
+  const count = indices.length;
+  const at = (index: number) => {
+    requireIndex(index, count);
+    return indices[index] as number;
+  };
+  const part: ImageSet = {
+    ...{ name, count, height, width, channels, classNames, skipped },
+    labels: labels.filter((label) => label !== UNLABELLED),
+    fingerprint: createHash('sha256').update(`labelled images of ${set.fingerprint}`).digest('hex'),
+    pixels: (index) => set.pixels(at(index)),
+  };
+  const uncropped = set.uncropped?.bind(set);
+  return uncropped ? { ...part, uncropped: (index) => uncropped(at(index)) } : part;
+}
+
+function checkedLabels(labels: ArrayLike<number> | undefined, count: number, name: string): Int32Array | undefined {
+  if (!labels) return undefined;
   if (labels.length !== count)
     throw new InvalidArgumentError(`'${name}' has ${count} images, but ${labels.length} labels: give one an image`);
-  const wrong = Array.from(labels).findIndex((label) => !Number.isInteger(label) || label < 0 || label >= 2 ** 31);
+  const wrong = Array.from(labels).findIndex(
+    (label) => !Number.isInteger(label) || label < UNLABELLED || label >= 2 ** 31,
+  );
   if (wrong >= 0)
     throw new InvalidArgumentError(
-      `the label ${labels[wrong]} of image ${wrong} of '${name}' is not a class: use whole numbers from 0`,
+      `the label ${labels[wrong]} of image ${wrong} of '${name}' is not a class: use whole numbers from 0, or -1 for an image without one`,
     );
-  return Int32Array.from(labels);
+  const classes = Int32Array.from(labels);
+  return classes.some((label) => label !== UNLABELLED) ? classes : undefined;
 }
 
 /** What a set's fingerprint begins with; pixels, sizes and labels follow. */

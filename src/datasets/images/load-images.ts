@@ -13,7 +13,7 @@ import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } fr
 import { digitsSource } from './sources/digits.ts';
 import { folderSource } from './sources/folder.ts';
 import { idxSource, isIdxImages } from './sources/idx.ts';
-import type { ImageSource } from './sources/image-source.ts';
+import type { ImageSource, SourceChoice } from './sources/image-source.ts';
 import { OXFORD_SETS, oxfordSource } from './sources/oxford.ts';
 import { parquetSource } from './sources/parquet.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
@@ -48,6 +48,16 @@ export interface LoadImagesOptions {
    * Default: they are downloaded.
    */
   readonly data_dir?: string | undefined;
+  /**
+   * 'train', 'validation' (also 'val', 'valid', 'dev'), 'test' (also 'eval') or another split that the source has, or 'all'
+   * to join them. Default 'train', with a warning that names the splits that are not read.
+   */
+  readonly split?: string | undefined;
+  /**
+   * The column, or the field of JSON, that holds the classes: names or whole numbers. Default: the first of `label`,
+   * `labels`, `fine_label`, `coarse_label`, `class` and `cls` that the source has.
+   */
+  readonly label_column?: string | undefined;
   /** Images decoded at a time, 1 to 256; default 4. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel. */
   readonly num_workers?: number | undefined;
   /** Stops after this many usable images, at least 1; default all. */
@@ -56,6 +66,8 @@ export interface LoadImagesOptions {
   readonly max_memory_bytes?: number | undefined;
   /** Called for every image; default: nothing is called. */
   readonly on_progress?: ImageProgress | undefined;
+  /** Called with one line about each choice that was not asked for, such as the split. Default `process.emitWarning`. */
+  readonly on_warning?: ((message: string) => void) | undefined;
 }
 
 const optionsSchema = z.strictObject({
@@ -66,6 +78,8 @@ const optionsSchema = z.strictObject({
   interpolation: z.enum(INTERPOLATIONS).default('bilinear'),
   cache_dir: z.string().min(1).optional(),
   data_dir: z.string().min(1).optional(),
+  split: z.string().min(1).optional(),
+  label_column: z.string().min(1).optional(),
   num_workers: z.int().min(1).max(256).default(4),
   max_images: z.int().min(1).optional(),
   max_memory_bytes: z
@@ -73,6 +87,9 @@ const optionsSchema = z.strictObject({
     .min(0)
     .default(1024 ** 3),
   on_progress: z.custom<ImageProgress>((value) => typeof value === 'function', 'must be a function').optional(),
+  on_warning: z
+    .custom<(message: string) => void>((value) => typeof value === 'function', 'must be a function')
+    .optional(),
 } satisfies Fields<LoadImagesOptions>);
 
 /** `done`: images looked at so far; `total`: how many there are, where the source says. */
@@ -99,12 +116,19 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  */
 export async function loadImages(source: string, options: LoadImagesOptions = {}): Promise<ImageSet> {
   const checked = parseOptions(optionsSchema, options, `options for the images '${source}'`);
-  const { data_dir, num_workers, max_images, max_memory_bytes, on_progress } = checked;
+  const { data_dir, split, label_column, num_workers, max_images, max_memory_bytes, on_progress } = checked;
   const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
-  const images = await openSource(source, { cacheDir, dataDir: data_dir });
+  const images = await openSource(source, {
+    cacheDir,
+    dataDir: data_dir,
+    split,
+    labelColumn: label_column,
+    warn: checked.on_warning ?? process.emitWarning,
+  });
   const format = imageFormat(images, checked);
   const { height, width, channels } = format;
-  const geometry = { name: images.name, height, width, channels, randomCrop: format.crop === 'random' };
+  const classNames = images.classNames?.slice();
+  const geometry = { name: images.name, height, width, channels, randomCrop: format.crop === 'random', classNames };
   const prepared = () =>
     withProgress(prepareImages(images, format, num_workers), images.total, max_images, on_progress);
 
@@ -164,7 +188,7 @@ async function* withProgress(
 /** Finds out what `source` (see `loadImages`) is, and opens it. */
 export async function openSource(
   source: string,
-  places: { readonly cacheDir: string; readonly dataDir: string | undefined },
+  places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined },
 ): Promise<ImageSource> {
   if (source === 'digits') return digitsSource();
   const oxford = OXFORD_SETS.find(({ name }) => name === source);

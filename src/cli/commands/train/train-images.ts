@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { INTERPOLATIONS } from '../../../datasets/images/image-set.ts';
+import { INTERPOLATIONS, labelledImages } from '../../../datasets/images/image-set.ts';
 import { type ImageSet, loadImages } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { type DiffusionLoss, hybridLoss } from '../../../losses/index.ts';
@@ -53,6 +53,16 @@ export const imageOptions = grouped('Images:', {
     'bilinear (default), bicubic or lanczos',
   ),
   random_flip: option('--random-flip', z.boolean().optional(), 'mirror each image with probability 1/2'),
+  split: option(
+    '--split <name>',
+    z.string().optional(),
+    'split of the images: train (default), validation, test, or all',
+  ),
+  label_column: option(
+    '--label-column <name>',
+    z.string().optional(),
+    'column or field of the classes (default: label, fine_label, ...)',
+  ),
   data_dir: option(
     '--data-dir <folder>',
     z.string().optional(),
@@ -104,12 +114,13 @@ export async function imageTrainer(
   refuseConflicts(settings);
   const { random_flip, class_dropout_prob } = settings;
   const args = { ...common.args, random_flip, class_dropout_prob };
-  const { images, ...model } = settings.init_from
+  const { images: loaded, ...model } = settings.init_from
     ? await tunedModel(settings.init_from, source, settings)
     : await newModel(source, settings);
+  const images = model.model.classCount === undefined ? loaded : labelledImages(loaded);
   const loss = lossOf(model.model, common.loss, settings);
   const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images });
-  console.log(description(images, model.model));
+  console.log(description(images, model.model, loaded.count - images.count));
   for (const { source: name, reason } of images.skipped.slice(0, 3))
     process.stderr.write(`warning: skipped ${name}: ${reason}\n`);
   return trainer;
@@ -189,7 +200,7 @@ async function loadTrainingImages(
   modelResolution: number | readonly [number, number] | undefined,
   modelChannels: number | undefined,
 ): Promise<ImageSet> {
-  const { n, stretch, random_crop, interpolation, data_dir, cache_dir } = settings;
+  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column } = settings;
   const resolution = settings.resolution ?? modelResolution;
   let bar: Progress | undefined;
   try {
@@ -200,6 +211,9 @@ async function loadTrainingImages(
       interpolation,
       data_dir,
       cache_dir,
+      split,
+      label_column,
+      on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
       max_images: n,
       on_progress: ({ done, total }) => {
         bar ??= progressBar('images', total ?? 0);
@@ -216,19 +230,23 @@ function imageChannels(channels: number | undefined): 1 | 3 | 4 | undefined {
 }
 
 /** The number of classes; where labels are dropped, one more that stands for "no class". */
-function classCount({ labels, name }: ImageSet, dropout: number): number {
+function classCount({ labels, classNames, name }: ImageSet, dropout: number): number {
   if (labels === undefined)
     throw new InvalidArgumentError(
-      `--class-conditional needs labels, but '${name}' has none: put each class into a folder of its own, or leave it out`,
+      `--class-conditional needs labels, but '${name}' has none: put each class into a folder of its own, name the column with --label-column, or leave it out`,
     );
-  const classes = labels.reduce((highest, label) => Math.max(highest, label), 0) + 1;
+  const highest = labels.reduce((most, label) => Math.max(most, label), 0);
+  const classes = Math.max(highest + 1, classNames?.length ?? 0);
   return dropout > 0 ? classes + 1 : classes;
 }
 
-function description(images: ImageSet, model: DiffusionModel): string {
+function description(images: ImageSet, model: DiffusionModel, unlabelled: number): string {
   const { name, count, height, width, channels, skipped } = images;
   const parameters = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const leftOut = skipped.length > 0 ? `, ${skipped.length} skipped` : '';
+  const leftOut = [
+    ...(skipped.length > 0 ? [`, ${skipped.length} skipped`] : []),
+    ...(unlabelled > 0 ? [`, ${unlabelled} without a class left out`] : []),
+  ].join('');
   const classes = model.classCount === undefined ? '' : `, ${model.classCount} classes`;
   const variance = learnsVariance(model) ? ', learned variance' : '';
   return `${name}: ${count} images of ${height}x${width}x${channels}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;

@@ -27,6 +27,16 @@ export interface PlainImage {
 
 export type SourceImage = EncodedImage | PlainImage | SkippedImage;
 
+/** Which images and labels of a source to take. */
+export interface SourceChoice {
+  /** 'train', 'validation', 'test' or another that the source has, or 'all'; undefined: 'train', said in a warning. */
+  readonly split: string | undefined;
+  /** The column or field of the labels; undefined: the first that is usual. */
+  readonly labelColumn: string | undefined;
+  /** Receives one line about each thing that was chosen or left out without being asked. */
+  readonly warn: (message: string) => void;
+}
+
 /** Somewhere that images come from, in an order that is the same every time. */
 export interface ImageSource {
   readonly name: string;
@@ -34,6 +44,8 @@ export interface ImageSource {
   readonly native?: { readonly height: number; readonly width: number; readonly channels: 1 | 3 };
   /** How many images there are, skipped ones included, when that is known before they are read. */
   readonly total?: number;
+  /** The names of the classes by their number, where the source knows them before its images are read. */
+  readonly classNames?: readonly string[] | undefined;
   /** Text that changes whenever the images may have changed; undefined if a cache is not worthwhile. */
   readonly cacheKey?: string;
   images(): AsyncIterable<SourceImage> | Iterable<SourceImage>;
