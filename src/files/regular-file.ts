@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { errorText, FileFormatError, IsoDiffusionError } from '../errors.ts';
+import { describeFile, HEAD_BYTES, isLfsPointer } from './known-files.ts';
 
 /** Whether there is something at the path: a file, a folder or anything else. */
 export async function exists(path: string): Promise<boolean> {
@@ -54,8 +55,12 @@ export interface RegularFile {
 /** The error class of a file format. */
 type FailureClass = new (message: string, options?: ErrorOptions) => IsoDiffusionError;
 
+/** A git-lfs pointer is shorter (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md). */
+const MAX_POINTER_BYTES = 1024;
+
 /**
- * Opens a regular file for `use` and closes it again. A folder, a pipe or a device is refused instead of waited for.
+ * Opens a regular file for `use` and closes it again. A folder, a pipe or a device is refused instead of waited for, and
+ * a git-lfs pointer instead of parsed.
  *
  * @param Failure the error class of the file's format; every error of reading is turned into one.
  */
@@ -84,6 +89,10 @@ export async function withRegularFile<T>(
       await readInto(bytes, begin);
       return bytes;
     };
+    if (status.size < MAX_POINTER_BYTES) {
+      const head = await read(0, Math.min(status.size, HEAD_BYTES));
+      if (isLfsPointer(head)) throw new Failure(`${path} is ${describeFile(head)}`);
+    }
     return await use({ size: status.size, read, readInto });
   } catch (error) {
     if (error instanceof IsoDiffusionError) throw error;
@@ -102,4 +111,9 @@ export function readWholeFile(path: string, maxBytes: number, Failure: FailureCl
       throw new Failure(`${path} has ${file.size} bytes, more than the ${maxBytes} that are read.`);
     return file.read(0, file.size);
   });
+}
+
+/** The first bytes of a regular file, for {@link describeFile}. Errors as {@link withRegularFile}. */
+export function readHead(path: string, Failure: FailureClass): Promise<Uint8Array> {
+  return withRegularFile(path, Failure, (file) => file.read(0, Math.min(file.size, HEAD_BYTES)));
 }

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { DatasetError, errorText } from '../../../errors.ts';
+import { isGzip } from '../../../files/known-files.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
 import type { SkippedImage } from '../image-set.ts';
 
@@ -83,10 +84,10 @@ export async function fileStates(paths: readonly string[]): Promise<string> {
 /** Limit of files that are parsed as a whole; MNIST has 47 MB, a batch of CIFAR-10 31 MB. */
 const MAX_BYTES = 1024 ** 3;
 
-/** The bytes of a file, gunzipped when its name ends in `.gz`. @throws {DatasetError} when that fails or is too large. */
+/** The bytes of a file, gunzipped if they are gzip, whatever its name. @throws {DatasetError} when that fails or is too large. */
 export async function readUnpacked(path: string): Promise<Uint8Array> {
   const bytes = await readWholeFile(path, MAX_BYTES, DatasetError);
-  if (!/\.gz$/i.test(path)) return bytes;
+  if (!isGzip(bytes)) return bytes;
   return promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES }).catch((cause: Error) => {
     throw new DatasetError(`${path} cannot be gunzipped into at most ${MAX_BYTES} bytes: ${cause.message}`, { cause });
   });

@@ -8,6 +8,8 @@ import {
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { DatasetError, errorText } from '../../../errors.ts';
+import { describeFile, startsWith } from '../../../files/known-files.ts';
+import { readHead } from '../../../files/regular-file.ts';
 import { fileStates, type ImageSource, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
 
 /** Names of the columns, the first that a file has; `img` and `labels` are those of the Hub's cifar10 and others. */
@@ -39,7 +41,10 @@ async function* parquetImages(path: string): AsyncGenerator<SourceImage> {
       throw fail(`${what}: ${errorText(cause)}`, cause);
     }
   };
+  const head = await readHead(path, DatasetError);
   const file = await orFail('cannot be opened', asyncBufferFromFile(path));
+  const found = startsWith(head, 'PAR1') ? undefined : describeFile(head);
+  if (found) throw fail(`is not a parquet file but ${found}`);
   const metadata = await orFail('is not a parquet file', parquetMetadataAsync(file));
   const columns = topLevelColumns(metadata);
   const image = IMAGE_COLUMNS.find((column) => columns.includes(column));

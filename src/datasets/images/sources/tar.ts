@@ -4,6 +4,8 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
 import { DatasetError, errorText } from '../../../errors.ts';
+import { describeFile, isGzip, isTar } from '../../../files/known-files.ts';
+import { readHead } from '../../../files/regular-file.ts';
 import { fileStates, folderLabel, type ImageSource, isImageName, MAX_ENCODED_BYTES } from './image-source.ts';
 
 /** Long names and pax headers are buffered by the tar reader: no more than this between two members. */
@@ -48,7 +50,7 @@ function imageMember({ name, type, size = 0 }: Header): ReturnType<MemberRule> {
 }
 
 /**
- * The members of a tar archive, gzipped when its name ends in `gz`, that `rule` keeps or gives a reason for.
+ * The members of a tar archive, gzipped or not, that `rule` keeps or gives a reason for.
  *
  * @throws {DatasetError} when the archive is damaged, or has headers of unreasonable size.
  */
@@ -56,10 +58,11 @@ export async function* tarMembers(
   path: string,
   rule: MemberRule,
 ): AsyncGenerator<{ source: string; bytes: Uint8Array } | { source: string; reason: string }> {
+  const head = await readHead(path, DatasetError);
+  const gzipped = isGzip(head);
   const budget = new HeaderBudget();
   const unpacked = extract();
   const file: Readable = createReadStream(path);
-  const gzipped = /gz$/i.test(path);
   const feeding = (gzipped ? pipeline(file, createGunzip(), budget, unpacked) : pipeline(file, budget, unpacked)).then(
     () => undefined,
     (error: Error) => {
@@ -87,7 +90,11 @@ export async function* tarMembers(
     if (error) throw error;
   } catch (cause) {
     if (cause instanceof DatasetError) throw cause;
-    throw new DatasetError(`${path} is not a whole tar archive: ${errorText(cause)}`, { cause });
+    const found = describeFile(head);
+    const other = found !== undefined && !gzipped && !isTar(head);
+    throw new DatasetError(other ? `${path} is ${found}` : `${path} is not a whole tar archive: ${errorText(cause)}`, {
+      cause,
+    });
   } finally {
     unpacked.destroy();
     file.destroy();
