@@ -37,6 +37,7 @@ describe('agreementMarkdown', () => {
   });
 
   it('is not there without figures to compare', () => {
+    expect(agreementMarkdown([report('table-1', [row(0, 1, 1, null), row(0.1, 1, 1, null)])])).toBeUndefined();
     expect(agreementMarkdown([report('figure-1', [row(0, 1, 1, null)]), report('table-6', [])])).toBeUndefined();
   });
 });

@@ -56,14 +56,14 @@ async function reproduce(given: readonly Target[], settings: ReproduceSettings):
   ]);
   if (settings.report_only) {
     await unfinishedJobs(runs);
-    await writeReports(targets, runs, output, settings.report);
+    await writeReports(targets, runs, output, settings);
     return;
   }
   await resolveDevice(settings.device);
   const failed = await withOutputLock(output, async () => {
     const open = await prepareJobs(runs, settings.resume);
     const failures = await runAll(open, settings);
-    if (failures.length < runs.length) await writeReports(targets, runs, output, settings.report);
+    if (failures.length < runs.length) await writeReports(targets, runs, output, settings);
     return failures;
   });
   if (failed.length > 0)
@@ -171,21 +171,20 @@ async function writeReports(
   targets: readonly Target[],
   runs: readonly JobRun[],
   output: string,
-  combined: string | undefined,
+  { preset, report: combined }: ReproduceSettings,
 ): Promise<void> {
+  const { verdicts } = PRESET_SETTINGS[preset];
   const stored = await finishedResults(runs);
   if (stored.length === 0)
     throw new InvalidArgumentError(
       `${output} has no finished run of ${targets.join(', ')}: there is nothing to report yet`,
     );
-  const summary = summariseRuns(
-    runs.length,
-    stored.map(({ result }) => result),
-  );
+  const results = stored.map(({ result }) => result);
+  const summary = summariseRuns(runs.length, results, { verdicts });
   const reports = [];
   const files: string[] = [];
   for (const target of targets) {
-    const report = await reportOf(target, stored);
+    const report = await reportOf(target, stored, { verdicts });
     reports.push(report);
     files.push(...(await writeTargetReport(output, report, summary)));
     console.log(`${report.title}\n\n${report.markdown}\n`);

@@ -5,6 +5,8 @@ export type Preset = (typeof PRESETS)[number];
 
 interface PresetSettings {
   readonly runs: number;
+  /** Whether reports compare the effects with the paper's. */
+  readonly verdicts: boolean;
   readonly points: Omit<PointSettings, 'device'>;
   readonly images: Omit<ImageSettings, 'device' | 'logits_extractor'>;
   readonly imageSets: readonly NamedImageSet[];
@@ -19,6 +21,7 @@ const common = { num_train_timesteps: 1000, nearest_k: 5 } as const;
 export const PRESET_SETTINGS: Readonly<Record<Preset, PresetSettings>> = {
   paper: {
     runs: 3,
+    verdicts: true,
     points: {
       ...common,
       points: 10_000,
@@ -48,6 +51,7 @@ export const PRESET_SETTINGS: Readonly<Record<Preset, PresetSettings>> = {
   },
   smoke: {
     runs: 2,
+    verdicts: false,
     points: {
       ...common,
       points: 1000,

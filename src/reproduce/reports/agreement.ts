@@ -6,11 +6,11 @@ const VERDICTS: readonly Verdict[] = ['agrees', 'opposite', 'unclear', 'none in 
 
 /**
  * For each metric, how the effects of λ and the values compare with the paper's. Undefined if the paper has none of the
- * values.
+ * values, or no effect has a verdict.
  */
 export function agreementMarkdown(reports: readonly TargetReport[]): string | undefined {
   const rows = distinctRows(reports).filter(({ mean, paper }) => typeof mean === 'number' && typeof paper === 'number');
-  if (rows.length === 0) return undefined;
+  if (!rows.some((row) => row.effect_verdict !== null)) return undefined;
   const metrics = [...new Set(rows.map(({ metric }) => String(metric)))];
   return [
     '## What agrees and what does not',

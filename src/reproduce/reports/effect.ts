@@ -1,6 +1,6 @@
 import type { ReportRow } from '../paper/targets.ts';
 import { type Spread, spreadOf } from './spread.ts';
-import { signed } from './text.ts';
+import { signed, signedBound } from './text.ts';
 
 /** A measured value of one run. */
 interface SeededValue {
@@ -9,8 +9,9 @@ interface SeededValue {
 }
 
 /**
- * - `agrees`, `opposite`: the measured effect is clear, with the paper's sign or the opposite one.
- * - `unclear`: it is within twice its standard error, or there is only one run.
+ * - `agrees`, `opposite`: the measured effect is clear, with the paper's sign or the opposite one. It is clear where its
+ *   95 % interval leaves out 0.
+ * - `unclear`: the interval holds 0, or there is only one run.
  * - `none in the paper`: the paper's two figures are equal.
  */
 export type Verdict = 'agrees' | 'opposite' | 'unclear' | 'none in the paper';
@@ -21,11 +22,15 @@ export interface Effect {
   readonly measured: Spread;
   /** The difference of the paper's figures; undefined where the paper has none. */
   readonly paper: number | undefined;
+  /** Undefined where the paper has no difference, or `verdicts` is false. */
   readonly verdict: Verdict | undefined;
 }
 
-/** An effect is clear when it is more than this many standard errors from 0. */
-const CLEAR_STANDARD_ERRORS = 2;
+/** How measured effects are reported. */
+export interface EffectOptions {
+  /** Whether an effect is compared with the paper's. It is not for the smoke preset, which trains too little. */
+  readonly verdicts: boolean;
+}
 
 /**
  * The effect of a weight λ on a metric.
@@ -37,6 +42,7 @@ export function effectOf(
   without: readonly SeededValue[],
   withPenalty: readonly SeededValue[],
   paper: readonly [without?: number | undefined, withPenalty?: number | undefined] = [],
+  { verdicts }: EffectOptions = { verdicts: true },
 ): Effect | undefined {
   const differences = withPenalty.flatMap(({ seed, value }) => {
     const base = without.find((run) => run.seed === seed);
@@ -48,12 +54,12 @@ export function effectOf(
   if (before === undefined || after === undefined) return { measured, paper: undefined, verdict: undefined };
   // The published figures have at most 4 digits; the difference of two of them has rounding noise.
   const difference = Number((after - before).toFixed(6));
-  return { measured, paper: difference, verdict: verdictOf(measured, difference) };
+  return { measured, paper: difference, verdict: verdicts ? verdictOf(measured, difference) : undefined };
 }
 
-function verdictOf({ mean, std, runs }: Spread, paper: number): Verdict {
+function verdictOf({ mean, half_width }: Spread, paper: number): Verdict {
   if (paper === 0) return 'none in the paper';
-  if (std === undefined || Math.abs(mean) <= (CLEAR_STANDARD_ERRORS * std) / Math.sqrt(runs)) return 'unclear';
+  if (half_width === undefined || Math.abs(mean) <= half_width) return 'unclear';
   return Math.sign(mean) === Math.sign(paper) ? 'agrees' : 'opposite';
 }
 
@@ -74,28 +80,49 @@ export function measurementRow(
     runs: spread?.runs ?? 0,
     mean: spread?.mean ?? null,
     std: spread?.std ?? null,
+    ...intervalColumns('interval', spread),
     paper: paper ?? null,
+    effect_runs: effect?.measured.runs ?? 0,
     effect_mean: effect?.measured.mean ?? null,
     effect_std: effect?.measured.std ?? null,
+    ...intervalColumns('effect_interval', effect?.measured),
     effect_paper: effect?.paper ?? null,
     effect_verdict: effect?.verdict ?? null,
   };
 }
 
-/** "+0.0021 ± 0.0010 (+0.082): agrees". */
+function intervalColumns(name: string, spread: Spread | undefined): ReportRow {
+  const interval = spread && intervalOf(spread);
+  return { [`${name}_low`]: interval?.[0] ?? null, [`${name}_high`]: interval?.[1] ?? null };
+}
+
+function intervalOf({ mean, half_width }: Spread): [low: number, high: number] | undefined {
+  return half_width === undefined ? undefined : [mean - half_width, mean + half_width];
+}
+
+/** "+0.0113 [−0.0078, +0.0304] (+0.082): unclear": the mean, its interval, the paper's effect and the verdict. */
 export function effectText(effect: Effect | undefined): string {
   if (!effect) return '–';
   const { measured, paper, verdict } = effect;
-  const spread = measured.std === undefined ? '' : ` ± ${measured.std.toFixed(4)}`;
-  const published = paper === undefined ? '' : ` (${signed(paper, 3)}): ${verdict}`;
-  return `${signed(measured.mean)}${spread}${published}`;
+  const interval = intervalOf(measured);
+  return [
+    signed(measured.mean),
+    interval ? ` [${interval.map((bound) => signedBound(bound)).join(', ')}]` : '',
+    paper === undefined ? '' : ` (${signed(paper, 3)})`,
+    verdict === undefined ? '' : `: ${verdict}`,
+  ].join('');
 }
 
 /** One sentence that counts the verdicts. */
-export function verdictSummary(name: string, effects: readonly (Effect | undefined)[]): string {
+export function verdictSummary(
+  name: string,
+  effects: readonly (Effect | undefined)[],
+  { verdicts: wanted }: EffectOptions = { verdicts: true },
+): string {
+  if (!wanted) return `${name}: the smoke preset trains too little to compare effects with the paper's.`;
   const verdicts = effects.flatMap((effect) => effect?.verdict ?? []);
   if (verdicts.length === 0) return `${name}: no effect can be compared with the paper's yet.`;
-  const count = (wanted: Verdict) => verdicts.filter((verdict) => verdict === wanted).length;
+  const count = (kind: Verdict) => verdicts.filter((verdict) => verdict === kind).length;
   const none = count('none in the paper');
   return `${name}: of ${verdicts.length} effects, ${count('agrees')} have the paper's sign, ${count('opposite')} the opposite one, ${count('unclear')} are unclear${none > 0 ? `, and for ${none} the paper shows none` : ''}.`;
 }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { GRID_FILE, type ImageResult, type Stored } from '../jobs/job.ts';
 import { IMAGE_METRICS, type ImageMetric, PAPER_IMAGES } from '../paper/paper-results.ts';
 import type { ReportPlot, TargetReport } from '../paper/targets.ts';
-import { effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
+import { type EffectOptions, effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
 import { spreadOf, spreadText } from './spread.ts';
 import { counted, markdownTable } from './text.ts';
 
@@ -17,11 +17,11 @@ const METRIC_TITLES: Readonly<Record<ImageMetric, string>> = {
 };
 
 /** Table 6: the metrics of DDPM and Iso-Diffusion on each set of images. */
-export function imageTable(results: readonly ImageResult[]): TargetReport {
+export function imageTable(results: readonly ImageResult[], options: EffectOptions): TargetReport {
   const names = [...new Set(results.map(({ job }) => job.name))];
   const sets = names.map((name) => {
     const ofSet = results.filter(({ job }) => job.name === name);
-    return setSection(name, ofSet);
+    return setSection(name, ofSet, options);
   });
   return {
     target: 'table-6',
@@ -32,7 +32,7 @@ export function imageTable(results: readonly ImageResult[]): TargetReport {
   };
 }
 
-function setSection(name: string, results: readonly ImageResult[]) {
+function setSection(name: string, results: readonly ImageResult[], options: EffectOptions) {
   const iso = results.find(({ job }) => job.lambda > 0)?.job.lambda;
   const variants = [
     { title: 'DDPM', lambda: 0 },
@@ -45,7 +45,7 @@ function setSection(name: string, results: readonly ImageResult[]) {
       metric,
       paper,
       spreads: variants.map(({ runs }) => spreadOf(valuesOf(runs, metric).map(({ value }) => value))),
-      effect: effectOf(valuesOf(ddpm ?? [], metric), valuesOf(withPenalty ?? [], metric), paper),
+      effect: effectOf(valuesOf(ddpm ?? [], metric), valuesOf(withPenalty ?? [], metric), paper, options),
     };
   });
   const rows = lines.flatMap(({ metric, paper, spreads, effect }) =>
@@ -61,7 +61,7 @@ function setSection(name: string, results: readonly ImageResult[]) {
     ...variants.map(({ title, runs }) => `${title}, ${counted(runs.length, 'run')}`),
     'Paper, DDPM',
     'Paper, Iso',
-    'Change, measured (paper)',
+    'Change, measured with its 95 % interval (paper)',
   ];
   const effects = lines.map(({ effect }) => effect);
   const markdown = [
@@ -77,7 +77,7 @@ function setSection(name: string, results: readonly ImageResult[]) {
       ]),
     ),
     extractorLine(results),
-    ...(PAPER_IMAGES[name] ? [verdictSummary(name, effects)] : ['The paper has no figures for this set.']),
+    ...(PAPER_IMAGES[name] ? [verdictSummary(name, effects, options)] : ['The paper has no figures for this set.']),
   ].join('\n\n');
   return { markdown, rows };
 }

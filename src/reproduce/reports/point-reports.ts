@@ -6,7 +6,7 @@ import { type ScatterPanel, scatterPanels } from '../../plots/index.ts';
 import { GENERATED_FILE, type PointResult, type Stored } from '../jobs/job.ts';
 import { PRDC_METRICS, type PrdcMetric, paperValue } from '../paper/paper-results.ts';
 import { pointCells, type Target, type TargetReport } from '../paper/targets.ts';
-import { effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
+import { type EffectOptions, effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
 import { spreadOf, spreadText } from './spread.ts';
 import { capitalised, counted, markdownTable } from './text.ts';
 
@@ -18,14 +18,14 @@ export const SET_TITLES: Readonly<Record<SyntheticName, string>> = {
 };
 
 /** Tables 1 to 5: Precision, Recall, Density and Coverage of each set and λ, and the effect of λ. */
-export function pointTable(target: Target, results: readonly PointResult[]): TargetReport {
+export function pointTable(target: Target, results: readonly PointResult[], options: EffectOptions): TargetReport {
   const cells = pointCells(target);
   const datasets = [...new Set(cells.map(({ dataset }) => dataset))];
   const number = target.slice('table-'.length);
   const sets = datasets.map((dataset) => {
     const lambdas = cells.filter((cell) => cell.dataset === dataset).map(({ lambda }) => lambda);
     const ofSet = results.filter(({ job }) => job.dataset === dataset);
-    return setSection(dataset, lambdas, ofSet);
+    return setSection(dataset, lambdas, ofSet, options);
   });
   return {
     target,
@@ -36,7 +36,12 @@ export function pointTable(target: Target, results: readonly PointResult[]): Tar
   };
 }
 
-function setSection(dataset: SyntheticName, lambdas: readonly number[], results: readonly PointResult[]) {
+function setSection(
+  dataset: SyntheticName,
+  lambdas: readonly number[],
+  results: readonly PointResult[],
+  options: EffectOptions,
+) {
   const runsAt = (lambda: number) => results.filter(({ job }) => job.lambda === lambda);
   const valuesAt = (lambda: number, metric: PrdcMetric) =>
     runsAt(lambda).map(({ job, metrics }) => ({ seed: job.seed, value: metrics[metric] }));
@@ -47,7 +52,8 @@ function setSection(dataset: SyntheticName, lambdas: readonly number[], results:
     cells: PRDC_METRICS.map((metric) => {
       const values = valuesAt(lambda, metric);
       const paper = paperAt(lambda, metric);
-      const effect = lambda > 0 ? effectOf(valuesAt(0, metric), values, [paperAt(0, metric), paper]) : undefined;
+      const published = [paperAt(0, metric), paper] as const;
+      const effect = lambda > 0 ? effectOf(valuesAt(0, metric), values, published, options) : undefined;
       return { metric, spread: spreadOf(values.map(({ value }) => value)), paper, effect };
     }),
   }));
@@ -62,7 +68,7 @@ function setSection(dataset: SyntheticName, lambdas: readonly number[], results:
         [String(lambda), 'paper', ...cells.map(({ paper }) => paper?.toString() ?? '–')],
       ]),
     ),
-    'Change against λ = 0, measured (paper):',
+    'Change against λ = 0, measured with its 95 % interval (paper):',
     markdownTable(
       ['λ', ...metricTitles],
       withPenalty.map(({ lambda, cells }) => [String(lambda), ...cells.map(({ effect }) => effectText(effect))]),
@@ -70,6 +76,7 @@ function setSection(dataset: SyntheticName, lambdas: readonly number[], results:
     verdictSummary(
       SET_TITLES[dataset],
       withPenalty.flatMap(({ cells }) => cells.map(({ effect }) => effect)),
+      options,
     ),
   ].join('\n\n');
   const rows = lines.flatMap(({ lambda, cells }) =>

@@ -7,6 +7,7 @@ import type { JobRun } from '../jobs/run-jobs.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
 import { isImageTarget, type ReportPlot, type Target, type TargetReport } from '../paper/targets.ts';
 import { agreementMarkdown } from './agreement.ts';
+import type { EffectOptions } from './effect.ts';
 import { imageFigure, imageTable } from './image-reports.ts';
 import { isotropySection } from './isotropy-section.ts';
 import { pointFigure, pointTable } from './point-reports.ts';
@@ -76,13 +77,21 @@ export async function finishedResults(runs: readonly JobRun[]): Promise<Stored[]
 }
 
 /** The report of one target from the finished runs. */
-export async function reportOf(target: Target, stored: readonly Stored[]): Promise<TargetReport> {
+export async function reportOf(
+  target: Target,
+  stored: readonly Stored[],
+  options: EffectOptions,
+): Promise<TargetReport> {
   if (isImageTarget(target)) {
     const images = stored.filter((one): one is Stored<ImageResult> => one.result.job.kind === 'images');
-    return target === 'figure-2' ? imageFigure(images) : imageTable(images.map(({ result }) => result));
+    if (target === 'figure-2') return imageFigure(images);
+    return imageTable(
+      images.map(({ result }) => result),
+      options,
+    );
   }
   const points = stored.filter((one): one is Stored<PointResult> => one.result.job.kind === 'points');
   const results = points.map(({ result }) => result);
   if (target === 'section-4') return isotropySection(results);
-  return target.startsWith('figure') ? pointFigure(target, points) : pointTable(target, results);
+  return target.startsWith('figure') ? pointFigure(target, points) : pointTable(target, results, options);
 }

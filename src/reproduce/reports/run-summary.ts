@@ -1,5 +1,6 @@
 import type { JobResult } from '../jobs/job.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
+import type { EffectOptions } from './effect.ts';
 import { duration } from './text.ts';
 
 /** What a report says about the runs behind it. */
@@ -9,12 +10,14 @@ export interface RunSummary {
   readonly cpuSeconds: number;
   readonly wallSeconds: number;
   readonly seeds: readonly number[];
+  /** Whether effects are compared with the paper's. */
+  readonly verdicts: boolean;
   /** Distinct descriptions of machine and version. */
   readonly machines: readonly string[];
   readonly settings: readonly string[];
 }
 
-export function summariseRuns(jobs: number, results: readonly JobResult[]): RunSummary {
+export function summariseRuns(jobs: number, results: readonly JobResult[], { verdicts }: EffectOptions): RunSummary {
   const total = (seconds: (result: JobResult) => number) => results.reduce((sum, result) => sum + seconds(result), 0);
   return {
     jobs,
@@ -22,6 +25,7 @@ export function summariseRuns(jobs: number, results: readonly JobResult[]): RunS
     cpuSeconds: total(({ timing }) => timing.cpu_seconds),
     wallSeconds: total(({ timing }) => timing.wall_seconds),
     seeds: [...new Set(results.map(({ job }) => job.seed))].sort((a, b) => a - b),
+    verdicts,
     machines: [...new Set(results.map(machineText))],
     settings: [...new Set(results.map(settingsText))],
   };
@@ -40,13 +44,13 @@ function settingsText({ job }: JobResult): string {
 
 /** The paragraphs above a report. */
 export function summaryMarkdown(summary: RunSummary): string {
-  const { jobs, finished, seeds, settings, machines, cpuSeconds, wallSeconds } = summary;
+  const { jobs, finished, seeds, verdicts, settings, machines, cpuSeconds, wallSeconds } = summary;
   const unfinished =
     finished < jobs ? ` **${jobs - finished} of ${jobs} runs are not finished: this report is partial.**` : '';
   return [
-    `Measured by \`iso-diffusion reproduce\`, next to the published figures (${PAPER_SOURCE}). Values are mean ± sample standard deviation over the runs, seeds ${seeds.join(', ') || 'none'}; each seed decides the data, the initial weights, the noise and the samples. Nothing was tuned towards the published figures.${unfinished}`,
+    `Measured by \`iso-diffusion reproduce\`, next to the published figures (${PAPER_SOURCE}). Values are the mean over the runs ± the half width of its 95 % interval (Student's t, n − 1 degrees of freedom for n runs). The seeds are ${seeds.join(', ') || 'none'}; each seed decides the data, the initial weights, the noise and the samples. Nothing was tuned towards the published figures.${unfinished}`,
     ...settings,
-    "A change against λ = 0 is the mean difference between runs of the same seed. Where it is more than two standard errors from 0, it is clear, and its sign is compared with the paper's.",
+    `A change against λ = 0 is the mean difference between runs of the same seed, with its 95 % interval [low, high] over these pairs. ${verdicts ? `Where the interval leaves out 0, the change is clear, and its sign is compared with the paper's. Of 20 changes that are none, one looks clear by chance.` : "The smoke preset trains too little to compare it with the paper's."}`,
     `Time: ${duration(cpuSeconds)} of processor time for ${finished} runs, ${duration(wallSeconds)} of wall time summed over the runs (waiting for other processes included). ${machines.join('; ')}.`,
   ].join('\n\n');
 }

@@ -15,6 +15,11 @@ export function signed(value: number, digits = 4): string {
   return value < 0 ? `−${text}` : `+${text}`;
 }
 
+/** "+0.0000" or "−0.0000" for the end of an interval: its sign says on which side of 0 it is. */
+export function signedBound(value: number, digits = 4): string {
+  return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
+}
+
 export function capitalised(word: string): string {
   return word.charAt(0).toUpperCase() + word.slice(1);
 }
