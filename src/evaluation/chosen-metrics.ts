@@ -46,8 +46,21 @@ function checkedOption(name: string, value: unknown, standard: MetricOption): Me
 }
 
 /** @throws {InvalidArgumentError} for sets that are too small for a metric, before any work. */
-export function checkCounts(chosen: readonly ChosenMetric[], counts: SampleCounts): void {
+function checkCounts(chosen: readonly ChosenMetric[], counts: SampleCounts): void {
   for (const { metric, options } of chosen) metric.check?.(counts, options);
+}
+
+/**
+ * The metrics with the options that they choose for these numbers of samples.
+ *
+ * @throws {InvalidArgumentError} for sets that are too small for a metric, before any work.
+ */
+export function resolveOptions(chosen: readonly ChosenMetric[], counts: SampleCounts): ChosenMetric[] {
+  checkCounts(chosen, counts);
+  return chosen.map(({ name, metric, options }) => {
+    const resolved: object = metric.resolveOptions?.(counts, options) ?? options;
+    return { name, metric, options: { ...resolved } };
+  });
 }
 
 /** All forms of samples that the metrics read of these sides. */

@@ -3,7 +3,6 @@ import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
 import { type PointCloud, requireSameDims } from '../metrics/metric.ts';
 import {
   type ChosenMetric,
-  checkCounts,
   chooseMetrics,
   computeMetrics,
   neededForms,
@@ -11,6 +10,7 @@ import {
   refuseOtherKinds,
   refuseWithoutSamples,
   reportedOptions,
+  resolveOptions,
 } from './chosen-metrics.ts';
 import { evaluateImages } from './images.ts';
 import { type EvaluationInput, identify, loadPointPair } from './inputs.ts';
@@ -66,13 +66,13 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
 type StatisticsInput = Extract<EvaluationInput, { kind: 'statistics' }>;
 
 async function evaluateStatistics(
-  chosen: readonly ChosenMetric[],
+  possible: readonly ChosenMetric[],
   real: StatisticsInput,
   fake: StatisticsInput,
   { seed }: EvaluateSettings,
   { on_progress, signal }: EvaluateOptions,
 ): Promise<EvaluationReport> {
-  checkCounts(chosen, { real: real.statistics.count, fake: fake.statistics.count });
+  const chosen = resolveOptions(possible, { real: real.statistics.count, fake: fake.statistics.count });
   const sides = [preparedSide('real', real), preparedSide('fake', fake)] as const;
   return {
     metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
@@ -86,7 +86,7 @@ async function evaluateStatistics(
 const COORDINATES_CHECKSUM = createHash('sha256').update('coordinates').digest('hex');
 
 async function evaluatePoints(
-  chosen: readonly ChosenMetric[],
+  possible: readonly ChosenMetric[],
   realInput: EvaluationInput,
   fakeInput: EvaluationInput,
   settings: EvaluateSettings,
@@ -94,7 +94,7 @@ async function evaluatePoints(
 ): Promise<EvaluationReport> {
   const { seed } = settings;
   const { real, fake } = await loadPointPair(realInput, fakeInput, settings, options);
-  checkCounts(chosen, { real: real.count, fake: fake.count });
+  const chosen = resolveOptions(possible, { real: real.count, fake: fake.count });
   requireSameDims(real, fake);
   const prepared = (role: 'real' | 'fake', features: PointCloud) =>
     preparedSide(role, {

@@ -4,11 +4,11 @@ import type { MetricSide } from '../metrics/metric.ts';
 import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
 import {
   type ChosenMetric,
-  checkCounts,
   computeMetrics,
   neededForms,
   preparedSide,
   reportedOptions,
+  resolveOptions,
 } from './chosen-metrics.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { resolveExtractor } from './extractors/registry.ts';
@@ -53,7 +53,7 @@ interface ImageComparison {
 
 /** `evaluate` for images, on one side or on both. */
 export async function evaluateImages(
-  chosen: readonly ChosenMetric[],
+  possible: readonly ChosenMetric[],
   realInput: EvaluationInput,
   fakeInput: EvaluationInput,
   settings: EvaluateSettings,
@@ -67,7 +67,7 @@ export async function evaluateImages(
   try {
     const real = await openSide(realInput, settings, options, own, settings.num_real, settings.split);
     const fake = await openSide(fakeInput, settings, options, own, settings.num_samples, settings.fake_split);
-    checkCounts(chosen, { real: real.count, fake: fake.count });
+    const chosen = resolveOptions(possible, { real: real.count, fake: fake.count });
     const channels: 1 | 3 = [real, fake].every(({ images }) => (images?.channels ?? 1) === 1) ? 1 : 3;
     const extractors = await loadExtractors(chosen, real.images ?? fake.images, channels, settings, options, own);
     // First of all, because an extractor may refuse the size of the generated images.

@@ -33,7 +33,7 @@ export const inceptionScoreMetric: Metric<InceptionScoreSettings> = {
   compute({ fake: { logits }, options: { is_splits, is_shuffle }, seed }) {
     const order = () => new RandomStream(seed, STREAM.metrics, 3).permutation(logits.count);
     const { mean, std } = inceptionScore(is_shuffle ? pickRows(logits, order()) : logits, { splits: is_splits });
-    return { is_mean: mean, is_std: std };
+    return { is_mean: mean, ...(std === undefined ? {} : { is_std: std }) };
   },
 };
 
@@ -45,8 +45,8 @@ export interface InceptionScoreOptions {
 /** Scores are from 1 to the number of classes. */
 export interface InceptionScore {
   mean: number;
-  /** With divisor `splits`, as numpy's `std`; 0 for one split. */
-  std: number;
+  /** With divisor `splits`, as numpy's `std`; undefined for one split. */
+  std: number | undefined;
 }
 
 /**

@@ -17,7 +17,7 @@ import {
 export interface KidSettings {
   /** Pairs of random subsets that mean and standard deviation are over: an integer of at least 1. Default 100. */
   readonly kid_subsets: number;
-  /** Samples of a subset: an integer of at least 2. Default 1,000, or all of the smaller set. */
+  /** Samples of a subset: an integer of at least 2. Default 1,000, or half of the smaller set where that is less. */
   readonly kid_subset_size: number | undefined;
 }
 
@@ -31,6 +31,9 @@ export const kid: Metric<KidSettings> = {
     requireInteger('kid_subset_size', kid_subset_size, 2);
     requireSamples('kid', counts, kid_subset_size, 'a subset of KID');
   },
+  resolveOptions({ real = 0, fake = 0 }, { kid_subsets, kid_subset_size }) {
+    return chosenSubsets(real, fake, kid_subsets, kid_subset_size);
+  },
   async compute({ real, fake, options, seed, on_progress, signal }) {
     const block_products = await createBlockGemm('cpu');
     try {
@@ -42,7 +45,7 @@ export const kid: Metric<KidSettings> = {
         on_progress,
         signal,
       });
-      return { kid_mean: mean, kid_std: std };
+      return { kid_mean: mean, ...(std === undefined ? {} : { kid_std: std }) };
     } finally {
       await block_products.dispose();
     }
@@ -52,7 +55,10 @@ export const kid: Metric<KidSettings> = {
 export interface KernelDistanceOptions {
   /** Pairs of subsets that the mean is over, an integer of at least 1. Default 100. */
   readonly num_subsets?: number | undefined;
-  /** Vectors of a subset, drawn without replacement: an integer of at least 2. Default 1,000, or all of the smaller set. */
+  /**
+   * Vectors of a subset, drawn without replacement: an integer of at least 2. Default 1,000, or half of the smaller set
+   * where that is less: subsets that are nearly the whole set differ too little to show how certain the mean is.
+   */
   readonly subset_size?: number | undefined;
   /** Degree of the kernel (γ xᵀy + coef0)^degree. Default 3. */
   readonly degree?: number | undefined;
@@ -76,8 +82,13 @@ export interface KernelDistanceOptions {
 /** The unbiased squared maximum mean discrepancy over subsets. Its mean can be below 0 for equal distributions. */
 export interface KernelDistance {
   mean: number;
-  /** With divisor `num_subsets`, as numpy's `std`; 0 for one subset. */
-  std: number;
+  /**
+   * Of the subsets' values, with divisor `num_subsets`, as numpy's `std`. Undefined for one subset, and where both sets
+   * have `subset_size` vectors: then every subset is the whole set, and its value is computed once.
+   */
+  std: number | undefined;
+  /** Vectors in a subset of each side. */
+  subset_size: number;
 }
 
 /**
@@ -88,7 +99,7 @@ export interface KernelDistance {
  * option out of range.
  *
  * @example
- * const { mean, std } = await kernelDistance(real, fake, { subset_size: 1000, seed: 0 });
+ * const { mean, std, subset_size } = await kernelDistance(real, fake, { num_subsets: 100, seed: 0 });
  */
 export async function kernelDistance(
   real: PointCloud,
@@ -97,8 +108,9 @@ export async function kernelDistance(
 ): Promise<KernelDistance> {
   checkPointCloud('real', real);
   checkPointCloud('fake', fake);
-  const { num_subsets = 100, seed = 0, on_progress, signal } = options;
-  const size = options.subset_size ?? Math.min(1000, real.count, fake.count);
+  const { seed = 0, on_progress, signal } = options;
+  const chosen = chosenSubsets(real.count, fake.count, options.num_subsets ?? 100, options.subset_size);
+  const { kid_subsets: num_subsets, kid_subset_size: size } = chosen;
   checkOptions(real, fake, size, num_subsets, seed);
   const kernel = {
     degree: options.degree ?? 3,
@@ -115,7 +127,16 @@ export async function kernelDistance(
     values.push(await squaredDiscrepancy(x, y, kernel));
     on_progress?.((subset + 1) / num_subsets);
   }
-  return meanAndStd(values);
+  return { ...meanAndStd(values), subset_size: size };
+}
+
+const LARGEST_DEFAULT_SUBSET = 1000;
+
+/** Subsets that are all the whole sets have one value, which is computed once. */
+function chosenSubsets(real: number, fake: number, subsets: number, given: number | undefined) {
+  const half = Math.floor(Math.min(real, fake) / 2);
+  const size = given ?? Math.max(2, Math.min(LARGEST_DEFAULT_SUBSET, half));
+  return { kid_subsets: size === real && size === fake ? Math.min(1, subsets) : subsets, kid_subset_size: size };
 }
 
 interface Kernel {

@@ -85,6 +85,11 @@ export interface Metric<Options extends object = object> {
    */
   check?(counts: SampleCounts, options: Options): void;
   /**
+   * Chooses the values of options that depend on the number of samples. It is called once, after `check`, with the
+   * numbers that are known; `compute` and the report have what it returns. Default: the options stay as they are.
+   */
+  resolveOptions?(counts: SampleCounts, options: Options): Options;
+  /**
    * Computes the metric.
    *
    * @returns the values under the names they have in reports, such as `kid_mean`.
@@ -146,9 +151,10 @@ export function pickRows({ data, dims }: PointCloud, indices: Uint32Array): Poin
   return { data: rows, count: indices.length, dims };
 }
 
-/** Mean and standard deviation; the divisor is the number of values, as in numpy's `std`. */
-export function meanAndStd(values: readonly number[]): { mean: number; std: number } {
+/** Mean and standard deviation; the divisor is the number of values, as in numpy's `std`. One value has no deviation. */
+export function meanAndStd(values: readonly number[]): { mean: number; std: number | undefined } {
   const average = (numbers: readonly number[]) => numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
   const mean = average(values);
+  if (values.length === 1) return { mean, std: undefined };
   return { mean, std: Math.sqrt(average(values.map((value) => (value - mean) ** 2))) };
 }

@@ -61,10 +61,22 @@ describe('values of the references', () => {
   it('KID over one subset that is the whole set', async () => {
     const [fixture] = fixtures<{ expected_mmd2_unbiased: number }>('kid');
     if (!fixture) throw new Error('no fixture');
-    const { metrics } = await evaluate({ ...inputsOf(fixture), metrics: ['kid'], kid_subsets: 1 });
+    const options = { metrics: ['kid' as const], kid_subset_size: 120 };
+    const { metrics, settings } = await evaluate({ ...inputsOf(fixture), ...options });
     // float32 products of order 1.
     expect(Math.abs((metrics.kid_mean ?? 0) - fixture.expected_mmd2_unbiased)).toBeLessThan(1e-6);
-    expect(metrics.kid_std).toBe(0);
+    expect(metrics).not.toHaveProperty('kid_std');
+    expect(settings).toEqual({ seed: 0, kid_subsets: 1, kid_subset_size: 120 });
+  });
+
+  it('KID of a small set over subsets of half of it, whose size is in the report', async () => {
+    const [fixture] = fixtures<object>('kid');
+    if (!fixture) throw new Error('no fixture');
+    const { metrics, settings } = await evaluate({ ...inputsOf(fixture), metrics: ['kid'] });
+    expect(settings).toEqual({ seed: 0, kid_subsets: 100, kid_subset_size: 60 });
+    // As numpy gives them: see kid.test.ts.
+    expect(Math.abs((metrics.kid_mean ?? 0) - 0.03276832441892862)).toBeLessThan(1e-6);
+    expect(Math.abs((metrics.kid_std ?? 0) - 0.043680596389319794)).toBeLessThan(1e-6);
   });
 
   it.each(fixtures<{ nearest_k: number; expected: object }>('prdc').slice(4, 6))(
@@ -90,6 +102,7 @@ describe('values of the references', () => {
     const whole = await evaluate({ ...inputs, is_splits: 1 });
     // exp(KL) = the number of classes for certain and evenly distributed predictions.
     expect(whole.metrics.is_mean).toBeCloseTo(classes, 6);
+    expect(whole.metrics).not.toHaveProperty('is_std');
     const splits = await evaluate(inputs);
     const sorted = { data: Float32Array.from(rows.flat()), count: 500, dims: classes };
     expect(inceptionScore(sorted).mean).toBeCloseTo(1, 6);

@@ -42,7 +42,11 @@ const imageOptions = {
 };
 
 export const reproduceOptions = {
-  preset: option('--preset <name>', z.enum(PRESETS).default('paper'), 'paper, or smoke: a tiny trial run without verdicts'),
+  preset: option(
+    '--preset <name>',
+    z.enum(PRESETS).default('paper'),
+    'paper, or smoke: a tiny trial run without verdicts',
+  ),
   runs: option('--runs <count>', wholeNumber.optional(), 'runs to average over (default: 3; smoke: 2)'),
   epochs: option('--epochs <count>', wholeNumber.optional(), 'epochs (default: 1000; smoke: 100, images 6)'),
   seed: option('--seed <seed>', z.int().min(0).default(0), 'seed of the first run; each further run adds 1'),
