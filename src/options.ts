@@ -29,3 +29,30 @@ export function parseOptions<Schema extends z.ZodType>(
   if (!parsed.success) throw new Failure(`wrong ${what}:\n${z.prettifyError(parsed.error)}`);
   return parsed.data;
 }
+
+const warnings = new Set<string>();
+
+/**
+ * Warns, once a process for the same keys, of keys in a config file that the class does not have and that may matter.
+ * One whose value is null, false or empty asks for nothing.
+ *
+ * @param className of the class, for the warning.
+ * @param config the keys of the file; those that begin with `_` are notes of the library that wrote it.
+ * @param known keys that the class has, and keys that have no effect on it.
+ */
+export function warnOfUnknownKeys(className: string, config: object, known: Iterable<string>): void {
+  const names = new Set(known);
+  const unknown = Object.entries(config).filter(
+    ([key, value]) => !names.has(key) && !key.startsWith('_') && !asksForNothing(value),
+  );
+  if (unknown.length === 0) return;
+  const listed = unknown.map(([key, value]) => `${key} (${JSON.stringify(value).slice(0, 80)})`).join(', ');
+  const warning = `the config of the ${className} has keys that are not known here and have no effect: ${listed}`;
+  if (!warnings.has(warning)) process.emitWarning(warning);
+  warnings.add(warning);
+}
+
+function asksForNothing(value: unknown): boolean {
+  if (value === null || value === undefined || value === false || value === '') return true;
+  return typeof value === 'object' && Object.keys(value).length === 0;
+}

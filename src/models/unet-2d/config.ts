@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
-import { type Complete, type Fields, parseOptions } from '../../options.ts';
+import { type Complete, type Fields, parseOptions, warnOfUnknownKeys } from '../../options.ts';
 import { configOptions } from '../model.ts';
 
 const channelCount = z.int().min(1).max(16_384);
@@ -8,7 +8,7 @@ const side = z.int().min(1).max(8192);
 const nothing = z.null().default(null);
 
 /**
- * Options of `UNet2DModel`: those of diffusers' constructor (0.30), with its names and defaults. Every one but
+ * Options of `UNet2DModel`: those of diffusers' constructor (0.40), with its names and defaults. Every one but
  * `sample_size` may be left out. A key that a file lacks takes the constructor's default, which differs from many published
  * checkpoints: older files that rely on other defaults were written with every key.
  */
@@ -26,6 +26,8 @@ export interface UNet2DOptions {
   readonly center_input_sample?: boolean | undefined;
   /** How the timestep is encoded; default, and the only one there is, 'positional' (sinusoidal). */
   readonly time_embedding_type?: 'positional' | undefined;
+  /** Length of the time embedding, 1 to 65,536; default null: four times the channels of the first level. */
+  readonly time_embedding_dim?: number | null | undefined;
   /** What is subtracted from the count of frequencies where their exponents are made, 0 to 64; default 0. */
   readonly freq_shift?: number | undefined;
   /** Cosines before sines in the encoding of the timestep; default true. */
@@ -41,8 +43,8 @@ export interface UNet2DOptions {
   readonly block_out_channels?: readonly number[] | undefined;
   /** Residual blocks a level on the way down, 1 to 64; one more on the way up. Default 2. */
   readonly layers_per_block?: number | undefined;
-  /** The block in the middle; default, and the only one there is, 'UNetMidBlock2D'. */
-  readonly mid_block_type?: 'UNetMidBlock2D' | undefined;
+  /** The block in the middle: 'UNetMidBlock2D' (default), or null for none. */
+  readonly mid_block_type?: 'UNetMidBlock2D' | null | undefined;
   /** What the outputs of the middle block's residual and attention blocks are divided by, above 0; default 1. */
   readonly mid_block_scale_factor?: number | undefined;
   /** 1 pads all sides of a downsampling convolution (default), 0 only the right and bottom ones. */
@@ -84,6 +86,7 @@ const configSchema = z.strictObject({
   out_channels: channelCount.default(3),
   center_input_sample: z.boolean().default(false),
   time_embedding_type: z.literal('positional').default('positional'),
+  time_embedding_dim: z.int().min(1).max(65_536).nullable().default(null),
   freq_shift: z.number().min(0).max(64).default(0),
   flip_sin_to_cos: z.boolean().default(true),
   down_block_types: z
@@ -98,7 +101,7 @@ const configSchema = z.strictObject({
     .default(['AttnUpBlock2D', 'AttnUpBlock2D', 'AttnUpBlock2D', 'UpBlock2D']),
   block_out_channels: z.array(channelCount).min(1).max(16).default([224, 448, 672, 896]),
   layers_per_block: z.int().min(1).max(64).default(2),
-  mid_block_type: z.literal('UNetMidBlock2D').default('UNetMidBlock2D'),
+  mid_block_type: z.literal('UNetMidBlock2D').nullable().default('UNetMidBlock2D'),
   mid_block_scale_factor: z.number().positive().default(1),
   downsample_padding: z.literal([0, 1]).default(1),
   downsample_type: z.literal('conv').default('conv'),
@@ -129,18 +132,32 @@ export function parseUNet2DOptions(options: UNet2DOptions): UNet2DConfig {
   return { _class_name: 'UNet2DModel', ...config };
 }
 
+/** What `EMAModel.save_pretrained` of diffusers writes into the config of the model that it averages. */
+const EMA_STATE = [
+  ...['decay', 'min_decay', 'inv_gamma', 'power', 'optimization_step', 'update_after_step', 'use_ema_warmup'],
+  ...['collected_params', 'shadow_params'],
+];
+
 /**
- * The options in a parsed `config.json`. The first versions of diffusers put `UNetRes` before the names of blocks.
+ * The options in a parsed `config.json`. The first versions of diffusers put `UNetRes` before the names of blocks. A key
+ * that no version of the class has is left out, as diffusers does; one warning names it unless it has no effect.
  *
- * @throws {ConfigError} as `configOptions`.
+ * @throws {ConfigError} as `configOptions`, and for quantised weights, which are not read.
  */
 export function optionsFromJson(json: unknown): UNet2DOptions {
   const present = (value: unknown) =>
     Array.isArray(value)
       ? value.map((item) => (typeof item === 'string' ? item.replace(/^UNetRes/, '') : item))
       : value;
-  const options = configOptions(json, 'UNet2DModel');
-  return Object.fromEntries(Object.entries(options).map(([key, value]) => [key, present(value)]));
+  const { quantization_config = null, ...options } = configOptions(json, 'UNet2DModel');
+  if (quantization_config !== null)
+    throw new ConfigError(
+      'the UNet2DModel has a quantization_config: quantised weights are not read here. Save the model in float32, float16 or bfloat16',
+    );
+  const known = new Set(Object.keys(configSchema.shape));
+  const entries = Object.entries(options);
+  warnOfUnknownKeys('UNet2DModel', options, [...known, ...EMA_STATE]);
+  return Object.fromEntries(entries.filter(([key]) => known.has(key)).map(([key, value]) => [key, present(value)]));
 }
 
 /** Height and width of a sample. @throws {ConfigError} where `sample_size` is null. */
@@ -166,7 +183,7 @@ function refuseConflicts(config: z.output<typeof configSchema>): void {
     (_, i) =>
       down_block_types[i] === 'AttnDownBlock2D' ||
       up_block_types[levels - 1 - i] === 'AttnUpBlock2D' ||
-      (config.add_attention && i === levels - 1),
+      (config.mid_block_type !== null && config.add_attention && i === levels - 1),
   );
   for (const channels of attended)
     if (attention_head_dim !== null && channels % attention_head_dim !== 0)

@@ -34,7 +34,7 @@ export class UNet2DModel implements DiffusionModel {
   private readonly classEmbedding: Embedding | undefined;
   private readonly downBlocks: readonly DownBlock[];
   private readonly upBlocks: readonly UpBlock[];
-  private readonly midBlock: MidBlock;
+  private readonly midBlock: MidBlock | undefined;
   private readonly normOut: GroupNorm;
   private readonly convOut: Conv2d;
 
@@ -52,7 +52,7 @@ export class UNet2DModel implements DiffusionModel {
     const channels = config.block_out_channels;
     const [firstChannels = 1] = channels;
     const deepest = channels.at(-1) ?? firstChannels;
-    const timeChannels = 4 * firstChannels;
+    const timeChannels = config.time_embedding_dim ?? 4 * firstChannels;
     this.convIn = sameConv('conv_in', config.in_channels, firstChannels);
     this.timeEmbedding = new TimeEmbedding('time_embedding', {
       in_channels: firstChannels,
@@ -66,7 +66,8 @@ export class UNet2DModel implements DiffusionModel {
         : new Embedding('class_embedding', config.num_class_embeds, timeChannels);
     this.downBlocks = downBlocks(config, timeChannels);
     this.upBlocks = upBlocks(config, timeChannels);
-    this.midBlock = new MidBlock('mid_block', config, deepest, timeChannels);
+    this.midBlock =
+      config.mid_block_type === null ? undefined : new MidBlock('mid_block', config, deepest, timeChannels);
     this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
     this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
     const parameters = parametersOf([
@@ -130,7 +131,7 @@ export class UNet2DModel implements DiffusionModel {
       skips.push(...states);
       hidden = states.at(-1) ?? hidden;
     }
-    hidden = this.midBlock.forward(hidden, time, context);
+    hidden = this.midBlock?.forward(hidden, time, context) ?? hidden;
     for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, context);
     return context.layout.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
   }

@@ -46,7 +46,8 @@ export function refuseOtherRun(saved: unknown, current: RunIdentity, where: stri
 function flattened(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     for (const [key, inner] of Object.entries(value)) flattened(inner, prefix ? `${prefix}.${key}` : key, into);
-  } else if (value !== undefined) {
+  } else if (value !== undefined && value !== null) {
+    // Null is what an option is where nobody gave it: a checkpoint of a version without the option lacks it.
     into.set(prefix, JSON.stringify(value));
   }
   return into;

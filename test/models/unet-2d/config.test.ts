@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ConfigError, InvalidArgumentError } from '../../../src/errors.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import {
@@ -129,4 +129,48 @@ it('has the old names of attention under the present ones', () => {
   expect(currentParameterName('mid_block.attentions.0.query.weight')).toBe('mid_block.attentions.0.to_q.weight');
   expect(currentParameterName('mid_block.attentions.0.proj_attn.bias')).toBe('mid_block.attentions.0.to_out.0.bias');
   expect(currentParameterName('conv_in.weight')).toBe('conv_in.weight');
+});
+
+describe('keys of files', () => {
+  const file = { _class_name: 'UNet2DModel', _diffusers_version: '0.40.0', ...small };
+  const parameters = (json: object) => UNet2DModel.fromConfig(json).parameters.map(({ name }) => name);
+
+  it('are taken where a later diffusers added them, with the value that changes nothing', () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+    const later = { time_embedding_dim: null, mid_block_type: 'UNetMidBlock2D', some_new_part: null, new_flag: false };
+    expect(parameters({ ...file, ...later, new_list: [] })).toEqual(parameters(file));
+    expect(UNet2DModel.fromConfig({ ...file, ...later }).config).toEqual(UNet2DModel.fromConfig(file).config);
+    expect(warn).not.toHaveBeenCalled();
+    warn.mockRestore();
+  });
+
+  it('are named in one warning where they are not known, however often the file is opened', () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+    for (let i = 0; i < 3; i++) UNet2DModel.fromConfig({ ...file, window_size: 7, gate: 'tanh', decay: 0.99 });
+    expect(warn.mock.calls).toEqual([
+      [
+        'the config of the UNet2DModel has keys that are not known here and have no effect: window_size (7), gate ("tanh")',
+      ],
+    ]);
+    warn.mockRestore();
+  });
+
+  it.each<[object, RegExp]>([
+    [{ time_embedding_type: 'fourier' }, /time_embedding_type/],
+    [{ class_embed_type: 'timestep' }, /class_embed_type/],
+    [{ mid_block_type: 'UNetMidBlock2DCrossAttn' }, /mid_block_type/],
+    [{ downsample_type: 'fir' }, /downsample_type/],
+    [{ quantization_config: { quant_method: 'bitsandbytes' } }, /quantization_config/],
+  ])('are refused by name where they ask for what is not there: %j', (keys, message) => {
+    expect(() => UNet2DModel.fromConfig({ ...file, ...keys })).toThrow(ConfigError);
+    expect(() => UNet2DModel.fromConfig({ ...file, ...keys })).toThrow(message);
+  });
+
+  it('lead to no middle block, and to a time embedding of another length', () => {
+    const model = UNet2DModel.fromConfig({ ...file, mid_block_type: null, time_embedding_dim: 20 });
+    const shapes = new Map(model.parameters.map(({ name, shape }) => [name, shape]));
+    expect([...shapes.keys()].filter((name) => name.startsWith('mid_block'))).toEqual([]);
+    expect(shapes.get('time_embedding.linear_1.weight')).toEqual([20, 8]);
+    expect(shapes.get('down_blocks.0.resnets.0.time_emb_proj.weight')).toEqual([8, 20]);
+  });
 });

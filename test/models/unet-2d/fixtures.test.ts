@@ -30,6 +30,8 @@ describe.each([
   ['ddpm-style', 'hwnc'],
   ['default-style', 'nchw'],
   ['default-style', 'hwnc'],
+  ['no-mid-block', 'nchw'],
+  ['no-mid-block', 'hwnc'],
 ] as const)('%s, %s', (name, order) => {
   const layout = orders[order];
   const folder = `${fixtures}${name}/`;
