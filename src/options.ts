@@ -32,6 +32,12 @@ export function parseOptions<Schema extends z.ZodType>(
 
 const warnings = new Set<string>();
 
+/** Emits a warning of the process, unless it was emitted before. */
+export function warnOnce(warning: string): void {
+  if (!warnings.has(warning)) process.emitWarning(warning);
+  warnings.add(warning);
+}
+
 /**
  * Warns, once a process for the same keys, of keys in a config file that the class does not have and that may matter.
  * One whose value is null, false or empty asks for nothing.
@@ -47,9 +53,7 @@ export function warnOfUnknownKeys(className: string, config: object, known: Iter
   );
   if (unknown.length === 0) return;
   const listed = unknown.map(([key, value]) => `${key} (${JSON.stringify(value).slice(0, 80)})`).join(', ');
-  const warning = `the config of the ${className} has keys that are not known here and have no effect: ${listed}`;
-  if (!warnings.has(warning)) process.emitWarning(warning);
-  warnings.add(warning);
+  warnOnce(`the config of the ${className} has keys that are not known here and have no effect: ${listed}`);
 }
 
 function asksForNothing(value: unknown): boolean {

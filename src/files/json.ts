@@ -21,22 +21,23 @@ const DEFAULT_MAX_BYTES = 16 * 1024 * 1024;
  *
  * @param schema a zod schema; its output is returned.
  * @param options.maxBytes longer files are refused before they are read (default 16 MiB).
+ * @param options.infinities whether `Infinity` and `-Infinity` are numbers, as Python's json writes them (default false).
  * @throws ConfigError if the file is missing, not a regular file, too long, not strict JSON or not as the schema says.
  * @example const config = await readJsonFile('unet/config.json', z.looseObject({ _class_name: z.string() }));
  */
 export async function readJsonFile<T>(
   path: string,
   schema: z.ZodType<T>,
-  { maxBytes = DEFAULT_MAX_BYTES }: { maxBytes?: number } = {},
+  { maxBytes = DEFAULT_MAX_BYTES, infinities = false }: { maxBytes?: number; infinities?: boolean } = {},
 ): Promise<T> {
-  return parseJson(await readWholeFile(path, maxBytes, ConfigError), schema, path);
+  return parseJson(await readWholeFile(path, maxBytes, ConfigError), schema, path, infinities);
 }
 
 /** Parses and validates JSON bytes as {@link readJsonFile} does; `where` names them in errors. */
-export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: string): T {
+export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: string, infinities = false): T {
   let value: JsonValue;
   try {
-    value = parseStrictJson(bytes);
+    value = parseStrictJson(bytes, infinities);
   } catch (error) {
     throw new ConfigError(`${where} is not valid JSON: ${errorText(error)}.`, { cause: error });
   }
@@ -74,13 +75,21 @@ function sortKeys(key: string, value: unknown): unknown {
  * Parses JSON from UTF-8 bytes that are not trusted. Invalid UTF-8, repeated keys in an object (`JSON.parse` silently
  * takes the last) and nesting deeper than 200 are refused. A byte order mark is skipped.
  *
+ * @param infinities whether `Infinity` and `-Infinity` are numbers, as in Python; default false.
  * @throws SyntaxError that says what is wrong; callers turn it into the error of their file format.
  */
-export function parseStrictJson(bytes: Uint8Array): JsonValue {
-  const text = decodeUtf8(bytes);
+export function parseStrictJson(bytes: Uint8Array, infinities = false): JsonValue {
+  const decoded = decodeUtf8(bytes);
+  const text = infinities ? withoutInfinities(decoded) : decoded;
   // Before JSON.parse: parsing first would build the deep structure that is to be refused.
   checkStructure(text);
   return JSON.parse(text) as JsonValue;
+}
+
+/** Infinities outside of strings as numbers that are too large for a double. */
+function withoutInfinities(text: string): string {
+  if (!text.includes('Infinity')) return text;
+  return text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|\bInfinity\b/g, (found) => (found === 'Infinity' ? '1e999' : found));
 }
 
 function decodeUtf8(bytes: Uint8Array): string {

@@ -127,7 +127,8 @@ export async function readPipelineFolder(
   const schedulerConfig =
     modelAlone && !(await isFile(schedulerFile))
       ? { _class_name: 'DDPMScheduler' }
-      : await readJsonFile(schedulerFile, configSchema);
+      : // diffusers' DPMSolverMultistepScheduler saves lambda_min_clipped as -Infinity.
+        await readJsonFile(schedulerFile, configSchema, { infinities: true });
   const emaFolder = join(root, componentFolders.nested.unetEma);
   const emaWeights = await findWeights(emaFolder, variant);
   const weights = (await findWeights(unetFolder, variant)) ?? join(unetFolder, weightsFile(variant));

@@ -16,7 +16,7 @@ import { modelFromConfig, models } from '../models/registry.ts';
 import { readModelWeights } from '../models/weights.ts';
 import { type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
-import { asScheduler, type GivenScheduler, schedulerFromConfig } from '../schedulers/registry.ts';
+import { asScheduler, type GivenScheduler, schedulerOfFolder } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { ModelSession } from './model-session.ts';
 
@@ -33,16 +33,15 @@ export interface PipelineOptions extends PretrainedOptions {
    * an ONNX file with open axes. Default: what the file or its config says.
    */
   readonly sample_shape?: readonly number[] | undefined;
-}
-
-/** Options of `pipeline('unconditional-image-generation', ...)`. */
-export interface ImagePipelineOptions extends PipelineOptions {
   /**
-   * For an ONNX file, which comes without a scheduler: a scheduler, its JSON config, or the class name of a registered
-   * one; default DDPM's. A folder has its own.
+   * A scheduler, its JSON config, or the class name of a registered one, which gets the folder's noise schedule. Default
+   * the folder's own; DDPM's defaults for an ONNX file, which comes without one.
    */
   readonly scheduler?: GivenScheduler | undefined;
 }
+
+/** Options of `pipeline('unconditional-image-generation', ...)`. */
+export interface ImagePipelineOptions extends PipelineOptions {}
 
 /** What a pipeline is made of. */
 export interface LoadedPipeline {
@@ -93,7 +92,7 @@ export async function loadFolder(
     throw new ConfigError(
       `${dir} holds a model of the class ${config._class_name}, which is not registered, and no ${path.relative(dir, paths.onnx)} to open it by: import what registers the class, or save the pipeline with this package`,
     );
-  const scheduler = schedulerFromConfig(folder.schedulerConfig);
+  const scheduler = schedulerOfFolder(folder.schedulerConfig, options.scheduler);
   const device = await resolveDevice(wantedDevice);
   const onnx = await modelSource(paths, kind === 'images' ? architecture : undefined);
   const shape =

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
+import { refuseOtherProcess } from './config-file.ts';
 import { type PredictionType, parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
 import {
@@ -46,8 +47,13 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
     super(config, config);
   }
 
-  /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
+  /**
+   * From a parsed `scheduler_config.json`, also of another scheduler with the same noise schedule.
+   *
+   * @throws {ConfigError} when a value is wrong, or the noise is of another kind.
+   */
   static override fromConfig(json: unknown): DDIMScheduler {
+    refuseOtherProcess('DDIMScheduler', json);
     return new DDIMScheduler(json as DDIMOptions);
   }
 

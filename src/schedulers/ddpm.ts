@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
+import { refuseOtherProcess } from './config-file.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
 import {
@@ -58,8 +59,13 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
     super(config, config);
   }
 
-  /** From a parsed `scheduler_config.json`. @throws {ConfigError} when a value is wrong. */
+  /**
+   * From a parsed `scheduler_config.json`, also of another scheduler with the same noise schedule.
+   *
+   * @throws {ConfigError} when a value is wrong, or the noise is of another kind.
+   */
   static override fromConfig(json: unknown): DDPMScheduler {
+    refuseOtherProcess('DDPMScheduler', json);
     return new DDPMScheduler(json as DDPMOptions);
   }
 

@@ -1,5 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { warnOnce } from '../options.ts';
 import { Registry, savedClass } from '../registry.ts';
+import { warnOfUnusedKeys } from './config-file.ts';
 import { DDIMScheduler } from './ddim.ts';
 import { DDPMScheduler } from './ddpm.ts';
 import { Scheduler } from './scheduler.ts';
@@ -28,6 +30,40 @@ export function schedulerFromConfig(json: unknown): Scheduler {
   return savedClass(schedulers, json).fromConfig(json);
 }
 
+/**
+ * The scheduler of a saved folder, or the one that the option `scheduler` gives in its place; a class name alone gets the
+ * noise schedule of the folder. Where the folder's class is not registered, DDIM takes its place, or DDPM where the config
+ * has a `variance_type`, with the same noise schedule; a warning says so.
+ *
+ * @param config the parsed `scheduler_config.json`.
+ * @throws {ConfigError} when a value is wrong, or a class that is not registered has no betas.
+ * @throws {InvalidArgumentError} as `asScheduler`.
+ */
+export function schedulerOfFolder(
+  config: Readonly<Record<string, unknown>> & { readonly _class_name: string },
+  given?: GivenScheduler | undefined,
+): Scheduler {
+  if (given !== undefined && typeof given !== 'string') return asScheduler(given, new DDPMScheduler());
+  const { _class_name: className } = config;
+  const isKnown = schedulers.find(className) !== undefined;
+  const own = isKnown ? schedulerFromConfig(config) : replacementOf(config);
+  warnOfUnusedKeys(config, own);
+  if (given !== undefined) return asScheduler(given, own);
+  const { beta_schedule, beta_start, beta_end, trained_betas, num_train_timesteps } = own.config;
+  const betas = trained_betas ? 'trained_betas' : `${beta_schedule}, ${beta_start} to ${beta_end}`;
+  if (!isKnown)
+    warnOnce(
+      `the scheduler of the folder is a ${className}, which is not registered: ${own.className} takes its place, with its noise schedule (${betas}, ${num_train_timesteps} timesteps). The option scheduler chooses another one`,
+    );
+  return own;
+}
+
+/** Schedulers without `clip_sample` do not clip. */
+function replacementOf(config: Readonly<Record<string, unknown>>): Scheduler {
+  const Class = typeof config.variance_type === 'string' ? DDPMScheduler : DDIMScheduler;
+  return Class.fromConfig({ clip_sample: false, ...config });
+}
+
 /** A scheduler, the JSON config of one, or the class name of a registered one. */
 export type GivenScheduler = Scheduler | Readonly<Record<string, unknown>> | string;
 
@@ -38,6 +74,10 @@ export type GivenScheduler = Scheduler | Readonly<Record<string, unknown>> | str
  * @throws {ConfigError} when a config has no registered `_class_name`, or a wrong value.
  */
 export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
+  if (typeof given !== 'string' && (typeof given !== 'object' || given === null))
+    throw new InvalidArgumentError(
+      `scheduler is ${JSON.stringify(given) ?? typeof given}, but must be a scheduler, its config or its class name`,
+    );
   if (typeof given === 'string') return schedulers.get(given).fromConfig({ ...own.toConfig(), _class_name: given });
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }

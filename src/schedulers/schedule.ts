@@ -55,7 +55,8 @@ export const scheduleShape = {
 } satisfies Fields<SchedulerOptions>;
 
 /**
- * Checks options and fills in defaults. Keys that the shape does not have are left out, as diffusers does.
+ * Checks options and fills in defaults. Keys that the shape does not have are left out, as diffusers does; null, which
+ * other schedulers save for what they do not use, is the default.
  *
  * @throws {ConfigError} that lists every wrong value.
  */
@@ -64,7 +65,11 @@ export function parseSchedulerConfig<Shape extends typeof scheduleShape>(
   shape: Shape,
   options: unknown,
 ): z.output<z.ZodObject<Shape>> {
-  const config = parseOptions(z.object(shape), options, `${className} config`, ConfigError);
+  const given =
+    typeof options === 'object' && options !== null && !Array.isArray(options)
+      ? Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null))
+      : options;
+  const config = parseOptions(z.object(shape), given, `${className} config`, ConfigError);
   const { trained_betas, num_train_timesteps } = config as SchedulerConfig;
   if (trained_betas && trained_betas.length !== num_train_timesteps) {
     throw new ConfigError(

@@ -4,6 +4,7 @@ import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import type { JsonObject } from '../files/json.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
+import { warnOfUnusedKeys } from './config-file.ts';
 import {
   checkTimesteps,
   cumulativeAlphas,
@@ -85,7 +86,7 @@ export abstract class Scheduler<Own extends object = object> {
 
   /**
    * From a saved pipeline folder or a Hub id, of this scheduler or of another one: keys that it does not have are left
-   * out.
+   * out, and one warning names those that no scheduler of diffusers has.
    *
    * @throws {ConfigError} when the config is missing or wrong.
    * @throws {HubError} when it cannot be downloaded.
@@ -99,7 +100,9 @@ export abstract class Scheduler<Own extends object = object> {
   ): Promise<Made> {
     const folder = await openPretrained(model, { ...options, require: [] });
     // biome-ignore lint/complexity/noThisInStatic: the subclass that this is called on
-    return this.fromConfig(folder.schedulerConfig);
+    const made = this.fromConfig(folder.schedulerConfig);
+    warnOfUnusedKeys(folder.schedulerConfig, made);
+    return made;
   }
 
   /**

@@ -101,3 +101,16 @@ describe('stringifySorted', () => {
     );
   });
 });
+
+it('reads the infinities that Python writes, where it is told to', () => {
+  const text = '{"a": -Infinity, "b": [Infinity], "c": "-Infinity \\" Infinity", "d": 1}';
+  expect(parseStrictJson(Buffer.from(text), true)).toEqual({
+    a: Number.NEGATIVE_INFINITY,
+    b: [Number.POSITIVE_INFINITY],
+    c: '-Infinity " Infinity',
+    d: 1,
+  });
+  for (const wrong of ['{"a": +Infinity}', '{"a": Infinity2}', '{"a": NaN}', '{Infinity: 1}'])
+    expect(() => parseStrictJson(Buffer.from(wrong), true)).toThrow(SyntaxError);
+  expect(() => parseStrictJson(Buffer.from(text))).toThrow(SyntaxError);
+});

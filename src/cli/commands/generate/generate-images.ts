@@ -52,16 +52,15 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
   const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
   const { device, raw_weights } = settings;
-  const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights });
+  const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights, scheduler });
   try {
-    refuseUnusedEta(eta, scheduler ?? draw.scheduler.className);
+    refuseUnusedEta(eta, draw.scheduler.className);
     const options = {
       num_inference_steps: steps,
       eta,
       seed,
       guidance_scale,
       class_labels: labelsOf(settings.class_labels, count),
-      scheduler,
     };
     const notice = folder ? `interrupted: the same command continues with what is in ${folder}` : 'interrupted';
     const drawn = async (watch: Watch) => {

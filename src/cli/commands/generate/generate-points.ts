@@ -24,11 +24,11 @@ export async function generatePoints(
   for (const file of out)
     if (!FORMATS.includes(path.extname(file).toLowerCase()))
       throw new InvalidArgumentError(`--out '${file}' must end in ${FORMATS.join(', ')} for points`);
-  const draw = await pipeline('unconditional-point-generation', folder, { device });
+  const draw = await pipeline('unconditional-point-generation', folder, { device, scheduler });
   try {
-    refuseUnusedEta(eta, scheduler ?? draw.scheduler.className);
+    refuseUnusedEta(eta, draw.scheduler.className);
     const { points, dims } = await withProgress('generate', (watch) =>
-      draw({ batch_size: n, num_inference_steps: steps, seed, eta, scheduler, ...watch }),
+      draw({ batch_size: n, num_inference_steps: steps, seed, eta, ...watch }),
     );
     for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1] }, real);
     return `${dims[0]} points of ${dims[1]} dimensions: ${out.join(', ')}`;
