@@ -122,10 +122,11 @@ describe.each(CASES)('%s, a model that diffusers saved', (name) => {
     expect(bytes.equals(await readFile(`${fixtures}${name}/${WEIGHTS}`))).toBe(true);
     const config = JSON.parse(await readFile(path.join(saved, 'unet/config.json'), 'utf8'));
     const original = JSON.parse(await readFile(`${fixtures}${name}/config.json`, 'utf8'));
-    // mid_block_type came with diffusers 0.33, with this default; 0.30.3 wrote the fixture.
+    // time_embedding_dim came with diffusers 0.32, mid_block_type with 0.33, with these defaults; 0.30.3 wrote the fixture.
     expect(config).toEqual({
       ...original,
       _diffusers_version: DIFFUSERS_VERSION,
+      time_embedding_dim: null,
       mid_block_type: 'UNetMidBlock2D',
     });
     expect(JSON.parse(await readFile(path.join(saved, 'model_index.json'), 'utf8'))).toEqual({
