@@ -10,7 +10,7 @@ const rooms = {
   models: 'random files hub graph nn',
   schedulers: 'files hub',
   losses: 'graph schedulers',
-  runtime: 'threads graph',
+  runtime: 'files threads graph',
   datasets: 'random files',
   plots: 'random files',
   metrics: 'random files graph schedulers runtime',

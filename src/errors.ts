@@ -39,6 +39,9 @@ export class ExtractorNotFoundError extends IsoDiffusionError {}
 /** The weights of a feature extractor have missing, unknown or mis-shaped tensors; the message lists them. */
 export class ExtractorWeightsError extends FileFormatError {}
 
+/** A bundler separated the code of this package from files that it opens; the message says how to ship them. */
+export class BundleError extends IsoDiffusionError {}
+
 /** A JSON or YAML configuration is malformed or has unknown or wrong values. */
 export class ConfigError extends FileFormatError {}
 
@@ -66,7 +69,12 @@ export class HubError extends IsoDiffusionError {
   }
 }
 
+/** Whether a caught value is an error; also one of another realm, as Node's own errors are in a test of Jest. */
+export function isError(cause: unknown): cause is Error {
+  return cause instanceof Error || Object.prototype.toString.call(cause) === '[object Error]';
+}
+
 /** What a caught value says: the message of an error, or the value as text. */
 export function errorText(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
+  return isError(cause) ? cause.message : String(cause);
 }

@@ -1,11 +1,13 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import path from 'node:path';
-import * as ort from 'onnxruntime-node';
-import { DeviceError, InvalidArgumentError } from '../errors.ts';
+import { listSupportedBackends } from 'onnxruntime-node';
+import { DeviceError, errorText, InvalidArgumentError } from '../errors.ts';
+import { resolveDependency } from '../files/package-files.ts';
 import { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { add } from '../graph/ops/index.ts';
+import { gpuComputes } from './ort/gpu-probe.ts';
+import { nativeBytes, nativeOrt } from './ort/realm.ts';
 
 /** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
 export const DEVICES = ['auto', 'gpu', 'cpu', 'webgpu', 'cuda'] as const;
@@ -20,12 +22,11 @@ export interface DeviceReport {
   readonly advice: string;
 }
 
-const ADVICE: Readonly<Record<ConcreteDevice, string>> = {
-  cpu: 'onnxruntime-node has no binary for this platform: see https://onnxruntime.ai/docs/get-started/with-javascript/node.html',
+const GPU_ADVICE = {
   webgpu:
     'No usable GPU adapter was found. On Linux install the Vulkan loader and a driver (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; NVIDIA: its driver package).',
   cuda: 'The CUDA libraries of onnxruntime are missing: run `node node_modules/onnxruntime-node/script/install.js` with network access (it fetches them for Linux x64), and install CUDA with cuDNN 9.',
-};
+} as const;
 
 /** @throws {InvalidArgumentError} when `device` is not the name of a device. */
 export function parseDevice(device: string): Device {
@@ -47,15 +48,17 @@ export async function resolveDevice(
 ): Promise<ConcreteDevice> {
   if (device === 'auto' || device === 'gpu') {
     for (const candidate of ['cuda', 'webgpu'] as const) if (await isAvailable(candidate)) return candidate;
-    if (device === 'gpu') throw new DeviceError(`device 'gpu': no GPU can be used. ${ADVICE.webgpu} ${ADVICE.cuda}`);
+    if (device === 'gpu')
+      throw new DeviceError(`device 'gpu': no GPU can be used. ${GPU_ADVICE.webgpu} ${GPU_ADVICE.cuda}`);
     warnOnce(
       warn,
       "device 'auto': no GPU can be used, running on the cpu (`iso-diffusion doctor` says what is missing)",
     );
     return 'cpu';
   }
-  if (await isAvailable(device)) return device;
-  throw new DeviceError(`device '${device}' is not available here. ${ADVICE[device]}`);
+  const advice = await whatIsMissing(device);
+  if (advice === undefined) return device;
+  throw new DeviceError(`device '${device}' is not available here. ${advice}`);
 }
 
 let warned = false;
@@ -68,42 +71,51 @@ function warnOnce(warn: (message: string) => void, message: string): void {
 export async function deviceReports(): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [];
   for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
-    const available = await isAvailable(device);
-    reports.push({ device, available, advice: available ? '' : ADVICE[device] });
+    const advice = await whatIsMissing(device);
+    reports.push({ device, available: advice === undefined, advice: advice ?? '' });
   }
   return reports;
 }
 
-const probes = new Map<ConcreteDevice, Promise<boolean>>();
-
 /** Whether a session can really be made and run on the device; tried once a process. */
-export function isAvailable(device: ConcreteDevice): Promise<boolean> {
+export async function isAvailable(device: ConcreteDevice): Promise<boolean> {
+  return (await whatIsMissing(device)) === undefined;
+}
+
+const probes = new Map<ConcreteDevice, Promise<string | undefined>>();
+
+/** What is missing and how to get it; undefined where the device computes. Tried once a process. */
+function whatIsMissing(device: ConcreteDevice): Promise<string | undefined> {
   const known = probes.get(device);
   if (known) return known;
-  const probe = tryDevice(device);
+  const probe = device === 'cpu' ? tryCpu() : tryGpu(device);
   probes.set(device, probe);
   return probe;
 }
 
-async function tryDevice(device: ConcreteDevice): Promise<boolean> {
-  if (!ort.listSupportedBackends().some((backend) => backend.name === device)) return false;
-  if (device === 'cuda' && !hasCudaProvider()) return false;
+/** Where onnxruntime-node has no binary for the platform, it cannot even be imported. */
+async function tryCpu(): Promise<string | undefined> {
   try {
-    const session = await ort.InferenceSession.create(doublingModel(), {
-      executionProviders: [device],
-      logSeverityLevel: 4,
-    });
-    await session.run({ x: new ort.Tensor('float32', Float32Array.of(1), [1]) });
+    const { InferenceSession, Tensor } = nativeOrt();
+    const session = await InferenceSession.create(nativeBytes(doublingModel()), { executionProviders: ['cpu'] });
+    const feeds = { x: new Tensor('float32', [1], [1]) };
+    await session.run(feeds);
     await session.release();
-    return true;
-  } catch {
-    return false;
+    return undefined;
+  } catch (cause) {
+    return cause instanceof DeviceError ? cause.message : `onnxruntime-node does not compute: ${errorText(cause)}`;
   }
+}
+
+async function tryGpu(device: 'webgpu' | 'cuda'): Promise<string | undefined> {
+  const mayWork =
+    listSupportedBackends().some(({ name }) => name === device) && (device !== 'cuda' || hasCudaProvider());
+  return mayWork && (await gpuComputes(device, doublingModel())) ? undefined : GPU_ADVICE[device];
 }
 
 /** onnxruntime names cuda as a backend wherever it could be, also without the provider's library beside it. */
 function hasCudaProvider(): boolean {
-  const root = path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const root = path.dirname(resolveDependency('onnxruntime-node/package.json'));
   const folder = path.join(root, 'bin', 'napi-v6', process.platform, process.arch);
   return existsSync(folder) && readdirSync(folder).some((file) => file.includes('onnxruntime_providers_cuda'));
 }

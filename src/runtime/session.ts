@@ -3,6 +3,7 @@ import { DeviceError, errorText, IsoDiffusionError, OnnxFormatError } from '../e
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
 import type { ConcreteDevice } from './device.ts';
+import { localData, localTensors, nativeBytes, nativeOrt, nativeTensors } from './ort/realm.ts';
 import { refuseMiscomputedConvolutions } from './ort/webgpu-convolutions.ts';
 
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
@@ -14,7 +15,7 @@ export class RuntimeExecutionError extends IsoDiffusionError {}
 
 /** Wraps host data, row-major, as a tensor without copying. */
 export function hostTensor(dtype: DType, shape: readonly number[], data: TensorData): RuntimeTensor {
-  return new ort.Tensor(dtype, data, shape);
+  return new ort.Tensor(dtype, localData(data), shape);
 }
 
 /** The data of a float32 tensor on the host. @throws {RuntimeExecutionError} when it is something else. */
@@ -71,9 +72,10 @@ export class Session {
     }
     try {
       if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
+      const { InferenceSession } = nativeOrt();
       const session = await (typeof model === 'string'
-        ? ort.InferenceSession.create(model, settings)
-        : ort.InferenceSession.create(model, settings));
+        ? InferenceSession.create(model, settings)
+        : InferenceSession.create(nativeBytes(model), settings));
       return new Session(session, device);
     } catch (cause) {
       if (cause instanceof IsoDiffusionError) throw cause;
@@ -105,7 +107,8 @@ export class Session {
    */
   async run(feeds: TensorMap, fetches?: Readonly<Record<string, RuntimeTensor | null>>): Promise<TensorMap> {
     try {
-      return await (fetches ? this.session.run(feeds, fetches) : this.session.run(feeds));
+      const outputs = await (fetches ? this.session.run(feeds, nativeTensors(fetches)) : this.session.run(feeds));
+      return localTensors(outputs);
     } catch (cause) {
       throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${errorText(cause)}`, { cause });
     }

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { errorText } from '../errors.ts';
+import { packageScript } from '../files/package-files.ts';
 import { Channel } from '../threads/channel.ts';
 import { hostTensor, RuntimeExecutionError, type RuntimeTensor, type TensorMap } from './session.ts';
 
@@ -18,7 +19,7 @@ export class WorkerSession {
   private readonly channel: Channel<PlainTensors, PlainTensors>;
 
   constructor(model: Uint8Array) {
-    const worker = new Worker(new URL('./session-worker.cjs', import.meta.url), {
+    const worker = new Worker(packageScript('runtime/session-worker.cjs'), {
       workerData: {
         model,
         options: {

@@ -1,9 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parentPort, type TransferListItem, Worker } from 'node:worker_threads';
 import * as errors from '../errors.ts';
+import { resolveDependency, runsSources } from '../files/package-files.ts';
 import { importedModules, importModules } from './imported-modules.ts';
 
 /*
@@ -180,23 +180,15 @@ export class Channel<Request, Answer, Event = never> {
 /** The end of a long error text says the most. */
 const MAX_STDERR_CHARACTERS = 4000;
 
-/** A checkout runs its sources, which need tsx; the published package has only its build. */
-const runsSources = import.meta.url.endsWith('.ts');
-
 function resolvedTsx(entry: string): string {
-  const commonJs = createRequire(import.meta.url).resolve(entry);
+  const commonJs = resolveDependency(entry);
   return pathToFileURL(commonJs.replace(/\.cjs$/, '.mjs')).href;
-}
-
-/** @param script a `.ts` file of this package, beside whose source or build the caller lies. */
-function scriptToRun(script: URL): URL {
-  return runsSources ? script : new URL(script.href.replace(/\.ts$/, '.js'));
 }
 
 /**
  * Starts a thread that runs a script of this package.
  *
- * @param script `new URL('./name.ts', import.meta.url)`, whether sources run or the build.
+ * @param script of `packageScript`.
  * @param data what the script finds in `workerData`.
  */
 export function startThread<Request, Answer, Event = never>(
@@ -204,7 +196,7 @@ export function startThread<Request, Answer, Event = never>(
   data: unknown,
 ): Channel<Request, Answer, Event> {
   const options = { execArgv: [], workerData: data };
-  if (!runsSources) return Channel.toThread(new Worker(scriptToRun(script), options));
+  if (!runsSources) return Channel.toThread(new Worker(script, options));
   const load = `import('${resolvedTsx('tsx/esm/api')}').then(({ register }) => (register(), import('${script.href}')))`;
   return Channel.toThread(new Worker(load, { ...options, eval: true }));
 }
@@ -220,7 +212,7 @@ export function startProcess<Request, Answer, Event = never>(
   script: URL,
   { stderr }: { stderr: 'inherit' | 'capture' },
 ): { channel: Channel<Request, Answer, Event>; pid: number | undefined } {
-  const child = fork(fileURLToPath(scriptToRun(script)), {
+  const child = fork(fileURLToPath(script), {
     execArgv: runsSources ? ['--import', resolvedTsx('tsx')] : [],
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', stderr === 'capture' ? 'pipe' : 'inherit', 'ipc'],

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import { errorText, InvalidArgumentError } from '../errors.ts';
+import { packageFile, runsSources } from '../files/package-files.ts';
 import { isFile } from '../files/regular-file.ts';
 
 /** In the order of their import. Another process of the same run imports them too, and so knows what they register. */
@@ -51,20 +52,18 @@ let isResolved = false;
 function resolveThisPackage(): void {
   if (isResolved) return;
   isResolved = true;
-  const root = new URL('../../', import.meta.url);
-  const text = readFileSync(new URL('package.json', root), 'utf8');
+  const text = readFileSync(packageFile('package.json'), 'utf8');
   const { name, exports } = packageSchema.parse(JSON.parse(text));
-  const isSource = import.meta.url.endsWith('.ts');
   const entries = Object.entries(exports).flatMap(([entry, target]) => {
     if (typeof target === 'string') return [];
-    const file = isSource ? target.default.replace('./dist/', './src/').replace(/\.js$/, '.ts') : target.default;
-    return [[name + entry.slice(1), new URL(file, root).href]];
+    const file = runsSources ? target.default.replace('./dist/', './src/').replace(/\.js$/, '.ts') : target.default;
+    return [[name + entry.slice(1), packageFile(file).href]];
   });
   // tsx, which runs a checkout, takes .js files without a package.json for CommonJS, whatever their syntax.
   const hook = `const entries = new Map(${JSON.stringify(entries)});
 export async function resolve(specifier, context, next) {
   const resolved = await next(entries.get(specifier) ?? specifier, context);
-  const isModule = ${isSource} && resolved.format === 'commonjs' && /^(?!.*node_modules).*\\.[jt]s$/.test(resolved.url);
+  const isModule = ${runsSources} && resolved.format === 'commonjs' && /^(?!.*node_modules).*\\.[jt]s$/.test(resolved.url);
   return isModule ? { ...resolved, format: 'module' } : resolved;
 }`;
   register(`data:text/javascript,${encodeURIComponent(hook)}`);

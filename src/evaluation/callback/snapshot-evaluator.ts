@@ -1,5 +1,6 @@
 import os from 'node:os';
 import { errorText, IsoDiffusionError } from '../../errors.ts';
+import { packageScript } from '../../files/package-files.ts';
 import { type Channel, startProcess } from '../../threads/channel.ts';
 import type { EvaluatorRequest, SnapshotResult, SnapshotSettings } from './evaluation-process.ts';
 
@@ -14,7 +15,7 @@ export class SnapshotEvaluator {
   private readonly channel: Channel<EvaluatorRequest, SnapshotResult>;
 
   private constructor() {
-    const script = new URL('./evaluation-process.ts', import.meta.url);
+    const script = packageScript('evaluation/callback/evaluation-process.ts');
     const { channel, pid } = startProcess<EvaluatorRequest, SnapshotResult>(script, { stderr: 'inherit' });
     this.channel = channel;
     if (pid !== undefined) lowerPriority(pid);

@@ -1,4 +1,5 @@
 import { errorText, IsoDiffusionError } from '../../errors.ts';
+import { packageScript } from '../../files/package-files.ts';
 import { startProcess } from '../../threads/channel.ts';
 import { runImageJob } from './image-job.ts';
 import type { Job, JobContext, JobResult } from './job.ts';
@@ -20,7 +21,7 @@ export interface JobRequest {
  */
 export async function runJobProcess(folder: string, { signal, onProgress }: JobContext): Promise<void> {
   signal.throwIfAborted();
-  const script = new URL('./job-worker.ts', import.meta.url);
+  const script = packageScript('reproduce/jobs/job-worker.ts');
   const { channel } = startProcess<JobRequest, null, number>(script, { stderr: 'capture' });
   try {
     await channel.call({ folder }, { signal, onEvent: onProgress });

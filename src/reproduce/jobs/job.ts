@@ -6,6 +6,7 @@ import { SYNTHETIC_SETS, type SyntheticName } from '../../datasets/points/synthe
 import { ConfigError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
+import { packageFile } from '../../files/package-files.ts';
 import { DEVICES } from '../../runtime/device.ts';
 
 const count = z.int().min(1);
@@ -229,7 +230,7 @@ export class JobClock {
 
 /** Where a result was computed. */
 export function environment() {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  const text = readFileSync(packageFile('package.json'), 'utf8');
   return {
     package_version: (JSON.parse(text) as { version: string }).version,
     node: process.version,

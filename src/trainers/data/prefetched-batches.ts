@@ -1,5 +1,6 @@
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { errorText } from '../../errors.ts';
+import { packageScript } from '../../files/package-files.ts';
 import { concatenated } from '../../graph/types.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
 import { type Channel, startThread } from '../../threads/channel.ts';
@@ -58,7 +59,7 @@ export class PrefetchedBatches implements OpenBatches {
     private readonly batches: BatchStream,
     spec: BatchSpec,
   ) {
-    this.channel = startThread(new URL('./batch-worker.ts', import.meta.url), spec);
+    this.channel = startThread(packageScript('trainers/data/batch-worker.ts'), spec);
     this.started = this.channel.started().then(
       () => {
         this.ready = true;

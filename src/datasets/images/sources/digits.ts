@@ -2,9 +2,10 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { DatasetError } from '../../../errors.ts';
+import { packageFile } from '../../../files/package-files.ts';
 import type { ImageSource, PlainImage } from './image-source.ts';
 
-const FILE = new URL('../../../../assets/digits/digits.csv.gz', import.meta.url);
+const FILE = 'assets/digits/digits.csv.gz';
 const SIDE = 8;
 const PIXELS = SIDE * SIDE;
 /** Pixels of the file are counts 0..16. */
@@ -15,7 +16,7 @@ const WHITE = 16;
  * E. Alpaydin, C. Kaynak, UCI Machine Learning Repository, CC BY 4.0 (assets/digits/README.md).
  */
 export async function digitsSource(): Promise<ImageSource> {
-  const text = (await promisify(gunzip)(await readFile(FILE))).toString('latin1');
+  const text = (await promisify(gunzip)(await readFile(packageFile(FILE)))).toString('latin1');
   const images = text
     .trim()
     .split('\n')
@@ -30,7 +31,7 @@ export async function digitsSource(): Promise<ImageSource> {
 
 function digit(values: readonly number[], row: number): PlainImage {
   if (values.length !== PIXELS + 1 || !values.every(Number.isInteger))
-    throw new DatasetError(`${FILE.pathname}, row ${row}: not 65 whole numbers; install the package again`);
+    throw new DatasetError(`${FILE}, row ${row}: not 65 whole numbers; install the package again`);
   const pixels = Uint8Array.from(values.slice(0, PIXELS), (value) => Math.round((value * 255) / WHITE));
   return { source: `digits, row ${row}`, label: values[PIXELS], pixels, height: SIDE, width: SIDE, channels: 1 };
 }
