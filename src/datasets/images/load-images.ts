@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
@@ -16,6 +15,7 @@ import { idxSource, isIdxImages } from './sources/idx.ts';
 import type { ImageSource, SourceChoice } from './sources/image-source.ts';
 import { OXFORD_SETS, oxfordSource } from './sources/oxford.ts';
 import { parquetSource } from './sources/parquet.ts';
+import { requireSplit } from './sources/splits.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
 
 /** diffusers' default resolution (train_unconditional.py), for sources whose format does not fix the size. */
@@ -190,31 +190,22 @@ export async function openSource(
   source: string,
   places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined },
 ): Promise<ImageSource> {
-  if (source === 'digits') return digitsSource();
+  if (source === 'digits') return digitsSource(places);
   const oxford = OXFORD_SETS.find(({ name }) => name === source);
   if (oxford) return oxfordSource(oxford, places);
 
   const path = resolve(source);
-  if (await isFolder(path)) return openFolder(path);
+  if (await isFolder(path)) return folderSource(path, places);
   if (await isFile(path)) {
-    if (isCifarArchive(path)) return cifarArchiveSource(path);
-    if (isTarName(path)) return tarSource(path);
-    if (path.endsWith('.parquet')) return parquetSource(path, [path]);
-    if (isIdxImages(path)) return idxSource(path);
-    if (path.endsWith('.bin')) return cifarFilesSource(path, [path]);
+    if (isCifarArchive(path)) return cifarArchiveSource(path, places);
+    if (isTarName(path)) return tarSource(path, [path], places);
+    if (path.endsWith('.parquet') || isIdxImages(path) || isCifarBatch(path)) requireSplit(path, places);
+    if (path.endsWith('.parquet')) return parquetSource(path, [path], places);
+    if (isIdxImages(path)) return idxSource(path, places);
+    if (path.endsWith('.bin') || isCifarBatch(path)) return cifarFilesSource(path, [path], places);
   }
   throw new InvalidArgumentError(
     `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give 'digits', ${OXFORD_SETS.map(({ name }) => `'${name}'`).join(', ')}, ` +
       'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or CIFAR-10 .bin files',
   );
-}
-
-async function openFolder(path: string): Promise<ImageSource> {
-  const names = (await readdir(path)).sort();
-  const pathsOf = (chosen: string[]) => chosen.map((name) => join(path, name));
-  const batches = names.filter(isCifarBatch);
-  if (batches.length > 0) return cifarFilesSource(path, pathsOf(batches));
-  const parquet = names.filter((name) => name.endsWith('.parquet'));
-  if (parquet.length > 0) return parquetSource(path, pathsOf(parquet));
-  return folderSource(path);
 }

@@ -66,7 +66,13 @@ function pet(): OxfordSet {
 }
 
 async function labelsOf(set: OxfordSet, dataDir?: string): Promise<unknown[]> {
-  const source = await oxfordSource(set, { cacheDir: folder, dataDir });
+  const source = await oxfordSource(set, {
+    cacheDir: folder,
+    dataDir,
+    split: undefined,
+    labelColumn: undefined,
+    warn: () => undefined,
+  });
   const labels = [];
   for await (const image of source.images()) labels.push('label' in image ? image.label : image);
   return labels;

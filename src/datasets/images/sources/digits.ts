@@ -3,7 +3,8 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { DatasetError } from '../../../errors.ts';
 import { packageFile } from '../../../files/package-files.ts';
-import type { ImageSource, PlainImage } from './image-source.ts';
+import { type ImageSource, labelColumnOf, type PlainImage, type SourceChoice } from './image-source.ts';
+import { chosenSplit } from './splits.ts';
 
 const FILE = 'assets/digits/digits.csv.gz';
 const SIDE = 8;
@@ -15,7 +16,9 @@ const WHITE = 16;
  * The 1,797 handwritten digits that come with this package: 8x8, grey, classes 0..9.
  * E. Alpaydin, C. Kaynak, UCI Machine Learning Repository, CC BY 4.0 (assets/digits/README.md).
  */
-export async function digitsSource(): Promise<ImageSource> {
+export async function digitsSource(choice: SourceChoice): Promise<ImageSource> {
+  chosenSplit('digits', ['digits'], () => undefined, choice);
+  labelColumnOf([], choice, 'digits');
   const text = (await promisify(gunzip)(await readFile(packageFile(FILE)))).toString('latin1');
   const images = text
     .trim()

@@ -1,7 +1,14 @@
 import { basename, dirname, join } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
 import { isFile } from '../../../files/regular-file.ts';
-import { fileStates, type ImageSource, type PlainImage, readUnpacked } from './image-source.ts';
+import {
+  fileStates,
+  type ImageSource,
+  labelColumnOf,
+  type PlainImage,
+  readUnpacked,
+  type SourceChoice,
+} from './image-source.ts';
 
 /** Type code 8 is unsigned byte; the last byte is the number of dimensions (http://yann.lecun.com/exdb/mnist). */
 const IMAGES_MAGIC = 0x00000803;
@@ -17,7 +24,8 @@ export function isIdxImages(path: string): boolean {
  * Grey images of an IDX file. Labels come from the file beside it whose name has `labels` and `idx1` where this one
  * has `images` and `idx3`, if there is one.
  */
-export async function idxSource(path: string): Promise<ImageSource> {
+export async function idxSource(path: string, choice: Pick<SourceChoice, 'labelColumn'>): Promise<ImageSource> {
+  labelColumnOf([], choice, path);
   const labelPath = await labelsBeside(path);
   const images = parseIdxImages(await readUnpacked(path), path);
   const labels = labelPath === undefined ? undefined : parseIdxLabels(await readUnpacked(labelPath), labelPath);

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { DatasetError, errorText } from '../../../errors.ts';
+import { DatasetError, errorText, InvalidArgumentError } from '../../../errors.ts';
 import { isGzip } from '../../../files/known-files.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
 import type { SkippedImage } from '../image-set.ts';
@@ -52,6 +52,41 @@ export interface ImageSource {
   images(): AsyncIterable<SourceImage> | Iterable<SourceImage>;
 }
 
+/** Names of a column or field of classes, the first that a source has. The Hub's sets use all of them. */
+const LABEL_COLUMNS = ['label', 'labels', 'fine_label', 'fine_labels', 'coarse_label', 'coarse_labels', 'class', 'cls'];
+
+/**
+ * The column of the classes among `columns`; undefined if none is usual.
+ *
+ * @throws {InvalidArgumentError} when the one that was asked for is not there; `where` names the source.
+ */
+export function labelColumnOf(
+  columns: readonly string[],
+  { labelColumn }: Pick<SourceChoice, 'labelColumn'>,
+  where: string,
+): string | undefined {
+  if (labelColumn === undefined) return LABEL_COLUMNS.find((column) => columns.includes(column));
+  if (columns.includes(labelColumn)) return labelColumn;
+  throw new InvalidArgumentError(
+    `label_column is '${labelColumn}', but ${where} has ${columns.length > 0 ? columns.join(', ') : 'no such columns'}`,
+  );
+}
+
+/** The text of longer labels is a caption, not a class. */
+const MAX_NAME_LENGTH = 1000;
+
+/** The class that a value of a column or a file says: a whole number, or a name; undefined for anything else. */
+export function classOf(value: unknown): number | string | undefined {
+  if (typeof value === 'bigint' || typeof value === 'boolean') return classOf(Number(value));
+  if (typeof value === 'number') return Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? value : undefined;
+  if (value instanceof Uint8Array) return value.length > MAX_NAME_LENGTH ? undefined : classOf(utf8.decode(value));
+  if (typeof value !== 'string' || value.length > MAX_NAME_LENGTH) return undefined;
+  const text = value.trim();
+  return /^(0|-?[1-9]\d{0,8})$/.test(text) ? Number(text) : text || undefined;
+}
+
+const utf8 = new TextDecoder();
+
 /** Images larger than this when encoded are skipped: they are not training images. */
 export const MAX_ENCODED_BYTES = 128 * 1024 * 1024;
 
@@ -61,6 +96,24 @@ const EXTENSIONS = /\.(png|jpe?g|webp|gif|tiff?|avif)$/i;
 export function isImageName(path: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1);
   return EXTENSIONS.test(name) && !name.startsWith('.');
+}
+
+/** A member's path without the `./` that some programs write before it. */
+export function plainPath(path: string): string {
+  return path
+    .split('/')
+    .filter((part, i) => part !== '.' && (part !== '' || i === 0))
+    .join('/');
+}
+
+/** Whether a file lies in a folder that is left out: a hidden one, or macOS's `__MACOSX` beside a packed folder. */
+export function isHiddenPath(path: string): boolean {
+  return path.split('/').some((part) => isHiddenFolder(part) && part !== '.' && part !== '..');
+}
+
+/** Whether a folder of this name is left out. */
+export function isHiddenFolder(name: string): boolean {
+  return name.startsWith('.') || name === '__MACOSX';
 }
 
 /** The name of the folder an image is in, relative to the root of its set; undefined for one in the root. */

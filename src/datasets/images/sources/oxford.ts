@@ -3,9 +3,10 @@ import { join, resolve } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
 import { download } from '../../../files/download.ts';
 import { fileDigest, isFile } from '../../../files/regular-file.ts';
-import type { ImageSource } from './image-source.ts';
+import { type ImageSource, labelColumnOf, type SourceChoice } from './image-source.ts';
 import { parquetSource } from './parquet.ts';
-import { tarSource } from './tar.ts';
+import { chosenSplit, splitsByFile } from './splits.ts';
+import { archiveSource } from './tar.ts';
 
 /** A data set could not be fetched; the message says from where to fetch it by other means, and where to put it. */
 export class DownloadError extends DatasetError {}
@@ -49,26 +50,34 @@ export const OXFORD_SETS: readonly OxfordSet[] = [
  */
 export async function oxfordSource(
   set: OxfordSet,
-  places: { readonly cacheDir: string; readonly dataDir: string | undefined },
+  places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined },
 ): Promise<ImageSource> {
   if (places.dataDir === undefined) {
     const path = join(places.cacheDir, 'downloads', set.name, set.archive);
     if (!(await isFile(path))) await fetchArchive(set, path);
-    return tarSource(path, set.label, set.name);
+    return fromArchive(set, path, places);
   }
   const path = resolve(places.dataDir, set.archive);
   if (!(await isFile(path))) {
     const files = (await readdir(places.dataDir).catch(() => [])).filter((name) => name.endsWith('.parquet'));
     if (files.length > 0) {
-      const paths = files.sort().map((name) => resolve(places.dataDir ?? '', name));
-      return parquetSource(set.name, paths);
+      const chosen = chosenSplit(places.dataDir, files.sort(), splitsByFile(files, places), places);
+      const paths = chosen.map((name) => resolve(places.dataDir ?? '', name));
+      return parquetSource(set.name, paths, places);
     }
     throw new DatasetError(
       `${path} does not exist: fetch ${set.url} and put it there, or put the set's .parquet files from the Hub there`,
     );
   }
   await requireChecksum(path, set);
-  return tarSource(path, set.label, set.name);
+  return fromArchive(set, path, places);
+}
+
+/** The archives have neither splits nor columns. */
+function fromArchive(set: OxfordSet, path: string, choice: SourceChoice): Promise<ImageSource> {
+  chosenSplit(set.name, [path], () => undefined, choice);
+  labelColumnOf([], choice, set.name);
+  return archiveSource(set.name, path, set.label);
 }
 
 /** @throws {DownloadError} when the server cannot be reached, refuses, or sends something else. */

@@ -1,69 +1,122 @@
 import { basename } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import {
   type AsyncBuffer,
   asyncBufferFromFile,
+  type Compressors,
   type FileMetaData,
   parquetMetadataAsync,
   parquetReadObjects,
+  parquetSchema,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
+import { z } from 'zod';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { describeFile, startsWith } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
-import { fileStates, type ImageSource, MAX_ENCODED_BYTES, type SourceImage } from './image-source.ts';
+import {
+  classOf,
+  fileStates,
+  type ImageSource,
+  labelColumnOf,
+  MAX_ENCODED_BYTES,
+  type SourceChoice,
+  type SourceImage,
+} from './image-source.ts';
 
-/** Names of the columns, the first that a file has; `img` and `labels` are those of the Hub's cifar10 and others. */
+/** Names of the column of images, the first that a file has; `img` is that of the Hub's cifar10 and others. */
 const IMAGE_COLUMNS = ['image', 'img'];
-const LABEL_COLUMNS = ['label', 'labels'];
 /** A row group is decoded as a whole. The Hub writes groups of 100 to 1,000 images. */
 const MAX_ROW_GROUP_BYTES = 2 * 1024 ** 3;
 
 /**
- * Images of parquet files as on the Hugging Face Hub: column `image` of {bytes, path} or of the bytes themselves,
- * column `label` of whole numbers, if any. One row group is in memory at a time.
+ * Images of parquet files as on the Hugging Face Hub: column `image` of {bytes, path} or of the bytes themselves, and a
+ * column of classes, numbers or names, if any. One row group is in memory at a time.
+ *
+ * @throws {DatasetError} when the first file is damaged or has no column of images.
  */
-export async function parquetSource(name: string, paths: readonly string[]): Promise<ImageSource> {
+export async function parquetSource(
+  name: string,
+  paths: readonly string[],
+  choice: Pick<SourceChoice, 'labelColumn'>,
+): Promise<ImageSource> {
+  const { label, classNames } = await openParquet(paths[0] ?? name, choice);
   return {
     name,
-    cacheKey: `parquet ${await fileStates(paths)}`,
+    classNames,
+    cacheKey: `parquet ${label} ${await fileStates(paths)}`,
     async *images() {
-      for (const path of paths) yield* parquetImages(path);
+      let rows = 0;
+      for (const path of paths)
+        for await (const image of parquetImages(path, choice)) {
+          rows++;
+          yield image;
+        }
+      if (rows === 0) throw new DatasetError(`${name} has no rows`);
     },
   };
 }
 
-async function* parquetImages(path: string): AsyncGenerator<SourceImage> {
-  const fail = (what: string, cause?: unknown) => new DatasetError(`${path}: ${what}`, { cause });
-  const orFail = async <T>(what: string, work: Promise<T>): Promise<T> => {
-    try {
-      return await work;
-    } catch (cause) {
-      throw fail(`${what}: ${errorText(cause)}`, cause);
-    }
-  };
-  const head = await readHead(path, DatasetError);
-  const file = await orFail('cannot be opened', asyncBufferFromFile(path));
-  const found = startsWith(head, 'PAR1') ? undefined : describeFile(head);
-  if (found) throw fail(`is not a parquet file but ${found}`);
-  const metadata = await orFail('is not a parquet file', parquetMetadataAsync(file));
-  const columns = topLevelColumns(metadata);
-  const image = IMAGE_COLUMNS.find((column) => columns.includes(column));
-  const label = LABEL_COLUMNS.find((column) => columns.includes(column));
-  if (image === undefined)
-    throw fail(
-      `has no column ${IMAGE_COLUMNS.map((column) => `'${column}'`).join(' or ')}, only ${columns.join(', ')}`,
-    );
+interface OpenParquet {
+  readonly file: AsyncBuffer;
+  readonly metadata: FileMetaData;
+  /** The column of the images. */
+  readonly image: string;
+  /** The column of the classes, if any. */
+  readonly label: string | undefined;
+  readonly classNames: readonly string[] | undefined;
+}
 
+async function openParquet(path: string, choice: Pick<SourceChoice, 'labelColumn'>): Promise<OpenParquet> {
+  const head = await readHead(path, DatasetError);
+  const found = startsWith(head, 'PAR1') ? undefined : describeFile(head);
+  if (found) throw new DatasetError(`${path}: is not a parquet file but ${found}`);
+  const file = await orFail(path, 'cannot be opened', asyncBufferFromFile(path));
+  const metadata = await orFail(path, 'is not a parquet file', parquetMetadataAsync(file));
+  const { children } = await orFail(path, 'has no columns', (async () => parquetSchema(metadata))());
+  const columns = children.map(({ element }) => element.name);
+  const image =
+    IMAGE_COLUMNS.find((column) => columns.includes(column)) ??
+    children.find((column) => column.children.some(({ element }) => element.name === 'bytes'))?.element.name;
+  if (image === undefined)
+    throw new DatasetError(
+      `${path}: has no column ${IMAGE_COLUMNS.map((column) => `'${column}'`).join(' or ')}, only ${columns.join(', ')}`,
+    );
+  const label = labelColumnOf(columns, choice, path);
+  return { file, metadata, image, label, classNames: label === undefined ? undefined : hubNames(metadata, label) };
+}
+
+const hubFeatures = z.object({
+  info: z.object({ features: z.record(z.string(), z.object({ names: z.array(z.string()).optional() })) }),
+});
+
+/** The names of the classes of a column, which `datasets` writes beside the schema. */
+function hubNames({ key_value_metadata = [] }: FileMetaData, column: string): readonly string[] | undefined {
+  const text = key_value_metadata.find(({ key }) => key === 'huggingface')?.value;
+  try {
+    return hubFeatures.parse(JSON.parse(text ?? '')).info.features[column]?.names;
+  } catch {
+    // Other programs may write what they like there.
+    return undefined;
+  }
+}
+
+async function* parquetImages(path: string, choice: Pick<SourceChoice, 'labelColumn'>): AsyncGenerator<SourceImage> {
+  const { file, metadata, image, label } = await openParquet(path, choice);
   let rowStart = 0;
   for (const group of metadata.row_groups) {
     const rows = Number(group.num_rows);
     if (Number(group.total_byte_size) > MAX_ROW_GROUP_BYTES)
-      throw fail(
-        `a row group has ${group.total_byte_size} bytes; write it with smaller ones (at most ${MAX_ROW_GROUP_BYTES})`,
+      throw new DatasetError(
+        `${path}: a row group has ${group.total_byte_size} bytes; write it with smaller ones (at most ${MAX_ROW_GROUP_BYTES})`,
       );
+    if (!(rows >= 0 && rows <= file.byteLength))
+      throw new DatasetError(`${path}: a row group promises ${rows} rows, but the file has ${file.byteLength} bytes`);
+    const columns = [image, ...(label === undefined ? [] : [label])];
     const values = await orFail(
+      path,
       `rows ${rowStart} to ${rowStart + rows} cannot be read`,
-      readRows(file, metadata, [image, ...(label === undefined ? [] : [label])], rowStart, rows),
+      readRows(file, metadata, columns, rowStart, rows),
     );
     for (const [i, row] of values.entries())
       yield rowImage(`${basename(path)}, row ${rowStart + i}`, row[image], label && row[label]);
@@ -71,43 +124,68 @@ async function* parquetImages(path: string): AsyncGenerator<SourceImage> {
   }
 }
 
-function readRows(
+async function orFail<T>(path: string, what: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (cause) {
+    throw new DatasetError(`${path}: ${what}: ${errorText(cause)}`, { cause });
+  }
+}
+
+/**
+ * hyparquet starts on a column before it has looked at the next one. When that one is wrong it gives up, and nothing waits
+ * for the first: its own failure would end the process. So it gets no bytes before it has looked at all columns, and none
+ * after it gave up.
+ */
+async function readRows(
   file: AsyncBuffer,
   metadata: FileMetaData,
   columns: string[],
   rowStart: number,
   rows: number,
 ): Promise<Record<string, unknown>[]> {
-  return parquetReadObjects({
-    file,
-    metadata,
-    columns,
-    rowStart,
-    rowEnd: rowStart + rows,
-    compressors,
-    // Bytes without a text annotation must stay bytes.
-    utf8: false,
-  });
+  let hasEnded = false;
+  const bytes = async (start: number, end?: number): Promise<ArrayBuffer> => {
+    await setImmediate();
+    return hasEnded ? new Promise(() => undefined) : file.slice(start, end);
+  };
+  const slice = (start: number, end?: number) => {
+    const reading = bytes(start, end);
+    reading.catch(() => undefined);
+    return reading;
+  };
+  try {
+    return await parquetReadObjects({
+      file: { byteLength: file.byteLength, slice },
+      metadata,
+      columns,
+      rowStart,
+      rowEnd: rowStart + rows,
+      compressors: boundedCompressors,
+      // Bytes without a text annotation must stay bytes.
+      utf8: false,
+    });
+  } finally {
+    hasEnded = true;
+  }
 }
 
+/** A page states its size when unpacked: one that states too much is refused before memory is taken for it. */
+const boundedCompressors: Compressors = Object.fromEntries(
+  Object.entries(compressors).map(([name, unpack]) => [
+    name,
+    (packed: Uint8Array, length: number) => {
+      if (length > MAX_ROW_GROUP_BYTES) throw new Error(`a page states ${length} bytes`);
+      return unpack(packed, length);
+    },
+  ]),
+);
+
 function rowImage(source: string, image: unknown, label: unknown): SourceImage {
-  const bytes = image !== null && typeof image === 'object' && 'bytes' in image ? image.bytes : image;
+  const isStruct = image !== null && typeof image === 'object' && 'bytes' in image;
+  const bytes = isStruct ? image.bytes : image;
   if (!(bytes instanceof Uint8Array)) return { source, reason: 'the row holds no image' };
   if (bytes.length > MAX_ENCODED_BYTES)
     return { source, reason: `${bytes.length} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
-  return { source, label: classNumber(label), encoded: bytes };
-}
-
-function classNumber(label: unknown): number | undefined {
-  const value = typeof label === 'bigint' ? Number(label) : label;
-  return typeof value === 'number' && Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? value : undefined;
-}
-
-function topLevelColumns(metadata: FileMetaData): string[] {
-  const columns: string[] = [];
-  for (const chunk of metadata.row_groups[0]?.columns ?? []) {
-    const name = chunk.meta_data?.path_in_schema[0];
-    if (name !== undefined && !columns.includes(name)) columns.push(name);
-  }
-  return columns;
+  return { source, label: classOf(label), encoded: bytes };
 }

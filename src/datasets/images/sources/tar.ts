@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs';
+import { basename } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
@@ -6,11 +7,24 @@ import { extract, type Header } from 'tar-stream';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { describeFile, isGzip, isTar } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
-import { fileStates, folderLabel, type ImageSource, isImageName, MAX_ENCODED_BYTES } from './image-source.ts';
+import {
+  fileStates,
+  folderLabel,
+  type ImageSource,
+  isHiddenPath,
+  isImageName,
+  labelColumnOf,
+  MAX_ENCODED_BYTES,
+  plainPath,
+  type SourceChoice,
+} from './image-source.ts';
+import { chosenSplit, splitsByFolder } from './splits.ts';
+import { isSidecar, sampleKey, withSidecars } from './webdataset.ts';
 
 /** Long names and pax headers are buffered by the tar reader: no more than this between two members. */
 const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 const MAX_ENTRIES = 20_000_000;
+const MAX_SIDECAR_BYTES = 1024 * 1024;
 
 export function isTarName(path: string): boolean {
   return /\.(tar|tar\.gz|tgz)$/i.test(path);
@@ -20,14 +34,14 @@ export function isTarName(path: string): boolean {
 export type MemberRule = (header: Header) => { keep: true } | { reason: string } | undefined;
 
 /**
- * Images in a tar archive, read as a stream: nothing is written to the disk. The folder an image is in is its class.
+ * Images of an archive whose member names tell the classes, read as a stream: nothing is written to the disk.
  *
  * @param label class of a member, from its path.
  */
-export async function tarSource(
+export async function archiveSource(
+  name: string,
   path: string,
-  label: (member: string) => string | undefined = folderLabel,
-  name = path,
+  label: (member: string) => string | undefined,
 ): Promise<ImageSource> {
   return {
     name,
@@ -41,11 +55,62 @@ export async function tarSource(
   };
 }
 
+/**
+ * Images of tar archives, read as streams. A `.cls` or `.json` file with the name of an image holds its class, as in
+ * webdataset's shards; else the folder that the image is in is its class. Folders may be splits.
+ *
+ * The archives are read twice: what a folder or a file means depends on what else there is.
+ */
+export async function tarSource(name: string, paths: readonly string[], choice: SourceChoice): Promise<ImageSource> {
+  const { split, labelColumn } = choice;
+  return {
+    name,
+    cacheKey: `tar ${JSON.stringify([split, labelColumn])} ${await fileStates(paths)}`,
+    async *images() {
+      const members: string[] = [];
+      for (const path of paths)
+        for await (const _ of tarMembers(path, ({ name: member, type }) => {
+          if (type !== 'directory' && !isHiddenPath(member)) members.push(plainPath(member));
+          return undefined;
+        }));
+      const images = members.filter(isImageName);
+      const folders = splitsByFolder(images, choice);
+      const chosen = new Set(chosenSplit(name, images, folders.splitOf, choice));
+      const keys = new Set([...chosen].map(sampleKey));
+      const sidecars = members.filter((member) => isSidecar(member) && keys.has(sampleKey(member)));
+      const folderOf = (member: string) => folderLabel(folders.withoutSplits(plainPath(member)));
+      // Folders are classes only where no file says the class.
+      const isByFolder = labelColumn === undefined && !sidecars.some((member) => /\.cls$/i.test(member));
+      if (sidecars.length === 0) labelColumnOf([], choice, name);
+      const keep: MemberRule = (header) => {
+        const member = plainPath(header.name);
+        if (isSidecar(member)) return keys.has(sampleKey(member)) ? sidecarMember(header) : undefined;
+        return !isImageName(member) || chosen.has(member) ? imageMember(header) : undefined;
+      };
+      for (const path of paths)
+        for await (const image of withSidecars(tarMembers(path, keep), choice, path)) {
+          const source = paths.length > 1 ? `${basename(path)}/${image.source}` : image.source;
+          if ('reason' in image) yield { source, reason: image.reason };
+          else {
+            const label = image.label ?? (isByFolder ? folderOf(image.source) : undefined);
+            yield { source, label, encoded: image.bytes };
+          }
+        }
+    },
+  };
+}
+
 function imageMember({ name, type, size = 0 }: Header): ReturnType<MemberRule> {
-  if (!isImageName(name)) return undefined;
+  if (!isImageName(name) || isHiddenPath(name)) return undefined;
   if (type !== 'file' && type !== 'contiguous-file') return { reason: `a ${type}, not a file` };
   if (name.startsWith('/') || name.split('/').includes('..')) return { reason: 'its path leads out of the archive' };
   if (size > MAX_ENCODED_BYTES) return { reason: `${size} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
+  return { keep: true };
+}
+
+function sidecarMember({ type, size = 0 }: Header): ReturnType<MemberRule> {
+  if (type !== 'file' && type !== 'contiguous-file') return { reason: `a ${type}, not a file` };
+  if (size > MAX_SIDECAR_BYTES) return { reason: `${size} bytes are more than the ${MAX_SIDECAR_BYTES} that are read` };
   return { keep: true };
 }
 

@@ -1,0 +1,89 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DatasetError, errorText } from '../../../errors.ts';
+import { readWholeFile } from '../../../files/regular-file.ts';
+import {
+  folderLabel,
+  type ImageSource,
+  isImageName,
+  MAX_ENCODED_BYTES,
+  type SourceChoice,
+  type SourceImage,
+} from './image-source.ts';
+import { isMetadataFile, readMetadata } from './metadata.ts';
+import { chosenSplit, splitsByFolder } from './splits.ts';
+
+/** A file below a folder. */
+export interface FolderFile {
+  /** Path below the folder, with '/'. */
+  readonly path: string;
+  /** Why it cannot be read, where that is known. */
+  readonly reason?: string | undefined;
+}
+
+/**
+ * Every image file of a folder and below, in the order of paths. Its class is in a `metadata.csv` or `metadata.jsonl`, or
+ * is the sub-folder it is in. Folders may be splits.
+ *
+ * @throws {DatasetError} when a metadata file is damaged.
+ */
+export async function imageFolderSource(
+  folder: string,
+  files: readonly FolderFile[],
+  choice: SourceChoice,
+): Promise<ImageSource> {
+  const images = files.filter(({ path, reason }) => isImageName(path) || reason !== undefined);
+  const folders = splitsByFolder(
+    images.map(({ path }) => path),
+    choice,
+  );
+  const chosen = chosenSplit(folder, images, ({ path }) => folders.splitOf(path), choice);
+  const metadataFiles = files.map(({ path }) => path).filter(isMetadataFile);
+  const { labels, state } = await readMetadata(folder, metadataFiles, choice);
+  const labelOf = (path: string) => (labels ? labels.get(path) : folderLabel(folders.withoutSplits(path)));
+  if (labels) {
+    const unknown = chosen.filter(({ path }) => labels.get(path) === undefined);
+    if (unknown.length > 0)
+      choice.warn(
+        `${folder}: ${unknown.length} of ${chosen.length} images have no class in the metadata, such as ${unknown[0]?.path}`,
+      );
+  }
+  const states = await Promise.all(
+    chosen.map(async ({ path }) => {
+      const status = await stat(join(folder, path)).catch(() => undefined);
+      return [path, status?.size ?? 0, status?.mtimeMs ?? 0];
+    }),
+  );
+  return {
+    name: folder,
+    total: chosen.length,
+    // Of all splits: a class has the same number in each.
+    classNames: namesOf(images.map(({ path }) => labelOf(path))),
+    cacheKey: JSON.stringify([folder, states, choice.labelColumn, state]),
+    images: () => readImages(folder, chosen, labelOf),
+  };
+}
+
+function namesOf(labels: readonly (number | string | undefined)[]): string[] | undefined {
+  const names = new Set(labels.filter((label) => typeof label === 'string'));
+  return names.size > 0 ? [...names].sort() : undefined;
+}
+
+async function* readImages(
+  folder: string,
+  files: readonly FolderFile[],
+  labelOf: (path: string) => number | string | undefined,
+): AsyncGenerator<SourceImage> {
+  for (const { path, reason } of files) {
+    if (reason !== undefined) {
+      yield { source: path, reason };
+      continue;
+    }
+    try {
+      const encoded = await readWholeFile(join(folder, path), MAX_ENCODED_BYTES, DatasetError);
+      yield { source: path, label: labelOf(path), encoded };
+    } catch (error) {
+      yield { source: path, reason: errorText(error) };
+    }
+  }
+}
