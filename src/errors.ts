@@ -58,6 +58,20 @@ export class NonFiniteLossError extends IsoDiffusionError {
   }
 }
 
+/** A model or a scheduler gave NaN or infinity while samples were drawn. */
+export class NonFiniteSampleError extends IsoDiffusionError {
+  constructor(
+    message: string,
+    /** The step, from 1 to the number of steps. */
+    readonly step: number,
+  ) {
+    super(message);
+  }
+}
+
+/** A pipeline or a feature extractor was used after its `dispose()`. */
+export class DisposedError extends IsoDiffusionError {}
+
 /** The Hugging Face Hub refused, could not be reached, or sent something other than it listed. */
 export class HubError extends IsoDiffusionError {
   /** Whether there was no answer at all. */

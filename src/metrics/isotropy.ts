@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '../errors.ts';
+import { InvalidArgumentError, NonFiniteSampleError } from '../errors.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
 import { checkPointCloud, type PointCloud, requireInteger } from './metric.ts';
@@ -156,9 +156,15 @@ export async function predictedNoiseIsotropy(
   checkPointCloud('points', points);
   for (const timestep of timesteps) checkAlpha(alphasCumprod[timestep], timestep);
   const rows: PredictedNoiseIsotropy[] = [];
-  for (const timestep of timesteps) {
+  for (const [index, timestep] of timesteps.entries()) {
     signal?.throwIfAborted();
-    rows.push(await atTimestep(options, timestep, alphasCumprod[timestep] as number));
+    const row = await atTimestep(options, timestep, alphasCumprod[timestep] as number);
+    if (!Number.isFinite(row.mse))
+      throw new NonFiniteSampleError(
+        `the model gave NaN or infinity at timestep ${timestep}. Likely cause: its weights are not finite, for instance of a training run that diverged`,
+        index + 1,
+      );
+    rows.push(row);
     on_progress?.(rows.length / timesteps.length);
   }
   return rows;

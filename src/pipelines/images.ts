@@ -37,7 +37,9 @@ export type GeneratedImages<Count extends number> = number extends Count
  * with 'tensor' a transformers.js `Tensor` [batch_size, channels, height, width] in [0, 1]; with 'uint8' bytes,
  * [batch_size, height, width, channels].
  *
- * @throws {InvalidArgumentError} when an option is out of range.
+ * @throws {InvalidArgumentError} when an option is wrong or unknown.
+ * @throws {NonFiniteSampleError} when the model or the scheduler gives NaN or infinity, with the step.
+ * @throws {DisposedError} after `dispose()`.
  * @throws `signal.reason` when the signal aborts.
  * @example
  * const generate = await pipeline('unconditional-image-generation', './runs/digits/pipeline');
@@ -65,7 +67,9 @@ export interface UnconditionalImageGenerationPipeline {
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
   /** Draws `count` images as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
   batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
-  /** Frees the sessions; the pipeline cannot be used afterwards. */
+  /**
+   * Frees the session. A second call does nothing. A call under way, and every later one, rejects with `DisposedError`.
+   */
   dispose(): Promise<void>;
 }
 

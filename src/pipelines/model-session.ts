@@ -50,6 +50,7 @@ export class ModelSession {
    * integers is run at both, and its output interpolated.
    * @param classLabels one for each sample, where the model has classes.
    * @throws {InvalidArgumentError} when the lengths do not fit.
+   * @throws {DisposedError} after `release`.
    */
   async predict(
     sample: Float32Array,
@@ -150,8 +151,14 @@ export class ModelSession {
     return this.session.inputNames.includes('class_labels');
   }
 
-  async release(): Promise<void> {
-    await this.session.release();
+  /** @throws {DisposedError} after `release`. */
+  checkUsable(): void {
+    this.session.checkUsable();
+  }
+
+  /** Frees the model. A second call does nothing. */
+  release(): Promise<void> {
+    return this.session.release();
   }
 
   private async checkInterface(): Promise<void> {

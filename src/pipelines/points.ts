@@ -30,7 +30,9 @@ export interface PointGenerationOutput {
  * Draws points from a diffusion model: noise from one random stream a point, then the scheduler's reverse process.
  * Options are read when it is called: what the caller changes later has no effect.
  *
- * @throws {InvalidArgumentError} when an option is out of range.
+ * @throws {InvalidArgumentError} when an option is wrong or unknown.
+ * @throws {NonFiniteSampleError} when the model or the scheduler gives NaN or infinity, with the step.
+ * @throws {DisposedError} after `dispose()`.
  * @throws `signal.reason` when the signal aborts.
  * @example
  * const generate = await pipeline('unconditional-point-generation', './runs/swiss-roll/pipeline');
@@ -45,7 +47,9 @@ export interface UnconditionalPointGenerationPipeline {
   readonly scaler: Scaler;
   /** May be replaced, as in diffusers; calls under way keep the one they began with. */
   scheduler: Scheduler;
-  /** Frees the sessions; the pipeline cannot be used afterwards. */
+  /**
+   * Frees the sessions. A second call does nothing. A call under way, and every later one, rejects with `DisposedError`.
+   */
   dispose(): Promise<void>;
 }
 
@@ -79,12 +83,17 @@ function pointPipeline(
   scaler: Scaler,
 ): UnconditionalPointGenerationPipeline {
   const generate = async (options: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
+    model.checkUsable();
     const { batch_size: batchSize = 1, output_type = 'points' } = options;
     checkCount('batch_size', batchSize);
     if (output_type !== 'points' && output_type !== 'scaled')
       throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'points' or 'scaled'`);
     const run = { ...readSamplingOptions(options, self.scheduler, batchSize, 'point'), batchSize };
-    const scaled = await (loop?.tryRun(run) ?? sample(model, run));
+    const scaled = await (async () => (await loop?.tryRun(run)) ?? (await sample(model, run)))().catch((error) => {
+      // A worker thread that was ended by dispose() says only that it ended.
+      model.checkUsable();
+      throw error;
+    });
     const [dims = 0] = model.sampleShape;
     const points = output_type === 'points' ? invertScaler(scaler, scaled, dims) : scaled;
     return { points, dims: [batchSize, dims] };
@@ -95,8 +104,8 @@ function pointPipeline(
     scaler,
     scheduler,
     dispose: async () => {
-      await loop?.release();
       await model.release();
+      await loop?.release();
     },
   });
   return self;

@@ -4,8 +4,9 @@ import { elementCount } from '../graph/types.ts';
 import { SampleStreams } from '../random/sample-streams.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { splitChannels } from '../schedulers/steps.ts';
+import { allFinite, checkedSample, checkModelOutput } from './finite-checks.ts';
 import type { ModelSession } from './model-session.ts';
-import type { SamplingCall } from './sampling-options.ts';
+import { type SamplingCall, startedScheduler } from './sampling-options.ts';
 
 /** One batch of a call. */
 export interface SamplingRun extends SamplingCall {
@@ -20,6 +21,7 @@ export interface SamplingRun extends SamplingCall {
  * The samples, row-major [batchSize, ...model.sampleShape], in model units.
  *
  * @throws {InvalidArgumentError} when the scheduler or the model refuses a value.
+ * @throws {NonFiniteSampleError} when the model or the scheduler gives NaN or infinity.
  * @throws `signal.reason` when the signal aborts.
  */
 export async function sample(model: ModelSession, run: SamplingRun): Promise<Float32Array> {
@@ -35,25 +37,23 @@ export async function sample(model: ModelSession, run: SamplingRun): Promise<Flo
   for (const [step, timestep] of timesteps.entries()) {
     signal?.throwIfAborted();
     onProgress?.(step / timesteps.length);
-    const predicted = await predict(scheduler.scaleModelInput(x, timestep), timestep);
+    const place = { index: step, count: timesteps.length, timestep };
+    const input = scheduler.scaleModelInput(x, timestep);
+    if (input !== x) checkedSample(input, x.length, `${scheduler.className}.scaleModelInput`, place);
+    const predicted = await predict(input, timestep);
+    checkModelOutput(predicted, input, place);
     // A scheduler with a fixed variance has no use for a model's learned one, the second half of the channels.
     const ignoresVariance = predicted.length === 2 * x.length && !scheduler.learnsVariance;
     const output = ignoresVariance ? splitChannels(predicted, batchSize)[0] : predicted;
     if (scheduler.needsNoise(timestep, eta)) streams.fillNormal(noise);
     const options = { noise, sample_shape, eta, use_clipped_model_output };
-    x = scheduler.step(output, timestep, x, options).prev_sample;
+    const { prev_sample } = scheduler.step(output, timestep, x, options);
+    x = checkedSample(prev_sample, x.length, `${scheduler.className}.step`, place);
     const replaced = await callback?.(step, timestep, { sample: x });
     if (replaced?.sample) x = checkedReplacement(replaced.sample, x.length);
   }
   onProgress?.(1);
   return x;
-}
-
-/** A copy of the run's scheduler with its timesteps set: a run has a history of its own. */
-export function startedScheduler({ scheduler, num_inference_steps }: SamplingCall): Scheduler {
-  const copy = scheduler.clone();
-  copy.setTimesteps(num_inference_steps);
-  return copy;
 }
 
 /** x_T: normals of the scheduler's standard deviation. */
@@ -63,8 +63,8 @@ export function initialNoise(streams: SampleStreams, { init_noise_sigma }: Sched
 }
 
 function checkedReplacement(sample: unknown, length: number): Float32Array {
-  if (sample instanceof Float32Array && sample.length === length) return sample;
+  if (sample instanceof Float32Array && sample.length === length && allFinite(sample)) return sample;
   throw new InvalidArgumentError(
-    `callback_on_step_end must return a sample that is a Float32Array of ${length} values, as the one it was given`,
+    `callback_on_step_end must return a sample that is a Float32Array of ${length} finite values, as the one it was given`,
   );
 }

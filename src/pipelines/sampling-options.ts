@@ -73,12 +73,11 @@ export function readSamplingOptions(
     throw new InvalidArgumentError(
       `seed is a list of ${seed.length}, but ${count} ${samples}s were asked for: give one seed, or one for each ${samples}`,
     );
-  const scheduler = (options.scheduler === undefined ? own : asScheduler(options.scheduler, own)).clone();
-  const steps = options.num_inference_steps ?? Math.min(1000, scheduler.config.num_train_timesteps);
-  scheduler.setTimesteps(steps);
+  const given = options.scheduler === undefined ? own : asScheduler(options.scheduler, own);
+  const num_inference_steps = options.num_inference_steps ?? Math.min(1000, given.config.num_train_timesteps);
   return {
-    scheduler,
-    num_inference_steps: steps,
+    scheduler: startedScheduler({ scheduler: given, num_inference_steps }),
+    num_inference_steps,
     seed: typeof seed === 'number' ? seed : [...seed],
     eta,
     use_clipped_model_output,
@@ -86,6 +85,30 @@ export function readSamplingOptions(
     onProgress: options.on_progress,
     signal: options.signal,
   };
+}
+
+/**
+ * A copy of a scheduler with its timesteps set: a run has a history of its own.
+ *
+ * @throws {InvalidArgumentError} when there are no timesteps, or one is not in [0, T), or `init_noise_sigma` is not
+ * finite.
+ */
+export function startedScheduler({
+  scheduler,
+  num_inference_steps,
+}: Pick<SamplingCall, 'scheduler' | 'num_inference_steps'>): Scheduler {
+  const copy = scheduler.clone();
+  copy.setTimesteps(num_inference_steps);
+  const { className, timesteps, init_noise_sigma, config } = copy;
+  const total = config.num_train_timesteps;
+  const wrong = timesteps.find((timestep) => !(timestep >= 0 && timestep < total));
+  if (wrong !== undefined || timesteps.length === 0)
+    throw new InvalidArgumentError(
+      `${className} has ${wrong === undefined ? 'no timesteps' : `the timestep ${wrong}, which is not in [0, ${total})`} for num_inference_steps ${num_inference_steps} with timestep_spacing '${config.timestep_spacing}' and steps_offset ${config.steps_offset}`,
+    );
+  if (!Number.isFinite(init_noise_sigma))
+    throw new InvalidArgumentError(`${className} has the init_noise_sigma ${init_noise_sigma}, which is not finite`);
+  return copy;
 }
 
 /** @throws {InvalidArgumentError} unless `count` is an integer from 1 to 2^28. */

@@ -1,5 +1,5 @@
 import * as ort from 'onnxruntime-node';
-import { DeviceError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
+import { DeviceError, DisposedError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
 import type { ConcreteDevice } from './device.ts';
@@ -37,6 +37,8 @@ export interface SessionOptions {
 
 /** One ONNX model, loaded on one device. */
 export class Session {
+  private released: Promise<void> | undefined;
+
   private constructor(
     private readonly session: ort.InferenceSession,
     readonly device: ConcreteDevice,
@@ -103,18 +105,29 @@ export class Session {
    * Runs the model. With `fetches`, results go into those preallocated host tensors, which must not be among the feeds;
    * null lets onnxruntime allocate.
    *
+   * @throws {DisposedError} when the session was released, perhaps while it ran.
    * @throws {RuntimeExecutionError} when onnxruntime fails, with its message.
    */
   async run(feeds: TensorMap, fetches?: Readonly<Record<string, RuntimeTensor | null>>): Promise<TensorMap> {
+    this.checkUsable();
     try {
       const outputs = await (fetches ? this.session.run(feeds, nativeTensors(fetches)) : this.session.run(feeds));
       return localTensors(outputs);
     } catch (cause) {
+      this.checkUsable();
       throw new RuntimeExecutionError(`onnxruntime failed on '${this.device}': ${errorText(cause)}`, { cause });
     }
   }
 
-  async release(): Promise<void> {
-    await this.session.release();
+  /** @throws {DisposedError} after `release`. */
+  checkUsable(): void {
+    if (this.released)
+      throw new DisposedError('the model was disposed of, and cannot be used after dispose(): load it again');
+  }
+
+  /** Frees the model. A second call does nothing. */
+  release(): Promise<void> {
+    this.released ??= this.session.release();
+    return this.released;
   }
 }

@@ -5,6 +5,7 @@ import { refuseOtherProcess } from './config-file.ts';
 import { type PredictionType, parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
 import {
+  alphaBetween,
   type ClippingOptions,
   clipLimit,
   clippingShape,
@@ -57,6 +58,15 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
     return new DDIMScheduler(json as DDIMOptions);
   }
 
+  /**
+   * @throws {InvalidArgumentError} as the base, and where the predicted noise says nothing of the clean sample at one of
+   * the timesteps: abar is 0 there, and nothing is clipped.
+   */
+  override setTimesteps(...args: Parameters<Scheduler['setTimesteps']>): void {
+    super.setTimesteps(...args);
+    for (const timestep of this.timesteps) originalCoefficients(this.config, this.alphaBarAt(timestep), timestep);
+  }
+
   /** Whether the step adds noise: where eta > 0. */
   override needsNoise(_timestep: number, eta = 0): boolean {
     return eta > 0;
@@ -85,11 +95,14 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
     const { prediction_type } = this.config;
     const alphaBar = this.alphaBarAt(timestep);
     const alphaBarPrevious = this.previousAlphaBar(timestep);
-    const variance = ((1 - alphaBarPrevious) / (1 - alphaBar)) * (1 - alphaBar / alphaBarPrevious);
+    const alpha = alphaBetween(alphaBar, alphaBarPrevious);
+    // At abar = 1 there is no noise yet, and the first factor would be 0 / 0.
+    const variance = alphaBar === 1 ? 0 : ((1 - alphaBarPrevious) / (1 - alphaBar)) * (1 - alpha);
     const deviation = eta * Math.sqrt(variance);
-    const direction = Math.sqrt(1 - alphaBarPrevious - deviation ** 2);
+    // Rounding can put the difference below 0, for instance at abar = 0 with eta = 1.
+    const direction = Math.sqrt(Math.max(1 - alphaBarPrevious - deviation ** 2, 0));
     const epsilon = epsilonCoefficients(use_clipped_model_output ? 'clipped original' : prediction_type, alphaBar);
-    const original = originalCoefficients(prediction_type, alphaBar);
+    const original = originalCoefficients(this.config, alphaBar, timestep);
     return {
       originalFromSample: Math.fround(original.fromSample),
       originalFromOutput: Math.fround(original.fromOutput),
@@ -102,21 +115,20 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
   }
 
   private previousAlphaBar(timestep: number): number {
-    const { num_train_timesteps, set_alpha_to_one } = this.config;
-    const last = set_alpha_to_one ? 1 : (this.alphasCumprod[0] ?? 1);
-    if (this.hasCustomTimesteps) {
-      const next = this.timesteps[this.timesteps.indexOf(timestep) + 1];
-      return next === undefined ? last : this.alphaBarAt(next);
-    }
-    const previous = timestep - Math.floor(num_train_timesteps / (this.numInferenceSteps ?? num_train_timesteps));
-    return previous >= 0 ? this.alphaBarAt(previous) : last;
+    const previous = this.previousTimestep(timestep);
+    if (previous >= 0) return this.alphaBarAt(previous);
+    return this.config.set_alpha_to_one ? 1 : (this.alphasCumprod[0] ?? 1);
   }
 }
 
-/** Without `use_clipped_model_output`, epsilon is what the output says before clipping. */
+/**
+ * Without `use_clipped_model_output`, epsilon is what the output says before clipping. It is 0 at abar = 1, where there
+ * is no noise.
+ */
 function epsilonCoefficients(from: PredictionType | 'clipped original', alphaBar: number) {
   const signal = Math.sqrt(alphaBar);
   const noise = Math.sqrt(1 - alphaBar);
+  if (noise === 0) return { fromOriginal: 0, fromSample: 0, fromOutput: 0 };
   switch (from) {
     case 'epsilon':
       return { fromOriginal: 0, fromSample: 0, fromOutput: 1 };

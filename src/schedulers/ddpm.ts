@@ -5,6 +5,7 @@ import { refuseOtherProcess } from './config-file.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
 import {
+  alphaBetween,
   type ClippingOptions,
   checkNoise,
   clipLimit,
@@ -69,6 +70,15 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
     return new DDPMScheduler(json as DDPMOptions);
   }
 
+  /**
+   * @throws {InvalidArgumentError} as the base, and where the predicted noise says nothing of the clean sample at one of
+   * the timesteps: abar is 0 there, and nothing is clipped.
+   */
+  override setTimesteps(...args: Parameters<Scheduler['setTimesteps']>): void {
+    super.setTimesteps(...args);
+    for (const timestep of this.timesteps) originalCoefficients(this.config, this.alphaBarAt(timestep), timestep);
+  }
+
   /** Whether the step at `timestep` adds noise: all but the last. */
   override needsNoise(timestep: number): boolean {
     return timestep > 0;
@@ -113,13 +123,15 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
   /** Posterior mean, eq. 7 of Ho et al., written in the predicted clean sample. */
   private coefficients(timestep: number): StepCoefficients {
     const { alphaBar, alphaBarPrevious, alpha, beta } = this.alphasAround(timestep);
-    const original = originalCoefficients(this.config.prediction_type, alphaBar);
+    const original = originalCoefficients(this.config, alphaBar, timestep);
+    // At abar = 1 there is no noise yet: the mean is the predicted clean sample, and the fractions would be 0 / 0.
+    const isClean = alphaBar === 1;
     return {
       originalFromSample: Math.fround(original.fromSample),
       originalFromOutput: Math.fround(original.fromOutput),
       clip: clipLimit(this.config),
-      fromOriginal: Math.fround((Math.sqrt(alphaBarPrevious) * beta) / (1 - alphaBar)),
-      fromSample: Math.fround((Math.sqrt(alpha) * (1 - alphaBarPrevious)) / (1 - alphaBar)),
+      fromOriginal: isClean ? 1 : Math.fround((Math.sqrt(alphaBarPrevious) * beta) / (1 - alphaBar)),
+      fromSample: isClean ? 0 : Math.fround((Math.sqrt(alpha) * (1 - alphaBarPrevious)) / (1 - alphaBar)),
       fromOutput: 0,
       fromNoise: this.needsNoise(timestep) && !this.learnsVariance ? Math.fround(this.fixedDeviation(timestep)) : 0,
     };
@@ -129,22 +141,14 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
     const alphaBar = this.alphaBarAt(timestep);
     const previous = this.previousTimestep(timestep);
     const alphaBarPrevious = previous >= 0 ? this.alphaBarAt(previous) : 1;
-    const alpha = alphaBar / alphaBarPrevious;
+    const alpha = alphaBetween(alphaBar, alphaBarPrevious);
     return { alphaBar, alphaBarPrevious, alpha, beta: 1 - alpha };
-  }
-
-  private previousTimestep(timestep: number): number {
-    if (this.numInferenceSteps === undefined) return timestep - 1;
-    const index = this.timesteps.indexOf(timestep);
-    if (index < 0)
-      throw new InvalidArgumentError(`timestep ${timestep} is not among the timesteps set by setTimesteps`);
-    return this.timesteps[index + 1] ?? -1;
   }
 
   /** beta-tilde of eq. 7, kept above 1e-20 because its logarithm may be taken. */
   private posteriorVariance(timestep: number): number {
     const { alphaBar, alphaBarPrevious, beta } = this.alphasAround(timestep);
-    return Math.max(((1 - alphaBarPrevious) / (1 - alphaBar)) * beta, 1e-20);
+    return alphaBar === 1 ? 1e-20 : Math.max(((1 - alphaBarPrevious) / (1 - alphaBar)) * beta, 1e-20);
   }
 
   private fixedDeviation(timestep: number): number {
@@ -156,7 +160,7 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
   private learnedDeviation(timestep: number, output: Float32Array): Float32Array {
     if (this.config.variance_type === 'learned') return output.map(Math.sqrt);
     const low = Math.log(this.posteriorVariance(timestep));
-    const high = Math.log(this.alphasAround(timestep).beta);
+    const high = Math.log(Math.max(this.alphasAround(timestep).beta, 1e-20));
     return output.map((value) => {
       const fraction = (value + 1) / 2;
       return Math.exp(0.5 * (fraction * high + (1 - fraction) * low));

@@ -32,7 +32,10 @@ export interface SchedulerOptions {
   readonly prediction_type?: PredictionType | undefined;
   /** Where the timesteps of a shortened reverse process lie; default 'leading'. */
   readonly timestep_spacing?: TimestepSpacing | undefined;
-  /** Added to every timestep of the spacing 'leading', 0 or more; default 0. */
+  /**
+   * Added to every timestep of the spacing 'leading', 0 or more; default 0. With all T timesteps it must be 0: the first
+   * would lie beyond the last that the model knows.
+   */
   readonly steps_offset?: number | undefined;
   /** Whether betas are rescaled so that nothing of the signal is left at T (Lin et al. 2023); default false. */
   readonly rescale_betas_zero_snr?: boolean | undefined;
@@ -140,7 +143,8 @@ export function rescaleZeroTerminalSnr(betas: Float32Array): Float32Array {
 /**
  * The timesteps of a reverse process of `count` steps, falling.
  *
- * @throws {InvalidArgumentError} when `count` is not a whole number from 1 to `num_train_timesteps`.
+ * @throws {InvalidArgumentError} when `count` is not a whole number from 1 to `num_train_timesteps`, or `steps_offset`
+ * leads beyond it.
  */
 export function spacedTimesteps(
   count: number,
@@ -155,8 +159,13 @@ export function spacedTimesteps(
   switch (timestep_spacing) {
     case 'linspace':
       return indices.map((i) => roundHalfToEven(count === 1 ? 0 : (i * (total - 1)) / (count - 1))).reverse();
-    case 'leading':
-      return indices.map((i) => i * Math.floor(total / count) + steps_offset).reverse();
+    case 'leading': {
+      const timesteps = indices.map((i) => i * Math.floor(total / count) + steps_offset).reverse();
+      if ((timesteps[0] ?? 0) < total) return timesteps;
+      throw new InvalidArgumentError(
+        `steps_offset ${steps_offset} moves the first of ${count} timesteps to ${timesteps[0]}, but the last that the model knows is ${total - 1}: give a smaller num_inference_steps, or a scheduler with steps_offset 0`,
+      );
+    }
     case 'trailing':
       return indices.map((i) => roundHalfToEven(total - (i * total) / count) - 1);
   }

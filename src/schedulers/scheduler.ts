@@ -55,9 +55,6 @@ export abstract class Scheduler<Own extends object = object> {
   timesteps: number[];
   /** The standard deviation of the noise that a reverse process starts from; default 1. Valid after `setTimesteps`. */
   init_noise_sigma = 1;
-  /** As given to `setTimesteps`; undefined before. */
-  protected numInferenceSteps: number | undefined;
-  protected hasCustomTimesteps = false;
 
   /**
    * @param options checked here; keys of other schedulers are left out.
@@ -116,11 +113,9 @@ export abstract class Scheduler<Own extends object = object> {
   ): void {
     const { num_train_timesteps } = this.config;
     const { timesteps } = options;
-    this.numInferenceSteps = timesteps?.length ?? num_inference_steps ?? num_train_timesteps;
-    this.hasCustomTimesteps = timesteps !== undefined;
     this.timesteps = timesteps
       ? checkTimesteps(timesteps, num_train_timesteps)
-      : spacedTimesteps(this.numInferenceSteps, this.config);
+      : spacedTimesteps(num_inference_steps ?? num_train_timesteps, this.config);
   }
 
   /** What the model is given in place of `sample` at `timestep`; default the sample itself. */
@@ -208,6 +203,19 @@ export abstract class Scheduler<Own extends object = object> {
     sampleSize: number,
   ): Float32Array {
     return this.combine(noise, sample, timesteps, sampleSize, -1);
+  }
+
+  /**
+   * The timestep that the step from `timestep` leads to: the next of `timesteps`, -1 after the last.
+   *
+   * @throws {InvalidArgumentError} when `timestep` is not one of `timesteps`.
+   */
+  protected previousTimestep(timestep: number): number {
+    const index = this.timesteps.indexOf(timestep);
+    if (index >= 0) return this.timesteps[index + 1] ?? -1;
+    throw new InvalidArgumentError(
+      `timestep ${timestep} is not among the timesteps of the reverse process: they are chosen by setTimesteps`,
+    );
   }
 
   /** The config as diffusers saves it: a copy, as JSON. */

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
-import type { PredictionType } from './schedule.ts';
+import type { SchedulerConfig } from './schedule.ts';
 
 const { fround } = Math;
 
@@ -72,13 +72,30 @@ export interface StepCoefficients {
   readonly fromNoise: number;
 }
 
-/** The predicted clean sample as a combination of the noisy sample and the model output. */
+/**
+ * In place of 1 / sqrt(abar) at abar = 0, where predicted noise gives a clean sample of any size: so large that every
+ * difference of sample and output reaches the clipping limit, as infinity does in diffusers. A power of 2 is exact.
+ */
+const UNBOUNDED = 2 ** 100;
+
+/**
+ * The predicted clean sample as a combination of the noisy sample and the model output.
+ *
+ * @throws {InvalidArgumentError} for predicted noise at abar = 0 where nothing is clipped: there is no finite answer.
+ */
 export function originalCoefficients(
-  type: PredictionType,
+  { prediction_type, clip_sample, thresholding }: ClippingConfig & Pick<SchedulerConfig, 'prediction_type'>,
   alphaBar: number,
+  timestep: number,
 ): { fromSample: number; fromOutput: number } {
-  switch (type) {
+  switch (prediction_type) {
     case 'epsilon':
+      if (alphaBar === 0) {
+        if (clip_sample || thresholding) return { fromSample: UNBOUNDED, fromOutput: -UNBOUNDED };
+        throw new InvalidArgumentError(
+          `at timestep ${timestep} no signal is left (abar is 0), so predicted noise says nothing of the clean sample: set prediction_type to 'v_prediction' or 'sample' for a model that was trained so; or set clip_sample, for data in [-1, 1]; or set rescale_betas_zero_snr to false, if that is what makes abar 0`,
+        );
+      }
       return {
         fromSample: 1 / Math.sqrt(alphaBar),
         fromOutput: -Math.sqrt(1 - alphaBar) / Math.sqrt(alphaBar),
@@ -88,6 +105,11 @@ export function originalCoefficients(
     case 'sample':
       return { fromSample: 0, fromOutput: 1 };
   }
+}
+
+/** alpha of a step from abar to an earlier one. Where neither has a signal left, the step draws new noise: 0. */
+export function alphaBetween(alphaBar: number, alphaBarPrevious: number): number {
+  return alphaBarPrevious === 0 ? 0 : alphaBar / alphaBarPrevious;
 }
 
 /** Thresholding takes precedence over clipping. */

@@ -52,6 +52,14 @@ describe('the loop gives the stepwise numbers', () => {
     'DDPM, v-prediction': new DDPMScheduler({ ...schedulerOptions, prediction_type: 'v_prediction' }),
     'DDPM, x0-prediction': new DDPMScheduler({ ...schedulerOptions, prediction_type: 'sample' }),
     DDIM: new DDIMScheduler(schedulerOptions),
+    'DDIM, linspace': new DDIMScheduler({ ...schedulerOptions, timestep_spacing: 'linspace' }),
+    'DDIM, trailing': new DDIMScheduler({ ...schedulerOptions, timestep_spacing: 'trailing' }),
+    'DDIM, no signal at the end': new DDIMScheduler({
+      ...schedulerOptions,
+      clip_sample: true,
+      rescale_betas_zero_snr: true,
+      timestep_spacing: 'trailing',
+    }),
     'DDIM, clipped, v-prediction': new DDIMScheduler({
       ...schedulerOptions,
       clip_sample: true,

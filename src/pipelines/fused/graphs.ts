@@ -1,5 +1,5 @@
 import { Graph, type Value } from '../../graph/graph.ts';
-import { add, clip, gather, loop, mul } from '../../graph/ops/index.ts';
+import { add, clip, gather, loop, mul, reduceSum, sub } from '../../graph/ops/index.ts';
 import { fixedShape, type TensorType } from '../../graph/types.ts';
 import type { TimeSplit } from './time-split.ts';
 
@@ -50,7 +50,8 @@ export function timeGraph(split: TimeSplit): { graph: Graph; types: TensorType[]
 /**
  * Many steps of the reverse process in one Loop, by the operations of `StepCoefficients` in their order. Inputs:
  * `sample` [batch_size, ...], `step_count`, the vectors of the scalars in use, the crossing values [steps, ...], and
- * `noise` [steps, batch_size, ...] where the form has noise. Output: `previous_sample`.
+ * `noise` [steps, batch_size, ...] where the form has noise. Outputs: `previous_sample`, and `finite` [steps], which is 0
+ * where the model's output and the sample are finite, else NaN.
  */
 export function denoisingGraph(
   split: TimeSplit,
@@ -67,7 +68,7 @@ export function denoisingGraph(
   );
   const noise = form.usesNoise ? graph.input('noise', 'float32', ['steps', 'batch_size', ...sampleShape]) : undefined;
 
-  const { state } = loop(stepCount, [start], (body, trip, carried) => {
+  const { state, perTrip } = loop(stepCount, [start], (body, trip, carried) => {
     const [sample = start] = carried;
     const times = (value: Value, name: Coefficient) => {
       const scalar = scalars.get(name);
@@ -83,10 +84,14 @@ export function denoisingGraph(
     let previous = add(times(original, 'fromOriginal'), times(sample, 'fromSample'));
     if (form.usesOutput) previous = add(previous, times(output, 'fromOutput'));
     if (noise) previous = add(previous, times(gather(noise, trip), 'fromNoise'));
-    return { state: [previous] };
+    // Clip may turn NaN into its limit: the output is checked by itself. The difference is NaN for NaN and infinity.
+    const zero = (value: Value) => reduceSum(sub(value, value));
+    return { state: [previous], perTrip: [add(zero(output), zero(previous))] };
   });
   const [result = start] = state;
+  const [finite = start] = perTrip;
   graph.output('previous_sample', result);
+  graph.output('finite', finite);
   return graph;
 }
 

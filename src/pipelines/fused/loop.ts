@@ -10,8 +10,10 @@ import { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
 import { parallelSessions } from '../../threads/threads.ts';
+import { allFinite } from '../finite-checks.ts';
 import type { ModelSession } from '../model-session.ts';
-import { initialNoise, type SamplingRun, startedScheduler } from '../sample.ts';
+import { initialNoise, type SamplingRun } from '../sample.ts';
+import { startedScheduler } from '../sampling-options.ts';
 import { denoisingGraph, type StepForm, scalarsOf, timeGraph, timeValueName } from './graphs.ts';
 import { splitByTime, type TimeSplit } from './time-split.ts';
 
@@ -34,15 +36,17 @@ export class DenoisingLoop {
   private readonly timeModel: Uint8Array;
   private readonly timeTypes: readonly TensorType[];
   private readonly modelBytes: number;
+  private readonly sampleShape: readonly number[];
   private readonly sessions = new Map<string, Promise<Session>>();
   private readonly workers = new Map<string, WorkerSession[]>();
 
   private constructor(
-    model: Graph,
-    private readonly sampleShape: readonly number[],
+    graphOfModel: Graph,
+    private readonly model: ModelSession,
   ) {
-    this.split = splitByTime(model);
-    this.modelBytes = model.constants.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0);
+    this.sampleShape = model.sampleShape;
+    this.split = splitByTime(graphOfModel);
+    this.modelBytes = graphOfModel.constants.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0);
     const { graph, types } = timeGraph(this.split);
     this.timeModel = writeOnnx(graph);
     this.timeTypes = types;
@@ -52,13 +56,13 @@ export class DenoisingLoop {
    * Undefined where it gains nothing, or is not possible: on a GPU; for images, of which a step is long; and for a model
    * that this package cannot read or put into a Loop.
    */
-  static of(onnx: Uint8Array | string, { device, sampleShape }: ModelSession): DenoisingLoop | undefined {
-    if (device !== 'cpu' || sampleShape.length !== 1 || typeof onnx === 'string') return undefined;
+  static of(onnx: Uint8Array | string, model: ModelSession): DenoisingLoop | undefined {
+    if (model.device !== 'cpu' || model.sampleShape.length !== 1 || typeof onnx === 'string') return undefined;
     try {
       // All samples go through a step at once: one timestep for the batch.
       const inputShapes = (name: string, declared: readonly Dim[]) =>
         name === 'timestep' ? declared.map(() => 1) : declared;
-      return new DenoisingLoop(readOnnx(onnx, { inputShapes }), sampleShape);
+      return new DenoisingLoop(readOnnx(onnx, { inputShapes }), model);
     } catch (error) {
       if (error instanceof GraphError || error instanceof OnnxFormatError) return undefined;
       throw error;
@@ -67,9 +71,10 @@ export class DenoisingLoop {
 
   /**
    * The final samples, row-major [batchSize, ...sampleShape]; undefined where the run has to go step by step: with a
-   * callback, a prediction of its own, or steps that are not fixed combinations at whole timesteps.
+   * callback, a prediction of its own, or steps that are not fixed combinations at whole timesteps; and where something
+   * was not finite, because the steps one by one say in which of them.
    */
-  tryRun(run: SamplingRun): Promise<Float32Array> | undefined {
+  async tryRun(run: SamplingRun): Promise<Float32Array | undefined> {
     if (run.callback || run.predict) return undefined;
     const scheduler = startedScheduler(run);
     const coefficients = fixedCoefficients(scheduler, run);
@@ -80,7 +85,7 @@ export class DenoisingLoop {
     run: SamplingRun,
     scheduler: Scheduler,
     coefficients: readonly StepCoefficients[],
-  ): Promise<Float32Array> {
+  ): Promise<Float32Array | undefined> {
     run.signal?.throwIfAborted();
     const { batchSize, firstSample = 0 } = run;
     const size = elementCount(this.sampleShape);
@@ -93,6 +98,7 @@ export class DenoisingLoop {
     };
     const runners = await this.runners(formOf(coefficients), blocks.length);
     let done = 0;
+    let wasFinite = true;
     const beforeChunk = (sampleSteps: number) => {
       run.onProgress?.(done / (batchSize * coefficients.length));
       run.signal?.throwIfAborted();
@@ -102,11 +108,17 @@ export class DenoisingLoop {
       for (let block = blocks.shift(); block; block = blocks.shift()) {
         const streams = new SampleStreams(run.seed, block.count, size, firstSample + block.first);
         const start = initialNoise(streams, scheduler);
-        result.set(await this.runBlock(start, streams, process, runner, beforeChunk), block.first * size);
+        const samples = await this.runBlock(start, streams, process, runner, beforeChunk);
+        if (samples) result.set(samples, block.first * size);
+        else {
+          wasFinite = false;
+          blocks.length = 0;
+        }
       }
     };
     const outcomes = await Promise.allSettled(runners.map(takeBlocks));
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    if (!wasFinite) return undefined;
     run.onProgress?.(1);
     return result;
   }
@@ -120,13 +132,14 @@ export class DenoisingLoop {
     await Promise.all(workers.map((worker) => worker.release()));
   }
 
+  /** Undefined where something was not finite. */
   private async runBlock(
     start: Float32Array,
     streams: SampleStreams,
     { coefficients, needsNoise, timeValues }: Process,
     runner: Runner,
     beforeChunk: (sampleSteps: number) => void,
-  ): Promise<Float32Array> {
+  ): Promise<Float32Array | undefined> {
     const form = formOf(coefficients);
     const shape = [streams.count, ...this.sampleShape];
     const size = streams.count * streams.valuesPerSample;
@@ -146,7 +159,8 @@ export class DenoisingLoop {
         const used = noise.subarray(0, (end - step) * size);
         feeds.noise = hostTensor('float32', [end - step, ...shape], used);
       }
-      const { previous_sample } = await runner.run(feeds);
+      const { previous_sample, finite } = await runner.run(feeds);
+      if (!allFinite(float32Data(finite, 'finite'))) return undefined;
       sample = float32Data(previous_sample, 'previous_sample');
     }
     return sample;
@@ -168,6 +182,7 @@ export class DenoisingLoop {
     const key = JSON.stringify(form);
     const build = () => writeOnnx(denoisingGraph(this.split, this.timeTypes, this.sampleShape, form));
     const count = Math.min(blocks, parallelSessions());
+    this.model.checkUsable();
     if (count === 1 || this.modelBytes > MAX_WORKER_MODEL_BYTES) return [await this.session(key, build)];
     const workers = this.workers.get(key) ?? [];
     this.workers.set(key, workers);
@@ -178,6 +193,7 @@ export class DenoisingLoop {
   private session(key: string, build: () => Uint8Array): Promise<Session> {
     const known = this.sessions.get(key);
     if (known) return known;
+    this.model.checkUsable();
     const session = Session.create(build(), 'cpu');
     this.sessions.set(key, session);
     return session;
