@@ -1,15 +1,21 @@
 import { createHash } from 'node:crypto';
-import sharp from 'sharp';
 import {
   convertChannels,
   DECODING,
-  imageFormatOf,
-  MAX_IMAGE_PIXELS,
+  type InspectedImage,
+  inOrder,
+  inspectImage,
   prepareImages,
 } from '../datasets/images/decode.ts';
-import type { ImageFormat, ImageSet } from '../datasets/images/image-set.ts';
+import {
+  type ImageFormat,
+  type ImageSet,
+  nothingUsable,
+  reportSkipped,
+  type SkippedImage,
+} from '../datasets/images/image-set.ts';
 import { openSource } from '../datasets/images/load-images.ts';
-import type { ImageSource, SourceImage } from '../datasets/images/sources/image-source.ts';
+import type { ImageSource } from '../datasets/images/sources/image-source.ts';
 import { DatasetError, InvalidArgumentError } from '../errors.ts';
 import { defaultCacheDir } from '../files/download.ts';
 import type { ImageBytes } from '../pipelines/image-output.ts';
@@ -20,6 +26,8 @@ import type { FeatureImage } from './extractors/feature-extractor.ts';
 export interface EvaluationImages {
   readonly name: string;
   readonly count: number;
+  /** What was left out of a stored set, and why. */
+  readonly skipped: readonly SkippedImage[];
   readonly height: number;
   readonly width: number;
   readonly channels: 1 | 3;
@@ -59,6 +67,7 @@ function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
   return {
     name,
     count: indices.length,
+    skipped: set.skipped,
     height,
     width,
     channels: set.channels === 1 ? 1 : 3,
@@ -98,8 +107,8 @@ function featureImage(data: Uint8Array, height: number, width: number, channels:
   return { data: rgb, height, width, channels: 3 };
 }
 
-/** Images decoded at a time; libuv runs at most four of them in parallel. */
-const DECODERS = 8;
+/** Images decoded at a time: as many as libuv has threads by default. */
+const DECODERS = 4;
 
 interface OpenOptions {
   /** [height, width] that every image is resized to (shorter side, antialiased, centre kept); default: as they are. */
@@ -109,19 +118,25 @@ interface OpenOptions {
   readonly cacheDir?: string | undefined;
   /** As for `loadImages`. */
   readonly split: string | undefined;
+  readonly strict: boolean;
   readonly warn: (message: string) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * The images of a loaded set, or of anything `loadImages` reads. Those are in their own size, and decoded batch after
- * batch: the set is never held as a whole. All headers are read first, to refuse what cannot be compared before the work.
+ * batch: the set is never held as a whole. All are decoded once before the work, to leave out what is damaged and to refuse
+ * what cannot be compared.
  *
- * @throws {DatasetError} that names the first image that cannot be read, or two images of different sizes.
+ * @throws {DatasetError} when no image is usable, or not all with `strict`, or two are of different sizes.
  * @throws {InvalidArgumentError} when the source is unknown or has too few images.
  */
 export async function openImages(source: string | ImageSet, options: OpenOptions): Promise<EvaluationImages> {
-  if (typeof source !== 'string') return imagesOfSet(source, options.select);
+  if (typeof source !== 'string') {
+    // Who has loaded the set knows what it leaves out.
+    reportSkipped(source, options.strict, () => undefined);
+    return imagesOfSet(source, options.select);
+  }
   const images = await openSource(source, {
     cacheDir: options.cacheDir ?? defaultCacheDir(),
     dataDir: undefined,
@@ -129,64 +144,63 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
     labelColumn: undefined,
     warn: options.warn,
   });
-  const { digests, height, width, channels } = await inspect(images, options);
-  const indices = options.select(images.name, digests.length);
+  const { usable, skipped, height, width, channels } = await inspect(images, options);
+  reportSkipped({ name: images.name, skipped }, options.strict, options.warn);
+  const chosen = Array.from(options.select(images.name, usable.length), (index) => usable[index]);
   const format: ImageFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };
   const hash = createHash('sha256').update(JSON.stringify([format, DECODING]));
-  for (const index of indices) hash.update(digests[index] as Buffer);
+  const places = new Set<number>();
+  for (const image of chosen) {
+    if (!image) continue;
+    hash.update(image.digest);
+    places.add(image.place);
+  }
   return {
     name: images.name,
-    count: indices.length,
+    count: places.size,
+    skipped,
     height,
     width,
     channels,
     fingerprint: hash.digest('hex'),
-    batches: (size, signal) => decodedBatches(images, new Set(indices), format, size, signal),
+    batches: (size, signal) => decodedBatches(images, places, format, size, signal),
   };
 }
 
 interface Inspection {
-  /** SHA-256 of each image's bytes. */
-  readonly digests: readonly Buffer[];
+  /** The usable images: their places in the source, and the SHA-256 of their bytes. */
+  readonly usable: readonly { place: number; digest: Buffer }[];
+  readonly skipped: readonly SkippedImage[];
   readonly height: number;
   readonly width: number;
   readonly channels: 1 | 3;
 }
 
 async function inspect(source: ImageSource, { resolution, signal }: OpenOptions): Promise<Inspection> {
-  const digests: Buffer[] = [];
+  const usable: { place: number; digest: Buffer }[] = [];
+  const skipped: SkippedImage[] = [];
   let channels: 1 | 3 = 1;
-  let first: { source: string; height: number; width: number } | undefined;
-  for await (const image of source.images()) {
+  let first: InspectedImage | undefined;
+  let place = -1;
+  for await (const image of inOrder(source.images(), DECODERS, inspectImage)) {
     signal?.throwIfAborted();
-    const header = await headerOf(image).catch((cause: Error) => {
-      throw unreadable(source.name, image.source, cause.message, cause);
-    });
-    digests.push(header.digest);
-    if (header.channels === 3) channels = 3;
-    first ??= { source: image.source, height: header.height, width: header.width };
-    const differs = header.height !== first.height || header.width !== first.width;
+    place++;
+    if ('reason' in image) {
+      skipped.push(image);
+      continue;
+    }
+    usable.push({ place, digest: image.digest });
+    if (image.channels >= 3) channels = 3;
+    first ??= image;
+    const differs = image.height !== first.height || image.width !== first.width;
     if (!resolution && differs)
       throw new DatasetError(
-        `${source.name} has images of different sizes: ${first.source} is ${first.height}x${first.width}, ${image.source} is ${header.height}x${header.width} (height x width). Give a resolution to resize all of them to`,
+        `${source.name} has images of different sizes: ${first.source} is ${first.height}x${first.width}, ${image.source} is ${image.height}x${image.width} (height x width). Give a resolution to resize all of them to`,
       );
   }
-  if (!first) throw new DatasetError(`${source.name} has no image`);
+  if (!first) throw nothingUsable({ name: source.name, skipped });
   const [height, width] = resolution ?? [first.height, first.width];
-  return { digests, height, width, channels };
-}
-
-async function headerOf(image: SourceImage): Promise<Omit<Inspection, 'digests'> & { digest: Buffer }> {
-  if ('reason' in image) throw new Error(image.reason);
-  const bytes = 'pixels' in image ? image.pixels : image.encoded;
-  const digest = createHash('sha256').update(bytes).digest();
-  if ('pixels' in image) {
-    const { height, width, channels } = image;
-    return { height, width, channels, digest };
-  }
-  if (imageFormatOf(bytes) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
-  const { autoOrient, channels } = await sharp(bytes, { limitInputPixels: MAX_IMAGE_PIXELS }).metadata();
-  return { height: autoOrient.height, width: autoOrient.width, channels: channels < 3 ? 1 : 3, digest };
+  return { usable, skipped, height, width, channels };
 }
 
 async function* decodedBatches(
@@ -200,7 +214,8 @@ async function* decodedBatches(
   let batch: FeatureImage[] = [];
   for await (const image of prepareImages(onlyChosen(source, chosen), format, DECODERS)) {
     signal?.throwIfAborted();
-    if ('reason' in image) throw unreadable(source.name, image.source, image.reason);
+    if ('reason' in image)
+      throw new DatasetError(`${source.name}: ${image.source} was changed during the evaluation: ${image.reason}`);
     batch.push({ data: image.pixels, height, width, channels });
     if (batch.length < size) continue;
     yield batch;
@@ -217,9 +232,4 @@ function onlyChosen(source: ImageSource, chosen: ReadonlySet<number>): ImageSour
       for await (const image of source.images()) if (chosen.has(index++)) yield image;
     },
   };
-}
-
-function unreadable(set: string, image: string, reason: string, cause?: Error): DatasetError {
-  const [line] = reason.split('\n', 1);
-  return new DatasetError(`${set}: the image ${image} cannot be read: ${line}. Repair or remove it`, { cause });
 }

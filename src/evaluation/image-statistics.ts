@@ -44,14 +44,14 @@ export interface ImageStatistics {
  * processes or machines computed give the statistics of the whole by `mergeStatistics`.
  *
  * @throws {InvalidArgumentError} for wrong options or an extractor that does not give one vector an image.
- * @throws {DatasetError} for images that cannot be read or are of different sizes.
+ * @throws {DatasetError} when no image can be read, or not all with `strict`, or they are of different sizes.
  *
  * @example
  * const { statistics } = await imageStatistics({ images: './photos', share: [1, 4] });
  * await writeStatistics('part-1.npz', statistics);
  */
 export async function imageStatistics(options: ImageStatisticsOptions): Promise<ImageStatistics> {
-  const { share, split, resolution, batch_size, device } = parseOptions(
+  const { share, split, strict, resolution, batch_size, device } = parseOptions(
     settingsSchema,
     options,
     'options for the statistics',
@@ -59,7 +59,7 @@ export async function imageStatistics(options: ImageStatisticsOptions): Promise<
   const { images: source, extractor: given = 'inception', extractor_options, signal } = options;
   const warn = options.on_warning ?? process.emitWarning;
   const select = share ? consecutiveShare(...share) : randomPart(undefined, 0);
-  const images = await openImages(source, { select, resolution, split, warn, signal });
+  const images = await openImages(source, { select, resolution, split, strict, warn, signal });
   const { height, width, channels } = images;
   const image_shape = { height, width, channels };
   const extractor =

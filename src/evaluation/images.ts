@@ -17,6 +17,7 @@ import { type EvaluationImages, featureImages, openImages, randomPart } from './
 import type { EvaluationInput } from './inputs.ts';
 import {
   DEFAULT_SAMPLES,
+  type EvaluatedSet,
   type EvaluateOptions,
   type EvaluateSettings,
   type EvaluationReport,
@@ -78,8 +79,8 @@ export async function evaluateImages(
     const { on_progress, signal } = options;
     return {
       metrics: await computeMetrics(chosen, realSide, fakeSide, { seed: settings.seed, on_progress, signal }),
-      real: { name: real.name, count: real.count },
-      fake: { name: fake.name, count: fake.count },
+      real: evaluatedSet(real),
+      fake: evaluatedSet(fake),
       extractor: reportedExtractor(extractors.features),
       ...(extractors.logits ? { logits_extractor: reportedExtractor(extractors.logits) } : {}),
       settings: { seed: settings.seed, ...reportedOptions(chosen) },
@@ -87,6 +88,10 @@ export async function evaluateImages(
   } finally {
     for (const resource of opened.reverse()) await resource.dispose();
   }
+}
+
+function evaluatedSet({ name, count, images }: Side): EvaluatedSet {
+  return { name, count, ...(images?.skipped.length ? { skipped: images.skipped } : {}) };
 }
 
 async function openSide(
@@ -100,10 +105,10 @@ async function openSide(
   if (input.kind === 'statistics') return { ...input, count: input.statistics.count };
   if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, own, wanted);
   if (input.kind !== 'images') throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
-  const { resolution, cache_dir: cacheDir } = settings;
+  const { resolution, cache_dir: cacheDir, strict } = settings;
   const select = randomPart(wanted, settings.seed);
   const { signal, on_warning: warn = process.emitWarning } = options;
-  const images = await openImages(input.source, { select, resolution, cacheDir, split, warn, signal });
+  const images = await openImages(input.source, { select, resolution, cacheDir, split, strict, warn, signal });
   return { name: images.name, count: images.count, images };
 }
 
@@ -123,6 +128,7 @@ async function openPipeline(
     height,
     width,
     channels: channels === 1 ? 1 : 3,
+    skipped: [],
     fingerprint: undefined,
     async *batches(batch_size, signal) {
       for await (const bytes of draw.batches({ ...generation, count, batch_size, seed, signal }))

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { ImageSet, SkippedImage } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { MetricOptions } from '../metrics/metric.ts';
@@ -28,6 +28,7 @@ const side = z.int().min(1).max(8192);
 export const extractionFields = {
   batch_size: z.int().min(1).max(65_536).default(32),
   resolution: z.union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()]).optional(),
+  strict: z.boolean().default(false),
   device: z.enum(DEVICES).default('auto'),
 };
 const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
@@ -74,6 +75,8 @@ export interface ExtractionOptions {
    * which must be the same for all.
    */
   readonly resolution?: number | readonly [height: number, width: number] | undefined;
+  /** Refuses stored images of which one cannot be read. Default false: they are left out, with a warning. */
+  readonly strict?: boolean | undefined;
   /** Device of the pipelines and extractors that are loaded by name. Default 'auto'. */
   readonly device?: Device | undefined;
 }
@@ -156,9 +159,12 @@ export function logitsExtractorOf<Extractor>({
 
 /** One side of an evaluation. */
 export interface EvaluatedSet {
+  /** The path or the name that was given, or that of the loaded set. */
   readonly name: string;
   /** Undefined for a file of statistics that does not say. */
   readonly count: number | undefined;
+  /** What was left out of stored images, and why; undefined where nothing was. */
+  readonly skipped?: readonly SkippedImage[] | undefined;
 }
 
 /** The extractor that made the features. Results of different extractors cannot be compared. */

@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type LoadImagesOptions, loadImages } from '../../src/datasets/index.ts';
+import { type EvaluateOptions, evaluate } from '../../src/evaluation/index.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -12,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const given = (name: string) => fileURLToPath(new URL(`files/${name}`, import.meta.url));
+const given = (name: string) => fileURLToPath(new URL(name, new URL('files/', import.meta.url)));
 const load = (source: string, options: LoadImagesOptions = {}) =>
   loadImages(source, { cache_dir: path.join(folder, 'cache'), ...options });
 const filters = ['bilinear', 'bicubic', 'lanczos'] as const;
@@ -60,6 +61,93 @@ describe('resizing', () => {
         const set = await load(source, { resolution: 8, channels: 3, random_crop });
         expect(set.pixels(0)[0]).toBe(first);
       }
+  });
+});
+
+describe('files of other kinds among the images', () => {
+  it('are read where a decoder can, whatever their names; every other one is listed with the reason', async () => {
+    const warnings: string[] = [];
+    const set = await load(given('folder-mixed-formats'), {
+      resolution: 8,
+      on_warning: (message) => void warnings.push(message),
+    });
+    expect(set.count).toBe(10);
+    // By name, since it is a copy of a PNG.
+    expect(set.skipped).toEqual([
+      { source: 'i.heic', reason: expect.stringMatching(/^'\.heic' is not the ending of an image that is read/) },
+      { source: 'k.png.bak', reason: expect.stringMatching(/^'\.bak' is not/) },
+    ]);
+    expect(warnings).toEqual([expect.stringMatching(/folder-mixed-formats: 2 entries left out: i\.heic \(/)]);
+    await expect(load(given('folder-mixed-formats'), { resolution: 8, strict: true })).rejects.toThrow(
+      /2 entries cannot be used, which 'strict' refuses: i\.heic/,
+    );
+  });
+
+  it.each([
+    ['tif-big.tif', 8, [116, 148, 172]],
+    ['jpg-jfif.jfif', 64, [0, 224, 0]],
+    ['bmp.bmp', 64, [0, 224, 0]],
+    // libheif's; Pillow 9.4 has no decoder of it.
+    ['avif-brand-mif1.avif', 64, undefined],
+  ] as const)('%s is read', async (name, resolution, expected) => {
+    const source = path.join(folder, 'one');
+    await mkdir(source);
+    await copyFile(given(`pics/${name}`), path.join(source, name));
+    const set = await load(source, { resolution, strict: true });
+    // The pixel in row 3 and column 5, as Pillow reads it.
+    const at = (3 * resolution + 5) * 3;
+    if (expected) expect([...set.pixels(0).subarray(at, at + 3)]).toEqual(expected);
+  });
+});
+
+describe('evaluate', () => {
+  const fid = async (real: string, fake: string, options: Partial<EvaluateOptions> = {}) => {
+    const report = await evaluate({
+      real: given(real),
+      fake: given(fake),
+      metrics: ['fid'],
+      extractor: 'raw-pixels',
+      cache_dir: path.join(folder, 'cache'),
+      ...options,
+    });
+    return { ...report, fid: report.metrics.fid };
+  };
+
+  it('compares all of 40 pictures of which half are BMP', async () => {
+    const report = await fid('eval-rgb', 'eval-bmpmix');
+    expect([report.real.count, report.fake.count]).toEqual([40, 40]);
+    expect(report.fid).toBeCloseTo(0, 6);
+  });
+
+  it('enlarges as Pillow', async () => {
+    expect((await fid('eval-rgb', 'eval-big', { resolution: 12 })).fid).toBeCloseTo(8.13, 2);
+  });
+
+  it('leaves out what cannot be read and says so, as training does; with strict it refuses', async () => {
+    const broken = path.join(folder, 'broken');
+    await cp(given('eval-rgb'), broken, { recursive: true });
+    const [whole = ''] = (await readdir(broken)).sort();
+    const bytes = await readFile(path.join(broken, whole));
+    await writeFile(path.join(broken, 'x.png'), bytes.subarray(0, bytes.length - 30));
+    await writeFile(path.join(broken, 'y.heic'), 'not a picture');
+    const warnings: string[] = [];
+    const on_warning = (message: string) => void warnings.push(message);
+    const report = await fid('eval-rgb', broken, { on_warning });
+    expect(report.fake.count).toBe(40);
+    expect(report.fake.skipped?.map(({ source }) => source)).toEqual(['x.png', 'y.heic']);
+    expect(report.real.skipped).toBeUndefined();
+    expect(warnings).toEqual([expect.stringMatching(/broken: 2 entries left out: x\.png \(.*y\.heic \(/)]);
+    expect(report.fid).toBeCloseTo(0, 6);
+    await expect(fid('eval-rgb', broken, { strict: true })).rejects.toThrow(/'strict' refuses: x\.png/);
+
+    const trained = await load(broken, { resolution: 6, on_warning });
+    expect(trained.count).toBe(40);
+    expect(trained.skipped).toEqual(report.fake.skipped);
+    expect(warnings[1]).toBe(warnings[0]);
+
+    const part = await fid('eval-rgb', broken, { num_samples: 40, on_warning });
+    expect(part.fid).toBeCloseTo(0, 6);
+    await expect(fid('eval-rgb', broken, { num_samples: 41, on_warning })).rejects.toThrow(/has 40 images, fewer/);
   });
 });
 

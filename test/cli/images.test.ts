@@ -63,7 +63,7 @@ describe('images on the command line', () => {
     expect(trained.code).toBe(0);
     expect(trained.stdout).toMatch(/photos: 12 images of 8x8x3, 1 skipped; model: .* parameters, 3 classes/);
     expect(trained.stdout).toMatch(/step 6: loss \d.*isotropy \d/);
-    expect(trained.stderr).toMatch(/^warning: skipped .*broken.jpg: /);
+    expect(trained.stderr).toMatch(/^warning: .*photos: 1 entry left out: warm\/broken.jpg \(not a PNG/);
     const config = JSON.parse(readFileSync(at('run/pipeline/unet/config.json'), 'utf8'));
     expect(config).toMatchObject({ sample_size: 8, in_channels: 3, num_class_embeds: 3 });
     expect(existsSync(at('run/pipeline/unet_ema/model.onnx'))).toBe(true);

@@ -259,7 +259,7 @@ describe('images of files and sets', () => {
       'unreadable',
       async () => writeFileSync(path.join(folder, 'bad-unreadable', 'b.png'), 'no image'),
       'DatasetError',
-      /bad-unreadable: the image b.png cannot be read: not a PNG/,
+      /bad-unreadable: 1 entry cannot be used, which 'strict' refuses: b.png \(not a PNG/,
     ],
     [
       'truncated',
@@ -271,7 +271,7 @@ describe('images of files and sets', () => {
         writeFileSync(path.join(folder, 'bad-truncated', 'b.png'), png.subarray(0, png.length - 60));
       },
       'DatasetError',
-      /bad-truncated: the image b.png cannot be read/,
+      /bad-truncated: 1 entry cannot be used, which 'strict' refuses: b.png/,
     ],
     [
       'mixed',
@@ -294,6 +294,7 @@ describe('images of files and sets', () => {
       extractor: new RawPixels({ height: 6, width: 6, channels: 3 }),
       metrics: ['fid'],
       resolution: name === 'mixed' ? undefined : 6,
+      strict: true,
       cache_dir,
     }).catch((caught) => caught);
     expect(failure).toBeInstanceOf(Error);

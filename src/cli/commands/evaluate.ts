@@ -6,6 +6,7 @@ import { identify, loadPointPair } from '../../evaluation/inputs.ts';
 import {
   checkedSettings,
   DEFAULT_SAMPLES,
+  type EvaluatedSet,
   type EvaluateOptions,
   type EvaluationReport,
   type RealInput,
@@ -187,15 +188,21 @@ function flatReport({ metrics, real, fake, settings, ...extractors }: Evaluation
     fake_count: fake.count,
     real: real.name,
     fake: fake.name,
+    ...(real.skipped ? { real_skipped: real.skipped } : {}),
+    ...(fake.skipped ? { fake_skipped: fake.skipped } : {}),
     ...extractors,
     settings: others,
   };
 }
 
+function setText({ name, count, skipped }: EvaluatedSet): string {
+  return `${name} (${count ?? 'unknown count'}${skipped ? `, ${skipped.length} left out` : ''})`;
+}
+
 function reportTables({ metrics, real, fake, extractor, logits_extractor, settings }: EvaluationReport): string {
   const facts = [
-    ['real', `${real.name} (${real.count ?? 'unknown count'})`],
-    ['fake', `${fake.name} (${fake.count ?? 'unknown count'})`],
+    ['real', setText(real)],
+    ['fake', setText(fake)],
     ['extractor', extractor.name],
     ['checksum', extractor.checksum || 'unknown'],
   ];

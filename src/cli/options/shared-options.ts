@@ -9,6 +9,10 @@ import { didYouMean, option, type Settings } from './command-options.ts';
 export const deviceOption = (byDefault: Device = 'auto') =>
   option('--device <name>', z.enum(DEVICES).default(byDefault), DEVICES.join(', '));
 
+/** `--strict`, for commands that read images. */
+export const strictOption = () =>
+  option('--strict', z.boolean().optional(), 'refuse a set with an unreadable file, instead of leaving that out');
+
 /** "ddim" for DDIMScheduler. */
 const shortName = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
 
@@ -90,6 +94,7 @@ export const extractorOptions = {
     z.number().optional(),
     'resize stored images to this side first (default: their own size, which must be the same for all)',
   ),
+  strict: strictOption(),
   batch_size: option('--batch-size <count>', z.number().default(32), 'images per batch'),
   cache_dir: option('--cache-dir <folder>', z.string().optional(), 'folder of cached statistics and downloads'),
 };
@@ -100,9 +105,10 @@ export function namedExtractor({
   preprocessing,
   image_size: size,
   resolution,
+  strict,
   batch_size,
   cache_dir,
 }: Settings<typeof extractorOptions>) {
   const image_size = size === undefined ? undefined : { height: size, width: size };
-  return { extractor, extractor_options: { preprocessing, image_size }, resolution, batch_size, cache_dir };
+  return { extractor, extractor_options: { preprocessing, image_size }, resolution, strict, batch_size, cache_dir };
 }

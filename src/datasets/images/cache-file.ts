@@ -10,6 +10,7 @@ import {
   fingerprintHead,
   type ImageSet,
   int32Bytes,
+  nothingUsable,
   requireIndex,
   type SizedPixels,
   type SkippedImage,
@@ -74,14 +75,7 @@ export async function* cacheFileBytes(
     hash.update(image.pixels);
     yield image.pixels;
   }
-  if (count === 0) {
-    const first = skipped[0];
-    throw new DatasetError(
-      first
-        ? `no image of ${geometry.name} can be used; the first of ${skipped.length}, ${first.source}: ${first.reason}`
-        : `${geometry.name} has no image`,
-    );
-  }
+  if (count === 0) throw nothingUsable({ name: geometry.name, skipped });
   const { numbers, classNames } = numberedLabels(labels, geometry.classNames);
   for (const words of [sizes, numbers ?? []]) {
     const bytes = int32Bytes(words);

@@ -1,36 +1,24 @@
-import sharp from 'sharp';
+import { createHash } from 'node:crypto';
+import sharp, { type Sharp } from 'sharp';
 import { errorText } from '../../errors.ts';
 import { centreStart, type ImageShape } from './augment.ts';
-import type { ImageFormat, SizedPixels, SkippedImage } from './image-set.ts';
+import { decodeBmp } from './formats/bmp.ts';
+import { imageFormatOf } from './formats/image-formats.ts';
+import { decodeNetpbm } from './formats/netpbm.ts';
+import type { ImageFormat, PixelImage, SizedPixels, SkippedImage } from './image-set.ts';
 import { resizeImage, type Window } from './resize.ts';
 import type { EncodedImage, ImageSource, PlainImage, SourceImage } from './sources/image-source.ts';
 
 /* From the images of a source, encoded or plain, to bytes of one size and number of channels. */
 
 /** Pixels of the largest image that is decoded: a small file can claim any size (a decompression bomb). */
-export const MAX_IMAGE_PIXELS = 100_000_000;
+const MAX_IMAGE_PIXELS = 100_000_000;
 
 /** An image that is cropped at random keeps at most this many times the set's height and width, around its centre. */
 const MAX_EXTENT = 4;
 
 /** Part of the keys of caches: changes whenever the same image could yield other bytes. Raise the number with the code. */
-export const DECODING = `3, libvips ${sharp.versions.vips}`;
-
-/** First bytes of the formats that are decoded. Others (SVG, PDF) can refer to other files, so they are refused. */
-const FORMATS: readonly { name: string; at: number; bytes: readonly number[] }[] = [
-  { name: 'PNG', at: 0, bytes: [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a] },
-  { name: 'JPEG', at: 0, bytes: [0xff, 0xd8, 0xff] },
-  { name: 'GIF', at: 0, bytes: [0x47, 0x49, 0x46, 0x38] },
-  { name: 'WebP', at: 8, bytes: [0x57, 0x45, 0x42, 0x50] },
-  { name: 'TIFF', at: 0, bytes: [0x49, 0x49, 0x2a, 0x00] },
-  { name: 'TIFF', at: 0, bytes: [0x4d, 0x4d, 0x00, 0x2a] },
-  { name: 'AVIF', at: 4, bytes: [0x66, 0x74, 0x79, 0x70, 0x61, 0x76, 0x69] },
-];
-
-/** The image format that `bytes` begin with, or undefined. */
-export function imageFormatOf(bytes: Uint8Array): string | undefined {
-  return FORMATS.find(({ at, bytes: magic }) => magic.every((value, i) => bytes[at + i] === value))?.name;
-}
+export const DECODING = `4, libvips ${sharp.versions.vips}`;
 
 export interface PreparedImage extends SizedPixels {
   readonly source: string;
@@ -46,10 +34,22 @@ export async function* prepareImages(
   format: ImageFormat,
   workers: number,
 ): AsyncGenerator<PreparedImage | SkippedImage> {
-  const pending: Promise<PreparedImage | SkippedImage>[] = [];
-  for await (const image of source.images()) {
-    pending.push(prepareOne(image, format));
-    if (pending.length >= workers) yield await (pending.shift() as Promise<PreparedImage>);
+  yield* inOrder(source.images(), workers, (image) => prepareOne(image, format));
+}
+
+/** What `work`, which never rejects, makes of the items, in their order. At most `workers` are under way at a time. */
+export async function* inOrder<In, Out>(
+  items: AsyncIterable<In> | Iterable<In>,
+  workers: number,
+  work: (item: In) => Promise<Out>,
+): AsyncGenerator<Out> {
+  const pending: Promise<Out>[] = [];
+  for await (const item of items) {
+    pending.push(work(item));
+    const [first] = pending;
+    if (pending.length < workers || !first) continue;
+    yield await first;
+    pending.shift();
   }
   for (const last of pending) yield await last;
 }
@@ -60,8 +60,13 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
   try {
     return { source: image.source, label: image.label, ...(await decodeImage(image, format)) };
   } catch (error) {
-    return { source: image.source, reason: errorText(error).split('\n', 1)[0] as string };
+    return { source: image.source, reason: reasonOf(error) };
   }
+}
+
+/** Decoders write several lines. */
+function reasonOf(error: unknown): string {
+  return errorText(error).split('\n', 1)[0] ?? '';
 }
 
 /**
@@ -72,7 +77,7 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
  * @throws an error that says why the bytes cannot be decoded.
  */
 async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
-  const whole = 'pixels' in image ? image : await decoded(image.encoded, format.channels === 4);
+  const whole = 'pixels' in image ? image : await decoded(decoderOf(image.encoded), format.channels === 4);
   const { height, width } = whole;
   // Grey first, as with PIL, which is also a third of the work.
   const isGrey = format.channels === 1;
@@ -87,13 +92,46 @@ async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat
   };
 }
 
+/** What is known of an image before it is turned into a format. */
+export interface InspectedImage extends ImageShape {
+  readonly source: string;
+  /** SHA-256 of its bytes. */
+  readonly digest: Buffer;
+}
+
+/** Decodes an image to see whether that succeeds: its pixels can be damaged where its header is not. Never rejects. */
+export async function inspectImage(image: SourceImage): Promise<InspectedImage | SkippedImage> {
+  if ('reason' in image) return image;
+  const { source } = image;
+  const digest = createHash('sha256')
+    .update('pixels' in image ? image.pixels : image.encoded)
+    .digest();
+  if ('pixels' in image) return { source, digest, height: image.height, width: image.width, channels: image.channels };
+  try {
+    const decoder = decoderOf(image.encoded);
+    const { channels } = await decoder.metadata();
+    const { height, width } = await decoded(decoder, false);
+    return { source, digest, height, width, channels };
+  } catch (error) {
+    return { source, reason: reasonOf(error) };
+  }
+}
+
 /** The pixels of a file in sRGB, 8 bits each. */
-async function decoded(encoded: Uint8Array, keepsAlpha: boolean): Promise<ImageShape & { pixels: Uint8Array }> {
-  if (imageFormatOf(encoded) === undefined) throw new Error('not a PNG, JPEG, WebP, GIF, TIFF or AVIF image');
-  const decoder = sharp(encoded, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'error', autoOrient: true });
+async function decoded(decoder: Sharp, keepsAlpha: boolean): Promise<PixelImage> {
   const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
   const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
-  return { pixels: data, height: info.height, width: info.width, channels: info.channels };
+  const { height, width, channels } = info;
+  if (channels !== 1 && channels !== 3 && channels !== 4) throw new Error(`it has ${channels} channels`);
+  return { pixels: data, height, width, channels };
+}
+
+function decoderOf(encoded: Uint8Array): Sharp {
+  const format = imageFormatOf(encoded);
+  if (format !== 'BMP' && format !== 'Netpbm')
+    return sharp(encoded, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'error', autoOrient: true });
+  const { pixels, ...raw } = (format === 'BMP' ? decodeBmp : decodeNetpbm)(encoded, MAX_IMAGE_PIXELS);
+  return sharp(pixels, { raw });
 }
 
 /**

@@ -21,7 +21,7 @@ export interface ImageSet {
   readonly labels: Int32Array | undefined;
   /** The name of each class by its number, where the source names them. */
   readonly classNames?: readonly string[] | undefined;
-  /** Images that could not be used, and why. */
+  /** Images that could not be used, and other files among them; and why. */
   readonly skipped: readonly SkippedImage[];
   /**
    * The bytes of image `index`, 0 <= index < count; do not write to them. A set that is too large for memory reads them
@@ -50,12 +50,43 @@ export interface SizedPixels {
   readonly width: number;
 }
 
-/** An image that could not be used. */
+/** One image as bytes, with its size and channels. */
+export interface PixelImage extends SizedPixels {
+  /** 1 (grey), 3 (RGB) or 4 (RGBA). */
+  readonly channels: 1 | 3 | 4;
+}
+
+/** An image that could not be used, or another file that was found among the images. */
 export interface SkippedImage {
-  /** The image's path, archive member or row. */
+  /** Its path, archive member or row. */
   readonly source: string;
   /** Why it could not be used. */
   readonly reason: string;
+}
+
+/** Warns of what a set leaves out. @throws {DatasetError} instead when `strict`, the option of that name, is on. */
+export function reportSkipped(
+  { name, skipped }: Pick<ImageSet, 'name' | 'skipped'>,
+  strict: boolean,
+  warn: (message: string) => void,
+): void {
+  const count = skipped.length;
+  if (count === 0) return;
+  const entries = count === 1 ? '1 entry' : `${count} entries`;
+  const examples = skipped.slice(0, 3).map(({ source, reason }) => `${source} (${reason})`);
+  const list = `${examples.join(', ')}${count > examples.length ? ', ...' : ''}`;
+  if (strict) throw new DatasetError(`${name}: ${entries} cannot be used, which 'strict' refuses: ${list}`);
+  warn(`${name}: ${entries} left out: ${list}`);
+}
+
+/** The error of a set in which nothing is usable. */
+export function nothingUsable({ name, skipped }: Pick<ImageSet, 'name' | 'skipped'>): DatasetError {
+  const [first] = skipped;
+  return new DatasetError(
+    first
+      ? `no image of ${name} can be used; the first of ${skipped.length}, ${first.source}: ${first.reason}`
+      : `${name} has no image`,
+  );
 }
 
 /** What every image of a set is turned into. */

@@ -7,7 +7,7 @@ import { exists, isFile, isFolder } from '../../files/regular-file.ts';
 import { type Fields, parseOptions } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
-import { type ImageFormat, type ImageSet, INTERPOLATIONS, type SkippedImage } from './image-set.ts';
+import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
 import { digitsSource } from './sources/digits.ts';
 import { folderSource } from './sources/folder.ts';
@@ -64,9 +64,11 @@ export interface LoadImagesOptions {
   readonly max_images?: number | undefined;
   /** A set with more bytes of pixels is read image by image from its cache file; at least 0; default 1 GiB. */
   readonly max_memory_bytes?: number | undefined;
+  /** Refuses a set from which something would be left out. Default false: it is listed in `skipped`, with a warning. */
+  readonly strict?: boolean | undefined;
   /** Called for every image; default: nothing is called. */
   readonly on_progress?: ImageProgress | undefined;
-  /** Called with one line about each choice that was not asked for, such as the split. Default `process.emitWarning`. */
+  /** Called with one line about what was left out, or chosen without being asked. Default `process.emitWarning`. */
   readonly on_warning?: ((message: string) => void) | undefined;
 }
 
@@ -86,6 +88,7 @@ const optionsSchema = z.strictObject({
     .int()
     .min(0)
     .default(1024 ** 3),
+  strict: z.boolean().default(false),
   on_progress: z.custom<ImageProgress>((value) => typeof value === 'function', 'must be a function').optional(),
   on_warning: z
     .custom<(message: string) => void>((value) => typeof value === 'function', 'must be a function')
@@ -108,7 +111,7 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  * - an IDX file of images (MNIST), e.g. `train-images-idx3-ubyte.gz`; labels are looked for beside it;
  * - CIFAR-10's binary version: its folder, one `.bin` file or `cifar-10-binary.tar.gz`.
  * @throws {InvalidArgumentError} when an option is wrong or the source is none of these.
- * @throws {DatasetError} when the source cannot be read or no image is usable; single bad images are `skipped`.
+ * @throws {DatasetError} when the source cannot be read or no image is usable; or `strict` is on and one is not.
  * @throws {DownloadError} when a download fails; it says which file to put where.
  * @example
  * const set = await loadImages('./flowers', { resolution: 64 });
@@ -116,6 +119,17 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  */
 export async function loadImages(source: string, options: LoadImagesOptions = {}): Promise<ImageSet> {
   const checked = parseOptions(optionsSchema, options, `options for the images '${source}'`);
+  const warn = checked.on_warning ?? process.emitWarning;
+  const set = await loadChecked(source, checked, warn);
+  reportSkipped(set, checked.strict, warn);
+  return set;
+}
+
+async function loadChecked(
+  source: string,
+  checked: z.output<typeof optionsSchema>,
+  warn: (message: string) => void,
+): Promise<ImageSet> {
   const { data_dir, split, label_column, num_workers, max_images, max_memory_bytes, on_progress } = checked;
   const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
   const images = await openSource(source, {
@@ -123,7 +137,7 @@ export async function loadImages(source: string, options: LoadImagesOptions = {}
     dataDir: data_dir,
     split,
     labelColumn: label_column,
-    warn: checked.on_warning ?? process.emitWarning,
+    warn,
   });
   const format = imageFormat(images, checked);
   const { height, width, channels } = format;

@@ -39,13 +39,18 @@ describe('a folder', () => {
     await writeFile(path.join(folder, 'set/tulips/c.jpg'), 'this is no image');
     const truncated = (await png([1, 2, 3])).subarray(0, 60);
     await writeFile(path.join(folder, 'set/tulips/d.png'), truncated);
-    await writeFile(path.join(folder, 'set/notes.txt'), 'not looked at');
-    const set = await load(path.join(folder, 'set'), { resolution: 8 });
+    await writeFile(path.join(folder, 'set/notes.txt'), 'no image either');
+    const warnings: string[] = [];
+    const on_warning = (message: string) => void warnings.push(message);
+    const set = await load(path.join(folder, 'set'), { resolution: 8, on_warning });
     expect([set.count, set.height, set.width, set.channels]).toEqual([2, 8, 8, 3]);
     expect(set.labels).toEqual(Int32Array.of(0, 1));
     expect(brightPixel(set.pixels(0))).toEqual([200, 10, 10]);
     expect(brightPixel(set.pixels(1))).toEqual([10, 200, 10]);
-    expect(set.skipped.map(({ source }) => path.basename(source))).toEqual(['c.jpg', 'd.png']);
+    expect(set.skipped.map(({ source }) => path.basename(source))).toEqual(['c.jpg', 'd.png', 'notes.txt']);
+    expect(warnings).toEqual([expect.stringMatching(/set: 3 entries left out: .*c\.jpg \(not a PNG/)]);
+    const strict = load(path.join(folder, 'set'), { resolution: 8, strict: true });
+    await expect(strict).rejects.toThrow(/set: 3 entries cannot be used, which 'strict' refuses: tulips\/c.jpg/);
     expect(() => set.pixels(2)).toThrow(InvalidArgumentError);
   });
 

@@ -12,6 +12,7 @@ import { Trainer, type TrainerOptions } from '../../../trainers/trainer.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
+import { strictOption } from '../../options/shared-options.ts';
 import { downloadBar, type Progress, progressBar } from '../../ui/progress.ts';
 
 const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').min(1).max(8192);
@@ -52,6 +53,7 @@ export const imageOptions = grouped('Images:', {
     z.enum(INTERPOLATIONS).optional(),
     'bilinear (default), bicubic or lanczos',
   ),
+  strict: strictOption(),
   random_flip: option('--random-flip', z.boolean().optional(), 'mirror each image with probability 1/2'),
   split: option(
     '--split <name>',
@@ -121,8 +123,6 @@ export async function imageTrainer(
   const loss = lossOf(model.model, common.loss, settings);
   const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images });
   console.log(description(images, model.model, loaded.count - images.count));
-  for (const { source: name, reason } of images.skipped.slice(0, 3))
-    process.stderr.write(`warning: skipped ${name}: ${reason}\n`);
   return trainer;
 }
 
@@ -200,7 +200,7 @@ async function loadTrainingImages(
   modelResolution: number | readonly [number, number] | undefined,
   modelChannels: number | undefined,
 ): Promise<ImageSet> {
-  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column } = settings;
+  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column, strict } = settings;
   const resolution = settings.resolution ?? modelResolution;
   let bar: Progress | undefined;
   try {
@@ -213,6 +213,7 @@ async function loadTrainingImages(
       cache_dir,
       split,
       label_column,
+      strict,
       on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
       max_images: n,
       on_progress: ({ done, total }) => {

@@ -1,10 +1,12 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { DatasetError, errorText } from '../../../errors.ts';
+import { readHead } from '../../../files/regular-file.ts';
+import { hasNoEnding, imageFormatOf, isImageName } from '../formats/image-formats.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './cifar.ts';
 import { idxSource, isIdxImages } from './idx.ts';
 import { type FolderFile, imageFolderSource } from './image-folder.ts';
-import { type ImageSource, isHiddenFolder, isImageName, type SourceChoice } from './image-source.ts';
+import { type ImageSource, isHiddenFolder, type SourceChoice } from './image-source.ts';
 import { parquetSource } from './parquet.ts';
 import { chosenSplit, splitsByFile } from './splits.ts';
 import { isTarName, tarSource } from './tar.ts';
@@ -21,7 +23,7 @@ export async function folderSource(folder: string, choice: SourceChoice): Promis
   const files = await filesBelow(folder);
   const pathsOf = (isKind: (path: string) => boolean) => files.map(({ path }) => path).filter(isKind);
   const at = (paths: readonly string[]) => paths.map((path) => join(folder, path));
-  const images = pathsOf(isImageName);
+  const images = files.filter(({ isImage }) => isImage);
   const leaveOutImages = (what: string) => {
     if (images.length > 0)
       choice.warn(`${folder}: its ${what} are read, not the ${images.length} image files beside them`);
@@ -111,8 +113,8 @@ async function filesBelow(root: string): Promise<FolderFile[]> {
       const path = below === '' ? entry.name : `${below}/${entry.name}`;
       const target = entry.isSymbolicLink() ? await stat(join(root, path)).catch(() => undefined) : entry;
       if (entry.name.startsWith('.')) continue;
-      if (target === undefined) files.push({ path, reason: 'a link that leads nowhere' });
-      else if (!target.isDirectory()) files.push({ path });
+      if (target === undefined) files.push({ path, isImage: isImageName(path), reason: 'a link that leads nowhere' });
+      else if (!target.isDirectory()) files.push({ path, isImage: await isImageFile(root, path) });
       else if (!isHiddenFolder(entry.name)) {
         const real = await realpath(join(root, path)).catch(fail(path));
         if (chain.some((above) => above === real || above.startsWith(real === sep ? sep : real + sep)))
@@ -126,4 +128,15 @@ async function filesBelow(root: string): Promise<FolderFile[]> {
     }
   }
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** Whether a file is named as an image, or begins as one where its name has no ending. */
+async function isImageFile(root: string, path: string): Promise<boolean> {
+  if (!hasNoEnding(path)) return isImageName(path);
+  try {
+    imageFormatOf(await readHead(join(root, path), DatasetError));
+    return true;
+  } catch {
+    return false;
+  }
 }

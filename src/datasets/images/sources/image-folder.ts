@@ -2,27 +2,28 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
+import { notAnImageName } from '../formats/image-formats.ts';
 import {
   folderLabel,
   type ImageSource,
-  isImageName,
   MAX_ENCODED_BYTES,
   type SourceChoice,
   type SourceImage,
 } from './image-source.ts';
 import { isMetadataFile, readMetadata } from './metadata.ts';
-import { chosenSplit, splitsByFolder } from './splits.ts';
+import { anyOf, chosenSplit, splitsByFolder } from './splits.ts';
 
 /** A file below a folder. */
 export interface FolderFile {
   /** Path below the folder, with '/'. */
   readonly path: string;
+  readonly isImage: boolean;
   /** Why it cannot be read, where that is known. */
   readonly reason?: string | undefined;
 }
 
 /**
- * Every image file of a folder and below, in the order of paths. Its class is in a `metadata.csv` or `metadata.jsonl`, or
+ * Every image file of a folder and below, in the order of paths; other files are listed as skipped. Its class is in a `metadata.csv` or `metadata.jsonl`, or
  * is the sub-folder it is in. Folders may be splits.
  *
  * @throws {DatasetError} when a metadata file is damaged.
@@ -32,7 +33,10 @@ export async function imageFolderSource(
   files: readonly FolderFile[],
   choice: SourceChoice,
 ): Promise<ImageSource> {
-  const images = files.filter(({ path, reason }) => isImageName(path) || reason !== undefined);
+  const images = files.filter(({ isImage }) => isImage);
+  const others = files
+    .filter(({ path, isImage }) => !isImage && !isMetadataFile(path))
+    .map((file) => ({ reason: notAnImageName(file.path), ...file }));
   const folders = splitsByFolder(
     images.map(({ path }) => path),
     choice,
@@ -54,13 +58,15 @@ export async function imageFolderSource(
       return [path, status?.size ?? 0, status?.mtimeMs ?? 0];
     }),
   );
+  const isOfSplits = anyOf(chosen.map(({ path }) => folders.splitOf(path)));
+  const skipped = others.filter(({ path }) => isOfSplits(folders.splitOf(path)));
   return {
     name: folder,
-    total: chosen.length,
+    total: chosen.length + skipped.length,
     // Of all splits: a class has the same number in each.
     classNames: namesOf(images.map(({ path }) => labelOf(path))),
-    cacheKey: JSON.stringify([folder, states, choice.labelColumn, state]),
-    images: () => readImages(folder, chosen, labelOf),
+    cacheKey: JSON.stringify([folder, states, skipped.map(({ path }) => path), choice.labelColumn, state]),
+    images: () => readImages(folder, [...chosen, ...skipped], labelOf),
   };
 }
 

@@ -12,7 +12,7 @@ import type { SkippedImage } from '../image-set.ts';
 export interface EncodedImage {
   readonly source: string;
   readonly label: number | string | undefined;
-  /** The bytes of a PNG, JPEG, WebP, GIF, TIFF or AVIF file. */
+  /** The bytes of an image file. */
   readonly encoded: Uint8Array;
 }
 
@@ -89,14 +89,6 @@ const utf8 = new TextDecoder();
 
 /** Images larger than this when encoded are skipped: they are not training images. */
 export const MAX_ENCODED_BYTES = 128 * 1024 * 1024;
-
-const EXTENSIONS = /\.(png|jpe?g|webp|gif|tiff?|avif)$/i;
-
-/** Whether a file name is one of an image; hidden files (`._x.jpg` of macOS archives) are not. */
-export function isImageName(path: string): boolean {
-  const name = path.slice(path.lastIndexOf('/') + 1);
-  return EXTENSIONS.test(name) && !name.startsWith('.');
-}
 
 /** A member's path without the `./` that some programs write before it. */
 export function plainPath(path: string): string {

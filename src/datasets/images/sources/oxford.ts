@@ -74,10 +74,20 @@ export async function oxfordSource(
 }
 
 /** The archives have neither splits nor columns. */
-function fromArchive(set: OxfordSet, path: string, choice: SourceChoice): Promise<ImageSource> {
+async function fromArchive(set: OxfordSet, path: string, choice: SourceChoice): Promise<ImageSource> {
   chosenSplit(set.name, [path], () => undefined, choice);
   labelColumnOf([], choice, set.name);
-  return archiveSource(set.name, path, set.label);
+  return withoutMatlabFiles(await archiveSource(set.name, path, set.label));
+}
+
+/** Between the photos are a few of MATLAB's files, which their authors left there. They are no part of the set. */
+function withoutMatlabFiles(source: ImageSource): ImageSource {
+  return {
+    ...source,
+    async *images() {
+      for await (const image of source.images()) if (!image.source.endsWith('.mat')) yield image;
+    },
+  };
 }
 
 /** @throws {DownloadError} when the server cannot be reached, refuses, or sends something else. */

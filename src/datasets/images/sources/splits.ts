@@ -34,6 +34,12 @@ function canonical(name: string): string {
   return KEYWORDS[name.toLowerCase()] ?? name;
 }
 
+/** Whether another file belongs to chosen ones by its split: it is in one of theirs, or in none. */
+export function anyOf(splits: readonly (string | undefined)[]): (split: string | undefined) => boolean {
+  const chosen = new Set(splits);
+  return (split) => split === undefined || chosen.has(split);
+}
+
 interface NamedSplit {
   readonly split: string;
   /** The name without the keyword. */

@@ -7,18 +7,18 @@ import { extract, type Header } from 'tar-stream';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { describeFile, isGzip, isTar } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
+import { isImageName, notAnImageName } from '../formats/image-formats.ts';
 import {
   fileStates,
   folderLabel,
   type ImageSource,
   isHiddenPath,
-  isImageName,
   labelColumnOf,
   MAX_ENCODED_BYTES,
   plainPath,
   type SourceChoice,
 } from './image-source.ts';
-import { chosenSplit, splitsByFolder } from './splits.ts';
+import { anyOf, chosenSplit, splitsByFolder } from './splits.ts';
 import { isSidecar, sampleKey, withSidecars } from './webdataset.ts';
 
 /** Long names and pax headers are buffered by the tar reader: no more than this between two members. */
@@ -76,6 +76,7 @@ export async function tarSource(name: string, paths: readonly string[], choice: 
       const images = members.filter(isImageName);
       const folders = splitsByFolder(images, choice);
       const chosen = new Set(chosenSplit(name, images, folders.splitOf, choice));
+      const isOfSplits = anyOf([...chosen].map(folders.splitOf));
       const keys = new Set([...chosen].map(sampleKey));
       const sidecars = members.filter((member) => isSidecar(member) && keys.has(sampleKey(member)));
       const folderOf = (member: string) => folderLabel(folders.withoutSplits(plainPath(member)));
@@ -84,8 +85,9 @@ export async function tarSource(name: string, paths: readonly string[], choice: 
       if (sidecars.length === 0) labelColumnOf([], choice, name);
       const keep: MemberRule = (header) => {
         const member = plainPath(header.name);
-        if (isSidecar(member)) return keys.has(sampleKey(member)) ? sidecarMember(header) : undefined;
-        return !isImageName(member) || chosen.has(member) ? imageMember(header) : undefined;
+        if (isSidecar(member) && keys.has(sampleKey(member))) return sidecarMember(header);
+        const isChosen = isImageName(member) ? chosen.has(member) : isOfSplits(folders.splitOf(member));
+        return isChosen ? imageMember(header) : undefined;
       };
       for (const path of paths)
         for await (const image of withSidecars(tarMembers(path, keep), choice, path)) {
@@ -101,7 +103,8 @@ export async function tarSource(name: string, paths: readonly string[], choice: 
 }
 
 function imageMember({ name, type, size = 0 }: Header): ReturnType<MemberRule> {
-  if (!isImageName(name) || isHiddenPath(name)) return undefined;
+  if (type === 'directory' || isHiddenPath(name)) return undefined;
+  if (!isImageName(name)) return { reason: notAnImageName(name) };
   if (type !== 'file' && type !== 'contiguous-file') return { reason: `a ${type}, not a file` };
   if (name.startsWith('/') || name.split('/').includes('..')) return { reason: 'its path leads out of the archive' };
   if (size > MAX_ENCODED_BYTES) return { reason: `${size} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
