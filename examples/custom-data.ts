@@ -16,7 +16,7 @@ import {
   pointsFromArray,
   Trainer,
   writeCsvPoints,
-} from '../src/index.ts';
+} from 'iso-diffusion';
 
 const [file, output = './runs/custom', steps = '2000'] = process.argv.slice(2);
 

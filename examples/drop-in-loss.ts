@@ -6,7 +6,7 @@
  * The "framework" here is a linear noise predictor, eps-hat = slope * x_t + offset, trained by hand-written gradient
  * descent on points of standard deviation 0.5. Any framework fits in its place: hand `gradient` to its backward pass.
  */
-import { isoDiffusionLoss, RandomStream } from '../src/index.ts';
+import { isoDiffusionLoss, RandomStream } from 'iso-diffusion';
 
 const BATCH = 256;
 const LEARNING_RATE = 0.2;

@@ -21,7 +21,7 @@ import {
   UNet2DModel,
   writeImageGrid,
   writeImagePanels,
-} from '../src/index.ts';
+} from 'iso-diffusion';
 
 const { values } = parseArgs({
   options: {

@@ -18,7 +18,7 @@ import {
   scatterPanels,
   Trainer,
   writePlot,
-} from '../src/index.ts';
+} from 'iso-diffusion';
 
 const PAPER_EPOCHS = 1000;
 const SAMPLES = 10_000;

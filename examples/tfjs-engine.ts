@@ -11,15 +11,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type * as Tf from '@tensorflow/tfjs';
-import {
-  ConditionalDense,
-  DDIMScheduler,
-  DDPMScheduler,
-  isoLoss,
-  loadPoints,
-  pipeline,
-  Trainer,
-} from '../src/index.ts';
+import { ConditionalDense, DDIMScheduler, DDPMScheduler, isoLoss, loadPoints, pipeline, Trainer } from 'iso-diffusion';
 
 // In a bundler: import * as tf from '@tensorflow/tfjs'. Its ES modules do not resolve in Node.
 const tf: typeof Tf = createRequire(import.meta.url)('@tensorflow/tfjs');

@@ -7,8 +7,8 @@
  */
 import { createRequire } from 'node:module';
 import type * as Tf from '@tensorflow/tfjs';
-import { DDPMScheduler, loadPoints, RandomStream } from '../src/index.ts';
-import { isoDiffusionLoss } from '../src/losses/arrays/tfjs.ts';
+import { DDPMScheduler, loadPoints, RandomStream } from 'iso-diffusion';
+import { isoDiffusionLoss } from 'iso-diffusion/tfjs';
 
 // In a bundler: import * as tf from '@tensorflow/tfjs'. Its ES modules do not resolve in Node.
 const tf: typeof Tf = createRequire(import.meta.url)('@tensorflow/tfjs');

@@ -3,10 +3,12 @@ import { fileURLToPath } from 'node:url';
 import { outputOf } from './child-output.ts';
 
 const tsx = fileURLToPath(import.meta.resolve('tsx'));
+// Elsewhere than in the root of the repository, tsx has to be told where `iso-diffusion` is this package.
+const env = { ...process.env, TSX_TSCONFIG_PATH: fileURLToPath(new URL('../tsconfig.json', import.meta.url)) };
 
 /** Runs a TypeScript file as a user does, in `cwd`, and returns what it printed. Rejects when it fails. */
 export async function runExample(file: string, args: readonly string[], cwd: string): Promise<string> {
-  const child = spawn(process.execPath, ['--import', tsx, file, ...args], { cwd });
+  const child = spawn(process.execPath, ['--import', tsx, file, ...args], { cwd, env });
   const { code, stdout, stderr } = await outputOf(child);
   if (code !== 0) throw new Error(`${file} exited with ${code}:\n${stderr}`);
   return stdout;
