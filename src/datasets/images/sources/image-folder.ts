@@ -42,6 +42,8 @@ export async function imageFolderSource(
     choice,
   );
   const chosen = chosenSplit(folder, images, ({ path }) => folders.splitOf(path), choice);
+  const isInSplit = ({ path }: FolderFile) => folders.splitOf(path) !== undefined;
+  const inSplits = chosen.every(isInSplit) ? images.filter(isInSplit) : images;
   const metadataFiles = files.map(({ path }) => path).filter(isMetadataFile);
   const { labels, state } = await readMetadata(folder, metadataFiles, choice);
   const labelOf = (path: string) => (labels ? labels.get(path) : folderLabel(folders.withoutSplits(path)));
@@ -64,7 +66,7 @@ export async function imageFolderSource(
     name: folder,
     total: chosen.length + skipped.length,
     // Of all splits: a class has the same number in each.
-    classNames: namesOf(images.map(({ path }) => labelOf(path))),
+    classNames: namesOf(inSplits.map(({ path }) => labelOf(path))),
     cacheKey: JSON.stringify([folder, states, skipped.map(({ path }) => path), choice.labelColumn, state]),
     images: () => readImages(folder, [...chosen, ...skipped], labelOf),
   };

@@ -37,10 +37,6 @@ export async function readMetadata(
   choice: Pick<SourceChoice, 'labelColumn' | 'warn'>,
 ): Promise<ImageMetadata> {
   const { labelColumn, warn } = choice;
-  if (paths.length === 0 && labelColumn !== undefined)
-    throw new InvalidArgumentError(
-      `label_column is '${labelColumn}', but ${folder} has no metadata.csv or metadata.jsonl with such a column`,
-    );
   const labels = new Map<string, number | string | undefined>();
   let hasLabels = false;
   for (const path of paths) {
@@ -58,6 +54,10 @@ export async function readMetadata(
     for (const row of rows)
       labels.set(posix.normalize(posix.join(dirname(path), String(row[FILE_NAME]))), classOf(row[column]));
   }
+  if (labelColumn !== undefined && !hasLabels)
+    throw new InvalidArgumentError(
+      `label_column is '${labelColumn}', but ${folder} has no metadata.csv or metadata.jsonl with such a column`,
+    );
   const state = await fileStates(paths.map((path) => join(folder, path)));
   return { labels: hasLabels ? labels : undefined, state };
 }

@@ -30,6 +30,7 @@ interface FunctionName {
 }
 
 const RECONSTRUCT = /^numpy\._?core\.multiarray\._reconstruct$/;
+const FROM_BUFFER = /^numpy\._?core\.numeric\._frombuffer$/;
 const DTYPE = 'numpy.dtype';
 const ENCODE = '_codecs.encode';
 const MARK = Symbol('mark');
@@ -113,6 +114,7 @@ class Unpickler {
       case 'B':
         return this.take(this.unsigned(4));
       case '\x8e':
+      case '\x96':
         return this.take(this.length64());
       case 'S':
         return Buffer.from(this.line().replace(/^(['"])(.*)\1$/, '$2'), 'latin1');
@@ -283,8 +285,13 @@ const isDtype = (value: Item | undefined): value is FunctionName =>
 /** What a function of the few known ones returns. */
 function result(called: Pickled | undefined, values: Pickled | undefined): Pickled {
   const name = called instanceof Object && 'name' in called ? called.name : 'what is not a function';
-  const [first] = Array.isArray(values) ? values : [];
+  const [first, dtype, shape, order] = Array.isArray(values) ? values : [];
   if (RECONSTRUCT.test(name)) return { shape: [], bytes: new Uint8Array(0) };
+  if (FROM_BUFFER.test(name)) {
+    const array = { shape: [], bytes: new Uint8Array(0) };
+    setState(array, [0, shape ?? null, dtype ?? null, pickledText(order) !== 'C', first ?? null]);
+    return array;
+  }
   if (name === DTYPE) return { name: `dtype ${pickledText(first)}` };
   if (name === ENCODE) return Buffer.from(pickledText(first) ?? '', 'latin1');
   throw new Error(`it calls ${name}`);

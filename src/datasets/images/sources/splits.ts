@@ -26,6 +26,8 @@ const NUMBER = /^[-._ ]*(\d+(x\d+)?)?$/i;
 /** `train-00000-of-00002.parquet`, whatever the split is called; a configuration's name may come before. */
 const SHARD = /([A-Za-z0-9_.]+)-\d{5}-of-\d{5}/;
 
+type SplitChoice = Pick<SourceChoice, 'split' | 'warn'>;
+
 /** The split that a file or folder of a set is in; undefined if it is in none. */
 export type SplitOf = (path: string) => string | undefined;
 
@@ -57,7 +59,7 @@ function namedSplit(name: string): NamedSplit | undefined {
 const isPlain = ({ rest }: NamedSplit) => rest.startsWith('*') && NUMBER.test(rest.slice(1));
 
 /** The splits of folders that lie in one folder. */
-function splitsOfSiblings(names: readonly string[], isAsked: boolean): Map<string, string> {
+function splitsOfSiblings(names: readonly string[], { split: asked, warn }: SplitChoice): Map<string, string> {
   const found = new Map(names.flatMap((name) => [[name, namedSplit(name)] as const]));
   const splits = new Map<string, string>();
   for (const [name, one] of found) {
@@ -66,13 +68,18 @@ function splitsOfSiblings(names: readonly string[], isAsked: boolean): Map<strin
       (other) => other && other.split !== one.split && (other.rest === one.rest || (isPlain(other) && isPlain(one))),
     );
     // A class may be called 'train': it is one of several folders, and there is no other split.
-    if (hasPartner || (isPlain(one) && (isAsked || names.length <= 2))) splits.set(name, one.split);
+    const isAlone = names.length <= 2 || (asked !== undefined && asked !== 'all');
+    if (hasPartner || (isPlain(one) && isAlone)) splits.set(name, one.split);
+    else if (isPlain(one))
+      warn(
+        `the folder '${name}' is read as a class: it is one of ${names.length}, and there is no other split. Give '${one.split}' as split to read it alone`,
+      );
   }
   return splits;
 }
 
 /** Splits by the folders in which files lie; `paths` are those of all files, with '/'. */
-export function splitsByFolder(paths: readonly string[], { split: asked }: Pick<SourceChoice, 'split'>): SplitFolders {
+export function splitsByFolder(paths: readonly string[], choice: SplitChoice): SplitFolders {
   const children = new Map<string, Set<string>>();
   for (const path of paths) {
     const parts = path.split('/').slice(0, -1);
@@ -84,7 +91,7 @@ export function splitsByFolder(paths: readonly string[], { split: asked }: Pick<
   }
   const splits = new Map<string, string>();
   for (const [parent, names] of children)
-    for (const [name, split] of splitsOfSiblings([...names], asked !== undefined && asked !== 'all'))
+    for (const [name, split] of splitsOfSiblings([...names], choice))
       splits.set(parent === '' ? name : `${parent}/${name}`, split);
   return new SplitFolders(splits);
 }
@@ -112,7 +119,7 @@ export class SplitFolders {
 }
 
 /** Splits by the names of data files, such as `train-00000-of-00002.parquet`, else by their folders. */
-export function splitsByFile(paths: readonly string[], choice: Pick<SourceChoice, 'split'>): SplitOf {
+export function splitsByFile(paths: readonly string[], choice: SplitChoice): SplitOf {
   const { splitOf } = splitsByFolder(paths, choice);
   const shardOf = (path: string) => SHARD.exec(path.slice(path.lastIndexOf('/') + 1))?.[1];
   const byName = (path: string) => {
@@ -133,7 +140,7 @@ export function chosenSplit<File>(
   where: string,
   files: readonly File[],
   splitOf: (file: File) => string | undefined,
-  { split: asked, warn }: Pick<SourceChoice, 'split' | 'warn'>,
+  { split: asked, warn }: SplitChoice,
 ): File[] {
   if (asked === 'all') return [...files];
   const chosen = canonical(asked ?? 'train');
@@ -160,7 +167,7 @@ export function chosenSplit<File>(
 }
 
 /** @throws {InvalidArgumentError} when a split is asked for, and a file that is given by itself is of another. */
-export function requireSplit(path: string, choice: Pick<SourceChoice, 'split' | 'warn'>): void {
+export function requireSplit(path: string, choice: SplitChoice): void {
   const name = path.split(/[\\/]/).slice(-1);
   if (choice.split !== undefined) chosenSplit(path, name, splitsByFile(name, choice), choice);
 }
