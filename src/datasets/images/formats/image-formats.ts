@@ -78,7 +78,7 @@ function heifFormat(bytes: Uint8Array): 'AVIF' | undefined {
   if (!startsWith(bytes, 'ftyp', 4)) return undefined;
   const box = Buffer.from(bytes.subarray(0, Math.min(bytes.length, 256)));
   const text = box.toString('latin1', 0, Math.min(box.length, box.readUInt32BE(0)));
-  const brands = [text.slice(8, 12), ...(text.slice(16).match(/[^]{4}/g) ?? [])];
+  const brands = [text.slice(8, 12), ...(text.slice(16).match(/[\s\S]{4}/g) ?? [])];
   if (brands.some((brand) => /^avi[fs]$/.test(brand))) return 'AVIF';
   if (brands.some((brand) => /^he[iv][cmsx]$/.test(brand)))
     throw new Error('it is a HEIC image (HEVC), which has no free decoder: convert it to PNG or JPEG');
