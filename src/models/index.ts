@@ -12,6 +12,7 @@ export {
   type ModelConfig,
   type ModelInputs,
 } from './model.ts';
+export type { InputNames } from './onnx/inputs.ts';
 export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx/model.ts';
 export { type ModelClass, modelFromConfig, models } from './registry.ts';
 export type { UNet2DConfig, UNet2DOptions } from './unet-2d/config.ts';

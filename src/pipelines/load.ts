@@ -12,8 +12,10 @@ import {
 } from '../hub/open-pretrained.ts';
 import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
 import { onnxSource } from '../models/onnx/file.ts';
+import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
 import { readModelWeights } from '../models/weights.ts';
+import { parseOptions } from '../options.ts';
 import { type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { asScheduler, type GivenScheduler, schedulerOfFolder } from '../schedulers/registry.ts';
@@ -33,6 +35,11 @@ export interface PipelineOptions extends PretrainedOptions {
    * an ONNX file with open axes. Default: what the file or its config says.
    */
   readonly sample_shape?: readonly number[] | undefined;
+  /**
+   * The names of an ONNX file's inputs, where neither their names nor their shapes tell which is which; default: they are
+   * found.
+   */
+  readonly input_names?: InputNames | undefined;
   /**
    * A scheduler, its JSON config, or the class name of a registered one, which gets the folder's noise schedule. Default
    * the folder's own; DDPM's defaults for an ONNX file, which comes without one.
@@ -67,9 +74,9 @@ export async function drawsPoints({ dir, unetConfig }: PipelineFolder): Promise<
 type Kind = 'points' | 'images';
 
 /**
- * Loads a pipeline folder. A model whose class is registered is built from its weights for images, because a folder of
- * diffusers has no ONNX file, and one beside could be outdated. For points, and for a class that is not registered, the
- * folder's ONNX file is opened.
+ * Loads a pipeline folder. A model whose class is registered is built from its weights: a folder of diffusers has no ONNX
+ * file, and one beside could be outdated. For points, whose ONNX file is the small one, and for a class that is not
+ * registered, the folder's ONNX file is opened where there is one.
  *
  * @throws {InvalidArgumentError} for an unknown device or dtype. @throws {DeviceError} when the device cannot be used.
  * @throws {FileFormatError} when a file is missing or malformed, or the model is of another kind.
@@ -85,32 +92,39 @@ export async function loadFolder(
   const paths = ((options.ema ?? true) && folder.emaPaths) || folder.paths;
   const isRegistered = models.find(config._class_name) !== undefined;
   const architecture = isRegistered ? modelFromConfig(config) : undefined;
+  const hasOnnx = await isFile(paths.onnx);
   if (architecture) {
     refuseOtherKind(architecture, dir, kind);
-    await requireFiles(folder, [kind === 'images' ? 'weights' : 'onnx']);
-  } else if (!(await isFile(paths.onnx)))
+    if (kind === 'images' || !hasOnnx) await requireFiles(folder, ['weights']);
+  } else if (!hasOnnx)
     throw new ConfigError(
       `${dir} holds a model of the class ${config._class_name}, which is not registered, and no ${path.relative(dir, paths.onnx)} to open it by: import what registers the class, or save the pipeline with this package`,
     );
   const scheduler = schedulerOfFolder(folder.schedulerConfig, options.scheduler);
   const device = await resolveDevice(wantedDevice);
-  const onnx = await modelSource(paths, kind === 'images' ? architecture : undefined);
+  const onnx = await modelSource(paths, kind === 'images' || !hasOnnx ? architecture : undefined);
   const shape =
     architecture?.sampleShape ??
-    ((declared: DeclaredShape) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
-  const model = await ModelSession.create(onnx, config, shape, device);
+    ((declared: DeclaredSample) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
+  const model = await ModelSession.create(onnx, config, shape, device, options.input_names ?? savedInputNames(config));
   return { model, scheduler, dir, onnx, classCount: architecture?.classCount };
 }
 
-/** Loads any ONNX model with the inputs `sample` [batch, channels, height, width] and `timestep`. @throws as `loadFolder`. */
+/** The names of the inputs in the config of a model that was read from an ONNX file. @throws {ConfigError} for others. */
+function savedInputNames({ input_names }: Readonly<Record<string, unknown>>): InputNames | undefined {
+  if (input_names === undefined || input_names === null) return undefined;
+  return parseOptions(inputNamesSchema, input_names, 'input_names in config.json', ConfigError);
+}
+
+/** Loads any ONNX model that takes samples [batch, channels, height, width] and a timestep. @throws as `loadFolder`. */
 export async function loadImageOnnx(file: string, options: ImagePipelineOptions): Promise<LoadedPipeline> {
   const wantedDevice = checkedDevice(options, 'images');
   const ddpm = new DDPMScheduler();
   const scheduler = options.scheduler === undefined ? ddpm : asScheduler(options.scheduler, ddpm);
   const onnx = await onnxSource(file);
   const device = await resolveDevice(wantedDevice);
-  const shape = (declared: DeclaredShape) => openShape(declared, options.sample_shape, {}, file, 'images');
-  const model = await ModelSession.create(onnx, {}, shape, device);
+  const shape = (declared: DeclaredSample) => openShape(declared, options.sample_shape, {}, file, 'images');
+  const model = await ModelSession.create(onnx, {}, shape, device, options.input_names);
   return { model, scheduler, dir: undefined, onnx, classCount: undefined };
 }
 
@@ -143,7 +157,10 @@ async function modelSource(
   return writeOnnx(exportModelGraph(architecture, await readModelWeights(architecture, weights), timestepType));
 }
 
-type DeclaredShape = readonly (number | string)[];
+interface DeclaredSample {
+  readonly name: string;
+  readonly shape: readonly (number | string)[];
+}
 
 /**
  * The shape of a sample as an ONNX file declares it. Axes that it leaves open are as in `wanted`, or as its config says:
@@ -152,7 +169,7 @@ type DeclaredShape = readonly (number | string)[];
  * @throws {OnnxFormatError} unless that is a shape of the kind, and `wanted` agrees with it.
  */
 function openShape(
-  declared: DeclaredShape,
+  { name, shape: declared }: DeclaredSample,
   wanted: readonly number[] | undefined,
   config: Readonly<Record<string, unknown>>,
   file: string,
@@ -172,6 +189,6 @@ function openShape(
       ? ['[batch, channels, height, width] with 1, 3 or 4 channels', '[channels, height, width]']
       : ['[batch, features]', '[features]'];
   throw new OnnxFormatError(
-    `${file}: the input 'sample' is [${declared.join(', ')}]${wanted ? ` and sample_shape [${wanted.join(', ')}]` : ''}, not ${axes} and a known size: give sample_shape ${example} where the file leaves it open`,
+    `${file}: the input '${name}' is [${declared.join(', ')}]${wanted ? ` and sample_shape [${wanted.join(', ')}]` : ''}, not ${axes} and a known size: give sample_shape ${example} where the file leaves it open`,
   );
 }

@@ -1,12 +1,21 @@
 import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { decodeFloat16, encodeFloat16 } from '../files/float-formats.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
+import { type DiffusionInputs, diffusionInputs, type InputNames } from '../models/onnx/inputs.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
-import { float32Data, hostTensor, RuntimeExecutionError, Session } from '../runtime/session.ts';
+import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session } from '../runtime/session.ts';
+
+interface DeclaredInput {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly (number | string)[];
+}
 
 /** A trained model on a device: predicts noise, velocity or the clean sample, whatever it was trained for. */
 export class ModelSession {
   private constructor(
     private readonly session: Session,
+    private readonly inputs: DiffusionInputs<DeclaredInput>,
     /** The parsed `unet/config.json`. */
     readonly config: Readonly<Record<string, unknown>>,
     /** Shape of one sample without the batch axis. */
@@ -15,21 +24,23 @@ export class ModelSession {
 
   /**
    * @param onnx the model's bytes, or the path of its file where it keeps weights in files beside it.
-   * @param sampleShape without the batch axis, or a function of what the model declares for its input `sample`.
+   * @param sampleShape without the batch axis, or a function of the input that takes the samples.
+   * @param names of the inputs, where names and shapes do not tell them apart.
    * @throws {OnnxFormatError} when onnxruntime cannot load the model, or it is no diffusion model of this sample shape.
    * @throws {DeviceError} when the device cannot run it.
    */
   static async create(
     onnx: Uint8Array | string,
     config: Readonly<Record<string, unknown>>,
-    sampleShape: readonly number[] | ((declared: readonly (number | string)[]) => readonly number[]),
+    sampleShape: readonly number[] | ((sample: Pick<DeclaredInput, 'name' | 'shape'>) => readonly number[]),
     device: ConcreteDevice,
+    names?: InputNames | undefined,
   ): Promise<ModelSession> {
     const session = await Session.create(onnx, device);
     try {
-      const shape =
-        typeof sampleShape === 'function' ? sampleShape(session.inputType('sample')?.shape ?? []) : sampleShape;
-      const model = new ModelSession(session, config, shape);
+      const inputs = diffusionInputs(declaredInputs(session), names);
+      const shape = typeof sampleShape === 'function' ? sampleShape(inputs.sample) : sampleShape;
+      const model = new ModelSession(session, inputs, config, shape);
       await model.checkInterface();
       return model;
     } catch (error) {
@@ -98,13 +109,13 @@ export class ModelSession {
     count: number,
     classLabels: readonly number[] | undefined,
   ): Promise<Float32Array> {
-    const [batchAxis] = this.session.inputType('sample')?.shape ?? [];
-    const outputs = await this.session.run({
-      sample: hostTensor('float32', [count, ...this.sampleShape], sample),
-      timestep: timestepTensor(timesteps, count, this.session.inputType('timestep'), batchAxis),
-      ...(this.isClassConditional ? { class_labels: labelTensor(classLabels, count) } : {}),
-    });
-    return float32Data(outputs[this.outputName], this.outputName);
+    const { sample: image, timestep, class_labels } = this.inputs;
+    const feeds = {
+      [image.name]: floatTensor(image, [count, ...this.sampleShape], sample),
+      [timestep.name]: timestepTensor(timesteps, count, timestep, image.shape[0]),
+      ...(class_labels ? { [class_labels.name]: labelTensor(classLabels, count, class_labels) } : {}),
+    };
+    return floatValues((await this.session.run(feeds))[this.outputName], this.outputName);
   }
 
   /** A model that was exported for a fixed batch takes that many at a time; the last are filled up with zeros. */
@@ -136,19 +147,24 @@ export class ModelSession {
   }
 
   private get takesWholeTimesteps(): boolean {
-    const { dtype = 'int64' } = this.session.inputType('timestep') ?? {};
+    const { dtype } = this.inputs.timestep;
     return dtype === 'int64' || dtype === 'int32';
   }
 
   /** The length of the batch axis, where the model was exported for one length only. */
   private get fixedBatch(): number | undefined {
-    const [batch] = this.session.inputType('sample')?.shape ?? [];
+    const [batch] = this.inputs.sample.shape;
     return typeof batch === 'number' && batch > 0 ? batch : undefined;
+  }
+
+  /** Whether samples go in as float32, so that nothing is rounded on the way. */
+  get takesFloat32(): boolean {
+    return this.inputs.sample.dtype === 'float32';
   }
 
   /** Whether the model takes class labels. */
   get isClassConditional(): boolean {
-    return this.session.inputNames.includes('class_labels');
+    return this.inputs.class_labels !== undefined;
   }
 
   /** @throws {DisposedError} after `release`. */
@@ -162,15 +178,6 @@ export class ModelSession {
   }
 
   private async checkInterface(): Promise<void> {
-    const { inputNames, outputNames } = this.session;
-    const fits =
-      inputNames.length === (this.isClassConditional ? 3 : 2) &&
-      ['sample', 'timestep'].every((name) => inputNames.includes(name)) &&
-      outputNames.length > 0;
-    if (!fits)
-      throw new OnnxFormatError(
-        `the ONNX model has the inputs ${inputNames.join(', ')} and the outputs ${outputNames.join(', ')}; a diffusion model has 'sample' and 'timestep', and an output`,
-      );
     const size = elementCount(this.sampleShape);
     const output = await this.predict(new Float32Array(size), 0, [0]).catch((error: unknown) => {
       if (!(error instanceof RuntimeExecutionError)) throw error;
@@ -186,39 +193,71 @@ export class ModelSession {
   }
 }
 
+function declaredInputs(session: Session): DeclaredInput[] {
+  return session.inputNames.map((name) => ({ name, dtype: '', shape: [], ...session.inputType(name) }));
+}
+
+/** Values of float32 in the dtype that the model declares. */
+function floatTensor({ name, dtype }: DeclaredInput, shape: readonly number[], values: Float32Array): RuntimeTensor {
+  if (dtype === 'float32') return hostTensor('float32', shape, values);
+  if (dtype === 'float16') return hostTensor('float16', shape, encodeFloat16(values));
+  if (dtype === 'float64') return hostTensor('float64', shape, Float64Array.from(values));
+  throw new OnnxFormatError(
+    `the input '${name}' is of type ${dtype || 'unknown'}; samples are float32, float16 or float64`,
+  );
+}
+
+/** An output of any float type as float32. */
+function floatValues(tensor: RuntimeTensor | undefined, name: string): Float32Array {
+  const { data, type } = tensor ?? {};
+  if (data instanceof Float32Array) return data;
+  if (data instanceof Float64Array) return Float32Array.from(data);
+  // A Uint16Array, or where JavaScript has it a Float16Array.
+  if (type === 'float16' && ArrayBuffer.isView(data)) {
+    const bits = new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
+    return decodeFloat16(bits, new Float32Array(bits.length));
+  }
+  throw new OnnxFormatError(`the output '${name}' is ${type ?? 'missing'}; float32, float16 and float64 are supported`);
+}
+
+/** Open axes of timesteps that take one timestep for the whole batch: this package's exports, and optimum's. */
+const BROADCASTING_AXES = new Set<number | string>(['timestep_count', 'steps']);
+
 /**
  * Timesteps in the rank and dtype that the model declares: exporters write a scalar, one for the batch, or one for each
- * sample, as integers or floats.
+ * sample, as [batch] or [batch, 1], as integers or floats.
  */
 function timestepTensor(
   timesteps: readonly number[],
   count: number,
-  declared: { dtype: string; shape: readonly (number | string)[] } | undefined,
+  { name, dtype, shape }: DeclaredInput,
   batchAxis: number | string | undefined,
-) {
-  const { dtype = 'int64', shape = ['batch'] } = declared ?? {};
-  if (shape.length > 1 || (shape.length === 0 && timesteps.length > 1))
+): RuntimeTensor {
+  const [length = 1] = shape;
+  if (shape.length === 0 && timesteps.length > 1)
     throw new InvalidArgumentError(
-      `the model takes a timestep of shape [${shape.join(', ')}], and ${timesteps.length} were given: give one for all samples`,
+      `the model takes one timestep, '${name}', and ${timesteps.length} were given: give one for all samples`,
     );
-  const [length] = shape;
-  // An axis of the batch's length, or of its name, wants a timestep for each sample.
-  const perSample = length === count || (typeof length === 'string' && length !== '' && length === batchAxis);
+  const isOpen = typeof length === 'string' || length <= 0;
+  const perSample = length === count || (isOpen && (length === batchAxis || !BROADCASTING_AXES.has(length)));
   const repeated = perSample && timesteps.length === 1 ? count : 0;
   const values = repeated > 1 ? Array<number>(repeated).fill(timesteps[0] ?? 0) : timesteps;
-  const dims = shape.length === 0 ? [] : [values.length];
+  const dims = [[], [values.length], [values.length, 1]][shape.length] ?? [];
   if (dtype === 'int64') return hostTensor('int64', dims, BigInt64Array.from(values, BigInt));
   if (dtype === 'int32') return hostTensor('int32', dims, Int32Array.from(values));
   if (dtype === 'float32') return hostTensor('float32', dims, Float32Array.from(values));
   if (dtype === 'float64') return hostTensor('float64', dims, Float64Array.from(values));
+  if (dtype === 'float16') return hostTensor('float16', dims, encodeFloat16(Float32Array.from(values)));
   throw new OnnxFormatError(
-    `the model takes timesteps of type ${dtype}; int64, int32, float32 and float64 are supported`,
+    `the model takes timesteps of type ${dtype || 'unknown'}; int64, int32, float32, float16 and float64 are supported`,
   );
 }
 
-function labelTensor(labels: readonly number[] | undefined, count: number) {
-  if (labels?.length === count) return hostTensor('int64', [count], BigInt64Array.from(labels, BigInt));
-  throw new InvalidArgumentError(
-    `the model is class-conditional: give ${count} class labels, one for each sample, not ${labels?.length ?? 'none'}`,
-  );
+function labelTensor(labels: readonly number[] | undefined, count: number, { dtype }: DeclaredInput): RuntimeTensor {
+  if (labels?.length !== count)
+    throw new InvalidArgumentError(
+      `the model is class-conditional: give ${count} class labels, one for each sample, not ${labels?.length ?? 'none'}`,
+    );
+  if (dtype === 'int32') return hostTensor('int32', [count], Int32Array.from(labels));
+  return hostTensor('int64', [count], BigInt64Array.from(labels, BigInt));
 }

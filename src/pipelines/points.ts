@@ -3,6 +3,9 @@ import { z } from 'zod';
 import { invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
+import { isFile } from '../files/regular-file.ts';
+import { pipelineFiles } from '../hub/pipeline-folder.ts';
+import { warnOnce } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { DenoisingLoop } from './fused/loop.ts';
 import { loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
@@ -68,7 +71,7 @@ export async function loadUnconditionalPointGeneration(
   const { model, scheduler, dir = '', onnx } = await loadFolder(name, options, 'points');
   const [dims = 0] = model.sampleShape;
   try {
-    const scaler = await readScaler(path.join(dir, SCALER_FILE), dims);
+    const scaler = await readScaler(dir, dims);
     return pointPipeline(model, DenoisingLoop.of(onnx, model), scheduler, scaler);
   } catch (error) {
     await model.release();
@@ -111,7 +114,13 @@ function pointPipeline(
   return self;
 }
 
-async function readScaler(file: string, dims: number): Promise<Scaler> {
+/** The points of a folder that holds a model alone stay in the units of the model. */
+async function readScaler(dir: string, dims: number): Promise<Scaler> {
+  const file = path.join(dir, SCALER_FILE);
+  if (!(await isFile(file)) && !(await isFile(path.join(dir, pipelineFiles.modelIndex)))) {
+    warnOnce(`there is no ${file}: the points come in the units of the model, as they were scaled for training`);
+    return { kind: 'none', offset: Array(dims).fill(0), scale: Array(dims).fill(1) };
+  }
   const scaler = await readJsonFile(file, scalerSchema);
   if (scaler.offset.length === dims && scaler.scale.length === dims) return scaler;
   throw new ConfigError(

@@ -118,8 +118,9 @@ export class Trainer {
    * A trainer that fine-tunes an ONNX file, as torch.onnx.export, optimum or this package write it: its initializers are
    * the parameters (see `OnnxModel`). `savePipeline` and `exportOnnx` write the same file back with the trained ones.
    *
-   * @param file a model with the inputs `sample` and `timestep`; it may keep its weights in files beside it.
-   * @param options.onnx which initializers are trained, and the shape of a sample; default: the shape in the data set.
+   * @param file a model that takes a sample and a timestep; it may keep its weights in files beside it.
+   * @param options.onnx which initializers are trained, the names of the inputs, and the shape of a sample; default: the
+   * shape in the data set.
    * @throws {OnnxFormatError} when the file cannot be read; what is not supported is listed all in one error.
    * @throws {GradientError} that lists all ops without a gradient rule.
    * @example

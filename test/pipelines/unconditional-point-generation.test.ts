@@ -141,7 +141,10 @@ describe('damaged folders', () => {
     damage(`without ${file}`, ConfigError, (copy) => rm(path.join(copy, file)));
     damage(`with text for ${file}`, ConfigError, (copy) => writeFile(path.join(copy, file), '{"_class'));
   }
-  damage('without the model', FileFormatError, (copy) => rm(path.join(copy, 'unet/model.onnx')));
+  damage('without the model', FileFormatError, async (copy) => {
+    await rm(path.join(copy, 'unet/model.onnx'));
+    await rm(path.join(copy, 'unet/diffusion_pytorch_model.safetensors'));
+  });
   damage('with half a model', OnnxFormatError, async (copy) => {
     const bytes = await readFile(path.join(copy, 'unet/model.onnx'));
     await writeFile(path.join(copy, 'unet/model.onnx'), bytes.subarray(0, bytes.length / 2));

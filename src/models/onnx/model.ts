@@ -8,12 +8,13 @@ import { isValue, type KnownTensor, type Operand } from '../../graph/onnx/loweri
 import { replaceInitializers } from '../../graph/onnx/raw-fields.ts';
 import { declaredInputs } from '../../graph/onnx/read.ts';
 import { decodeOnnx, MAX_ONNX_BYTES, type NodeProto, type OnnxProgram } from '../../graph/onnx/schema.ts';
-import { cast, concat, reshape, slice } from '../../graph/ops/index.ts';
+import { cast, concat, reshape, slice, unsqueeze } from '../../graph/ops/index.ts';
 import { type Dim, type DType, fixedShape, formatShape } from '../../graph/types.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import type { DiffusionModel, ModelConfig, ModelInputs } from '../model.ts';
 import { type OnnxFile, readInitializers, readOnnxFile, storedTypes } from './file.ts';
+import { type DiffusionInputs, diffusionInputs, type InputNames } from './inputs.ts';
 
 export interface OnnxModelOptions {
   /**
@@ -26,6 +27,8 @@ export interface OnnxModelOptions {
    * axes open.
    */
   readonly sample_shape?: readonly number[] | undefined;
+  /** The names of the inputs, where neither names nor shapes tell them apart; default: they are found. */
+  readonly input_names?: Pick<InputNames, 'sample' | 'timestep'> | undefined;
 }
 
 export interface OnnxModelConfig extends ModelConfig {
@@ -37,7 +40,11 @@ export interface OnnxModelConfig extends ModelConfig {
   readonly sample_shape: readonly number[];
   /** SHA-256 of the file the model was read from, and of its external data. */
   readonly source_sha256: string;
+  /** The names of the inputs, where the option gave them. */
+  readonly input_names?: Pick<InputNames, 'sample' | 'timestep'> | undefined;
 }
+
+type DeclaredInput = ReturnType<typeof declaredInputs>[number];
 
 /** How a file is run for a batch in which every sample has its own timestep. */
 interface CallSignature {
@@ -50,7 +57,7 @@ interface CallSignature {
 const PROBES = [11, 13];
 
 /**
- * A diffusion model read from an ONNX file, with inputs `sample` and `timestep`, as a model that can be trained: its
+ * A diffusion model read from an ONNX file, with a sample and a timestep as inputs, as a model that can be trained: its
  * initializers are the parameters, under their names, its nodes the forward pass. Files of torch.onnx.export and of
  * optimum can be read, opsets 9 to 21. Weights in float16 are trained, and everything computed, in float32; written
  * back they are float16 again.
@@ -69,19 +76,19 @@ export class OnnxModel implements DiffusionModel {
   readonly outputChannels: number | undefined;
   private readonly stored: ReadonlyMap<string, DType>;
   private readonly frozen: ReadonlyMap<string, KnownTensor>;
-  private readonly timestepType: { readonly dtype: DType; readonly shape: readonly Dim[] };
+  private readonly inputs: DiffusionInputs<DeclaredInput>;
   private readonly output: string;
   private readonly signature: CallSignature;
 
   private constructor(
     private readonly file: OnnxFile,
-    { sample_shape, trainable }: OnnxModelOptions,
+    { sample_shape, trainable, input_names }: OnnxModelOptions,
   ) {
     const program = decodeOnnx(file.bytes);
-    const { sample, timestep, output } = interfaceOf(program);
-    this.output = output;
-    this.timestepType = timestep;
-    this.sampleShape = fixedSampleShape(sample.shape, sample_shape);
+    this.inputs = inputsOf(program, input_names);
+    this.output = outputOf(program);
+    const { sample } = this.inputs;
+    this.sampleShape = fixedSampleShape(sample, sample_shape);
     const { trained, frozen } = readInitializers(program, file.external, trainable);
     this.parameters = [...trained].map(([name, { shape, data }]) => ({
       name,
@@ -95,6 +102,7 @@ export class OnnxModel implements DiffusionModel {
       graph: program.graph.name ?? '',
       sample_shape: this.sampleShape,
       source_sha256: contentDigest(file),
+      ...(input_names ? { input_names } : {}),
     };
     const found = this.findSignature(program, sample.shape[0]);
     this.signature = found.signature;
@@ -155,8 +163,8 @@ export class OnnxModel implements DiffusionModel {
     program: OnnxProgram,
     declaredBatch: Dim | undefined,
   ): { signature: CallSignature; outputShape: Shape } {
-    const { shape } = this.timestepType;
-    const vector = shape.length === 0 ? withTimestepVector(program) : program;
+    const { name, shape } = this.inputs.timestep;
+    const vector = shape.length === 0 ? withTimestepVector(program, name) : program;
     if (typeof declaredBatch === 'number' && declaredBatch > 1) {
       const signature = { program: vector, samples: declaredBatch };
       return { signature, outputShape: this.probe(signature, declaredBatch) };
@@ -206,8 +214,8 @@ export class OnnxModel implements DiffusionModel {
     parameters: ParameterValues,
   ): { output: Value; origins: ReadonlyMap<GraphNode, string> } {
     const known = new Map<string, Operand>([...this.frozen, ...parameters]);
-    known.set('sample', sample);
-    known.set('timestep', this.asDeclared(timestep, signature));
+    known.set(this.inputs.sample.name, sample);
+    known.set(this.inputs.timestep.name, this.asDeclared(timestep, signature));
     const { outputs, origins } = lowerProgram(signature.program, sample.graph, known, [this.output]);
     const [output] = outputs;
     if (!output || !isValue(output))
@@ -215,46 +223,49 @@ export class OnnxModel implements DiffusionModel {
     return { output, origins };
   }
 
-  /** The timestep in the type the file declares; float16 is computed in float32. */
+  /** The timestep in the type and rank the file declares; float16 is computed in float32. */
   private asDeclared(timestep: Value, { samples }: CallSignature): Value {
-    const { dtype, shape } = this.timestepType;
+    const { dtype, shape } = this.inputs.timestep;
     const typed = cast(timestep, dtype === 'float16' ? 'float32' : dtype);
+    if (shape.length === 2) return unsqueeze(typed, [1]);
     return shape.length === 0 && samples === 1 ? reshape(typed, []) : typed;
   }
 }
 
 type Shape = readonly Dim[];
 
-/** @throws {OnnxFormatError} unless the inputs are `sample` and `timestep`. */
-function interfaceOf({ graph }: OnnxProgram) {
-  const inputs = declaredInputs(graph);
-  const outputs = (graph.output ?? []).map(({ name = '' }) => name);
-  const named = (name: string) => inputs.find((input) => input.name === name);
-  const [sample, timestep] = [named('sample'), named('timestep')];
-  const output = outputs.includes('out_sample') ? 'out_sample' : outputs[0];
-  if (!sample || !timestep || !output || inputs.length !== 2)
+/** @throws {OnnxFormatError} unless the inputs are a sample and a timestep. */
+function inputsOf({ graph }: OnnxProgram, names: InputNames | undefined): DiffusionInputs<DeclaredInput> {
+  const inputs = diffusionInputs(declaredInputs(graph), names);
+  if (inputs.class_labels)
     throw new OnnxFormatError(
-      `a diffusion model has the inputs 'sample' and 'timestep' and an output, but this one has ${inputs.map(({ name }) => name).join(', ')} and ${outputs.join(', ')}`,
+      `the ONNX model takes class labels, '${inputs.class_labels.name}': a file with classes can be drawn from, but not be trained`,
     );
-  if (timestep.shape.length > 1)
-    throw new OnnxFormatError(
-      `the input 'timestep' is ${formatShape(timestep.shape)}: a scalar or a vector of one for each sample is expected`,
-    );
-  return { sample, timestep, output };
+  return inputs;
 }
 
-function fixedSampleShape(declared: Shape, wanted: readonly number[] | undefined): number[] {
+/** @throws {OnnxFormatError} when there is no output. */
+function outputOf({ graph }: OnnxProgram): string {
+  const [first, ...others] = (graph.output ?? []).map(({ name = '' }) => name);
+  if (first === undefined) throw new OnnxFormatError('the ONNX model has no output');
+  return others.includes('out_sample') ? 'out_sample' : first;
+}
+
+function fixedSampleShape(
+  { name, shape: declared }: Pick<DeclaredInput, 'name' | 'shape'>,
+  wanted: readonly number[] | undefined,
+): number[] {
   const shape = wanted ?? declared.slice(1);
   const agrees =
     shape.length === declared.length - 1 &&
     declared.slice(1).every((dim, axis) => typeof dim === 'string' || dim === shape[axis]);
   if (!agrees)
     throw new OnnxFormatError(
-      `the input 'sample' is ${formatShape(declared)} in the ONNX model, which does not allow samples of ${formatShape(shape)}`,
+      `the input '${name}' is ${formatShape(declared)} in the ONNX model, which does not allow samples of ${formatShape(shape)}`,
     );
   if (shape.every((dim) => typeof dim === 'number' && dim > 0)) return fixedShape(shape);
   throw new OnnxFormatError(
-    `the input 'sample' is ${formatShape(declared)}: give the lengths of its axes as sample_shape`,
+    `the input '${name}' is ${formatShape(declared)}: give the lengths of its axes as sample_shape`,
   );
 }
 
@@ -270,8 +281,8 @@ function contentDigest({ bytes, external }: OnnxFile): string {
  * make a vector of one element of the scalar then have nothing to do. Whether the rest works with a vector has to be
  * tried.
  */
-function withTimestepVector({ graph, opset }: OnnxProgram): OnnxProgram {
-  const scalars = new Set(['timestep']);
+function withTimestepVector({ graph, opset }: OnnxProgram, timestep: string): OnnxProgram {
+  const scalars = new Set([timestep]);
   const node = (graph.node ?? []).map((candidate): NodeProto => {
     const [data = ''] = candidate.input ?? [];
     if (!scalars.has(data)) return candidate;

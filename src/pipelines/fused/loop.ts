@@ -57,7 +57,8 @@ export class DenoisingLoop {
    * that this package cannot read or put into a Loop.
    */
   static of(onnx: Uint8Array | string, model: ModelSession): DenoisingLoop | undefined {
-    if (model.device !== 'cpu' || model.sampleShape.length !== 1 || typeof onnx === 'string') return undefined;
+    const { device, sampleShape, takesFloat32 } = model;
+    if (device !== 'cpu' || sampleShape.length !== 1 || !takesFloat32 || typeof onnx === 'string') return undefined;
     try {
       // All samples go through a step at once: one timestep for the batch.
       const inputShapes = (name: string, declared: readonly Dim[]) =>
