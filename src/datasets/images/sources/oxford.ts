@@ -3,9 +3,9 @@ import { join, resolve } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
 import { download } from '../../../files/download.ts';
 import { fileDigest, isFile } from '../../../files/regular-file.ts';
+import { folderSource } from './folder.ts';
 import { type ImageSource, labelColumnOf, type SourceChoice } from './image-source.ts';
-import { parquetSource } from './parquet.ts';
-import { chosenSplit, splitsByFile } from './splits.ts';
+import { chosenSplit } from './splits.ts';
 import { archiveSource } from './tar.ts';
 
 /** A data set could not be fetched; the message says from where to fetch it by other means, and where to put it. */
@@ -42,7 +42,7 @@ export const OXFORD_SETS: readonly OxfordSet[] = [
 ];
 
 /**
- * One of the Oxford sets: its archive, or the Hub's parquet files, from `dataDir`; or the archive, downloaded once into
+ * One of the Oxford sets: its archive, or the Hub's parquet files of all splits, from `dataDir`; or the archive, downloaded once into
  * `<cacheDir>/downloads/<name>/`.
  *
  * @throws {DownloadError} when it cannot be downloaded.
@@ -59,12 +59,10 @@ export async function oxfordSource(
   }
   const path = resolve(places.dataDir, set.archive);
   if (!(await isFile(path))) {
-    const files = (await readdir(places.dataDir).catch(() => [])).filter((name) => name.endsWith('.parquet'));
-    if (files.length > 0) {
-      const chosen = chosenSplit(places.dataDir, files.sort(), splitsByFile(files, places), places);
-      const paths = chosen.map((name) => resolve(places.dataDir ?? '', name));
-      return parquetSource(set.name, paths, places);
-    }
+    const names = await readdir(places.dataDir, { recursive: true }).catch(() => []);
+    // The archive is the whole set, so the Hub's files are too, unless a split is asked for.
+    if (names.some((name) => name.endsWith('.parquet')))
+      return { ...(await folderSource(places.dataDir, { ...places, split: places.split ?? 'all' })), name: set.name };
     throw new DatasetError(
       `${path} does not exist: fetch ${set.url} and put it there, or put the set's .parquet files from the Hub there`,
     );

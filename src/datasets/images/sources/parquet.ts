@@ -184,7 +184,10 @@ const boundedCompressors: Compressors = Object.fromEntries(
 function rowImage(source: string, image: unknown, label: unknown): SourceImage {
   const isStruct = image !== null && typeof image === 'object' && 'bytes' in image;
   const bytes = isStruct ? image.bytes : image;
-  if (!(bytes instanceof Uint8Array)) return { source, reason: 'the row holds no image' };
+  if (!(bytes instanceof Uint8Array)) {
+    const path = isStruct && 'path' in image && typeof image.path === 'string' ? image.path : undefined;
+    return { source, reason: path ? `the row names ${path}, but does not hold it` : 'the row holds no image' };
+  }
   if (bytes.length > MAX_ENCODED_BYTES)
     return { source, reason: `${bytes.length} bytes are more than the ${MAX_ENCODED_BYTES} that are read` };
   return { source, label: classOf(label), encoded: bytes };
