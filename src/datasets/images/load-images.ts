@@ -50,7 +50,7 @@ export interface LoadImagesOptions {
   readonly data_dir?: string | undefined;
   /**
    * 'train', 'validation' (also 'val', 'valid', 'dev'), 'test' (also 'eval') or another split that the source has, or 'all'
-   * to join them. Default 'train', with a warning that names the splits that are not read.
+   * to join them. Default 'train', with a warning that names the splits that are not read; for the Oxford sets 'all'.
    */
   readonly split?: string | undefined;
   /**
@@ -105,11 +105,12 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  * @param source one of
  * - 'digits': 1,797 handwritten digits, 8x8, that come with this package;
  * - 'oxford-flowers-102', 'oxford-iiit-pet': downloaded from their authors' site;
- * - a folder of images; a sub-folder a class, if there are classes;
- * - a .tar, .tar.gz or .tgz of images;
- * - a .parquet file, or a folder of them, with the columns `image` and optionally `label`;
- * - an IDX file of images (MNIST), e.g. `train-images-idx3-ubyte.gz`; labels are looked for beside it;
- * - CIFAR-10's binary version: its folder, one `.bin` file or `cifar-10-binary.tar.gz`.
+ * - a folder of images; a sub-folder a class, or a `metadata.csv` or `metadata.jsonl` with the classes;
+ * - a .tar, .tar.gz or .tgz of images, or a folder of them (webdataset's shards);
+ * - a .parquet file, or a folder with such files in it or below, as a snapshot of the Hub;
+ * - an IDX file of images (MNIST), e.g. `train-images-idx3-ubyte.gz`, labels beside it; or a folder of them;
+ * - CIFAR-10 or CIFAR-100, binary or for Python: its archive, its folder or one batch.
+ * Of a source with splits, one is read; see docs/images.md.
  * @throws {InvalidArgumentError} when an option is wrong or the source is none of these.
  * @throws {DatasetError} when the source cannot be read or no image is usable; or `strict` is on and one is not.
  * @throws {DownloadError} when a download fails; it says which file to put where.
@@ -220,6 +221,6 @@ export async function openSource(
   }
   throw new InvalidArgumentError(
     `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give 'digits', ${OXFORD_SETS.map(({ name }) => `'${name}'`).join(', ')}, ` +
-      'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or CIFAR-10 .bin files',
+      'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or a file of CIFAR',
   );
 }
