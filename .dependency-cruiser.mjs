@@ -20,7 +20,7 @@ const rooms = {
   reproduce: 'threads files models schedulers losses runtime datasets plots metrics trainers pipelines evaluation',
   cli: 'threads files hub models schedulers losses runtime datasets plots metrics trainers pipelines evaluation reproduce',
 };
-// These files lie below every room. They import no room; errors.ts is the only one that the others import.
+// These files lie below every room. They import no room; options.ts imports the two others, registry.ts errors.ts.
 const ground = ['errors', 'options', 'registry'];
 
 const within = (names) => `^src/(${names.join('|')})/`;
@@ -39,7 +39,7 @@ export default {
       name: 'edges-of-ground',
       severity: 'error',
       from: { path: ofGround(ground) },
-      to: { path: '^src/', pathNot: ofGround(['errors']) },
+      to: { path: '^src/', pathNot: ofGround(['errors', 'registry']) },
     },
     ...names.map((room) => ({
       name: `edges-of-${room}`,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from './errors.ts';
+import { nearestName } from './registry.ts';
 
 /**
  * What a zod object of an options interface must hold: one schema a member, for no more and no fewer than the members.
@@ -17,7 +18,7 @@ export type Complete<Options> = {
  *
  * @param what what the options are of, for the error: 'training arguments'.
  * @param Failure the class of the error.
- * @throws {Failure} that lists every option that is wrong or unknown.
+ * @throws {Failure} that lists every option that is wrong or unknown, with the nearest name.
  */
 export function parseOptions<Schema extends z.ZodType>(
   schema: Schema,
@@ -26,8 +27,41 @@ export function parseOptions<Schema extends z.ZodType>(
   Failure: new (message: string) => Error = InvalidArgumentError,
 ): z.output<Schema> {
   const parsed = schema.safeParse(options);
-  if (!parsed.success) throw new Failure(`wrong ${what}:\n${z.prettifyError(parsed.error)}`);
+  if (!parsed.success) throw new Failure(`wrong ${what}:\n${z.prettifyError(withNearestNames(parsed.error, schema))}`);
   return parsed.data;
+}
+
+function withNearestNames({ issues }: z.ZodError, schema: z.ZodType) {
+  const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+  const advised = issues.map((issue) => {
+    if (issue.code !== 'unrecognized_keys' || issue.path.length > 0) return issue;
+    const names = issue.keys.map((key) => {
+      const nearest = nearestName(key, known);
+      return nearest === undefined ? `'${key}'` : `'${key}' (did you mean '${nearest}'?)`;
+    });
+    return { ...issue, message: `unknown option ${names.join(', ')}: there are ${known.join(', ')}` };
+  });
+  return { issues: advised };
+}
+
+/*
+ * Schemas of options whose ranges are checked where they are used, with the number of samples or the model at hand.
+ */
+
+export const numberOption = z.custom<number>((value) => typeof value === 'number', 'must be a number');
+export const numbersOption = z.custom<readonly number[]>(isNumbers, 'must be a list of numbers');
+/** One value for all samples, or one for each. */
+export const numberOrNumbersOption = z.custom<number | readonly number[]>(
+  (value) => typeof value === 'number' || isNumbers(value),
+  'must be a number or a list of numbers',
+);
+
+export function functionOption<Given>() {
+  return z.custom<Given>((value) => typeof value === 'function', 'must be a function');
+}
+
+function isNumbers(value: unknown): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === 'number');
 }
 
 const warnings = new Set<string>();

@@ -122,6 +122,10 @@ async function openPipeline(
   const isName = typeof source === 'string';
   const draw = isName ? own(await loadUnconditionalImageGeneration(source, { device })) : source;
   const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
+  if (![1, 3, 4].includes(channels))
+    throw new InvalidArgumentError(
+      `${isName ? source : 'the pipeline'} draws samples of ${channels} channels: metrics of images need 1, 3 or 4`,
+    );
   const images: EvaluationImages = {
     name: isName ? source : 'pipeline',
     count,

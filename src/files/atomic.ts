@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { exists } from './regular-file.ts';
 
@@ -19,7 +19,7 @@ export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIter
  * @example await writeFileAtomic('out/config.json', stringifySorted(config));
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
-  const target = await realpath(path).catch(() => resolve(path));
+  const target = await followLink(path);
   const folder = dirname(target);
   await mkdir(folder, { recursive: true });
   await withTemporaryName(folder, basename(target), async (temporary) => {
@@ -32,6 +32,16 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
     }
   });
   await syncDirectory(folder);
+}
+
+/** Where a path leads by its symbolic links, also by one whose target is not there yet. */
+async function followLink(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    const link = await readlink(path).catch(() => undefined);
+    return link === undefined ? resolve(path) : resolve(dirname(path), link);
+  }
 }
 
 /** Writes a new file and waits until it is on the disk. Not atomic by itself: for files in a temporary folder. */
@@ -58,12 +68,13 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /**
  * Fills a new folder through `fill` under a temporary name beside `final`, then puts it in place of `final`.
- * A folder already there is kept until the new one is in place, and is still there if anything fails.
+ * A folder already there is kept until the new one is in place, and is still there if anything fails. A symbolic link
+ * is followed: it stays, and the folder that it leads to is replaced.
  *
  * @throws what `fill` throws, or the operating system's error.
  */
 export async function writeDirectoryAtomic(final: string, fill: (temporary: string) => Promise<void>): Promise<void> {
-  const target = resolve(final);
+  const target = await followLink(final);
   const folder = dirname(target);
   await mkdir(folder, { recursive: true });
   await removeLeftovers(folder, (label) => label === basename(target));
@@ -109,7 +120,7 @@ export async function replaceDirectory(temporary: string, final: string): Promis
 
 /** The path under which an interrupted {@link replaceDirectory} left the old content of `final`, if it did. */
 export async function interruptedReplacement(final: string): Promise<string | undefined> {
-  const target = resolve(final);
+  const target = await followLink(final);
   const folder = dirname(target);
   const names = await readdir(folder).catch(() => []);
   const name = names.find((entry) => isLeftover(entry, (label) => label === `${basename(target)}.old`));

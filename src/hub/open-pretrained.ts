@@ -1,9 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { z } from 'zod';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
 import { interruptedReplacement } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile, isFolder } from '../files/regular-file.ts';
+import { type Fields, functionOption } from '../options.ts';
 import { downloadSnapshot, HUB_ID, type HubOptions } from './download.ts';
 import {
   adviceOnMissingWeights,
@@ -26,6 +28,15 @@ export type PretrainedOptions = Pick<
   'revision' | 'variant' | 'cache_dir' | 'local_files_only' | 'progress_callback' | 'token'
 >;
 
+export const pretrainedShape = {
+  revision: z.string().optional(),
+  variant: z.string().optional(),
+  cache_dir: z.string().nullish(),
+  local_files_only: z.boolean().optional(),
+  progress_callback: functionOption<NonNullable<HubOptions['progress_callback']>>().optional(),
+  token: z.string().optional(),
+} satisfies Fields<PretrainedOptions>;
+
 /**
  * Opens the pipeline that a `model` argument names; see {@link pipelineFolderOf}.
  *
@@ -46,7 +57,7 @@ export async function openPretrained(
  *
  * @throws {InvalidArgumentError} when nothing was named, or what is neither a path nor a Hub id.
  * @throws {HubError} when the download fails.
- * @throws {FileFormatError} when a pickle was named: pickles are never opened.
+ * @throws {FileFormatError} when a pickle was named: pickles are never opened; or the folder of a training run.
  */
 export async function pipelineFolderOf(
   model: string | null | undefined,
@@ -59,6 +70,7 @@ export async function pipelineFolderOf(
   if (/^\.{1,2}([/\\]|$)/.test(model) || isAbsolute(model)) return model;
   if (isPickle(model)) throw new FileFormatError(adviceOnPickle(model));
   if (await isPipelineFolder(model)) return model;
+  if (await isFolder(model)) await refuseRunFolder(model);
   if (!HUB_ID.test(model))
     throw new InvalidArgumentError(
       `there is no saved pipeline at ${resolve(model)}, and '${model}' is not a Hub id of the form owner/name`,
@@ -159,9 +171,24 @@ export async function requireFiles({ paths, variant }: PipelineFolder, required:
 }
 
 async function checkIsFolder(dir: string): Promise<void> {
-  if (await isFolder(dir)) return;
+  if (await isFolder(dir)) return refuseRunFolder(dir);
   if (isPickle(dir)) throw new FileFormatError(`${adviceOnPickle(dir)}.`);
   const old = await interruptedReplacement(dir);
   const hint = old === undefined ? '' : ` An interrupted save left its former content in ${old}; rename it back.`;
   throw new FileFormatError(`${dir} is not a folder, so no pipeline can be read from it.${hint}`);
+}
+
+/** Both are easily mistaken for the pipeline, which a training run saves apart. */
+async function refuseRunFolder(dir: string): Promise<void> {
+  if (await isPipelineFolder(dir)) return;
+  const names = await readdir(dir);
+  const inside: string[] = [];
+  for (const name of names) if (await isFile(join(dir, name, pipelineFiles.modelIndex))) inside.push(join(dir, name));
+  if (inside.length > 0)
+    throw new FileFormatError(`${dir} is no pipeline itself, but holds one: pass ${inside.join(' or ')}`);
+  const isRun = names.some((name) => /^checkpoint-\d+$/.test(name));
+  if (!isRun && !names.includes('trainer_state.json')) return;
+  throw new FileFormatError(
+    `${dir} is ${isRun ? 'the folder of a training run' : 'a checkpoint of a training run'}, which holds no pipeline: continue the run (resume_from_checkpoint, or train --resume), save its pipeline (trainer.savePipeline), and pass that folder`,
+  );
 }

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
+import { type Fields, numberOption, numberOrNumbersOption } from '../options.ts';
 import type { ModelSession } from './model-session.ts';
 
 export interface ClassOptions {
@@ -14,6 +15,12 @@ export interface ClassOptions {
    */
   readonly guidance_scale?: number | undefined;
 }
+
+/** The types alone. */
+export const classShape = {
+  class_labels: numberOrNumbersOption.optional(),
+  guidance_scale: numberOption.optional(),
+} satisfies Fields<ClassOptions>;
 
 /** The class options of a call, which shares nothing with the caller's objects. */
 export interface ClassCall {

@@ -14,7 +14,7 @@ export interface ImageBytes {
   readonly count: number;
   readonly height: number;
   readonly width: number;
-  readonly channels: 1 | 2 | 3 | 4;
+  readonly channels: number;
 }
 
 /** Samples in [-1, 1], [count, channels, height, width], as bytes: clipped, and rounded as diffusers does. */
@@ -32,15 +32,15 @@ export function toImageBytes(
         const unit = Math.min(Math.max(value / 2 + 0.5, 0), 1);
         data[(i * pixels + p) * channels + c] = Math.round(unit * 255);
       }
-  return { data, count, height, width, channels: channels as ImageBytes['channels'] };
+  return { data, count, height, width, channels };
 }
 
-/** One image, [height, width, channels], as a PNG file. */
+/** One image of 1 to 4 channels, [height, width, channels], as a PNG file. */
 export function encodePng(
   pixels: Uint8Array,
   { height, width, channels }: Pick<ImageBytes, 'height' | 'width' | 'channels'>,
 ): Promise<Buffer> {
-  return sharp(pixels, { raw: { height, width, channels } })
+  return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
     .toColourspace(channels === 1 ? 'b-w' : 'srgb')
     .png()
     .toBuffer();

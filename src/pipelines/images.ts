@@ -1,14 +1,22 @@
 import type { RawImage, Tensor } from '@huggingface/transformers';
+import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';
+import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
-import { type ClassOptions, guidedPrediction, readClassOptions } from './guidance.ts';
+import { type ClassOptions, classShape, guidedPrediction, readClassOptions } from './guidance.ts';
 import { type GenerationRecord, generateIntoFolder, type ImageBytes, toImageBytes } from './image-output.ts';
-import { type ImagePipelineOptions, type LoadedPipeline, loadFolder, loadImageOnnx } from './load.ts';
+import {
+  checkPipelineArguments,
+  type ImagePipelineOptions,
+  type LoadedPipeline,
+  loadFolder,
+  loadImageOnnx,
+} from './load.ts';
 import type { ModelSession } from './model-session.ts';
 import { sample } from './sample.ts';
-import { checkCount, readSamplingOptions, type SamplingOptions } from './sampling-options.ts';
+import { checkCount, readSamplingOptions, type SamplingOptions, samplingShape } from './sampling-options.ts';
 
 export interface ImageGenerationOptions extends SamplingOptions, ClassOptions {
   /** Images to draw, 1 to 2^28; default 1. */
@@ -35,7 +43,8 @@ export type GeneratedImages<Count extends number> = number extends Count
  *
  * With `output_type` 'image' (default) the result is one `RawImage` for a `batch_size` of 1, else an array of them;
  * with 'tensor' a transformers.js `Tensor` [batch_size, channels, height, width] in [0, 1]; with 'uint8' bytes,
- * [batch_size, height, width, channels].
+ * [batch_size, height, width, channels]. A model whose samples do not have 1, 3 or 4 channels gives no images and no PNG
+ * files: 'tensor', 'uint8' and `batches` are for it.
  *
  * @throws {InvalidArgumentError} when an option is wrong or unknown.
  * @throws {NonFiniteSampleError} when the model or the scheduler gives NaN or infinity, with the step.
@@ -73,6 +82,17 @@ export interface UnconditionalImageGenerationPipeline {
   dispose(): Promise<void>;
 }
 
+const callShape = {
+  ...samplingShape,
+  ...classShape,
+  batch_size: numberOption.optional(),
+} satisfies Fields<ImageGenerationOptions>;
+const generationSchema = z.strictObject({
+  ...callShape,
+  output_type: z.string('must be a text').optional(),
+});
+const folderSchema = z.strictObject({ ...callShape, count: numberOption } satisfies Fields<ImageFolderOptions>);
+
 /** Images that go through the model at once: more would only take memory. */
 const GROUP = 16;
 
@@ -82,9 +102,10 @@ const GROUP = 16;
  */
 export async function loadUnconditionalImageGeneration(
   name: string | null | undefined,
-  options: ImagePipelineOptions = {},
+  given: ImagePipelineOptions = {},
 ): Promise<UnconditionalImageGenerationPipeline> {
-  const loaded = name?.endsWith('.onnx')
+  const options = checkPipelineArguments(name, given);
+  const loaded = name?.toLowerCase().endsWith('.onnx')
     ? await loadImageOnnx(name, options)
     : await loadFolder(name, options, 'images');
   return imagePipeline(loaded, await onnxChecksum(loaded.onnx));
@@ -121,11 +142,23 @@ function imagePipeline(
   };
   const drawBytes = async (...drawn: Parameters<typeof draw>) => toImageBytes(await draw(...drawn), model.sampleShape);
 
-  const generate = async (options: ImageGenerationOptions & { output_type?: string | undefined } = {}) => {
+  const [modelChannels = 1] = model.sampleShape;
+  /** @throws {InvalidArgumentError} where the samples cannot be shown as images. */
+  const refuseOtherChannels = () => {
+    if ([1, 3, 4].includes(modelChannels)) return;
+    throw new InvalidArgumentError(
+      `the model has ${modelChannels} channels, but an image has 1, 3 or 4: call it with output_type 'tensor' or 'uint8', or use batches()`,
+    );
+  };
+
+  const generate = async (given: ImageGenerationOptions & { output_type?: string | undefined } = {}) => {
+    model.checkUsable();
+    const options = parseOptions(generationSchema, given, 'options for the generation of images');
     const { batch_size: count = 1, output_type = 'image' } = options;
     checkCount('batch_size', count);
     if (!['image', 'tensor', 'uint8'].includes(output_type))
       throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'image', 'tensor' or 'uint8'`);
+    if (output_type === 'image') refuseOtherChannels();
     const call = read(options, count);
     // A callback sees all images of the batch at once.
     const group = call.callback ? count : GROUP;
@@ -139,18 +172,23 @@ function imagePipeline(
     const size = height * width * channels;
     const images = Array.from(
       { length: count },
-      (_, i) => new RawImage(data.slice(i * size, (i + 1) * size), width, height, channels),
+      (_, i) => new RawImage(data.slice(i * size, (i + 1) * size), width, height, channels as 1 | 3 | 4),
     );
     return count === 1 ? images[0] : images;
   };
 
-  const readBatches = (options: ImageFolderOptions) => {
+  const readBatches = (given: ImageFolderOptions) => {
+    model.checkUsable();
+    const options = parseOptions(folderSchema, given, 'options for the generation of images');
     const { count, batch_size = GROUP } = options;
     checkCount('the number of images', count);
     checkCount('batch_size', batch_size);
     return { call: read(options, count), count, batch_size };
   };
   const toFolder = async (folder: string, options: ImageFolderOptions) => {
+    if (typeof folder !== 'string' || folder === '')
+      throw new InvalidArgumentError(`the folder for the images must be a path, not ${JSON.stringify(folder)}`);
+    refuseOtherChannels();
     const { call, count, batch_size } = readBatches(options);
     const record: GenerationRecord = {
       model_sha256: sha256,

@@ -1,5 +1,6 @@
 // Opens what `pipeline()` is given: a saved folder, a Hub id, or an ONNX file.
 import path from 'node:path';
+import { z } from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { isFile } from '../files/regular-file.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
@@ -8,6 +9,7 @@ import {
   openPretrained,
   type PipelineFolder,
   type PretrainedOptions,
+  pretrainedShape,
   requireFiles,
 } from '../hub/open-pretrained.ts';
 import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
@@ -15,12 +17,13 @@ import { onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
 import { readModelWeights } from '../models/weights.ts';
-import { parseOptions } from '../options.ts';
+import { type Fields, numbersOption, parseOptions } from '../options.ts';
 import { type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { asScheduler, type GivenScheduler, schedulerOfFolder } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { ModelSession } from './model-session.ts';
+import { schedulerOption } from './sampling-options.ts';
 
 /** Options of `pipeline()` for points and for images, named as transformers.js names them. */
 export interface PipelineOptions extends PretrainedOptions {
@@ -49,6 +52,33 @@ export interface PipelineOptions extends PretrainedOptions {
 
 /** Options of `pipeline('unconditional-image-generation', ...)`. */
 export interface ImagePipelineOptions extends PipelineOptions {}
+
+const textOrNull = <Text extends string>() =>
+  z.custom<Text | null>((value) => typeof value === 'string' || value === null, 'must be a text').optional();
+
+/** An unknown device or dtype is refused where it is looked up. */
+const pipelineSchema = z.strictObject({
+  ...pretrainedShape,
+  device: textOrNull<Device>(),
+  dtype: textOrNull<'fp32'>(),
+  ema: z.boolean().optional(),
+  sample_shape: numbersOption.optional(),
+  input_names: inputNamesSchema.optional(),
+  scheduler: schedulerOption.optional(),
+} satisfies Fields<PipelineOptions>);
+
+/**
+ * What `pipeline()` was given for points or images.
+ *
+ * @throws {InvalidArgumentError} when the model is not named by a text, or an option is of a wrong type or unknown.
+ */
+export function checkPipelineArguments(model: unknown, options: unknown): PipelineOptions {
+  if (typeof model !== 'string' || model === '')
+    throw new InvalidArgumentError(
+      `no model was named, but ${JSON.stringify(model) ?? String(model)}: pass the folder of a saved pipeline, such as './runs/swiss-roll/pipeline', or a Hub id`,
+    );
+  return parseOptions(pipelineSchema, options, 'options of pipeline()');
+}
 
 /** What a pipeline is made of. */
 export interface LoadedPipeline {
@@ -136,15 +166,14 @@ function checkedDevice({ device, dtype }: PipelineOptions, kind: Kind): Device {
 
 function refuseOtherKind({ config, sampleShape }: DiffusionModel, dir: string, kind: Kind): void {
   if (isShapeOf(kind, sampleShape)) return;
-  const wanted = kind === 'images' ? 'images of 1, 3 or 4 channels' : 'points';
+  const wanted = kind;
   throw new ConfigError(
     `${dir} holds a ${config._class_name} for samples of shape [${sampleShape.join(', ')}], not for ${wanted}`,
   );
 }
 
 function isShapeOf(kind: Kind, shape: readonly number[]): boolean {
-  if (kind === 'points') return shape.length === 1;
-  return shape.length === 3 && [1, 3, 4].includes(shape[0] ?? 0);
+  return shape.length === (kind === 'points' ? 1 : 3);
 }
 
 /** Built from the weights where the architecture is given, else the ONNX file. */
@@ -186,7 +215,7 @@ function openShape(
   if (declared.length === shape.length + 1 && isShapeOf(kind, shape) && agrees) return shape;
   const [axes, example] =
     kind === 'images'
-      ? ['[batch, channels, height, width] with 1, 3 or 4 channels', '[channels, height, width]']
+      ? ['[batch, channels, height, width]', '[channels, height, width]']
       : ['[batch, features]', '[features]'];
   throw new OnnxFormatError(
     `${file}: the input '${name}' is [${declared.join(', ')}]${wanted ? ` and sample_shape [${wanted.join(', ')}]` : ''}, not ${axes} and a known size: give sample_shape ${example} where the file leaves it open`,

@@ -1,4 +1,5 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
+import { InvalidArgumentError } from '../errors.ts';
 import { loadUnconditionalImageGeneration, type UnconditionalImageGenerationPipeline } from './images.ts';
 import type { ImagePipelineOptions } from './load.ts';
 import {
@@ -46,6 +47,10 @@ export async function pipeline(
   model?: string,
   options?: PointPipelineOptions | ImagePipelineOptions | PretrainedModelOptions,
 ): Promise<unknown> {
+  if (typeof task !== 'string')
+    throw new InvalidArgumentError(
+      `the task must be a text such as 'unconditional-image-generation', not ${String(task)}`,
+    );
   if (task === 'unconditional-point-generation')
     return loadUnconditionalPointGeneration(model, options as PointPipelineOptions);
   if (task === 'unconditional-image-generation')

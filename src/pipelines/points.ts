@@ -5,13 +5,13 @@ import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import { pipelineFiles } from '../hub/pipeline-folder.ts';
-import { warnOnce } from '../options.ts';
+import { type Fields, numberOption, parseOptions, warnOnce } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { DenoisingLoop } from './fused/loop.ts';
-import { loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
+import { checkPipelineArguments, loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
 import type { ModelSession } from './model-session.ts';
 import { sample } from './sample.ts';
-import { checkCount, readSamplingOptions, type SamplingOptions } from './sampling-options.ts';
+import { checkCount, readSamplingOptions, type SamplingOptions, samplingShape } from './sampling-options.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`. */
 export interface PointPipelineOptions extends PipelineOptions {}
@@ -56,6 +56,12 @@ export interface UnconditionalPointGenerationPipeline {
   dispose(): Promise<void>;
 }
 
+const generationSchema = z.strictObject({
+  ...samplingShape,
+  batch_size: numberOption.optional(),
+  output_type: z.custom<'points' | 'scaled'>((value) => typeof value === 'string', 'must be a text').optional(),
+} satisfies Fields<PointGenerationOptions>);
+
 const finite = z.number().refine(Number.isFinite);
 const scalerSchema = z.object({
   kind: z.enum(['min-max', 'standardise', 'none']),
@@ -66,8 +72,9 @@ const scalerSchema = z.object({
 /** Loads a saved pipeline folder; see `pipeline`. */
 export async function loadUnconditionalPointGeneration(
   name: string | null | undefined,
-  options: PointPipelineOptions = {},
+  given: PointPipelineOptions = {},
 ): Promise<UnconditionalPointGenerationPipeline> {
+  const options = checkPipelineArguments(name, given);
   const { model, scheduler, dir = '', onnx } = await loadFolder(name, options, 'points');
   const [dims = 0] = model.sampleShape;
   try {
@@ -85,8 +92,9 @@ function pointPipeline(
   scheduler: Scheduler,
   scaler: Scaler,
 ): UnconditionalPointGenerationPipeline {
-  const generate = async (options: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
+  const generate = async (given: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
     model.checkUsable();
+    const options = parseOptions(generationSchema, given, 'options for the generation of points');
     const { batch_size: batchSize = 1, output_type = 'points' } = options;
     checkCount('batch_size', batchSize);
     if (output_type !== 'points' && output_type !== 'scaled')

@@ -1,4 +1,6 @@
+import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
+import { type Fields, functionOption, numberOption, numberOrNumbersOption } from '../options.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -41,6 +43,30 @@ export interface SamplingOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+export const schedulerOption = z.custom<GivenScheduler>(
+  (value) => isObject(value) || typeof value === 'string',
+  'must be a scheduler, its JSON config, or the class name of a registered one',
+);
+
+/** The types alone; ranges are checked with the number of samples at hand. */
+export const samplingShape = {
+  num_inference_steps: numberOption.optional(),
+  scheduler: schedulerOption.optional(),
+  seed: numberOrNumbersOption.optional(),
+  eta: numberOption.optional(),
+  use_clipped_model_output: z.boolean().optional(),
+  callback_on_step_end: functionOption<StepCallback>().optional(),
+  on_progress: functionOption<(fraction: number) => void>().optional(),
+  signal: z
+    .custom<AbortSignal>(
+      (value) => isObject(value) && typeof (value as AbortSignal).throwIfAborted === 'function',
+      'must be an AbortSignal',
+    )
+    .optional(),
+} satisfies Fields<SamplingOptions>;
+
 /** What one call draws with. It shares nothing with the caller's objects that could change while the call runs. */
 export interface SamplingCall {
   /** A copy of the caller's; every run makes a further one. */
@@ -73,6 +99,8 @@ export function readSamplingOptions(
     throw new InvalidArgumentError(
       `seed is a list of ${seed.length}, but ${count} ${samples}s were asked for: give one seed, or one for each ${samples}`,
     );
+  const wrongSeed = (typeof seed === 'number' ? [seed] : seed).find((one) => !Number.isSafeInteger(one) || one < 0);
+  if (wrongSeed !== undefined) throw new InvalidArgumentError(`seed is ${wrongSeed}, but must be an integer >= 0`);
   const given = options.scheduler === undefined ? own : asScheduler(options.scheduler, own);
   const num_inference_steps = options.num_inference_steps ?? Math.min(1000, given.config.num_train_timesteps);
   return {

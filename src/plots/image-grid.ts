@@ -12,8 +12,8 @@ export interface GridImages {
   readonly height: number;
   /** Of every image, in pixels. */
   readonly width: number;
-  /** 1 grey, 2 grey with alpha, 3 RGB, 4 RGBA. */
-  readonly channels: 1 | 2 | 3 | 4;
+  /** 1 grey, 2 grey with alpha, 3 RGB, 4 RGBA; others cannot be drawn. */
+  readonly channels: number;
 }
 
 /** How images are laid out. */
@@ -38,6 +38,8 @@ export interface ImageGridOptions {
 export async function imageGrid(images: GridImages, options: ImageGridOptions = {}): Promise<Buffer> {
   const { count, height, width, channels } = images;
   const { columns = Math.ceil(Math.sqrt(count)), scale = 1, gap = 2 } = options;
+  if (!isDrawable(channels))
+    throw new InvalidArgumentError(`images of ${channels} channels cannot be drawn: it must be 1, 2, 3 or 4`);
   if (count < 1 || images.data.length !== count * height * width * channels)
     throw new InvalidArgumentError(
       `${images.data.length} bytes are not ${count} images of ${height}x${width}x${channels}`,
@@ -69,6 +71,10 @@ export async function imageGrid(images: GridImages, options: ImageGridOptions = 
     .composite(cells)
     .png()
     .toBuffer();
+}
+
+function isDrawable(channels: number): channels is 1 | 2 | 3 | 4 {
+  return Number.isInteger(channels) && channels >= 1 && channels <= 4;
 }
 
 /** Writes `imageGrid` to a file, atomically. */

@@ -55,6 +55,11 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
   const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler.className);
+    const [channels = 1] = draw.model.sampleShape;
+    if (![1, 3, 4].includes(channels))
+      throw new InvalidArgumentError(
+        `${model} draws samples of ${channels} channels, which no PNG file holds: call pipeline() with output_type 'tensor' or 'uint8'`,
+      );
     const options = {
       num_inference_steps: steps,
       eta,
