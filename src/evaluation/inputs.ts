@@ -2,6 +2,7 @@ import path from 'node:path';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { OXFORD_SETS } from '../datasets/images/sources/oxford.ts';
 import { loadPoints } from '../datasets/points/load-points.ts';
+import { isPointFile, POINT_FILES } from '../datasets/points/point-files.ts';
 import { applyScaler, invertScaler, type PointSet, type Scaler } from '../datasets/points/points.ts';
 import { SYNTHETIC_SETS } from '../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../errors.ts';
@@ -47,13 +48,13 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (await isFolder(source)) return identifyFolder(source);
   const extension = path.extname(source).toLowerCase();
   if (extension === '.npz') return { kind: 'statistics', name: source, statistics: await readStatistics(source) };
-  if (extension === '.csv' || extension === '.npy') return { kind: 'points', source };
+  if (isPointFile(source)) return { kind: 'points', source };
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
   if (await exists(source)) return { kind: 'images', source };
   if (role === 'fake' && HUB_ID.test(source)) return identifyFolder(await pipelineFolderOf(source));
   const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
   throw new InvalidArgumentError(
-    `${role} '${source}' does not exist and is not a data set: give ${named.join(', ')}, a folder or file of images, a .csv or .npy file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
+    `${role} '${source}' does not exist and is not a data set: give ${named.join(', ')}, a folder or file of images, a ${POINT_FILES} file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
   );
 }
 
@@ -94,7 +95,17 @@ export async function loadPointPair(
     typeof fake.source === 'string'
       ? await loadPoints(fake.source, { n: num_samples, seed: settings.seed, scaling: 'none' })
       : firstPoints(fake.source, num_samples);
+  refuseOtherOrder(realPoints, fakePoints);
   return { real: realPoints, fake: rescaled(fakePoints, realPoints.scaler) };
+}
+
+/** @throws {InvalidArgumentError} for points with the same columns in another order. */
+function refuseOtherOrder(real: PointSet, fake: PointSet): void {
+  const sorted = ({ columns = [] }: PointSet) => JSON.stringify([...columns].sort());
+  if (sorted(real) !== sorted(fake) || JSON.stringify(real.columns) === JSON.stringify(fake.columns)) return;
+  throw new InvalidArgumentError(
+    `the columns of ${real.name} are ${real.columns?.join(', ')}, and those of ${fake.name} are ${fake.columns?.join(', ')}: put them into the same order`,
+  );
 }
 
 async function fromPipeline(
@@ -116,9 +127,10 @@ async function fromPipeline(
       on_progress: (fraction) => on_progress?.(fraction, 'fake'),
       signal,
     });
-    const { scaler } = draw;
+    const { scaler, columns } = draw;
     const name = typeof source === 'string' ? source : 'pipeline';
-    const fake = { data: points, count: dims[0], dims: dims[1], name, scaler };
+    const fake = { data: points, count: dims[0], dims: dims[1], name, scaler, columns };
+    refuseOtherOrder(raw, fake);
     return { real: rescaled(raw, scaler), fake };
   } finally {
     if (typeof source === 'string') await draw.dispose();

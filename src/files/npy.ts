@@ -22,6 +22,13 @@ const TYPES: Readonly<Record<string, { bytes: number; read: ReadValue }>> = {
   u8: { bytes: 8, read: (view, offset, little) => Number(view.getBigUint64(offset, little)) },
 };
 
+/** An array as float64, row-major. */
+interface NpyArray {
+  readonly data: Float64Array;
+  /** Of at most two axes; that of a single number is []. */
+  readonly shape: readonly number[];
+}
+
 /** An array of shape (n, dims), row-major, as float64; one of shape (n,) has `dims` 1. */
 export interface NpyRows {
   readonly data: Float64Array;
@@ -32,8 +39,7 @@ interface NpyHeader {
   readonly type: { bytes: number; read: ReadValue };
   readonly littleEndian: boolean;
   readonly fortranOrder: boolean;
-  readonly count: number;
-  readonly dims: number;
+  readonly shape: readonly number[];
   readonly dataOffset: number;
 }
 
@@ -49,12 +55,26 @@ export async function readNpyRows(path: string): Promise<NpyRows> {
 
 /** {@link readNpyRows} of bytes in memory; `where` names them in errors. */
 export function parseNpyRows(bytes: Uint8Array, where: string): NpyRows {
+  const { data, shape } = parseNpyArray(bytes, where);
+  if (shape.length === 0)
+    throw new DatasetError(`${where}: the shape is (), a single number, but points are (n, d) or (n,)`);
+  return { data, dims: shape[1] ?? 1 };
+}
+
+/**
+ * Reads an array of at most two axes from bytes in memory; `where` names them in errors. As `readNpyRows`, but a single
+ * number may have the shape ().
+ *
+ * @throws {DatasetError} as `readNpyRows`.
+ */
+export function parseNpyArray(bytes: Uint8Array, where: string): NpyArray {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const { type, littleEndian, fortranOrder, count, dims, dataOffset } = parseHeader(bytes, view, where);
+  const { type, littleEndian, fortranOrder, shape, dataOffset } = parseHeader(bytes, view, where);
+  const [count = 1, dims = 1] = shape;
   const expected = dataOffset + count * dims * type.bytes;
   if (bytes.length !== expected)
     throw new DatasetError(
-      `${where} has ${bytes.length} bytes, but a shape of (${count}, ${dims}) needs ${expected}: the file is damaged`,
+      `${where} has ${bytes.length} bytes, but a shape of (${shape.join(', ')}) needs ${expected}: the file is damaged`,
     );
   const data = new Float64Array(count * dims);
   for (let row = 0; row < count; row++) {
@@ -66,7 +86,7 @@ export function parseNpyRows(bytes: Uint8Array, where: string): NpyRows {
       data[row * dims + column] = value;
     }
   }
-  return { data, dims };
+  return { data, shape };
 }
 
 /**
@@ -105,30 +125,31 @@ function parseHeader(bytes: Uint8Array, view: DataView, where: string): NpyHeade
     return refuse(`the header says it has ${length} bytes, more than there are`);
   const header = Buffer.from(bytes.subarray(start, start + length)).toString('latin1');
 
-  const fields =
-    /^\{\s*'descr':\s*'([<>|=])(\w+)',\s*'fortran_order':\s*(True|False),\s*'shape':\s*\(([\d, ]*)\),?\s*\}\s*$/.exec(
-      header,
-    );
-  if (!fields)
+  const entry = (key: string, value: string) =>
+    new RegExp(`['"]${key}['"]\\s*:\\s*${value}\\s*[,}]`).exec(header)?.slice(1);
+  const descr = entry('descr', `['"]([<>|=])(\\w+)['"]`);
+  const order = entry('fortran_order', '(True|False)');
+  // Python 2 writes its long integers as 3L.
+  const sizes = entry('shape', '\\(([\\dL, ]*)\\)');
+  if (!/^\{[^{}]*\}\s*$/.test(header) || !descr || !order || !sizes)
     return refuse(`the header is not that of a plain array of numbers: ${JSON.stringify(header.slice(0, 120))}`);
-  const [, order = '', code = '', fortran = '', shapeText = ''] = fields;
+  const [byteOrder, code = ''] = descr;
   const type = TYPES[code];
   if (!type) return refuse(`the type '${code}' is not supported: use float32, float64 or integers`);
+  const [shapeText = ''] = sizes;
   const shape = shapeText
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')
-    .map(Number);
-  const [count = 0, dims = 1] = shape;
-  if (shape.length < 1 || shape.length > 2 || count < 1 || dims < 1 || dims > MAX_COLUMNS) {
+    .map((part) => Number(part.replace(/L$/, '')));
+  const [count = 1, dims = 1] = shape;
+  if (shape.length > 2 || !(count >= 1) || !(dims >= 1) || dims > MAX_COLUMNS)
     return refuse(`the shape is (${shapeText}), but points are (n, d) with n >= 1 and 1 <= d <= ${MAX_COLUMNS}`);
-  }
   return {
     type,
-    littleEndian: order !== '>',
-    fortranOrder: fortran === 'True',
-    count,
-    dims,
+    littleEndian: byteOrder !== '>',
+    fortranOrder: order[0] === 'True',
+    shape,
     dataOffset: start + length,
   };
 }

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { z } from 'zod';
+import { isColumnName, NAME_RULE } from '../datasets/points/columns.ts';
 import { invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
@@ -48,6 +49,8 @@ export interface UnconditionalPointGenerationPipeline {
   readonly model: ModelSession;
   /** How the training data was scaled; `output_type: 'points'` undoes it. */
   readonly scaler: Scaler;
+  /** The names of the training data's columns, one a dimension; undefined where they had none. */
+  readonly columns: readonly string[] | undefined;
   /** May be replaced, as in diffusers; calls under way keep the one they began with. */
   scheduler: Scheduler;
   /**
@@ -67,6 +70,7 @@ const scalerSchema = z.object({
   kind: z.enum(['min-max', 'standardise', 'none']),
   offset: z.array(finite).max(8192),
   scale: z.array(finite.refine((scale) => scale !== 0, 'a scale must not be 0')).max(8192),
+  columns: z.array(z.string().refine(isColumnName, NAME_RULE)).max(8192).optional(),
 });
 
 /** Loads a saved pipeline folder; see `pipeline`. */
@@ -78,8 +82,8 @@ export async function loadUnconditionalPointGeneration(
   const { model, scheduler, dir = '', onnx } = await loadFolder(name, options, 'points');
   const [dims = 0] = model.sampleShape;
   try {
-    const scaler = await readScaler(dir, dims);
-    return pointPipeline(model, DenoisingLoop.of(onnx, model), scheduler, scaler);
+    const { columns, ...scaler } = await readScaler(dir, dims);
+    return pointPipeline(model, DenoisingLoop.of(onnx, model), scheduler, { scaler, columns });
   } catch (error) {
     await model.release();
     throw error;
@@ -90,7 +94,7 @@ function pointPipeline(
   model: ModelSession,
   loop: DenoisingLoop | undefined,
   scheduler: Scheduler,
-  scaler: Scaler,
+  { scaler, columns }: Pick<UnconditionalPointGenerationPipeline, 'scaler' | 'columns'>,
 ): UnconditionalPointGenerationPipeline {
   const generate = async (given: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
     model.checkUsable();
@@ -113,6 +117,7 @@ function pointPipeline(
     task: 'unconditional-point-generation' as const,
     model,
     scaler,
+    columns,
     scheduler,
     dispose: async () => {
       await model.release();
@@ -122,16 +127,22 @@ function pointPipeline(
   return self;
 }
 
-/** The points of a folder that holds a model alone stay in the units of the model. */
-async function readScaler(dir: string, dims: number): Promise<Scaler> {
+/**
+ * How the training data was scaled, and the names of its columns. The points of a folder that holds a model alone stay in
+ * the units of the model.
+ */
+async function readScaler(dir: string, dims: number): Promise<z.output<typeof scalerSchema>> {
   const file = path.join(dir, SCALER_FILE);
   if (!(await isFile(file)) && !(await isFile(path.join(dir, pipelineFiles.modelIndex)))) {
     warnOnce(`there is no ${file}: the points come in the units of the model, as they were scaled for training`);
     return { kind: 'none', offset: Array(dims).fill(0), scale: Array(dims).fill(1) };
   }
   const scaler = await readJsonFile(file, scalerSchema);
-  if (scaler.offset.length === dims && scaler.scale.length === dims) return scaler;
+  const { offset, scale, columns } = scaler;
+  if (columns && columns.length !== dims)
+    throw new ConfigError(`${file} names ${columns.length} columns, but the model has points of ${dims} dimensions`);
+  if (offset.length === dims && scale.length === dims) return scaler;
   throw new ConfigError(
-    `${file} scales ${scaler.offset.length} offsets and ${scaler.scale.length} scales, but the model has points of ${dims} dimensions`,
+    `${file} scales ${offset.length} offsets and ${scale.length} scales, but the model has points of ${dims} dimensions`,
   );
 }

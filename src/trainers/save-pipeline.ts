@@ -1,4 +1,4 @@
-import type { Scaler } from '../datasets/points/points.ts';
+import type { PointSet } from '../datasets/points/points.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
@@ -13,8 +13,8 @@ interface TrainedPipeline {
   /** The moving average of the weights, saved beside them as `unet_ema`. */
   readonly averagedWeights?: ReadonlyMap<string, Float32Array> | undefined;
   readonly scheduler: Scheduler;
-  /** How points were scaled, which the pipeline undoes. */
-  readonly scaler?: Scaler | undefined;
+  /** The training points: how they were scaled, which the pipeline undoes, and the names of their columns. */
+  readonly points?: Pick<PointSet, 'scaler' | 'columns'> | undefined;
   /** For `README.md`; none without. */
   readonly card?: Omit<ModelCardFacts, 'layout' | 'isInDiffusers'> | undefined;
 }
@@ -39,7 +39,7 @@ export interface SaveFormat {
  */
 export async function saveTrainedPipeline(
   directory: string,
-  { model, weights, averagedWeights, scheduler, scaler, card }: TrainedPipeline,
+  { model, weights, averagedWeights, scheduler, points, card }: TrainedPipeline,
   { dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
   const className = model.config._class_name;
@@ -59,13 +59,18 @@ export async function saveTrainedPipeline(
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
       ...(card ? { 'README.md': modelCard({ ...card, isInDiffusers: library === 'diffusers', layout }) } : {}),
-      ...(scaler ? { 'point_scaler.json': scalerJson(scaler) } : {}),
+      ...(points ? { 'point_scaler.json': scalerJson(points) } : {}),
     },
   });
 }
 
-function scalerJson({ kind, offset, scale }: Scaler): string {
-  return stringifySorted({ kind, offset: [...offset], scale: [...scale] });
+function scalerJson({ scaler: { kind, offset, scale }, columns }: Pick<PointSet, 'scaler' | 'columns'>): string {
+  return stringifySorted({
+    kind,
+    offset: [...offset],
+    scale: [...scale],
+    ...(columns ? { columns: [...columns] } : {}),
+  });
 }
 
 function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>, dtype: WeightsDtype) {

@@ -252,7 +252,7 @@ export class Trainer {
       learnsVariance(model) && noise_scheduler instanceof DDPMScheduler
         ? new DDPMScheduler({ ...noise_scheduler.config, variance_type: 'learned_range' })
         : noise_scheduler;
-    return { model, scheduler, scaler: isImageSet(train_dataset) ? undefined : train_dataset.scaler };
+    return { model, scheduler, points: isImageSet(train_dataset) ? undefined : train_dataset };
   }
 
   private vector(ema: boolean): Float32Array {

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../src/datasets/index.ts';
-import { parseCsvPoints } from '../../src/datasets/points/point-files.ts';
-import { DatasetError } from '../../src/errors.ts';
-import { npyBytes, parseNpyRows } from '../../src/files/npy.ts';
+import { parseCsvPoints } from '../../src/datasets/points/csv.ts';
+import { DatasetError, InvalidArgumentError } from '../../src/errors.ts';
+import { npyBytes, parseNpyArray, parseNpyRows } from '../../src/files/npy.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let folder: string;
@@ -21,6 +21,17 @@ describe('CSV', () => {
     ['tabs and CRLF', '1\t2\r\n3\t4\r\n'],
     ['spaces and a comment', '# made by hand\n1 2\n3 4\n\n'],
     ['exponents and a byte order mark', '\uFEFF1e0,0.2e1\n+3,4.\n'],
+    ['columns aligned by blanks and tabs', '   1    2 \n  \t3 \t  4\n'],
+    ['line ends of every kind', '1,2\r\n3,4\r\r\n'],
+    ['line ends of old Macs', '1 2\r3 4\r'],
+    ['a line end that Windows doubled', '1,2\r\r\n3,4\r\r\n'],
+    ['rows of nothing at the end', '1,2\n3,4\n,\n,\n'],
+    ['an index beside numbered columns, as pandas writes an array', ',0,1\n0,1,2\n1,3,4\n'],
+    ['an index of dates', ',x,y\n2026-01-01,1,2\n2026-01-02,3,4\n'],
+    ['an index of two levels', ',,x,y\na,0,1,2\na,1,3,4\n'],
+    ['an index that pandas read and wrote again', 'Unnamed: 0,x,y\n0,1,2\n1,3,4\n'],
+    ['row names of write.csv in R', '"","x","y"\n"1",1,2\n"2",3,4\n'],
+    ['a missing value as a name beside another name', 'NA,x\n1,2\n3,4\n'],
   ])('with %s', (_name, text) => {
     const { data, dims } = parseCsvPoints(text, 'x.csv');
     expect(dims).toBe(2);
@@ -35,6 +46,21 @@ describe('CSV', () => {
     ['NaN,2\n', /line 1/],
     ['1,2\n3,1e60\n', /'1e60' is not a finite number/],
     ['1,2\n3,three\n', /'three'/],
+    ['1,2\n3,0x10\n', /line 2, column 2: '0x10' is not a decimal number/],
+    ['0x1,0x2\n3,4\n', /line 1, column 1: '0x1' is not a decimal number/],
+    ['1,2\n3,0b1\n', /'0b1' is not a decimal number/],
+    ['NA,NA\n3,4\n', /line 1, column 1: 'NA' stands for a missing value/],
+    ['NaN NaN\n3 4\n', /line 1, column 1: 'NaN'/],
+    ['?,?\n3,4\n', /line 1, column 1: '\?' stands for a missing value/],
+    ['null\tnone\n3\t4\n', /line 1, column 1: 'null'/],
+    [',\n3,4\n', /line 1: the row is empty/],
+    [',3\n3,4\n', /line 1, column 1: '' stands for a missing value/],
+    ['1\t\t2\n', /column 2: '' stands for a missing value/],
+    ['x,,y\n1,2,3\n', /line 1, column 2 is named ""/],
+    ['x,y,\n1,2,\n', /line 1, column 3 is named ""/],
+    [`${'x'.repeat(201)},y\n1,2\n`, /a name is text on one line of 1 to 200 characters/],
+    ['1,5;2,5\n', /'5;2' is not a finite number/],
+    ['x;y\n1,5;2,5\n', /'1,5' is not a finite number/],
     ['1,2\n\n3,4\n', /row is empty/],
     ['1,2\n3\n', /1 values, but the first row has 2/],
     ['1,2\n"3,4\n', /not a table/],
@@ -43,11 +69,38 @@ describe('CSV', () => {
     expect(() => parseCsvPoints(text, 'x.csv')).toThrow(message);
   });
 
-  it('gives back the float32 values that were written', async () => {
+  it('gives back the float32 values that were written, and names', async () => {
     const file = path.join(folder, 'round.csv');
     const data = new RandomStream(1).fillNormal(new Float32Array(300));
     await writeCsvPoints(file, data, 3);
     expect((await loadPoints(file, { scaling: 'none' })).data).toEqual(data);
+    const columns = ['petal length', 'a "b", c; d', '# größe'];
+    await writeCsvPoints(file, data, 3, columns);
+    expect(await loadPoints(file, { scaling: 'none' })).toMatchObject({ data, columns });
+    await writeCsvPoints(file, data, 1, ['petal length']);
+    expect(await loadPoints(file, { scaling: 'none' })).toMatchObject({ data, columns: ['petal length'] });
+    await expect(writeCsvPoints(file, data, 3, ['x'])).rejects.toThrow(InvalidArgumentError);
+  });
+
+  it.each([
+    ['x y\n1 2\n', ['x', 'y']],
+    ['"petal length"   "petal width"\n1 2\n', ['petal length', 'petal width']],
+    ['petal length\tpetal width\n1\t2\n', ['petal length', 'petal width']],
+    ['"a,b";"c"\n1;2\n', ['a,b', 'c']],
+    ['x,y\n1,2\n', ['x', 'y']],
+    ['1,2\n3,4\n', undefined],
+  ])('takes names from %j', (text, columns) => {
+    expect(parseCsvPoints(text, 'x').columns).toEqual(columns);
+  });
+
+  it('takes time in proportion to the length of odd text', () => {
+    const long = 120_000;
+    for (const text of [' ', '\r', '1', '-', '0x', ' ,', '"', '#'].map((part) => part.repeat(long))) {
+      const start = performance.now();
+      expect(() => parseCsvPoints(`${text}x`, 'x')).toThrow(DatasetError);
+      // A tenth of a second; a search that goes back at every character takes 10 s and more.
+      expect(performance.now() - start).toBeLessThan(5000);
+    }
   });
 });
 
@@ -78,6 +131,20 @@ describe('NPY', () => {
     expect(parseNpyRows(npy(header('<f8', 'False', '(3,)'), doubles(1, 2, 3)), 'x').dims).toBe(1);
   });
 
+  it('in other ways to write the same header', () => {
+    for (const text of [
+      header('<f8', 'False', '(2L, 1L)'),
+      header('<f8', 'False', '(2L,)'),
+      '{"shape": (2, 1), "fortran_order": False, "descr": "<f8"}\n',
+    ])
+      expect([...parseNpyRows(npy(text, doubles(1, 2)), 'x').data]).toEqual([1, 2]);
+    // A single number, as np.savez writes a count.
+    expect(parseNpyArray(npy(header('<f8', 'False', '()'), doubles(7)), 'x')).toEqual({
+      data: Float64Array.of(7),
+      shape: [],
+    });
+  });
+
   it.each([
     ['an object array', npy(header('|O', 'False', '(2, 2)'), doubles(1, 2, 3, 4)), /plain array|not supported/],
     ['three axes', npy(header('<f8', 'False', '(1, 2, 2)'), doubles(1, 2, 3, 4)), /shape is/],
@@ -85,6 +152,9 @@ describe('NPY', () => {
     ['a missing row', npy(header('<f8', 'False', '(3, 2)'), doubles(1, 2, 3, 4)), /damaged/],
     ['NaN', npy(header('<f8', 'False', '(2, 1)'), doubles(1, Number.NaN)), /row 1, column 0: NaN/],
     ['a huge shape', npy(header('<f8', 'False', '(99999999999, 2)'), doubles(1)), /damaged/],
+    ['a single number', npy(header('<f8', 'False', '()'), doubles(1)), /shape is \(\), a single number/],
+    ['a negative size', npy(header('<f8', 'False', '(-2, 1)'), doubles(1, 2)), /plain array/],
+    ['a record array', npy(header("<f8', 'x': ('<f8')}, {'descr': '<f8", 'False', '(1,)'), doubles(1)), /plain array/],
     ['no NumPy file', Buffer.from('hello world, this is text'), /not a NumPy file/],
   ])('%s is refused', (_name, bytes, message) => {
     expect(() => parseNpyRows(bytes, 'x.npy')).toThrow(DatasetError);

@@ -1,9 +1,7 @@
-import path from 'node:path';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { readNpyRows } from '../../files/npy.ts';
 import { type Fields, parseOptions } from '../../options.ts';
-import { readCsvPoints } from './point-files.ts';
+import { isPointFile, POINT_FILES, readPoints } from './point-files.ts';
 import { type PointSet, pointsFromArray, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
 
@@ -32,8 +30,8 @@ const optionsSchema = z.strictObject({
 /**
  * A set of points to train on.
  *
- * @param source 'swiss-roll', 'moons', 's-curve', '8-gaussians', or the path of a .csv or .npy file of numbers, one
- * point a row.
+ * @param source 'swiss-roll', 'moons', 's-curve', '8-gaussians', or the path of a .csv, .tsv, .txt or .npy file of numbers,
+ * one point a row. Columns of text may be separated by commas, semicolons, tabs or blanks, and named in the first line.
  * @throws {InvalidArgumentError} when the source is unknown or an option is wrong.
  * @throws {DatasetError} when a file cannot be read or holds anything but finite numbers.
  * @example
@@ -41,23 +39,22 @@ const optionsSchema = z.strictObject({
  */
 export async function loadPoints(source: string, options: LoadPointsOptions = {}): Promise<PointSet> {
   const { n, noise, seed, scaling } = parseOptions(optionsSchema, options, `options for the data set '${source}'`);
-  const { data, dims } = isSyntheticName(source)
-    ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2 }
+  const { data, dims, columns } = isSyntheticName(source)
+    ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2, columns: undefined }
     : firstPoints(await readPointFile(source, noise), options.n);
-  return pointsFromArray(data, dims, { name: source, scaling });
+  return pointsFromArray(data, dims, { name: source, scaling, columns });
 }
 
 async function readPointFile(source: string, noise: number | undefined): Promise<RawPoints> {
-  const extension = path.extname(source).toLowerCase();
-  if (extension !== '.csv' && extension !== '.npy')
+  if (!isPointFile(source))
     throw new InvalidArgumentError(
-      `data set '${source}' is unknown: use ${Object.keys(SYNTHETIC_SETS).join(', ')}, or the path of a .csv or .npy file`,
+      `data set '${source}' is unknown: use ${Object.keys(SYNTHETIC_SETS).join(', ')}, or the path of a ${POINT_FILES} file`,
     );
   if (noise !== undefined)
     throw new InvalidArgumentError(`noise is ${noise}, but '${source}' is a file: its points are used as they are`);
-  return extension === '.csv' ? readCsvPoints(source) : readNpyRows(source);
+  return readPoints(source);
 }
 
-function firstPoints({ data, dims }: RawPoints, n: number | undefined): RawPoints {
-  return n === undefined ? { data, dims } : { data: data.subarray(0, n * dims), dims };
+function firstPoints(points: RawPoints, n: number | undefined): RawPoints {
+  return n === undefined ? points : { ...points, data: points.data.subarray(0, n * points.dims) };
 }

@@ -1,4 +1,5 @@
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
+import { checkColumns } from './columns.ts';
 
 /**
  * Points as rows of one array. `loadPoints` reads or draws a set, `pointsFromArray` makes one of numbers in memory.
@@ -12,6 +13,8 @@ export interface PointSet {
   readonly dims: number;
   /** What logs and errors call the set. */
   readonly name: string;
+  /** One name a dimension, for the axes of plots and the first line of generated files. Default: none. */
+  readonly columns?: readonly string[] | undefined;
   /** How the raw points were scaled; generated ones are scaled back with it. */
   readonly scaler: Scaler;
 }
@@ -20,6 +23,7 @@ export interface PointSet {
 export interface RawPoints {
   readonly data: Float64Array;
   readonly dims: number;
+  readonly columns?: readonly string[] | undefined;
 }
 
 export const SCALINGS = ['min-max', 'standardise', 'none'] as const;
@@ -31,6 +35,8 @@ export interface PointArrayOptions {
   readonly name?: string | undefined;
   /** 'min-max' scales each axis to [-1, 1] (default), 'standardise' to mean 0 and standard deviation 1; or 'none'. */
   readonly scaling?: Scaling | undefined;
+  /** One name a dimension, for the axes of plots and the first line of generated files; default none. */
+  readonly columns?: readonly string[] | undefined;
 }
 
 /**
@@ -38,7 +44,7 @@ export interface PointArrayOptions {
  *
  * @param data the numbers, row-major [count, dims], not scaled. They are copied.
  * @param dims numbers in a point, at least 1.
- * @throws {InvalidArgumentError} when `dims` or the scaling is wrong.
+ * @throws {InvalidArgumentError} when `dims`, the scaling or a name of a column is wrong.
  * @throws {DatasetError} when there is no point, a part of one is missing, or a number is not a finite float32.
  * @example
  * const ring = Float32Array.from({ length: 200 }, (_, i) => (i % 2 ? Math.sin(i >> 1) : Math.cos(i >> 1)));
@@ -47,7 +53,7 @@ export interface PointArrayOptions {
 export function pointsFromArray(
   data: ArrayLike<number>,
   dims: number,
-  { name = 'points', scaling = 'min-max' }: PointArrayOptions = {},
+  { name = 'points', scaling = 'min-max', columns }: PointArrayOptions = {},
 ): PointSet {
   if (!Number.isInteger(dims) || dims < 1)
     throw new InvalidArgumentError(
@@ -55,6 +61,7 @@ export function pointsFromArray(
     );
   if (!SCALINGS.includes(scaling))
     throw new InvalidArgumentError(`scaling is '${scaling}', but must be one of ${SCALINGS.join(', ')}`);
+  if (columns) checkColumns(columns, dims, `the points of '${name}'`);
   const raw = data instanceof Float64Array ? data : Float64Array.from(data);
   if (raw.length === 0 || raw.length % dims !== 0)
     throw new DatasetError(`'${name}' has ${raw.length} numbers, not one or more whole points of ${dims}`);
@@ -64,7 +71,8 @@ export function pointsFromArray(
       `'${name}', point ${Math.floor(wrong / dims)}, axis ${wrong % dims}: ${raw[wrong]} is not a finite float32`,
     );
   const scaler = fitScaler(scaling, raw, dims);
-  return { data: applyScaler(scaler, raw, dims), count: raw.length / dims, dims, name, scaler };
+  const set = { data: applyScaler(scaler, raw, dims), count: raw.length / dims, dims, name, scaler };
+  return columns ? { ...set, columns: [...columns] } : set;
 }
 
 /** scaled = (raw - offset) * scale, axis by axis. Plain JSON. */

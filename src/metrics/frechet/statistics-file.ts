@@ -1,7 +1,7 @@
 import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { npyBytes, parseNpyRows } from '../../files/npy.ts';
+import { npyBytes, parseNpyArray } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
 import type { GaussianStatistics } from './statistics.ts';
 
@@ -33,7 +33,7 @@ export async function writeStatistics(path: string, statistics: GaussianStatisti
 
 /**
  * Reads the statistics of `writeStatistics`, of pytorch-fid or of clean-fid's kind: `mu` and `sigma` of any real
- * type, `count` where it is. Other arrays in the file are skipped unread.
+ * type, `count` where it is, as a single number or an array of one. Other arrays in the file are skipped unread.
  *
  * @throws {StatisticsFileError} when the file is missing, too large, not an `.npz`, without `mu` or `sigma`, or holds
  * arrays of other shapes or values that are not finite.
@@ -47,7 +47,7 @@ function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
   const { found, names } = unpack(bytes, where);
   const array = (name: string) => {
     const npy = found[`${name}.npy`];
-    return npy && parseNpyRows(npy, `${where}, ${name}`);
+    return npy && parseNpyArray(npy, `${where}, ${name}`);
   };
   const mu = array('mu');
   const sigma = array('sigma');
@@ -56,9 +56,11 @@ function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
       `${where} has no ${mu ? 'sigma' : 'mu'}: it holds ${names.join(', ') || 'nothing'}. Statistics need 'mu' and 'sigma', as pytorch-fid --save-stats writes them.`,
     );
   const dims = mu.data.length;
-  if (sigma.dims !== dims || sigma.data.length !== dims * dims)
+  // `np.cov` of one dimension is a single number.
+  const [rows = 1, columns = 1] = sigma.shape;
+  if (rows !== dims || columns !== dims)
     throw new StatisticsFileError(
-      `${where}: sigma is ${sigma.data.length / sigma.dims} x ${sigma.dims}, but mu has ${dims} values; it must be ${dims} x ${dims}.`,
+      `${where}: sigma is ${rows} x ${columns}, but mu has ${dims} values; it must be ${dims} x ${dims}.`,
     );
   return { dims, mu: mu.data, sigma: sigma.data, count: countOf(array('count')?.data, where) };
 }

@@ -30,7 +30,8 @@ export async function generatePoints(
     const { points, dims } = await withProgress('generate', (watch) =>
       draw({ batch_size: n, num_inference_steps: steps, seed, eta, ...watch }),
     );
-    for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1] }, real);
+    const { columns } = draw;
+    for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1], columns }, real);
     return `${dims[0]} points of ${dims[1]} dimensions: ${out.join(', ')}`;
   } finally {
     await draw.dispose();
@@ -39,7 +40,7 @@ export async function generatePoints(
 
 async function writePoints(file: string, fake: PlotPoints, real: string | undefined): Promise<void> {
   const extension = path.extname(file).toLowerCase();
-  if (extension === '.csv') return writeCsvPoints(file, fake.data, fake.dims);
+  if (extension === '.csv') return writeCsvPoints(file, fake.data, fake.dims, fake.columns);
   if (extension === '.npy') return writeNpyPoints(file, fake.data, fake.dims);
   const beneath = real === undefined ? undefined : await loadPoints(real, { scaling: 'none' });
   const svg = await scatterPlot({ real: beneath, fake, title: `${fake.count} generated points` });

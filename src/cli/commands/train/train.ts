@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { OXFORD_SETS } from '../../../datasets/images/sources/oxford.ts';
+import { isPointFile, POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { exists } from '../../../files/regular-file.ts';
@@ -47,7 +48,7 @@ const options = {
     dataset: option(
       '--dataset <name|path>',
       z.string().default('swiss-roll'),
-      `points: ${POINT_SETS.join(', ')}, or a .csv or .npy file; images: ${IMAGE_SETS.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
+      `points: ${POINT_SETS.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SETS.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
     ),
     n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
@@ -184,7 +185,7 @@ async function refuseOldRun(outputDir: string): Promise<void> {
 }
 
 /**
- * Tells points from images. Names of sets come first, as in the loaders. .csv and .npy files are points; every other
+ * Tells points from images. Names of sets come first, as in the loaders. .csv, .tsv, .txt and .npy files are points; every other
  * file or folder is images.
  *
  * @throws {InvalidArgumentError} when there is neither such a set nor such a file; names the nearest set.
@@ -192,7 +193,7 @@ async function refuseOldRun(outputDir: string): Promise<void> {
 async function datasetNamed(name: string): Promise<DatasetName> {
   const source = Object.hasOwn(SHORT_NAMES, name) ? (SHORT_NAMES[name] ?? name) : name;
   if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
-  if (['.csv', '.npy'].includes(path.extname(source).toLowerCase())) return { kind: 'points', source };
+  if (isPointFile(source)) return { kind: 'points', source };
   if (await exists(source)) return { kind: 'images', source };
   throw new InvalidArgumentError(
     `data set '${source}' is unknown: use ${[...POINT_SETS, ...IMAGE_SETS].join(', ')}, or a file or folder; there is none at this path.${didYouMean(source, KNOWN)}`,
