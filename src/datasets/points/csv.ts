@@ -111,7 +111,9 @@ function parseCell(cell: string, where: string): number {
   const value = isDecimal ? Number(cell) : Number.NaN;
   if (Number.isFinite(Math.fround(value))) return value;
   if (isMissing(cell))
-    throw new DatasetError(`${where}: '${cell}' stands for a missing value: remove the row, or fill it in`);
+    throw new DatasetError(
+      `${where}: '${cell}' is not a finite number but a missing value: remove the row, or fill it in`,
+    );
   const kind = !isDecimal && Number.isFinite(Number(cell)) ? 'decimal' : 'finite';
   throw new DatasetError(`${where}: '${cell.slice(0, 40)}' is not a ${kind} number`);
 }
