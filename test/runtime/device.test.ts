@@ -1,5 +1,11 @@
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
 import { DeviceError, InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { add } from '../../src/graph/ops/index.ts';
 import { deviceReports, isAvailable, parseDevice, resolveDevice } from '../../src/runtime/device.ts';
 import { Session } from '../../src/runtime/session.ts';
 
@@ -32,6 +38,50 @@ describe('devices', () => {
     expect(warn).toHaveBeenCalledTimes(gpu ? 0 : 1);
   });
 });
+
+describe('looking for a GPU', () => {
+  const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
+  const without = { ...process.env, XDG_RUNTIME_DIR: undefined, VK_DRIVER_FILES: undefined };
+  const withSoftware = { ...process.env, XDG_RUNTIME_DIR: '/tmp', VK_DRIVER_FILES: SWIFTSHADER };
+  const node = (program: string, env: NodeJS.ProcessEnv) =>
+    spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', program], {
+      env,
+      encoding: 'utf8',
+      timeout: 50_000,
+    });
+  const module = pathToFileURL('src/runtime/device.ts').href;
+
+  it('writes nothing, whatever the driver says to a session that is made at once', () => {
+    const program = `const { resolveDevice, deviceReports } = await import('${module}');
+      await resolveDevice('auto', () => undefined);
+      console.log((await deviceReports()).length);`;
+    const { stdout, stderr } = node(program, without);
+    expect({ stdout, stderr }).toEqual({ stdout: '3\n', stderr: '' });
+  });
+
+  it.each([
+    ['without a driver', without],
+    ['with the software driver of chromium, where there is one', withSoftware],
+  ])('finds what a session in the process itself finds, %s', (_which, env) => {
+    const entry = pathToFileURL(createRequire(import.meta.url).resolve('onnxruntime-node')).href;
+    const program = `const { isAvailable } = await import('${module}');
+      console.log(await isAvailable('webgpu'));
+      const { InferenceSession } = (await import('${entry}')).default;
+      const model = Buffer.from('${Buffer.from(additionModel()).toString('base64')}', 'base64');
+      const session = InferenceSession.create(model, { executionProviders: ['webgpu'], logSeverityLevel: 4 });
+      console.log(await session.then(() => true, () => false));
+      process.exit();`;
+    expect(node(program, env).stdout).toMatch(/^(true\ntrue|false\nfalse)\n$/);
+  });
+});
+
+/** y = x + x of one float. */
+function additionModel(): Uint8Array {
+  const graph = new Graph('addition');
+  const x = graph.input('x', 'float32', [1]);
+  graph.output('y', add(x, x));
+  return writeOnnx(graph);
+}
 
 describe('Session', () => {
   it('refuses bytes that are no model', async () => {
