@@ -48,7 +48,10 @@ export class ConfigError extends FileFormatError {}
 /** A checkpoint is incomplete, damaged or was written by a different run. */
 export class CheckpointError extends FileFormatError {}
 
-/** The loss became NaN or infinite. `step` is the step at which it did. */
+/** Weights that were to be saved are NaN or infinite. */
+export class NonFiniteWeightsError extends IsoDiffusionError {}
+
+/** The loss or the weights became NaN or infinite. `step` is the step at which they did. */
 export class NonFiniteLossError extends IsoDiffusionError {
   constructor(
     message: string,

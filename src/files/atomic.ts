@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { isRunning, SILENT_MS, thisProcess } from './process-identity.ts';
 import { exists } from './regular-file.ts';
 
 /*
@@ -123,14 +124,15 @@ export async function interruptedReplacement(final: string): Promise<string | un
   const target = await followLink(final);
   const folder = dirname(target);
   const names = await readdir(folder).catch(() => []);
-  const name = names.find((entry) => isLeftover(entry, (label) => label === `${basename(target)}.old`));
-  return name === undefined ? undefined : join(folder, name);
+  for (const name of names)
+    if (await isLeftover(folder, name, (label) => label === `${basename(target)}.old`)) return join(folder, name);
+  return undefined;
 }
 
 /** Removes what dead writers left in `folder` under temporary names with a label that `isLabel` accepts. */
 export async function removeLeftovers(folder: string, isLabel: (label: string) => boolean): Promise<void> {
   for (const name of await readdir(folder)) {
-    if (isLeftover(name, isLabel)) await rm(join(folder, name), { recursive: true, force: true });
+    if (await isLeftover(folder, name, isLabel)) await rm(join(folder, name), { recursive: true, force: true });
   }
 }
 
@@ -146,18 +148,18 @@ async function restoreInterrupted(target: string): Promise<void> {
 /** The names this process is writing under now; a name of our process id that is not here is a dead namesake's. */
 const active = new Set<string>();
 
-const pattern = /^\.tmp-(.+)-(\d+)-[0-9a-f]{12}$/;
+const pattern = /^\.tmp-(.+)-([0-9a-f]{12})-(\d+)-[0-9a-f]{12}$/;
 
 /**
- * Gives `use` a hidden path in `folder` for something unfinished: `.tmp-<label>-<process id>-<random>`. `use` renames or
- * removes what it puts there.
+ * Gives `use` a hidden path in `folder` for something unfinished: `.tmp-<label>-<machine>-<process id>-<random>`. `use`
+ * renames or removes what it puts there.
  */
 export async function withTemporaryName(
   folder: string,
   label: string,
   use: (temporary: string) => Promise<void>,
 ): Promise<void> {
-  const name = `.tmp-${label}-${process.pid}-${randomBytes(6).toString('hex')}`;
+  const name = `.tmp-${label}-${thisProcess().machine}-${process.pid}-${randomBytes(6).toString('hex')}`;
   active.add(name);
   try {
     await use(join(folder, name));
@@ -166,20 +168,15 @@ export async function withTemporaryName(
   }
 }
 
-/** Whether `name` is a temporary name of a label that `isLabel` accepts, left behind by a writer that no longer runs. */
-function isLeftover(name: string, isLabel: (label: string) => boolean): boolean {
-  const match = pattern.exec(name);
-  if (match === null || active.has(name) || !isLabel(match[1] as string)) return false;
-  const pid = Number(match[2]);
-  return pid === process.pid || !isRunning(pid);
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    // Signal 0 sends nothing: it only asks whether the process exists.
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+/**
+ * Whether `name` is a temporary name of a label that `isLabel` accepts, left behind by a writer that no longer runs. A
+ * writer on another machine cannot be asked: it counts as ended when nothing changed for an hour.
+ */
+async function isLeftover(folder: string, name: string, isLabel: (label: string) => boolean): Promise<boolean> {
+  const [, label, machine, pid] = pattern.exec(name) ?? [];
+  if (label === undefined || active.has(name) || !isLabel(label)) return false;
+  if (machine === thisProcess().machine)
+    return Number(pid) === process.pid || !isRunning({ pid: Number(pid), started: null });
+  const status = await lstat(join(folder, name)).catch(() => undefined);
+  return status !== undefined && Date.now() - Math.max(status.mtimeMs, status.ctimeMs) > SILENT_MS;
 }

@@ -47,6 +47,15 @@ export function refuseWrongLabels({ classCount }: DiffusionModel, { name, labels
     );
 }
 
+/** @throws {InvalidArgumentError} when the model's config is no longer what the trainer was made with. */
+export function refuseChangedConfig({ config }: DiffusionModel, before: { readonly model: unknown }): void {
+  const [was, is] = [JSON.stringify(before.model), JSON.stringify(config)];
+  if (was === is) return;
+  throw new InvalidArgumentError(
+    `model.config was changed after the Trainer was made, from ${was} to ${is}: make another model and Trainer`,
+  );
+}
+
 /** @throws {InvalidArgumentError} when the model takes samples of another shape. */
 export function refuseMismatch(model: DiffusionModel, source: Samples): void {
   if (sameShape(model.sampleShape, source.sampleShape)) return;

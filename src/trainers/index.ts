@@ -1,5 +1,6 @@
 export type { SaveFormat } from './save-pipeline.ts';
-export { Trainer, type TrainerOptions, type TrainOptions } from './trainer.ts';
+export { Trainer, type TrainOptions } from './trainer.ts';
 export type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
+export type { TrainerOptions } from './trainer-options.ts';
 export type { TrainingArguments } from './training-arguments.ts';
 export type { TrainOutput } from './training-loop.ts';

@@ -1,4 +1,5 @@
 import type { PointSet } from '../datasets/points/points.ts';
+import { NonFiniteWeightsError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
@@ -35,6 +36,7 @@ export interface SaveFormat {
 /**
  * Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder.
  *
+ * @throws {NonFiniteWeightsError} when a weight is NaN or infinite.
  * @throws {InvalidArgumentError} when a weight is too large for `dtype`, or `variant` is not a plain word.
  */
 export async function saveTrainedPipeline(
@@ -42,6 +44,8 @@ export async function saveTrainedPipeline(
   { model, weights, averagedWeights, scheduler, points, card }: TrainedPipeline,
   { dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
+  refuseNonFiniteWeights(weights);
+  if (averagedWeights) refuseNonFiniteWeights(averagedWeights);
   const className = model.config._class_name;
   const library = model.library ?? 'iso_diffusion';
   await savePipelineFolder(directory, {
@@ -62,6 +66,17 @@ export async function saveTrainedPipeline(
       ...(points ? { 'point_scaler.json': scalerJson(points) } : {}),
     },
   });
+}
+
+/** @throws {NonFiniteWeightsError} that names the first parameter with a NaN or an infinity. */
+export function refuseNonFiniteWeights(weights: ReadonlyMap<string, Float32Array>): void {
+  for (const [name, values] of weights) {
+    const index = values.findIndex((value) => !Number.isFinite(value));
+    if (index < 0) continue;
+    throw new NonFiniteWeightsError(
+      `the model is not saved, because '${name}' has ${values[index]} at index ${index}: training diverged. Resume from a checkpoint with a lower learning_rate or with max_grad_norm`,
+    );
+  }
 }
 
 function scalerJson({ scaler: { kind, offset, scale }, columns }: Pick<PointSet, 'scaler' | 'columns'>): string {

@@ -1,59 +1,38 @@
-import { type ImageSet, labelledImages } from '../datasets/images/image-set.ts';
-import type { PointSet } from '../datasets/points/points.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import type { DiffusionLoss } from '../losses/index.ts';
-import { type DiffusionModel, exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
+import { type FolderLock, withFolderLock } from '../files/folder-lock.ts';
+import { elementCount } from '../graph/types.ts';
+import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { resolveDevice } from '../runtime/device.ts';
-import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
-import type { Scheduler } from '../schedulers/scheduler.ts';
-import { type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
-import { loadStart } from './checkpoint/training-progress.ts';
-import { refuseMismatch, refuseVarianceMismatch, refuseWrongEngine, refuseWrongLabels } from './checks.ts';
+import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
+import { decidingArguments, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
+import {
+  refuseChangedConfig,
+  refuseMismatch,
+  refuseVarianceMismatch,
+  refuseWrongEngine,
+  refuseWrongLabels,
+} from './checks.ts';
 import { BatchStream } from './data/batch-stream.ts';
 import { type Batches, openBatches } from './data/prefetched-batches.ts';
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
 import { Engine } from './engines/engine.ts';
 import { openLoggers } from './logging/run-loggers.ts';
-import { type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
+import { refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { stepSchedule, stepSettings } from './step/settings.ts';
-import type { TrainingState } from './step/update.ts';
-import { notifyAll, type TrainerCallback, type TrainerRun } from './trainer-callback.ts';
-import {
-  type ResolvedTrainingArguments,
-  resolveTrainingArguments,
-  type TrainingArguments,
-} from './training-arguments.ts';
-import { type LoopStart, TrainingLoop, type TrainOutput } from './training-loop.ts';
-
-export interface TrainerOptions {
-  /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
-  readonly model: DiffusionModel;
-  /** Hugging Face's arguments: how long, how large a step, where, and what is logged and saved. */
-  readonly args: TrainingArguments;
-  /** The samples, as `loadPoints` and `loadImages` return them; their shape must be the model's `sampleShape`. */
-  readonly train_dataset: PointSet | ImageSet;
-  /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
-  readonly loss: DiffusionLoss;
-  /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
-  readonly noise_scheduler: Scheduler;
-  /** Hooks into the run, called in this order; default none. */
-  readonly callbacks?: readonly TrainerCallback[] | undefined;
-  /**
-   * What computes the steps: 'onnxruntime' (default) on `args.device`, or 'tfjs' on the backend that `tf` has. Both take
-   * the same steps up to rounding, and a checkpoint of one can be continued by the other. See docs/tfjs.md.
-   */
-  readonly engine?: 'onnxruntime' | 'tfjs' | undefined;
-  /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'; default none. */
-  readonly tf?: TfjsModule | undefined;
-}
+import { STATE_KINDS, type TrainingState } from './step/update.ts';
+import { notifyAll, type TrainerRun } from './trainer-callback.ts';
+import { ownCopy, type TrainerOptions, trainingSet } from './trainer-options.ts';
+import { type ResolvedTrainingArguments, resolveTrainingArguments } from './training-arguments.ts';
+import { TrainingLoop, type TrainOutput } from './training-loop.ts';
 
 export interface TrainOptions {
   /**
-   * 'latest': the newest intact checkpoint in `output_dir`, or a fresh start where there is none; or the path of one.
-   * Default: a fresh start.
+   * 'latest': the intact checkpoint in `output_dir` that was written last, or a fresh start where there is none; or the
+   * path of one. Learning rate and schedule, clipping, length, device, logging and saving may differ from the
+   * checkpoint's run; other differences are refused. Default: a fresh start, which keeps what other runs saved there.
    */
   readonly resume_from_checkpoint?: string | undefined;
   /** When it aborts, the run finishes its step, saves a checkpoint and returns. Default: it runs to its end. */
@@ -81,16 +60,20 @@ export class Trainer {
   readonly maxSteps: number;
   private readonly batches: BatchStream;
   private readonly identity: RunIdentity;
+  private readonly options: TrainerOptions;
   private state: TrainingState;
   private step = 0;
-  private readonly options: TrainerOptions;
 
-  /** @throws {InvalidArgumentError} when arguments are wrong, or model, data and scheduler do not fit together. */
+  /**
+   * Options are read here: what the caller changes later in them or in the noise scheduler has no effect.
+   *
+   * @throws {InvalidArgumentError} when arguments are wrong, or model, data and scheduler do not fit together.
+   */
   constructor(options: TrainerOptions) {
-    const { model, loss, noise_scheduler } = options;
-    const train_dataset = trainingSet(options);
-    this.options = { ...options, train_dataset };
-    this.args = resolveTrainingArguments(options.args);
+    const own = ownCopy(options);
+    this.options = { ...own, train_dataset: trainingSet(own) };
+    const { model, train_dataset, loss, noise_scheduler } = this.options;
+    this.args = Object.freeze(resolveTrainingArguments(this.options.args));
     refuseWrongEngine(options, this.args.device);
     const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, this.args) : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
@@ -106,7 +89,7 @@ export class Trainer {
     this.maxSteps =
       this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;
     const parts = { model: model.config, loss: loss.config, noise_scheduler: noise_scheduler.toConfig() };
-    this.identity = runIdentity({ ...parts, dataset_sha256: samples.fingerprint }, this.args);
+    this.identity = runIdentity({ ...parts, dataset_sha256: samples.fingerprint }, this.args, this.maxSteps);
     const parameters = initialVector(model, this.args.seed);
     this.state = new Map([
       ['parameters', parameters],
@@ -130,34 +113,56 @@ export class Trainer {
     file: string,
     { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions | undefined },
   ): Promise<Trainer> {
-    const { train_dataset: data } = options;
+    const own = ownCopy(options);
+    const { train_dataset: data } = own;
     const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
-    return new Trainer({ ...options, model: await OnnxModel.fromFile(file, { sample_shape, ...onnx }) });
-  }
-
-  /** Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights. */
-  async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
-    const { model } = this.options;
-    await writeFileAtomic(file, exportModel(model, namedViews(model.parameters, this.vector(ema))));
+    return new Trainer({ ...own, model: await OnnxModel.fromFile(file, { sample_shape, ...onnx }) });
   }
 
   /**
-   * Runs to `maxSteps`. Checkpoints are written every `save_steps`, at the end and when interrupted.
+   * Writes the trained model as one ONNX file, atomically; with `use_ema` and `ema`, the averaged weights.
    *
-   * @throws {NonFiniteLossError} when the loss diverges; the last checkpoint stays.
+   * @throws {NonFiniteWeightsError} when a weight is NaN or infinite. Nothing is written then.
+   */
+  async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
+    const { model } = this.options;
+    const weights = namedViews(model.parameters, this.vector(ema));
+    refuseNonFiniteWeights(weights);
+    await writeFileAtomic(file, exportModel(model, weights));
+  }
+
+  /**
+   * Runs to `maxSteps`. Checkpoints are written every `save_steps`, at the end and when interrupted. `output_dir` is
+   * locked meanwhile. Checkpoints and logs of other runs there are kept: where one has the name, this run's are called
+   * `checkpoint-<step>-2`, and the other run's log becomes `metrics-2.jsonl`.
+   *
+   * @throws {InvalidArgumentError} when another process trains into `output_dir`; names its host and its process id.
+   * @throws {NonFiniteLossError} when the loss or the weights diverge; the message names the checkpoint to resume from.
    * @throws {CheckpointError} when the checkpoint to resume from is damaged or of another run.
    * @throws {DeviceError} when the device cannot be used, or tfjs's backend lacks a kernel.
    * @throws {GraphError} that lists all that the engine 'tfjs' cannot compute.
    */
   async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
-    const { args, identity, maxSteps } = this;
+    return withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
+      this.trainLocked(lock, resume_from_checkpoint, signal),
+    );
+  }
+
+  private async trainLocked(
+    lock: FolderLock,
+    resume: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<TrainOutput> {
+    const { args, maxSteps } = this;
     const { stepsPerEpoch } = this.batches;
     const { callbacks = [] } = this.options;
     const batches = openBatches(this.batches);
     try {
-      const { engine, start } = await this.startEngine(batches, resume_from_checkpoint);
-      const loggers = openLoggers(args.output_dir, args.report_to, start?.step);
-      const loop = new TrainingLoop(engine, loggers, { args, identity, callbacks, maxSteps, stepsPerEpoch }, start);
+      const { engine, checkpoints, start } = await this.startEngine(lock, batches, resume);
+      const loggers = await openLoggers(args.output_dir, args.report_to, checkpoints.formerLog, start?.step);
+      if (start && start.changes.length > 0) loggers.note?.(start.step + 1, start.changes);
+      const settings = { args, callbacks, maxSteps, stepsPerEpoch };
+      const loop = new TrainingLoop(engine, checkpoints, loggers, settings, start);
       try {
         return await loop.run(this.runOf(engine), signal);
       } finally {
@@ -184,6 +189,7 @@ export class Trainer {
    *
    * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
    * @param options.license the licence's name on the Hub, such as 'apache-2.0'.
+   * @throws {NonFiniteWeightsError} when a weight is NaN or infinite. Nothing is written then.
    * @param options.dtype, options.variant, options.layout see `SaveFormat`.
    */
   async savePipeline(
@@ -202,7 +208,7 @@ export class Trainer {
         dataset: train_dataset.name,
         steps: this.step,
         loss: loss.config,
-        settings: this.identity.arguments,
+        settings: decidingArguments(this.identity),
         classNames: model.classCount !== undefined && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
         metrics,
         license,
@@ -215,21 +221,25 @@ export class Trainer {
    * The engine in the state it starts from, and where that is in the run. From here on the engine alone holds the
    * state: for a large model a second copy would be most of what a step needs.
    */
-  private async startEngine(
-    batches: Batches,
-    resume: string | undefined,
-  ): Promise<{ engine: Engine; start: LoopStart | undefined }> {
-    const { args } = this;
-    const { tf, callbacks = [] } = this.options;
+  private async startEngine(lock: FolderLock, batches: Batches, resume: string | undefined) {
+    const { args, identity } = this;
+    const { model, tf, callbacks = [], on_warning = process.emitWarning } = this.options;
     const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
-    const progress = await loadStart(args.output_dir, resume, this.identity, (skipped) =>
+    const length = model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+    const kinds = STATE_KINDS.filter((kind) => args.use_ema || kind !== 'ema');
+    const lengths = new Map(kinds.map((kind) => [kind, length]));
+    const folder = { outputDir: args.output_dir, keep: args.save_total_limit, identity, lengths, lock };
+    const { checkpoints, start } = await RunCheckpoints.open(folder, resume, (skipped) =>
       notifyAll(callbacks, (callback) => callback.onCheckpointSkipped?.(skipped)),
     );
+    if (start?.warning !== undefined) on_warning(start.warning);
+    refuseChangedConfig(model, identity);
     const settings = stepSettings(this.options, args);
     const schedule = stepSchedule(args, this.maxSteps);
-    const engine = await Engine.create(settings, compute, progress?.state ?? this.state, batches, schedule);
+    const engine = await Engine.create(settings, compute, start?.state ?? this.state, batches, schedule);
     this.state = new Map();
-    return { engine, start: progress && { step: progress.step, window: progress.window } };
+    const { step, window, changes } = start ?? { step: 0, window: undefined, changes: [] };
+    return { engine, checkpoints, start: start && { step, window, changes } };
   }
 
   private runOf(engine: Engine): TrainerRun {
@@ -265,15 +275,4 @@ export class Trainer {
       );
     return vector;
   }
-}
-
-/** What a model is trained on: one with classes only on images that have one. */
-function trainingSet({ model, train_dataset: data }: TrainerOptions): PointSet | ImageSet {
-  if (model.classCount === undefined || !isImageSet(data)) return data;
-  const labelled = labelledImages(data);
-  if (labelled.count < data.count)
-    process.emitWarning(
-      `${data.count - labelled.count} of ${data.count} images of '${data.name}' have no class: the model with classes is not trained on them`,
-    );
-  return labelled;
 }

@@ -71,7 +71,10 @@ export interface TrainingArguments {
   readonly logging_steps?: number | undefined;
   /** Steps between two checkpoints, at least 0; default 0: only at the end, and when the run is interrupted. */
   readonly save_steps?: number | undefined;
-  /** Checkpoints that are kept, the newest ones, at least 1; default 2. */
+  /**
+   * Checkpoints of this run that are kept, those written last, at least 1; default 2. The one that the run was resumed
+   * from is kept as well. Other runs' are not counted.
+   */
   readonly save_total_limit?: number | undefined;
   /** Formats of the log; default both. */
   readonly report_to?: readonly ('jsonl' | 'tensorboard')[] | undefined;

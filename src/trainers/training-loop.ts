@@ -1,8 +1,6 @@
 import { z } from 'zod';
-import { CheckpointError } from '../errors.ts';
-import { pruneCheckpoints } from './checkpoint/checkpoint.ts';
-import type { RunIdentity } from './checkpoint/run-identity.ts';
-import { type Progress, saveProgress } from './checkpoint/training-progress.ts';
+import { CheckpointError, NonFiniteLossError } from '../errors.ts';
+import type { Progress, RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import type { Engine } from './engines/engine.ts';
 import type { MetricsLogger } from './logging/metrics-logger.ts';
 import { learningRateAt } from './schedules.ts';
@@ -28,14 +26,13 @@ export interface TrainOutput {
 /** Settings of the training loop. */
 export interface LoopSettings {
   readonly args: ResolvedTrainingArguments;
-  readonly identity: RunIdentity;
   readonly callbacks: readonly TrainerCallback[];
   readonly maxSteps: number;
   readonly stepsPerEpoch: number;
 }
 
 /** Where in the run the engine's state is. */
-export type LoopStart = Omit<Progress, 'state'>;
+type LoopStart = Omit<Progress, 'state'>;
 
 /** Runs an engine to the last step, and does what is due between steps: logs, checkpoints, callbacks. */
 export class TrainingLoop {
@@ -48,6 +45,7 @@ export class TrainingLoop {
   /** @param start undefined for a fresh run. */
   constructor(
     private readonly engine: Engine,
+    private readonly checkpoints: RunCheckpoints,
     private readonly loggers: MetricsLogger,
     private readonly settings: LoopSettings,
     private readonly start: LoopStart | undefined,
@@ -70,7 +68,7 @@ export class TrainingLoop {
     await this.notify((callback) => callback.onTrainBegin?.(this.progress(), run));
     while (this.done < maxSteps && !signal?.aborted) {
       const count = Math.min(this.stepsUntilNextEvent(), this.engine.maxStepsPerRun);
-      for (const report of await this.engine.run(this.done, count)) this.window.add(report);
+      for (const report of await this.advised(this.engine.run(this.done, count))) this.window.add(report);
       this.done += count;
       if (this.done % args.logging_steps === 0 || this.done === maxSteps) await this.report();
       if (this.done % stepsPerEpoch === 0) await this.notify((callback) => callback.onEpoch?.(this.progress(), run));
@@ -110,13 +108,24 @@ export class TrainingLoop {
   }
 
   private async save(): Promise<void> {
-    const { args, identity } = this.settings;
-    const directory = await this.engine.withState((state) =>
-      saveProgress(args.output_dir, { step: this.done, state, window: this.window.toJSON() }, identity),
+    const saving = this.engine.withState((state) =>
+      this.checkpoints.save({ step: this.done, state, window: this.window.toJSON() }),
     );
-    await pruneCheckpoints(args.output_dir, args.save_total_limit);
+    const directory = await this.advised(saving);
     this.savedAt = this.done;
     await this.notify((callback) => callback.onSave?.(this.progress(), directory));
+  }
+
+  /** When a run diverges, its error says what to do about it. */
+  private async advised<Result>(work: Promise<Result>): Promise<Result> {
+    try {
+      return await work;
+    } catch (error) {
+      if (!(error instanceof NonFiniteLossError)) throw error;
+      // A loss comes from the weights of the step before. Weights that are not finite are found when they are saved.
+      const cause = Math.max(this.done, error.step - 1);
+      throw new NonFiniteLossError(`${error.message}. ${await this.checkpoints.afterDivergence(cause)}`, error.step);
+    }
   }
 
   private progress(stepsPerSecond = 0): TrainerState {

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   interruptedReplacement,
   removeLeftovers,
@@ -10,7 +10,9 @@ import {
   writeDirectoryAtomic,
   writeFileAtomic,
 } from '../../src/files/atomic.ts';
+import { thisProcess } from '../../src/files/process-identity.ts';
 
+const { machine } = thisProcess();
 let root: string;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'iso-atomic-'));
@@ -91,7 +93,7 @@ describe('writeDirectoryAtomic', () => {
 
   it('restores what a writer killed between the two renames had moved away', async () => {
     const dir = join(root, 'out');
-    const moved = join(root, `.tmp-out.old-${deadPid()}-0123456789ab`);
+    const moved = join(root, `.tmp-out.old-${machine}-${deadPid()}-0123456789ab`);
     await mkdir(moved);
     await writeFile(join(moved, 'a'), 'only copy');
     expect(await interruptedReplacement(dir)).toBe(moved);
@@ -102,12 +104,26 @@ describe('writeDirectoryAtomic', () => {
 
 describe('removeLeftovers', () => {
   it('removes the folders of dead writers only', async () => {
-    const dead = `.tmp-x-${deadPid()}-0123456789ab`;
-    const ofParent = `.tmp-x-${process.ppid}-0123456789ab`;
-    const otherLabel = `.tmp-y-${deadPid()}-0123456789ab`;
+    const dead = `.tmp-x-${machine}-${deadPid()}-0123456789ab`;
+    const ofParent = `.tmp-x-${machine}-${process.ppid}-0123456789ab`;
+    const otherLabel = `.tmp-y-${machine}-${deadPid()}-0123456789ab`;
     for (const name of [dead, ofParent, otherLabel, 'x', '.tmp-x']) await mkdir(join(root, name));
     await removeLeftovers(root, (label) => label === 'x');
     expect((await readdir(root)).sort()).toEqual([ofParent, otherLabel, 'x', '.tmp-x'].sort());
+  });
+
+  it('leaves what a writer on another machine may still be writing for an hour after its last change', async () => {
+    const living = join(root, `.tmp-x-0123456789ab-${deadPid()}-0123456789ab`);
+    await mkdir(living);
+    await removeLeftovers(root, (label) => label === 'x');
+    expect(await readdir(root)).toHaveLength(1);
+    vi.useFakeTimers({ now: Date.now() + 2 * 3_600_000, toFake: ['Date'] });
+    try {
+      await removeLeftovers(root, (label) => label === 'x');
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(await readdir(root)).toEqual([]);
   });
 
   it('does not touch what this process is writing', async () => {
@@ -117,7 +133,7 @@ describe('removeLeftovers', () => {
       await writeFile(join(tmp, 'a'), '1');
     });
     expect(await readdir(dir)).toEqual(['a']);
-    await rename(dir, join(root, `.tmp-out-${process.pid}-0123456789ab`));
+    await rename(dir, join(root, `.tmp-out-${machine}-${process.pid}-0123456789ab`));
     await removeLeftovers(root, () => true);
     expect(await readdir(root)).toEqual([]);
   });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError, FileFormatError, InvalidArgumentError } from '../../src/errors.ts';
+import { thisProcess } from '../../src/files/process-identity.ts';
 import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.ts';
 import { readPipelineFolder } from '../../src/hub/open-pretrained.ts';
 import { type PipelineParts, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
@@ -192,7 +193,7 @@ describe('readPipelineFolder', () => {
     const dir = join(root, 'pipeline');
     await expect(readPipelineFolder(dir)).rejects.toThrow(FileFormatError);
     await savePipelineFolder(dir, parts());
-    const left = join(root, `.tmp-pipeline.old-${process.pid}-0123456789ab`);
+    const left = join(root, `.tmp-pipeline.old-${thisProcess().machine}-${process.pid}-0123456789ab`);
     await rename(dir, left);
     await expect(readPipelineFolder(dir)).rejects.toThrow(left);
   });

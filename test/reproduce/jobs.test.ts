@@ -1,13 +1,11 @@
 import { fork } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { InvalidArgumentError } from '../../src/errors.ts';
 import { GENERATED_FILE, type Job, readResult, writeJob } from '../../src/reproduce/jobs/job.ts';
 import { JobFailedError, runJob, runJobProcess } from '../../src/reproduce/jobs/job-process.ts';
-import { withOutputLock } from '../../src/reproduce/jobs/output-lock.ts';
 import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/reproduce/jobs/run-jobs.ts';
 import { limitThreads } from '../../src/threads/threads.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
@@ -115,21 +113,5 @@ describe('prepareJobs', () => {
     const others = jobRuns(output, [pointJob({ epochs: 7 })]);
     await expect(prepareJobs(others, true)).rejects.toThrow(/epochs 2 there, 7 here/);
     await expect(unfinishedJobs(others)).rejects.toThrow(/other settings/);
-  });
-});
-
-describe('withOutputLock', () => {
-  it('keeps another process out, and takes over from a dead one', async () => {
-    const folder = path.join(root, 'locked');
-    const lock = path.join(folder, '.reproduce.lock');
-    await withOutputLock(folder, async () => {
-      expect(existsSync(lock)).toBe(true);
-      await expect(withOutputLock(folder, async () => 1)).rejects.toThrow(InvalidArgumentError);
-    });
-    expect(existsSync(lock)).toBe(false);
-    // What a process leaves behind that was killed a second ago.
-    mkdirSync(lock);
-    expect(await withOutputLock(folder, async () => 1)).toBe(1);
-    expect(existsSync(lock)).toBe(false);
   });
 });

@@ -1,4 +1,5 @@
-import { findLatestCheckpoint, pruneCheckpoints, writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
+import { writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
+import { findLatestCheckpoint, pruneCheckpoints } from '../../src/trainers/checkpoint/checkpoint-folder.ts';
 
 /** Writes checkpoints into the folder given as argument until it is killed; every weight equals the step. */
 const root = process.argv[2] as string;

@@ -6,16 +6,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError, InvalidArgumentError } from '../../src/errors.ts';
+import { thisProcess } from '../../src/files/process-identity.ts';
 import type { NamedTensor } from '../../src/files/safetensors.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
+import { type CheckpointContent, readCheckpoint, writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
 import {
-  type CheckpointContent,
   findLatestCheckpoint,
+  lastWritten,
   pruneCheckpoints,
-  readCheckpoint,
-  writeCheckpoint,
-} from '../../src/trainers/checkpoint/checkpoint.ts';
+} from '../../src/trainers/checkpoint/checkpoint-folder.ts';
 
+const { machine } = thisProcess();
 let root: string;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'iso-checkpoint-'));
@@ -55,6 +56,20 @@ describe('writeCheckpoint and readCheckpoint', () => {
     const dir = await writeCheckpoint(root, 5, content(2));
     expect((await readCheckpoint(dir)).tensors.get('step')?.data).toEqual(BigInt64Array.of(2n));
     expect(await readdir(root)).toEqual(['checkpoint-5']);
+  });
+
+  it("do not replace another run's checkpoint of the step", async () => {
+    await writeCheckpoint(root, 5, content(1), { run_id: 'a', sequence: 1 });
+    await mkdir(join(root, 'checkpoint-5-2'));
+    const origin = { run_id: 'b', sequence: 2 };
+    expect(await writeCheckpoint(root, 5, content(2), origin)).toBe(join(root, 'checkpoint-5-3'));
+    expect(await writeCheckpoint(root, 5, content(3), origin)).toBe(join(root, 'checkpoint-5-3'));
+    expect((await readCheckpoint(join(root, 'checkpoint-5'))).origin).toEqual({ run_id: 'a', sequence: 1 });
+    await rename(
+      join(root, 'checkpoint-5'),
+      join(root, `.tmp-checkpoint-5.old-${machine}-${process.pid}-0123456789ab`),
+    );
+    expect(await writeCheckpoint(root, 5, content(4), origin)).toBe(join(root, 'checkpoint-5-3'));
   });
 
   it('write nothing when the content cannot be stored', async () => {
@@ -117,7 +132,16 @@ describe('findLatestCheckpoint', () => {
     expect(await findLatestCheckpoint(root)).toEqual({ skipped: [] });
   });
 
-  it('orders by number, not by name, and passes over damaged ones with the reason', async () => {
+  it('is the one that was written last, whatever its step and its run', async () => {
+    await writeCheckpoint(root, 100, content(100));
+    await writeCheckpoint(root, 120, content(120), { run_id: 'a', sequence: 1 });
+    await writeCheckpoint(root, 9, content(9), { run_id: 'b', sequence: 2 });
+    expect((await findLatestCheckpoint(root)).step).toBe(9);
+    expect(await lastWritten(root, 'a')).toEqual({ dir: join(root, 'checkpoint-120'), sequence: 2 });
+    expect(await lastWritten(root, 'none')).toEqual({ dir: undefined, sequence: 2 });
+  });
+
+  it('without an order of writing goes by number, and passes over damaged ones with the reason', async () => {
     for (const step of [9, 10, 100, 1000]) await writeCheckpoint(root, step, content(step));
     await flipBit(join(root, 'checkpoint-1000/state.safetensors'), 120, 3);
     await rm(join(root, 'checkpoint-100/trainer_state.json'));
@@ -127,9 +151,9 @@ describe('findLatestCheckpoint', () => {
     expect(dir).toBe(join(root, 'checkpoint-10'));
     expect(step).toBe(10);
     expect(skipped.map((one) => one.dir)).toEqual(
-      ['checkpoint-2000', 'checkpoint-1000', 'checkpoint-100'].map((name) => join(root, name)),
+      ['checkpoint-2000', 'checkpoint-100', 'checkpoint-1000'].map((name) => join(root, name)),
     );
-    expect(skipped[1]?.error.message).toMatch(/checksum/);
+    expect(skipped[2]?.error.message).toMatch(/checksum/);
   });
 });
 
@@ -148,6 +172,15 @@ describe('pruneCheckpoints', () => {
     expect((await readCheckpoint(join(root, 'elsewhere/checkpoint-0'))).step).toBe(0);
   });
 
+  it('counts the checkpoints of one run by their writing, and spares one', async () => {
+    for (const [i, step] of [50, 40, 30, 20].entries())
+      await writeCheckpoint(root, step, content(step), { run_id: 'mine', sequence: 10 + i });
+    await writeCheckpoint(root, 99, content(99), { run_id: 'other', sequence: 3 });
+    await writeCheckpoint(root, 98, content(98));
+    await pruneCheckpoints(root, 1, { run_id: 'mine', spared: join(root, 'checkpoint-40') });
+    expect((await readdir(root)).sort()).toEqual(['checkpoint-20', 'checkpoint-40', 'checkpoint-98', 'checkpoint-99']);
+  });
+
   it('does not count truncated checkpoints as kept', async () => {
     for (const step of [1, 2, 3]) await writeCheckpoint(root, step, content(step));
     await truncate(join(root, 'checkpoint-3/state.safetensors'), 10);
@@ -157,8 +190,8 @@ describe('pruneCheckpoints', () => {
   });
 
   it("removes a dead writer's temporary folders once a checkpoint is there", async () => {
-    const left = `.tmp-checkpoint-7-${process.pid}-0123456789ab`;
-    const onlyCopy = `.tmp-checkpoint-8.old-${process.pid}-0123456789ab`;
+    const left = `.tmp-checkpoint-7-${machine}-${process.pid}-0123456789ab`;
+    const onlyCopy = `.tmp-checkpoint-8.old-${machine}-${process.pid}-0123456789ab`;
     await mkdir(join(root, left));
     await writeCheckpoint(root, 8, content(8));
     await rename(join(root, 'checkpoint-8'), join(root, onlyCopy));

@@ -98,7 +98,7 @@ describe('Trainer', () => {
     expect(await train(isoLoss({ lambda: 0 }))).toEqual(await train(simpleLoss()));
   });
 
-  it('stops at a loss that is not finite, names the step and keeps the last checkpoint', async () => {
+  it('stops at a loss that is not finite, names the step and sets its checkpoint aside', async () => {
     const output_dir = inFolder('diverges');
     await smallTrainer({
       output_dir,
@@ -117,7 +117,11 @@ describe('Trainer', () => {
           expect(error).toBeInstanceOf(NonFiniteLossError);
           const { step, message } = error as NonFiniteLossError;
           expect(message).toContain(`step ${step}`);
-          expect(existsSync(path.join(output_dir, `checkpoint-${step - 1}`, 'trainer_state.json'))).toBe(true);
+          const aside = `diverged-checkpoint-${step - 1}`;
+          expect(message).toContain(aside);
+          expect(existsSync(path.join(output_dir, aside, 'trainer_state.json'))).toBe(true);
+          expect(existsSync(path.join(output_dir, `checkpoint-${step - 1}`))).toBe(false);
+          expect(message).toContain(`resume from ${path.join(output_dir, `checkpoint-${step - 2}`)}`);
           expect(existsSync(path.join(output_dir, `checkpoint-${step}`))).toBe(false);
         },
       );

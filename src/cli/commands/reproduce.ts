@@ -2,9 +2,9 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from '../../errors.ts';
+import { withFolderLock } from '../../files/folder-lock.ts';
 import { checkImageSettings, parseImageSet } from '../../reproduce/jobs/image-sets.ts';
 import type { Job } from '../../reproduce/jobs/job.ts';
-import { withOutputLock } from '../../reproduce/jobs/output-lock.ts';
 import { PRESET_SETTINGS } from '../../reproduce/jobs/presets.ts';
 import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../reproduce/jobs/run-jobs.ts';
 import { imageJobs, isImageTarget, pointJobs, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
@@ -60,7 +60,7 @@ async function reproduce(given: readonly Target[], settings: ReproduceSettings):
     return;
   }
   await resolveDevice(settings.device);
-  const failed = await withOutputLock(output, async () => {
+  const failed = await withFolderLock(output, 'choose another --output', async () => {
     const open = await prepareJobs(runs, settings.resume);
     const failures = await runAll(open, settings);
     if (failures.length < runs.length) await writeReports(targets, runs, output, settings);

@@ -32,7 +32,10 @@ const NO_METRICS = ['epoch', 'steps_per_second'];
 /** The curves that a run logged, before and after it was resumed: one for every name that all records have. */
 export async function readTrainingCurve(outputDir: string): Promise<TrainingCurve> {
   const lines = (await readFile(path.join(outputDir, METRICS_FILE), 'utf8')).split('\n').filter(Boolean);
-  const records = lines.map((line) => recordSchema.parse(JSON.parse(line)));
+  const entries: unknown[] = lines.map((line) => JSON.parse(line));
+  // A line on changed settings has no metrics.
+  const isRecord = (entry: unknown) => !(typeof entry === 'object' && entry !== null && 'changed' in entry);
+  const records = entries.filter(isRecord).map((entry) => recordSchema.parse(entry));
   const names = Object.keys(records[0] ?? {}).filter(
     (name) => !NO_METRICS.includes(name) && records.every((record) => typeof record[name] === 'number'),
   );

@@ -1,18 +1,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../errors.ts';
-import {
-  removeLeftovers,
-  syncDirectory,
-  withTemporaryName,
-  writeDirectoryAtomic,
-  writeFileSynced,
-} from '../../files/atomic.ts';
+import { interruptedReplacement, writeDirectoryAtomic, writeFileSynced } from '../../files/atomic.ts';
 import type { JsonObject } from '../../files/json.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
+import { exists } from '../../files/regular-file.ts';
 import { type NamedTensor, readSafetensors, safetensorsChunks } from '../../files/safetensors.ts';
 
 /** Everything a run needs to go on: `state` must be JSON as it is (no NaN, no undefined). */
@@ -21,14 +16,23 @@ export interface CheckpointContent {
   readonly state: JsonObject;
 }
 
+/** Which run wrote a checkpoint, and when. */
+export interface CheckpointOrigin {
+  /** Random, one for each run. A run that is continued keeps it. */
+  readonly run_id: string;
+  /** Grows with every checkpoint that is written into a folder, whatever its step and its run. */
+  readonly sequence: number;
+}
+
 interface Checkpoint extends CheckpointContent {
   readonly step: number;
+  /** Undefined in checkpoints of older versions. */
+  readonly origin: CheckpointOrigin | undefined;
 }
 
 const formatVersion = 1;
-const tensorsFile = 'state.safetensors';
-const stateFile = 'trainer_state.json';
-const folderPattern = /^checkpoint-\d+$/;
+export const tensorsFile = 'state.safetensors';
+export const stateFile = 'trainer_state.json';
 const maxStateBytes = 256 * 1024 * 1024;
 
 const headSchema = z.strictObject({
@@ -37,14 +41,16 @@ const headSchema = z.strictObject({
   tensors_bytes: z.int().nonnegative(),
   tensors_sha256: z.string(),
   state: z.record(z.string(), z.unknown()),
+  origin: z.strictObject({ run_id: z.string(), sequence: z.int().nonnegative() }).optional(),
 });
 const fileSchema = headSchema.extend({ sha256: z.string() });
-type Head = z.infer<typeof headSchema>;
+export type Head = z.infer<typeof headSchema>;
 
 /**
  * Writes `<rootDir>/checkpoint-<step>/` with `state.safetensors` and `trainer_state.json`. The folder appears under its
  * name only when all of it is on the disk; a process killed before that leaves nothing but a hidden temporary folder.
- * A checkpoint of the same step is replaced. The tensors must not change until the promise resolves.
+ * A checkpoint of the same run and step is replaced. Where another run has one, this one is `checkpoint-<step>-2`, or the
+ * next number that is free. The tensors must not change until the promise resolves.
  *
  * @returns the path of the folder.
  * @throws InvalidArgumentError if `step` or the content cannot be stored.
@@ -54,11 +60,11 @@ export async function writeCheckpoint(
   rootDir: string,
   step: number,
   { tensors, state }: CheckpointContent,
+  origin?: CheckpointOrigin,
 ): Promise<string> {
   if (!Number.isSafeInteger(step) || step < 0) {
     throw new InvalidArgumentError(`The step of a checkpoint must be an integer >= 0, not ${step}.`);
   }
-  const dir = join(rootDir, `checkpoint-${step}`);
   const chunks = [...safetensorsChunks(tensors)];
   const hash = createHash('sha256');
   for (const chunk of chunks) hash.update(chunk);
@@ -68,8 +74,10 @@ export async function writeCheckpoint(
     tensors_bytes: chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0),
     tensors_sha256: hash.digest('hex'),
     state,
+    ...(origin ? { origin: { ...origin } } : {}),
   };
-  const json = stringifySorted({ ...head, state, sha256: headDigest(head) });
+  const json = stringifySorted({ ...canonical(head), sha256: headDigest(head) });
+  const dir = await freePath(rootDir, `checkpoint-${step}`, (there) => there.origin?.run_id === origin?.run_id);
   await writeDirectoryAtomic(dir, async (temporary) => {
     await writeFileSynced(join(temporary, tensorsFile), chunks);
     await writeFileSynced(join(temporary, stateFile), json);
@@ -86,84 +94,23 @@ export async function readCheckpoint(dir: string): Promise<Checkpoint> {
     const head = await verify(dir);
     const tensors = await readSafetensors(join(dir, tensorsFile));
     // The file was parsed from JSON, so what it holds is JSON.
-    return { step: head.step, tensors, state: head.state as JsonObject };
+    return { step: head.step, tensors, state: head.state as JsonObject, origin: head.origin };
   });
 }
 
-/** A checkpoint that was passed over because it cannot be read, and why. */
-export interface SkippedCheckpoint {
-  readonly dir: string;
-  readonly error: CheckpointError;
-}
-
-/**
- * Finds the newest checkpoint of `rootDir` whose checksums hold, trying from the newest to the oldest.
- *
- * @returns its folder and step, both undefined if there is none, and the damaged ones passed over on the way.
- * @throws CheckpointError if `rootDir` exists but cannot be listed.
- */
-export async function findLatestCheckpoint(
+/** `name` in `rootDir`, or with the first number from 2 that is free. What `mayReplace` accepts is free. */
+export async function freePath(
   rootDir: string,
-): Promise<{ dir?: string; step?: number; skipped: SkippedCheckpoint[] }> {
-  const skipped: SkippedCheckpoint[] = [];
-  for (const { dir } of await listCheckpoints(rootDir)) {
-    try {
-      const { step } = await asCheckpointError(dir, () => verify(dir));
-      return { dir, step, skipped };
-    } catch (error) {
-      if (!(error instanceof CheckpointError)) throw error;
-      skipped.push({ dir, error });
-    }
-  }
-  return { skipped };
-}
-
-/**
- * Deletes all but the newest `keepLimit` checkpoints of `rootDir`, and what dead writers left of theirs. Folders that
- * hold anything but a checkpoint's two files are not touched. A checkpoint that is visibly damaged (a file missing,
- * truncated, or a state that fails its checksum) does not count as kept, so the last good one is never deleted.
- *
- * @returns the folders that were deleted.
- */
-export async function pruneCheckpoints(rootDir: string, keepLimit: number): Promise<string[]> {
-  if (!Number.isSafeInteger(keepLimit) || keepLimit < 1) {
-    throw new InvalidArgumentError(`The number of checkpoints to keep must be an integer >= 1, not ${keepLimit}.`);
-  }
-  const deleted: string[] = [];
-  let kept = 0;
-  for (const { dir } of await listCheckpoints(rootDir)) {
-    if (kept < keepLimit) {
-      if (await looksIntact(dir)) kept++;
-    } else if (await holdsOnlyOurFiles(dir)) {
-      await removeFolder(rootDir, dir);
-      deleted.push(dir);
-    }
-  }
-  if (kept > 0) await removeDeadWritersFolders(rootDir);
-  return deleted;
-}
-
-/** A replaced checkpoint (`.old`) whose replacement never arrived is left for the next write of its step to restore. */
-async function removeDeadWritersFolders(rootDir: string): Promise<void> {
-  const names = new Set(await readdir(rootDir));
-  await removeLeftovers(rootDir, (label) => {
-    const replaced = label.endsWith('.old') ? label.slice(0, -'.old'.length) : undefined;
-    return replaced === undefined ? folderPattern.test(label) : folderPattern.test(replaced) && names.has(replaced);
-  });
-}
-
-async function listCheckpoints(rootDir: string): Promise<{ dir: string; step: number }[]> {
-  try {
-    const entries = await readdir(rootDir, { withFileTypes: true });
-    return entries
-      .filter((entry) => entry.isDirectory() && folderPattern.test(entry.name))
-      .map((entry) => ({ dir: join(rootDir, entry.name), step: Number(entry.name.slice('checkpoint-'.length)) }))
-      .sort((a, b) => b.step - a.step);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw new CheckpointError(`The checkpoints in ${rootDir} cannot be listed: ${(error as Error).message}`, {
-      cause: error,
-    });
+  name: string,
+  mayReplace: (head: Head) => boolean = () => false,
+): Promise<string> {
+  for (let number = 1; ; number++) {
+    const dir = join(rootDir, number === 1 ? name : `${name}-${number}`);
+    // A process killed while it replaced a checkpoint leaves it under another name.
+    const there = (await exists(dir)) ? dir : await interruptedReplacement(dir);
+    if (there === undefined) return dir;
+    const head = await readHead(there).catch(() => undefined);
+    if (head && mayReplace(head)) return dir;
   }
 }
 
@@ -173,14 +120,14 @@ async function verify(dir: string): Promise<Head> {
   return head;
 }
 
-async function readHead(dir: string): Promise<Head> {
+export async function readHead(dir: string): Promise<Head> {
   const path = join(dir, stateFile);
   const { sha256, ...head } = await readJsonFile(path, fileSchema, { maxBytes: maxStateBytes });
   if (headDigest(head) !== sha256) throw new CheckpointError(`${path} does not match its checksum: it is damaged.`);
   return head;
 }
 
-async function verifyTensors(dir: string, head: Head): Promise<void> {
+export async function verifyTensors(dir: string, head: Head): Promise<void> {
   const path = join(dir, tensorsFile);
   await verifySize(path, head.tensors_bytes);
   const hash = createHash('sha256');
@@ -198,37 +145,26 @@ async function verifySize(path: string, expected: number): Promise<void> {
 }
 
 /** Everything but the checksum of the tensors, which would take as long as reading them. */
-async function looksIntact(dir: string): Promise<boolean> {
-  try {
-    const head = await readHead(dir);
-    await verifySize(join(dir, tensorsFile), head.tensors_bytes);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function holdsOnlyOurFiles(dir: string): Promise<boolean> {
-  const names = await readdir(dir);
-  return names.length > 0 && names.every((name) => name === tensorsFile || name === stateFile);
-}
-
-/** Renamed first, so that a process killed half-way leaves no half-deleted checkpoint under a checkpoint's name. */
-async function removeFolder(rootDir: string, dir: string): Promise<void> {
-  await withTemporaryName(rootDir, 'checkpoint-0', async (temporary) => {
-    await rename(dir, temporary);
-    await syncDirectory(rootDir);
-    await rm(temporary, { recursive: true, force: true });
-  });
+export async function looksIntact(dir: string, { tensors_bytes }: Head): Promise<boolean> {
+  return verifySize(join(dir, tensorsFile), tensors_bytes).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** The checksum over everything else in the state file, in its one canonical form. */
 function headDigest(head: Head): string {
-  const text = stringifySorted({ ...head, state: head.state as JsonObject });
-  return createHash('sha256').update(text).digest('hex');
+  return createHash('sha256')
+    .update(stringifySorted(canonical(head)))
+    .digest('hex');
 }
 
-async function asCheckpointError<T>(dir: string, read: () => Promise<T>): Promise<T> {
+/** What is written, and parsed from JSON again. */
+function canonical({ origin, ...head }: Head): JsonObject {
+  return { ...head, state: head.state as JsonObject, ...(origin ? { origin: { ...origin } } : {}) };
+}
+
+export async function asCheckpointError<T>(dir: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read();
   } catch (error) {

@@ -1,19 +1,27 @@
 import { CheckpointError } from '../../errors.ts';
+import type { JsonObject } from '../../files/json.ts';
 import type { ResolvedTrainingArguments } from '../training-arguments.ts';
 
-/** All that decides the numbers of a run. A checkpoint can only be continued by a run of the same identity. */
+/** All that decides the numbers of a run, and what a continuation may change. It is JSON, and shares no object. */
 export interface RunIdentity {
   readonly model: unknown;
   readonly loss: unknown;
   readonly noise_scheduler: unknown;
   readonly dataset_sha256: string;
-  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly arguments: JsonObject;
 }
 
-/** Arguments that may change between a run and its continuation: they do not change what a step computes. */
-const FREE_ARGUMENTS = new Set([
-  'output_dir',
-  'num_train_epochs',
+/** A setting that differs between a checkpoint and the run that continues it. */
+export interface SettingChange {
+  readonly name: string;
+  readonly from: unknown;
+  readonly to: unknown;
+}
+
+/** Arguments that a continuation may change, and that change what a step computes. */
+const CHANGEABLE = ['learning_rate', 'lr_scheduler_type', 'warmup_steps', 'max_grad_norm'];
+/** Arguments that it may change, and that leave a step as it is. */
+const WITHOUT_EFFECT = [
   'max_steps',
   'device',
   'gradient_checkpointing',
@@ -21,26 +29,60 @@ const FREE_ARGUMENTS = new Set([
   'save_steps',
   'save_total_limit',
   'report_to',
-]);
+];
+/** The folder is where the checkpoint lies, and `max_steps` says what the epochs amount to. */
+const NOT_RECORDED = ['output_dir', 'num_train_epochs'];
 
-export function runIdentity(parts: Omit<RunIdentity, 'arguments'>, args: ResolvedTrainingArguments): RunIdentity {
-  const deciding = Object.entries(args).filter(([name]) => !FREE_ARGUMENTS.has(name));
-  return { ...parts, arguments: Object.fromEntries(deciding) };
+/** @param maxSteps steps of the whole run, which `args` may give as epochs. */
+export function runIdentity(
+  parts: Omit<RunIdentity, 'arguments'>,
+  args: ResolvedTrainingArguments,
+  maxSteps: number,
+): RunIdentity {
+  const recorded = without({ ...args, max_steps: maxSteps }, NOT_RECORDED);
+  return JSON.parse(JSON.stringify({ ...parts, arguments: recorded }));
 }
 
-/** @throws {CheckpointError} that lists what differs between the checkpoint's run and this one. */
-export function refuseOtherRun(saved: unknown, current: RunIdentity, where: string): void {
-  const savedParts = flattened(saved);
-  const currentParts = flattened(current);
-  const names = new Set([...savedParts.keys(), ...currentParts.keys()]);
-  const differing = [...names].filter((name) => savedParts.get(name) !== currentParts.get(name));
-  if (differing.length === 0) return;
-  const list = differing
-    .slice(0, 8)
-    .map((name) => `${name}: ${savedParts.get(name) ?? 'absent'} there, ${currentParts.get(name) ?? 'absent'} here`);
+/** The arguments that decide the numbers of a step. */
+export function decidingArguments({ arguments: args }: RunIdentity): JsonObject {
+  return without(args, WITHOUT_EFFECT);
+}
+
+export function changesNumbers({ name }: SettingChange): boolean {
+  return CHANGEABLE.includes(name);
+}
+
+/**
+ * What a continuation changes: learning rate, clipping, length, device, logs and checkpoints.
+ *
+ * @param saved the identity in a checkpoint.
+ * @throws {CheckpointError} that lists what makes it another run: model, data, loss, noise schedule or other arguments.
+ */
+export function changedSettings(saved: unknown, current: RunIdentity, where: string): SettingChange[] {
+  const before = flattened(saved);
+  const now = flattened(current);
+  const changes: SettingChange[] = [];
+  const refused: string[] = [];
+  for (const key of new Set([...before.keys(), ...now.keys()])) {
+    const [from, to] = [before.get(key), now.get(key)];
+    if (from === to) continue;
+    const name = key.replace(/^arguments\./, '');
+    if (name === key || ![...CHANGEABLE, ...WITHOUT_EFFECT].includes(name))
+      refused.push(`${name} is ${from ?? 'absent'} there and ${to ?? 'absent'} here`);
+    // Older versions did not record what has no effect.
+    else if (from !== undefined && to !== undefined) changes.push({ name, from: JSON.parse(from), to: JSON.parse(to) });
+  }
+  if (refused.length === 0) return changes;
+  const more = refused.length > MOST_LISTED ? `, and ${refused.length - MOST_LISTED} more settings differ` : '';
   throw new CheckpointError(
-    `${where} is of another run: ${list.join('; ')}. Resume with the same settings, or choose another output_dir`,
+    `${where} is of another run: ${refused.slice(0, MOST_LISTED).join('; ')}${more}. Resume with the same settings, or choose another output_dir. The learning rate and its schedule, clipping, max_steps, device, logging and saving may change`,
   );
+}
+
+const MOST_LISTED = 8;
+
+function without<Value>(values: Readonly<Record<string, Value>>, names: readonly string[]): Record<string, Value> {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => !names.includes(name)));
 }
 
 function flattened(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {

@@ -136,8 +136,5 @@ function refuseNonFinite(report: StepReport, step: number): void {
   const values = Object.entries(report);
   if (values.every(([, value]) => Number.isFinite(value))) return;
   const list = values.map(([name, value]) => `${name} ${value}`).join(', ');
-  throw new NonFiniteLossError(
-    `training diverged at step ${step}: ${list}. Lower learning_rate, set max_grad_norm, or check the data; the last checkpoint is from before this step`,
-    step,
-  );
+  throw new NonFiniteLossError(`training diverged at step ${step}: ${list}`, step);
 }

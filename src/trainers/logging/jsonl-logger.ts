@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { FileFormatError } from '../../errors.ts';
+import type { SettingChange } from '../checkpoint/run-identity.ts';
 import type { MetricsLogger } from './metrics-logger.ts';
 
 const newline = 0x0a;
@@ -37,8 +38,18 @@ export class JsonlLogger implements MetricsLogger {
   }
 
   log(step: number, values: Readonly<Record<string, number>>): void {
-    const line = Buffer.from(`${JSON.stringify({ step, ...values })}\n`);
+    this.write({ step, ...values });
+  }
+
+  private write(record: object): void {
+    const line = Buffer.from(`${JSON.stringify(record)}\n`);
     for (let done = 0; done < line.length; ) done += writeSync(this.file, line, done);
+  }
+
+  /** Writes `{"step":81,"changed":{"learning_rate":{"from":0.001,"to":0.0001}}}`. */
+  note(step: number, changes: readonly SettingChange[]): void {
+    const changed = Object.fromEntries(changes.map(({ name, from, to }) => [name, { from, to }]));
+    this.write({ step, changed });
   }
 
   flush(): void {

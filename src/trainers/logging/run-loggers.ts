@@ -1,4 +1,7 @@
+import { copyFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { exists } from '../../files/regular-file.ts';
+import type { FormerLog } from '../checkpoint/run-checkpoints.ts';
 import { JsonlLogger } from './jsonl-logger.ts';
 import type { MetricsLogger } from './metrics-logger.ts';
 import { TensorBoardLogger } from './tensorboard-logger.ts';
@@ -10,15 +13,25 @@ type ReportTarget = 'jsonl' | 'tensorboard';
 export const METRICS_FILE = 'metrics.jsonl';
 
 /**
- * Opens the loggers of a run: `metrics.jsonl` and `tensorboard/` in `outputDir`.
+ * Opens the loggers of a run: `metrics.jsonl` and `tensorboard/` in `outputDir`. A `metrics.jsonl` of another run is kept
+ * as `metrics-2.jsonl`, or with the next number that is free.
  *
  * @param resumeStep the step the run goes on from: what was logged after it is dropped; undefined for a fresh run.
  */
-export function openLoggers(outputDir: string, targets: readonly ReportTarget[], resumeStep?: number): MetricsLogger {
+export async function openLoggers(
+  outputDir: string,
+  targets: readonly ReportTarget[],
+  formerLog: FormerLog,
+  resumeStep?: number,
+): Promise<MetricsLogger> {
+  if (targets.includes('jsonl') && formerLog !== 'own') await keepLog(outputDir, formerLog);
   const loggers = [...new Set(targets)].map((target) => openLogger(outputDir, target, resumeStep));
   return {
     log: (step, values) => {
       for (const logger of loggers) logger.log(step, values);
+    },
+    note: (step, changes) => {
+      for (const logger of loggers) logger.note?.(step, changes);
     },
     flush: async () => {
       for (const logger of loggers) await logger.flush();
@@ -27,6 +40,18 @@ export function openLoggers(outputDir: string, targets: readonly ReportTarget[],
       for (const logger of loggers) await logger.close();
     },
   };
+}
+
+async function keepLog(outputDir: string, formerLog: Exclude<FormerLog, 'own'>): Promise<void> {
+  const log = path.join(outputDir, METRICS_FILE);
+  const size = (await stat(log).catch(() => undefined))?.size ?? 0;
+  if (size === 0) return;
+  for (let number = 2; ; number++) {
+    const kept = path.join(outputDir, `metrics-${number}.jsonl`);
+    if (await exists(kept)) continue;
+    // A branch goes on with what its parent logged up to the checkpoint.
+    return formerLog === 'parent' ? copyFile(log, kept) : rename(log, kept);
+  }
 }
 
 function openLogger(outputDir: string, target: ReportTarget, resumeStep?: number): MetricsLogger {

@@ -4,7 +4,8 @@ import { InvalidArgumentError } from '../../../errors.ts';
 import { ConditionalDense, type DiffusionModel } from '../../../models/index.ts';
 import { modelFromConfig } from '../../../models/registry.ts';
 import type { Scheduler } from '../../../schedulers/index.ts';
-import { Trainer, type TrainerOptions } from '../../../trainers/trainer.ts';
+import { Trainer } from '../../../trainers/trainer.ts';
+import type { TrainerOptions } from '../../../trainers/trainer-options.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { OXFORD_SETS } from '../../../datasets/images/sources/oxford.ts';
 import { isPointFile, POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
-import { InvalidArgumentError } from '../../../errors.ts';
+import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
 import { exists } from '../../../files/regular-file.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
@@ -110,8 +110,9 @@ Examples:
 
 A config file uses the long names with underscores: {"dataset": "moons", "learning_rate": 0.001}.
 What a module of --import registers can be named in --model and --loss.
-Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume needs the same settings; only the
-length of the run, the device and the logs may differ.`,
+Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume needs the same model, data, loss and
+batches. The learning rate and its schedule, --max-grad-norm, the length of the run, the device, logging and saving may
+differ, which is said and logged. After a run diverged, --resume with a lower --lr goes on from its last good checkpoint.`,
     );
   addOptions(command, options).action(async (flags) => train(await readSettings(options, flags)));
 }
@@ -125,7 +126,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   if (!resume) await refuseOldRun(output_dir);
   const trainer = await newTrainer(dataset, settings, loss);
   const result = await withInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (signal) =>
-    trainer.train({ resume_from_checkpoint: resume, signal }),
+    trainer.train({ resume_from_checkpoint: resume, signal }).catch(withAdvice),
   );
   if (result.interrupted)
     throw new InterruptedError(
@@ -137,6 +138,15 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
+}
+
+/** The trainer's advice after a divergence, in options of the command line. */
+function withAdvice(error: unknown): never {
+  if (!(error instanceof NonFiniteLossError)) throw error;
+  throw new NonFiniteLossError(
+    `${error.message}\nUse the same command with --resume and a lower --lr, or with --max-grad-norm. Where there is no checkpoint, leave out --resume.`,
+    error.step,
+  );
 }
 
 /** An option without effect is most likely a mistake. */
@@ -170,14 +180,15 @@ function newTrainer(
   // Clipping would cut off points outside [-1, 1]; the paper's 2-D reverse process does not clip.
   const noise_scheduler = new DDPMScheduler({ ...schedule, clip_sample: kind === 'images' });
   const args = trainingArguments(kind, settings);
-  const common = { args, loss, noise_scheduler, callbacks: [trainingConsole()] };
+  const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
+  const common = { args, loss, noise_scheduler, callbacks: [trainingConsole()], on_warning };
   return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common);
 }
 
 /** A new run in the folder of an old one would mix the checkpoints of both. */
 async function refuseOldRun(outputDir: string): Promise<void> {
   const names = await readdir(outputDir).catch(() => []);
-  const old = names.find((name) => /^checkpoint-\d+$/.test(name));
+  const old = names.find((name) => /^checkpoint-\d+(-\d+)?$/.test(name));
   if (old)
     throw new InvalidArgumentError(
       `${path.join(outputDir, old)} already exists: continue with --resume, or choose another --output`,
