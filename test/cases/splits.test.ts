@@ -132,6 +132,12 @@ describe('splits', () => {
       await writeFile(path.join(shards, name), await tar({ 'a.png': 10 * i }));
     expect((await load(shards)).values).toEqual([0, 10]);
     expect((await load(shards, { split: 'validation' })).values).toEqual([20]);
+    const inside = path.join(folder, 'inside');
+    await mkdir(inside);
+    for (const [i, name] of ['0.tar', '1.tar'].entries())
+      await writeFile(path.join(inside, name), await tar({ 'train/a.png': 10 * i, 'test/a.png': 10 * i + 5 }));
+    expect((await load(inside)).values).toEqual([0, 10]);
+    expect((await load(inside, { split: 'test' })).values).toEqual([5, 15]);
   });
 
   it('of parquet files: in folders, by other names of the Hub; several sets are not joined', async () => {
@@ -162,6 +168,13 @@ describe('splits', () => {
     const report = await evaluate({ real: source, fake: source, fake_split: 'all', metrics: ['fid'], ...common });
     expect([report.real.count, report.fake.count]).toEqual([6, 12]);
     expect(said.filter((message) => SAID.test(message))).toHaveLength(1);
+    const archive = path.join(
+      await files({ 'x.tar': await tar({ 'train/1.png': 1, 'train/2.png': 2, 'test/3.png': 3 }) }),
+      'x.tar',
+    );
+    said.length = 0;
+    await evaluate({ real: archive, fake: archive, fake_split: 'all', metrics: ['fid'], ...common });
+    expect(said).toEqual([expect.stringMatching(SAID)]);
     const { statistics } = await imageStatistics({ images: source, split: 'all', extractor: 'raw-pixels' });
     expect(statistics.count).toBe(12);
   });

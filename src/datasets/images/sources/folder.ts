@@ -53,10 +53,10 @@ export async function folderSource(folder: string, choice: SourceChoice): Promis
   const archives = pathsOf(isTarName);
   const [cifar] = archives.filter(isCifarArchive);
   if (cifar !== undefined && archives.length === 1) return cifarArchiveSource(join(folder, cifar), choice);
-  if (archives.length > 0) {
-    const chosen = chosenSplit(folder, archives, splitsByFile(archives, choice), choice);
-    return tarSource(folder, at(chosen), { ...choice, split: choice.split && 'all' });
-  }
+  const splitOf = splitsByFile(archives, choice);
+  if (archives.some((path) => splitOf(path) !== undefined))
+    return tarSource(folder, at(chosenSplit(folder, archives, splitOf, choice)), { ...choice, split: 'all' });
+  if (archives.length > 0) return tarSource(folder, at(archives), choice);
   throw new DatasetError(noImages(folder, files));
 }
 

@@ -62,43 +62,64 @@ export async function archiveSource(
  * The archives are read twice: what a folder or a file means depends on what else there is.
  */
 export async function tarSource(name: string, paths: readonly string[], choice: SourceChoice): Promise<ImageSource> {
-  const { split, labelColumn } = choice;
+  let opened: Promise<TarLayout> | undefined;
   return {
     name,
-    cacheKey: `tar ${JSON.stringify([split, labelColumn])} ${await fileStates(paths)}`,
+    cacheKey: `tar ${JSON.stringify([choice.split, choice.labelColumn])} ${await fileStates(paths)}`,
     async *images() {
-      const members: string[] = [];
-      for (const path of paths)
-        for await (const _ of tarMembers(path, ({ name: member, type }) => {
-          if (type !== 'directory' && !isHiddenPath(member)) members.push(plainPath(member));
-          return undefined;
-        }));
-      const images = members.filter(isImageName);
-      const folders = splitsByFolder(images, choice);
-      const chosen = new Set(chosenSplit(name, images, folders.splitOf, choice));
-      const isOfSplits = anyOf([...chosen].map(folders.splitOf));
-      const keys = new Set([...chosen].map(sampleKey));
-      const sidecars = members.filter((member) => isSidecar(member) && keys.has(sampleKey(member)));
-      const folderOf = (member: string) => folderLabel(folders.withoutSplits(plainPath(member)));
-      // Folders are classes only where no file says the class.
-      const isByFolder = labelColumn === undefined && !sidecars.some((member) => /\.cls$/i.test(member));
-      if (sidecars.length === 0) labelColumnOf([], choice, name);
-      const keep: MemberRule = (header) => {
-        const member = plainPath(header.name);
-        if (isSidecar(member) && keys.has(sampleKey(member))) return sidecarMember(header);
-        const isChosen = isImageName(member) ? chosen.has(member) : isOfSplits(folders.splitOf(member));
-        return isChosen ? imageMember(header) : undefined;
-      };
-      for (const path of paths)
-        for await (const image of withSidecars(tarMembers(path, keep), choice, path)) {
-          const source = paths.length > 1 ? `${basename(path)}/${image.source}` : image.source;
-          if ('reason' in image) yield { source, reason: image.reason };
-          else {
-            const label = image.label ?? (isByFolder ? folderOf(image.source) : undefined);
-            yield { source, label, encoded: image.bytes };
-          }
+      opened ??= tarLayout(name, paths, choice);
+      const { keep, labelOf, hasSidecars } = await opened;
+      for (const path of paths) {
+        const where = (source: string) => (paths.length > 1 ? `${basename(path)}/${source}` : source);
+        const members = tarMembers(path, keep);
+        for await (const member of hasSidecars ? withSidecars(members, choice, path) : members) {
+          const source = where(member.source);
+          if ('reason' in member) yield { source, reason: member.reason };
+          else yield { source, label: labelOf(member), encoded: member.bytes };
         }
+      }
     },
+  };
+}
+
+interface TarLayout {
+  /** Which members are read. */
+  readonly keep: MemberRule;
+  /** Whether files beside images tell about them. */
+  readonly hasSidecars: boolean;
+  labelOf(image: {
+    readonly source: string;
+    readonly label?: number | string | undefined;
+  }): number | string | undefined;
+}
+
+/** What the names in archives mean. @throws as {@link chosenSplit} and {@link tarMembers}. */
+async function tarLayout(name: string, paths: readonly string[], choice: SourceChoice): Promise<TarLayout> {
+  const members: string[] = [];
+  const list: MemberRule = ({ name: member, type }) => {
+    if (type !== 'directory' && !isHiddenPath(member)) members.push(plainPath(member));
+    return undefined;
+  };
+  for (const path of paths) for await (const _ of tarMembers(path, list));
+  const images = members.filter(isImageName);
+  const folders = splitsByFolder(images, choice);
+  const chosen = new Set(chosenSplit(name, images, folders.splitOf, choice));
+  const isOfSplits = anyOf([...chosen].map(folders.splitOf));
+  const keys = new Set([...chosen].map(sampleKey));
+  const sidecars = members.filter((member) => isSidecar(member) && keys.has(sampleKey(member)));
+  if (sidecars.length === 0) labelColumnOf([], choice, name);
+  // Folders are classes only where no file says the class.
+  const isByFolder = choice.labelColumn === undefined && !sidecars.some((member) => /\.cls$/i.test(member));
+  return {
+    hasSidecars: sidecars.length > 0,
+    keep: (header) => {
+      const member = plainPath(header.name);
+      if (isSidecar(member) && keys.has(sampleKey(member))) return sidecarMember(header);
+      const isChosen = isImageName(member) ? chosen.has(member) : isOfSplits(folders.splitOf(member));
+      return isChosen ? imageMember(header) : undefined;
+    },
+    labelOf: ({ source, label }) =>
+      label ?? (isByFolder ? folderLabel(folders.withoutSplits(plainPath(source))) : undefined),
   };
 }
 
