@@ -49,6 +49,9 @@ describe('CSV', () => {
     ['1,2\n3,0x10\n', /line 2, column 2: '0x10' is not a decimal number/],
     ['0x1,0x2\n3,4\n', /line 1, column 1: '0x1' is not a decimal number/],
     ['1,2\n3,0b1\n', /'0b1' is not a decimal number/],
+    ['1.0D0,2.0D0\n3,4\n', /line 1, column 1: '1.0D0' is not a finite number/],
+    ["1_000;2'000\n3;4\n", /line 1, column 1: '1_000'/],
+    ['5%,6%\n3,4\n', /line 1, column 1: '5%'/],
     ['NA,NA\n3,4\n', /line 1, column 1: 'NA' is not a finite number but a missing value/],
     ['NaN NaN\n3 4\n', /line 1, column 1: 'NaN'/],
     ['?,?\n3,4\n', /line 1, column 1: '\?' is not a finite number but a missing value/],
@@ -88,6 +91,7 @@ describe('CSV', () => {
     ['petal length\tpetal width\n1\t2\n', ['petal length', 'petal width']],
     ['"a,b";"c"\n1;2\n', ['a,b', 'c']],
     ['x,y\n1,2\n', ['x', 'y']],
+    ['2theta,1st\n1,2\n', ['2theta', '1st']],
     ['1,2\n3,4\n', undefined],
   ])('takes names from %j', (text, columns) => {
     expect(parseCsvPoints(text, 'x').columns).toEqual(columns);

@@ -16,9 +16,12 @@ export function isMissing(cell: string): boolean {
   return MISSING.test(cell);
 }
 
+/** Hexadecimal, octal or binary; not finite; or with a decimal comma, groups of digits, Fortran's exponent, per cent. */
+const OTHER_NUMBER = /^[+-]?(0[xob].*|nan|inf(inity)?|1\.#\w+|[.,]?\d[\d.,_']*([ed][+-]?\d+)?%?)$/is;
+
 /** Also numbers that are refused: a first line of them is no header, which would leave it out silently. */
 export function isNumberLike(cell: string): boolean {
-  return cell !== '' && (!Number.isNaN(Number(cell)) || /^[+-]?(0[xob].*|nan|inf(inity)?|1\.#\w+)$/is.test(cell));
+  return cell !== '' && (!Number.isNaN(Number(cell)) || OTHER_NUMBER.test(cell));
 }
 
 /**

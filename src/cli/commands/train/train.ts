@@ -196,8 +196,8 @@ async function refuseOldRun(outputDir: string): Promise<void> {
 }
 
 /**
- * Tells points from images. Names of sets come first, as in the loaders. .csv, .tsv, .txt and .npy files are points; every other
- * file or folder is images.
+ * Tells points from images. Names of sets come first, as in the loaders. Files of points have endings of their own; every
+ * other file or folder is images.
  *
  * @throws {InvalidArgumentError} when there is neither such a set nor such a file; names the nearest set.
  */
