@@ -1,0 +1,19 @@
+import type { Readers } from '../reader.ts';
+
+const points = () => import('./points.ts');
+const imageSets = () => import('./image-sets.ts');
+
+/**
+ * Every reader that is fuzzed. A new one is a line here, and its examples in a file beside this. The shares follow from
+ * the cases a second, and from how much of a format is read by our own code.
+ */
+export const readers: Readers = {
+  table: { share: 12, load: async () => (await points()).table },
+  npy: { share: 12, load: async () => (await points()).npy },
+  image: { share: 10, load: async () => (await import('./images.ts')).image },
+  folder: { share: 6, load: async () => (await imageSets()).folder },
+  archive: { share: 8, load: async () => (await import('./archives.ts')).archive },
+  parquet: { share: 12, load: async () => (await imageSets()).parquet },
+  idx: { share: 4, load: async () => (await imageSets()).idx },
+  cifar: { share: 2, load: async () => (await imageSets()).cifar },
+};

@@ -1,0 +1,119 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+
+/* One child process, and the watch on it. */
+
+/** Cases [first, end) of one reader. */
+export interface Batch {
+  readonly reader: string;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Something that a reader must not do. */
+export interface Finding {
+  readonly reader: string;
+  readonly case: number;
+  /** 'crash', 'hang', 'memory', 'foreign error', 'unhandled rejection' or 'uncaught exception'. */
+  readonly kind: string;
+  readonly text: string;
+}
+
+export interface WatchOptions {
+  /** The module that exports `readers`. */
+  readonly registry: string;
+  readonly seed: number;
+  /** An empty folder for the inputs. */
+  readonly root: string;
+  /** Milliseconds after which a case hangs. */
+  readonly hangAfter: number;
+  /** Leaves the inputs in `root`, and tells what each case gave. */
+  readonly keep?: boolean | undefined;
+}
+
+export interface BatchResult {
+  readonly findings: readonly Finding[];
+  /** Cases that were accepted and refused, of those after which the process went on. */
+  readonly read: number;
+  readonly refused: number;
+  /** Where the process stopped; the batch's end if all was well. */
+  readonly reached: number;
+  /** With `keep`: what the last case gave. */
+  readonly outcome?: string | undefined;
+}
+
+/** Above this a process is ended before it takes the machine's memory. */
+const MAX_RESIDENT_BYTES = 3 * 1024 ** 3;
+/** Of V8 alone; the arrays of files and tensors are outside it. */
+const HEAP_MEGABYTES = 1024;
+/** Starting, with the examples of the reader, may take longer than a case. */
+const START_MS = 120_000;
+
+const script = fileURLToPath(new URL('case-process.ts', import.meta.url));
+
+/** Runs a batch in a process of its own until its end, or the first case that ends the process or has to be ended. */
+export async function runBatch(batch: Batch, options: WatchOptions): Promise<BatchResult> {
+  const { registry, seed, root, hangAfter, keep } = options;
+  const child = spawn(
+    process.execPath,
+    [`--max-old-space-size=${HEAP_MEGABYTES}`, '--import', 'tsx', script, registry, batch.reader]
+      .concat([seed, batch.first, batch.end].map(String))
+      .concat(path.join(root, `${batch.reader}-${batch.first}`)),
+    { stdio: ['ignore', 'ignore', 'pipe', 'pipe'], env: { ...process.env, FUZZ_KEEP: keep ? '1' : '' } },
+  );
+  let current: number | undefined;
+  let since = performance.now();
+  let outcomes: { read: number; refused: number } | undefined;
+  let outcome: string | undefined;
+  let ended: { kind: string; text: string } | undefined;
+  let stderr = '';
+  const findings: Finding[] = [];
+
+  const end = (kind: string, text: string) => {
+    ended ??= { kind, text };
+    child.kill('SIGKILL');
+  };
+  const timer = setInterval(() => {
+    const limit = current === undefined ? START_MS : hangAfter;
+    if (performance.now() - since > limit) end('hang', `no end after ${limit / 1000} s`);
+    const resident = residentBytes(child);
+    if (resident > MAX_RESIDENT_BYTES) end('memory', `${Math.round(resident / 1e6)} MB are in memory`);
+  }, 100);
+  child.stderr?.on('data', (text: Buffer) => {
+    stderr = (stderr + text).slice(-4000);
+  });
+  const closed = new Promise<string>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
+    const message: number | Partial<Finding & { read: number; refused: number; outcome: string }> = JSON.parse(line);
+    if (typeof message === 'number') {
+      current = message;
+      since = performance.now();
+    } else if (message.outcome !== undefined) outcome = message.outcome;
+    else if (message.read !== undefined) outcomes = { read: message.read, refused: message.refused ?? 0 };
+    else findings.push({ reader: batch.reader, case: 0, kind: '', text: '', ...message });
+  }
+  const status = await closed;
+  clearInterval(timer);
+  if (outcomes) return { findings, ...outcomes, reached: batch.end, outcome };
+  if (current === undefined) throw new Error(`the process of ${batch.reader} did not start (${status}): ${stderr}`);
+  const { kind, text } = ended ?? { kind: 'crash', text: `${status}: ${stderr}` };
+  findings.push({ reader: batch.reader, case: current, kind, text });
+  return { findings, read: 0, refused: 0, reached: current + 1, outcome };
+}
+
+/** 0 where the system does not say. */
+function residentBytes({ pid }: ChildProcess): number {
+  try {
+    const pages = readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1];
+    return Number(pages) * 4096;
+  } catch {
+    return 0;
+  }
+}
