@@ -29,7 +29,7 @@ export interface WatchOptions {
   readonly seed: number;
   /** An empty folder for the inputs. */
   readonly root: string;
-  /** Milliseconds after which a case hangs. */
+  /** Milliseconds of computing after which a case hangs. */
   readonly hangAfter: number;
   /** Leaves the inputs in `root`, and tells what each case gave. */
   readonly keep?: boolean | undefined;
@@ -50,8 +50,8 @@ export interface BatchResult {
 const MAX_RESIDENT_BYTES = 3 * 1024 ** 3;
 /** Of V8 alone; the arrays of files and tensors are outside it. */
 const HEAP_MEGABYTES = 1024;
-/** Starting, with the examples of the reader, may take longer than a case. */
-const START_MS = 120_000;
+/** On a busy machine, starting with the examples, or a case, may wait for long without computing. */
+const IDLE_MS = 120_000;
 
 const script = fileURLToPath(new URL('case-process.ts', import.meta.url));
 
@@ -67,6 +67,8 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
   );
   let current: number | undefined;
   let since = performance.now();
+  let seen: number | undefined;
+  let cpuBefore: number | undefined;
   let outcomes: { read: number; refused: number } | undefined;
   let outcome: string | undefined;
   let ended: { kind: string; text: string } | undefined;
@@ -78,9 +80,16 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
     child.kill('SIGKILL');
   };
   const timer = setInterval(() => {
-    const limit = current === undefined ? START_MS : hangAfter;
-    if (performance.now() - since > limit) end('hang', `no end after ${limit / 1000} s`);
-    const resident = residentBytes(child);
+    const { cpu, resident } = usageOf(child);
+    if (seen !== current) {
+      seen = current;
+      cpuBefore = cpu;
+    }
+    const busy = cpu === undefined ? performance.now() - since : cpu - (cpuBefore ?? 0);
+    if (current !== undefined && busy > hangAfter)
+      end('hang', `no end after ${Math.round(busy / 1000)} s of computing`);
+    const idle = performance.now() - since;
+    if (idle > IDLE_MS) end('hang', `no end after ${Math.round(idle / 1000)} s`);
     if (resident > MAX_RESIDENT_BYTES) end('memory', `${Math.round(resident / 1e6)} MB are in memory`);
   }, 100);
   child.stderr?.on('data', (text: Buffer) => {
@@ -108,12 +117,16 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
   return { findings, read: 0, refused: 0, reached: current + 1, outcome };
 }
 
-/** 0 where the system does not say. */
-function residentBytes({ pid }: ChildProcess): number {
+/**
+ * Milliseconds of the processor and bytes of memory that a process uses, as Linux tells. Elsewhere the time is undefined, and
+ * the time that passes stands for it.
+ */
+function usageOf({ pid }: ChildProcess): { cpu: number | undefined; resident: number } {
   try {
-    const pages = readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1];
-    return Number(pages) * 4096;
+    // After the name, which may hold blanks: fields 14 and 15 are ticks of 10 ms, 24 is pages of 4 KiB.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    return { cpu: 10 * (Number(fields[11]) + Number(fields[12])), resident: 4096 * Number(fields[21]) };
   } catch {
-    return 0;
+    return { cpu: undefined, resident: 0 };
   }
 }

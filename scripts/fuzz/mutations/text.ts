@@ -115,7 +115,8 @@ export const changeJson: Mutation = (bytes, stream) => {
   visit(root);
   if (holders.length === 0) return undefined;
   const values = holders.flatMap((holder): Json[] => Object.values(holder));
-  const anyValue = () => (values.length > 0 && stream.integer(3) === 0 ? pick(stream, values) : pick(stream, VALUES));
+  // A copy: the value of another place must not be the same object there.
+  const anyValue = () => structuredClone(pick(stream, values.length > 0 && stream.integer(3) === 0 ? values : VALUES));
   const holder = pick(stream, holders);
   if (Array.isArray(holder))
     holder.splice(stream.integer(holder.length + 1), stream.integer(2), ...someOf(stream, anyValue));
@@ -134,7 +135,7 @@ function changeObject(holder: { [key: string]: Json }, stream: RandomStream, any
   if (kind === 0) delete holder[key];
   else if (kind === 1)
     holder[pick(stream, ['new_key', '_private', '__proto__', 'toString', '', `${key}s`])] = anyValue();
-  else if (kind === 2) holder[pick(stream, keys.length === 0 ? ['b'] : keys)] = holder[key] ?? null;
+  else if (kind === 2) holder[pick(stream, keys.length === 0 ? ['b'] : keys)] = structuredClone(holder[key] ?? null);
   else holder[key] = typeof holder[key] === 'number' && kind < 5 ? nearNumber(holder[key], stream) : anyValue();
 }
 

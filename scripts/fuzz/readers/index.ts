@@ -2,6 +2,8 @@ import type { Readers } from '../reader.ts';
 
 const points = () => import('./points.ts');
 const imageSets = () => import('./image-sets.ts');
+const files = () => import('./files.ts');
+const models = () => import('./models.ts');
 
 /**
  * Every reader that is fuzzed. A new one is a line here, and its examples in a file beside this. The shares follow from
@@ -15,5 +17,14 @@ export const readers: Readers = {
   archive: { share: 8, load: async () => (await import('./archives.ts')).archive },
   parquet: { share: 12, load: async () => (await imageSets()).parquet },
   idx: { share: 4, load: async () => (await imageSets()).idx },
+  safetensors: { share: 10, load: async () => (await files()).safetensors },
+  statistics: { share: 8, load: async () => (await files()).statistics },
+  config: { share: 10, load: async () => (await files()).config },
+  settings: { share: 6, load: async () => (await files()).settings },
+  'onnx-draw': { share: 6, load: async () => (await models()).onnxDraw },
+  'onnx-train': { share: 4, load: async () => (await models()).onnxTrain },
+  'point-pipeline': { share: 4, load: async () => (await models()).pointPipeline },
+  'image-pipeline': { share: 3, load: async () => (await models()).imagePipeline },
+  checkpoint: { share: 3, load: async () => (await models()).checkpoint },
   cifar: { share: 2, load: async () => (await imageSets()).cifar },
 };
