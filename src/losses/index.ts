@@ -17,5 +17,6 @@ export {
   type LossInputs,
   type LossResult,
 } from './loss.ts';
+export { minimiserScale, noiseScaleForLambda, type TrainedIsotropy } from './minimiser.ts';
 export { type LossFactory, type LossFactoryOptions, losses, lossFromConfig } from './registry.ts';
 export { simpleLoss } from './simple.ts';
