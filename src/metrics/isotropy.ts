@@ -1,6 +1,7 @@
 import { InvalidArgumentError, NonFiniteSampleError } from '../errors.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
+import { noiseCoefficients } from '../schedulers/steps.ts';
 import { checkPointCloud, type PointCloud, requireInteger } from './metric.ts';
 
 /** The isotropy of vectors x in R^n, E‖x‖² (Iso-Diffusion, section 3.3): n for white noise. */
@@ -186,6 +187,7 @@ async function atTimestep(
   const stream = new RandomStream(seed, STREAM.metrics, timestep);
   const signalScale = Math.sqrt(alpha);
   const noiseScale = Math.sqrt(1 - alpha);
+  const { fromSample, fromOutput } = noiseCoefficients(prediction_type, alpha);
   let squaredNorm = 0;
   let squaredError = 0;
   for (let from = 0; from < data.length; from += BLOCK * dims) {
@@ -194,15 +196,7 @@ async function atTimestep(
     const noisy = clean.map((x, i) => signalScale * x + noiseScale * (noise[i] as number));
     const output = await model.predict(noisy, timestep);
     for (let i = 0; i < noisy.length; i++) {
-      const x = noisy[i] as number;
-      const y = output[i] as number;
-      // x_t = √ᾱ x_0 + √(1-ᾱ) ε solved for ε; with v = √ᾱ ε - √(1-ᾱ) x_0 (Salimans & Ho 2022), ε = √(1-ᾱ) x_t + √ᾱ v.
-      const predicted =
-        prediction_type === 'epsilon'
-          ? y
-          : prediction_type === 'v_prediction'
-            ? noiseScale * x + signalScale * y
-            : (x - signalScale * y) / noiseScale;
+      const predicted = fromSample * (noisy[i] as number) + fromOutput * (output[i] as number);
       squaredNorm += predicted * predicted;
       squaredError += ((noise[i] as number) - predicted) ** 2;
     }

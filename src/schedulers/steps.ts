@@ -112,6 +112,18 @@ export function alphaBetween(alphaBar: number, alphaBarPrevious: number): number
   return alphaBarPrevious === 0 ? 0 : alphaBar / alphaBarPrevious;
 }
 
+/** The predicted noise as a combination of the noisy sample and the model output. */
+export function noiseCoefficients(type: PredictionType, alphaBar: number): { fromSample: number; fromOutput: number } {
+  switch (type) {
+    case 'epsilon':
+      return { fromSample: 0, fromOutput: 1 };
+    case 'v_prediction':
+      return { fromSample: Math.sqrt(1 - alphaBar), fromOutput: Math.sqrt(alphaBar) };
+    case 'sample':
+      return { fromSample: 1 / Math.sqrt(1 - alphaBar), fromOutput: -Math.sqrt(alphaBar) / Math.sqrt(1 - alphaBar) };
+  }
+}
+
 /** Thresholding takes precedence over clipping. */
 export function clipLimit(config: ClippingConfig): number | null {
   return config.clip_sample && !config.thresholding ? config.clip_sample_range : null;

@@ -7,7 +7,7 @@ import type { HostBatch } from '../step/batch.ts';
 import { type ImageAugmentation, type Samples, wholeImage } from './samples.ts';
 
 /** For class-conditional models. */
-interface ClassSettings {
+export interface ClassSettings {
   readonly classCount: number;
   /** Probability that a sample is shown without its class. */
   readonly dropout: number;
