@@ -15,7 +15,7 @@ const rooms = {
   plots: 'random files',
   metrics: 'random files graph schedulers runtime',
   trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',
-  pipelines: 'random threads files hub graph models schedulers runtime datasets',
+  pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
   evaluation: 'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
   reproduce: 'threads files models schedulers losses runtime datasets plots metrics trainers pipelines evaluation',
   cli: 'threads files hub models schedulers losses runtime datasets plots metrics trainers pipelines evaluation reproduce',

@@ -42,7 +42,12 @@ export async function run(): Promise<void> {
       return (answer.seconds * STEPS) / REFERENCE_STEPS;
     };
     const draw = async (seed: number) => {
-      const call = readSamplingOptions({ num_inference_steps: STEPS, seed }, scheduler, POINTS, 'point');
+      const call = readSamplingOptions(
+        { num_inference_steps: STEPS, seed },
+        { scheduler, isotropy: undefined },
+        POINTS,
+        'point',
+      );
       const points = await loop?.tryRun({ ...call, batchSize: POINTS });
       if (!points) throw new Error('the steps cannot run inside one graph');
     };

@@ -22,6 +22,7 @@ export const pipelineFiles = {
   config: 'config.json',
   onnx: 'model.onnx',
   schedulerConfig: 'scheduler_config.json',
+  isotropy: 'isotropy.json',
 } as const;
 
 /**
@@ -56,11 +57,25 @@ export type ModelIndex = JsonObject & {
 /** A component's configuration: its class and that class's arguments. */
 export type ComponentConfig = JsonObject & { _class_name: string };
 
+/**
+ * `isotropy.json` beside the weights, which diffusers does not read: the mean squared predicted noise per element over the
+ * training data, and the weight of the isotropy penalty in training, null for a loss of which it is not known.
+ */
+export const isotropySchema = z.object({
+  isotropy: z.number().positive(),
+  standard_error: z.number().min(0),
+  samples: z.int().min(1),
+  lambda: z.number().min(0).nullable(),
+});
+export type IsotropyFile = z.output<typeof isotropySchema>;
+
 /** A model in both forms. */
 export interface ModelFiles {
   /** The model in ONNX's binary form, or a function that makes it when it is written. */
   readonly onnx: Uint8Array | (() => Uint8Array);
   readonly weights: ReadonlyMap<string, NamedTensor>;
+  /** Default: the folder does not say. */
+  readonly isotropy?: IsotropyFile | undefined;
 }
 
 export interface PipelineParts {
@@ -118,10 +133,11 @@ function filesOf(parts: PipelineParts) {
     [pipelineFiles.modelIndex, stringifySorted(modelIndex)],
     [inFolder(folders.scheduler, pipelineFiles.schedulerConfig), stringifySorted(schedulerConfig)],
   ]);
-  const addModel = (folder: string, { onnx, weights }: ModelFiles) => {
+  const addModel = (folder: string, { onnx, weights, isotropy }: ModelFiles) => {
     files.set(inFolder(folder, pipelineFiles.config), configText);
     files.set(inFolder(folder, pipelineFiles.onnx), onnx);
     files.set(inFolder(folder, weightsFile(variant)), safetensorsChunks(weights, { format: 'pt' }));
+    if (isotropy) files.set(inFolder(folder, pipelineFiles.isotropy), stringifySorted(isotropy));
   };
   addModel(folders.unet, parts.unet);
   if (parts.unetEma) addModel(folders.unetEma, parts.unetEma);

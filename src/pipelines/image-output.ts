@@ -105,6 +105,7 @@ export type GenerationRecord = JsonObject & {
   seed: number | number[];
   eta: number;
   use_clipped_model_output?: boolean;
+  noise_scale?: number[];
   guidance_scale: number;
   class_labels: number | number[] | null;
 };

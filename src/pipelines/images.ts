@@ -2,6 +2,7 @@ import type { RawImage, Tensor } from '@huggingface/transformers';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
+import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -69,6 +70,8 @@ export interface UnconditionalImageGenerationPipeline {
   readonly model: ModelSession;
   /** May be replaced, as in diffusers; calls under way keep the one they began with. */
   scheduler: Scheduler;
+  /** What is known of the model's isotropy, for `iso_lambda`; may be replaced. Undefined where the folder has none. */
+  isotropy: TrainedIsotropy | undefined;
   /**
    * Draws `count` images into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
    * may have been killed. `generation.json` there says how they were made; a call with other settings is refused.
@@ -113,12 +116,12 @@ export async function loadUnconditionalImageGeneration(
 
 /** @param sha256 of the model, with its external data. */
 function imagePipeline(
-  { model, scheduler, classCount }: LoadedPipeline,
+  { model, scheduler, classCount, isotropy }: LoadedPipeline,
   sha256: string,
 ): UnconditionalImageGenerationPipeline {
   /** All that a call needs, read before it waits for anything. */
   const read = (options: SamplingOptions & ClassOptions, count: number) => ({
-    ...readSamplingOptions(options, self.scheduler, count, 'image'),
+    ...readSamplingOptions(options, self, count, 'image'),
     ...readClassOptions(options, model, classCount, count),
   });
   type Call = ReturnType<typeof read>;
@@ -197,6 +200,7 @@ function imagePipeline(
       seed: listOrNumber(call.seed),
       eta: call.eta,
       ...(call.use_clipped_model_output ? { use_clipped_model_output: true } : {}),
+      ...(call.noiseScale ? { noise_scale: [...call.noiseScale] } : {}),
       guidance_scale: call.guidance_scale,
       class_labels: call.class_labels === undefined ? null : listOrNumber(call.class_labels),
     };
@@ -216,6 +220,7 @@ function imagePipeline(
     task: 'unconditional-image-generation' as const,
     model,
     scheduler,
+    isotropy,
     toFolder,
     batches: (options: ImageFolderOptions) => {
       // Options are read now, but a wrong one is reported by the first batch.

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import {
@@ -12,6 +13,8 @@ import {
   pretrainedShape,
   requireFiles,
 } from '../hub/open-pretrained.ts';
+import { isotropySchema, pipelineFiles } from '../hub/pipeline-folder.ts';
+import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
 import { onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
@@ -90,6 +93,8 @@ export interface LoadedPipeline {
   readonly onnx: Uint8Array | string;
   /** Number of classes; undefined where there are none, and for an ONNX file, which does not say. */
   readonly classCount: number | undefined;
+  /** Undefined where nobody has measured it, and for an ONNX file. */
+  readonly isotropy: TrainedIsotropy | undefined;
 }
 
 /** How the training points were scaled; only folders of points have it. */
@@ -131,13 +136,22 @@ export async function loadFolder(
       `${dir} holds a model of the class ${config._class_name}, which is not registered, and no ${path.relative(dir, paths.onnx)} to open it by: import what registers the class, or save the pipeline with this package`,
     );
   const scheduler = schedulerOfFolder(folder.schedulerConfig, options.scheduler);
+  const isotropy = await readIsotropy(path.dirname(paths.onnx));
   const device = await resolveDevice(wantedDevice);
   const onnx = await modelSource(paths, kind === 'images' || !hasOnnx ? architecture : undefined);
   const shape =
     architecture?.sampleShape ??
     ((declared: DeclaredSample) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
   const model = await ModelSession.create(onnx, config, shape, device, options.input_names ?? savedInputNames(config));
-  return { model, scheduler, dir, onnx, classCount: architecture?.classCount };
+  return { model, scheduler, dir, onnx, classCount: architecture?.classCount, isotropy };
+}
+
+/** What the folder of a model says of its isotropy; undefined where it says nothing, or lambda is not known. */
+async function readIsotropy(folder: string): Promise<TrainedIsotropy | undefined> {
+  const file = path.join(folder, pipelineFiles.isotropy);
+  if (!(await isFile(file))) return undefined;
+  const { isotropy, lambda } = await readJsonFile(file, isotropySchema);
+  return lambda === null ? undefined : { isotropy, lambda };
 }
 
 /** The names of the inputs in the config of a model that was read from an ONNX file. @throws {ConfigError} for others. */
@@ -155,7 +169,7 @@ export async function loadImageOnnx(file: string, options: ImagePipelineOptions)
   const device = await resolveDevice(wantedDevice);
   const shape = (declared: DeclaredSample) => openShape(declared, options.sample_shape, {}, file, 'images');
   const model = await ModelSession.create(onnx, {}, shape, device, options.input_names);
-  return { model, scheduler, dir: undefined, onnx, classCount: undefined };
+  return { model, scheduler, dir: undefined, onnx, classCount: undefined, isotropy: undefined };
 }
 
 function checkedDevice({ device, dtype }: PipelineOptions, kind: Kind): Device {

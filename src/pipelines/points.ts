@@ -6,10 +6,11 @@ import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import { pipelineFiles } from '../hub/pipeline-folder.ts';
+import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption, parseOptions, warnOnce } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { DenoisingLoop } from './fused/loop.ts';
-import { checkPipelineArguments, loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
+import { checkPipelineArguments, type LoadedPipeline, loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
 import type { ModelSession } from './model-session.ts';
 import { sample } from './sample.ts';
 import { checkCount, readSamplingOptions, type SamplingOptions, samplingShape } from './sampling-options.ts';
@@ -53,6 +54,8 @@ export interface UnconditionalPointGenerationPipeline {
   readonly columns: readonly string[] | undefined;
   /** May be replaced, as in diffusers; calls under way keep the one they began with. */
   scheduler: Scheduler;
+  /** What is known of the model's isotropy, for `iso_lambda`; may be replaced. Undefined where the folder has none. */
+  isotropy: TrainedIsotropy | undefined;
   /**
    * Frees the sessions. A second call does nothing. A call under way, and every later one, rejects with `DisposedError`.
    */
@@ -79,11 +82,11 @@ export async function loadUnconditionalPointGeneration(
   given: PointPipelineOptions = {},
 ): Promise<UnconditionalPointGenerationPipeline> {
   const options = checkPipelineArguments(name, given);
-  const { model, scheduler, dir = '', onnx } = await loadFolder(name, options, 'points');
+  const { model, scheduler, isotropy, dir = '', onnx } = await loadFolder(name, options, 'points');
   const [dims = 0] = model.sampleShape;
   try {
     const { columns, ...scaler } = await readScaler(dir, dims);
-    return pointPipeline(model, DenoisingLoop.of(onnx, model), scheduler, { scaler, columns });
+    return pointPipeline({ model, scheduler, isotropy }, DenoisingLoop.of(onnx, model), { scaler, columns });
   } catch (error) {
     await model.release();
     throw error;
@@ -91,9 +94,8 @@ export async function loadUnconditionalPointGeneration(
 }
 
 function pointPipeline(
-  model: ModelSession,
+  { model, scheduler, isotropy }: Pick<LoadedPipeline, 'model' | 'scheduler' | 'isotropy'>,
   loop: DenoisingLoop | undefined,
-  scheduler: Scheduler,
   { scaler, columns }: Pick<UnconditionalPointGenerationPipeline, 'scaler' | 'columns'>,
 ): UnconditionalPointGenerationPipeline {
   const generate = async (given: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
@@ -103,7 +105,7 @@ function pointPipeline(
     checkCount('batch_size', batchSize);
     if (output_type !== 'points' && output_type !== 'scaled')
       throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'points' or 'scaled'`);
-    const run = { ...readSamplingOptions(options, self.scheduler, batchSize, 'point'), batchSize };
+    const run = { ...readSamplingOptions(options, self, batchSize, 'point'), batchSize };
     const scaled = await (async () => (await loop?.tryRun(run)) ?? (await sample(model, run)))().catch((error) => {
       // A worker thread that was ended by dispose() says only that it ended.
       model.checkUsable();
@@ -119,6 +121,7 @@ function pointPipeline(
     scaler,
     columns,
     scheduler,
+    isotropy,
     dispose: async () => {
       await model.release();
       await loop?.release();

@@ -6,6 +6,7 @@ import type { Scheduler } from '../schedulers/scheduler.ts';
 import { splitChannels } from '../schedulers/steps.ts';
 import { allFinite, checkedSample, checkModelOutput } from './finite-checks.ts';
 import type { ModelSession } from './model-session.ts';
+import { outputScales, scaledOutput } from './noise-scale.ts';
 import { type SamplingCall, startedScheduler } from './sampling-options.ts';
 
 /** One batch of a call. */
@@ -29,6 +30,7 @@ export async function sample(model: ModelSession, run: SamplingRun): Promise<Flo
   const { predict = (x: Float32Array, timestep: number) => model.predict(x, timestep) } = run;
   const scheduler = startedScheduler(run);
   const { timesteps } = scheduler;
+  const scales = run.noiseScale && outputScales(run.noiseScale, scheduler);
   const streams = new SampleStreams(run.seed, batchSize, elementCount(model.sampleShape), run.firstSample);
   const sample_shape = [batchSize, ...model.sampleShape];
 
@@ -40,8 +42,10 @@ export async function sample(model: ModelSession, run: SamplingRun): Promise<Flo
     const place = { index: step, count: timesteps.length, timestep };
     const input = scheduler.scaleModelInput(x, timestep);
     if (input !== x) checkedSample(input, x.length, `${scheduler.className}.scaleModelInput`, place);
-    const predicted = await predict(input, timestep);
-    checkModelOutput(predicted, input, place);
+    const unscaled = await predict(input, timestep);
+    checkModelOutput(unscaled, input, place);
+    const scale = scales?.[step];
+    const predicted = scale ? scaledOutput(unscaled, input, batchSize, scale) : unscaled;
     // A scheduler with a fixed variance has no use for a model's learned one, the second half of the channels.
     const ignoresVariance = predicted.length === 2 * x.length && !scheduler.learnsVariance;
     const output = ignoresVariance ? splitChannels(predicted, batchSize)[0] : predicted;

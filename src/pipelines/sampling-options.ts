@@ -1,9 +1,11 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
+import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, functionOption, numberOption, numberOrNumbersOption } from '../options.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import { type NoiseScale, type NoiseScaleOptions, noiseScaleShape, readNoiseScale } from './noise-scale.ts';
 
 /**
  * Called after a model evaluation and its step, with its index from 0, its timestep and the sample [batch_size, ...] in
@@ -18,7 +20,7 @@ export type StepCallback = (
 export type StepCallbackResult = { sample?: Float32Array | undefined } | undefined | void;
 
 /** How samples are drawn, of points and of images alike. */
-export interface SamplingOptions {
+export interface SamplingOptions extends NoiseScaleOptions {
   /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
   readonly num_inference_steps?: number | undefined;
   /**
@@ -52,6 +54,7 @@ export const schedulerOption = z.custom<GivenScheduler>(
 
 /** The types alone; ranges are checked with the number of samples at hand. */
 export const samplingShape = {
+  ...noiseScaleShape,
   num_inference_steps: numberOption.optional(),
   scheduler: schedulerOption.optional(),
   seed: numberOrNumbersOption.optional(),
@@ -75,6 +78,7 @@ export interface SamplingCall {
   readonly seed: SampleSeed;
   readonly eta: number;
   readonly use_clipped_model_output: boolean;
+  readonly noiseScale: NoiseScale | undefined;
   readonly callback: StepCallback | undefined;
   readonly onProgress: ((fraction: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
@@ -83,13 +87,13 @@ export interface SamplingCall {
 /**
  * Reads the options of a call for `count` samples, all at once.
  *
- * @param own the pipeline's scheduler.
+ * @param own the pipeline's scheduler and what is known of its model's isotropy.
  * @param samples what the samples are, for errors.
  * @throws {InvalidArgumentError} when an option is out of range. @throws {ConfigError} for a wrong scheduler config.
  */
 export function readSamplingOptions(
   options: SamplingOptions,
-  own: Scheduler,
+  own: { readonly scheduler: Scheduler; readonly isotropy: TrainedIsotropy | undefined },
   count: number,
   samples: 'point' | 'image',
 ): SamplingCall {
@@ -101,7 +105,7 @@ export function readSamplingOptions(
     );
   const wrongSeed = (typeof seed === 'number' ? [seed] : seed).find((one) => !Number.isSafeInteger(one) || one < 0);
   if (wrongSeed !== undefined) throw new InvalidArgumentError(`seed is ${wrongSeed}, but must be an integer >= 0`);
-  const given = options.scheduler === undefined ? own : asScheduler(options.scheduler, own);
+  const given = options.scheduler === undefined ? own.scheduler : asScheduler(options.scheduler, own.scheduler);
   const num_inference_steps = options.num_inference_steps ?? Math.min(1000, given.config.num_train_timesteps);
   return {
     scheduler: startedScheduler({ scheduler: given, num_inference_steps }),
@@ -109,6 +113,7 @@ export function readSamplingOptions(
     seed: typeof seed === 'number' ? seed : [...seed],
     eta,
     use_clipped_model_output,
+    noiseScale: readNoiseScale(options, own.isotropy),
     callback: options.callback_on_step_end,
     onProgress: options.on_progress,
     signal: options.signal,

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
-import type { SchedulerConfig } from './schedule.ts';
+import type { PredictionType, SchedulerConfig } from './schedule.ts';
 
 const { fround } = Math;
 

@@ -30,7 +30,12 @@ const defaults = { num_inference_steps: 100, batchSize: 7, seed: 5 };
 const run = (options: Options) => {
   const { batchSize, ...sampling } = { ...defaults, ...options };
   return {
-    ...readSamplingOptions(sampling, new DDPMScheduler(schedulerOptions), batchSize, 'point'),
+    ...readSamplingOptions(
+      sampling,
+      { scheduler: new DDPMScheduler(schedulerOptions), isotropy: undefined },
+      batchSize,
+      'point',
+    ),
     batchSize,
   };
 };

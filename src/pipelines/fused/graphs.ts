@@ -8,10 +8,15 @@ export interface StepForm {
   readonly clip: number | null;
   readonly usesOutput: boolean;
   readonly usesNoise: boolean;
+  /** Whether the model's output is scaled, and whether what it was given is added to it. */
+  readonly scalesOutput: boolean;
+  readonly addsInput: boolean;
 }
 
 /** The coefficients of a step that are scalars of the graph, one float32 vector [steps] each. */
 const COEFFICIENTS = [
+  'scaledFromOutput',
+  'scaledFromInput',
   'originalFromSample',
   'originalFromOutput',
   'fromOriginal',
@@ -19,7 +24,7 @@ const COEFFICIENTS = [
   'fromOutput',
   'fromNoise',
 ] as const;
-type Coefficient = (typeof COEFFICIENTS)[number];
+export type Coefficient = (typeof COEFFICIENTS)[number];
 
 /** The name under which crossing value `index` leaves the time graph and enters the denoising graph. */
 export const timeValueName = (index: number) => `time_value_${index}`;
@@ -74,11 +79,13 @@ export function denoisingGraph(
       const scalar = scalars.get(name);
       return scalar ? mul(value, gather(scalar, trip)) : value;
     };
-    const output = split.addSamplePart(
+    const unscaled = split.addSamplePart(
       body,
       sample,
       timeValues.map((values) => gather(values, trip)),
     );
+    const scaled = times(unscaled, 'scaledFromOutput');
+    const output = form.addsInput ? add(scaled, times(sample, 'scaledFromInput')) : scaled;
     const predicted = add(times(sample, 'originalFromSample'), times(output, 'originalFromOutput'));
     const original = form.clip === null ? predicted : clip(predicted, -form.clip, form.clip);
     let previous = add(times(original, 'fromOriginal'), times(sample, 'fromSample'));
@@ -97,7 +104,11 @@ export function denoisingGraph(
 
 /** The scalars that steps of this form have. */
 export function scalarsOf(form: StepForm): Coefficient[] {
-  return COEFFICIENTS.filter(
-    (name) => (name !== 'fromOutput' || form.usesOutput) && (name !== 'fromNoise' || form.usesNoise),
-  );
+  const optional: Partial<Record<Coefficient, boolean>> = {
+    scaledFromOutput: form.scalesOutput,
+    scaledFromInput: form.addsInput,
+    fromOutput: form.usesOutput,
+    fromNoise: form.usesNoise,
+  };
+  return COEFFICIENTS.filter((name) => optional[name] ?? true);
 }

@@ -12,6 +12,7 @@ import type { StepCoefficients } from '../../schedulers/steps.ts';
 import { parallelSessions } from '../../threads/threads.ts';
 import { allFinite } from '../finite-checks.ts';
 import type { ModelSession } from '../model-session.ts';
+import { outputScales } from '../noise-scale.ts';
 import { initialNoise, type SamplingRun } from '../sample.ts';
 import { startedScheduler } from '../sampling-options.ts';
 import { denoisingGraph, type StepForm, scalarsOf, timeGraph, timeValueName } from './graphs.ts';
@@ -85,7 +86,7 @@ export class DenoisingLoop {
   private async run(
     run: SamplingRun,
     scheduler: Scheduler,
-    coefficients: readonly StepCoefficients[],
+    coefficients: readonly FusedStep[],
   ): Promise<Float32Array | undefined> {
     run.signal?.throwIfAborted();
     const { batchSize, firstSample = 0 } = run;
@@ -204,14 +205,14 @@ export class DenoisingLoop {
 /** What all blocks of a run have in common. */
 interface Process {
   /** One for each timestep, as is `needsNoise`. */
-  readonly coefficients: readonly StepCoefficients[];
+  readonly coefficients: readonly FusedStep[];
   readonly needsNoise: readonly boolean[];
   /** Each crossing value for all timesteps, [timesteps, ...]. */
   readonly timeValues: readonly RuntimeTensor[];
 }
 
 /** The coefficients of all steps; undefined where they do not describe every step. */
-function fixedCoefficients(scheduler: Scheduler, run: SamplingRun): StepCoefficients[] | undefined {
+function fixedCoefficients(scheduler: Scheduler, run: SamplingRun): FusedStep[] | undefined {
   // A subclass that changes a step, but not its coefficients, is not described by those of its base.
   const depth = (method: string) => {
     let levels = 0;
@@ -225,8 +226,17 @@ function fixedCoefficients(scheduler: Scheduler, run: SamplingRun): StepCoeffici
   const coefficients = timesteps.map((timestep) => scheduler.stepCoefficients(timestep, run));
   const fixed = coefficients.filter((step) => step !== null);
   const oneClip = fixed.every(({ clip }) => clip === fixed[0]?.clip);
-  return timesteps.every(Number.isInteger) && oneClip && fixed.length === timesteps.length ? fixed : undefined;
+  if (!timesteps.every(Number.isInteger) || !oneClip || fixed.length < timesteps.length) return undefined;
+  const scales = run.noiseScale && outputScales(run.noiseScale, scheduler);
+  return fixed.map((step, i) => ({
+    ...step,
+    scaledFromOutput: scales?.[i]?.fromOutput ?? 1,
+    scaledFromInput: scales?.[i]?.fromInput ?? 0,
+  }));
 }
+
+/** The scalars of one step: the scheduler's, and those that scale the predicted noise. */
+type FusedStep = StepCoefficients & { readonly scaledFromOutput: number; readonly scaledFromInput: number };
 
 /** A session, or one in a thread of its own. */
 interface Runner {
@@ -242,17 +252,19 @@ function blocksOf(samples: number, largest: number): { first: number; count: num
   }));
 }
 
-function formOf(coefficients: readonly StepCoefficients[]): StepForm {
+function formOf(coefficients: readonly FusedStep[]): StepForm {
   return {
     clip: coefficients[0]?.clip ?? null,
     usesOutput: coefficients.some(({ fromOutput }) => fromOutput !== 0),
     usesNoise: coefficients.some(({ fromNoise }) => fromNoise !== 0),
+    scalesOutput: coefficients.some(({ scaledFromOutput }) => scaledFromOutput !== 1),
+    addsInput: coefficients.some(({ scaledFromInput }) => scaledFromInput !== 0),
   };
 }
 
 function chunkFeeds(
   form: StepForm,
-  coefficients: readonly StepCoefficients[],
+  coefficients: readonly FusedStep[],
   timeValues: readonly RuntimeTensor[],
   firstStep: number,
 ): Record<string, RuntimeTensor> {
