@@ -5,6 +5,14 @@ import { warnOfUnusedKeys } from './config-file.ts';
 import { DDIMScheduler } from './ddim.ts';
 import { DDPMScheduler } from './ddpm.ts';
 import { Scheduler } from './scheduler.ts';
+import { DDIMInverseScheduler } from './solvers/ddim-inverse.ts';
+import { DEISMultistepScheduler } from './solvers/deis.ts';
+import { DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler } from './solvers/dpm-solver.ts';
+import { EulerAncestralDiscreteScheduler, EulerDiscreteScheduler } from './solvers/euler.ts';
+import { HeunDiscreteScheduler } from './solvers/heun.ts';
+import { LMSDiscreteScheduler } from './solvers/lms.ts';
+import { PNDMScheduler } from './solvers/pndm.ts';
+import { UniPCMultistepScheduler } from './solvers/unipc.ts';
 
 /** What is registered under a name: the class, which builds itself from a parsed `scheduler_config.json`. */
 export interface SchedulerClass {
@@ -19,7 +27,20 @@ export interface SchedulerClass {
  * schedulers.register('EulerScheduler', EulerScheduler);
  * await generate({ scheduler: 'EulerScheduler', num_inference_steps: 30 });
  */
-export const schedulers = new Registry<SchedulerClass>('scheduler', { DDPMScheduler, DDIMScheduler });
+export const schedulers = new Registry<SchedulerClass>('scheduler', {
+  DDPMScheduler,
+  DDIMScheduler,
+  DPMSolverMultistepScheduler,
+  DPMSolverSinglestepScheduler,
+  UniPCMultistepScheduler,
+  EulerDiscreteScheduler,
+  EulerAncestralDiscreteScheduler,
+  HeunDiscreteScheduler,
+  PNDMScheduler,
+  LMSDiscreteScheduler,
+  DEISMultistepScheduler,
+  DDIMInverseScheduler,
+});
 
 /**
  * Builds the scheduler of a parsed `scheduler_config.json` by its `_class_name`.

@@ -186,7 +186,7 @@ export function checkTimesteps(timesteps: readonly number[], total: number): num
 }
 
 /** NumPy's rounding. */
-function roundHalfToEven(x: number): number {
+export function roundHalfToEven(x: number): number {
   const floor = Math.floor(x);
   if (x - floor !== 0.5) return Math.round(x);
   return floor % 2 === 0 ? floor : floor + 1;

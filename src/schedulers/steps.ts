@@ -84,7 +84,11 @@ const UNBOUNDED = 2 ** 100;
  * @throws {InvalidArgumentError} for predicted noise at abar = 0 where nothing is clipped: there is no finite answer.
  */
 export function originalCoefficients(
-  { prediction_type, clip_sample, thresholding }: ClippingConfig & Pick<SchedulerConfig, 'prediction_type'>,
+  {
+    prediction_type,
+    clip_sample,
+    thresholding,
+  }: Pick<ClippingConfig, 'clip_sample' | 'thresholding'> & Pick<SchedulerConfig, 'prediction_type'>,
   alphaBar: number,
   timestep: number,
 ): { fromSample: number; fromOutput: number } {
@@ -193,10 +197,13 @@ export function splitChannels(output: Float32Array, batch: number): [mean: Float
  * Dynamic thresholding (Saharia et al. 2022, section 2.3): clips each sample to s, the given quantile of its absolute
  * values limited to [1, sample_max_value], and divides by s.
  */
-function threshold(
+export function threshold(
   values: Float32Array,
   shape: readonly number[] | undefined,
-  { dynamic_thresholding_ratio, sample_max_value }: ClippingConfig,
+  {
+    dynamic_thresholding_ratio,
+    sample_max_value,
+  }: Pick<ClippingConfig, 'dynamic_thresholding_ratio' | 'sample_max_value'>,
 ): Float32Array {
   const batch = shape?.[0];
   if (batch === undefined) throw new InvalidArgumentError('thresholding needs the option sample_shape: [batch, ...]');

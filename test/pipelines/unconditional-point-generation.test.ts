@@ -75,7 +75,7 @@ describe('generating', () => {
   });
 
   it('refuses a scheduler config of an unknown class', async () => {
-    await expect(generate({ scheduler: { _class_name: 'PNDMScheduler' } })).rejects.toThrow(ConfigError);
+    await expect(generate({ scheduler: { _class_name: 'KDPM2DiscreteScheduler' } })).rejects.toThrow(ConfigError);
   });
 });
 

@@ -18,7 +18,7 @@ describe('scheduler configs', () => {
     expect(
       DDPMScheduler.fromConfig({ _class_name: 'DDPMScheduler', lower_order_final: true }).config,
     ).not.toHaveProperty('lower_order_final');
-    expect(() => schedulerFromConfig({ _class_name: 'PNDMScheduler' })).toThrow(ConfigError);
+    expect(() => schedulerFromConfig({ _class_name: 'KDPM2DiscreteScheduler' })).toThrow(ConfigError);
     expect(() => schedulerFromConfig('DDPMScheduler')).toThrow(ConfigError);
   });
 

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, type MockInstance, vi } fr
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
 import { parseStrictJson } from '../../src/files/json.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
-import { schedulerOfFolder } from '../../src/schedulers/registry.ts';
+import { schedulerOfFolder, schedulers } from '../../src/schedulers/registry.ts';
 
 type Config = Record<string, unknown> & { _class_name: string };
 interface Saved {
@@ -34,27 +34,36 @@ afterEach(() => {
 });
 const warnings = () => warn.mock.calls.map(([text]) => String(text));
 
+const withBetas = Object.keys(saved).filter((name) => !withoutBetas.includes(name));
+
+describe('a folder with a scheduler of diffusers', () => {
+  it.each(withBetas.filter((name) => schedulers.find(name)))('%s opens as itself, without a word', (name) => {
+    const scheduler = schedulerOfFolder(configOf(name));
+    expect(scheduler.className).toBe(name);
+    for (const [t, value] of Object.entries(saved[name]?.alphas_cumprod ?? {}))
+      expect(Math.abs((scheduler.alphasCumprod[Number(t)] ?? Number.NaN) / value - 1)).toBeLessThan(1e-5);
+    expect(warnings()).toEqual([]);
+  });
+});
+
 describe('a folder with a scheduler that is not here', () => {
-  it.each(Object.keys(saved).filter((name) => !withoutBetas.includes(name)))(
-    '%s: its betas, and one warning',
-    (name) => {
-      const config = configOf(name);
-      for (let i = 0; i < 2; i++) {
-        const scheduler = schedulerOfFolder(config);
-        expect(scheduler).toBeInstanceOf(name.startsWith('DDPM') ? DDPMScheduler : DDIMScheduler);
-        // float32 in both; a cumulative product of up to 1000 factors.
-        for (const [t, value] of Object.entries(saved[name]?.alphas_cumprod ?? {}))
-          expect(Math.abs((scheduler.alphasCumprod[Number(t)] ?? Number.NaN) / value - 1)).toBeLessThan(1e-5);
-        expect(scheduler.config.prediction_type).toBe(config.prediction_type);
-        expect(scheduler.config.timestep_spacing).toBe(config.timestep_spacing);
-        expect(scheduler.config).toHaveProperty('clip_sample', config.clip_sample ?? false);
-      }
-      expect(warnings()).toHaveLength(1);
-      expect(warnings()[0]).toMatch(
-        new RegExp(`is a ${name}, which is not registered: DD[IP]MScheduler takes its place`),
-      );
-    },
-  );
+  it.each(withBetas.filter((name) => !schedulers.find(name)))('%s: its betas, and one warning', (name) => {
+    const config = configOf(name);
+    for (let i = 0; i < 2; i++) {
+      const scheduler = schedulerOfFolder(config);
+      expect(scheduler).toBeInstanceOf(name.startsWith('DDPM') ? DDPMScheduler : DDIMScheduler);
+      // float32 in both; a cumulative product of up to 1000 factors.
+      for (const [t, value] of Object.entries(saved[name]?.alphas_cumprod ?? {}))
+        expect(Math.abs((scheduler.alphasCumprod[Number(t)] ?? Number.NaN) / value - 1)).toBeLessThan(1e-5);
+      expect(scheduler.config.prediction_type).toBe(config.prediction_type);
+      expect(scheduler.config.timestep_spacing).toBe(config.timestep_spacing);
+      expect(scheduler.config).toHaveProperty('clip_sample', config.clip_sample ?? false);
+    }
+    expect(warnings()).toHaveLength(1);
+    expect(warnings()[0]).toMatch(
+      new RegExp(`is a ${name}, which is not registered: DD[IP]MScheduler takes its place`),
+    );
+  });
 
   it.each(withoutBetas)('%s: refused by name, because it has no betas', (name) => {
     expect(() => schedulerOfFolder(configOf(name))).toThrow(ConfigError);

@@ -1,0 +1,88 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import type { Scheduler } from '../../src/schedulers/index.ts';
+import { schedulerFromConfig } from '../../src/schedulers/registry.ts';
+
+/** Made with real diffusers 0.32.0: a whole trajectory of one sample of shape [1, 2, 3]. */
+interface Trajectory {
+  readonly config: Record<string, unknown>;
+  readonly given: Record<string, unknown>;
+  readonly num_inference_steps: number;
+  readonly init_noise_sigma: number;
+  readonly timesteps: number[];
+  readonly sigmas: number[] | null;
+  readonly shape: number[];
+  readonly initial_sample: number[];
+  readonly steps: { model_input: number[]; model_output: number[]; noise: number[][]; prev_sample: number[] }[];
+}
+
+const folder = new URL('../fixtures/samplers/', import.meta.url);
+const cases = readdirSync(folder).map((file) => {
+  const text = readFileSync(new URL(file, folder), 'utf8').replaceAll('-Infinity', 'null');
+  return [file.replace('.json', ''), JSON.parse(text) as Trajectory] as const;
+});
+
+/** The largest distance, relative to 1 + |value|. */
+function distance(actual: ArrayLike<number>, expected: readonly number[]): number {
+  expect(actual).toHaveLength(expected.length);
+  return Math.max(
+    0,
+    ...expected.map((value, i) => Math.abs((actual[i] ?? Number.NaN) - value) / (1 + Math.abs(value))),
+  );
+}
+
+const flat = (values: readonly unknown[]) => values.flat(5) as number[];
+
+describe.each(cases)('%s', (_name, { config, given, ...reference }) => {
+  const made = (): Scheduler & { sigmas?: number[] } => {
+    const scheduler = schedulerFromConfig({ ...given, _class_name: config._class_name });
+    scheduler.setTimesteps(reference.num_inference_steps);
+    return scheduler;
+  };
+
+  it('has the timesteps, sigmas and first noise of diffusers', () => {
+    const scheduler = made();
+    expect(distance(scheduler.timesteps, reference.timesteps)).toBeLessThan(1e-6);
+    if (reference.sigmas) expect(distance(scheduler.sigmas ?? [], reference.sigmas)).toBeLessThan(1e-6);
+    expect(distance([scheduler.init_noise_sigma], [reference.init_noise_sigma])).toBeLessThan(1e-6);
+  });
+
+  it('takes every step of diffusers from where diffusers was', () => {
+    const scheduler = made();
+    let sample = flat(reference.initial_sample);
+    reference.steps.forEach(({ model_input, model_output, noise, prev_sample }, i) => {
+      const timestep = scheduler.timesteps[i] ?? Number.NaN;
+      const given = Float32Array.from(sample);
+      expect(distance(scheduler.scaleModelInput(given, timestep), flat(model_input))).toBeLessThan(1e-4);
+      const options = { noise: noise[0] && Float32Array.from(flat(noise[0])), sample_shape: reference.shape };
+      const { prev_sample: next } = scheduler.step(Float32Array.from(flat(model_output)), timestep, given, options);
+      expect(distance(next, flat(prev_sample)), `step ${i}`).toBeLessThan(1e-4);
+      sample = flat(prev_sample);
+    });
+  });
+
+  it('ends where diffusers does, with the model of the fixtures', () => {
+    const scheduler = made();
+    const T = scheduler.config.num_train_timesteps;
+    let sample = Float32Array.from(flat(reference.initial_sample));
+    reference.steps.forEach(({ noise }, i) => {
+      const timestep = scheduler.timesteps[i] ?? Number.NaN;
+      const input = scheduler.scaleModelInput(sample, timestep);
+      const output = input.map((x) => Math.tanh(0.7 * x) * (0.2 + (0.8 * timestep) / T) + 0.05 * Math.cos(3 * x));
+      const options = { noise: noise[0] && Float32Array.from(flat(noise[0])), sample_shape: reference.shape };
+      sample = scheduler.step(output, timestep, sample, options).prev_sample as Float32Array<ArrayBuffer>;
+    });
+    expect(distance(sample, flat(reference.steps.at(-1)?.prev_sample ?? []))).toBeLessThan(1e-3);
+  });
+
+  it('has the config of diffusers', () => {
+    const saved = made().toConfig();
+    // flow_shift does nothing without use_flow_sigmas, which is not built.
+    const own = Object.fromEntries(
+      Object.entries(config).filter(([key]) => !key.startsWith('_') && key !== 'flow_shift'),
+    );
+    expect(saved).toMatchObject({ _class_name: config._class_name });
+    for (const [key, value] of Object.entries(own)) expect([key, saved[key] ?? null]).toEqual([key, value]);
+    expect(schedulerFromConfig(saved).toConfig()).toEqual(saved);
+  });
+});
