@@ -95,8 +95,9 @@ Examples:
   iso-diffusion evaluate --real part-1.npz part-2.npz --fake generated --metrics fid --extractor model.onnx:pool
 
 Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, or a pipeline.
-They keep their size; the extractor resizes them. Results of different extractors cannot be compared, so the extractor
-and its checksum are printed. For FID either side can be an .npz of 'mu' and 'sigma', as pytorch-fid writes it.
+They keep their size; the extractor resizes them. Files that cannot be read are left out with a warning, and refused with
+--strict. Results of different extractors cannot be compared: the extractor and its checksum are printed. For FID either
+side can be an .npz of 'mu' and 'sigma', as pytorch-fid writes it.
 Statistics of real images are cached in ~/.cache/iso-diffusion/statistics.
 
 Points: a pipeline is compared in its own units: the real points are scaled as its training data was. Two files are

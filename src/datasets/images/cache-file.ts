@@ -26,7 +26,7 @@ import {
  */
 const MAGIC = Buffer.from('ISODIMG1', 'latin1');
 const TAIL_BYTES = 4 + MAGIC.length;
-const MAX_DESCRIPTION_BYTES = 256 * 1024 * 1024;
+const MAX_DESCRIPTION_BYTES = 500 * 1024 * 1024;
 
 const descriptionSchema = z.strictObject({
   name: z.string(),

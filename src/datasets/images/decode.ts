@@ -14,6 +14,9 @@ import type { EncodedImage, ImageSource, PlainImage, SourceImage } from './sourc
 /** Pixels of the largest image that is decoded: a small file can claim any size (a decompression bomb). */
 const MAX_IMAGE_PIXELS = 100_000_000;
 
+/** Images of more pixels are decoded one after another: the bytes of several would fill the memory. */
+const LARGE_PIXELS = 2 ** 24;
+
 /** An image that is cropped at random keeps at most this many times the set's height and width, around its centre. */
 const MAX_EXTENT = 4;
 
@@ -60,13 +63,8 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
   try {
     return { source: image.source, label: image.label, ...(await decodeImage(image, format)) };
   } catch (error) {
-    return { source: image.source, reason: reasonOf(error) };
+    return { source: image.source, reason: errorText(error) };
   }
-}
-
-/** Decoders write several lines. */
-function reasonOf(error: unknown): string {
-  return errorText(error).split('\n', 1)[0] ?? '';
 }
 
 /**
@@ -77,7 +75,11 @@ function reasonOf(error: unknown): string {
  * @throws an error that says why the bytes cannot be decoded.
  */
 async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
-  const whole = 'pixels' in image ? image : await decoded(decoderOf(image.encoded), format.channels === 4);
+  if ('pixels' in image) return inFormat(image, format);
+  return withDecoded(image.encoded, format.channels === 4, (whole) => inFormat(whole, format));
+}
+
+function inFormat(whole: PixelImage, format: ImageFormat): SizedPixels {
   const { height, width } = whole;
   // Grey first, as with PIL, which is also a third of the work.
   const isGrey = format.channels === 1;
@@ -108,16 +110,43 @@ export async function inspectImage(image: SourceImage): Promise<InspectedImage |
     .digest();
   if ('pixels' in image) return { source, digest, height: image.height, width: image.width, channels: image.channels };
   try {
-    const decoder = decoderOf(image.encoded);
-    const { channels } = await decoder.metadata();
-    const { height, width } = await decoded(decoder, false);
-    return { source, digest, height, width, channels };
+    return await withDecoded(image.encoded, false, ({ height, width }, channels) => {
+      return { source, digest, height, width, channels };
+    });
   } catch (error) {
-    return { source, reason: reasonOf(error) };
+    return { source, reason: errorText(error) };
   }
 }
 
-/** The pixels of a file in sRGB, 8 bits each. */
+/** @param use receives the pixels in sRGB, 8 bits each, and how many channels the file itself has. */
+async function withDecoded<Result>(
+  encoded: Uint8Array,
+  keepsAlpha: boolean,
+  use: (whole: PixelImage, channels: number) => Result,
+): Promise<Result> {
+  const format = imageFormatOf(encoded);
+  const decoder = decoderOf(encoded, format);
+  // libvips keeps its messages for all threads together: what it says can be about another image, or be gone.
+  const damaged = (cause: unknown) => {
+    throw new Error(`the ${format} file is damaged, or of a kind that is not read`, { cause });
+  };
+  const { height, width, channels } = await decoder.metadata().catch(damaged);
+  const pixels = height * width;
+  if (pixels > MAX_IMAGE_PIXELS)
+    throw new Error(`${width}x${height} pixels are more than the ${MAX_IMAGE_PIXELS} that are decoded`);
+  const work = async () => use(await decoded(decoder, keepsAlpha).catch(damaged), channels);
+  return pixels > LARGE_PIXELS ? inTurn(work) : work();
+}
+
+let turn: Promise<unknown> = Promise.resolve();
+
+/** Waits until those that came before have ended. */
+function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+  const result = turn.then(work);
+  turn = result.catch(() => undefined);
+  return result;
+}
+
 async function decoded(decoder: Sharp, keepsAlpha: boolean): Promise<PixelImage> {
   const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
   const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
@@ -126,10 +155,10 @@ async function decoded(decoder: Sharp, keepsAlpha: boolean): Promise<PixelImage>
   return { pixels: data, height, width, channels };
 }
 
-function decoderOf(encoded: Uint8Array): Sharp {
-  const format = imageFormatOf(encoded);
+function decoderOf(encoded: Uint8Array, format: ReturnType<typeof imageFormatOf>): Sharp {
   if (format !== 'BMP' && format !== 'Netpbm')
-    return sharp(encoded, { limitInputPixels: MAX_IMAGE_PIXELS, failOn: 'error', autoOrient: true });
+    // `withDecoded` sets the limit of pixels.
+    return sharp(encoded, { limitInputPixels: false, failOn: 'error', autoOrient: true });
   const { pixels, ...raw } = (format === 'BMP' ? decodeBmp : decodeNetpbm)(encoded, MAX_IMAGE_PIXELS);
   return sharp(pixels, { raw });
 }

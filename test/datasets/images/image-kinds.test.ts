@@ -69,6 +69,17 @@ it.each<[string, string, () => Sharp, number[][]]>([
   });
 });
 
+it('a wide gamut is converted to sRGB', async () => {
+  const encoded = await plain([220, 40, 30]).withIccProfile('p3').png().toBuffer();
+  const [, rgb] = await pixelOf('a.png', encoded);
+  // Display P3 holds 202, 59, 44 for this red.
+  const stored = await sharp(encoded, { ignoreIcc: true }).raw().toBuffer();
+  expect([...stored.subarray(0, 3)]).toEqual([202, 59, 44]);
+  [220, 40, 30].forEach((value, c) => {
+    expect(Math.abs((rgb?.[c] ?? 0) - value)).toBeLessThanOrEqual(1);
+  });
+});
+
 it('CMYK, as of printed JPEGs', async () => {
   const encoded = await plain([200, 30, 30]).toColourspace('cmyk').jpeg({ quality: 100 }).toBuffer();
   expect((await sharp(encoded).metadata()).space).toBe('cmyk');

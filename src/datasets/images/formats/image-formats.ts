@@ -22,8 +22,7 @@ export function hasNoEnding(path: string): boolean {
 export function notAnImageName(path: string): string {
   const name = nameOf(path);
   const ending = name.lastIndexOf('.');
-  const what = ending < 0 ? 'a name without an ending is not one' : `'${name.slice(ending)}' is not the ending`;
-  return `${what} of an image that is read (${READ_FORMATS})`;
+  return ending < 0 ? 'its name has no ending' : `'${name.slice(ending)}' is not the ending of an image that is read`;
 }
 
 function nameOf(path: string): string {
