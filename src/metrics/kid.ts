@@ -83,8 +83,9 @@ export interface KernelDistanceOptions {
 export interface KernelDistance {
   mean: number;
   /**
-   * Of the subsets' values, with divisor `num_subsets`, as numpy's `std`. Undefined for one subset, and where both sets
-   * have `subset_size` vectors: then every subset is the whole set, and its value is computed once.
+   * Of the subsets' values, with divisor `num_subsets`, as numpy's `std`. Undefined for one subset, and where a set has no
+   * more than `subset_size` vectors: then every subset of it is the whole set, and the deviation would leave out how
+   * uncertain that side is. Where both sets are so, the one value is computed once.
    */
   std: number | undefined;
   /** Vectors in a subset of each side. */
@@ -127,7 +128,9 @@ export async function kernelDistance(
     values.push(await squaredDiscrepancy(x, y, kernel));
     on_progress?.((subset + 1) / num_subsets);
   }
-  return { ...meanAndStd(values), subset_size: size };
+  const { mean, std } = meanAndStd(values);
+  const isWhole = size === Math.min(real.count, fake.count);
+  return { mean, std: isWhole ? undefined : std, subset_size: size };
 }
 
 const LARGEST_DEFAULT_SUBSET = 1000;

@@ -73,6 +73,10 @@ it('names of columns go from a file to the axes of plots and to generated files'
   const plot = path.join(folder, 'compared');
   const flags = ['--real', file, '--fake', csv, '--n', '20', '--plot', plot];
   expect(await runHere(['evaluate', ...flags])).toMatchObject({ code: 0 });
+  const other = path.join(folder, 'turned.csv');
+  writeFileSync(other, 'height,"width, in cm"\n1,2\n3,4\n5,6\n');
+  const turned = await runHere(['evaluate', '--real', other, '--fake', csv, '--k', '1']);
+  expect(turned).toMatchObject({ code: 2, stderr: expect.stringMatching(/put them into the same order/) });
   for (const text of columns)
     for (const image of [svg, `${plot}.svg`]) expect(readFileSync(image, 'utf8')).toContain(`>${text}<`);
 });

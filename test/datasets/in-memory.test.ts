@@ -42,6 +42,7 @@ describe('pointsFromArray', () => {
     expect(pointsFromArray([...raw], 2, { name: 'moons' })).toEqual(loaded);
     const plain = pointsFromArray([1, 2, 3], 1, { scaling: 'none' });
     expect(plain).toMatchObject({ data: Float32Array.of(1, 2, 3), count: 3, dims: 1, name: 'points' });
+    expect(pointsFromArray([1, 2], 2, { columns: ['width', 'height'] }).columns).toEqual(['width', 'height']);
   });
 
   it.each<[number[], number, object, RegExp, typeof DatasetError]>([
@@ -51,6 +52,9 @@ describe('pointsFromArray', () => {
     [[1, 1e39], 1, {}, /point 1, axis 0: 1e\+39/, DatasetError],
     [[1, 2], 0, {}, /have 0 dimensions/, InvalidArgumentError],
     [[1, 2], 1, { scaling: 'max' }, /scaling is 'max'/, InvalidArgumentError],
+    [[1, 2], 2, { columns: ['x'] }, /have 2 dimensions, but columns is \["x"\]/, InvalidArgumentError],
+    [[1, 2], 2, { columns: ['x', 'y\n'] }, /a column named "y\\n": a name is text on one line/, InvalidArgumentError],
+    [[1, 2], 2, { columns: ['0', '1'] }, /columns 0, 1, which cannot be told from values/, InvalidArgumentError],
   ])('refuses %j as points of %i numbers with %o', (data, dims, options, message, Failure) => {
     expect(() => pointsFromArray(data, dims, options)).toThrow(message);
     expect(() => pointsFromArray(data, dims, options)).toThrow(Failure);

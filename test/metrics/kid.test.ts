@@ -50,6 +50,9 @@ describe('kernel distance', () => {
     });
     expect(Math.abs(mean / fixture.expected_mmd2_unbiased - 1)).toBeLessThan(1e-6);
     expect({ std, subset_size, fractions }).toEqual({ std: undefined, subset_size: 120, fractions: [1] });
+    // One side alone would show too little.
+    const half = { ...fake, data: fake.data.subarray(0, 60 * 16), count: 60 };
+    expect((await kernelDistance(real, half, { subset_size: 60, num_subsets: 3 })).std).toBeUndefined();
     // One subset has no deviation either.
     expect((await kernelDistance(real, fake, { num_subsets: 1, subset_size: 60 })).std).toBeUndefined();
   });

@@ -79,6 +79,11 @@ describe('unconditional-point-generation', () => {
     ['scheduler/scheduler_config.json', () => Buffer.from('{"_class_name": "PNDM"}')],
     ['model_index.json', () => Buffer.from('{')],
     ['point_scaler.json', () => Buffer.from('{"kind": "none", "offset": [0], "scale": [1]}')],
+    ['point_scaler.json', () => Buffer.from('{"kind": "none", "offset": [0, 0], "scale": [1, 1], "columns": ["x"]}')],
+    [
+      'point_scaler.json',
+      () => Buffer.from('{"kind": "none", "offset": [0, 0], "scale": [1, 1], "columns": ["x", ""]}'),
+    ],
     ['unet/config.json', () => Buffer.from('[]')],
   ])('names what is damaged: %s', async (file, damage) => {
     const broken = path.join(folder, `broken-${file.replaceAll('/', '-')}`);
