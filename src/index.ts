@@ -2,6 +2,7 @@ export * from './datasets/index.ts';
 export * from './errors.ts';
 export * from './evaluation/index.ts';
 export * from './hub/index.ts';
+export { env, RawImage, Tensor } from './hub/transformers.ts';
 export * from './losses/index.ts';
 export * from './metrics/index.ts';
 export * from './models/index.ts';

@@ -5,6 +5,7 @@ import { errorText, HubError, InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { defaultCacheDir, download, type RemoteFile } from '../files/download.ts';
 import { isFile } from '../files/regular-file.ts';
+import { accessToken, envCacheDir, HUGGING_FACE, hubEndpoint, offlineReason } from './environment.ts';
 import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './pipeline-folder.ts';
 
 /*
@@ -34,15 +35,24 @@ export interface HubOptions {
   readonly revision?: string | undefined;
   /** The variant of the weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default none. */
   readonly variant?: string | undefined;
-  /** The folder of the cache; default `$XDG_CACHE_HOME/iso-diffusion/hub` or `~/.cache/iso-diffusion/hub`. */
+  /**
+   * The folder of the cache; default `env.cacheDir` where that was set, or `$XDG_CACHE_HOME/iso-diffusion/hub`, or
+   * `~/.cache/iso-diffusion/hub`.
+   */
   readonly cache_dir?: string | null | undefined;
-  /** Whether to use what was downloaded before, without asking the Hub; default false. */
+  /**
+   * Whether to use what was downloaded before, without asking the Hub; default false. `HF_HUB_OFFLINE`,
+   * `TRANSFORMERS_OFFLINE` and `env.allowRemoteModels = false` have the same effect.
+   */
   readonly local_files_only?: boolean | undefined;
   /** Called before each file, repeatedly while it arrives, and once it is complete; default: nothing is called. */
   readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
-  /** An access token, 'hf_...'; default the environment's HF_TOKEN, or none. */
+  /** An access token of any form; default the environment's HF_TOKEN, or none. It is sent to `endpoint` only. */
   readonly token?: string | undefined;
-  /** Address of the Hub; default the environment's HF_ENDPOINT, or https://huggingface.co. */
+  /**
+   * Address of the Hub; default `env.remoteHost` where that was set, or the environment's HF_ENDPOINT, or
+   * https://huggingface.co.
+   */
   readonly endpoint?: string | undefined;
   /** Stops the download; default: it cannot be stopped. */
   readonly signal?: AbortSignal | undefined;
@@ -147,17 +157,18 @@ interface CachedThing {
 
 /** Asks the Hub for the commit of a revision, and downloads it unless it is cached: a commit never changes. */
 async function throughCache(name: string, options: HubOptions, { what, ref, find, get }: CachedThing): Promise<string> {
-  const { revision = 'main', local_files_only = false } = options;
+  const { revision = 'main' } = options;
+  const offline = offlineReason() ?? (options.local_files_only ? 'local_files_only is true' : undefined);
   const cached = async () => {
     const commit = COMMIT.test(revision) ? revision : (await readFile(ref, 'utf8').catch(() => '')).trim();
     return COMMIT.test(commit) ? find(commit) : undefined;
   };
-  if (local_files_only || COMMIT.test(revision)) {
+  if (offline || COMMIT.test(revision)) {
     const found = await cached();
     if (found) return found;
-    if (local_files_only)
+    if (offline)
       throw new HubError(
-        `${what} is not in the cache ${repositoryCache(name, options)}: leave out local_files_only once, with a network`,
+        `${what} is not in the cache ${repositoryCache(name, options)}, and the Hub is not asked because ${offline}: change that once, with a network`,
       );
   }
   let commit: string;
@@ -181,14 +192,14 @@ async function downloadListed(name: string, commit: string, file: ListedFile, op
     progress_callback?.({ name, file: file.path, ...progress });
   report({ status: 'initiate' });
   const inUrl = file.path.split('/').map(encodeURIComponent).join('/');
-  const url = `${endpointOf(options)}/${name}/resolve/${commit}/${inUrl}`;
+  const url = `${hubEndpoint(options.endpoint)}/${name}/resolve/${commit}/${inUrl}`;
   if (!(await isFile(target)))
     await download({ ...file, url }, target, {
-      token: tokenOf(options),
+      token: accessToken(options.token),
       fetch,
       signal,
       fail: (message, cause) => new HubError(message, cause),
-      advice: adviceOnStatus,
+      advice: (status) => adviceOnStatus(status, options),
       onProgress: (loaded) =>
         report({ status: 'progress', loaded, total: file.size, progress: (100 * loaded) / Math.max(file.size, 1) }),
     });
@@ -213,7 +224,7 @@ async function neededFiles(name: string, commit: string, options: HubOptions): P
 
 async function listedFiles(name: string, commit: string, options: HubOptions): Promise<ListedFile[]> {
   const listing = listFiles({ repo: name, revision: commit, recursive: true, ...hubAccess(options) });
-  return hubRequest(name, async () => {
+  return hubRequest(name, options, async () => {
     const files: ListedFile[] = [];
     let seen = 0;
     for await (const { type, path: file, size, oid, lfs } of listing) {
@@ -229,7 +240,7 @@ async function listedFiles(name: string, commit: string, options: HubOptions): P
 }
 
 async function commitOf(name: string, revision: string, options: HubOptions): Promise<string> {
-  const info = await hubRequest(name, () =>
+  const info = await hubRequest(name, options, () =>
     modelInfo({ name, revision, additionalFields: ['sha'], ...hubAccess(options) }),
   );
   if (typeof info.sha === 'string' && COMMIT.test(info.sha)) return info.sha;
@@ -237,26 +248,36 @@ async function commitOf(name: string, revision: string, options: HubOptions): Pr
 }
 
 /** Turns the errors of `@huggingface/hub` and of fetch into ours. */
-async function hubRequest<T>(name: string, work: () => Promise<T>): Promise<T> {
+async function hubRequest<T>(name: string, options: HubOptions, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
     if (cause instanceof HubError || cause instanceof InvalidArgumentError) throw cause;
     if (cause instanceof HubApiError) {
       const { statusCode } = cause;
-      const reason = (statusCode !== 403 && adviceOnStatus(statusCode)) || cause.message;
-      throw new HubError(`${name}: status ${statusCode}: ${reason}`, { cause });
+      const reason = (statusCode !== 403 && adviceOnStatus(statusCode, options)) || cause.message;
+      throw new HubError(`${name}: status ${statusCode}: ${reason}${tokenHint(options)}`, { cause });
     }
     throw new HubError(
-      `the Hub cannot be reached for ${name} (${errorText(cause)}): check the network, or pass a local folder`,
+      `the Hub cannot be reached for ${name} (${errorText(cause)}): check the network, or pass a local folder${tokenHint(options)}`,
       { cause, unreachable: true },
     );
   }
 }
 
-function adviceOnStatus(status: number): string | undefined {
-  const missing =
-    'there is no such repository, revision or file, or it is private: check the name, and set HF_TOKEN for private ones';
+/** A token of a mirror that goes to huggingface.co is most likely missing the mirror's address. */
+function tokenHint({ token, endpoint }: HubOptions): string {
+  const foreign = accessToken(token)?.startsWith('hf_') === false && hubEndpoint(endpoint) === HUGGING_FACE;
+  return foreign
+    ? `. The token in ${token === undefined ? 'HF_TOKEN' : 'the option token'} does not begin with 'hf_', as those of ${HUGGING_FACE} do: for another Hub set HF_ENDPOINT to its address`
+    : '';
+}
+
+function adviceOnStatus(status: number, options: HubOptions): string | undefined {
+  const unknown = 'there is no such repository, revision or file, or it is private: check the name';
+  const missing = accessToken(options.token)
+    ? `${unknown}, and whether the token, in HF_TOKEN or the option token, is one of ${hubEndpoint(options.endpoint)}`
+    : `${unknown}, and set HF_TOKEN for private ones`;
   const advice: Record<number, string> = {
     401: missing,
     403: 'the token does not give access: accept the terms on the page of the model, or use another token',
@@ -275,25 +296,29 @@ function checkHubId(name: string, revision: string): void {
 }
 
 function repositoryCache(name: string, { cache_dir }: Pick<HubOptions, 'cache_dir'>): string {
-  return path.join(cache_dir ?? path.join(defaultCacheDir(), 'hub'), `models--${name.replace('/', '--')}`);
+  return path.join(
+    cache_dir ?? envCacheDir() ?? path.join(defaultCacheDir(), 'hub'),
+    `models--${name.replace('/', '--')}`,
+  );
 }
 
-/** Options of `@huggingface/hub`. */
+/**
+ * Options of `@huggingface/hub`, which itself takes tokens that begin with `hf_` only: the token of a mirror goes into the
+ * headers of what is sent to the endpoint.
+ */
 export function hubAccess(options: Pick<HubOptions, 'token' | 'endpoint' | 'fetch'>) {
-  const token = tokenOf(options);
-  return {
-    hubUrl: endpointOf(options),
-    ...(options.fetch ? { fetch: options.fetch } : {}),
-    ...(token ? { accessToken: token } : {}),
+  const token = accessToken(options.token);
+  const hubUrl = hubEndpoint(options.endpoint);
+  const send = options.fetch ?? fetch;
+  const withToken: typeof fetch = (input, init) => {
+    const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined));
+    if (isAt(hubUrl, input instanceof Request ? input.url : `${input}`))
+      headers.set('authorization', `Bearer ${token}`);
+    return send(input, { ...init, headers });
   };
+  return { hubUrl, fetch: token ? withToken : send };
 }
 
-function tokenOf(options: Pick<HubOptions, 'token'>): string | undefined {
-  const token = options.token ?? (process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN || undefined);
-  if (token === undefined || token.startsWith('hf_')) return token;
-  throw new InvalidArgumentError("the Hub's token must start with 'hf_': check the option token and HF_TOKEN");
-}
-
-function endpointOf({ endpoint }: Pick<HubOptions, 'endpoint'>): string {
-  return (endpoint ?? process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '');
+function isAt(endpoint: string, url: string): boolean {
+  return URL.canParse(endpoint) && new URL(url).origin === new URL(endpoint).origin;
 }

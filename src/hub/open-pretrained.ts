@@ -7,6 +7,7 @@ import { readJsonFile } from '../files/json.ts';
 import { isFile, isFolder } from '../files/regular-file.ts';
 import { type Fields, functionOption } from '../options.ts';
 import { downloadSnapshot, HUB_ID, type HubOptions } from './download.ts';
+import { allowsLocalModels, localModelFolder, refuseLocalModel } from './environment.ts';
 import {
   adviceOnMissingWeights,
   adviceOnPickle,
@@ -53,7 +54,7 @@ export async function openPretrained(
 /**
  * The folder that a `model` argument names, by transformers.js's convention: what begins with `./`, `../` or `/` is a
  * local path, `owner/name` is a Hub id, which is downloaded. A relative path without the dot is local too if a pipeline
- * lies there.
+ * lies there, or in `env.localModelPath`. With `env.allowLocalModels = false` there is the Hub only.
  *
  * @throws {InvalidArgumentError} when nothing was named, or what is neither a path nor a Hub id.
  * @throws {HubError} when the download fails.
@@ -67,10 +68,16 @@ export async function pipelineFolderOf(
     throw new InvalidArgumentError(
       "no model was named: pass the folder of a saved pipeline, such as './runs/swiss-roll/pipeline', or a Hub id",
     );
-  if (/^\.{1,2}([/\\]|$)/.test(model) || isAbsolute(model)) return model;
+  if (/^\.{1,2}([/\\]|$)/.test(model) || isAbsolute(model)) {
+    refuseLocalModel(model);
+    return model;
+  }
   if (isPickle(model)) throw new FileFormatError(adviceOnPickle(model));
-  if (await isPipelineFolder(model)) return model;
-  if (await isFolder(model)) await refuseRunFolder(model);
+  if (allowsLocalModels()) {
+    for (const folder of [model, localModelFolder(model)])
+      if (folder !== undefined && (await isPipelineFolder(folder))) return folder;
+    if (await isFolder(model)) await refuseRunFolder(model);
+  }
   if (!HUB_ID.test(model))
     throw new InvalidArgumentError(
       `there is no saved pipeline at ${resolve(model)}, and '${model}' is not a Hub id of the form owner/name`,

@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
 import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
 import { type HubOptions, hubAccess } from './download.ts';
+import { accessToken, offlineReason } from './environment.ts';
 import { readPipelineFolder } from './open-pretrained.ts';
 
 /** How a pipeline is uploaded. `token` needs write access. */
@@ -31,8 +32,11 @@ export async function pushToHub(folder: string, repo: string, options: PushToHub
   if (!/^[\w.-]+\/[\w.-]+$/.test(repo))
     throw new InvalidArgumentError(`'${repo}' is not a Hub id of the form owner/name`);
   const { dir } = await readPipelineFolder(folder, { require: [] });
-  const { accessToken, ...settings } = hubAccess(options);
-  if (!accessToken)
+  const offline = offlineReason();
+  if (offline) throw new HubError(`nothing is uploaded to ${repo} because ${offline}`);
+  // The token goes into the headers: @huggingface/hub itself refuses one of another form than its own.
+  const settings = { ...hubAccess(options), accessToken: '' };
+  if (!accessToken(options.token))
     throw new HubError('uploads need a token: set HF_TOKEN to one with write access, or pass the option token');
   const files = await readdir(dir, { recursive: true, withFileTypes: true });
   const uploads = files
@@ -44,13 +48,12 @@ export async function pushToHub(folder: string, repo: string, options: PushToHub
   if (!uploads.some((file) => file.path.endsWith('.safetensors')))
     throw new FileFormatError(`${folder} has no .safetensors, which loading a pipeline needs.`);
   try {
-    await createRepo({ repo, private: options.private ?? false, accessToken, ...settings }).catch(ignoreExisting);
+    await createRepo({ repo, private: options.private ?? false, ...settings }).catch(ignoreExisting);
     await uploadFiles({
       repo,
       files: uploads,
       commitTitle: options.commit_message ?? 'Upload a pipeline of iso-diffusion',
       branch: options.revision ?? 'main',
-      accessToken,
       useXet: false,
       ...settings,
     });

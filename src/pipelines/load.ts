@@ -5,6 +5,7 @@ import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
+import { refuseLocalModel } from '../hub/environment.ts';
 import {
   type ModelPaths,
   openPretrained,
@@ -162,6 +163,7 @@ function savedInputNames({ input_names }: Readonly<Record<string, unknown>>): In
 
 /** Loads any ONNX model that takes samples [batch, channels, height, width] and a timestep. @throws as `loadFolder`. */
 export async function loadImageOnnx(file: string, options: ImagePipelineOptions): Promise<LoadedPipeline> {
+  refuseLocalModel(file);
   const wantedDevice = checkedDevice(options, 'images');
   const ddpm = new DDPMScheduler();
   const scheduler = options.scheduler === undefined ? ddpm : asScheduler(options.scheduler, ddpm);

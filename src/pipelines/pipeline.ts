@@ -1,5 +1,6 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
 import { InvalidArgumentError } from '../errors.ts';
+import { importTransformers } from '../hub/environment.ts';
 import { loadUnconditionalImageGeneration, type UnconditionalImageGenerationPipeline } from './images.ts';
 import type { ImagePipelineOptions } from './load.ts';
 import {
@@ -55,7 +56,6 @@ export async function pipeline(
     return loadUnconditionalPointGeneration(model, options as PointPipelineOptions);
   if (task === 'unconditional-image-generation')
     return loadUnconditionalImageGeneration(model, options as ImagePipelineOptions);
-  // Loaded only here: transformers.js takes about a second to import.
-  const transformers = await import('@huggingface/transformers');
+  const transformers = await importTransformers();
   return transformers.pipeline(task, model, options as PretrainedModelOptions);
 }

@@ -211,7 +211,8 @@ describe('downloadSnapshot', () => {
     vi.stubEnv('HF_TOKEN', 'hf_secret');
     await download().finally(() => vi.unstubAllEnvs());
     expect(hub.requests.at(-2)?.authorization ?? hub.requests.at(-1)?.authorization).toBe('Bearer hf_secret');
-    await expect(download({ token: 'secret' })).rejects.toThrow(InvalidArgumentError);
+    await expect(download({ token: 'secret' })).rejects.toThrow(/status 401.*whether the token.* is one of http/);
+    await expect(download({ token: 'of two words' })).rejects.toThrow(InvalidArgumentError);
     const other = downloadSnapshot('owner/nothing', {
       cache_dir: cache,
       endpoint: hub.endpoint,

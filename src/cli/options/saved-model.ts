@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../../errors.ts';
 import { exists } from '../../files/regular-file.ts';
+import { HUB_ID } from '../../hub/download.ts';
 import { type PretrainedOptions, pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
 import { pipelineFiles } from '../../hub/pipeline-folder.ts';
 import type { DiffusionModel } from '../../models/index.ts';
@@ -44,7 +45,7 @@ export async function folderNamed(name: string, options: PretrainedOptions = {})
       throw new InvalidArgumentError(
         `'${name}' is not a pipeline: it has neither ${pipelineFiles.modelIndex} nor ${pipelineFiles.config}`,
       );
-    if (error instanceof InvalidArgumentError)
+    if (error instanceof InvalidArgumentError && !HUB_ID.test(name))
       throw new InvalidArgumentError(
         `there is no folder '${name}', and it is not a Hub id, which has the form owner/name`,
       );

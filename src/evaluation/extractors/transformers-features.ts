@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { exists, fileDigest } from '../../files/regular-file.ts';
+import { importTransformers } from '../../hub/environment.ts';
 import { requireInteger } from '../../metrics/metric.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
@@ -42,7 +43,7 @@ export class TransformersFeatures extends ModelFeatures {
   static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
     const { model, revision = 'main', pool = false, batch_size = 16 } = options;
     requireInteger('batch_size', batch_size, 1);
-    const transformers = await import('@huggingface/transformers');
+    const transformers = await importTransformers();
     const pipe = await createPipeline(transformers, options);
     try {
       const checksum = await fileDigest(await weightFiles(transformers, pipe, options));
