@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { InvalidArgumentError } from '../errors.ts';
 import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
 import { type PointCloud, requireSameDims } from '../metrics/metric.ts';
 import {
@@ -48,6 +49,8 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
   const possible = chooseMetrics(settings.metrics ?? DEFAULT_METRICS.images, options);
   const real = await identify('real', options.real);
   const fake = await identify('fake', options.fake);
+  refuseUnusedSplit('split', settings.split, real);
+  refuseUnusedSplit('fake_split', settings.fake_split, fake);
   options.signal?.throwIfAborted();
   const isStatistics = { real: real.kind === 'statistics', fake: fake.kind === 'statistics' };
   const isOfPoints = [real, fake].some(({ kind }) => kind === 'points' || kind === 'point-pipeline');
@@ -61,6 +64,16 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
   return isOfPoints
     ? evaluatePoints(chosen, real, fake, settings, options)
     : evaluateImages(chosen, real, fake, settings, options);
+}
+
+/** @throws {InvalidArgumentError} when a split is asked for of what has none. */
+function refuseUnusedSplit(option: string, split: string | undefined, input: EvaluationInput): void {
+  if (split === undefined || (input.kind === 'images' && typeof input.source === 'string')) return;
+  const what =
+    input.kind === 'images' ? 'a loaded set' : input.kind.endsWith('pipeline') ? 'of a pipeline' : input.kind;
+  throw new InvalidArgumentError(
+    `${option} is '${split}', but the samples are ${what}: it is for files and folders of images. Leave it out`,
+  );
 }
 
 type StatisticsInput = Extract<EvaluationInput, { kind: 'statistics' }>;

@@ -133,6 +133,10 @@ interface OpenOptions {
  */
 export async function openImages(source: string | ImageSet, options: OpenOptions): Promise<EvaluationImages> {
   if (typeof source !== 'string') {
+    if (options.split !== undefined)
+      throw new InvalidArgumentError(
+        `split is '${options.split}', but '${source.name}' is loaded already: give the split to loadImages`,
+      );
     // Who has loaded the set knows what it leaves out.
     reportSkipped(source, options.strict, () => undefined);
     return imagesOfSet(source, options.select);

@@ -85,6 +85,9 @@ describe('folders of data files', () => {
     expect([fine.labels, fine.classNames?.[19]]).toEqual([[19, 99], 'cattle']);
     const coarse = await load(path.join(root, 'b'), { label_column: 'coarse_label' });
     expect(coarse.labels).toEqual([11, 13]);
+    await expect(load(root)).rejects.toThrow(
+      /several sets, b\/cifar-100-python.tar.gz, cifar-10-python.tar.gz: give one/,
+    );
   });
 
   it('a pickle that would call a function is refused, and nothing is called', async () => {

@@ -175,6 +175,13 @@ describe('splits', () => {
     said.length = 0;
     await evaluate({ real: archive, fake: archive, fake_split: 'all', metrics: ['fid'], ...common });
     expect(said).toEqual([expect.stringMatching(SAID)]);
+    const refused = evaluate({ real: 'moons', fake: 'moons', split: 'test' });
+    await expect(refused).rejects.toThrow(/split is 'test', but the samples are points/);
+    const { set } = await load(source);
+    await expect(evaluate({ real: source, fake: set, fake_split: 'test' })).rejects.toThrow(/are a loaded set/);
+    await expect(imageStatistics({ images: set, split: 'test', extractor: 'raw-pixels' })).rejects.toThrow(
+      /loaded already/,
+    );
     const { statistics } = await imageStatistics({ images: source, split: 'all', extractor: 'raw-pixels' });
     expect(statistics.count).toBe(12);
   });

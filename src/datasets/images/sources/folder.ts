@@ -51,8 +51,10 @@ export async function folderSource(folder: string, choice: SourceChoice): Promis
   }
   if (images.length > 0) return imageFolderSource(folder, files, choice);
   const archives = pathsOf(isTarName);
-  const [cifar] = archives.filter(isCifarArchive);
-  if (cifar !== undefined && archives.length === 1) return cifarArchiveSource(join(folder, cifar), choice);
+  const [cifar, ...others] = archives.filter(isCifarArchive);
+  if (cifar !== undefined && others.length > 0)
+    throw new DatasetError(`${folder} has several sets, ${listed([cifar, ...others])}: give one of them`);
+  if (cifar !== undefined) return cifarArchiveSource(join(folder, cifar), choice);
   const splitOf = splitsByFile(archives, choice);
   if (archives.some((path) => splitOf(path) !== undefined))
     return tarSource(folder, at(chosenSplit(folder, archives, splitOf, choice)), { ...choice, split: 'all' });
