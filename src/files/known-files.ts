@@ -35,6 +35,12 @@ export function describeFile(head: Uint8Array): string | undefined {
   return /^<(!doctype html|html)/.test(text) ? 'an HTML page, as a server sends instead of a missing file' : undefined;
 }
 
+/** What to add to the message that a file is not what it should be: '; it is a zip file', or nothing. */
+export function kindNote(head: Uint8Array): string {
+  const found = describeFile(head);
+  return found === undefined ? '' : `; it is ${found}`;
+}
+
 /** Whether git-lfs has left a note of the file's digest in its place. */
 export function isLfsPointer(head: Uint8Array): boolean {
   return startsWith(head, LFS_POINTER);

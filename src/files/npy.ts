@@ -1,4 +1,5 @@
 import { DatasetError } from '../errors.ts';
+import { kindNote } from './known-files.ts';
 import { readWholeFile } from './regular-file.ts';
 
 const MAGIC = '\x93NUMPY';
@@ -116,7 +117,7 @@ function parseHeader(bytes: Uint8Array, view: DataView, where: string): NpyHeade
     throw new DatasetError(`${where}: ${what}`);
   };
   if (bytes.length < 12 || Buffer.from(bytes.subarray(0, 6)).toString('latin1') !== MAGIC)
-    return refuse('not a NumPy file');
+    return refuse(`not a NumPy file${kindNote(bytes)}`);
   const version = view.getUint8(6);
   if (version < 1 || version > 3) return refuse(`NumPy format version ${version} is not known`);
   const start = version === 1 ? 10 : 12;

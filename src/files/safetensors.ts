@@ -1,5 +1,6 @@
 import { errorText, InvalidArgumentError, SafetensorsError } from '../errors.ts';
 import { type JsonObject, type JsonValue, parseStrictJson } from './json.ts';
+import { HEAD_BYTES, kindNote } from './known-files.ts';
 import { type RegularFile, withRegularFile } from './regular-file.ts';
 
 /*
@@ -119,15 +120,16 @@ async function readHeader(file: RegularFile, where: string): Promise<Safetensors
   if (file.size < LENGTH_BYTES)
     throw new SafetensorsError(`${where} has ${file.size} bytes: too short for a safetensors file.`);
   const start = await file.read(0, LENGTH_BYTES);
+  const note = async () => kindNote(await file.read(0, Math.min(file.size, HEAD_BYTES)));
   const length = Number(new DataView(start.buffer).getBigUint64(0, true));
   if (length > MAX_HEADER_BYTES)
     throw new SafetensorsError(
-      `${where} states a header of ${length} bytes, above the limit of ${MAX_HEADER_BYTES}: not a safetensors file.`,
+      `${where} states a header of ${length} bytes, above the limit of ${MAX_HEADER_BYTES}: not a safetensors file${await note()}.`,
     );
   const dataStart = LENGTH_BYTES + length;
   if (dataStart > file.size)
     throw new SafetensorsError(
-      `${where} states a header of ${length} bytes but has ${file.size} bytes in all: it is truncated.`,
+      `${where} states a header of ${length} bytes but has ${file.size} bytes in all: it is truncated${await note()}.`,
     );
   return parseHeader(await file.read(LENGTH_BYTES, dataStart), file.size, where);
 }

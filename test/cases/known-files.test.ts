@@ -79,3 +79,31 @@ describe('an archive by another name', () => {
     expect(String(error)).toMatch(message);
   });
 });
+
+describe('a web page or an archive in place of the file', () => {
+  it.each<[string, (file: string) => Promise<unknown>]>([
+    ['model.safetensors', readSafetensors],
+    ['model.onnx', (file) => OnnxModel.fromFile(file)],
+    ['points.csv', (file) => loadPoints(file)],
+    ['points.npy', (file) => loadPoints(file)],
+    ['statistics.npz', readStatistics],
+    ['train-images-idx3-ubyte', (file) => load(path.basename(file))],
+    ['data_batch_1.bin', (file) => load(path.basename(file))],
+  ])('%s: the error says so', async (name, read) => {
+    const file = path.join(folder, name);
+    for (const [begins, message] of [
+      ['<!DOCTYPE html><html><body>404</body>', /an HTML page, as a server sends/],
+      ['\x89HDF\r\n\x1a\n', /an HDF5 file/],
+    ] as const) {
+      await writeFile(file, Buffer.concat([Buffer.from(begins, 'latin1'), Buffer.alloc(2000)]));
+      const error = await read(file).catch((cause: unknown) => cause);
+      expect(error).toBeInstanceOf(IsoDiffusionError);
+      expect(String(error)).toMatch(message);
+    }
+  });
+
+  it('a column of points may be called as a file of another kind begins', async () => {
+    await writeFile(path.join(folder, 'points.csv'), 'PAR1,PAR2\n1,2\n3,4\n');
+    expect((await loadPoints(path.join(folder, 'points.csv'))).count).toBe(2);
+  });
+});

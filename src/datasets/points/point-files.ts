@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { DatasetError, errorText } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import { describeFile, HEAD_BYTES, kindNote } from '../../files/known-files.ts';
 import { npyBytes, readNpyRows } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
 import { checkColumns } from './columns.ts';
@@ -67,9 +68,12 @@ function shortestFloat32(value: number): string {
 
 async function readTextFile(path: string): Promise<string> {
   const bytes = await readWholeFile(path, MAX_BYTES, DatasetError);
+  // A column may be called PAR1: only a zero byte or markup makes it another file.
+  const found = bytes.subarray(0, HEAD_BYTES).includes(0) || bytes[0] === 0x3c ? describeFile(bytes) : undefined;
+  if (found !== undefined) throw new DatasetError(`${path} is not a table of points but ${found}`);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new DatasetError(`${path} cannot be read as text: ${errorText(cause)}.`, { cause });
+    throw new DatasetError(`${path} cannot be read as text${kindNote(bytes)}: ${errorText(cause)}.`, { cause });
   }
 }

@@ -4,6 +4,7 @@
  */
 import protobuf from 'protobufjs/light.js';
 import { errorText, IsoDiffusionError, OnnxFormatError } from '../../errors.ts';
+import { HEAD_BYTES, kindNote } from '../../files/known-files.ts';
 import { concatenated } from '../types.ts';
 import { EntryMessage, MAX_ONNX_BYTES, TensorMessage, type TensorProto } from './schema.ts';
 
@@ -62,7 +63,8 @@ export async function externalLocations(source: ByteSource): Promise<string[]> {
     await visit(new Window(source), 'ModelProto', { begin: 0, end: source.size }, locations, 0);
   } catch (cause) {
     if (cause instanceof IsoDiffusionError) throw cause;
-    throw new OnnxFormatError(`not an ONNX model, or a truncated one: ${errorText(cause)}`, { cause });
+    const head = await source.read(0, Math.min(source.size, HEAD_BYTES));
+    throw new OnnxFormatError(`not an ONNX model, or a truncated one${kindNote(head)}: ${errorText(cause)}`, { cause });
   }
   return [...locations].sort();
 }

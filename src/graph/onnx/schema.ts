@@ -1,5 +1,6 @@
 import protobuf from 'protobufjs/light.js';
 import { errorText, OnnxFormatError } from '../../errors.ts';
+import { kindNote } from '../../files/known-files.ts';
 
 /** protobuf, and with it a single ONNX file, ends at 2 GiB. */
 export const MAX_ONNX_BYTES = 2 ** 31 - 1;
@@ -198,7 +199,9 @@ function decode(bytes: Uint8Array): ModelProto {
       defaults: false,
     }) as ModelProto;
   } catch (cause) {
-    throw new OnnxFormatError(`not an ONNX model, or a truncated one: ${errorText(cause)}`, { cause });
+    throw new OnnxFormatError(`not an ONNX model, or a truncated one${kindNote(bytes)}: ${errorText(cause)}`, {
+      cause,
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import { kindNote, startsWith } from '../../files/known-files.ts';
 import { npyBytes, parseNpyArray } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
 import type { GaussianStatistics } from './statistics.ts';
@@ -92,6 +93,9 @@ function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8
     return { found: unzipSync(bytes, { filter }), names };
   } catch (cause) {
     if (cause instanceof StatisticsFileError) throw cause;
-    throw new StatisticsFileError(`${where} is not an .npz file, or is damaged: ${errorText(cause)}`, { cause });
+    throw new StatisticsFileError(
+      `${where} is not an .npz file, or is damaged${startsWith(bytes, 'PK') ? '' : kindNote(bytes)}: ${errorText(cause)}`,
+      { cause },
+    );
   }
 }

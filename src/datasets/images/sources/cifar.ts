@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { DatasetError, errorText } from '../../../errors.ts';
+import { kindNote } from '../../../files/known-files.ts';
 import { CIFAR_NAMES, type CifarLabel } from './cifar-names.ts';
 import {
   fileStates,
@@ -112,7 +113,7 @@ function* parseBinaryBatch(bytes: Uint8Array, where: string, kind: CifarKind): G
   const record = labelBytes + PIXELS;
   if (bytes.length === 0 || bytes.length % record !== 0)
     throw new DatasetError(
-      `${where} has ${bytes.length} bytes, not a multiple of ${record}: it is not a batch of CIFAR-${kind.isHundred ? 100 : 10}, or is damaged`,
+      `${where} has ${bytes.length} bytes, not a multiple of ${record}: it is not a batch of CIFAR-${kind.isHundred ? 100 : 10}, or is damaged${kindNote(bytes)}`,
     );
   // The coarse label of CIFAR-100 comes first.
   const labelAt = kind.label === 'fine_label' ? 1 : 0;

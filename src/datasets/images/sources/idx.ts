@@ -1,5 +1,6 @@
 import { basename, dirname, join } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
+import { kindNote } from '../../../files/known-files.ts';
 import { isFile } from '../../../files/regular-file.ts';
 import {
   fileStates,
@@ -88,7 +89,7 @@ function header(bytes: Uint8Array, length: number, magic: number, where: string,
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < length || view.getUint32(0) !== magic)
     throw new DatasetError(
-      `${where} is not an IDX file of ${what}: it must begin with 0x${magic.toString(16).padStart(8, '0')}`,
+      `${where} is not an IDX file of ${what}: it must begin with 0x${magic.toString(16).padStart(8, '0')}${kindNote(bytes)}`,
     );
   return view;
 }
