@@ -152,6 +152,15 @@ describe('splits', () => {
     await expect(load(root)).rejects.toThrow(/has several sets, in other, plain\/train: give the folder of one/);
   });
 
+  it('a single one is read, whatever it is called', async () => {
+    const alone = await load(await files({ 'test/a/1.png': 1, 'test/b/2.png': 2 }));
+    expect([alone.labels, alone.warnings]).toEqual([
+      [0, 1],
+      [expect.stringMatching(/the split 'test' is read, there is no other/)],
+    ]);
+    await expect(load(await files({ '3.png': 3 }))).rejects.toThrow(/has the split 'test', but not 'train'/);
+  });
+
   it('are refused where there are none, or of a file that is given by itself', async () => {
     const root = await files({ 'a.png': 1, 'test-0.parquet': await parquet([1]) });
     await expect(load('digits', { split: 'test' })).rejects.toThrow(/digits has no splits: leave it out/);

@@ -60,13 +60,15 @@ const isPlain = ({ rest }: NamedSplit) => rest.startsWith('*') && NUMBER.test(re
 
 /** The splits of folders that lie in one folder. */
 function splitsOfSiblings(names: readonly string[], { split: asked, warn }: SplitChoice): Map<string, string> {
-  const found = new Map(names.flatMap((name) => [[name, namedSplit(name)] as const]));
+  const found = names.flatMap((name) => {
+    const one = namedSplit(name);
+    return one ? [{ name, one, form: isPlain(one) ? '*' : one.rest }] : [];
+  });
+  const splitsOfForm = new Map<string, Set<string>>();
+  for (const { one, form } of found) splitsOfForm.set(form, (splitsOfForm.get(form) ?? new Set()).add(one.split));
   const splits = new Map<string, string>();
-  for (const [name, one] of found) {
-    if (!one) continue;
-    const hasPartner = [...found.values()].some(
-      (other) => other && other.split !== one.split && (other.rest === one.rest || (isPlain(other) && isPlain(one))),
-    );
+  for (const { name, one, form } of found) {
+    const hasPartner = (splitsOfForm.get(form)?.size ?? 0) > 1;
     // A class may be called 'train': it is one of several folders, and there is no other split.
     const isAlone = names.length <= 2 || (asked !== undefined && asked !== 'all');
     if (hasPartner || (isPlain(one) && isAlone)) splits.set(name, one.split);
@@ -143,10 +145,12 @@ export function chosenSplit<File>(
   { split: asked, warn }: SplitChoice,
 ): File[] {
   if (asked === 'all') return [...files];
-  const chosen = canonical(asked ?? 'train');
-  const counts = new Map<string | undefined, number>();
-  for (const file of files) counts.set(splitOf(file), (counts.get(splitOf(file)) ?? 0) + 1);
-  const splits = [...counts.keys()].filter((split) => split !== undefined).sort();
+  const splitOfEach = files.map(splitOf);
+  const splits = [...new Set(splitOfEach)].filter((split) => split !== undefined).sort();
+  const outside = splitOfEach.filter((split) => split === undefined).length;
+  // Whoever has a single split, such as 'test' alone, means that one.
+  const onlySplit = splits.length === 1 && outside === 0 ? splits[0] : undefined;
+  const chosen = asked === undefined ? (onlySplit ?? 'train') : canonical(asked);
   if (splits.length === 0 && chosen === 'train') return [...files];
   if (!splits.includes(chosen))
     throw new InvalidArgumentError(
@@ -155,7 +159,8 @@ export function chosenSplit<File>(
         : `${where} has ${listed(splits)}, but not '${chosen}': give one of them as split, or 'all'`,
     );
   const others = splits.filter((split) => split !== chosen);
-  const outside = counts.get(undefined) ?? 0;
+  if (asked === undefined && onlySplit !== undefined && onlySplit !== 'train')
+    warn(`${where}: the split '${onlySplit}' is read, there is no other`);
   if (outside > 0 || (asked === undefined && others.length > 0))
     warn(
       `${where}: the split '${chosen}' is read, not ${[
@@ -163,7 +168,7 @@ export function chosenSplit<File>(
         ...(outside > 0 ? [`the ${outside} files outside of splits`] : []),
       ].join(' and ')}`,
     );
-  return files.filter((file) => splitOf(file) === chosen);
+  return files.filter((_, i) => splitOfEach[i] === chosen);
 }
 
 /** @throws {InvalidArgumentError} when a split is asked for, and a file that is given by itself is of another. */
