@@ -118,6 +118,8 @@ export interface PipelineFolder {
   readonly emaPaths: ModelPaths | undefined;
   /** The variant that was asked for. */
   readonly variant: string | undefined;
+  /** The component that turns what the model draws into images, such as `vqvae`, where the pipeline has one. */
+  readonly autoencoder: string | undefined;
 }
 
 /**
@@ -140,7 +142,7 @@ export async function readPipelineFolder(
   const component = async (name: 'unet' | 'scheduler') =>
     !modelAlone && (await isFolder(join(root, name))) ? join(root, name) : root;
   const [unetFolder, schedulerFolder] = [await component('unet'), await component('scheduler')];
-  if (!modelAlone) await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
+  const index = modelAlone ? {} : await readJsonFile(join(root, pipelineFiles.modelIndex), modelIndexSchema);
   const unetConfig = await readJsonFile(join(unetFolder, pipelineFiles.config), configSchema);
   const schedulerFile = join(schedulerFolder, pipelineFiles.schedulerConfig);
   const schedulerConfig =
@@ -158,9 +160,15 @@ export async function readPipelineFolder(
     paths: { onnx: join(unetFolder, pipelineFiles.onnx), weights },
     emaPaths: emaWeights ? { onnx: join(emaFolder, pipelineFiles.onnx), weights: emaWeights } : undefined,
     variant,
+    autoencoder: ['vae', 'vqvae', 'movq'].find((name) => isComponent(Reflect.get(index, name))),
   };
   await requireFiles(folder, required);
   return folder;
+}
+
+/** In `model_index.json`: [library, class], both null for a component that is left out. */
+function isComponent(entry: unknown): boolean {
+  return Array.isArray(entry) && entry.some((part) => part !== null);
 }
 
 /**

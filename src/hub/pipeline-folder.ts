@@ -39,7 +39,8 @@ export const componentFolders = {
 
 const component = z.tuple([z.string(), z.string()]);
 export const modelIndexSchema = z.looseObject({
-  _class_name: z.string().min(1),
+  // A pair where the pipeline's class lies in the repository: [module, class].
+  _class_name: z.union([z.string().min(1), component]),
   _diffusers_version: z.string().optional(),
   scheduler: component,
   unet: component,

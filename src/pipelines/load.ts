@@ -124,7 +124,11 @@ export async function loadFolder(
 ): Promise<LoadedPipeline> {
   const wantedDevice = checkedDevice(options, kind);
   const folder = await openPretrained(name, { ...options, require: [] });
-  const { dir, unetConfig: config } = folder;
+  const { dir, unetConfig: config, autoencoder } = folder;
+  if (autoencoder !== undefined)
+    throw new ConfigError(
+      `${dir} is a pipeline of latent diffusion: its U-Net draws what the component '${autoencoder}' decodes, which is not supported`,
+    );
   const paths = ((options.ema ?? true) && folder.emaPaths) || folder.paths;
   const isRegistered = models.find(config._class_name) !== undefined;
   const architecture = isRegistered ? modelFromConfig(config) : undefined;

@@ -7,6 +7,7 @@ import { thisProcess } from '../../src/files/process-identity.ts';
 import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.ts';
 import { readPipelineFolder } from '../../src/hub/open-pretrained.ts';
 import { type PipelineParts, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
+import { pipeline } from '../../src/pipelines/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let root: string;
@@ -172,6 +173,19 @@ describe('readPipelineFolder', () => {
     await writeFile(join(dir, 'model_index.json'), JSON.stringify(index));
     expect((await readPipelineFolder(dir, { require: ['weights'] })).unetConfig).toEqual(parts().unetConfig);
     await expect(readPipelineFolder(dir)).rejects.toThrow(/lacks its file .*model\.onnx/);
+  });
+
+  it('says whether what the model draws has to be decoded', async () => {
+    const dir = join(root, 'pipeline');
+    await savePipelineFolder(dir, parts());
+    const write = (others: object) =>
+      writeFile(join(dir, 'model_index.json'), JSON.stringify({ ...parts().modelIndex, ...others }));
+    await write({ vae: [null, null], _class_name: ['my_pipeline', 'MyPipeline'] });
+    expect((await readPipelineFolder(dir)).autoencoder).toBeUndefined();
+    await write({ vqvae: ['diffusers', 'VQModel'] });
+    expect((await readPipelineFolder(dir)).autoencoder).toBe('vqvae');
+    const opened = pipeline('unconditional-image-generation', dir, { device: 'cpu' });
+    await expect(opened).rejects.toThrow(/latent diffusion: .* 'vqvae' decodes/);
   });
 
   it.each([

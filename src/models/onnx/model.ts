@@ -40,7 +40,7 @@ export interface OnnxModelConfig extends ModelConfig {
   readonly sample_shape: readonly number[];
   /** SHA-256 of the file the model was read from, and of its external data. */
   readonly source_sha256: string;
-  /** The names of the inputs, where the option gave them. */
+  /** The names of the inputs, where the option gave them; default: they are found. */
   readonly input_names?: Pick<InputNames, 'sample' | 'timestep'> | undefined;
 }
 
