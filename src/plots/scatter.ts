@@ -119,7 +119,7 @@ function panelMark(
   return {
     type: 'group',
     // The frame 'group' centres the title on the square; the default frame counts axes and legend too.
-    title: { text: title, anchor: 'middle', frame: 'group' },
+    title: { text: title, anchor: 'middle', frame: 'group', fontSize: titleSize(title, size) },
     encode: { enter: { width: { value: size }, height: { value: size }, stroke: { value: '#dddddd' } } },
     scales: [
       { name: 'x', type: 'linear', domain: [...(domain[0] ?? [])], range: [0, size], zero: false },
@@ -132,6 +132,11 @@ function panelMark(
     legends: withLegend ? [{ fill: 'kind', orient: 'right', symbolType: 'circle' }] : [],
     marks: [...(real ? [points('real', 'real', 0.7)] : []), points('fake', 'generated', 0.55)],
   };
+}
+
+/** A title that is wider than its panel is made smaller. */
+function titleSize(title: string, size: number): number {
+  return Math.max(6, Math.min(15, (1.7 * size) / Math.max(title.length, 1)));
 }
 
 type Axis = readonly [number, number];

@@ -62,6 +62,8 @@ describe('scatterPlot', () => {
       ...svg.matchAll(/role-title"><g transform="translate\(([-\d.]+),[\s\S]*?translate\(([-\d.]+),[^>]*>(\w)</g),
     ].map(([, group, text, title]) => [title, Number(group) + Number(text)]);
     expect(titles).toEqual(['a', 'b', 'c', 'd'].map((title) => [title, 100]));
+    const long = await scatterPanels([{ real, fake: square, title: 'x'.repeat(50) }], { size: 200 });
+    expect(long).toMatch(/font-size="6.8px"[^>]*>x{50}</);
     expect(svg.match(/>width \[m\]</g)).toHaveLength(4);
     expect(svg.match(/>height</g)).toHaveLength(4);
     expect(svg).toContain('>real<');
