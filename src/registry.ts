@@ -75,7 +75,9 @@ export function nearestName(wrong: string, known: readonly string[]): string | u
     .map((name) => ({ name, distance: editDistance(text, name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
   const best = ranked[0];
-  return best && best.distance <= Math.max(2, best.name.length / 2) ? best.name : undefined;
+  return best && best.distance < best.name.length && best.distance <= Math.max(2, best.name.length / 2)
+    ? best.name
+    : undefined;
 }
 
 /** Levenshtein's, row by row. */

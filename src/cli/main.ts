@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
+import { nearestName } from '../registry.ts';
 import { environment } from '../reproduce/jobs/job.ts';
 import { addAnalyzeCommand } from './commands/analyze.ts';
 import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
@@ -9,6 +10,8 @@ import { addGenerateCommand } from './commands/generate/generate.ts';
 import { addReproduceCommand } from './commands/reproduce.ts';
 import { addStatisticsCommand } from './commands/statistics.ts';
 import { addTrainCommand } from './commands/train/train.ts';
+import { longFlags } from './options/command-options.ts';
+import { meantName } from './options/option-names.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from './ui/interrupt.ts';
 
 /**
@@ -18,17 +21,32 @@ import { INTERRUPTED_STATUS, InterruptedError } from './ui/interrupt.ts';
  * @returns the exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
  */
 export async function main(argv: readonly string[]): Promise<number> {
-  // A reader that stops early, such as `head`, is not a failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit(0);
-  });
+  watchOutput();
+  const program = buildProgram();
   try {
-    await buildProgram().parseAsync(argv, { from: 'user' });
+    await program.parseAsync(argv.map(withHyphens), { from: 'user' });
     return 0;
   } catch (error) {
+    if (error instanceof CommanderError) return usageStatus(error, program, argv[0]);
     return report(error);
   }
+}
+
+/** Ends the process where its output cannot be written. */
+function watchOutput(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // A reader that stops early, such as `head`, is not a failure.
+    if (error.code === 'EPIPE') process.exit(0);
+    process.stderr.write(`error: the output cannot be written: ${error.message}\n`);
+    process.exit(1);
+  });
+  // Nobody is left to be told.
+  process.stderr.on('error', () => undefined);
+}
+
+/** `--learning_rate` is `--learning-rate`, as in Python's scripts. */
+function withHyphens(argument: string): string {
+  return argument.replace(/^--\w[\w-]*/, (flag) => flag.replaceAll('_', '-'));
 }
 
 function buildProgram(): Command {
@@ -36,6 +54,8 @@ function buildProgram(): Command {
     .description('Train diffusion models with the Iso-Diffusion loss, sample from them and evaluate them.')
     .version(environment().package_version)
     .exitOverride()
+    .showSuggestionAfterError(false)
+    .configureOutput({ outputError: () => undefined })
     .addHelpText(
       'after',
       `
@@ -60,8 +80,29 @@ DEBUG=1 prints the stack of an error.`,
   return program;
 }
 
+/** Says what was wrong with the arguments, and what was most likely meant. */
+function usageStatus({ exitCode, code, message }: CommanderError, program: Command, verb: string | undefined): number {
+  if (exitCode === 0) return 0;
+  const [, wrong = ''] = /'-*([^'=]*)/.exec(message) ?? [];
+  let meant: string | undefined;
+  if (code === 'commander.unknownCommand') {
+    const commands = program.commands.map((command) => command.name());
+    meant = nearestName(wrong, commands);
+  } else if (code === 'commander.unknownOption') {
+    const { options } = program.commands.find((command) => command.name() === verb) ?? program;
+    const name = meantName(
+      wrong.replaceAll('-', '_'),
+      options.flatMap(({ flags }) => longFlags(flags)),
+    );
+    meant = name && `--${name.replaceAll('_', '-')}`;
+  }
+  // Help is an error too where no command is named, and has been printed.
+  if (message.startsWith('error:'))
+    process.stderr.write(`${message}${meant === undefined ? '' : `. Did you mean '${meant}'?`}\n`);
+  return 2;
+}
+
 function report(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof InterruptedError) {
     process.stderr.write(`${error.message}\n`);
     return INTERRUPTED_STATUS;

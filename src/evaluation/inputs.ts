@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { ImageSet } from '../datasets/images/image-set.ts';
-import { OXFORD_SETS } from '../datasets/images/sources/oxford.ts';
+import { IMAGE_SET_NAMES } from '../datasets/images/sources/oxford.ts';
 import { loadPoints } from '../datasets/points/load-points.ts';
 import { isPointFile, POINT_FILES } from '../datasets/points/point-files.ts';
 import { applyScaler, invertScaler, type PointSet, type Scaler } from '../datasets/points/points.ts';
@@ -44,7 +44,7 @@ export async function identify(role: 'real' | 'fake', input: FakeInput): Promise
 
 async function identifySource(role: string, source: string): Promise<EvaluationInput> {
   if (Object.hasOwn(SYNTHETIC_SETS, source)) return { kind: 'points', source };
-  if (source === 'digits' || OXFORD_SETS.some(({ name }) => name === source)) return { kind: 'images', source };
+  if (IMAGE_SET_NAMES.includes(source)) return { kind: 'images', source };
   if (await isFolder(source)) return identifyFolder(source);
   const extension = path.extname(source).toLowerCase();
   if (extension === '.npz') return { kind: 'statistics', name: source, statistics: await readStatistics(source) };
@@ -52,7 +52,7 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
   if (await exists(source)) return { kind: 'images', source };
   if (role === 'fake' && HUB_ID.test(source)) return identifyFolder(await pipelineFolderOf(source));
-  const named = [...Object.keys(SYNTHETIC_SETS), 'digits', ...OXFORD_SETS.map(({ name }) => name)];
+  const named = [...Object.keys(SYNTHETIC_SETS), ...IMAGE_SET_NAMES];
   throw new InvalidArgumentError(
     `${role} '${source}' does not exist and is not a data set: give ${named.join(', ')}, a folder or file of images, a ${POINT_FILES} file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
   );

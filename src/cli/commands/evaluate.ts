@@ -14,8 +14,17 @@ import {
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { type MetricOptions, mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
-import { addOptions, jsonObject, jsonSchema, option, readSettings, type Settings } from '../options/command-options.ts';
 import {
+  addOptions,
+  jsonObject,
+  jsonSchema,
+  listOption,
+  option,
+  readSettings,
+  type Settings,
+} from '../options/command-options.ts';
+import {
+  classLabelsOption,
   deviceOption,
   extractorOptions,
   namedExtractor,
@@ -26,15 +35,19 @@ import { withInterrupt } from '../ui/interrupt.ts';
 import { withStageBars } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
 
-const oneOrMore = z.union([z.string().transform((text) => [text]), z.array(z.string()).min(1)], 'name a data set');
-
 const options = {
-  real: option('--real <sources...>', oneOrMore, 'the real samples; several .npz files are merged'),
+  real: listOption(
+    'files',
+    '--real <sources...>',
+    z.array(z.string(), 'name a data set').min(1, 'name a data set'),
+    'the real samples; several .npz files are merged',
+  ),
   fake: option('--fake <source>', z.string('name a pipeline, a folder or a file'), 'the generated samples'),
-  metrics: option(
-    '--metrics <names>',
-    z.string().optional(),
-    `comma-separated: ${metrics.names().join(', ')}, or registered ones (default: images fid,kid,prdc; points prdc)`,
+  metrics: listOption(
+    'names',
+    '--metrics <names...>',
+    z.array(z.string()).min(1, 'name a metric').optional(),
+    `${metrics.names().join(', ')}, or registered ones (default: images fid,kid,prdc; points prdc)`,
   ),
   metric_options: option(
     '--metric-options <json>',
@@ -66,11 +79,7 @@ const options = {
   k: option('--k <count>', z.number().default(5), 'nearest neighbours of prdc'),
   steps: option('--steps <count>', z.number().optional(), 'steps of the reverse process (default: 1000)'),
   scheduler: schedulerOption(),
-  class_labels: option(
-    '--class-labels <numbers>',
-    z.union([z.string(), z.number()]).optional(),
-    'classes that a class-conditional pipeline draws in turn, such as 0,1,2',
-  ),
+  class_labels: classLabelsOption('classes that a class-conditional pipeline draws in turn, such as 0,1,2'),
   data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic real points'),
   seed: option('--seed <seed>', z.number().default(0), 'seed of the generated samples and of everything random'),
   device: deviceOption(),
@@ -139,7 +148,7 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
   return {
     real,
     fake,
-    metrics: settings.metrics?.split(',').map((name) => name.trim()),
+    metrics: settings.metrics,
     // `evaluate` refuses values that are not a metric's.
     metric_options: (await jsonObject('--metric-options', settings.metric_options)) as MetricOptions | undefined,
     ...namedExtractor(settings),
@@ -162,8 +171,7 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
 
 function labelsInTurn({ class_labels, n = DEFAULT_SAMPLES }: EvaluateSettings): number[] | undefined {
   if (class_labels === undefined) return undefined;
-  const classes = String(class_labels).split(',').map(Number);
-  return Array.from({ length: n }, (_, i) => classes[i % classes.length] ?? Number.NaN);
+  return Array.from({ length: n }, (_, i) => class_labels[i % class_labels.length] ?? 0);
 }
 
 /** For points only. The plot shows what was compared. */

@@ -11,7 +11,7 @@ import { imageJobs, isImageTarget, pointJobs, TARGETS, type Target } from '../..
 import { finishedResults, reportOf, writeCombinedReport, writeTargetReport } from '../../reproduce/reports/reports.ts';
 import { summariseRuns } from '../../reproduce/reports/run-summary.ts';
 import { resolveDevice } from '../../runtime/device.ts';
-import { addOptions, readSettings } from '../options/command-options.ts';
+import { addOptions, readSettings, splitList } from '../options/command-options.ts';
 import {
   parseTarget,
   type ReproduceSettings,
@@ -42,7 +42,10 @@ in OUTPUT/jobs and shared by the targets that need them. The result does not dep
 --resume continues, also after a kill, with the same outcome.`,
     );
   addOptions(command, reproduceOptions).action(async (targets: string[], flags) =>
-    reproduce(targets.map(parseTarget), await readSettings(reproduceOptions, flags)),
+    reproduce(
+      targets.flatMap((text) => splitList(text, 'names')).map(parseTarget),
+      await readSettings(reproduceOptions, flags),
+    ),
   );
 }
 

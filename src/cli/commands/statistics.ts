@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { imageStatistics } from '../../evaluation/image-statistics.ts';
 import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
-import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
+import { addOptions, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
 import { withProgress } from '../ui/progress.ts';
 
@@ -11,7 +11,8 @@ const { cache_dir: _, ...featureOptions } = extractorOptions;
 const options = {
   images: option('--images <source>', z.string().optional(), 'a folder or file of images, or a named set'),
   split: option('--split <name>', z.string().optional(), 'train (default), validation, test, or all'),
-  merge: option(
+  merge: listOption(
+    'files',
     '--merge <files...>',
     z.array(z.string()).optional(),
     'merge the statistics of these .npz files instead',

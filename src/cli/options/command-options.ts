@@ -1,12 +1,11 @@
-import path from 'node:path';
+import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
-import { withRegularFile } from '../../files/regular-file.ts';
 import { nearestName } from '../../registry.ts';
 import { importModules } from '../../threads/imported-modules.ts';
+import { readConfigFile } from './config-file.ts';
 
 /** One option of a command: a flag, and an entry of the config file under its key in snake_case. */
 export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
@@ -15,7 +14,11 @@ export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema;
   /** Its heading in the help; default commander's own. */
   readonly heading?: string | undefined;
+  /** What it is a list of: then its text is split, names at commas and blanks, files at commas. */
+  readonly list?: ListKind | undefined;
 }
+
+type ListKind = 'names' | 'files';
 
 /** The options of a command by key. The key is the long flag with underscores. */
 export type OptionTable = Readonly<Record<string, CommandOption>>;
@@ -29,6 +32,30 @@ export function option<Schema extends z.ZodType>(
   description: string,
 ): CommandOption<Schema> {
   return { flags, schema, description };
+}
+
+/**
+ * An option with several values. All of these are the same: `--x a b`, `--x a,b`, and in a config file `x: a, b` and
+ * `x: [a, b]`. A file whose name has a comma is itself where it exists, and in a list of a config file.
+ *
+ * @param flags of a variadic flag: '--metrics <names...>'.
+ */
+export function listOption<Schema extends z.ZodType>(
+  list: ListKind,
+  flags: string,
+  schema: Schema,
+  description: string,
+): CommandOption<Schema> {
+  return { flags, schema, description, list };
+}
+
+/** The values that a text of a list names. */
+export function splitList(text: string, list: ListKind): string[] {
+  if (list === 'files' && existsSync(text)) return [text];
+  return text
+    .split(list === 'files' ? ',' : /[\s,]+/)
+    .map((part) => part.trim())
+    .filter(Boolean);
 }
 
 /** The options of a table under a heading of the help. */
@@ -73,19 +100,25 @@ export async function readSettings<Table extends OptionTable>(
   flags: Readonly<Record<string, unknown>>,
 ): Promise<Settings<Table>> {
   const { config, import: modules, ...given } = flags;
-  const known = [...Object.keys(table), 'import'];
-  const { import: listed, ...fromFile } = typeof config === 'string' ? await readConfigFile(config, known) : {};
-  const imports = importSchema.safeParse(typeof listed === 'string' ? [listed] : listed);
+  const names = Object.entries(table).map(([key, one]) => [key, longFlags(one.flags)]);
+  const { import: listed, ...fromFile } =
+    typeof config === 'string' ? await readConfigFile(config, { ...Object.fromEntries(names), import: [] }) : {};
+  const imports = importSchema.safeParse(typeof listed === 'string' ? splitList(listed, 'files') : listed);
   if (!imports.success) throw new ConfigError(`${config}: 'import' must be a list of modules`);
-  await importModules([...imports.data, ...importSchema.parse(modules)]);
+  const flagged = importSchema.parse(modules).flatMap((text) => splitList(text, 'files'));
+  await importModules([...imports.data, ...flagged]);
   const fromFlags: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     const key = snakeCase(name);
-    fromFlags[key] = flagValue(value, table[key]?.schema ?? z.unknown());
+    const { schema, list } = table[key] ?? { schema: z.unknown() };
+    const parts = list && Array.isArray(value) ? value.flatMap((text) => splitList(String(text), list)) : value;
+    fromFlags[key] = flagValue(parts, schema);
   }
   const settings: Record<string, unknown> = {};
-  for (const [key, { schema, flags: flagNames }] of Object.entries(table)) {
-    const parsed = schema.safeParse(fromFlags[key] ?? fromFile[key]);
+  for (const [key, { schema, list, flags: flagNames }] of Object.entries(table)) {
+    const value = fromFile[key];
+    const stored = list && typeof value === 'string' ? flagValue(splitList(value, list), schema) : value;
+    const parsed = schema.safeParse(fromFlags[key] ?? (list && typeof stored === 'number' ? [stored] : stored));
     if (parsed.success) {
       settings[key] = parsed.data;
       continue;
@@ -101,8 +134,15 @@ function snakeCase(camelCase: string): string {
   return camelCase.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
+/** The long flags as keys: 'lr' and 'learning_rate' of '--lr, --learning-rate <rate>'. */
+export function longFlags(flags: string): string[] {
+  return [...flags.matchAll(/--([\w-]+)/g)].map(([, name = '']) => name.replaceAll('-', '_'));
+}
+
 /** Flags are text. Where the schema refuses text, it is read as a number. */
 function flagValue(value: unknown, schema: z.ZodType): unknown {
+  if (Array.isArray(value) && !schema.safeParse(value).success)
+    return value.map((part) => (part !== '' && Number.isFinite(Number(part)) ? Number(part) : part));
   if (typeof value !== 'string' || value.trim() === '' || schema.safeParse(value).success) return value;
   const number = Number(value);
   return Number.isNaN(number) ? value : number;
@@ -147,39 +187,4 @@ export async function jsonObject(
       cause,
     });
   }
-}
-
-const MAX_CONFIG_BYTES = 64 * 1024;
-
-/**
- * Reads the options of a command from a .json, .yaml or .yml file: an object of option names in snake_case.
- *
- * @throws {ConfigError} when the file cannot be read or holds a key that is not in `known`; names the nearest one.
- */
-async function readConfigFile(file: string, known: readonly string[]): Promise<Record<string, unknown>> {
-  const extension = path.extname(file).toLowerCase();
-  if (!['.json', '.yaml', '.yml'].includes(extension))
-    throw new ConfigError(`config file '${file}' must end in .json, .yaml or .yml`);
-  const values =
-    extension === '.json'
-      ? await readJsonFile(file, objectSchema, { maxBytes: MAX_CONFIG_BYTES })
-      : await readYaml(file);
-  for (const key of Object.keys(values)) {
-    if (known.includes(key)) continue;
-    throw new ConfigError(
-      `${file}: unknown option '${key.slice(0, 64)}' (known: ${known.join(', ')}).${didYouMean(key, known)}`,
-    );
-  }
-  return values;
-}
-
-async function readYaml(file: string): Promise<Record<string, unknown>> {
-  return withRegularFile(file, ConfigError, async ({ size, read }) => {
-    if (size > MAX_CONFIG_BYTES)
-      throw new ConfigError(`${file} has ${size} bytes; a config file has at most ${MAX_CONFIG_BYTES}`);
-    const text = Buffer.from(await read(0, size)).toString('utf8');
-    const parsed = objectSchema.safeParse(parseYaml(text));
-    if (!parsed.success) throw new ConfigError(`${file} must hold option names with their values`);
-    return parsed.data;
-  });
 }

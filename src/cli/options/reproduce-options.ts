@@ -2,14 +2,15 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { PRESETS } from '../../reproduce/jobs/presets.ts';
 import { isImageTarget, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
-import { didYouMean, givenFlag, option, type Settings } from './command-options.ts';
+import { didYouMean, givenFlag, listOption, option, type Settings } from './command-options.ts';
 import { deviceOption } from './shared-options.ts';
 
 const wholeNumber = z.int().min(1);
 
 /** Options for images only. */
 const imageOptions = {
-  data: option(
+  data: listOption(
+    'files',
     '--data <sources...>',
     z.array(z.string().min(1)).optional(),
     'images, [NAME=]SOURCE: digits, oxford-flowers-102, oxford-iiit-pet, a folder or file, or a folder with the archive of an Oxford set (default: both Oxford sets; smoke: digits)',

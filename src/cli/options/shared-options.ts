@@ -3,7 +3,7 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { extractors } from '../../evaluation/extractors/registry.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulers } from '../../schedulers/registry.ts';
-import { didYouMean, option, type Settings } from './command-options.ts';
+import { didYouMean, listOption, option, type Settings } from './command-options.ts';
 
 /** `--device`. */
 export const deviceOption = (byDefault: Device = 'auto') =>
@@ -15,6 +15,10 @@ export const strictOption = () =>
 
 /** "ddim" for DDIMScheduler. */
 const shortName = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
+
+/** `--class-labels`, for commands that sample. */
+export const classLabelsOption = (description: string) =>
+  listOption('names', '--class-labels <numbers...>', z.array(z.int().min(0)).min(1).optional(), description);
 
 /** `--scheduler`, for commands that sample. */
 export const schedulerOption = () =>
@@ -63,7 +67,8 @@ export const samplingOptions = {
   eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
   seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
   device: deviceOption(),
-  out: option(
+  out: listOption(
+    'files',
     '--out <paths...>',
     z.array(z.string()).min(1).optional(),
     'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',

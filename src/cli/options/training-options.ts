@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { DEVICES } from '../../runtime/device.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
-import { grouped, option, type Settings } from './command-options.ts';
+import { grouped, listOption, option, type Settings } from './command-options.ts';
 
 const defaults = resolveTrainingArguments({ output_dir: '-' });
 
@@ -99,7 +99,8 @@ export const outputOptions = grouped('Output:', {
     `save a checkpoint every so many steps; 0: only at the end ${byKind('save_steps')}`,
   ),
   save_total_limit: option('--save-total-limit <count>', numberOr(defaults.save_total_limit), 'checkpoints to keep'),
-  report_to: option(
+  report_to: listOption(
+    'names',
     '--report-to <names...>',
     z.array(z.enum(['jsonl', 'tensorboard'])).default(defaults.report_to),
     'jsonl, tensorboard',

@@ -13,7 +13,7 @@ import { digitsSource } from './sources/digits.ts';
 import { folderSource } from './sources/folder.ts';
 import { idxSource, isIdxImages } from './sources/idx.ts';
 import type { ImageSource, SourceChoice } from './sources/image-source.ts';
-import { OXFORD_SETS, oxfordSource } from './sources/oxford.ts';
+import { IMAGE_SET_NAMES, oxfordSet, oxfordSource } from './sources/oxford.ts';
 import { parquetSource } from './sources/parquet.ts';
 import { requireSplit } from './sources/splits.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
@@ -206,7 +206,7 @@ export async function openSource(
   places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined },
 ): Promise<ImageSource> {
   if (source === 'digits') return digitsSource(places);
-  const oxford = OXFORD_SETS.find(({ name }) => name === source);
+  const oxford = oxfordSet(source);
   if (oxford) return oxfordSource(oxford, places);
 
   const path = resolve(source);
@@ -220,7 +220,7 @@ export async function openSource(
     if (path.endsWith('.bin') || isCifarBatch(path)) return cifarFilesSource(path, [path], places);
   }
   throw new InvalidArgumentError(
-    `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give 'digits', ${OXFORD_SETS.map(({ name }) => `'${name}'`).join(', ')}, ` +
+    `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give ${IMAGE_SET_NAMES.map((name) => `'${name}'`).join(', ')}, ` +
       'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or a file of CIFAR',
   );
 }

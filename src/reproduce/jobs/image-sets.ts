@@ -1,5 +1,6 @@
 import path from 'node:path';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
+import { oxfordSet } from '../../datasets/images/sources/oxford.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { resolveExtractor } from '../../evaluation/extractors/registry.ts';
@@ -21,7 +22,8 @@ const NAMES = ['digits', ...Object.keys(OXFORD_ARCHIVES)];
  * @throws {InvalidArgumentError} when the source does not exist, or the name has other characters.
  */
 export async function parseImageSet(text: string): Promise<NamedImageSet> {
-  const [, given, source = ''] = /^(?:([^=/\\]+)=)?(.+)$/.exec(text) ?? [];
+  const [, given, named = ''] = /^(?:([^=/\\]+)=)?(.+)$/.exec(text) ?? [];
+  const source = oxfordSet(named)?.name ?? named;
   if (NAMES.includes(source)) return { name: plainName(given ?? source, text), source, data_dir: null };
   if (!(await exists(source)))
     throw new InvalidArgumentError(

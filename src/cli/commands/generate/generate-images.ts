@@ -7,17 +7,11 @@ import { encodePng, type ImageBytes } from '../../../pipelines/image-output.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
+import { classLabelsOption, refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
 import { type Watch, withProgress } from '../../ui/progress.ts';
 
-const label = z.union([z.int().min(0), z.string().regex(/^\d+$/).transform(Number)], 'must be class numbers');
-
 export const imageOptions = grouped('Images:', {
-  class_labels: option(
-    '--class-labels <numbers...>',
-    z.array(label).min(1).optional(),
-    'class of all images, or classes that take turns; for class-conditional models',
-  ),
+  class_labels: classLabelsOption('class of all images, or classes that take turns; for class-conditional models'),
   guidance_scale: option(
     '--guidance-scale <weight>',
     z.number().optional(),

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { OXFORD_SETS } from '../../../datasets/images/sources/oxford.ts';
+import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { isPointFile, POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
 import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
@@ -39,16 +39,14 @@ interface DatasetName {
 }
 
 const POINT_SETS = Object.keys(SYNTHETIC_SETS);
-const SHORT_NAMES: Readonly<Record<string, string>> = { flowers102: 'oxford-flowers-102', pets: 'oxford-iiit-pet' };
-const IMAGE_SETS = ['digits', ...Object.keys(SHORT_NAMES)];
-const KNOWN = [...POINT_SETS, ...IMAGE_SETS, ...OXFORD_SETS.map(({ name }) => name)];
+const KNOWN = [...POINT_SETS, ...IMAGE_SET_NAMES];
 
 const options = {
   ...grouped('Data:', {
     dataset: option(
       '--dataset <name|path>',
       z.string().default('swiss-roll'),
-      `points: ${POINT_SETS.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SETS.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
+      `points: ${POINT_SETS.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
     ),
     n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
@@ -201,12 +199,11 @@ async function refuseOldRun(outputDir: string): Promise<void> {
  *
  * @throws {InvalidArgumentError} when there is neither such a set nor such a file; names the nearest set.
  */
-async function datasetNamed(name: string): Promise<DatasetName> {
-  const source = Object.hasOwn(SHORT_NAMES, name) ? (SHORT_NAMES[name] ?? name) : name;
+async function datasetNamed(source: string): Promise<DatasetName> {
   if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
   if (isPointFile(source)) return { kind: 'points', source };
   if (await exists(source)) return { kind: 'images', source };
   throw new InvalidArgumentError(
-    `data set '${source}' is unknown: use ${[...POINT_SETS, ...IMAGE_SETS].join(', ')}, or a file or folder; there is none at this path.${didYouMean(source, KNOWN)}`,
+    `data set '${source}' is unknown: use ${KNOWN.join(', ')}, or a file or folder; there is none at this path.${didYouMean(source, KNOWN)}`,
   );
 }

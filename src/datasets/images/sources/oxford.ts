@@ -13,6 +13,8 @@ export class DownloadError extends DatasetError {}
 
 export interface OxfordSet {
   readonly name: string;
+  /** torchvision's and the Hub's short name for it. */
+  readonly shortName: string;
   readonly url: string;
   readonly archive: string;
   /** Published checksum, as torchvision checks it too. */
@@ -27,6 +29,7 @@ export interface OxfordSet {
 export const OXFORD_SETS: readonly OxfordSet[] = [
   {
     name: 'oxford-flowers-102',
+    shortName: 'flowers102',
     url: 'https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz',
     archive: '102flowers.tgz',
     md5: '52808999861908f626f3c1f4e79d11fa',
@@ -34,11 +37,24 @@ export const OXFORD_SETS: readonly OxfordSet[] = [
   },
   {
     name: 'oxford-iiit-pet',
+    shortName: 'pets',
     url: 'https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz',
     archive: 'images.tar.gz',
     md5: '5c4f3ee8e5d25df40f4fd59a7f44e54c',
     label: petBreed,
   },
+];
+
+/** The set of a name, short or long. */
+export function oxfordSet(name: string): OxfordSet | undefined {
+  return OXFORD_SETS.find((set) => set.name === name || set.shortName === name);
+}
+
+/** The names of sets of images, short ones last. */
+export const IMAGE_SET_NAMES: readonly string[] = [
+  'digits',
+  ...OXFORD_SETS.map(({ name }) => name),
+  ...OXFORD_SETS.map(({ shortName }) => shortName),
 ];
 
 /**
