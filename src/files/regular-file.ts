@@ -1,12 +1,28 @@
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { join, parse } from 'node:path';
 import { errorText, FileFormatError, IsoDiffusionError } from '../errors.ts';
 import { describeFile, HEAD_BYTES, isLfsPointer } from './known-files.ts';
 
 /** Whether there is something at the path: a file, a folder or anything else. */
 export async function exists(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined)) !== undefined;
+}
+
+/**
+ * The path, or the same with the first number from 2 that makes it free: `metrics.jsonl`, `metrics-2.jsonl`, ...
+ *
+ * @param isFree default: there is nothing.
+ */
+export async function freePath(
+  file: string,
+  isFree: (candidate: string) => Promise<boolean> = async (candidate) => !(await exists(candidate)),
+): Promise<string> {
+  const { dir, name, ext } = parse(file);
+  let candidate = file;
+  for (let number = 2; !(await isFree(candidate)); number++) candidate = join(dir, `${name}-${number}${ext}`);
+  return candidate;
 }
 
 /** Whether there is a regular file at the path; links are followed. */

@@ -104,10 +104,26 @@ describe('a fresh run in the folder of another', () => {
 
   it('is refused while the other still trains, and two calls of one trainer are two runs', async () => {
     const args = { output_dir: outputOf('at-once'), max_steps: 20 };
-    const first = trainer(args);
+    let goOn = (): void => undefined;
+    let begun = (): void => undefined;
+    const until = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const hasBegun = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    const wait: TrainerCallback = {
+      onTrainBegin: () => {
+        begun();
+        return until;
+      },
+    };
+    const first = trainer(args, [wait]);
     const running = first.train();
+    await hasBegun;
     await expect(trainer(args).train()).rejects.toThrow(InvalidArgumentError);
     await expect(first.train()).rejects.toThrow(`is in use by this process, process ${process.pid} of this host`);
+    goOn();
     expect((await running).global_step).toBe(20);
     expect(readdirSync(args.output_dir).sort()).toEqual(['checkpoint-20']);
   });

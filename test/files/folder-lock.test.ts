@@ -1,9 +1,18 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { withFolderLock } from '../../src/files/folder-lock.ts';
 import { thisProcess } from '../../src/files/process-identity.ts';
@@ -55,6 +64,22 @@ describe('withFolderLock', () => {
     expect(readdirSync(root)).toEqual([]);
     await withFolderLock(path.join(root, 'a/b'), '', async () => writeFileSync(path.join(root, 'a/b/c'), ''));
     expect(readdirSync(path.join(root, 'a/b'))).toEqual(['c']);
+  });
+
+  it('is renewed every ten seconds', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    try {
+      await withFolderLock(root, '', async () => {
+        const file = path.join(lock, readdirSync(lock)[0] ?? '');
+        const text = readFileSync(file, 'utf8');
+        utimesSync(file, 1, 1);
+        await vi.advanceTimersByTimeAsync(10_000);
+        await vi.waitFor(() => expect(statSync(file).mtimeMs).toBeGreaterThan(1e9), 5000);
+        expect(readFileSync(file, 'utf8')).toBe(text);
+      });
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('lets in one of many that come at once', async () => {

@@ -1,10 +1,11 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { FileFormatError } from '../../errors.ts';
 import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
+import { exists, freePath } from '../../files/regular-file.ts';
 import { metrics } from '../../metrics/registry.ts';
 import { parseOptions } from '../../options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
@@ -14,6 +15,8 @@ import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/t
 import { extractors, splitLayer } from '../extractors/registry.ts';
 import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
+
+const LOG_FILE = 'metrics.jsonl';
 
 const recordSchema = z.looseObject({ step: z.int().min(0), epoch: z.number(), files: z.array(z.string()) });
 
@@ -85,7 +88,8 @@ interface ActiveRun {
 
 /**
  * Draws samples from the model during training, from the averaged weights where `use_ema` is on, and measures them. Writes
- * `step-0000300.png` (for points also `.svg`) and `metrics.jsonl` into `OUTPUT_DIR/evaluation`.
+ * `step-0000300.png` (for points also `.svg`) and `metrics.jsonl` into `OUTPUT_DIR/evaluation`. That folder of another run
+ * is kept as `evaluation-2`.
  *
  * A copy of the weights is written between two steps. The rest runs in another process with low priority, while training
  * goes on; the training's numbers do not change. One evaluation runs at a time: the next one waits for it, and so does the
@@ -110,9 +114,12 @@ export class EvaluationCallback implements TrainerCallback {
     await this.run?.evaluator.stop();
     this.run = undefined;
     const directory = this.settings.directory ?? path.join(run.output_dir, 'evaluation');
+    // A fresh run does not replace what was measured of another one.
+    if (global_step === 0 && (await exists(path.join(directory, LOG_FILE))))
+      await rename(directory, await freePath(directory));
     await mkdir(directory, { recursive: true });
     await removeLeftovers(directory, () => true);
-    const log = await EvaluationLog.open(path.join(directory, 'metrics.jsonl'), global_step);
+    const log = await EvaluationLog.open(path.join(directory, LOG_FILE), global_step);
     const evaluator = await SnapshotEvaluator.start(await this.snapshotSettings(run, directory));
     const lastStep = log.has(global_step) ? global_step : 0;
     const active = { directory, log, evaluator, current: Promise.resolve(), lastStep };

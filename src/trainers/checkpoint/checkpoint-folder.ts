@@ -2,9 +2,9 @@ import { readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { CheckpointError, InvalidArgumentError } from '../../errors.ts';
 import { removeLeftovers, syncDirectory, withTemporaryName } from '../../files/atomic.ts';
+import { freePath } from '../../files/regular-file.ts';
 import {
   asCheckpointError,
-  freePath,
   type Head,
   looksIntact,
   readHead,
@@ -100,7 +100,7 @@ export async function pruneCheckpoints(
  */
 export async function setAsideCheckpoint(dir: string): Promise<string> {
   const rootDir = dirname(dir);
-  const aside = await freePath(rootDir, `diverged-${basename(dir)}`);
+  const aside = await freePath(join(rootDir, `diverged-${basename(dir)}`));
   await rename(dir, aside);
   await syncDirectory(rootDir);
   return aside;

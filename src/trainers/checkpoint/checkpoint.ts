@@ -7,7 +7,7 @@ import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../er
 import { interruptedReplacement, writeDirectoryAtomic, writeFileSynced } from '../../files/atomic.ts';
 import type { JsonObject } from '../../files/json.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
-import { exists } from '../../files/regular-file.ts';
+import { exists, freePath } from '../../files/regular-file.ts';
 import { type NamedTensor, readSafetensors, safetensorsChunks } from '../../files/safetensors.ts';
 
 /** Everything a run needs to go on: `state` must be JSON as it is (no NaN, no undefined). */
@@ -77,7 +77,7 @@ export async function writeCheckpoint(
     ...(origin ? { origin: { ...origin } } : {}),
   };
   const json = stringifySorted({ ...canonical(head), sha256: headDigest(head) });
-  const dir = await freePath(rootDir, `checkpoint-${step}`, (there) => there.origin?.run_id === origin?.run_id);
+  const dir = await freePath(join(rootDir, `checkpoint-${step}`), (path) => isFreeFor(origin?.run_id, path));
   await writeDirectoryAtomic(dir, async (temporary) => {
     await writeFileSynced(join(temporary, tensorsFile), chunks);
     await writeFileSynced(join(temporary, stateFile), json);
@@ -98,20 +98,13 @@ export async function readCheckpoint(dir: string): Promise<Checkpoint> {
   });
 }
 
-/** `name` in `rootDir`, or with the first number from 2 that is free. What `mayReplace` accepts is free. */
-export async function freePath(
-  rootDir: string,
-  name: string,
-  mayReplace: (head: Head) => boolean = () => false,
-): Promise<string> {
-  for (let number = 1; ; number++) {
-    const dir = join(rootDir, number === 1 ? name : `${name}-${number}`);
-    // A process killed while it replaced a checkpoint leaves it under another name.
-    const there = (await exists(dir)) ? dir : await interruptedReplacement(dir);
-    if (there === undefined) return dir;
-    const head = await readHead(there).catch(() => undefined);
-    if (head && mayReplace(head)) return dir;
-  }
+/** Whether a checkpoint of a run may be written to the path: nothing is there, or what the run itself wrote. */
+async function isFreeFor(run_id: string | undefined, dir: string): Promise<boolean> {
+  // A process killed while it replaced a checkpoint leaves it under another name.
+  const there = (await exists(dir)) ? dir : await interruptedReplacement(dir);
+  if (there === undefined) return true;
+  const head = await readHead(there).catch(() => undefined);
+  return head !== undefined && head.origin?.run_id === run_id;
 }
 
 async function verify(dir: string): Promise<Head> {

@@ -1,6 +1,6 @@
 import { copyFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { exists } from '../../files/regular-file.ts';
+import { freePath } from '../../files/regular-file.ts';
 import type { FormerLog } from '../checkpoint/run-checkpoints.ts';
 import { JsonlLogger } from './jsonl-logger.ts';
 import type { MetricsLogger } from './metrics-logger.ts';
@@ -46,12 +46,9 @@ async function keepLog(outputDir: string, formerLog: Exclude<FormerLog, 'own'>):
   const log = path.join(outputDir, METRICS_FILE);
   const size = (await stat(log).catch(() => undefined))?.size ?? 0;
   if (size === 0) return;
-  for (let number = 2; ; number++) {
-    const kept = path.join(outputDir, `metrics-${number}.jsonl`);
-    if (await exists(kept)) continue;
-    // A branch goes on with what its parent logged up to the checkpoint.
-    return formerLog === 'parent' ? copyFile(log, kept) : rename(log, kept);
-  }
+  const kept = await freePath(log);
+  // A branch goes on with what its parent logged up to the checkpoint.
+  await (formerLog === 'parent' ? copyFile(log, kept) : rename(log, kept));
 }
 
 function openLogger(outputDir: string, target: ReportTarget, resumeStep?: number): MetricsLogger {

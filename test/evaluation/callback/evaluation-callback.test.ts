@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../../src/errors.ts';
@@ -126,6 +126,15 @@ describe('evaluation while a model is trained', () => {
       ).toBe(true);
     expect(outcomeOf(second, 'broken').weights).toEqual(outcomeOf(trained, 'unbroken').weights);
   }, 240_000);
+
+  it('of another run in the folder is kept', async () => {
+    mkdirSync(evaluationOf('shared'), { recursive: true });
+    writeFileSync(path.join(evaluationOf('shared'), 'metrics.jsonl'), 'of another run');
+    const evaluation = new EvaluationCallback({ num_inference_steps: 1, samples: 4, device: 'cpu' });
+    await smallTrainer({ ...args('shared'), max_steps: 1 }, [evaluation]).train();
+    expect(readFileSync(path.join(folder, 'shared/evaluation-2/metrics.jsonl'), 'utf8')).toBe('of another run');
+    expect(filesOf('shared')).toEqual(['metrics.jsonl', 'step-0000001.png', 'step-0000001.svg']);
+  }, 60_000);
 
   it('draws points over the training points; one that fails is a warning, and training goes on', async () => {
     const warnings: string[] = [];
