@@ -88,6 +88,13 @@ describe('classes', () => {
       ['cat', 'dog', 'fish'],
     ]);
     expect(warnings[1]).toMatch(/1 of 3 images have no class in the metadata, such as train\/3.png/);
+    await writeFile(path.join(root, 'test/metadata.csv'), 'file_name,label\n1.png,bird\n../../2.png,bird\n');
+    const again = await load(root);
+    expect([again.labels, again.classNames]).toEqual([
+      [1, -1, 2],
+      ['bird', 'cat', 'dog'],
+    ]);
+    expect(again.warnings[2]).toMatch(/1 of 4 rows of the metadata name no image there, such as ..\/2.png/);
     const other = await files({ '../other/a.png': 1, '../other/metadata.csv': 'id,label\n1,2\n' }).then((set) =>
       path.join(set, '../other'),
     );

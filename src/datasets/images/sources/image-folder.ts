@@ -23,8 +23,8 @@ export interface FolderFile {
 }
 
 /**
- * Every image file of a folder and below, in the order of paths; other files are listed as skipped. Its class is in a `metadata.csv` or `metadata.jsonl`, or
- * is the sub-folder it is in. Folders may be splits.
+ * Every image file of a folder and below, in the order of paths; other files are listed as skipped. Its class is in a
+ * `metadata.csv` or `metadata.jsonl`, or is the sub-folder it is in. Folders may be splits.
  *
  * @throws {DatasetError} when a metadata file is damaged.
  */
@@ -47,29 +47,43 @@ export async function imageFolderSource(
   const metadataFiles = files.map(({ path }) => path).filter(isMetadataFile);
   const { labels, state } = await readMetadata(folder, metadataFiles, choice);
   const labelOf = (path: string) => (labels ? labels.get(path) : folderLabel(folders.withoutSplits(path)));
-  if (labels) {
-    const unknown = chosen.filter(({ path }) => labels.get(path) === undefined);
-    if (unknown.length > 0)
-      choice.warn(
-        `${folder}: ${unknown.length} of ${chosen.length} images have no class in the metadata, such as ${unknown[0]?.path}`,
-      );
+  if (labels) warnOfGaps(folder, labels, { chosen, images }, choice);
+  const states: unknown[] = [];
+  for (const { path } of chosen) {
+    const status = await stat(join(folder, path)).catch(() => undefined);
+    states.push([path, status?.size ?? 0, status?.mtimeMs ?? 0]);
   }
-  const states = await Promise.all(
-    chosen.map(async ({ path }) => {
-      const status = await stat(join(folder, path)).catch(() => undefined);
-      return [path, status?.size ?? 0, status?.mtimeMs ?? 0];
-    }),
-  );
   const isOfSplits = anyOf(chosen.map(({ path }) => folders.splitOf(path)));
   const skipped = others.filter(({ path }) => isOfSplits(folders.splitOf(path)));
+  // Of all splits: a class has the same number in each.
+  const classNames = namesOf(inSplits.map(({ path }) => labelOf(path)));
   return {
     name: folder,
     total: chosen.length + skipped.length,
-    // Of all splits: a class has the same number in each.
-    classNames: namesOf(inSplits.map(({ path }) => labelOf(path))),
-    cacheKey: JSON.stringify([folder, states, skipped.map(({ path }) => path), choice.labelColumn, state]),
+    classNames,
+    cacheKey: JSON.stringify([folder, states, skipped.map(({ path }) => path), classNames, choice.labelColumn, state]),
     images: () => readImages(folder, [...chosen, ...skipped], labelOf),
   };
+}
+
+/** Says which images have no row in the metadata, and which rows have no image. */
+function warnOfGaps(
+  folder: string,
+  labels: ReadonlyMap<string, unknown>,
+  { chosen, images }: { readonly chosen: readonly FolderFile[]; readonly images: readonly FolderFile[] },
+  { warn }: Pick<SourceChoice, 'warn'>,
+): void {
+  const unknown = chosen.filter(({ path }) => labels.get(path) === undefined);
+  if (unknown.length > 0)
+    warn(
+      `${folder}: ${unknown.length} of ${chosen.length} images have no class in the metadata, such as ${unknown[0]?.path}`,
+    );
+  const there = new Set(images.map(({ path }) => path));
+  const missing = [...labels.keys()].filter((path) => !there.has(path));
+  if (missing.length > 0)
+    warn(
+      `${folder}: ${missing.length} of ${labels.size} rows of the metadata name no image there, such as ${missing[0]}`,
+    );
 }
 
 function namesOf(labels: readonly (number | string | undefined)[]): string[] | undefined {
