@@ -131,6 +131,14 @@ describe('damaged parquet files', () => {
     await expect(load(path.join(CASES, 'parquet-empty.parquet'))).rejects.toThrow(/parquet-empty.parquet has no rows/);
   });
 
+  // Of `npm run fuzz`. hyparquet reads on at offset NaN without end, and writes as many values as a run claims.
+  it.each([
+    ['parquet-no-page-size', /rows 0 to 2 cannot be read: a page header has nothing where a size is needed/],
+    ['parquet-long-run', /rows 0 to 2 cannot be read: a run has \d+ values, but \d+ are left of its page/],
+  ])('do not keep the process busy for ever (%s)', async (name, message) => {
+    await expect(load(path.join(CASES, `${name}.parquet`))).rejects.toThrow(message);
+  });
+
   it('do not end the process (parquet-ends-process-1, -2)', () => {
     const script = `
       import { loadImages } from ${JSON.stringify(new URL('../../src/datasets/index.ts', import.meta.url).href)};

@@ -63,7 +63,14 @@ export function bitmap(): Uint8Array {
 
 /** One image in a folder. */
 export const image: FuzzedReader = {
-  examples: async () => Object.entries(await pictures()).map(([name, bytes]) => single(`set/${name}`, bytes)),
+  async examples() {
+    const png = await picture().png().toBuffer();
+    return Object.entries(await pictures()).map(([name, bytes]) => {
+      const files = single(`set/${name}`, bytes);
+      // Those that are not read are beside one that is.
+      return /\.(svg|heic)$/.test(name) ? files.set('set/a.png', png) : files;
+    });
+  },
   read: (folder) => loadFrom(folder, 'set'),
   mutations: [
     (bytes, stream, file) =>

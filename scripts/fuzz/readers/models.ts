@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { stringifySorted } from '../../../src/files/json.ts';
+import { isFolder } from '../../../src/files/regular-file.ts';
 import type { NamedTensor } from '../../../src/files/safetensors.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { savePipelineFolder } from '../../../src/hub/pipeline-folder.ts';
@@ -204,7 +205,8 @@ export const checkpoint: FuzzedReader = {
   },
   async read(folder) {
     const trainer = new Trainer({ ...trainerOptions(folder), model: dense() });
-    await trainer.train({ resume_from_checkpoint: 'latest' });
+    const newest = path.join(folder, '.run', 'checkpoint-2');
+    await trainer.train({ resume_from_checkpoint: (await isFolder(newest)) ? newest : 'latest' });
   },
   mutations: modelMutations,
   seal(files) {

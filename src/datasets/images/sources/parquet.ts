@@ -8,6 +8,7 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
   parquetSchema,
+  type RowGroup,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { z } from 'zod';
@@ -23,6 +24,7 @@ import {
   type SourceChoice,
   type SourceImage,
 } from './image-source.ts';
+import { refuseEndlessRuns } from './parquet-pages.ts';
 
 /** Names of the column of images, the first that a file has; `img` is that of the Hub's cifar10 and others. */
 const IMAGE_COLUMNS = ['image', 'img'];
@@ -116,12 +118,23 @@ async function* parquetImages(path: string, choice: Pick<SourceChoice, 'labelCol
     const values = await orFail(
       path,
       `rows ${rowStart} to ${rowStart + rows} cannot be read`,
-      readRows(file, metadata, columns, rowStart, rows),
+      checkedRows(file, metadata, group, { columns, rowStart, rows }),
     );
     for (const [i, row] of values.entries())
       yield rowImage(`${basename(path)}, row ${rowStart + i}`, row[image], label && row[label]);
     rowStart += rows;
   }
+}
+
+interface RowRange {
+  readonly columns: string[];
+  readonly rowStart: number;
+  readonly rows: number;
+}
+
+async function checkedRows(file: AsyncBuffer, metadata: FileMetaData, group: RowGroup, range: RowRange) {
+  await refuseEndlessRuns(file, metadata, group, { columns: range.columns, compressors: boundedCompressors });
+  return readRows(file, metadata, range);
 }
 
 async function orFail<T>(path: string, what: string, work: Promise<T>): Promise<T> {
@@ -140,9 +153,7 @@ async function orFail<T>(path: string, what: string, work: Promise<T>): Promise<
 async function readRows(
   file: AsyncBuffer,
   metadata: FileMetaData,
-  columns: string[],
-  rowStart: number,
-  rows: number,
+  { columns, rowStart, rows }: RowRange,
 ): Promise<Record<string, unknown>[]> {
   let hasEnded = false;
   const bytes = async (start: number, end?: number): Promise<ArrayBuffer> => {
