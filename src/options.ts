@@ -86,7 +86,11 @@ export function warnOfUnknownKeys(className: string, config: object, known: Iter
     ([key, value]) => !names.has(key) && !key.startsWith('_') && !asksForNothing(value),
   );
   if (unknown.length === 0) return;
-  const listed = unknown.map(([key, value]) => `${key} (${JSON.stringify(value).slice(0, 80)})`).join(', ');
+  const shown = unknown
+    .slice(0, 8)
+    .map(([key, value]) => `${key.slice(0, 80)} (${JSON.stringify(value).slice(0, 80)})`);
+  const more = unknown.length > shown.length ? ` and ${unknown.length - shown.length} more` : '';
+  const listed = `${shown.join(', ')}${more}`;
   warnOnce(`the config of the ${className} has keys that are not known here and have no effect: ${listed}`);
 }
 

@@ -86,10 +86,10 @@ export function parseStrictJson(bytes: Uint8Array, infinities = false): JsonValu
   return JSON.parse(text) as JsonValue;
 }
 
-/** Infinities outside of strings as numbers that are too large for a double. */
+/** Infinities outside of strings as numbers too large for a double. A string that does not end is taken whole, once. */
 function withoutInfinities(text: string): string {
   if (!text.includes('Infinity')) return text;
-  return text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|\bInfinity\b/g, (found) => (found === 'Infinity' ? '1e999' : found));
+  return text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"?|\bInfinity\b/g, (found) => (found === 'Infinity' ? '1e999' : found));
 }
 
 function decodeUtf8(bytes: Uint8Array): string {

@@ -46,13 +46,25 @@ it('an averaged U-Net without a middle block, with DPMSolverMultistepScheduler, 
   values('output').forEach((value, i) => {
     expect(Math.abs((output[i] as number) - value)).toBeLessThan(2e-5);
   });
-  expect(generate.scheduler).toBeInstanceOf(DDIMScheduler);
-  expect(generate.scheduler.config.num_train_timesteps).toBe(500);
+  // Its file has "lambda_min_clipped": -Infinity.
+  expect(generate.scheduler.className).toBe('DPMSolverMultistepScheduler');
+  expect(generate.scheduler.config).toMatchObject({ num_train_timesteps: 500, beta_schedule: 'squaredcos_cap_v2' });
   const { data } = await generate({ num_inference_steps: 5, output_type: 'uint8' });
   expect(data).toHaveLength(192);
   await generate.dispose();
+  expect(warn).not.toHaveBeenCalled();
+});
+
+it('a scheduler that is not here makes way for DDIM with its betas, and one warning', async () => {
+  for (let i = 0; i < 2; i++) {
+    const folderOfLcm = i === 0 ? await pipelineOf('LCMScheduler') : folder;
+    const generate = await pipeline('unconditional-image-generation', folderOfLcm, { device: 'cpu' });
+    expect(generate.scheduler).toBeInstanceOf(DDIMScheduler);
+    expect(generate.scheduler.config).toMatchObject({ beta_start: 0.00085, beta_end: 0.012, clip_sample: false });
+    await generate.dispose();
+  }
   expect(warn.mock.calls.map(([text]) => String(text))).toEqual([
-    expect.stringMatching(/is a DPMSolverMultistepScheduler, .*DDIMScheduler takes its place.*squaredcos_cap_v2/),
+    expect.stringMatching(/is a LCMScheduler, .*DDIMScheduler takes its place.*scaled_linear, 0.00085 to 0.012, 1000/),
   ]);
 });
 

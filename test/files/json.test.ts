@@ -113,4 +113,7 @@ it('reads the infinities that Python writes, where it is told to', () => {
   for (const wrong of ['{"a": +Infinity}', '{"a": Infinity2}', '{"a": NaN}', '{Infinity: 1}'])
     expect(() => parseStrictJson(Buffer.from(wrong), true)).toThrow(SyntaxError);
   expect(() => parseStrictJson(Buffer.from(text))).toThrow(SyntaxError);
+  // A string that never ends is looked through once, not from each of its quotes.
+  const endless = `[Infinity, "${'\\"'.repeat(1_000_000)}`;
+  expect(() => parseStrictJson(Buffer.from(endless), true)).toThrow(SyntaxError);
 });
