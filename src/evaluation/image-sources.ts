@@ -18,6 +18,7 @@ import { openSource } from '../datasets/images/load-images.ts';
 import type { ImageSource } from '../datasets/images/sources/image-source.ts';
 import { DatasetError, InvalidArgumentError } from '../errors.ts';
 import { defaultCacheDir } from '../files/download.ts';
+import { requireFunction, requireObject } from '../options.ts';
 import type { ImageBytes } from '../pipelines/image-output.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { FeatureImage } from './extractors/feature-extractor.ts';
@@ -133,6 +134,8 @@ interface OpenOptions {
  */
 export async function openImages(source: string | ImageSet, options: OpenOptions): Promise<EvaluationImages> {
   if (typeof source !== 'string') {
+    requireObject('the images', source);
+    requireFunction('pixels of the images', source.pixels);
     if (options.split !== undefined)
       throw new InvalidArgumentError(
         `split is '${options.split}', but '${source.name}' is loaded already: give the split to loadImages`,

@@ -9,7 +9,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import { exists, isFolder } from '../files/regular-file.ts';
 import { HUB_ID } from '../hub/download.ts';
 import { isPipelineFolder, pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts';
-import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
+import { checkShape, type GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics } from '../metrics/frechet/statistics-file.ts';
 import type { UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
 import { drawsPoints } from '../pipelines/load.ts';
@@ -33,12 +33,17 @@ export type EvaluationInput =
  */
 export async function identify(role: 'real' | 'fake', input: FakeInput): Promise<EvaluationInput> {
   if (typeof input === 'string') return identifySource(role, input);
+  if ((typeof input !== 'object' && typeof input !== 'function') || input === null)
+    throw new InvalidArgumentError(
+      `${role} must be a path, a data set, a pipeline or statistics, not ${input === null ? 'null' : typeof input}`,
+    );
   if ('task' in input)
     return input.task === 'unconditional-image-generation'
       ? { kind: 'image-pipeline', source: input }
       : { kind: 'point-pipeline', source: input };
   if ('pixels' in input) return { kind: 'images', source: input };
   if ('scaler' in input) return { kind: 'points', source: input };
+  checkShape(input);
   return { kind: 'statistics', name: `${role} statistics`, statistics: input };
 }
 

@@ -4,7 +4,7 @@ import type { PointSet } from '../datasets/points/points.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { MetricOptions } from '../metrics/metric.ts';
 import { type BuiltInMetricOptions, type MetricName, metrics } from '../metrics/registry.ts';
-import { parseOptions } from '../options.ts';
+import { functionOption, parseOptions, signalOption } from '../options.ts';
 import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
 import type { UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import { nearestName } from '../registry.ts';
@@ -30,7 +30,23 @@ export const extractionFields = {
   resolution: z.union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()]).optional(),
   strict: z.boolean().default(false),
   device: z.enum(DEVICES).default('auto'),
+  // Only checked here; they are used as they were given.
+  extractor: z
+    .custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one')
+    .optional(),
+  logits_extractor: z
+    .custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one')
+    .optional(),
+  on_progress: functionOption<(...progress: never[]) => void>().optional(),
+  on_warning: functionOption<(message: string) => void>().optional(),
+  signal: signalOption.optional(),
 };
+
+function isExtractor(given: unknown): boolean {
+  if (typeof given === 'string') return true;
+  return typeof given === 'object' && given !== null && typeof Reflect.get(given, 'extract') === 'function';
+}
+
 const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
   error: ({ input }) => {
     const nearest = nearestName(String(input), metrics.names());

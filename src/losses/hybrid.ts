@@ -1,6 +1,7 @@
 import { GraphError, InvalidArgumentError } from '../errors.ts';
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
+import { requireFunction, requireObject } from '../options.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 import { variationalBoundOf } from './variational-bound.ts';
@@ -30,7 +31,10 @@ export interface HybridLossOptions {
  * const model = new UNet2DModel({ ...unet2DPreset('ddpm-cifar10'), out_channels: 6 });
  * const loss = hybridLoss({ base: isoLoss({ lambda: 0.1 }) });
  */
-export function hybridLoss({ base = simpleLoss(), vlb_weight = 0.001 }: HybridLossOptions = {}): DiffusionLoss {
+export function hybridLoss(options: HybridLossOptions = {}): DiffusionLoss {
+  requireObject('the argument of hybridLoss', options);
+  const { base = simpleLoss(), vlb_weight = 0.001 } = options;
+  requireFunction('the base of hybridLoss', base);
   if (!Number.isFinite(vlb_weight) || vlb_weight < 0)
     throw new InvalidArgumentError(
       `vlb_weight, the weight of the variational bound, must be a finite number >= 0, but is ${String(vlb_weight)} (0.001 is usual)`,

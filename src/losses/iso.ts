@@ -1,5 +1,6 @@
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
+import { requireFunction, requireObject } from '../options.ts';
 import { checkLambda } from './arrays/iso.ts';
 import { isotropyOf } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
@@ -24,8 +25,11 @@ export interface IsoLossOptions {
  * @example
  * const { loss, terms } = isoLoss({ lambda: 0.1 })(inputs);
  */
-export function isoLoss({ lambda, base = simpleLoss() }: IsoLossOptions): DiffusionLoss {
+export function isoLoss(options: IsoLossOptions): DiffusionLoss {
+  requireObject('the argument of isoLoss', options);
+  const { lambda, base = simpleLoss() } = options;
   checkLambda(lambda);
+  requireFunction('the base of isoLoss', base);
   const build = (inputs: LossInputs) => {
     const { loss, terms } = base(inputs);
     const isotropy = terms.isotropy_penalty ? { isotropy_penalty: terms.isotropy_penalty } : isotropyOf(inputs);

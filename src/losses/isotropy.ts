@@ -1,6 +1,7 @@
 import type { Value } from '../graph/graph.ts';
 import { add, div, mul, neg, reduceMean, sqrt, square, sub } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
+import { requireObject } from '../options.ts';
 import type { LossInputs } from './loss.ts';
 
 // What a model's output stands for under each prediction type, and the isotropy of the noise in it.
@@ -17,6 +18,7 @@ export function isotropyOf(inputs: LossInputs): {
   readonly isotropy: Value;
   readonly isotropy_penalty: Value;
 } {
+  requireObject('the inputs of a loss', inputs);
   const isotropy = reduceMean(square(predictedEpsilon(inputs)));
   return { isotropy, isotropy_penalty: square(sub(isotropy, scalarLike(isotropy, 1))) };
 }

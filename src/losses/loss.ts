@@ -1,6 +1,7 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { broadcastShapes, formatType, sameShape } from '../graph/types.ts';
+import { requireFunction, requireObject } from '../options.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
 
 // The contract of a loss: a function that adds the loss of a batch, and the terms to report, to the graph of its inputs.
@@ -88,8 +89,12 @@ export interface DefineLossOptions {
 export function defineLoss(
   config: LossConfig,
   build: (inputs: LossInputs) => LossResult,
-  { learnsVariance = false }: DefineLossOptions = {},
+  options: DefineLossOptions = {},
 ): DiffusionLoss {
+  requireObject('the config of a loss', config);
+  requireFunction('what builds a loss', build);
+  requireObject('the options of defineLoss', options);
+  const { learnsVariance = false } = options;
   const loss = (inputs: LossInputs) => {
     checkInputs(config.name, inputs);
     return build(inputs);

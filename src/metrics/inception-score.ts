@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import {
   checkPointCloud,
@@ -60,6 +61,7 @@ export interface InceptionScore {
  * const { mean, std } = inceptionScore({ data: logits, count: 50_000, dims: 1008 }, { splits: 10 });
  */
 export function inceptionScore(logits: PointCloud, options: InceptionScoreOptions = {}): InceptionScore {
+  requireObject('the options of inceptionScore', options);
   const { splits = 10 } = options;
   requireInteger('splits', splits, 1);
   checkPointCloud('logits', logits);

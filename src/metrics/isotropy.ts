@@ -1,4 +1,5 @@
 import { InvalidArgumentError, NonFiniteSampleError } from '../errors.ts';
+import { requireArray, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
 import { noiseCoefficients } from '../schedulers/steps.ts';
@@ -62,7 +63,10 @@ export function isotropy(data: Float32Array, count: number, dims: number): Isotr
  * rows[1].expected.per_element; // about 1
  */
 export function isotropyOfNoisedData(options: NoisedIsotropyOptions): NoisedIsotropy[] {
+  requireObject('the argument of isotropyOfNoisedData', options);
   const { points, alphasCumprod, seed } = options;
+  requireArray('alphasCumprod', alphasCumprod);
+  checkPointCloud('points', points);
   const timesteps = options.timesteps ?? Array.from({ length: alphasCumprod.length }, (_, t) => t);
   requireInteger('seed', seed, 0);
   const schedule = timesteps.map((timestep) => ({ timestep, alpha: alphaAt(alphasCumprod, timestep) }));
@@ -153,7 +157,11 @@ const BLOCK = 16_384;
 export async function predictedNoiseIsotropy(
   options: PredictedNoiseIsotropyOptions,
 ): Promise<PredictedNoiseIsotropy[]> {
+  requireObject('the argument of predictedNoiseIsotropy', options);
   const { points, timesteps, alphasCumprod, on_progress, signal } = options;
+  requireArray('timesteps', timesteps);
+  requireArray('alphasCumprod', alphasCumprod);
+  requireObject('model', options.model);
   checkPointCloud('points', points);
   for (const timestep of timesteps) checkAlpha(alphasCumprod[timestep], timestep);
   const rows: PredictedNoiseIsotropy[] = [];

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import { createBlockGemm } from './linalg/block-gemm.ts';
 import { type BlockProducts, plainBlockProducts } from './linalg/products.ts';
@@ -107,6 +108,7 @@ export async function kernelDistance(
   fake: PointCloud,
   options: KernelDistanceOptions = {},
 ): Promise<KernelDistance> {
+  requireObject('the options of kernelDistance', options);
   checkPointCloud('real', real);
   checkPointCloud('fake', fake);
   const { seed = 0, on_progress, signal } = options;

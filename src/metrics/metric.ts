@@ -4,6 +4,7 @@
  */
 
 import { InvalidArgumentError } from '../errors.ts';
+import { requireArray, requireObject } from '../options.ts';
 import type { GaussianStatistics } from './frechet/statistics.ts';
 
 /** Points or feature vectors, one a row: `data` is row-major, `count` x `dims`. */
@@ -126,6 +127,8 @@ export function requireSameDims(real: Pick<PointCloud, 'dims'>, fake: Pick<Point
  * @throws {InvalidArgumentError}
  */
 export function checkPointCloud(name: string, cloud: PointCloud): void {
+  requireObject(name, cloud);
+  requireArray(`${name}.data`, cloud.data);
   const { data, count, dims } = cloud;
   if (!Number.isInteger(count) || count < 1 || !Number.isInteger(dims) || dims < 1)
     throw new InvalidArgumentError(`${name} has count ${count} and dims ${dims}; both must be integers of at least 1.`);

@@ -4,6 +4,7 @@ import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, formatShape } from '../graph/types.ts';
 import { ForwardContext } from '../nn/context.ts';
 import type { ParameterSpec } from '../nn/parameters.ts';
+import { requireArray, requireFunction, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 
 /** A model's JSON configuration, as it is saved in `config.json`: snake_case keys, `_class_name` names the class. */
@@ -90,6 +91,8 @@ export function learnsVariance({ outputChannels, sampleShape }: DiffusionModel):
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
 export function initialParameters(model: DiffusionModel, seed: number): Map<string, Float32Array> {
+  requireObject('the model', model);
+  requireArray('the parameters of the model', model.parameters);
   return namedViews(model.parameters, initialVector(model, seed));
 }
 
@@ -222,10 +225,16 @@ function asOne(perSample: Value): Value {
 type WeightsFailure = new (message: string) => IsoDiffusionError;
 
 function checkWeights(
-  { config, parameters }: Pick<DiffusionModel, 'config' | 'parameters'>,
+  model: Pick<DiffusionModel, 'config' | 'parameters'>,
   weights: ReadonlyMap<string, Float32Array>,
   Failure: WeightsFailure = InvalidArgumentError,
 ): void {
+  requireObject('the model', model);
+  const { config, parameters } = model;
+  requireArray('the parameters of the model', parameters);
+  requireObject('the weights', weights);
+  requireFunction('the keys of the weights, a Map,', weights.keys);
+  requireFunction('the get of the weights, a Map,', weights.get);
   const known = new Set(parameters.map(({ name }) => name));
   const unknown = [...weights.keys()].filter((name) => !known.has(name));
   if (unknown.length > 0)

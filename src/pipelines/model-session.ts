@@ -2,6 +2,7 @@ import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { decodeFloat16, encodeFloat16 } from '../files/float-formats.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from '../models/onnx/inputs.ts';
+import { requireArray } from '../options.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session } from '../runtime/session.ts';
 
@@ -68,6 +69,8 @@ export class ModelSession {
     timestep: number | readonly number[],
     classLabels?: readonly number[],
   ): Promise<Float32Array> {
+    requireArray('the sample', sample);
+    if (typeof timestep !== 'number') requireArray('the timestep', timestep);
     const size = elementCount(this.sampleShape);
     const count = sample.length / size;
     const timesteps = typeof timestep === 'number' ? [timestep] : timestep;

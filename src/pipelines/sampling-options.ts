@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
-import { type Fields, functionOption, numberOption, numberOrNumbersOption } from '../options.ts';
+import { type Fields, functionOption, numberOption, numberOrNumbersOption, signalOption } from '../options.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -62,12 +62,7 @@ export const samplingShape = {
   use_clipped_model_output: z.boolean().optional(),
   callback_on_step_end: functionOption<StepCallback>().optional(),
   on_progress: functionOption<(fraction: number) => void>().optional(),
-  signal: z
-    .custom<AbortSignal>(
-      (value) => isObject(value) && typeof (value as AbortSignal).throwIfAborted === 'function',
-      'must be an AbortSignal',
-    )
-    .optional(),
+  signal: signalOption.optional(),
 } satisfies Fields<SamplingOptions>;
 
 /** What one call draws with. It shares nothing with the caller's objects that could change while the call runs. */

@@ -1,5 +1,6 @@
 import type { Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
+import { requireArray, requireObject } from '../options.ts';
 import { PALETTE, renderSvg } from './render.ts';
 
 /** One curve. */
@@ -32,7 +33,10 @@ export interface CurvePlot {
  * @throws {InvalidArgumentError} when there is no series, or one is empty, ragged, not finite, or not positive with
  * `log_y`.
  */
-export async function curvePlot({ series, title, x_label, y_label, log_y = false }: CurvePlot): Promise<string> {
+export async function curvePlot(plot: CurvePlot): Promise<string> {
+  requireObject('the argument of curvePlot', plot);
+  const { series, title, x_label, y_label, log_y = false } = plot;
+  requireArray('series', series);
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
   for (const one of series) checkSeries(one, log_y);
   const yScale = log_y ? 'log' : 'linear';

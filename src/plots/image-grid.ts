@@ -1,6 +1,7 @@
 import sharp, { type OverlayOptions } from 'sharp';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
+import { requireObject, requireText } from '../options.ts';
 
 /** Images of one size, such as `generate({ output_type: 'uint8' })` gives. */
 export interface GridImages {
@@ -36,6 +37,8 @@ export interface ImageGridOptions {
  * await writeImageGrid('samples.png', images, { scale: 4 });
  */
 export async function imageGrid(images: GridImages, options: ImageGridOptions = {}): Promise<Buffer> {
+  requireObject('the images', images);
+  requireObject('the options of the grid', options);
   const { count, height, width, channels } = images;
   const { columns = Math.ceil(Math.sqrt(count)), scale = 1, gap = 2 } = options;
   if (!isDrawable(channels))
@@ -79,6 +82,7 @@ function isDrawable(channels: number): channels is 1 | 2 | 3 | 4 {
 
 /** Writes `imageGrid` to a file, atomically. */
 export async function writeImageGrid(file: string, images: GridImages, options?: ImageGridOptions): Promise<void> {
+  requireText('the file of the grid', file);
   await writeFileAtomic(file, await imageGrid(images, options));
 }
 
@@ -102,7 +106,8 @@ const SPACE = 18;
  * await writeImagePanels('compare.png', [{ title: 'real', images: real }, { title: 'DDPM', images: drawn }], { scale: 4 });
  */
 export async function imagePanels(panels: readonly ImagePanel[], options: ImageGridOptions = {}): Promise<Buffer> {
-  if (panels.length === 0) throw new InvalidArgumentError('there are no panels of images');
+  if (!Array.isArray(panels) || panels.length === 0) throw new InvalidArgumentError('there are no panels of images');
+  for (const panel of panels) requireObject('a panel', panel);
   const layers: OverlayOptions[] = [];
   let left = SPACE;
   let height = 0;

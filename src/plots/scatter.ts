@@ -1,5 +1,6 @@
 import type { Mark, Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
+import { requireArray, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import { PALETTE, renderSvg } from './render.ts';
 
@@ -52,6 +53,12 @@ export function scatterPlot(panel: ScatterPanel, options: ScatterOptions = {}): 
  * @throws {InvalidArgumentError} as `scatterPlot`, and when there is no panel or an option is out of range.
  */
 export async function scatterPanels(panels: readonly ScatterPanel[], options: ScatterOptions = {}): Promise<string> {
+  requireArray('the panels', panels);
+  requireObject('the options of the plot', options);
+  for (const panel of panels) {
+    requireObject('a panel', panel);
+    requireObject('fake, the points of a panel,', panel.fake);
+  }
   const { size = 360, max_points = 5000, columns = panels.length, seed = 0 } = options;
   if (panels.length === 0) throw new InvalidArgumentError('there are no panels to plot');
   if (!Number.isInteger(max_points) || max_points < 1)

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import { requireArray } from '../options.ts';
 import { STREAM, streamState } from './random-stream.ts';
 
 /** One seed for all samples, or one seed for each. */
@@ -52,6 +53,7 @@ export class SampleStreams {
     readonly valuesPerSample: number,
     firstSample = 0,
   ) {
+    if (typeof seed !== 'number') requireArray('the seeds', seed);
     this.states = new Int32Array(4 * count);
     for (let i = 0; i < count; i++) {
       const sample = firstSample + i;

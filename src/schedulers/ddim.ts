@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import type { Complete, Fields } from '../options.ts';
+import { type Complete, type Fields, requireObject } from '../options.ts';
 import { refuseOtherProcess } from './config-file.ts';
 import { type PredictionType, parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
@@ -73,6 +73,7 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
   }
 
   override stepCoefficients(timestep: number, options: DDIMStepOptions = {}): StepCoefficients | null {
+    requireObject('the options of stepCoefficients', options);
     return this.config.thresholding ? null : this.coefficients(timestep, options);
   }
 
@@ -83,6 +84,7 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
     sample: Float32Array,
     options: StepOptions = {},
   ): Required<StepOutput> {
+    requireObject('the options of a step', options);
     return takeStep(this.coefficients(timestep, options), modelOutput, sample, options, this.config);
   }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import type { Complete, Fields } from '../options.ts';
+import { type Complete, type Fields, requireArray, requireObject } from '../options.ts';
 import { refuseOtherProcess } from './config-file.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
@@ -96,6 +96,9 @@ export class DDPMScheduler extends Scheduler<Complete<DDPMOptions>> {
     sample: Float32Array,
     options: StepOptions = {},
   ): Required<StepOutput> {
+    requireObject('the options of a step', options);
+    requireArray('the model output', modelOutput);
+    requireArray('the sample', sample);
     const coefficients = this.coefficients(timestep);
     if (!this.learnsVariance) return takeStep(coefficients, modelOutput, sample, options, this.config);
     const batch = options.sample_shape?.[0];

@@ -173,6 +173,7 @@ export function spacedTimesteps(
 
 /** @throws {InvalidArgumentError} unless `timesteps` are falling whole numbers in [0, num_train_timesteps). */
 export function checkTimesteps(timesteps: readonly number[], total: number): number[] {
+  if (!Array.isArray(timesteps)) throw new InvalidArgumentError('timesteps must be a list of numbers');
   timesteps.forEach((timestep, i) => {
     const previous = timesteps[i - 1];
     const falls = previous === undefined || timestep < previous;

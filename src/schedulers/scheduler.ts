@@ -4,6 +4,7 @@ import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import type { JsonObject } from '../files/json.ts';
 import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
 import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
+import { requireArray, requireObject } from '../options.ts';
 import { warnOfUnusedKeys } from './config-file.ts';
 import {
   checkTimesteps,
@@ -111,6 +112,7 @@ export abstract class Scheduler<Own extends object = object> {
     num_inference_steps?: number | undefined,
     options: { timesteps?: readonly number[] | undefined } = {},
   ): void {
+    requireObject('the second argument of setTimesteps', options);
     const { num_train_timesteps } = this.config;
     const { timesteps } = options;
     this.timesteps = timesteps
@@ -240,6 +242,7 @@ export abstract class Scheduler<Own extends object = object> {
     sampleSize: number,
     sign: 1 | -1,
   ): Float32Array {
+    for (const values of [signal, rest, timesteps]) requireArray('a sample, its noise or its timesteps', values);
     if (signal.length !== rest.length || signal.length !== timesteps.length * sampleSize) {
       throw new InvalidArgumentError(
         `expected ${timesteps.length} samples of ${sampleSize} values twice, got ${signal.length} and ${rest.length} values`,

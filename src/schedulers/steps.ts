@@ -1,7 +1,7 @@
 // One reverse step: what `Scheduler.step` takes and gives, and the combination that DDPM and DDIM share.
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
-import type { Complete, Fields } from '../options.ts';
+import { type Complete, type Fields, requireArray } from '../options.ts';
 import type { PredictionType, SchedulerConfig } from './schedule.ts';
 
 const { fround } = Math;
@@ -145,6 +145,8 @@ export function takeStep(
   { noise, sample_shape }: StepOptions,
   config: ClippingConfig,
 ): Required<StepOutput> {
+  requireArray('the model output', output);
+  requireArray('the sample', sample);
   if (output.length !== sample.length)
     throw new InvalidArgumentError(`the model output has ${output.length} values, but the sample has ${sample.length}`);
   if (coefficients.fromNoise !== 0) checkNoise(noise, sample.length);

@@ -2,12 +2,39 @@ import { GraphError, InvalidArgumentError } from '../errors.ts';
 import { formatShape, sameShape } from '../graph/types.ts';
 import type { DiffusionLoss, LossResult } from '../losses/index.ts';
 import { type DiffusionModel, learnsVariance } from '../models/model.ts';
+import { requireArray, requireFunction, requireObject, requireText } from '../options.ts';
 import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import type { Samples } from './data/samples.ts';
 
 // What a trainer refuses before it begins: parts that do not fit together.
+
+/** @throws {InvalidArgumentError} when a part is missing or of a wrong type. */
+export function refuseWrongTypes(options: {
+  readonly model: DiffusionModel;
+  readonly train_dataset: object;
+  readonly loss: DiffusionLoss;
+  readonly noise_scheduler: Scheduler;
+  readonly callbacks?: readonly object[] | undefined;
+}): void {
+  requireObject('the argument of a trainer', options);
+  const { model, train_dataset, loss, noise_scheduler, callbacks = [] } = options;
+  requireObject('model', model);
+  requireArray('model.sampleShape', model.sampleShape);
+  requireFunction('model.forward', model.forward);
+  requireObject('train_dataset', train_dataset);
+  requireText(
+    'the name of train_dataset, which loadPoints and loadImages give it,',
+    Reflect.get(train_dataset, 'name'),
+  );
+  requireFunction('loss', loss);
+  requireObject('loss.config', loss.config);
+  requireObject('noise_scheduler', noise_scheduler);
+  requireFunction('noise_scheduler.toConfig', noise_scheduler.toConfig);
+  if (!Array.isArray(callbacks)) throw new InvalidArgumentError('callbacks must be a list of callbacks');
+  for (const callback of callbacks) requireObject('a callback', callback);
+}
 
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
 export function refuseWrongEngine(

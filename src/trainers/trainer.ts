@@ -4,6 +4,7 @@ import { type FolderLock, withFolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
 import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
+import { requireObject, requireText } from '../options.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
@@ -14,6 +15,7 @@ import {
   refuseVarianceMismatch,
   refuseWrongEngine,
   refuseWrongLabels,
+  refuseWrongTypes,
 } from './checks.ts';
 import { BatchStream } from './data/batch-stream.ts';
 import { type Batches, openBatches } from './data/prefetched-batches.ts';
@@ -70,6 +72,7 @@ export class Trainer {
    * @throws {InvalidArgumentError} when arguments are wrong, or model, data and scheduler do not fit together.
    */
   constructor(options: TrainerOptions) {
+    refuseWrongTypes(options);
     const own = ownCopy(options);
     this.options = { ...own, train_dataset: trainingSet(own) };
     const { model, train_dataset, loss, noise_scheduler } = this.options;
@@ -111,8 +114,13 @@ export class Trainer {
    */
   static async fromOnnx(
     file: string,
-    { onnx, ...options }: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions | undefined },
+    given: Omit<TrainerOptions, 'model'> & { onnx?: OnnxModelOptions | undefined },
   ): Promise<Trainer> {
+    requireText('the ONNX file', file);
+    requireObject('the options of fromOnnx', given);
+    requireObject('train_dataset', given.train_dataset);
+    requireObject('noise_scheduler', given.noise_scheduler);
+    const { onnx, ...options } = given;
     const own = ownCopy(options);
     const { train_dataset: data } = own;
     const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
@@ -125,6 +133,7 @@ export class Trainer {
    * @throws {NonFiniteWeightsError} when a weight is NaN or infinite. Nothing is written then.
    */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
+    requireText('the ONNX file', file);
     const { model } = this.options;
     const weights = namedViews(model.parameters, this.vector(ema));
     refuseNonFiniteWeights(weights);
@@ -142,7 +151,9 @@ export class Trainer {
    * @throws {DeviceError} when the device cannot be used, or tfjs's backend lacks a kernel.
    * @throws {GraphError} that lists all that the engine 'tfjs' cannot compute.
    */
-  async train({ resume_from_checkpoint, signal }: TrainOptions = {}): Promise<TrainOutput> {
+  async train(options: TrainOptions = {}): Promise<TrainOutput> {
+    requireObject('the options of train()', options);
+    const { resume_from_checkpoint, signal } = options;
     return withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
       this.trainLocked(lock, resume_from_checkpoint, signal),
     );
@@ -194,8 +205,11 @@ export class Trainer {
    */
   async savePipeline(
     directory: string,
-    { metrics, license, ...format }: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
+    options: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
   ): Promise<void> {
+    requireText('the folder of the pipeline', directory);
+    requireObject('the options of savePipeline()', options);
+    const { metrics, license, ...format } = options;
     const { model, train_dataset, loss } = this.options;
     const trained = {
       ...this.parts,

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 import type { SizedPixels } from './image-set.ts';
 
 /** The size of an image, in bytes [height, width, channels]. */
@@ -61,6 +62,10 @@ export function fillSample(
   shape: ImageShape,
   augmentation: Augmentation = { flip: false },
 ): void {
+  requireArray('target', target);
+  requireArray('image', image);
+  requireObject('the shape of the image', shape);
+  requireObject('the augmentation', augmentation);
   const { channels, height: imageHeight, width: imageWidth } = shape;
   const crop = augmentation.crop ?? { top: 0, left: 0, height: imageHeight, width: imageWidth };
   const { top, left, height, width } = crop;

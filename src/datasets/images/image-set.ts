@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 
 /**
  * Images of one size, as bytes. `loadImages` reads a set from files, `imagesFromArray` makes one of bytes in memory; an
@@ -131,6 +132,8 @@ export interface ImageArrayOptions {
  * const set = imagesFromArray(new Uint8Array(100 * 16 * 16), { height: 16, width: 16, channels: 1 });
  */
 export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions): ImageSet {
+  requireArray('the pixels', pixels);
+  requireObject('the options of imagesFromArray', options);
   const { height, width, channels, name = 'images' } = options;
   for (const [side, length] of Object.entries({ height, width }))
     if (!Number.isInteger(length) || length < 1)

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { defaultCacheDir } from '../../files/download.ts';
 import { exists, isFile, isFolder } from '../../files/regular-file.ts';
-import { type Fields, parseOptions } from '../../options.ts';
+import { type Fields, parseOptions, requireText } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
@@ -119,6 +119,7 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  * console.log(set.count, set.height, set.width, set.channels); // 8189 64 64 3
  */
 export async function loadImages(source: string, options: LoadImagesOptions = {}): Promise<ImageSet> {
+  requireText('the source of the images', source);
   const checked = parseOptions(optionsSchema, options, `options for the images '${source}'`);
   const warn = checked.on_warning ?? process.emitWarning;
   const set = await loadChecked(source, checked, warn);

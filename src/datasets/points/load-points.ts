@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { type Fields, parseOptions } from '../../options.ts';
+import { type Fields, parseOptions, requireText } from '../../options.ts';
 import { isPointFile, POINT_FILES, readPoints } from './point-files.ts';
 import { type PointSet, pointsFromArray, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
@@ -38,6 +38,7 @@ const optionsSchema = z.strictObject({
  * const points = await loadPoints('moons', { n: 2000, seed: 1 });
  */
 export async function loadPoints(source: string, options: LoadPointsOptions = {}): Promise<PointSet> {
+  requireText('the data set', source);
   const { n, noise, seed, scaling } = parseOptions(optionsSchema, options, `options for the data set '${source}'`);
   const { data, dims, columns } = isSyntheticName(source)
     ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2, columns: undefined }

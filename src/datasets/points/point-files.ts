@@ -1,9 +1,10 @@
 import path from 'node:path';
-import { DatasetError, errorText } from '../../errors.ts';
+import { DatasetError, errorText, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { describeFile, HEAD_BYTES, kindNote } from '../../files/known-files.ts';
 import { npyBytes, readNpyRows } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
+import { requireArray, requireText } from '../../options.ts';
 import { checkColumns } from './columns.ts';
 import { parseCsvPoints } from './csv.ts';
 import type { RawPoints } from './points.ts';
@@ -41,6 +42,7 @@ export async function writeCsvPoints(
   dims: number,
   columns?: readonly string[] | undefined,
 ): Promise<void> {
+  checkWritten(path, data, dims);
   if (columns) checkColumns(columns, dims, 'the points');
   const lines = Array.from({ length: data.length / dims }, (_, row) =>
     Array.from(data.subarray(row * dims, (row + 1) * dims), shortestFloat32).join(','),
@@ -55,7 +57,16 @@ function csvName(name: string): string {
 
 /** Writes points as a NumPy file of float32, shape (n, dims). */
 export async function writeNpyPoints(path: string, data: Float32Array, dims: number): Promise<void> {
+  checkWritten(path, data, dims);
   await writeFileAtomic(path, npyBytes(data, [data.length / dims, dims]));
+}
+
+/** @throws {InvalidArgumentError} unless the data are whole points, and there is a path to write them to. */
+function checkWritten(path: string, data: Float32Array, dims: number): void {
+  requireText('the path of the points', path);
+  requireArray('the points', data);
+  if (!Number.isInteger(dims) || dims < 1 || data.length % dims !== 0)
+    throw new InvalidArgumentError(`${data.length} numbers are not whole points of ${String(dims)} dimensions`);
 }
 
 function shortestFloat32(value: number): string {

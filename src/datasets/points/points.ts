@@ -1,4 +1,5 @@
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 import { checkColumns } from './columns.ts';
 
 /**
@@ -50,11 +51,10 @@ export interface PointArrayOptions {
  * const ring = Float32Array.from({ length: 200 }, (_, i) => (i % 2 ? Math.sin(i >> 1) : Math.cos(i >> 1)));
  * const set = pointsFromArray(ring, 2, { name: 'ring' });
  */
-export function pointsFromArray(
-  data: ArrayLike<number>,
-  dims: number,
-  { name = 'points', scaling = 'min-max', columns }: PointArrayOptions = {},
-): PointSet {
+export function pointsFromArray(data: ArrayLike<number>, dims: number, options: PointArrayOptions = {}): PointSet {
+  requireArray('the points', data);
+  requireObject('the options of pointsFromArray', options);
+  const { name = 'points', scaling = 'min-max', columns } = options;
   if (!Number.isInteger(dims) || dims < 1)
     throw new InvalidArgumentError(
       `the points of '${name}' have ${dims} dimensions: dims must be a whole number of at least 1`,
@@ -89,6 +89,7 @@ export interface Scaler {
  * or leaves it ('none'). An axis without spread is mapped to 0.
  */
 export function fitScaler(kind: Scaling, data: Float64Array | Float32Array, dims: number): Scaler {
+  requireArray('the points', data);
   const axes = Array.from({ length: dims }, (_, axis) => fitAxis(kind, data, dims, axis));
   return { kind, offset: axes.map(({ offset }) => offset), scale: axes.map(({ scale }) => scale) };
 }
@@ -120,7 +121,7 @@ function fitAxis(
 
 /** Raw points to scaled ones. @throws {InvalidArgumentError} when the scaler is for another number of axes. */
 export function applyScaler(scaler: Scaler, data: Float64Array | Float32Array, dims: number): Float32Array {
-  checkAxes(scaler, dims);
+  checkAxes(scaler, data, dims);
   return Float32Array.from(
     data,
     (value, i) => (value - (scaler.offset[i % dims] as number)) * (scaler.scale[i % dims] as number),
@@ -129,11 +130,16 @@ export function applyScaler(scaler: Scaler, data: Float64Array | Float32Array, d
 
 /** Scaled points back to raw ones. @throws {InvalidArgumentError} when the scaler is for another number of axes. */
 export function invertScaler(scaler: Scaler, data: Float32Array, dims: number): Float32Array {
-  checkAxes(scaler, dims);
+  checkAxes(scaler, data, dims);
   return data.map((value, i) => value / (scaler.scale[i % dims] as number) + (scaler.offset[i % dims] as number));
 }
 
-function checkAxes({ offset, scale }: Scaler, dims: number): void {
+function checkAxes(scaler: Scaler, data: ArrayLike<number>, dims: number): void {
+  requireObject('the scaler', scaler);
+  const { offset, scale } = scaler;
+  requireArray('offset of the scaler', offset);
+  requireArray('scale of the scaler', scale);
+  requireArray('the points', data);
   if (offset.length === dims && scale.length === dims) return;
   throw new InvalidArgumentError(`the scaler is for ${offset.length} axes, but the points have ${dims}`);
 }

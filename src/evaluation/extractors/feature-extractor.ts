@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { DisposedError, InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 
 /** An 8-bit image: height x width x channels, row-major, channels 1 (grey) or 3 (RGB). */
 export interface FeatureImage {
@@ -28,7 +29,11 @@ export interface FeatureExtractor {
 
 /** @throws {InvalidArgumentError} when an image's data do not fit its shape, or it is neither grey nor RGB. */
 function checkImages(images: readonly FeatureImage[]): void {
-  images.forEach(({ data, height, width, channels }, i) => {
+  if (!Array.isArray(images)) throw new InvalidArgumentError('images must be a list of images');
+  images.forEach((image, i) => {
+    requireObject(`image ${i}`, image);
+    const { data, height, width, channels } = image;
+    requireArray(`data of image ${i}`, data);
     const sizes = [height, width].every((size) => Number.isInteger(size) && size >= 1);
     if (!sizes || (channels !== 1 && channels !== 3)) {
       throw new InvalidArgumentError(
@@ -59,6 +64,7 @@ export class RawPixels implements FeatureExtractor {
 
   /** @param shape of every image; others are refused, since resizing would change the features. */
   constructor(shape: Omit<FeatureImage, 'data'>) {
+    requireObject('the shape of the images', shape);
     const { height, width, channels } = shape;
     this.dims = height * width * channels;
     checkImages([{ ...shape, data: new Uint8Array(Number.isSafeInteger(this.dims) ? Math.max(0, this.dims) : 0) }]);

@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { InvalidArgumentError } from '../../errors.ts';
 import { requireInteger } from '../../metrics/metric.ts';
 import { onnxChecksum } from '../../models/onnx/file.ts';
+import { requireObject } from '../../options.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import { type FeatureImage, type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
@@ -52,6 +53,8 @@ export interface OnnxFeaturesOptions {
  */
 export class OnnxFeatures extends ModelFeatures {
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
+    requireObject('the options of OnnxFeatures', options);
+    if (typeof options.model !== 'string') requireObject('model, a path or bytes with a name,', options.model);
     const { model, batch_size = 32 } = options;
     requireInteger('batch_size', batch_size, 1);
     checkTensorOptions(options);

@@ -3,6 +3,7 @@ import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.t
 import { exists, fileDigest } from '../../files/regular-file.ts';
 import { importTransformers } from '../../hub/environment.ts';
 import { requireInteger } from '../../metrics/metric.ts';
+import { requireObject, requireText } from '../../options.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 
@@ -41,6 +42,8 @@ export interface TransformersFeaturesOptions {
  */
 export class TransformersFeatures extends ModelFeatures {
   static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
+    requireObject('the options of TransformersFeatures', options);
+    requireText('model', options.model);
     const { model, revision = 'main', pool = false, batch_size = 16 } = options;
     requireInteger('batch_size', batch_size, 1);
     const transformers = await importTransformers();

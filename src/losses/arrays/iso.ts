@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 
 export interface IsoDiffusionLossInputs<T extends Float32Array | Float64Array = Float32Array> {
   /** The noise the model predicts: the whole batch, flattened in any order. */
@@ -39,7 +40,10 @@ export interface IsoDiffusionLossResult<T extends Float32Array | Float64Array = 
 export function isoDiffusionLoss<T extends Float32Array | Float64Array>(
   inputs: IsoDiffusionLossInputs<T>,
 ): IsoDiffusionLossResult<T> {
+  requireObject('the argument of isoDiffusionLoss', inputs);
   const { predicted_noise, noise, lambda } = inputs;
+  requireArray('predicted_noise', predicted_noise);
+  requireArray('noise', noise);
   checkLambda(lambda);
   checkArrays(predicted_noise, noise);
 

@@ -1,5 +1,6 @@
 import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireObject } from '../../options.ts';
 import { checkLambda } from './iso.ts';
 
 /** What the loss needs of tfjs: the module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu` has it. */
@@ -35,8 +36,10 @@ export function isoDiffusionLoss(
   tf: TfModule,
   predicted_noise: Tensor,
   noise: Tensor,
-  { lambda }: TfjsIsoLossOptions,
+  options: TfjsIsoLossOptions,
 ): Scalar {
+  requireObject('the options of isoDiffusionLoss', options);
+  const { lambda } = options;
   checkLambda(lambda);
   if (String(predicted_noise.shape) !== String(noise.shape))
     throw new InvalidArgumentError(
@@ -60,8 +63,10 @@ export function isoDiffusionLoss(
  */
 export function isoDiffusionLayersLoss(
   tf: TfModule,
-  { lambda }: TfjsIsoLossOptions,
+  options: TfjsIsoLossOptions,
 ): (noise: Tensor, predictedNoise: Tensor) => Scalar {
+  requireObject('the options of isoDiffusionLayersLoss', options);
+  const { lambda } = options;
   checkLambda(lambda);
   return (noise, predictedNoise) => isoDiffusionLoss(tf, predictedNoise, noise, { lambda });
 }

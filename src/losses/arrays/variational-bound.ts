@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 
 /** Half the distance between two of the 256 levels of an image in [-1, 1]. */
 export const HALF_LEVEL = 1 / 255;
@@ -153,6 +154,9 @@ function cleanErrorScales(betas: ArrayLike<number>): Float64Array {
 }
 
 function checkSizes(inputs: VariationalBoundLossInputs<Floats>): void {
+  requireObject('the argument of variationalBoundLoss', inputs);
+  for (const name of ['predicted_variance', 'predicted_noise', 'noise', 'clean', 'timesteps', 'betas'] as const)
+    requireArray(name, inputs[name]);
   const { predicted_variance, predicted_noise, noise, clean, timesteps, betas } = inputs;
   const count = predicted_variance.length;
   for (const [name, values] of Object.entries({ predicted_noise, noise, clean }))

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireObject } from '../../options.ts';
 import { semidefiniteCholesky } from '../linalg/cholesky.ts';
 import { symmetricEigenvalues } from '../linalg/eigenvalues.ts';
 import { addRowProducts } from '../linalg/products.ts';
@@ -41,6 +42,7 @@ export interface FrechetOptions {
  * const fid = frechetDistance(await readStatistics('real.npz'), fake.gaussian());
  */
 export function frechetDistance(a: GaussianStatistics, b: GaussianStatistics, options: FrechetOptions = {}): number {
+  requireObject('the options of frechetDistance', options);
   const { eps = 1e-6 } = options;
   if (!Number.isFinite(eps) || eps < 0) throw new InvalidArgumentError(`eps is ${eps}; it must be at least 0.`);
   checkGaussian('the first', a);

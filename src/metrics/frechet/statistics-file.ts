@@ -4,7 +4,8 @@ import { writeFileAtomic } from '../../files/atomic.ts';
 import { kindNote, startsWith } from '../../files/known-files.ts';
 import { npyBytes, parseNpyArray } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
-import type { GaussianStatistics } from './statistics.ts';
+import { requireText } from '../../options.ts';
+import { checkShape, type GaussianStatistics } from './statistics.ts';
 
 /** 8,192 dimensions, the most that NumPy files are read with, need 512 MiB of float64. */
 const MAX_ARRAY_BYTES = 2 ** 29 + 2 ** 20;
@@ -23,6 +24,8 @@ export class StatisticsFileError extends FileFormatError {}
  * @example await writeStatistics('part-0.npz', statistics.gaussian());
  */
 export async function writeStatistics(path: string, statistics: GaussianStatistics): Promise<void> {
+  requireText('the path of the statistics', path);
+  checkShape(statistics);
   const { dims, mu, sigma, count } = statistics;
   const arrays: Record<string, Uint8Array> = {
     'mu.npy': npyBytes(mu, [dims]),
@@ -41,6 +44,7 @@ export async function writeStatistics(path: string, statistics: GaussianStatisti
  * @throws {DatasetError} for an array that is damaged or does not hold numbers.
  */
 export async function readStatistics(path: string): Promise<GaussianStatistics> {
+  requireText('the path of the statistics', path);
   return parseStatistics(await readWholeFile(path, MAX_FILE_BYTES, StatisticsFileError), path);
 }
 

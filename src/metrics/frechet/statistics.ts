@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireArray, requireObject } from '../../options.ts';
 import { addRowProducts } from '../linalg/products.ts';
 
 /** Rows whose outer products are summed before they join the total: 4 MB at 2,048 dimensions, about the L2 cache. */
@@ -164,7 +165,11 @@ export function mergeStatistics(...parts: readonly GaussianStatistics[]): Gaussi
 }
 
 /** @throws {InvalidArgumentError} when the arrays do not have `dims` and `dims` x `dims` values. */
-export function checkShape({ dims, mu, sigma }: GaussianStatistics): void {
+export function checkShape(statistics: GaussianStatistics): void {
+  requireObject('the statistics', statistics);
+  const { dims, mu, sigma } = statistics;
+  requireArray('mu of the statistics', mu);
+  requireArray('sigma of the statistics', sigma);
   if (mu.length === dims && sigma.length === dims * dims) return;
   throw new InvalidArgumentError(
     `the statistics of ${dims} dimensions have ${mu.length} means and ${sigma.length} covariances; they need ${dims} and ${dims * dims}.`,

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts';
+import { requireObject } from '../../options.ts';
 import type { Device } from '../../runtime/device.ts';
 import type { BlockProducts } from '../linalg/products.ts';
 import {
@@ -76,6 +77,7 @@ export async function precisionRecallDensityCoverage(
   fake: PointCloud,
   options: PrdcOptions = {},
 ): Promise<Prdc> {
+  requireObject('the options of precisionRecallDensityCoverage', options);
   const { nearest_k = 5, on_progress, signal, device, block_products } = options;
   checkInput(real, fake, nearest_k);
   if (real.dims <= MOST_INDEXED_DIMS) {

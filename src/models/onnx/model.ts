@@ -12,6 +12,7 @@ import { cast, concat, reshape, slice, unsqueeze } from '../../graph/ops/index.t
 import { type Dim, type DType, fixedShape, formatShape } from '../../graph/types.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
+import { requireObject, requireText } from '../../options.ts';
 import type { DiffusionModel, ModelConfig, ModelInputs } from '../model.ts';
 import { type OnnxFile, readInitializers, readOnnxFile, storedTypes } from './file.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from './inputs.ts';
@@ -120,6 +121,8 @@ export class OnnxModel implements DiffusionModel {
 
   /** `fromBytes` of a file, which may keep its weights in further files beside it (`model.onnx_data`). */
   static async fromFile(file: string, options: OnnxModelOptions = {}): Promise<OnnxModel> {
+    requireText('the ONNX file', file);
+    requireObject('the options of an ONNX model', options);
     const read = await readOnnxFile(file);
     const total = [...read.external.values()].reduce((sum, { length }) => sum + length, read.bytes.length);
     if (total > MAX_ONNX_BYTES)
