@@ -63,7 +63,7 @@ export type ComponentConfig = JsonObject & { _class_name: string };
  * training data, and the weight of the isotropy penalty in training, null for a loss of which it is not known.
  */
 export const isotropySchema = z.object({
-  isotropy: z.number().positive(),
+  isotropy: z.number().min(0),
   standard_error: z.number().min(0),
   samples: z.int().min(1),
   lambda: z.number().min(0).nullable(),

@@ -1,15 +1,23 @@
 // The isotropy of a trained model over its training data. It says by how much lambda scales the predicted noise, so that
 // lambda can be changed after training (docs/theory.md).
+import { Graph } from '../graph/graph.ts';
+import { writeOnnx } from '../graph/onnx/write.ts';
+import { reduceMean, split, square } from '../graph/ops/index.ts';
 import { elementCount } from '../graph/types.ts';
+import { predictedEpsilon } from '../losses/isotropy.ts';
 import type { LossConfig } from '../losses/loss.ts';
+import { learnsVariance } from '../models/model.ts';
+import { ForwardContext } from '../nn/context.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
-import type { Scheduler } from '../schedulers/scheduler.ts';
-import { noiseCoefficients, splitChannels } from '../schedulers/steps.ts';
-import { BatchStream, type ClassSettings } from './data/batch-stream.ts';
-import type { Samples } from './data/samples.ts';
+import type { ConcreteDevice } from '../runtime/device.ts';
+import { float32Data, hostTensor, Session } from '../runtime/session.ts';
+import { BatchStream } from './data/batch-stream.ts';
+import { asHostTensors, batchInputs, type HostBatch } from './step/batch.ts';
+import { declareBatch } from './step/loss-graph.ts';
+import type { StepSettings } from './step/settings.ts';
 
-/** Values of predicted noise that are squared; a set of large images is measured on `MIN_SAMPLES` of them. */
-const VALUES = 2 ** 18;
+/** Values of predicted noise that are squared: they decide the error. Large images are measured on `MIN_SAMPLES`. */
+const VALUES = 2 ** 17;
 const MIN_SAMPLES = 128;
 /** Values that go through the model at once, and the least number of samples. */
 const BATCH_VALUES = 2 ** 14;
@@ -24,65 +32,115 @@ export interface MeasuredIsotropy {
   readonly samples: number;
 }
 
-export interface IsotropySource {
-  /** The model's output for samples [count, ...sampleShape], with a timestep and a class for each. */
-  predict(sample: Float32Array, timesteps: readonly number[], labels?: readonly number[]): Promise<Float32Array>;
-  readonly samples: Samples;
-  /** The noise schedule of the training. */
-  readonly scheduler: Scheduler;
-  /** For class-conditional models: as in training. */
-  readonly classes?: ClassSettings | undefined;
-  readonly seed: number;
-  /** The first step whose noise the training has not seen. Default 0. */
-  readonly firstStep?: number | undefined;
+/** The mean squared predicted noise per element of each sample of a batch. */
+export type SquaredNoise = (batch: HostBatch) => Promise<ArrayLike<number>>;
+
+/** Samples of one batch of a measurement, for samples of `size` values. */
+export function isotropyBatchSize(size: number): number {
+  return Math.max(MIN_BATCH, Math.floor(BATCH_VALUES / size));
 }
 
 /**
  * Measures a model on noised samples of its data. The timesteps are spread evenly, one drawn from each of as many equal
  * ranges as there are samples, so that their variance does not add to the error.
+ *
+ * @param batches the data, and the timesteps, classes and seed of the training.
+ * @param firstStep the first step whose noise the training has not seen.
  */
-export async function measureIsotropy(source: IsotropySource): Promise<MeasuredIsotropy> {
-  const { predict, scheduler, samples, classes, seed, firstStep = 0 } = source;
-  const { num_train_timesteps: T, prediction_type } = scheduler.config;
+export async function measureIsotropy(
+  squaredNoise: SquaredNoise,
+  { samples, settings }: BatchStream,
+  firstStep: number,
+): Promise<MeasuredIsotropy> {
   const size = elementCount(samples.sampleShape);
-  const batchSize = Math.max(MIN_BATCH, Math.floor(BATCH_VALUES / size));
+  const batchSize = isotropyBatchSize(size);
   const batches = Math.ceil(Math.max(MIN_SAMPLES, VALUES / size) / batchSize);
   const count = batches * batchSize;
-  const stream = new BatchStream(samples, { batchSize, trainTimesteps: T, seed, classes });
-  const times = new RandomStream(seed, STREAM.metrics, firstStep);
+  const stream = new BatchStream(samples, { ...settings, batchSize });
+  const times = new RandomStream(settings.seed, STREAM.metrics, firstStep);
   const squares: number[] = [];
   for (let batch = 0; batch < batches; batch++) {
-    const { clean, noise, class_labels } = stream.steps(firstStep + batch, 1);
-    const timesteps = Array.from({ length: batchSize }, (_, b) =>
-      Math.floor(((squares.length + b + times.uniform()) / count) * T),
+    const timestep = Int32Array.from({ length: batchSize }, (_, b) =>
+      Math.floor(((squares.length + b + times.uniform()) / count) * settings.trainTimesteps),
     );
-    const noised = scheduler.addNoise(clean, noise, timesteps, size);
-    const output = await predict(noised, timesteps, class_labels && [...class_labels]);
-    const [mean] = output.length === 2 * noised.length ? splitChannels(output, batchSize) : [output];
-    timesteps.forEach((timestep, b) => {
-      const { fromSample, fromOutput } = noiseCoefficients(prediction_type, scheduler.alphasCumprod[timestep] ?? 0);
-      let sum = 0;
-      for (let i = b * size; i < (b + 1) * size; i++)
-        sum += (fromSample * (noised[i] ?? 0) + fromOutput * (mean[i] ?? 0)) ** 2;
-      squares.push(sum / size);
-    });
+    const { length } = timestep;
+    const measured = await squaredNoise({ ...stream.steps(firstStep + batch, 1), timestep });
+    squares.push(...Array.from({ length }, (_, b) => measured[b] ?? Number.NaN));
   }
-  const isotropy = squares.reduce((sum, square) => sum + square, 0) / count;
+  const isotropy = squares.reduce((sum, value) => sum + value, 0) / count;
   // Neighbours have nearly the same timestep: their differences show the error without the change with t.
-  const differences = squares.reduce((sum, square, i) => sum + (square - (squares[i - 1] ?? square)) ** 2, 0);
+  const differences = squares.reduce((sum, value, i) => sum + (value - (squares[i - 1] ?? value)) ** 2, 0);
   return { isotropy, standard_error: Math.sqrt(differences / (2 * count * (count - 1))), samples: count };
+}
+
+/** Runs a model of this package on a device, with weights that are given anew each time. */
+export class SquaredNoiseSession {
+  private constructor(
+    private readonly session: Session,
+    private readonly settings: StepSettings,
+  ) {}
+
+  /** @param settings `batchSize` is not used. */
+  static async create(settings: StepSettings, device: ConcreteDevice): Promise<SquaredNoiseSession> {
+    const batchSize = isotropyBatchSize(elementCount(settings.model.sampleShape));
+    const sized = { ...settings, batchSize };
+    return new SquaredNoiseSession(await Session.create(writeOnnx(squaredNoiseGraph(sized)), device), sized);
+  }
+
+  /** @param weights by the names of the parameters. */
+  of(weights: ReadonlyMap<string, Float32Array>): SquaredNoise {
+    const { model, batchSize } = this.settings;
+    const parameters = model.parameters.map(
+      ({ name, shape }) => [name, hostTensor('float32', shape, weights.get(name) ?? new Float32Array())] as const,
+    );
+    return async (batch) => {
+      const feeds = { ...Object.fromEntries(parameters), ...asHostTensors(batchInputs(model, batch, [1, batchSize])) };
+      const { inputNames } = this.session;
+      const used = Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
+      const { squares } = await this.session.run(used);
+      return float32Data(squares, 'squares');
+    };
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+}
+
+/** Inputs: the parameters and a batch as in training. Output: `squares`, float32 [batch]. Without dropout. */
+function squaredNoiseGraph(settings: StepSettings): Graph {
+  const { model, predictionType } = settings;
+  const graph = new Graph('squared_noise');
+  const parameters = new Map(
+    model.parameters.map(({ name, shape }) => [name, graph.input(name, 'float32', shape)] as const),
+  );
+  const { batch } = declareBatch(graph, settings);
+  const context = new ForwardContext(parameters, { modelName: model.config._class_name });
+  const { noisy, timestep, class_labels } = batch;
+  const output = model.forward({ sample: noisy, timestep, class_labels }, context);
+  const [channels = 1] = model.sampleShape;
+  const [modelOutput = output] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
+  const epsilon = predictedEpsilon({
+    modelOutput,
+    epsilon: batch.noise,
+    noisySample: noisy,
+    cleanSample: batch.clean,
+    alphaCumprod: batch.alphaCumprod,
+    predictionType,
+  });
+  const axes = model.sampleShape.map((_, axis) => axis + 1);
+  graph.output('squares', reduceMean(square(epsilon), axes));
+  return graph;
 }
 
 /**
  * The weight of the isotropy penalty that a loss was made with: that of `isoLoss`, alone or as the base of `hybridLoss`,
- * whose bound does not train the predicted noise; 0 for `simpleLoss`; undefined for another loss, of whose minimiser
- * nothing is known.
+ * whose bound does not train the predicted noise; 0 for `simpleLoss`; null for another loss, of whose minimiser nothing is
+ * known.
  */
-export function trainedLambda(loss: LossConfig): number | undefined {
-  const { name, lambda, base } = loss;
+export function trainedLambda({ name, lambda, base }: LossConfig): number | null {
   if (name === 'simple') return 0;
-  if (name === 'hybrid' && base) return trainedLambda(base as LossConfig);
-  if (name === 'iso' && typeof lambda === 'number' && (base as LossConfig | undefined)?.name === 'simple')
-    return lambda;
-  return undefined;
+  if (name === 'hybrid' && typeof base === 'object') return trainedLambda(base);
+  const isPlain = typeof base === 'object' && base.name === 'simple';
+  return name === 'iso' && typeof lambda === 'number' && isPlain ? lambda : null;
 }

@@ -4,7 +4,12 @@ import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
-import { DIFFUSERS_VERSION, type PipelineLayout, savePipelineFolder } from '../hub/pipeline-folder.ts';
+import {
+  DIFFUSERS_VERSION,
+  type IsotropyFile,
+  type PipelineLayout,
+  savePipelineFolder,
+} from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
@@ -16,6 +21,8 @@ interface TrainedPipeline {
   readonly scheduler: Scheduler;
   /** The training points: how they were scaled, which the pipeline undoes, and the names of their columns. */
   readonly points?: Pick<PointSet, 'scaler' | 'columns'> | undefined;
+  /** Measures a model with these weights; the folder does not say its isotropy without. */
+  readonly measure?: ((weights: ReadonlyMap<string, Float32Array>) => Promise<IsotropyFile>) | undefined;
   /** For `README.md`; none without. */
   readonly card?: Omit<ModelCardFacts, 'layout' | 'isInDiffusers'> | undefined;
 }
@@ -41,7 +48,7 @@ export interface SaveFormat {
  */
 export async function saveTrainedPipeline(
   directory: string,
-  { model, weights, averagedWeights, scheduler, points, card }: TrainedPipeline,
+  { model, weights, averagedWeights, scheduler, points, measure, card }: TrainedPipeline,
   { dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
   refuseNonFiniteWeights(weights);
@@ -58,8 +65,11 @@ export async function saveTrainedPipeline(
       unet: [library, className],
     },
     unetConfig: { _diffusers_version: DIFFUSERS_VERSION, ...model.config },
-    unet: exported(model, weights, dtype),
-    unetEma: averagedWeights && exported(model, averagedWeights, dtype),
+    unet: { ...exported(model, weights, dtype), isotropy: await measure?.(weights) },
+    unetEma: averagedWeights && {
+      ...exported(model, averagedWeights, dtype),
+      isotropy: await measure?.(averagedWeights),
+    },
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
       ...(card ? { 'README.md': modelCard({ ...card, isInDiffusers: library === 'diffusers', layout }) } : {}),

@@ -2,6 +2,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { type FolderLock, withFolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
+import type { IsotropyFile } from '../hub/pipeline-folder.ts';
 import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { requireObject, requireText } from '../options.ts';
@@ -21,6 +22,7 @@ import { BatchStream } from './data/batch-stream.ts';
 import { type Batches, openBatches } from './data/prefetched-batches.ts';
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
 import { Engine } from './engines/engine.ts';
+import { measureIsotropy, SquaredNoiseSession, trainedLambda } from './isotropy.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { stepSchedule, stepSettings } from './step/settings.ts';
@@ -228,7 +230,27 @@ export class Trainer {
         license,
       },
     } as const;
-    await saveTrainedPipeline(directory, trained, format);
+    const session = await this.squaredNoiseSession();
+    try {
+      await saveTrainedPipeline(directory, { ...trained, measure: (w) => this.isotropyOf(session, w) }, format);
+    } finally {
+      await session.release();
+    }
+  }
+
+  private async squaredNoiseSession(): Promise<SquaredNoiseSession> {
+    const { args, options } = this;
+    const device = options.tf ? 'cpu' : await resolveDevice(args.device);
+    return SquaredNoiseSession.create(stepSettings(options, args), device);
+  }
+
+  /** The isotropy with these weights, on noise that the training has not seen. */
+  private async isotropyOf(
+    session: SquaredNoiseSession,
+    weights: ReadonlyMap<string, Float32Array>,
+  ): Promise<IsotropyFile> {
+    const measured = await measureIsotropy(session.of(weights), this.batches, this.maxSteps);
+    return { ...measured, lambda: trainedLambda(this.options.loss.config) };
   }
 
   /**

@@ -7,7 +7,7 @@ import type { HostBatch } from '../step/batch.ts';
 import { type ImageAugmentation, type Samples, wholeImage } from './samples.ts';
 
 /** For class-conditional models. */
-export interface ClassSettings {
+interface ClassSettings {
   readonly classCount: number;
   /** Probability that a sample is shown without its class. */
   readonly dropout: number;
@@ -40,8 +40,8 @@ export class BatchStream {
   private order: { epoch: number; indices: Uint32Array } | undefined;
 
   constructor(
-    private readonly samples: Samples,
-    private readonly settings: BatchSettings,
+    readonly samples: Samples,
+    readonly settings: BatchSettings,
   ) {
     this.stepsPerEpoch = Math.ceil(samples.count / settings.batchSize);
     this.sampleSize = elementCount(samples.sampleShape);
