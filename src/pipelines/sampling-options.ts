@@ -21,7 +21,10 @@ export type StepCallbackResult = { sample?: Float32Array | undefined } | undefin
 
 /** How samples are drawn, of points and of images alike. */
 export interface SamplingOptions extends NoiseScaleOptions {
-  /** Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default 1000, or fewer if T is less. */
+  /**
+   * Steps of the reverse process, 1 to the scheduler's `num_train_timesteps`; default the scheduler's `usualSteps`: 1000 for
+   * DDPM, 50 for DDIM and PNDM, 20 for the other solvers, or fewer if T is less.
+   */
   readonly num_inference_steps?: number | undefined;
   /**
    * A scheduler, its JSON config, or the class name of a registered one, which gets the model's noise schedule. Default
@@ -101,7 +104,7 @@ export function readSamplingOptions(
   const wrongSeed = (typeof seed === 'number' ? [seed] : seed).find((one) => !Number.isSafeInteger(one) || one < 0);
   if (wrongSeed !== undefined) throw new InvalidArgumentError(`seed is ${wrongSeed}, but must be an integer >= 0`);
   const given = options.scheduler === undefined ? own.scheduler : asScheduler(options.scheduler, own.scheduler);
-  const num_inference_steps = options.num_inference_steps ?? Math.min(1000, given.config.num_train_timesteps);
+  const num_inference_steps = options.num_inference_steps ?? given.usualSteps;
   return {
     scheduler: startedScheduler({ scheduler: given, num_inference_steps }),
     num_inference_steps,

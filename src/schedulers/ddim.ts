@@ -67,6 +67,11 @@ export class DDIMScheduler extends Scheduler<Complete<DDIMOptions>> {
     for (const timestep of this.timesteps) originalCoefficients(this.config, this.alphaBarAt(timestep), timestep);
   }
 
+  /** 50, or T where that is less. */
+  override get usualSteps(): number {
+    return Math.min(50, this.config.num_train_timesteps);
+  }
+
   /** Whether the step adds noise: where eta > 0. */
   override needsNoise(_timestep: number, eta = 0): boolean {
     return eta > 0;

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { warnOnce } from '../options.ts';
-import { Registry, savedClass } from '../registry.ts';
+import { nearestName, Registry, savedClass } from '../registry.ts';
 import { warnOfUnusedKeys } from './config-file.ts';
 import { DDIMScheduler } from './ddim.ts';
 import { DDPMScheduler } from './ddpm.ts';
@@ -41,6 +41,42 @@ export const schedulers = new Registry<SchedulerClass>('scheduler', {
   DEISMultistepScheduler,
   DDIMInverseScheduler,
 });
+
+/** Names in place of a class name, for the option `scheduler` and the command line. */
+const SHORT_NAMES: Readonly<Record<string, string>> = {
+  ddpm: 'DDPMScheduler',
+  ddim: 'DDIMScheduler',
+  'dpm++': 'DPMSolverMultistepScheduler',
+  'dpm++-single': 'DPMSolverSinglestepScheduler',
+  unipc: 'UniPCMultistepScheduler',
+  euler: 'EulerDiscreteScheduler',
+  'euler-a': 'EulerAncestralDiscreteScheduler',
+  heun: 'HeunDiscreteScheduler',
+  pndm: 'PNDMScheduler',
+  lms: 'LMSDiscreteScheduler',
+  deis: 'DEISMultistepScheduler',
+};
+
+/** The short names, and the class names of schedulers that have none. */
+export function schedulerNames(): string[] {
+  const short = new Set(Object.values(SHORT_NAMES));
+  return [...Object.keys(SHORT_NAMES), ...schedulers.names().filter((name) => !short.has(name))];
+}
+
+/**
+ * The class name that a class name or a short name means, such as 'dpm++'.
+ *
+ * @throws {InvalidArgumentError} when it is not registered; says the nearest name.
+ */
+export function schedulerClassName(name: string): string {
+  const className = SHORT_NAMES[name.toLowerCase()] ?? name;
+  if (schedulers.find(className)) return className;
+  const known = [...new Set([...schedulerNames(), ...schedulers.names()])];
+  const nearest = nearestName(name, known);
+  throw new InvalidArgumentError(
+    `the scheduler '${name}' is not known.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} There are ${schedulerNames().join(', ')}, and class names; schedulers.register() adds your own`,
+  );
+}
 
 /**
  * Builds the scheduler of a parsed `scheduler_config.json` by its `_class_name`.
@@ -85,11 +121,11 @@ function replacementOf(config: Readonly<Record<string, unknown>>): Scheduler {
   return Class.fromConfig({ clip_sample: false, ...config });
 }
 
-/** A scheduler, the JSON config of one, or the class name of a registered one. */
+/** A scheduler, the JSON config of one, or the name of a registered one: its class name, or a short one such as 'dpm++'. */
 export type GivenScheduler = Scheduler | Readonly<Record<string, unknown>> | string;
 
 /**
- * The scheduler that an option means. One given by its class name alone gets the noise schedule of `own`.
+ * The scheduler that an option means. One given by its name alone gets the noise schedule of `own`.
  *
  * @throws {InvalidArgumentError} when the name is not registered, or an object with a `step` lacks another method.
  * @throws {ConfigError} when a config has no registered `_class_name`, or a wrong value.
@@ -99,7 +135,10 @@ export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
     throw new InvalidArgumentError(
       `scheduler is ${JSON.stringify(given) ?? typeof given}, but must be a scheduler, its config or its class name`,
     );
-  if (typeof given === 'string') return schedulers.get(given).fromConfig({ ...own.toConfig(), _class_name: given });
+  if (typeof given === 'string') {
+    const _class_name = schedulerClassName(given);
+    return schedulers.get(_class_name).fromConfig({ ...own.toConfig(), _class_name });
+  }
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }
 

@@ -144,6 +144,11 @@ export abstract class Scheduler<Own extends object = object> {
     return false;
   }
 
+  /** Steps that a pipeline takes where a call does not say how many; default 1000, or T where that is less. */
+  get usualSteps(): number {
+    return Math.min(1000, this.config.num_train_timesteps);
+  }
+
   /**
    * `step` at `timestep` as scalars, with which many steps can run inside one graph; null (default) where it is not
    * such a combination, for instance with thresholding.

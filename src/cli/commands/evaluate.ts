@@ -28,7 +28,6 @@ import {
   deviceOption,
   extractorOptions,
   namedExtractor,
-  schedulerClass,
   schedulerOption,
 } from '../options/shared-options.ts';
 import { withInterrupt } from '../ui/interrupt.ts';
@@ -163,7 +162,7 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     device,
     generation: {
       num_inference_steps: settings.steps,
-      scheduler: schedulerClass(scheduler),
+      scheduler,
       class_labels: labelsInTurn(settings),
     },
   };

@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors } from '../../evaluation/extractors/registry.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
-import { schedulers } from '../../schedulers/registry.ts';
-import { didYouMean, listOption, option, type Settings } from './command-options.ts';
+import { schedulerNames } from '../../schedulers/registry.ts';
+import type { Scheduler } from '../../schedulers/scheduler.ts';
+import { listOption, option, type Settings } from './command-options.ts';
 
 /** `--device`. */
 export const deviceOption = (byDefault: Device = 'auto') =>
@@ -12,9 +13,6 @@ export const deviceOption = (byDefault: Device = 'auto') =>
 /** `--strict`, for commands that read images. */
 export const strictOption = () =>
   option('--strict', z.boolean().optional(), 'refuse a set with an unreadable file, instead of leaving that out');
-
-/** "ddim" for DDIMScheduler. */
-const shortName = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
 
 /** `--class-labels`, for commands that sample. */
 export const classLabelsOption = (description: string) =>
@@ -25,28 +23,13 @@ export const schedulerOption = () =>
   option(
     '--scheduler <name>',
     z.string().optional(),
-    `${schedulers.names().map(shortName).join(', ')}, or the class name of a registered one (default: the model's own)`,
+    `${schedulerNames().join(', ')}, or the class name of a registered one (default: the model's own)`,
   );
 
-/**
- * The class that `--scheduler` names in short or in full; undefined for none.
- *
- * @throws {InvalidArgumentError} when it is not registered; names the nearest one.
- */
-export function schedulerClass(name: string | undefined): string | undefined {
-  if (name === undefined || schedulers.find(name)) return name;
-  const className = schedulers.names().find((known) => shortName(known) === name.toLowerCase());
-  if (className !== undefined) return className;
-  const known = schedulers.names().flatMap((each) => [shortName(each), each]);
-  throw new InvalidArgumentError(
-    `--scheduler '${name}' is unknown: use ${known.join(', ')}, or register your own with --import.${didYouMean(name, known)}`,
-  );
-}
-
-/** @throws {InvalidArgumentError} when `--eta` is given, but the steps are DDPM's. */
-export function refuseUnusedEta(eta: number | undefined, className: string): void {
-  if (eta !== undefined && className === 'DDPMScheduler')
-    throw new InvalidArgumentError(`--eta is ${eta}, but DDPM has none: add --scheduler ddim`);
+/** @throws {InvalidArgumentError} when `--eta` is given, but the steps have none. */
+export function refuseUnusedEta(eta: number | undefined, { className, library }: Scheduler): void {
+  if (eta !== undefined && className !== 'DDIMScheduler' && library === 'diffusers')
+    throw new InvalidArgumentError(`--eta is ${eta}, but ${className} has none: add --scheduler ddim`);
 }
 
 /** Options of sampling, for points and for images. */
@@ -61,10 +44,26 @@ export const samplingOptions = {
   steps: option(
     '--steps <count>',
     z.number().optional(),
-    'steps of the reverse process (default: 1000; 50 to 100 are enough for ddim)',
+    'steps of the reverse process (default: ddpm 1000, ddim and pndm 50, the others 20)',
   ),
   scheduler: schedulerOption(),
   eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
+  iso_lambda: option(
+    '--iso-lambda <weight>',
+    z.number().optional(),
+    'draw as if trained with this weight of the isotropy penalty (default: as trained)',
+  ),
+  isotropy: option(
+    '--isotropy <value>',
+    z.number().optional(),
+    "for --iso-lambda: the isotropy of a model trained without the penalty (default: the saved model's)",
+  ),
+  noise_scale: listOption(
+    'names',
+    '--noise-scale <factors...>',
+    z.array(z.number()).min(1).max(2).optional(),
+    'multiply the predicted noise by this, or from the first factor to the second over the steps (default: 1)',
+  ),
   seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
   device: deviceOption(),
   out: listOption(
@@ -74,8 +73,14 @@ export const samplingOptions = {
     'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',
   ),
 };
-/** `scheduler` is the class name, even if a short name was given. */
 export type SamplingSettings = Settings<typeof samplingOptions>;
+
+/** The options of a call of a pipeline for these flags. */
+export function samplingCall({ steps, eta, seed, iso_lambda, isotropy, noise_scale: factors }: SamplingSettings) {
+  const [first = 1, last = first] = factors ?? [];
+  const noise_scale = factors && ([first, last] as const);
+  return { num_inference_steps: steps, eta, seed, iso_lambda, isotropy, noise_scale };
+}
 
 /** How images become features, for every command that compares images. */
 export const extractorOptions = {

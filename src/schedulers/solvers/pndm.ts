@@ -55,6 +55,11 @@ export class PNDMScheduler extends Solver<Complete<PNDMOptions>> {
       impossible('PNDMScheduler', "prediction_type 'sample' has no steps; 'epsilon' and 'v_prediction' have");
   }
 
+  /** 50, or T where that is less. */
+  override get usualSteps(): number {
+    return Math.min(50, this.config.num_train_timesteps);
+  }
+
   /** @throws {InvalidArgumentError} when the number of steps is not from 4 (2 with `skip_prk_steps`) to T. */
   override setTimesteps(count?: number, options: { timesteps?: readonly number[] | undefined } = {}): void {
     const { num_train_timesteps: T, skip_prk_steps } = this.config;

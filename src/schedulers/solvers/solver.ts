@@ -82,6 +82,11 @@ export abstract class Solver<Own extends object> extends Scheduler<Own> {
     return index;
   }
 
+  /** 20, or T - 1 where that is less: more a solver in log-SNR cannot take. */
+  override get usualSteps(): number {
+    return Math.min(20, Math.max(1, this.config.num_train_timesteps - 1));
+  }
+
   /** The sigmas between two as the config spaces them; undefined where they follow the timesteps. */
   protected spacedSigmas(largest: number, smallest: number, count: number): number[] | undefined {
     const { use_karras_sigmas, use_exponential_sigmas } = this.config as SigmaOptions & SchedulerConfig;

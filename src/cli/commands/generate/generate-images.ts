@@ -7,7 +7,12 @@ import { encodePng, type ImageBytes } from '../../../pipelines/image-output.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { classLabelsOption, refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
+import {
+  classLabelsOption,
+  refuseUnusedEta,
+  type SamplingSettings,
+  samplingCall,
+} from '../../options/shared-options.ts';
 import { type Watch, withProgress } from '../../ui/progress.ts';
 
 export const imageOptions = grouped('Images:', {
@@ -43,21 +48,19 @@ const MAX_GRID = 4096;
 
 /** Draws images into a folder, a grid, or both. Returns a sentence that says what was written. */
 export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
-  const { n: count = DEFAULT_COUNT, steps, eta, seed, batch_size, guidance_scale, scheduler } = settings;
+  const { n: count = DEFAULT_COUNT, eta, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
   const { device, raw_weights } = settings;
   const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights, scheduler });
   try {
-    refuseUnusedEta(eta, draw.scheduler.className);
+    refuseUnusedEta(eta, draw.scheduler);
     const [channels = 1] = draw.model.sampleShape;
     if (![1, 3, 4].includes(channels))
       throw new InvalidArgumentError(
         `${model} draws samples of ${channels} channels, which no PNG file holds: call pipeline() with output_type 'tensor' or 'uint8'`,
       );
     const options = {
-      num_inference_steps: steps,
-      eta,
-      seed,
+      ...samplingCall(settings),
       guidance_scale,
       class_labels: labelsOf(settings.class_labels, count),
     };

@@ -6,7 +6,7 @@ import { writeFileAtomic } from '../../../files/atomic.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
-import { refuseUnusedEta, type SamplingSettings } from '../../options/shared-options.ts';
+import { refuseUnusedEta, type SamplingSettings, samplingCall } from '../../options/shared-options.ts';
 import { withProgress } from '../../ui/progress.ts';
 
 export const pointOptions = grouped('Points:', {
@@ -20,15 +20,15 @@ export async function generatePoints(
   folder: string,
   settings: SamplingSettings & Settings<typeof pointOptions>,
 ): Promise<string> {
-  const { n = 10_000, steps, scheduler, eta, seed, device, real, out = ['points.csv'] } = settings;
+  const { n = 10_000, scheduler, eta, device, real, out = ['points.csv'] } = settings;
   for (const file of out)
     if (!FORMATS.includes(path.extname(file).toLowerCase()))
       throw new InvalidArgumentError(`--out '${file}' must end in ${FORMATS.join(', ')} for points`);
   const draw = await pipeline('unconditional-point-generation', folder, { device, scheduler });
   try {
-    refuseUnusedEta(eta, draw.scheduler.className);
+    refuseUnusedEta(eta, draw.scheduler);
     const { points, dims } = await withProgress('generate', (watch) =>
-      draw({ batch_size: n, num_inference_steps: steps, seed, eta, ...watch }),
+      draw({ batch_size: n, ...samplingCall(settings), ...watch }),
     );
     const { columns } = draw;
     for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1], columns }, real);

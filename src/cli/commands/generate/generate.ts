@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { addOptions, givenFlag, readSettings, type Settings } from '../../options/command-options.ts';
 import { modelNamed } from '../../options/saved-model.ts';
-import { samplingOptions, schedulerClass } from '../../options/shared-options.ts';
+import { samplingOptions } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
 import { generateImages, imageOptions } from './generate-images.ts';
 import { generatePoints, pointOptions } from './generate-points.ts';
@@ -31,11 +31,10 @@ The same command completes a partly filled folder, with the same images as an un
 
 async function generate(settings: Settings<typeof options>): Promise<void> {
   const { revision } = settings;
-  const scheduler = schedulerClass(settings.scheduler);
   const model = await downloadBar((progress_callback) => modelNamed(settings.model, { revision, progress_callback }));
   const other = givenFlag(settings, Object.keys(model.kind === 'points' ? imageOptions : pointOptions));
   if (other !== undefined)
     throw new InvalidArgumentError(`option ${other} does not fit: '${settings.model}' draws ${model.kind}`);
   const draw = model.kind === 'points' ? generatePoints : generateImages;
-  console.log(await draw(model.path, { ...settings, scheduler }));
+  console.log(await draw(model.path, settings));
 }
