@@ -7,6 +7,7 @@ import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { cast, div, mul } from '../../src/graph/ops/index.ts';
 import { savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
+import { evaluate, imagesFromArray } from '../../src/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import {
   DDIMScheduler,
@@ -254,6 +255,17 @@ describe('NaN that leaves a model or a scheduler is an error with its step,', ()
       generate({ ...options, output_type: 'uint8', scheduler: 'DDIMScheduler' }),
       generate.toFolder(path.join(folder, 'images'), { ...options, count: 3 }),
       generate.batches({ ...options, count: 3 }).next(),
+      evaluate({
+        real: imagesFromArray(
+          Uint8Array.from({ length: 640 }, (_, i) => (i * i) % 251),
+          { height: 4, width: 4, channels: 1 },
+        ),
+        fake: generate,
+        metrics: ['fid'],
+        extractor: 'raw-pixels',
+        num_samples: 20,
+        generation: { num_inference_steps: 5 },
+      }),
     ];
     for (const drawing of await Promise.allSettled(drawings)) {
       expect(drawing).toMatchObject({ status: 'rejected', reason: { name: 'NonFiniteSampleError', step: 5 } });
