@@ -40,6 +40,21 @@ describe('resizing', () => {
       }
   });
 
+  it('gives the mirrored result of a mirrored image by every filter, to one level of rounding', async () => {
+    const { stretched } = await pilValues();
+    for (const { size, channels, to, pixels, ...expected } of stretched.filter((one) => one.channels === 1)) {
+      const source = await folderOf(pixels.toReversed(), size, channels);
+      for (const interpolation of filters) {
+        const set = await load(source, { resolution: to, channels, center_crop: false, interpolation });
+        expected[interpolation].toReversed().forEach((value, i) => {
+          expect(Math.abs((set.pixels(0)[i] ?? -9) - value), `${size} to ${to}, ${interpolation}`).toBeLessThanOrEqual(
+            1,
+          );
+        });
+      }
+    }
+  });
+
   it('gives the bytes of torchvision when the centre is cropped', async () => {
     const { cropped } = await pilValues();
     for (const { size, side, pixels, ...expected } of cropped)
