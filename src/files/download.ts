@@ -2,7 +2,7 @@ import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/prom
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { errorText, IsoDiffusionError } from '../errors.ts';
+import { errorText, IsoDiffusionError, isError } from '../errors.ts';
 import { fileDigest } from './regular-file.ts';
 
 /*
@@ -136,7 +136,7 @@ async function fetchRest(
   } catch (cause) {
     signal?.throwIfAborted();
     if (cause instanceof IsoDiffusionError) throw cause;
-    return cause instanceof Error ? cause : new Error(String(cause));
+    return isError(cause) ? cause : new Error(String(cause));
   } finally {
     clearTimeout(timer);
   }
@@ -162,5 +162,5 @@ function isStrong(etag: string): boolean {
 
 /** fetch says only that it failed; the cause says why. */
 function reasonOf(error: Error): string {
-  return error.cause instanceof Error ? `${error.message}: ${errorText(error.cause)}` : error.message;
+  return isError(error.cause) ? `${error.message}: ${errorText(error.cause)}` : error.message;
 }

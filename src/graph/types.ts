@@ -67,9 +67,14 @@ export function bytesPerElement(dtype: DType): number {
   return arrayConstructors[dtype].BYTES_PER_ELEMENT;
 }
 
+/** 'Float32Array'. Unlike `instanceof` it knows arrays of another realm, such as those of another test of Jest. */
+function kindOf(data: TensorData | undefined): string | undefined {
+  return data?.[Symbol.toStringTag];
+}
+
 /** Whether `data` is the kind of array that holds `dtype`. */
 export function holds(dtype: DType, data: TensorData): boolean {
-  return data instanceof arrayConstructors[dtype];
+  return kindOf(data) === arrayConstructors[dtype].name;
 }
 
 /** Converts plain numbers to the array of `dtype`. */
@@ -134,7 +139,8 @@ export function concatenated<T extends Float32Array | Int32Array | Uint8Array>(p
   const [first] = parts;
   if (first && parts.length === 1) return first;
   const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const Kind = first instanceof Int32Array ? Int32Array : first instanceof Uint8Array ? Uint8Array : Float32Array;
+  const kind = kindOf(first);
+  const Kind = kind === 'Int32Array' ? Int32Array : kind === 'Uint8Array' ? Uint8Array : Float32Array;
   const whole = new Kind(length) as T;
   let offset = 0;
   for (const part of parts) {

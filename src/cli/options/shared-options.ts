@@ -14,9 +14,16 @@ export const deviceOption = (byDefault: Device = 'auto') =>
 export const strictOption = () =>
   option('--strict', z.boolean().optional(), 'refuse a set with an unreadable file, instead of leaving that out');
 
+const CLASS_NUMBERS = 'must be class numbers';
+
 /** `--class-labels`, for commands that sample. */
 export const classLabelsOption = (description: string) =>
-  listOption('names', '--class-labels <numbers...>', z.array(z.int().min(0)).min(1).optional(), description);
+  listOption(
+    'names',
+    '--class-labels <numbers...>',
+    z.array(z.int(CLASS_NUMBERS).min(0, CLASS_NUMBERS)).min(1, CLASS_NUMBERS).optional(),
+    description,
+  );
 
 /** `--scheduler`, for commands that sample. */
 export const schedulerOption = () =>

@@ -106,7 +106,7 @@ Examples:
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 40 --output runs/digits --resume
 
-A config file uses the long names with underscores: {"dataset": "moons", "learning_rate": 0.001}.
+A config file uses the names of flags with underscores: {"dataset": "moons", "learning_rate": 0.001}.
 What a module of --import registers can be named in --model and --loss.
 Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume needs the same model, data, loss and
 batches. The learning rate and its schedule, --max-grad-norm, the length of the run, the device, logging and saving may
