@@ -102,6 +102,22 @@ describe('a fresh run in the folder of another', () => {
     );
   });
 
+  it("as does the other, when it goes on from its last checkpoint after this one's", async () => {
+    const args = { output_dir: outputOf('in-turn'), report_to: ['jsonl'] as const, logging_steps: 5, save_steps: 5 };
+    const log = (name = 'metrics') =>
+      readFileSync(path.join(args.output_dir, `${name}.jsonl`), 'utf8').match(/"step":\d+/g);
+    await trainer({ ...args, max_steps: 10 }).train();
+    await trainer({ ...args, max_steps: 20, seed: 1 }).train();
+    const resumed = trainer({ ...args, max_steps: 15 });
+    await resumed.train({ resume_from_checkpoint: path.join(args.output_dir, 'checkpoint-10') });
+    expect(log('metrics-2')).toEqual(['"step":5', '"step":10']);
+    expect(log('metrics-3')).toEqual(['"step":5', '"step":10', '"step":15', '"step":20']);
+    expect(log()).toEqual(['"step":11', '"step":15']);
+    // The second run's own limit of two left it 15 and 20; the first one's 15 has another name.
+    const names = ['checkpoint-10', 'checkpoint-15', 'checkpoint-15-2', 'checkpoint-20', 'checkpoint-5'];
+    expect(checkpointsIn(args.output_dir)).toEqual(names);
+  });
+
   it('is refused while the other still trains, and two calls of one trainer are two runs', async () => {
     const args = { output_dir: outputOf('at-once'), max_steps: 20 };
     let goOn = (): void => undefined;

@@ -137,8 +137,9 @@ describe('findLatestCheckpoint', () => {
     await writeCheckpoint(root, 120, content(120), { run_id: 'a', sequence: 1 });
     await writeCheckpoint(root, 9, content(9), { run_id: 'b', sequence: 2 });
     expect((await findLatestCheckpoint(root)).step).toBe(9);
-    expect(await lastWritten(root, 'a')).toEqual({ dir: join(root, 'checkpoint-120'), sequence: 2 });
-    expect(await lastWritten(root, 'none')).toEqual({ dir: undefined, sequence: 2 });
+    const all = { sequence: 2, lastRun: 'b' };
+    expect(await lastWritten(root, 'a')).toEqual({ dir: join(root, 'checkpoint-120'), ...all });
+    expect(await lastWritten(root, 'none')).toEqual({ dir: undefined, ...all });
   });
 
   it('without an order of writing goes by number, and passes over damaged ones with the reason', async () => {

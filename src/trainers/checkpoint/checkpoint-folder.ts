@@ -48,16 +48,20 @@ export async function findLatestCheckpoint(
   return { skipped };
 }
 
-/** The newest checkpoint of a run in `rootDir`, damaged or not, and the highest sequence number of all runs there. */
+/**
+ * What was written last in `rootDir`: by a run, its newest checkpoint, damaged or not; and of all runs, the highest
+ * sequence number and the run that has it.
+ */
 export async function lastWritten(
   rootDir: string,
-  run_id: string,
-): Promise<{ dir: string | undefined; sequence: number }> {
+  run_id: string | undefined,
+): Promise<{ dir: string | undefined; sequence: number; lastRun: string | undefined }> {
   const readable = (await listCheckpoints(rootDir)).filter(isReadable);
-  const sequences = readable.map(({ head }) => head.origin?.sequence ?? 0);
+  const [last] = readable;
   return {
     dir: readable.find(({ head }) => head.origin?.run_id === run_id)?.dir,
-    sequence: Math.max(0, ...sequences),
+    sequence: last?.head.origin?.sequence ?? 0,
+    lastRun: last?.head.origin?.run_id,
   };
 }
 

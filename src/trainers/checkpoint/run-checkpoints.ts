@@ -93,13 +93,14 @@ export class RunCheckpoints {
       directory = dir;
     }
     if (directory === undefined) {
-      const { sequence } = await lastWritten(outputDir, '');
+      const { sequence } = await lastWritten(outputDir, undefined);
       return { checkpoints: new RunCheckpoints(folder, randomUUID(), sequence, [], 'other'), start: undefined };
     }
     const { origin, recorded, ...start } = await readStart(directory, folder);
-    const { dir: newest, sequence } = await lastWritten(outputDir, origin?.run_id ?? '');
+    const { dir: newest, sequence, lastRun } = await lastWritten(outputDir, origin?.run_id);
     const goesOn = resume === 'latest' || (newest !== undefined && (await samePath(newest, directory)));
-    const formerLog = goesOn ? 'own' : (await samePath(path.dirname(directory), outputDir)) ? 'parent' : 'other';
+    const isHere = goesOn || (await samePath(path.dirname(directory), outputDir));
+    const formerLog = !isHere || lastRun !== origin?.run_id ? 'other' : goesOn ? 'own' : 'parent';
     const runId = goesOn && origin ? origin.run_id : randomUUID();
     const changes = start.changes.map((change) => ({ step: start.step + 1, ...change }));
     const checkpoints = new RunCheckpoints(folder, runId, sequence, [...recorded, ...changes], formerLog);
