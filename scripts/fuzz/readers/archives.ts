@@ -44,6 +44,10 @@ async function examples(): Promise<Files[]> {
     single('set.tar', samples),
     single('set.tar.gz', gzipSync(folders)),
     single('set.tgz', gzipSync(samples)),
+    new Map([
+      ['set/000.tar', samples],
+      ['set/001.tar', samples],
+    ]),
     single('cifar-10-binary.tar.gz', gzipSync(await tar([['cifar-10-batches-bin/data_batch_1.bin', record]]))),
   ];
 }

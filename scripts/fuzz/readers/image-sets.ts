@@ -1,7 +1,11 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { type ParquetWriteOptions, parquetWriteBuffer, type SchemaElement } from 'hyparquet-writer';
+import { cacheFileBytes, openCacheFile } from '../../../src/datasets/images/cache-file.ts';
+import { DatasetError } from '../../../src/errors.ts';
 import { insideGzip } from '../mutations/containers.ts';
+import { type Mutation, pick } from '../mutations/mutation.ts';
 import { changeJson, textMutations } from '../mutations/text.ts';
 import { type Files, type FuzzedReader, onlyFile, single } from '../reader.ts';
 import { loadFrom, picture } from './images.ts';
@@ -38,9 +42,15 @@ export const idx: FuzzedReader = {
 
 const record = Uint8Array.from({ length: 3073 }, (_, i) => (i === 0 ? 4 : i % 251));
 
-/** CIFAR's binary version. */
+const cases = new URL('../../../test/cases/files/', import.meta.url);
+
+/** CIFAR's binary version, and the pickles of the one for Python. */
 export const cifar: FuzzedReader = {
   examples: async () => [
+    single('set/data_batch_1', await readFile(new URL('cifar-pickles/python-2', cases))),
+    single('set/data_batch_1', await readFile(new URL('cifar-pickles/protocol-2', cases))),
+    single('set/data_batch_1', await readFile(new URL('cifar-pickles/protocol-5', cases))),
+    single('set/cifar-100-python/train', await readFile(new URL('cifar-pickles/hundred', cases))),
     single('set/data_batch_1.bin', Buffer.concat([record, record])),
     new Map([
       ['set/data_batch_1.bin', record],
@@ -86,6 +96,8 @@ export const parquet: FuzzedReader = {
     single('set.parquet', await parquetFile([nameLabels], { codec: 'UNCOMPRESSED' })),
     single('set.parquet', await parquetFile([nameLabels], { codec: 'GZIP', compressors })),
     single('set.parquet', await parquetFile([], { codec: 'BROTLI', compressors })),
+    // As pyarrow writes it, with zstd.
+    single('set.parquet', await readFile(new URL('parquet-strlabel.parquet', cases))),
   ],
   read: async (folder) => loadFrom(folder, await onlyFile(folder)),
 };
@@ -113,4 +125,42 @@ export const folder: FuzzedReader = {
   mutations: [changeJson, ...textMutations].map(
     (mutation) => (bytes, stream, file) => (file.name.endsWith('.png') ? undefined : mutation(bytes, stream, file)),
   ),
+};
+
+async function cacheFile(randomCrop: boolean): Promise<Uint8Array> {
+  const geometry = { name: 'set', height: 2, width: 2, channels: 1, randomCrop } as const;
+  const pieces: Uint8Array[] = [];
+  const images = (async function* () {
+    yield { source: 'a.png', label: 'cat', pixels: new Uint8Array(4), height: 2, width: 2 };
+    yield { source: 'b.png', label: 'dog', pixels: new Uint8Array(4), height: 2, width: 2 };
+    yield { source: 'c.png', reason: 'not an image' };
+  })();
+  for await (const piece of cacheFileBytes(geometry, images)) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
+
+/** A change of the JSON at the end of a cache file, whose length is made right. */
+const changeDescription: Mutation = (bytes, stream, file) => {
+  if (bytes.length < 12) return undefined;
+  const end = bytes.length - 12;
+  const begin = end - Buffer.from(bytes).readUInt32LE(end);
+  const changed =
+    begin < 0 ? undefined : pick(stream, [changeJson, ...textMutations])(bytes.subarray(begin, end), stream, file);
+  if (changed === undefined) return undefined;
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(changed.length);
+  return Buffer.concat([bytes.subarray(0, begin), changed, length, bytes.subarray(end + 4)]);
+};
+
+/** The files in which resized images are kept. Damaged ones are made anew. */
+export const imageCache: FuzzedReader = {
+  examples: async () => [single('a.images', await cacheFile(false)), single('a.images', await cacheFile(true))],
+  async read(where) {
+    for (const inMemory of [0, 2 ** 30]) {
+      const set = await openCacheFile(path.join(where, await onlyFile(where)), inMemory);
+      if (!set) throw new DatasetError('a damaged file');
+      for (let i = 0; i < set.count; i++) set.pixels(i);
+    }
+  },
+  mutations: [changeDescription],
 };

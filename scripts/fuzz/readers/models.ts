@@ -84,7 +84,7 @@ function trainerOptions(folder: string) {
       save_steps: 1,
       per_device_train_batch_size: 4,
       device: 'cpu',
-      report_to: [],
+      report_to: ['jsonl'],
     },
     train_dataset: points,
     loss: simpleLoss(),
