@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
 import type { Scheduler } from '../../src/schedulers/index.ts';
-import { schedulerFromConfig } from '../../src/schedulers/registry.ts';
+import { schedulerFromConfig, schedulers } from '../../src/schedulers/registry.ts';
 
 /** Made with real diffusers 0.32.0: a whole trajectory of one sample of shape [1, 2, 3]. */
 interface Trajectory {
@@ -84,5 +85,71 @@ describe.each(cases)('%s', (_name, { config, given, ...reference }) => {
     expect(saved).toMatchObject({ _class_name: config._class_name });
     for (const [key, value] of Object.entries(own)) expect([key, saved[key] ?? null]).toEqual([key, value]);
     expect(schedulerFromConfig(saved).toConfig()).toEqual(saved);
+  });
+});
+
+describe('schedules at their limits stay finite', () => {
+  const names = schedulers.names().filter((name) => /Solver|UniPC|Euler|Heun|PNDM|LMS|DEIS|Inverse/.test(name));
+  const limits = {
+    'zero terminal SNR': { rescale_betas_zero_snr: true, prediction_type: 'v_prediction' },
+    'no noise in the first step': { beta_start: 0 },
+    'a cosine': { beta_schedule: 'squaredcos_cap_v2' },
+  };
+  for (const [limit, options] of Object.entries(limits))
+    it.each(names)(`${limit}: %s`, (name) => {
+      for (const timestep_spacing of ['linspace', 'leading', 'trailing'] as const)
+        for (const count of [5, 20, 500]) {
+          const scheduler = schedulerFromConfig({ _class_name: name, ...options, timestep_spacing });
+          try {
+            scheduler.setTimesteps(count);
+          } catch (error) {
+            // Where a timestep has no noise at all there is nothing to step from, which is said before the first step.
+            expect(error).toBeInstanceOf(InvalidArgumentError);
+            expect(limit).toBe('no noise in the first step');
+            continue;
+          }
+          let sample = Float32Array.of(0.3, -1).map((x) => x * scheduler.init_noise_sigma);
+          for (const timestep of scheduler.timesteps) {
+            const output = scheduler.scaleModelInput(sample, timestep).map((x) => 0.9 * x);
+            const noise = Float32Array.of(0.5, -0.5);
+            sample = scheduler.step(output, timestep, sample, { noise, sample_shape: [1, 2] }).prev_sample.slice();
+            expect(sample.every(Number.isFinite), `${timestep_spacing}, ${count} steps, at ${timestep}`).toBe(true);
+          }
+        }
+    });
+});
+
+describe('more steps than a solver can take, and steps out of turn', () => {
+  it.each([
+    ['DPMSolverMultistepScheduler', 1000],
+    ['UniPCMultistepScheduler', 1000],
+    ['EulerDiscreteScheduler', 1001],
+    ['PNDMScheduler', 3],
+    ['HeunDiscreteScheduler', 0],
+    ['LMSDiscreteScheduler', 1.5],
+  ])('%s refuses %d', (name, count) => {
+    expect(() => schedulerFromConfig({ _class_name: name }).setTimesteps(count)).toThrow(/num_inference_steps/);
+  });
+
+  it('is refused with the timestep that is due', () => {
+    const scheduler = schedulerFromConfig({ _class_name: 'DPMSolverMultistepScheduler' });
+    const step = (timestep: number) => scheduler.step(Float32Array.of(1), timestep, Float32Array.of(1));
+    expect(() => step(999)).toThrow(/setTimesteps/);
+    scheduler.setTimesteps(10);
+    const [first = 0, second = 0] = scheduler.timesteps;
+    step(first);
+    expect(() => step(first)).toThrow(new RegExp(`at the timestep ${second}, but was called with ${first}`));
+  });
+
+  it.each([
+    [{ algorithm_type: 'dpmsolver' }, /final_sigmas_type 'sigma_min'/],
+    [{ algorithm_type: 'sde-dpmsolver', final_sigmas_type: 'sigma_min', solver_order: 3 }, /solver_order 3/],
+    [{ use_karras_sigmas: true, use_exponential_sigmas: true }, /exclude each other/],
+    [{ use_beta_sigmas: true }, /use_beta_sigmas/],
+    [{ solver_order: 4 }, /solver_order/],
+  ])('%j is refused', (options, message) => {
+    const config = { _class_name: 'DPMSolverMultistepScheduler', ...options };
+    expect(() => schedulerFromConfig(config)).toThrow(ConfigError);
+    expect(() => schedulerFromConfig(config)).toThrow(message);
   });
 });

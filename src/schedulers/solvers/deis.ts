@@ -66,6 +66,7 @@ function lagrangeIntegral(rhos: readonly number[], which: number, end: number): 
   const scale = nodes.reduce((product, node) => product * (own - node), 1);
   const [a = 0, b = 0] = nodes;
   const primitive = (rho: number) => {
+    if (rho === 0) return 0;
     const u = Math.log(rho);
     if (nodes.length === 0) return rho;
     if (nodes.length === 1) return rho * (u - a - 1);

@@ -97,7 +97,7 @@ export class EulerAncestralDiscreteScheduler extends SigmaSolver<Complete<EulerA
     const [sigma = 1, next = 0] = this.sigmas.slice(index);
     // The variances of the part that is kept and of the fresh noise add up to that of the next sigma.
     const up = (next / sigma) * Math.sqrt(sigma * sigma - next * next);
-    const down = Math.sqrt(next * next - up * up);
+    const down = (next * next) / sigma;
     const original = this.cleanSample(output, sample, sigma);
     const ratio = down / sigma;
     return { prev_sample: sumOf([ratio, sample], [1 - ratio, original], [up, noise]), pred_original_sample: original };

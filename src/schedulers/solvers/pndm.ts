@@ -126,6 +126,7 @@ export class PNDMScheduler extends Solver<Complete<PNDMOptions>> {
     const { prediction_type, set_alpha_to_one } = this.config;
     const bar = this.alphaBarAt(from);
     const next = to >= 0 ? this.alphaBarAt(to) : set_alpha_to_one ? 1 : this.alphaBarAt(0);
+    if (bar === next) return sample.slice();
     const epsilon =
       prediction_type === 'v_prediction' ? sumOf([Math.sqrt(bar), output], [Math.sqrt(1 - bar), sample]) : output;
     const divisor = bar * Math.sqrt(1 - next) + Math.sqrt(bar * (1 - bar) * next);

@@ -19,8 +19,9 @@ export abstract class Solver<Own extends object> extends Scheduler<Own> {
 
   constructor(options: SchedulerOptions, own: Own) {
     super(options, own);
-    this.alphasCumprod.forEach((alphaBar, t) => {
-      if (alphaBar === 0) this.alphasCumprod[t] = LOWEST_ALPHA_BAR;
+    // Below the abar before it: near T a rescaled schedule can be lower than diffusers' limit, and sigma must rise.
+    this.alphasCumprod.forEach((alphaBar, t, all) => {
+      if (alphaBar === 0) all[t] = Math.min(LOWEST_ALPHA_BAR, (all[t - 1] ?? 1) / 2);
     });
   }
 
