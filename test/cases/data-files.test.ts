@@ -126,6 +126,11 @@ describe('folders of data files', () => {
   });
 });
 
+// Of `npm run fuzz`: reading never ended, and with nothing left to wait for the process did, without a word.
+it('a tar archive with a size that cannot be read is damaged (tar-no-size)', async () => {
+  await expect(load(path.join(CASES, 'tar-no-size.tar'))).rejects.toThrow(/is damaged: a member's size cannot be read/);
+});
+
 describe('damaged parquet files', () => {
   it('without a row (parquet-empty)', async () => {
     await expect(load(path.join(CASES, 'parquet-empty.parquet'))).rejects.toThrow(/parquet-empty.parquet has no rows/);

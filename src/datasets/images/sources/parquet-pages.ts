@@ -36,17 +36,17 @@ export async function refuseEndlessRuns(
     if (!(begin >= 0 && begin <= end && end <= file.byteLength))
       throw new Error(`column ${column.path_in_schema.join('.')} is said to lie at ${begin} to ${end}`);
     const bytes = new Uint8Array(await file.slice(begin, end));
-    checkColumn(bytes, column, {
-      ...levelsOf(schema, column.path_in_schema),
-      rows: Number(group.num_rows),
-      compressors,
-    });
+    const rows = Number(group.num_rows);
+    checkColumn(bytes, { column, ...levelsOf(schema, column.path_in_schema), rows, compressors });
   }
 }
 
-interface ColumnLimits {
+interface Chunk {
+  readonly column: ColumnMetaData;
+  /** The highest definition and repetition level. */
   readonly definition: number;
   readonly repetition: number;
+  /** Of the row group. */
   readonly rows: number;
   readonly compressors: Compressors;
 }
@@ -64,8 +64,8 @@ function levelsOf(schema: SchemaTree, path: readonly string[]): { definition: nu
   return { definition, repetition };
 }
 
-function checkColumn(bytes: Uint8Array, column: ColumnMetaData, limits: ColumnLimits): void {
-  let left = limits.repetition === 0 ? limits.rows : MAX_LIST_VALUES;
+function checkColumn(bytes: Uint8Array, chunk: Chunk): void {
+  let left = chunk.repetition === 0 ? chunk.rows : MAX_LIST_VALUES;
   for (let at = 0; at < bytes.length - 1 && left > 0; ) {
     const cursor = { bytes, at };
     const header = readStruct(cursor);
@@ -78,23 +78,22 @@ function checkColumn(bytes: Uint8Array, column: ColumnMetaData, limits: ColumnLi
     const values = numberOf(description, 1);
     if (values > left) throw new Error(`a page claims ${values} values, but at most ${left} are left`);
     left -= values;
-    const unpacked = (packed: Uint8Array, length: number) => unpack(packed, length, column, limits.compressors);
-    if (type === DATA_PAGE) checkPage(unpacked(page, unpackedBytes), description, column, limits);
-    else checkPageV2(page, unpackedBytes, description, column, limits, unpacked);
+    if (type === DATA_PAGE) checkPage(unpacked(page, unpackedBytes, chunk), description, chunk);
+    else checkPageV2(page, unpackedBytes, description, chunk);
   }
 }
 
-function unpack(packed: Uint8Array, length: number, { codec }: ColumnMetaData, compressors: Compressors): Uint8Array {
-  if (codec === 'UNCOMPRESSED') return packed;
-  const unpacked = compressors[codec]?.(packed, length);
-  if (!unpacked) throw new Error(`the compression ${codec} is not known`);
-  return unpacked;
+function unpacked(packed: Uint8Array, length: number, { column, compressors }: Chunk): Uint8Array {
+  if (column.codec === 'UNCOMPRESSED') return packed;
+  const bytes = compressors[column.codec]?.(packed, length);
+  if (!bytes) throw new Error(`the compression ${column.codec} is not known`);
+  return bytes;
 }
 
-function checkPage(page: Uint8Array, description: Struct, column: ColumnMetaData, limits: ColumnLimits): void {
+function checkPage(page: Uint8Array, description: Struct, { repetition, definition, column }: Chunk): void {
   const [values, encoding] = [numberOf(description, 1), numberOf(description, 2)];
   let at = 0;
-  for (const level of [limits.repetition, limits.definition]) {
+  for (const level of [repetition, definition]) {
     if (level === 0) continue;
     const length = wordAt(page, at);
     checkRuns(page.subarray(at + 4), bitWidth(level), values);
@@ -103,22 +102,16 @@ function checkPage(page: Uint8Array, description: Struct, column: ColumnMetaData
   checkIndices(page.subarray(at), encoding, column, values);
 }
 
-function checkPageV2(
-  page: Uint8Array,
-  unpackedBytes: number,
-  description: Struct,
-  column: ColumnMetaData,
-  limits: ColumnLimits,
-  unpacked: (packed: Uint8Array, length: number) => Uint8Array,
-): void {
+/** In version 2 the levels are not packed, and the header has their lengths. */
+function checkPageV2(page: Uint8Array, unpackedBytes: number, description: Struct, chunk: Chunk): void {
   const [values, encoding] = [numberOf(description, 1), numberOf(description, 4)];
   const [definitionBytes, repetitionBytes] = [numberOf(description, 5), numberOf(description, 6)];
-  if (limits.repetition > 0) checkRuns(page, bitWidth(limits.repetition), values);
-  if (limits.definition > 0) checkRuns(page.subarray(repetitionBytes), bitWidth(limits.definition), values);
+  if (chunk.repetition > 0) checkRuns(page, bitWidth(chunk.repetition), values);
+  if (chunk.definition > 0) checkRuns(page.subarray(repetitionBytes), bitWidth(chunk.definition), values);
   const levels = definitionBytes + repetitionBytes;
   const data = page.subarray(levels);
   const isPacked = description.get(7) !== false;
-  checkIndices(isPacked ? unpacked(data, unpackedBytes - levels) : data, encoding, column, values);
+  checkIndices(isPacked ? unpacked(data, unpackedBytes - levels, chunk) : data, encoding, chunk.column, values);
 }
 
 /** The runs of indices into a dictionary, and of booleans; other encodings end where the bytes end. */

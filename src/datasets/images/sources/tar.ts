@@ -164,6 +164,8 @@ export async function* tarMembers(
     for await (const entry of unpacked) {
       if (++entries > MAX_ENTRIES) throw new DatasetError(`${path} has more than ${MAX_ENTRIES} members`);
       const { name, size = 0 } = entry.header;
+      // tar-stream gives null for a size that it cannot read, and then waits for its end without end.
+      if (!Number.isSafeInteger(size)) throw new DatasetError(`${path} is damaged: a member's size cannot be read`);
       budget.allow(size);
       const verdict = rule(entry.header);
       if (verdict && 'keep' in verdict) {
