@@ -1,5 +1,5 @@
 import { crc32, gunzipSync, gzipSync } from 'node:zlib';
-import { unzipSync, zipSync } from 'fflate';
+import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
 import { byteMutations } from './bytes.ts';
 import { type Mutation, pick } from './mutation.ts';
 
@@ -19,7 +19,13 @@ export const insideGzip =
 export const insideZip =
   (mutations: readonly Mutation[] = byteMutations): Mutation =>
   (bytes, stream) => {
-    const files: Record<string, Uint8Array> | undefined = attempt(() => unzipSync(bytes));
+    let entries = 0;
+    // A damaged directory can claim 2^32 entries, or one of 4 GB.
+    const filter = ({ originalSize }: UnzipFileInfo) => {
+      if (++entries > 100) throw new Error('too many entries');
+      return originalSize < 2 ** 20;
+    };
+    const files: Record<string, Uint8Array> | undefined = attempt(() => unzipSync(bytes, { filter }));
     const names = Object.keys(files ?? {});
     if (!files || names.length === 0) return undefined;
     const name = pick(stream, names);
