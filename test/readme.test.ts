@@ -31,7 +31,7 @@ function quicker(command: string): string[] {
   };
   const [, , verb = ''] = command.split(' ');
   const short = shortened(command, changes[verb] ?? [])
-    .replace('--steps 50', '--steps 2')
+    .replace('--steps 20', '--steps 2')
     .replace(/--n \d+/, '--n 40');
   const few = short.includes('--steps') || short.includes('--metrics') ? [] : ['--steps', '5'];
   const more: Record<string, string[]> = {
@@ -57,7 +57,7 @@ describe('README', () => {
           ["'./photos', { resolution: 32 }", "'digits', { resolution: 16, channels: 3 }"],
           ["unet2DPreset('ddpm-cifar10')", smallUNet],
           ['num_train_epochs: 100', 'max_steps: 2'],
-          ['num_inference_steps: 50', 'num_inference_steps: 2'],
+          ['num_inference_steps: 20', 'num_inference_steps: 2'],
         ],
       ],
       [ownLoss, [imports, graphImports, ['num_train_epochs: 100', 'max_steps: 4']]],

@@ -11,6 +11,8 @@ import { ForwardContext } from '../nn/context.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../runtime/session.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
+import { noiseCoefficients, splitChannels } from '../schedulers/steps.ts';
 import { BatchStream } from './data/batch-stream.ts';
 import { asHostTensors, batchInputs, type HostBatch } from './step/batch.ts';
 import { declareBatch } from './step/loss-graph.ts';
@@ -71,6 +73,30 @@ export async function measureIsotropy(
   // Neighbours have nearly the same timestep: their differences show the error without the change with t.
   const differences = squares.reduce((sum, value, i) => sum + (value - (squares[i - 1] ?? value)) ** 2, 0);
   return { isotropy, standard_error: Math.sqrt(differences / (2 * count * (count - 1))), samples: count };
+}
+
+/** A model that can be asked for its output: `pipeline.model` is one. */
+interface Predictor {
+  predict(sample: Float32Array, timestep: readonly number[], classLabels?: readonly number[]): Promise<Float32Array>;
+}
+
+/** The squared noise of a loaded model with its scheduler. */
+export function squaredNoiseOf(model: Predictor, scheduler: Scheduler): SquaredNoise {
+  const { alphasCumprod, config } = scheduler;
+  return async ({ clean, noise, timestep, class_labels }) => {
+    const timesteps = [...timestep];
+    const size = clean.length / timesteps.length;
+    const noised = scheduler.addNoise(clean, noise, timesteps, size);
+    const output = await model.predict(noised, timesteps, class_labels && [...class_labels]);
+    const [mean] = output.length > noised.length ? splitChannels(output, timesteps.length) : [output];
+    return timesteps.map((t, row) => {
+      const { fromSample, fromOutput } = noiseCoefficients(config.prediction_type, alphasCumprod[t] as number);
+      let sum = 0;
+      for (let i = row * size; i < (row + 1) * size; i++)
+        sum += (fromSample * (noised[i] as number) + fromOutput * (mean[i] as number)) ** 2;
+      return sum / size;
+    });
+  };
 }
 
 /** Runs a model of this package on a device, with weights that are given anew each time. */

@@ -100,6 +100,26 @@ describe('iso-diffusion', () => {
     expect(analyzed.code).toBe(0);
     expect(() => JSON.parse(analyzed.stdout)).not.toThrow();
     expect(existsSync(path.join(folder, 'analysis/isotropy.csv'))).toBe(true);
+
+    const saved = path.join(folder, 'run/pipeline/unet/isotropy.json');
+    rmSync(saved);
+    const measured = await cli([
+      'analyze',
+      '--dataset',
+      'moons',
+      '--model',
+      'run/pipeline',
+      '--device',
+      'cpu',
+      '--save',
+    ]);
+    expect(measured).toMatchObject({ code: 0, stderr: '' });
+    expect(measured.stdout).toMatch(/^isotropy [\d.]+, standard error [\d.]+, 65536 samples: .*isotropy.json/);
+    expect(JSON.parse(readFileSync(saved, 'utf8'))).toMatchObject({ lambda: 0, samples: 65_536 });
+    const scaled = ['--steps', '4', '--n', '3', '--iso-lambda', '0.2', '--out', 'scaled.csv', '--device', 'cpu'];
+    expect((await cli(['generate', '--model', 'run/pipeline', ...scaled])).code).toBe(0);
+    const refused = await cli(['analyze', '--dataset', 'moons', '--save']);
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringMatching(/--save needs --model/) });
   });
 
   it('on Ctrl-C saves and exits 130; the resumed run equals an unbroken one', async () => {

@@ -14,6 +14,7 @@ import { addOptions, option, readSettings, type Settings } from '../options/comm
 import { deviceOption } from '../options/shared-options.ts';
 import { withProgress } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
+import { saveIsotropy } from './save-isotropy.ts';
 
 const options = {
   dataset: option('--dataset <name|file>', z.string().default('swiss-roll'), 'the data set'),
@@ -28,6 +29,16 @@ const options = {
   seed: option('--seed <seed>', z.number().default(0), 'seed of the noise'),
   device: deviceOption(),
   output: option('--output <folder>', z.string().optional(), 'write isotropy.csv, .svg and .png there'),
+  save: option(
+    '--save',
+    z.boolean().default(false),
+    "measure the model's isotropy over the data set, points or images, and save it for generate --iso-lambda",
+  ),
+  trained_lambda: option(
+    '--trained-lambda <weight>',
+    z.number().min(0).optional(),
+    'with --save: weight of the penalty in the training (default: what the folder says, else 0)',
+  ),
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };
 
@@ -47,6 +58,7 @@ Examples:
   iso-diffusion analyze --dataset swiss-roll
   iso-diffusion analyze --dataset swiss-roll --model runs/swiss-roll/pipeline --output analysis
   iso-diffusion analyze --dataset points.npy --timesteps 101 --json
+  iso-diffusion analyze --dataset ./photos --model google/ddpm-cifar10-32 --save
 
 Columns: x_t_expected from the closed form and x_t from noised points. With a model also predicted_noise and its mean
 squared error, mse. A model that minimises the mean squared error has predicted_noise = 1 - mse.`,
@@ -55,6 +67,7 @@ squared error, mse. A model that minimises the mean squared error has predicted_
 }
 
 async function analyze(settings: Settings<typeof options>): Promise<void> {
+  if (settings.save) return save(settings);
   const rows = settings.model === undefined ? await ofData(settings) : await ofModel(settings, settings.model);
   const columns = Object.keys(rows[0] ?? {});
   const cells = rows.map((row) => columns.map((column) => row[column] ?? Number.NaN));
@@ -73,6 +86,17 @@ async function analyze(settings: Settings<typeof options>): Promise<void> {
   });
   const plots = await writePlot(path.join(settings.output, 'isotropy'), svg);
   process.stderr.write(`written: ${[csv, ...plots].join(', ')}\n`);
+}
+
+async function save(settings: Settings<typeof options>): Promise<void> {
+  if (settings.model === undefined) throw new InvalidArgumentError('--save needs --model');
+  const { file, isotropy } = await saveIsotropy(settings.model, settings);
+  const { isotropy: value, standard_error, samples } = isotropy;
+  if (settings.json) console.log(JSON.stringify(isotropy));
+  else
+    console.log(
+      `isotropy ${value.toFixed(4)}, standard error ${standard_error.toFixed(4)}, ${samples} samples: ${file}`,
+    );
 }
 
 async function ofData(settings: Settings<typeof options>): Promise<Row[]> {
