@@ -1,3 +1,7 @@
+export type { EditOptions } from './editing/edit.ts';
+export type { InversionOptions } from './editing/inversion.ts';
+export type { InterpolationEnd, LatentOptions, Latents } from './editing/latents.ts';
+export type { PointEditOptions, PointInput } from './editing/point-input.ts';
 export type { ClassOptions } from './guidance.ts';
 export type { ImageBytes } from './image-output.ts';
 export * from './images.ts';

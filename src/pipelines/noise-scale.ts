@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { noiseScaleForLambda, type TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption } from '../options.ts';
-import type { PredictionType } from '../schedulers/schedule.ts';
+import { alphaBarBetween, type PredictionType } from '../schedulers/schedule.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { noiseCoefficients } from '../schedulers/steps.ts';
 
@@ -92,7 +92,7 @@ export function outputScales([first, last]: NoiseScale, scheduler: Scheduler): O
   const { timesteps, config } = scheduler;
   return timesteps.map((timestep, step) => {
     const scale = first + (last - first) * (step / Math.max(1, timesteps.length - 1));
-    return outputScale(scale, config.prediction_type, alphaBarAt(scheduler.alphasCumprod, timestep));
+    return outputScale(scale, config.prediction_type, alphaBarBetween(scheduler.alphasCumprod, timestep));
   });
 }
 
@@ -104,13 +104,6 @@ function outputScale(scale: number, type: PredictionType, alphaBar: number): Out
   const { fromSample, fromOutput } = noiseCoefficients(type, alphaBar);
   if (fromOutput === 0 || !Number.isFinite(fromSample)) return { fromOutput: 1, fromInput: 0 };
   return { fromOutput: scale, fromInput: ((scale - 1) * fromSample) / fromOutput };
-}
-
-/** Between two whole timesteps, in between. */
-function alphaBarAt(alphasCumprod: Float32Array, timestep: number): number {
-  const [below, above] = [alphasCumprod[Math.floor(timestep)], alphasCumprod[Math.ceil(timestep)]];
-  const low = below ?? above ?? 1;
-  return low + (timestep - Math.floor(timestep)) * ((above ?? low) - low);
 }
 
 /**

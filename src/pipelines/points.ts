@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { z } from 'zod';
 import { isColumnName, NAME_RULE } from '../datasets/points/columns.ts';
-import { invertScaler, type Scaler } from '../datasets/points/points.ts';
+import { applyScaler, invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
@@ -9,26 +9,57 @@ import { pipelineFiles } from '../hub/pipeline-folder.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption, parseOptions, warnOnce } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import { type InversionOptions, inversionCall, inversionSchema, invertedFrom } from './editing/inversion.ts';
+import {
+  type InterpolationEnd,
+  interpolation,
+  type LatentOptions,
+  latentShape,
+  noiseStreams,
+  readLatents,
+  startNoise,
+} from './editing/latents.ts';
+import {
+  checkPoints,
+  type PointEditOptions,
+  type PointInput,
+  pointEditShape,
+  readPointEdit,
+  readPoints,
+} from './editing/point-input.ts';
 import { DenoisingLoop } from './fused/loop.ts';
 import { checkPipelineArguments, type LoadedPipeline, loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
 import type { ModelSession } from './model-session.ts';
-import { sample } from './sample.ts';
+import { type SamplingRun, sample } from './sample.ts';
 import { checkCount, readSamplingOptions, type SamplingOptions, samplingShape } from './sampling-options.ts';
 
 /** Options of `pipeline('unconditional-point-generation', ...)`. */
 export interface PointPipelineOptions extends PipelineOptions {}
 
-export interface PointGenerationOptions extends SamplingOptions {
+export interface PointGenerationOptions extends SamplingOptions, LatentOptions, PointEditOptions {
   /** Points to draw, 1 to 2^28; default 1. */
   readonly batch_size?: number | undefined;
   /** 'points' (default): in the units of the training data; 'scaled': in the model's units. */
   readonly output_type?: 'points' | 'scaled' | undefined;
+  /** Whether the noise that the points were drawn from is returned too, as `latents`; default false. */
+  readonly return_latents?: boolean | undefined;
 }
+
+/** Options of `interpolate`: those of a call that do not say where it starts. */
+export type PointInterpolationOptions = Omit<
+  PointGenerationOptions,
+  'batch_size' | 'latents' | 'return_latents' | keyof PointEditOptions
+> & {
+  /** Seed of later steps' noise for an end that is given by its latents, an integer >= 0; default 0. */
+  readonly seed?: number | undefined;
+};
 
 export interface PointGenerationOutput {
   /** Row-major [batch_size, d]. */
   readonly points: Float32Array;
   readonly dims: [batch_size: number, d: number];
+  /** With `return_latents`: the noise that the points were drawn from, [batch_size, d], before the scheduler scales it. */
+  readonly latents?: Float32Array | undefined;
 }
 
 /**
@@ -45,6 +76,9 @@ export interface PointGenerationOutput {
  * await generate.dispose();
  */
 export interface UnconditionalPointGenerationPipeline {
+  (
+    options: PointGenerationOptions & { readonly return_latents: true },
+  ): Promise<PointGenerationOutput & { readonly latents: Float32Array }>;
   (options?: PointGenerationOptions): Promise<PointGenerationOutput>;
   readonly task: 'unconditional-point-generation';
   readonly model: ModelSession;
@@ -57,16 +91,43 @@ export interface UnconditionalPointGenerationPipeline {
   /** What is known of the model's isotropy, for `iso_lambda`; may be replaced. Undefined where the folder has none. */
   isotropy: TrainedIsotropy | undefined;
   /**
+   * Draws `count` points, 2 or more, from noise at even distances between two ends: a seed, or the latents of one point. The
+   * first and the last are the points of the ends, bit for bit.
+   */
+  interpolate(
+    from: InterpolationEnd,
+    to: InterpolationEnd,
+    count: number,
+    options?: PointInterpolationOptions,
+  ): Promise<PointGenerationOutput>;
+  /**
+   * The latents, [count, d], from which DDIM without clipping draws these points again, the more nearly the more steps it
+   * takes (Song et al. 2021).
+   *
+   * @param points row-major [count, d], in the units of the training data.
+   */
+  invert(points: PointInput, options?: InversionOptions): Promise<Float32Array>;
+  /**
    * Frees the sessions. A second call does nothing. A call under way, and every later one, rejects with `DisposedError`.
    */
   dispose(): Promise<void>;
 }
 
-const generationSchema = z.strictObject({
+const drawingShape = {
   ...samplingShape,
-  batch_size: numberOption.optional(),
   output_type: z.custom<'points' | 'scaled'>((value) => typeof value === 'string', 'must be a text').optional(),
+};
+const generationSchema = z.strictObject({
+  ...drawingShape,
+  ...latentShape,
+  ...pointEditShape,
+  batch_size: numberOption.optional(),
+  return_latents: z.boolean().optional(),
 } satisfies Fields<PointGenerationOptions>);
+const interpolationSchema = z.strictObject({
+  ...drawingShape,
+  seed: numberOption.optional(),
+} satisfies Fields<PointInterpolationOptions>);
 
 const finite = z.number().refine(Number.isFinite);
 const scalerSchema = z.object({
@@ -98,36 +159,79 @@ function pointPipeline(
   loop: DenoisingLoop | undefined,
   { scaler, columns }: Pick<UnconditionalPointGenerationPipeline, 'scaler' | 'columns'>,
 ): UnconditionalPointGenerationPipeline {
-  const generate = async (given: PointGenerationOptions = {}): Promise<PointGenerationOutput> => {
-    model.checkUsable();
-    const options = parseOptions(generationSchema, given, 'options for the generation of points');
-    const { batch_size: batchSize = 1, output_type = 'points' } = options;
-    checkCount('batch_size', batchSize);
-    if (output_type !== 'points' && output_type !== 'scaled')
-      throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'points' or 'scaled'`);
-    const run = { ...readSamplingOptions(options, self, batchSize, 'point'), batchSize };
+  const [dims = 0] = model.sampleShape;
+  const draw = async (run: SamplingRun, output_type: 'points' | 'scaled'): Promise<PointGenerationOutput> => {
     const scaled = await (async () => (await loop?.tryRun(run)) ?? (await sample(model, run)))().catch((error) => {
       // A worker thread that was ended by dispose() says only that it ended.
       model.checkUsable();
       throw error;
     });
-    const [dims = 0] = model.sampleShape;
     const points = output_type === 'points' ? invertScaler(scaler, scaled, dims) : scaled;
-    return { points, dims: [batchSize, dims] };
+    return { points, dims: [run.batchSize, dims] };
   };
-  const self: UnconditionalPointGenerationPipeline = Object.assign(generate, {
+  const toModel = (points: Float64Array) => applyScaler(scaler, points, dims);
+
+  const generate = async (given: PointGenerationOptions = {}) => {
+    model.checkUsable();
+    const options = parseOptions(generationSchema, given, 'options for the generation of points');
+    const { batch_size: batchSize = 1, output_type = 'points', latents, return_latents } = options;
+    checkCount('batch_size', batchSize);
+    checkOutputType(output_type);
+    const run = {
+      ...readSamplingOptions(options, self, batchSize, 'point'),
+      batchSize,
+      latents: latents && readLatents(latents, batchSize, model.sampleShape),
+      edit: readPointEdit(
+        options,
+        batchSize,
+        dims,
+        output_type === 'points' ? toModel : (values) => Float32Array.from(values),
+      ),
+    };
+    const drawn = await draw(run, output_type);
+    return return_latents ? { ...drawn, latents: startNoise(run, noiseStreams(run, batchSize, dims)) } : drawn;
+  };
+  const interpolate = async (
+    from: InterpolationEnd,
+    to: InterpolationEnd,
+    count: number,
+    given: PointInterpolationOptions = {},
+  ) => {
+    model.checkUsable();
+    const options = parseOptions(interpolationSchema, given, 'options for the interpolation of points');
+    const { output_type = 'points', seed = 0 } = options;
+    checkOutputType(output_type);
+    const call = readSamplingOptions(options, self, count, 'point');
+    return draw({ ...call, ...interpolation(from, to, count, seed, model.sampleShape), batchSize: count }, output_type);
+  };
+  const invert = async (points: PointInput, given: InversionOptions = {}) => {
+    model.checkUsable();
+    checkPoints(points);
+    const options = parseOptions(inversionSchema, given, 'options for the inversion of points');
+    const edit = invertedFrom(toModel(readPoints(points, dims)));
+    const batchSize = edit.samples.length / dims;
+    return sample(model, { ...inversionCall(options, self.scheduler), edit, batchSize });
+  };
+  const self = Object.assign(generate, {
     task: 'unconditional-point-generation' as const,
     model,
     scaler,
     columns,
     scheduler,
     isotropy,
+    interpolate,
+    invert,
     dispose: async () => {
       await model.release();
       await loop?.release();
     },
-  });
+  }) as UnconditionalPointGenerationPipeline;
   return self;
+}
+
+function checkOutputType(output_type: string): asserts output_type is 'points' | 'scaled' {
+  if (output_type !== 'points' && output_type !== 'scaled')
+    throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'points' or 'scaled'`);
 }
 
 /**

@@ -1,9 +1,10 @@
 // The reverse process, step by step: from noise to samples (Ho et al. 2020, algorithm 2, for any scheduler).
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
-import { SampleStreams } from '../random/sample-streams.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { splitChannels } from '../schedulers/steps.ts';
+import { editedStart, editOf, levelBefore, noisedAgain, visitedEntries, withKept } from './editing/edit.ts';
+import { noiseStreams, startNoise } from './editing/latents.ts';
 import { allFinite, checkedSample, checkModelOutput } from './finite-checks.ts';
 import type { ModelSession } from './model-session.ts';
 import { outputScales, scaledOutput } from './noise-scale.ts';
@@ -28,23 +29,38 @@ export interface SamplingRun extends SamplingCall {
 export async function sample(model: ModelSession, run: SamplingRun): Promise<Float32Array> {
   const { batchSize, eta, use_clipped_model_output, callback, onProgress, signal } = run;
   const { predict = (x: Float32Array, timestep: number) => model.predict(x, timestep) } = run;
-  const scheduler = startedScheduler(run);
+  let scheduler = startedScheduler(run);
   const { timesteps } = scheduler;
   const scales = run.noiseScale && outputScales(run.noiseScale, scheduler);
-  const streams = new SampleStreams(run.seed, batchSize, elementCount(model.sampleShape), run.firstSample);
+  const size = elementCount(model.sampleShape);
+  const streams = noiseStreams(run, batchSize, size, run.firstSample);
   const sample_shape = [batchSize, ...model.sampleShape];
+  const edit = run.edit && editOf(run.edit, run.firstSample ?? 0, batchSize, size);
+  const entries = visitedEntries(scheduler, edit);
 
-  let x = initialNoise(streams, scheduler);
+  const normals = startNoise(run, streams, run.firstSample);
+  const begin = entries[0] ?? timesteps.length;
+  let x = edit ? editedStart(edit, normals, scheduler, begin) : initialNoise(normals, scheduler);
+  if (edit && entries.length > 0) scheduler.setBeginIndex(begin);
   const noise = new Float32Array(x.length);
-  for (const [step, timestep] of timesteps.entries()) {
+  for (const [step, entry] of entries.entries()) {
     signal?.throwIfAborted();
-    onProgress?.(step / timesteps.length);
-    const place = { index: step, count: timesteps.length, timestep };
+    onProgress?.(step / entries.length);
+    const timestep = timesteps[entry] as number;
+    const place = { index: step, count: entries.length, timestep };
+    const last = entries[step - 1];
+    if (last !== undefined && entry <= last) {
+      const [from, to] = [levelBefore(scheduler, last + 1), levelBefore(scheduler, entry)];
+      x = noisedAgain(x, from, to, streams.fillNormal(noise));
+      // A solver with a history begins anew.
+      scheduler = startedScheduler(run);
+      scheduler.setBeginIndex(entry);
+    }
     const input = scheduler.scaleModelInput(x, timestep);
     if (input !== x) checkedSample(input, x.length, `${scheduler.className}.scaleModelInput`, place);
     const unscaled = await predict(input, timestep);
     checkModelOutput(unscaled, input, place);
-    const scale = scales?.[step];
+    const scale = scales?.[entry];
     const predicted = scale ? scaledOutput(unscaled, input, batchSize, scale) : unscaled;
     // A scheduler with a fixed variance has no use for a model's learned one, the second half of the channels.
     const ignoresVariance = predicted.length === 2 * x.length && !scheduler.learnsVariance;
@@ -53,6 +69,8 @@ export async function sample(model: ModelSession, run: SamplingRun): Promise<Flo
     const options = { noise, sample_shape, eta, use_clipped_model_output };
     const { prev_sample } = scheduler.step(output, timestep, x, options);
     x = checkedSample(prev_sample, x.length, `${scheduler.className}.step`, place);
+    if (edit && endsStep(scheduler, entry))
+      x = withKept(x, edit, levelBefore(scheduler, entry + 1), () => streams.fillNormal(noise));
     const replaced = await callback?.(step, timestep, { sample: x });
     if (replaced?.sample) x = checkedReplacement(replaced.sample, x.length);
   }
@@ -61,9 +79,13 @@ export async function sample(model: ModelSession, run: SamplingRun): Promise<Flo
 }
 
 /** x_T: normals of the scheduler's standard deviation. */
-export function initialNoise(streams: SampleStreams, { init_noise_sigma }: Scheduler): Float32Array {
-  const noise = streams.fillNormal(new Float32Array(streams.count * streams.valuesPerSample));
-  return init_noise_sigma === 1 ? noise : noise.map((value) => value * init_noise_sigma);
+export function initialNoise(normals: Float32Array, { init_noise_sigma }: Scheduler): Float32Array {
+  return init_noise_sigma === 1 ? normals : normals.map((value) => value * init_noise_sigma);
+}
+
+/** Whether the evaluation of an entry is the last of its step. */
+function endsStep({ stepStarts, timesteps }: Scheduler, entry: number): boolean {
+  return entry + 1 === timesteps.length || stepStarts.includes(entry + 1);
 }
 
 function checkedReplacement(sample: unknown, length: number): Float32Array {

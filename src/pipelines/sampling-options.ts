@@ -5,6 +5,8 @@ import { type Fields, functionOption, numberOption, numberOrNumbersOption, signa
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import type { Edit } from './editing/edit.ts';
+import type { NoiseCall } from './editing/latents.ts';
 import { type NoiseScale, type NoiseScaleOptions, noiseScaleShape, readNoiseScale } from './noise-scale.ts';
 
 /**
@@ -69,14 +71,14 @@ export const samplingShape = {
 } satisfies Fields<SamplingOptions>;
 
 /** What one call draws with. It shares nothing with the caller's objects that could change while the call runs. */
-export interface SamplingCall {
+export interface SamplingCall extends NoiseCall {
   /** A copy of the caller's; every run makes a further one. */
   readonly scheduler: Scheduler;
   readonly num_inference_steps: number;
-  readonly seed: SampleSeed;
   readonly eta: number;
   readonly use_clipped_model_output: boolean;
   readonly noiseScale: NoiseScale | undefined;
+  readonly edit?: Edit | undefined;
   readonly callback: StepCallback | undefined;
   readonly onProgress: ((fraction: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;

@@ -18,7 +18,7 @@ import {
   takeStep,
 } from './steps.ts';
 
-const VARIANCE_TYPES = [
+export const VARIANCE_TYPES = [
   'fixed_small',
   'fixed_small_log',
   'fixed_large',
@@ -26,6 +26,7 @@ const VARIANCE_TYPES = [
   'learned',
   'learned_range',
 ] as const;
+export type VarianceType = (typeof VARIANCE_TYPES)[number];
 
 /** Options of `DDPMScheduler`, with the names and defaults of diffusers. */
 export interface DDPMOptions extends SchedulerOptions, ClippingOptions {
@@ -33,7 +34,7 @@ export interface DDPMOptions extends SchedulerOptions, ClippingOptions {
    * The variance of a reverse step: beta-tilde of eq. 7 ('fixed_small', default), beta ('fixed_large'), or the model's
    * own ('learned', 'learned_range': Nichol & Dhariwal 2021). The names with `_log` mean the same.
    */
-  readonly variance_type?: (typeof VARIANCE_TYPES)[number] | undefined;
+  readonly variance_type?: VarianceType | undefined;
 }
 
 const configShape = {

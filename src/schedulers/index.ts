@@ -27,4 +27,4 @@ export { type HeunDiscreteOptions, HeunDiscreteScheduler } from './solvers/heun.
 export { type LMSDiscreteOptions, LMSDiscreteScheduler } from './solvers/lms.ts';
 export { type PNDMOptions, PNDMScheduler } from './solvers/pndm.ts';
 export { type UniPCMultistepOptions, UniPCMultistepScheduler } from './solvers/unipc.ts';
-export type { ClippingOptions, StepCoefficients, StepOptions, StepOutput } from './steps.ts';
+export type { ClippingOptions, NoiseLevel, StepCoefficients, StepOptions, StepOutput } from './steps.ts';

@@ -150,7 +150,8 @@ export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
 export function isScheduler(given: Exclude<GivenScheduler, string>): given is Scheduler {
   if (given instanceof Scheduler) return true;
   if (!('step' in given)) return false;
-  const methods = ['setTimesteps', 'scaleModelInput', 'needsNoise', 'stepCoefficients', 'toConfig', 'clone'];
+  const drawing = ['setTimesteps', 'scaleModelInput', 'needsNoise', 'stepCoefficients', 'toConfig', 'clone'];
+  const methods = [...drawing, 'noiseLevel', 'setBeginIndex'];
   const missing = methods.filter((name) => typeof Reflect.get(given, name) !== 'function');
   if (missing.length === 0) return true;
   throw new InvalidArgumentError(

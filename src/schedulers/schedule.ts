@@ -127,6 +127,13 @@ export function cumulativeAlphas(betas: Float32Array): Float32Array {
   });
 }
 
+/** abar at a timestep; between two whole ones, on a line. */
+export function alphaBarBetween(alphasCumprod: Float32Array, timestep: number): number {
+  const [below, above] = [alphasCumprod[Math.floor(timestep)], alphasCumprod[Math.ceil(timestep)]];
+  const low = below ?? above ?? 1;
+  return low + (timestep - Math.floor(timestep)) * ((above ?? low) - low);
+}
+
 /**
  * Rescales betas so that the last timestep has no signal left: Lin et al. 2023, "Common Diffusion Noise Schedules and
  * Sample Steps are Flawed", algorithm 1.

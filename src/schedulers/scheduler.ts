@@ -6,7 +6,9 @@ import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.t
 import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
 import { requireArray, requireObject } from '../options.ts';
 import { warnOfUnusedKeys } from './config-file.ts';
+import { deepCopy } from './deep-copy.ts';
 import {
+  alphaBarBetween,
   checkTimesteps,
   cumulativeAlphas,
   makeBetas,
@@ -17,7 +19,7 @@ import {
   scheduleShape,
   spacedTimesteps,
 } from './schedule.ts';
-import type { StepCoefficients, StepOptions, StepOutput } from './steps.ts';
+import type { NoiseLevel, StepCoefficients, StepOptions, StepOutput } from './steps.ts';
 
 /**
  * The base of all schedulers: the noise schedule, the timesteps, and the forward process. A subclass needs a
@@ -150,6 +152,26 @@ export abstract class Scheduler<Own extends object = object> {
   }
 
   /**
+   * What a sample is that `step` takes at the entry `index` of `timesteps`; default that of the forward process at this
+   * timestep. Solvers in sigma have samples of another scale.
+   */
+  noiseLevel(index: number): NoiseLevel {
+    const alphaBar = alphaBarBetween(this.alphasCumprod, this.timesteps[index] ?? 0);
+    return { signal: Math.sqrt(alphaBar), noise: Math.sqrt(1 - alphaBar) };
+  }
+
+  /**
+   * The entries of `timesteps` at which a step begins, rising: a process can begin there with a sample of `noiseLevel`.
+   * Default all; fewer where a step has several evaluations of the model.
+   */
+  get stepStarts(): number[] {
+    return this.timesteps.map((_, index) => index);
+  }
+
+  /** The first call of `step` after `setTimesteps` will be for this entry of `timesteps`. Default: nothing to note. */
+  setBeginIndex(_index: number): void {}
+
+  /**
    * `step` at `timestep` as scalars, with which many steps can run inside one graph; null (default) where it is not
    * such a combination, for instance with thresholding.
    */
@@ -264,31 +286,4 @@ export abstract class Scheduler<Own extends object = object> {
     });
     return result;
   }
-}
-
-/** @param seen copies that were made already, so that what is shared within stays shared within the copy. */
-function deepCopy(value: unknown, seen: Map<object, unknown>): unknown {
-  if (typeof value !== 'object' || value === null) return value;
-  if (seen.has(value)) return seen.get(value);
-  const remember = <Copy>(copy: Copy): Copy => {
-    seen.set(value, copy);
-    return copy;
-  };
-  if ('clone' in value && typeof value.clone === 'function') return remember(value.clone());
-  if (ArrayBuffer.isView(value)) return remember(copyOfView(value));
-  if (value instanceof ArrayBuffer) return remember(value.slice(0));
-  if (value instanceof Date) return remember(new Date(value));
-  if (value instanceof Set) return remember(new Set([...value].map((inner) => deepCopy(inner, seen))));
-  if (value instanceof Map)
-    return remember(new Map([...value].map(([key, inner]) => [deepCopy(key, seen), deepCopy(inner, seen)])));
-  const copy = remember(Array.isArray(value) ? [] : Object.create(Object.getPrototypeOf(value)));
-  for (const [key, inner] of Object.entries(value)) copy[key] = deepCopy(inner, seen);
-  return copy;
-}
-
-/** Unlike structuredClone of the realm that this code runs in, which need not be the main one (node:vm, as in Jest). */
-function copyOfView(view: ArrayBufferView): ArrayBufferView {
-  const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
-  const View = Reflect.get(globalThis, Reflect.get(view, Symbol.toStringTag));
-  return new View(bytes);
 }

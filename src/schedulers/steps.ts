@@ -28,6 +28,14 @@ export interface StepOutput {
   readonly pred_original_sample?: Float32Array | undefined;
 }
 
+/** What a noisy sample is made of: signal x_0 + noise eps. */
+export interface NoiseLevel {
+  /** The factor of the clean sample, 0 or more. */
+  readonly signal: number;
+  /** The standard deviation of the noise, 0 or more. */
+  readonly noise: number;
+}
+
 /** What keeps the predicted clean sample in its range. */
 export interface ClippingOptions {
   /** Whether the predicted clean sample is clipped; default true. Turn it off for data that is not in [-1, 1]. */

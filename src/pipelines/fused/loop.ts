@@ -4,12 +4,12 @@ import type { Graph } from '../../graph/graph.ts';
 import { readOnnx } from '../../graph/onnx/read.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
-import { SampleStreams } from '../../random/sample-streams.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
 import { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
 import { parallelSessions } from '../../threads/threads.ts';
+import { type NoiseStreams, noiseStreams, startNoise } from '../editing/latents.ts';
 import { allFinite } from '../finite-checks.ts';
 import type { ModelSession } from '../model-session.ts';
 import { outputScales } from '../noise-scale.ts';
@@ -73,11 +73,11 @@ export class DenoisingLoop {
 
   /**
    * The final samples, row-major [batchSize, ...sampleShape]; undefined where the run has to go step by step: with a
-   * callback, a prediction of its own, or steps that are not fixed combinations at whole timesteps; and where something
+   * callback, a prediction of its own, given samples, or steps that are not fixed combinations at whole timesteps; and where something
    * was not finite, because the steps one by one say in which of them.
    */
   async tryRun(run: SamplingRun): Promise<Float32Array | undefined> {
-    if (run.callback || run.predict) return undefined;
+    if (run.callback || run.predict || run.edit) return undefined;
     const scheduler = startedScheduler(run);
     const coefficients = fixedCoefficients(scheduler, run);
     return coefficients && this.run(run, scheduler, coefficients);
@@ -108,8 +108,9 @@ export class DenoisingLoop {
     };
     const takeBlocks = async (runner: Runner) => {
       for (let block = blocks.shift(); block; block = blocks.shift()) {
-        const streams = new SampleStreams(run.seed, block.count, size, firstSample + block.first);
-        const start = initialNoise(streams, scheduler);
+        const first = firstSample + block.first;
+        const streams = noiseStreams(run, block.count, size, first);
+        const start = initialNoise(startNoise(run, streams, first), scheduler);
         const samples = await this.runBlock(start, streams, process, runner, beforeChunk);
         if (samples) result.set(samples, block.first * size);
         else {
@@ -137,7 +138,7 @@ export class DenoisingLoop {
   /** Undefined where something was not finite. */
   private async runBlock(
     start: Float32Array,
-    streams: SampleStreams,
+    streams: NoiseStreams,
     { coefficients, needsNoise, timeValues }: Process,
     runner: Runner,
     beforeChunk: (sampleSteps: number) => void,

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape, spacedTimesteps } from '../schedule.ts';
-import { noiseCoefficients, originalCoefficients, type StepOutput } from '../steps.ts';
+import { type NoiseLevel, noiseCoefficients, originalCoefficients, type StepOutput } from '../steps.ts';
 import { Solver, sumOf } from './solver.ts';
 
 /** Options of `DDIMInverseScheduler`, with the names and defaults of diffusers. */
@@ -45,6 +45,11 @@ export class DDIMInverseScheduler extends Solver<Complete<DDIMInverseOptions>> {
     if (options.timesteps) throw new InvalidArgumentError('DDIMInverseScheduler takes no timesteps, only their number');
     const rising = spacedTimesteps(count ?? this.config.num_train_timesteps, this.config).reverse();
     this.begin(rising);
+  }
+
+  /** Each step takes the sample of the timestep before, the first one the clean sample. */
+  override noiseLevel(index: number): NoiseLevel {
+    return index === 0 ? { signal: 1, noise: 0 } : super.noiseLevel(index - 1);
   }
 
   /** @throws {InvalidArgumentError} when sizes do not fit, or the timestep is not due. */

@@ -1,6 +1,7 @@
 // DPM-Solver (Lu et al. 2022, arXiv 2206.00927) and DPM-Solver++ (arXiv 2211.01095), in several steps and in single ones.
 import { z } from 'zod';
 import type { Complete, Fields } from '../../options.ts';
+import { VARIANCE_TYPES, type VarianceType } from '../ddpm.ts';
 import { parseSchedulerConfig, roundHalfToEven } from '../schedule.ts';
 import type { Scheduler } from '../scheduler.ts';
 import type { StepOptions, StepOutput } from '../steps.ts';
@@ -31,8 +32,8 @@ interface DPMSolverOptions extends LogSnrOptions, FinalSigmaOptions {
   readonly solver_type?: 'midpoint' | 'heun' | undefined;
   /** Timesteps whose log-SNR is below this are left out, for cosine schedules; default none, which is -Infinity. */
   readonly lambda_min_clipped?: number | null | undefined;
-  /** Set where the model learns its variance, which these solvers do not use; default null. */
-  readonly variance_type?: 'learned' | 'learned_range' | null | undefined;
+  /** DDPM's, kept in the config: these solvers have no use for it, nor for a variance that the model learns. Default null. */
+  readonly variance_type?: VarianceType | null | undefined;
 }
 
 const dpmSolverShape = {
@@ -41,7 +42,7 @@ const dpmSolverShape = {
   algorithm_type: z.enum(ALGORITHMS).default('dpmsolver++'),
   solver_type: z.enum(['midpoint', 'heun']).default('midpoint'),
   lambda_min_clipped: z.number().or(z.literal(Number.NEGATIVE_INFINITY)).nullable().default(null),
-  variance_type: z.enum(['learned', 'learned_range']).nullable().default(null),
+  variance_type: z.enum(VARIANCE_TYPES).nullable().default(null),
 };
 
 abstract class DPMSolver<Own extends Complete<DPMSolverOptions>> extends LogSnrSolver<Own> {

@@ -51,6 +51,10 @@ export class HeunDiscreteScheduler extends SigmaSolver<Complete<HeunDiscreteOpti
     this.half = undefined;
   }
 
+  override get stepStarts(): number[] {
+    return super.stepStarts.filter((index) => index % 2 === 0);
+  }
+
   /** @throws {InvalidArgumentError} when sizes do not fit, or the timestep is not due. */
   step(output: Float32Array, timestep: number, sample: Float32Array): Required<StepOutput> {
     const index = this.advance(timestep);

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
 import { checkTimesteps, roundHalfToEven, type SchedulerOptions, scheduleShape } from '../schedule.ts';
-import { type StepOptions, threshold } from '../steps.ts';
+import { type NoiseLevel, type StepOptions, threshold } from '../steps.ts';
 import {
   checkOneSpacing,
   checkStepCount,
@@ -116,6 +116,11 @@ export abstract class LogSnrSolver<Own extends Complete<LogSnrOptions>> extends 
   /** The timestep that the model is asked at for a spaced sigma: rounded for Karras's, else cut, as in diffusers. */
   protected wholeTimestep(timestep: number): number {
     return this.config.use_exponential_sigmas ? Math.trunc(timestep) : roundHalfToEven(timestep);
+  }
+
+  override noiseLevel(index: number): NoiseLevel {
+    const { alpha, sigma } = this.level(index);
+    return { signal: alpha, noise: sigma };
   }
 
   /** The schedule at an entry of `sigmas`. */

@@ -81,6 +81,13 @@ export class PNDMScheduler extends Solver<Complete<PNDMOptions>> {
     this.start = undefined;
   }
 
+  override get stepStarts(): number[] {
+    const { rungeKuttaSteps } = this;
+    const isWithin = (index: number) =>
+      index < rungeKuttaSteps ? index % 4 !== 0 : rungeKuttaSteps === 0 && index === 1;
+    return super.stepStarts.filter((index) => !isWithin(index));
+  }
+
   /** @throws {InvalidArgumentError} when sizes do not fit, or the timestep is not due. */
   step(output: Float32Array, timestep: number, sample: Float32Array): StepOutput {
     const index = this.advance(timestep);
@@ -109,7 +116,7 @@ export class PNDMScheduler extends Solver<Complete<PNDMOptions>> {
     const next = this.timesteps[index + 1] ?? -1;
     const [last] = this.noises;
     // The second evaluation repeats the first step with the mean of both slopes, as Heun's method does.
-    if (this.start && last && this.rungeKuttaSteps === 0 && this.noises.length === 1) {
+    if (this.start && last && this.rungeKuttaSteps === 0 && index === 1) {
       const start = this.start;
       this.start = undefined;
       return this.transfer(start, this.timesteps[index - 1] as number, timestep, sumOf([0.5, output], [0.5, last]));

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
 import { checkTimesteps, type SchedulerOptions, scheduleShape } from '../schedule.ts';
+import type { NoiseLevel } from '../steps.ts';
 import {
   checkOneSpacing,
   checkStepCount,
@@ -75,6 +76,10 @@ export abstract class SigmaSolver<Own extends Complete<SigmaSolverOptions> & Own
     const first = this.sigmas[0] as number;
     // 'leading' starts below T - 1, where something of the signal is left.
     this.init_noise_sigma = this.config.timestep_spacing === 'leading' ? Math.hypot(first, 1) : first;
+  }
+
+  override noiseLevel(index: number): NoiseLevel {
+    return { signal: 1, noise: this.sigmas[index] as number };
   }
 
   /** x / sqrt(sigma^2 + 1): of variance 1, as in training. @throws {InvalidArgumentError} when the timestep is not due. */

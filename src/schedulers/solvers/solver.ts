@@ -83,6 +83,13 @@ export abstract class Solver<Own extends object> extends Scheduler<Own> {
     return index;
   }
 
+  /** @throws {InvalidArgumentError} when `timesteps` has no such entry. */
+  override setBeginIndex(index: number): void {
+    if (this.timesteps[index] === undefined)
+      throw new InvalidArgumentError(`timesteps has no entry ${index}, but ${this.timesteps.length} from 0`);
+    this.index = index;
+  }
+
   /** 20, or T - 1 where that is less: more a solver in log-SNR cannot take. */
   override get usualSteps(): number {
     return Math.min(20, Math.max(1, this.config.num_train_timesteps - 1));
