@@ -50,7 +50,7 @@ export interface BatchResult {
 const MAX_RESIDENT_BYTES = 3 * 1024 ** 3;
 /** Of V8 alone; the arrays of files and tensors are outside it. */
 const HEAP_MEGABYTES = 1024;
-/** On a busy machine, starting with the examples, or a case, may wait for long without computing. */
+/** A process that waits this long for something other than the processor waits for ever. */
 const IDLE_MS = 120_000;
 
 const script = fileURLToPath(new URL('case-process.ts', import.meta.url));
@@ -67,6 +67,7 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
   );
   let current: number | undefined;
   let since = performance.now();
+  let lastActive = since;
   let seen: number | undefined;
   let cpuBefore: number | undefined;
   let outcomes: { read: number; refused: number } | undefined;
@@ -80,7 +81,7 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
     child.kill('SIGKILL');
   };
   const timer = setInterval(() => {
-    const { cpu, resident } = usageOf(child);
+    const { cpu, resident, wantsProcessor } = usageOf(child);
     if (seen !== current) {
       seen = current;
       cpuBefore = cpu;
@@ -88,8 +89,9 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
     const busy = cpu === undefined ? performance.now() - since : cpu - (cpuBefore ?? 0);
     if (current !== undefined && busy > hangAfter)
       end('hang', `no end after ${Math.round(busy / 1000)} s of computing`);
-    const idle = performance.now() - since;
-    if (idle > IDLE_MS) end('hang', `no end after ${Math.round(idle / 1000)} s`);
+    if (wantsProcessor) lastActive = performance.now();
+    const idle = performance.now() - Math.max(since, lastActive);
+    if (idle > IDLE_MS) end('hang', `no end after ${Math.round(idle / 1000)} s of waiting`);
     if (resident > MAX_RESIDENT_BYTES) end('memory', `${Math.round(resident / 1e6)} MB are in memory`);
   }, 100);
   child.stderr?.on('data', (text: Buffer) => {
@@ -117,16 +119,23 @@ export async function runBatch(batch: Batch, options: WatchOptions): Promise<Bat
   return { findings, read: 0, refused: 0, reached: current + 1, outcome };
 }
 
-/**
- * Milliseconds of the processor and bytes of memory that a process uses, as Linux tells. Elsewhere the time is undefined, and
- * the time that passes stands for it.
- */
-function usageOf({ pid }: ChildProcess): { cpu: number | undefined; resident: number } {
+interface Usage {
+  /** Milliseconds of the processor; undefined where the system does not tell: the time that passes stands for it. */
+  readonly cpu: number | undefined;
+  /** Bytes in memory. */
+  readonly resident: number;
+  /** Whether it computes, or would if the machine were less busy. */
+  readonly wantsProcessor: boolean;
+}
+
+/** What a process uses, as Linux tells it. */
+function usageOf({ pid }: ChildProcess): Usage {
   try {
-    // After the name, which may hold blanks: fields 14 and 15 are ticks of 10 ms, 24 is pages of 4 KiB.
+    // After the name, which may hold blanks: field 3 is the state, 14 and 15 are ticks of 10 ms, 24 is pages of 4 KiB.
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    return { cpu: 10 * (Number(fields[11]) + Number(fields[12])), resident: 4096 * Number(fields[21]) };
+    const cpu = 10 * (Number(fields[11]) + Number(fields[12]));
+    return { cpu, resident: 4096 * Number(fields[21]), wantsProcessor: fields[0] === 'R' };
   } catch {
-    return { cpu: undefined, resident: 0 };
+    return { cpu: undefined, resident: 0, wantsProcessor: false };
   }
 }
