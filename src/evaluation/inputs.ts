@@ -11,7 +11,7 @@ import { HUB_ID } from '../hub/download.ts';
 import { isPipelineFolder, pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts';
 import { checkShape, type GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics } from '../metrics/frechet/statistics-file.ts';
-import type { UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
+import type { UnconditionalImageGenerationPipeline } from '../pipelines/image-pipeline.ts';
 import { drawsPoints } from '../pipelines/load.ts';
 import { loadUnconditionalPointGeneration, type UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import type { EvaluateOptions, EvaluateSettings, FakeInput } from './options.ts';

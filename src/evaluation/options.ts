@@ -5,7 +5,7 @@ import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { MetricOptions } from '../metrics/metric.ts';
 import { type BuiltInMetricOptions, type MetricName, metrics } from '../metrics/registry.ts';
 import { functionOption, parseOptions, signalOption } from '../options.ts';
-import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '../pipelines/images.ts';
+import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '../pipelines/image-pipeline.ts';
 import type { UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import { nearestName } from '../registry.ts';
 import { DEVICES, type Device } from '../runtime/device.ts';

@@ -106,6 +106,10 @@ export type GenerationRecord = JsonObject & {
   eta: number;
   use_clipped_model_output?: boolean;
   noise_scale?: number[];
+  edit_sha256?: string;
+  strength?: number;
+  jump_length?: number;
+  jump_n_sample?: number;
   guidance_scale: number;
   class_labels: number | number[] | null;
 };

@@ -1,13 +1,37 @@
-import type { RawImage, Tensor } from '@huggingface/transformers';
+import { createHash } from 'node:crypto';
+import type { RawImage } from '@huggingface/transformers';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
-import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
-import type { Scheduler } from '../schedulers/scheduler.ts';
-import { type ClassOptions, classShape, guidedPrediction, readClassOptions } from './guidance.ts';
-import { type GenerationRecord, generateIntoFolder, type ImageBytes, toImageBytes } from './image-output.ts';
+import type { Edit } from './editing/edit.ts';
+import {
+  type ImageEditOptions,
+  type ImageInput,
+  imageEditShape,
+  imagesInput,
+  readImageEdit,
+  readImages,
+} from './editing/image-input.ts';
+import { inversionCall, inversionShape, invertedFrom } from './editing/inversion.ts';
+import {
+  type InterpolationEnd,
+  interpolation,
+  latentShape,
+  noiseStreams,
+  readLatents,
+  startNoise,
+} from './editing/latents.ts';
+import { type ClassCall, type ClassOptions, classShape, guidedPrediction, readClassOptions } from './guidance.ts';
+import { type GenerationRecord, generateIntoFolder, toImageBytes } from './image-output.ts';
+import type {
+  ImageFolderOptions,
+  ImageGenerationOptions,
+  ImageInterpolationOptions,
+  ImageInversionOptions,
+  UnconditionalImageGenerationPipeline,
+} from './image-pipeline.ts';
 import {
   checkPipelineArguments,
   type ImagePipelineOptions,
@@ -15,86 +39,29 @@ import {
   loadFolder,
   loadImageOnnx,
 } from './load.ts';
-import type { ModelSession } from './model-session.ts';
 import { sample } from './sample.ts';
-import { checkCount, readSamplingOptions, type SamplingOptions, samplingShape } from './sampling-options.ts';
+import {
+  checkCount,
+  readSamplingOptions,
+  type SamplingCall,
+  type SamplingOptions,
+  samplingShape,
+} from './sampling-options.ts';
 
-export interface ImageGenerationOptions extends SamplingOptions, ClassOptions {
-  /** Images to draw, 1 to 2^28; default 1. */
-  readonly batch_size?: number | undefined;
-}
-
-export interface ImageFolderOptions extends SamplingOptions, ClassOptions {
-  /** Images to draw in all, or that the folder shall have in the end, 1 to 2^28. */
-  readonly count: number;
-  /** Images that go through the model at a time, 1 or more; default 16. */
-  readonly batch_size?: number | undefined;
-}
-
-/** One image for a `batch_size` of 1, else an array of them. */
-export type GeneratedImages<Count extends number> = number extends Count
-  ? RawImage | RawImage[]
-  : Count extends 1
-    ? RawImage
-    : RawImage[];
-
-/**
- * Draws images from a diffusion model, as diffusers' `DDPMPipeline` does. Options are read when it is called: what the
- * caller changes later has no effect.
- *
- * With `output_type` 'image' (default) the result is one `RawImage` for a `batch_size` of 1, else an array of them;
- * with 'tensor' a transformers.js `Tensor` [batch_size, channels, height, width] in [0, 1]; with 'uint8' bytes,
- * [batch_size, height, width, channels]. A model whose samples do not have 1, 3 or 4 channels gives no images and no PNG
- * files: 'tensor', 'uint8' and `batches` are for it.
- *
- * @throws {InvalidArgumentError} when an option is wrong or unknown.
- * @throws {NonFiniteSampleError} when the model or the scheduler gives NaN or infinity, with the step.
- * @throws {DisposedError} after `dispose()`.
- * @throws `signal.reason` when the signal aborts.
- * @example
- * const generate = await pipeline('unconditional-image-generation', './runs/digits/pipeline');
- * const image = await generate({ num_inference_steps: 50, seed: 7 });
- * await image.save('digit.png');
- */
-export interface UnconditionalImageGenerationPipeline {
-  (options: ImageGenerationOptions & { readonly output_type: 'tensor' }): Promise<Tensor>;
-  (options: ImageGenerationOptions & { readonly output_type: 'uint8' }): Promise<ImageBytes>;
-  <const Count extends number = 1>(
-    options?: ImageGenerationOptions & {
-      readonly batch_size?: Count | undefined;
-      /** What is returned: 'image' (default), 'tensor' or 'uint8'. */
-      readonly output_type?: 'image' | undefined;
-    },
-  ): Promise<GeneratedImages<Count>>;
-  readonly task: 'unconditional-image-generation';
-  readonly model: ModelSession;
-  /** May be replaced, as in diffusers; calls under way keep the one they began with. */
-  scheduler: Scheduler;
-  /** What is known of the model's isotropy, for `iso_lambda`; may be replaced. Undefined where the folder has none. */
-  isotropy: TrainedIsotropy | undefined;
-  /**
-   * Draws `count` images into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
-   * may have been killed. `generation.json` there says how they were made; a call with other settings is refused.
-   */
-  toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
-  /** Draws `count` images as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */
-  batches(options: ImageFolderOptions): AsyncGenerator<ImageBytes>;
-  /**
-   * Frees the session. A second call does nothing. A call under way, and every later one, rejects with `DisposedError`.
-   */
-  dispose(): Promise<void>;
-}
-
-const callShape = {
-  ...samplingShape,
-  ...classShape,
-  batch_size: numberOption.optional(),
-} satisfies Fields<ImageGenerationOptions>;
+const drawingShape = { ...samplingShape, ...classShape } satisfies Fields<SamplingOptions & ClassOptions>;
+const callShape = { ...drawingShape, ...imageEditShape, batch_size: numberOption.optional() };
 const generationSchema = z.strictObject({
   ...callShape,
+  ...latentShape,
   output_type: z.string('must be a text').optional(),
-});
+  return_latents: z.boolean().optional(),
+} satisfies Fields<ImageGenerationOptions & { output_type?: string; return_latents?: boolean }>);
 const folderSchema = z.strictObject({ ...callShape, count: numberOption } satisfies Fields<ImageFolderOptions>);
+const interpolationSchema = z.strictObject({ ...drawingShape, seed: numberOption.optional() });
+const inversionSchema = z.strictObject({
+  ...inversionShape,
+  class_labels: classShape.class_labels,
+} satisfies Fields<ImageInversionOptions>);
 
 /** Images that go through the model at once: more would only take memory. */
 const GROUP = 16;
@@ -119,16 +86,21 @@ function imagePipeline(
   { model, scheduler, classCount, isotropy }: LoadedPipeline,
   sha256: string,
 ): UnconditionalImageGenerationPipeline {
-  /** All that a call needs, read before it waits for anything. */
-  const read = (options: SamplingOptions & ClassOptions, count: number) => ({
-    ...readSamplingOptions(options, self, count, 'image'),
-    ...readClassOptions(options, model, classCount, count),
-  });
-  type Call = ReturnType<typeof read>;
+  const { sampleShape } = model;
+  /** All that a call needs but the images it is given, read before it waits for anything. */
+  const read = (options: SamplingOptions & ClassOptions & ImageEditOptions, count: number) => {
+    const call = {
+      ...readSamplingOptions(options, self, count, 'image'),
+      ...readClassOptions(options, model, classCount, count),
+    };
+    const openEdit = readImageEdit(options, count, sampleShape);
+    return { call, open: async (): Promise<Call> => ({ ...call, edit: await openEdit?.(call.signal) }) };
+  };
+  type Call = SamplingCall & ClassCall;
 
   /** Samples first .. first + count - 1 of a call, in model units; `group` of them go through the model at once. */
   const draw = async (call: Call, first: number, count: number, group: number) => {
-    const size = elementCount(model.sampleShape);
+    const size = elementCount(sampleShape);
     const result = new Float32Array(count * size);
     for (let done = 0; done < count; done += group) {
       const batchSize = Math.min(group, count - done);
@@ -143,9 +115,9 @@ function imagePipeline(
     }
     return result;
   };
-  const drawBytes = async (...drawn: Parameters<typeof draw>) => toImageBytes(await draw(...drawn), model.sampleShape);
+  const drawBytes = async (...drawn: Parameters<typeof draw>) => toImageBytes(await draw(...drawn), sampleShape);
 
-  const [modelChannels = 1] = model.sampleShape;
+  const [modelChannels = 1] = sampleShape;
   /** @throws {InvalidArgumentError} where the samples cannot be shown as images. */
   const refuseOtherChannels = () => {
     if ([1, 3, 4].includes(modelChannels)) return;
@@ -154,30 +126,71 @@ function imagePipeline(
     );
   };
 
-  const generate = async (given: ImageGenerationOptions & { output_type?: string | undefined } = {}) => {
+  const drawImages = async (call: Call, count: number): Promise<RawImage[]> => {
+    const { RawImage } = await import('@huggingface/transformers');
+    // A callback sees all images of the batch at once.
+    const { data, height, width, channels } = await drawBytes(call, 0, count, call.callback ? count : GROUP);
+    const size = height * width * channels;
+    return Array.from(
+      { length: count },
+      (_, i) => new RawImage(data.slice(i * size, (i + 1) * size), width, height, channels as 1 | 3 | 4),
+    );
+  };
+  const asTensor = async (values: Float32Array, count: number) => {
+    const { Tensor } = await import('@huggingface/transformers');
+    return new Tensor('float32', values, [count, ...sampleShape]);
+  };
+  const drawAs = async (output_type: string, call: Call, count: number) => {
+    const group = call.callback ? count : GROUP;
+    if (output_type === 'uint8') return drawBytes(call, 0, count, group);
+    if (output_type === 'tensor') {
+      const scaled = (await draw(call, 0, count, group)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
+      return asTensor(scaled, count);
+    }
+    const images = await drawImages(call, count);
+    return count === 1 ? images[0] : images;
+  };
+
+  const generate = async (
+    given: ImageGenerationOptions & { output_type?: string | undefined; return_latents?: boolean | undefined } = {},
+  ) => {
     model.checkUsable();
     const options = parseOptions(generationSchema, given, 'options for the generation of images');
-    const { batch_size: count = 1, output_type = 'image' } = options;
+    const { batch_size: count = 1, output_type = 'image', return_latents } = options;
     checkCount('batch_size', count);
     if (!['image', 'tensor', 'uint8'].includes(output_type))
       throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'image', 'tensor' or 'uint8'`);
     if (output_type === 'image') refuseOtherChannels();
-    const call = read(options, count);
-    // A callback sees all images of the batch at once.
-    const group = call.callback ? count : GROUP;
-    if (output_type === 'uint8') return drawBytes(call, 0, count, group);
-    const { RawImage, Tensor } = await import('@huggingface/transformers');
-    if (output_type === 'tensor') {
-      const scaled = (await draw(call, 0, count, group)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
-      return new Tensor('float32', scaled, [count, ...model.sampleShape]);
-    }
-    const { data, height, width, channels } = await drawBytes(call, 0, count, group);
-    const size = height * width * channels;
-    const images = Array.from(
-      { length: count },
-      (_, i) => new RawImage(data.slice(i * size, (i + 1) * size), width, height, channels as 1 | 3 | 4),
-    );
-    return count === 1 ? images[0] : images;
+    const { open } = read(options, count);
+    const latents = options.latents && readLatents(options.latents, count, sampleShape);
+    const call = { ...(await open()), latents };
+    const images = await drawAs(output_type, call, count);
+    if (!return_latents) return images;
+    const started = startNoise(call, noiseStreams(call, count, elementCount(sampleShape)));
+    return { images, latents: await asTensor(started, count) };
+  };
+
+  const interpolate = async (
+    from: InterpolationEnd,
+    to: InterpolationEnd,
+    count: number,
+    given: ImageInterpolationOptions = {},
+  ) => {
+    model.checkUsable();
+    const options = parseOptions(interpolationSchema, given, 'options for the interpolation of images');
+    refuseOtherChannels();
+    const between = interpolation(from, to, count, options.seed ?? 0, sampleShape);
+    return drawImages({ ...read(options, count).call, ...between }, count);
+  };
+
+  const invert = async (image: ImageInput | readonly ImageInput[], given: ImageInversionOptions = {}) => {
+    model.checkUsable();
+    const images = readImages(parseOptions(imagesInput, image, 'image to invert'), sampleShape);
+    const { count } = images;
+    const options = parseOptions(inversionSchema, given, 'options for the inversion of images');
+    const call = { ...inversionCall(options, self.scheduler), ...readClassOptions(options, model, classCount, count) };
+    const edit = invertedFrom(await images.read(call.signal));
+    return asTensor(await draw({ ...call, edit }, 0, count, GROUP), count);
   };
 
   const readBatches = (given: ImageFolderOptions) => {
@@ -186,13 +199,14 @@ function imagePipeline(
     const { count, batch_size = GROUP } = options;
     checkCount('the number of images', count);
     checkCount('batch_size', batch_size);
-    return { call: read(options, count), count, batch_size };
+    return { ...read(options, count), count, batch_size };
   };
   const toFolder = async (folder: string, options: ImageFolderOptions) => {
     if (typeof folder !== 'string' || folder === '')
       throw new InvalidArgumentError(`the folder for the images must be a path, not ${JSON.stringify(folder)}`);
     refuseOtherChannels();
-    const { call, count, batch_size } = readBatches(options);
+    const { open, count, batch_size } = readBatches(options);
+    const call = await open();
     const record: GenerationRecord = {
       model_sha256: sha256,
       scheduler: call.scheduler.toConfig(),
@@ -201,6 +215,7 @@ function imagePipeline(
       eta: call.eta,
       ...(call.use_clipped_model_output ? { use_clipped_model_output: true } : {}),
       ...(call.noiseScale ? { noise_scale: [...call.noiseScale] } : {}),
+      ...(call.edit ? recordOf(call.edit) : {}),
       guidance_scale: call.guidance_scale,
       class_labels: call.class_labels === undefined ? null : listOrNumber(call.class_labels),
     };
@@ -209,7 +224,8 @@ function imagePipeline(
     );
   };
   async function* drawBatches(reading: Promise<ReturnType<typeof readBatches>>) {
-    const { call, count, batch_size } = await reading;
+    const { open, count, batch_size } = await reading;
+    const call = await open();
     for (let first = 0; first < count; first += batch_size) {
       const size = Math.min(batch_size, count - first);
       const onProgress = (fraction: number) => call.onProgress?.((first + fraction * size) / count);
@@ -221,6 +237,8 @@ function imagePipeline(
     model,
     scheduler,
     isotropy,
+    interpolate,
+    invert,
     toFolder,
     batches: (options: ImageFolderOptions) => {
       // Options are read now, but a wrong one is reported by the first batch.
@@ -231,6 +249,15 @@ function imagePipeline(
     dispose: () => model.release(),
   }) as UnconditionalImageGenerationPipeline;
   return self;
+}
+
+/** Images and mask by their checksum. */
+function recordOf({ samples, mask, strength, jump_length, jump_n_sample }: Edit) {
+  const edit_sha256 = createHash('sha256')
+    .update(samples)
+    .update(mask ?? '')
+    .digest('hex');
+  return { edit_sha256, strength, ...(mask ? { jump_length, jump_n_sample } : {}) };
 }
 
 function listOrNumber(value: number | readonly number[]): number | number[] {

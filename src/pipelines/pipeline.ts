@@ -1,7 +1,8 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
 import { InvalidArgumentError } from '../errors.ts';
 import { importTransformers } from '../hub/environment.ts';
-import { loadUnconditionalImageGeneration, type UnconditionalImageGenerationPipeline } from './images.ts';
+import type { UnconditionalImageGenerationPipeline } from './image-pipeline.ts';
+import { loadUnconditionalImageGeneration } from './images.ts';
 import type { ImagePipelineOptions } from './load.ts';
 import {
   loadUnconditionalPointGeneration,

@@ -58,8 +58,12 @@ export interface PointGenerationOutput {
   /** Row-major [batch_size, d]. */
   readonly points: Float32Array;
   readonly dims: [batch_size: number, d: number];
-  /** With `return_latents`: the noise that the points were drawn from, [batch_size, d], before the scheduler scales it. */
-  readonly latents?: Float32Array | undefined;
+}
+
+/** With `return_latents`. */
+export interface PointsWithLatents extends PointGenerationOutput {
+  /** The noise that the points were drawn from, row-major [batch_size, d], before the scheduler scales it. */
+  readonly latents: Float32Array;
 }
 
 /**
@@ -76,9 +80,7 @@ export interface PointGenerationOutput {
  * await generate.dispose();
  */
 export interface UnconditionalPointGenerationPipeline {
-  (
-    options: PointGenerationOptions & { readonly return_latents: true },
-  ): Promise<PointGenerationOutput & { readonly latents: Float32Array }>;
+  (options: PointGenerationOptions & { readonly return_latents: true }): Promise<PointsWithLatents>;
   (options?: PointGenerationOptions): Promise<PointGenerationOutput>;
   readonly task: 'unconditional-point-generation';
   readonly model: ModelSession;

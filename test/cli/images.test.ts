@@ -100,6 +100,28 @@ describe('images on the command line', () => {
     expect(onnx).toMatchObject({ code: 0 });
     const drawn = await cli('generate --model from-onnx --n 2 --steps 2 --device cpu --out onnx.png');
     expect(drawn).toMatchObject({ code: 0, stdout: '2 images: onnx.png\n' });
+
+    const edit = 'generate --model base --scheduler dpm++ --steps 4 --device cpu';
+    await sharp({ create: { width: 8, height: 8, channels: 3, background: 'black' } })
+      .png()
+      .toFile(at('kept.png'));
+    const from = '--init-image flat/a.png --mask kept.png --jump-length 1 --jump-n-sample 2';
+    expect(await cli(`${edit} --n 1 ${from} --out same.png`)).toMatchObject({ code: 0, stderr: '' });
+    const { data } = await sharp(at('same.png')).raw().toBuffer({ resolveWithObject: true });
+    expect([...data]).toEqual(Array.from({ length: 8 * 12 }, () => [255, 0, 0]).flat());
+    const folderOf = await cli(`${edit} --n 2 --init-image flat/a.png --strength 0.5 --out edited`);
+    expect(folderOf).toMatchObject({ code: 0, stdout: '2 images: edited\n' });
+    const between = await cli(`${edit} --n 3 --interpolate 1 2 --out between.png`);
+    expect(between).toMatchObject({ code: 0, stdout: '3 images: between.png\n' });
+    for (const [flags, message] of [
+      ['--init-image flat/a.png --strength 1.5', /strength is 1.5, but must be in \[0, 1\]/],
+      ['--mask kept.png', /mask_image was given without image/],
+      ['--init-image flat/a.png --mask photos/warm/0.png', /mask_image is 24x20, but the image 8x8/],
+      ['--interpolate 1', /must be two seeds/],
+      ['--interpolate 1 2 --out frames', /--interpolate draws a grid: give a .png/],
+      ['--interpolate 1 2 --init-image flat/a.png', /give one of them/],
+    ] as const)
+      expect(await cli(`${edit} ${flags}`)).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });
   }, 180_000);
 
   it('are cropped at random, and a model learns its variance with dropout', async () => {

@@ -72,6 +72,12 @@ export const samplingOptions = {
     'multiply the predicted noise by this, or from the first factor to the second over the steps (default: 1)',
   ),
   seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
+  interpolate: listOption(
+    'names',
+    '--interpolate <seeds...>',
+    z.array(z.int().min(0)).length(2, 'must be two seeds').optional(),
+    'draw --n samples from noise at even distances between that of two seeds',
+  ),
   device: deviceOption(),
   out: listOption(
     'files',

@@ -79,7 +79,8 @@ async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat
   return withDecoded(image.encoded, format.channels === 4, (whole) => inFormat(whole, format));
 }
 
-function inFormat(whole: PixelImage, format: ImageFormat): SizedPixels {
+/** A decoded image as bytes of `format`, as images are for training. */
+export function inFormat(whole: PixelImage, format: ImageFormat): SizedPixels {
   const { height, width } = whole;
   // Grey first, as with PIL, which is also a third of the work.
   const isGrey = format.channels === 1;
@@ -119,7 +120,7 @@ export async function inspectImage(image: SourceImage): Promise<InspectedImage |
 }
 
 /** @param use receives the pixels in sRGB, 8 bits each, and how many channels the file itself has. */
-async function withDecoded<Result>(
+export async function withDecoded<Result>(
   encoded: Uint8Array,
   keepsAlpha: boolean,
   use: (whole: PixelImage, channels: number) => Result,

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import type { RawImage } from '@huggingface/transformers';
 import sharp from 'sharp';
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
@@ -21,6 +22,31 @@ export const imageOptions = grouped('Images:', {
     '--guidance-scale <weight>',
     z.number().optional(),
     'weight of classifier-free guidance; 1: no guidance (default: 1)',
+  ),
+  init_image: option(
+    '--init-image <file|url>',
+    z.string().optional(),
+    'begin from this image in place of noise, as far as --strength says',
+  ),
+  mask: option(
+    '--mask <file|url>',
+    z.string().optional(),
+    'draw --init-image anew where this image is white, and keep it where it is black',
+  ),
+  strength: option(
+    '--strength <value>',
+    z.number().optional(),
+    'how much of --init-image is drawn anew, 0 to 1 (default: 0.8, with --mask 1)',
+  ),
+  jump_length: option(
+    '--jump-length <steps>',
+    z.number().optional(),
+    'with --mask: steps repeated at a time (default: 10)',
+  ),
+  jump_n_sample: option(
+    '--jump-n-sample <times>',
+    z.number().optional(),
+    'with --mask: how often steps are taken; 1 repeats none (default: 10)',
   ),
   batch_size: option(
     '--batch-size <count>',
@@ -50,7 +76,12 @@ const MAX_GRID = 4096;
 export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
   const { n: count = DEFAULT_COUNT, eta, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
-  const { device, raw_weights } = settings;
+  const { device, raw_weights, init_image, mask, strength, jump_length, jump_n_sample } = settings;
+  const [from, to] = settings.interpolate ?? [];
+  if (from !== undefined && init_image !== undefined)
+    throw new InvalidArgumentError('--interpolate and --init-image both say where to begin: give one of them');
+  if (from !== undefined && folder !== undefined)
+    throw new InvalidArgumentError(`--interpolate draws a grid: give a .png with --out, not '${folder}'`);
   const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);
@@ -65,9 +96,12 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
       class_labels: labelsOf(settings.class_labels, count),
     };
     const notice = folder ? `interrupted: the same command continues with what is in ${folder}` : 'interrupted';
+    const edit = { image: init_image, mask_image: mask, strength, jump_length, jump_n_sample };
     const drawn = async (watch: Watch) => {
-      if (folder === undefined) return draw({ ...options, batch_size: count, output_type: 'uint8', ...watch });
-      const files = await draw.toFolder(folder, { ...options, count, batch_size, ...watch });
+      if (from !== undefined && to !== undefined)
+        return bytesOf(await draw.interpolate(from, to, count, { ...options, ...watch }));
+      if (folder === undefined) return draw({ ...options, ...edit, batch_size: count, output_type: 'uint8', ...watch });
+      const files = await draw.toFolder(folder, { ...options, ...edit, count, batch_size, ...watch });
       return grid === undefined ? undefined : imagesIn(files);
     };
     const images = await withProgress('generate', drawn, notice);
@@ -112,6 +146,17 @@ async function imagesIn(files: readonly string[]): Promise<ImageBytes> {
     height,
     width,
     channels: channels as ImageBytes['channels'],
+  };
+}
+
+function bytesOf(images: readonly RawImage[]): ImageBytes {
+  const { height = 1, width = 1, channels = 1 } = images[0] ?? {};
+  return {
+    data: Buffer.concat(images.map(({ data }) => Uint8Array.from(data))),
+    count: images.length,
+    height,
+    width,
+    channels,
   };
 }
 

@@ -27,9 +27,12 @@ export async function generatePoints(
   const draw = await pipeline('unconditional-point-generation', folder, { device, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);
-    const { points, dims } = await withProgress('generate', (watch) =>
-      draw({ batch_size: n, ...samplingCall(settings), ...watch }),
-    );
+    const [from, to] = settings.interpolate ?? [];
+    const { points, dims } = await withProgress('generate', (watch) => {
+      const options = { ...samplingCall(settings), ...watch };
+      if (from !== undefined && to !== undefined) return draw.interpolate(from, to, n, options);
+      return draw({ batch_size: n, ...options });
+    });
     const { columns } = draw;
     for (const file of out) await writePoints(file, { data: points, count: dims[0], dims: dims[1], columns }, real);
     return `${dims[0]} points of ${dims[1]} dimensions: ${out.join(', ')}`;

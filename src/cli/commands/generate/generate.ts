@@ -22,6 +22,9 @@ Examples:
   iso-diffusion generate --model runs/photos/pipeline --scheduler ddim --steps 50 --out grid.png
   iso-diffusion generate --model runs/photos/pipeline --n 10000 --batch-size 32 --out samples
   iso-diffusion generate --model runs/digits/pipeline --class-labels 0 1 2 3 4 5 6 7 8 9 --n 100 --columns 10
+  iso-diffusion generate --model runs/photos/pipeline --init-image photo.png --strength 0.6 --n 4 --out grid.png
+  iso-diffusion generate --model runs/photos/pipeline --init-image photo.png --mask mask.png --n 4 --out grid.png
+  iso-diffusion generate --model runs/photos/pipeline --interpolate 1 2 --n 8 --out grid.png
   iso-diffusion generate --model google/ddpm-cifar10-32 --n 1 --seed 7 --out image.png
 
 The same command completes a partly filled folder, with the same images as an uninterrupted run.`,
