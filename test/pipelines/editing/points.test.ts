@@ -1,10 +1,15 @@
+import path from 'node:path';
 import { Tensor } from '@huggingface/transformers';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { pointsFromArray } from '../../../src/datasets/index.ts';
 import { InvalidArgumentError } from '../../../src/errors.ts';
+import { simpleLoss } from '../../../src/losses/index.ts';
+import { ConditionalDense } from '../../../src/models/index.ts';
 import { pipeline } from '../../../src/pipelines/pipeline.ts';
 import type { PointGenerationOptions, UnconditionalPointGenerationPipeline } from '../../../src/pipelines/points.ts';
 import { SampleStreams } from '../../../src/random/sample-streams.ts';
-import { DDIMScheduler } from '../../../src/schedulers/index.ts';
+import { DDIMScheduler, DDPMScheduler } from '../../../src/schedulers/index.ts';
+import { Trainer } from '../../../src/trainers/index.ts';
 import { savePipeline, scaler, schedulerOptions, temporaryFolder } from '../saved-pipeline.ts';
 
 let generate: UnconditionalPointGenerationPipeline;
@@ -159,18 +164,43 @@ it('calls at once equal calls one after the other, and an aborted one leaves not
 });
 
 describe('inversion', () => {
-  it('gives latents from which DDIM draws the points again, the better the more steps', async () => {
-    const scheduler = new DDIMScheduler(schedulerOptions);
+  it('depends on no other point', async () => {
+    const latents = await generate.invert(given, { num_inference_steps: 10 });
+    expect(await generate.invert(given.slice(2, 4), { num_inference_steps: 10 })).toEqual(latents.slice(2, 4));
+  });
+
+  it('of a trained model gives noise, from which DDIM draws the points again, the better the more steps', async () => {
+    const ring = Float32Array.from({ length: 1000 }, (_, i) => {
+      const angle = (2 * Math.PI * (i >> 1)) / 500;
+      return 5 * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
+    });
+    const folder = await temporaryFolder();
+    const trainer = new Trainer({
+      model: new ConditionalDense({ hidden_features: 64 }),
+      args: { output_dir: folder, max_steps: 1200, learning_rate: 2e-3, device: 'cpu' },
+      train_dataset: pointsFromArray(ring, 2),
+      loss: simpleLoss(),
+      noise_scheduler: new DDPMScheduler({ clip_sample: false }),
+    });
+    await trainer.train();
+    await trainer.savePipeline(path.join(folder, 'pipeline'));
+    const trained = await pipeline('unconditional-point-generation', path.join(folder, 'pipeline'), { device: 'cpu' });
     const errors: number[] = [];
-    for (const num_inference_steps of [10, 50, 100]) {
-      const latents = await generate.invert(given, { num_inference_steps });
-      const { points } = await generate({ latents, batch_size: 3, scheduler, num_inference_steps });
-      errors.push(Math.max(...points.map((value, i) => Math.abs(value - (given[i] ?? 0)))));
-      const first = await generate.invert(given.slice(0, 2), { num_inference_steps });
-      expect(first).toEqual(latents.slice(0, 2));
+    for (const num_inference_steps of [10, 50, 200]) {
+      const latents = await trained.invert(ring, { num_inference_steps });
+      const call = { latents, batch_size: 500, scheduler: 'ddim', num_inference_steps };
+      const { points } = await trained(call);
+      errors.push(points.reduce((sum, value, i) => sum + Math.abs(value - (ring[i] ?? 0)), 0) / ring.length / 5);
+      const square = latents.reduce((sum, value) => sum + value * value, 0) / latents.length;
+      expect(Math.abs(square - 1)).toBeLessThan(0.4);
     }
-    expect(errors[1]).toBeLessThan(errors[0] ?? 0);
-    expect(errors[2]).toBeLessThan(errors[1] ?? 0);
+    await trained.dispose();
+    const [few = 0, some = 0, many = 0] = errors;
+    expect(many).toBeLessThan(some);
+    expect(some).toBeLessThan(few);
+    // Of a radius of 1.
+    expect(some).toBeLessThan(0.05);
+    expect(many).toBeLessThan(0.02);
   });
 });
 
