@@ -57,10 +57,14 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
   deis: 'DEISMultistepScheduler',
 };
 
-/** The short names, and the class names of schedulers that have none. */
+/** "constant" for ConstantScheduler. */
+const withoutEnding = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
+
+/** The short names of all schedulers: those above, or the class name without `Scheduler` in lower case. */
 export function schedulerNames(): string[] {
-  const short = new Set(Object.values(SHORT_NAMES));
-  return [...Object.keys(SHORT_NAMES), ...schedulers.names().filter((name) => !short.has(name))];
+  const named = new Set(Object.values(SHORT_NAMES));
+  const others = schedulers.names().filter((name) => !named.has(name));
+  return [...Object.keys(SHORT_NAMES), ...others.map(withoutEnding)];
 }
 
 /**
@@ -69,12 +73,12 @@ export function schedulerNames(): string[] {
  * @throws {InvalidArgumentError} when it is not registered; says the nearest name.
  */
 export function schedulerClassName(name: string): string {
-  const className = SHORT_NAMES[name.toLowerCase()] ?? name;
+  const short = name.toLowerCase();
+  const className = SHORT_NAMES[short] ?? schedulers.names().find((known) => withoutEnding(known) === short) ?? name;
   if (schedulers.find(className)) return className;
-  const known = [...new Set([...schedulerNames(), ...schedulers.names()])];
-  const nearest = nearestName(name, known);
+  const nearest = nearestName(name, [...schedulerNames(), ...schedulers.names()]);
   throw new InvalidArgumentError(
-    `the scheduler '${name}' is not known.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} There are ${schedulerNames().join(', ')}, and class names; schedulers.register() adds your own`,
+    `the scheduler '${name}' is unknown.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} There are ${schedulerNames().join(', ')}, and class names; schedulers.register() adds your own`,
   );
 }
 

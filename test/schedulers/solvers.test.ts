@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
 import type { Scheduler } from '../../src/schedulers/index.ts';
-import { schedulerFromConfig, schedulers } from '../../src/schedulers/registry.ts';
+import { schedulerClassName, schedulerFromConfig, schedulers } from '../../src/schedulers/registry.ts';
 
 /** Made with real diffusers 0.32.0: a whole trajectory of one sample of shape [1, 2, 3]. */
 interface Trajectory {
@@ -152,4 +152,19 @@ describe('more steps than a solver can take, and steps out of turn', () => {
     expect(() => schedulerFromConfig(config)).toThrow(ConfigError);
     expect(() => schedulerFromConfig(config)).toThrow(message);
   });
+});
+
+it('short names mean the classes, whatever their case, and a class name means itself', () => {
+  expect(
+    ['dpm++', 'DPM++', 'euler', 'euler-a', 'unipc', 'ddiminverse', 'DDIMScheduler'].map(schedulerClassName),
+  ).toEqual([
+    'DPMSolverMultistepScheduler',
+    'DPMSolverMultistepScheduler',
+    'EulerDiscreteScheduler',
+    'EulerAncestralDiscreteScheduler',
+    'UniPCMultistepScheduler',
+    'DDIMInverseScheduler',
+    'DDIMScheduler',
+  ]);
+  expect(() => schedulerClassName('eulr')).toThrow(/'eulr' is unknown.*Did you mean 'euler'/);
 });
