@@ -139,6 +139,7 @@ describe('damaged parquet files', () => {
   // Of `npm run fuzz`. hyparquet reads on at offset NaN without end, and writes as many values as a run claims.
   it.each([
     ['parquet-no-page-size', /rows 0 to 2 cannot be read: a page header has nothing where a size is needed/],
+    ['parquet-no-description', /rows 2 to 4 cannot be read: a page of type 3 has no description/],
     ['parquet-long-run', /rows 0 to 2 cannot be read: a run has \d+ values, but \d+ are left of its page/],
   ])('do not keep the process busy for ever (%s)', async (name, message) => {
     await expect(load(path.join(CASES, `${name}.parquet`))).rejects.toThrow(message);

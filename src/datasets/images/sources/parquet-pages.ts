@@ -11,7 +11,10 @@ import { parquetSchema } from 'hyparquet';
 const MAX_LIST_VALUES = 2 ** 24;
 
 const DATA_PAGE = 0;
+const DICTIONARY_PAGE = 2;
 const DATA_PAGE_V2 = 3;
+/** The field of a page's header that describes a page of the type. */
+const DESCRIPTIONS: Readonly<Record<number, number>> = { [DATA_PAGE]: 5, [DICTIONARY_PAGE]: 7, [DATA_PAGE_V2]: 8 };
 const PLAIN_DICTIONARY = 2;
 const RLE = 3;
 const RLE_DICTIONARY = 8;
@@ -73,8 +76,12 @@ function checkColumn(bytes: Uint8Array, chunk: Chunk): void {
     at = cursor.at + packedBytes;
     if (at > bytes.length) throw new Error(`a page of ${packedBytes} bytes is longer than its column`);
     const page = bytes.subarray(cursor.at, at);
-    const description = type === DATA_PAGE ? header.get(5) : type === DATA_PAGE_V2 ? header.get(8) : undefined;
-    if (!(description instanceof Map)) continue;
+    const description = header.get(DESCRIPTIONS[type] ?? 0);
+    if (!(description instanceof Map)) throw new Error(`a page of type ${type} has no description`);
+    if (type === DICTIONARY_PAGE) {
+      numberOf(description, 1);
+      continue;
+    }
     const values = numberOf(description, 1);
     if (values > left) throw new Error(`a page claims ${values} values, but at most ${left} are left`);
     left -= values;
@@ -104,8 +111,8 @@ function checkPage(page: Uint8Array, description: Struct, { repetition, definiti
 
 /** In version 2 the levels are not packed, and the header has their lengths. */
 function checkPageV2(page: Uint8Array, unpackedBytes: number, description: Struct, chunk: Chunk): void {
-  const [values, encoding] = [numberOf(description, 1), numberOf(description, 4)];
-  const [definitionBytes, repetitionBytes] = [numberOf(description, 5), numberOf(description, 6)];
+  const sizes = [1, 2, 3, 4, 5, 6].map((id) => numberOf(description, id));
+  const [values = 0, , , encoding = 0, definitionBytes = 0, repetitionBytes = 0] = sizes;
   if (chunk.repetition > 0) checkRuns(page, bitWidth(chunk.repetition), values);
   if (chunk.definition > 0) checkRuns(page.subarray(repetitionBytes), bitWidth(chunk.definition), values);
   const levels = definitionBytes + repetitionBytes;
@@ -156,7 +163,10 @@ function numberOf(struct: Struct, id: number): number {
   throw new Error(`a page header has ${value ?? 'nothing'} where a size is needed`);
 }
 
-/** A struct of Thrift's compact protocol: its numbers, booleans and structs; what else there is, is passed over. */
+/**
+ * A struct of Thrift's compact protocol: its numbers of 16 and 32 bits, which all sizes are, booleans and structs. What
+ * else there is, is passed over.
+ */
 function readStruct(cursor: Cursor, depth = 0): Struct {
   if (depth > 16) throw new Error('a page header is nested too deep');
   const struct: Struct = new Map();
@@ -170,13 +180,16 @@ function readStruct(cursor: Cursor, depth = 0): Struct {
 
 function readValue(cursor: Cursor, type: number, depth: number): number | boolean | Struct | undefined {
   if (type === 1 || type === 2) return type === 1;
-  if (type === 3) return readByte(cursor);
-  if (type >= 4 && type <= 6) return readZigzag(cursor);
+  if (type === 4 || type === 5) return readZigzag(cursor);
   if (type === 12) return readStruct(cursor, depth + 1);
-  if (type === 7) cursor.at += 8;
-  // Added only now: reading the length moves the cursor too.
-  else if (type === 8) cursor.at = readVarint(cursor) + cursor.at;
-  else if (type === 9) readList(cursor, depth);
+  if (type === 3) cursor.at++;
+  else if (type === 6) readVarint(cursor);
+  else if (type === 7) cursor.at += 8;
+  else if (type === 8) {
+    // Without a sign: a negative length would lead back to what was read already.
+    const length = readVarint(cursor) >>> 0;
+    cursor.at += length;
+  } else if (type === 9) readList(cursor, depth);
   else throw new Error(`a page header has a field of type ${type}`);
   return undefined;
 }
