@@ -1,7 +1,7 @@
 import { crc32, gunzipSync, gzipSync } from 'node:zlib';
 import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
 import { byteMutations } from './bytes.ts';
-import { type Mutation, pick } from './mutation.ts';
+import { MAX_BYTES, type Mutation, pick } from './mutation.ts';
 
 /* Changes of what lies inside a container, and checksums made right again. */
 
@@ -9,10 +9,10 @@ import { type Mutation, pick } from './mutation.ts';
 export const insideGzip =
   (mutations: readonly Mutation[] = byteMutations): Mutation =>
   (bytes, stream, file) => {
-    const content = attempt(() => gunzipSync(bytes));
+    const content = attempt(() => gunzipSync(bytes, { maxOutputLength: MAX_BYTES }));
     if (!content?.length) return undefined;
     const changed = pick(stream, mutations)(content, stream, file);
-    return changed && gzipSync(changed, { level: 1 });
+    return changed && changed.length <= MAX_BYTES ? gzipSync(changed, { level: 1 }) : undefined;
   };
 
 /** A change of one file in a zip archive, or of its name. */
@@ -23,7 +23,7 @@ export const insideZip =
     // A damaged directory can claim 2^32 entries, or one of 4 GB.
     const filter = ({ originalSize }: UnzipFileInfo) => {
       if (++entries > 100) throw new Error('too many entries');
-      return originalSize < 2 ** 20;
+      return originalSize <= MAX_BYTES;
     };
     const files: Record<string, Uint8Array> | undefined = attempt(() => unzipSync(bytes, { filter }));
     const names = Object.keys(files ?? {});

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { RandomStream } from '../../../src/random/random-stream.ts';
 import type { Files, FuzzedReader } from '../reader.ts';
 import { byteMutations } from './bytes.ts';
-import { pick } from './mutation.ts';
+import { MAX_BYTES, pick } from './mutation.ts';
 
 /** The stream of one case: it depends on nothing else. */
 function streamOf(seed: number, reader: string, index: number): RandomStream {
@@ -30,7 +30,7 @@ export function mutatedCase(
     }
     const other = otherFile(stream, examples, file);
     const changed = pick(stream, mutations)(bytes, stream, { name: file, other });
-    if (changed === undefined) continue;
+    if (changed === undefined || changed.length > MAX_BYTES) continue;
     files.set(file, changed);
     done++;
   }

@@ -12,6 +12,9 @@ export type Mutation = (
   file: { readonly name: string; readonly other: Uint8Array },
 ) => Uint8Array | undefined;
 
+/** Files do not grow beyond this: the changes themselves would take long. */
+export const MAX_BYTES = 2 ** 20;
+
 export function pick<T>(stream: RandomStream, values: readonly T[]): T {
   return values[stream.integer(values.length)] as T;
 }
