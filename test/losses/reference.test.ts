@@ -13,7 +13,7 @@ interface UNetCase {
   loss_mse: number;
   loss_iso: number;
 }
-// From /work/shared/fixtures/unet: outputs of a torch U-Net, its noise, and torch's losses at lambda 0.1.
+// From test/fixtures/unet: outputs of a torch U-Net, its noise, and torch's losses at lambda 0.1.
 const cases: Record<string, UNetCase> = JSON.parse(
   readFileSync(new URL('../fixtures/losses/unet-cases.json', import.meta.url), 'utf8'),
 );
