@@ -230,11 +230,15 @@ export class Trainer {
         license,
       },
     } as const;
-    const session = await this.squaredNoiseSession();
+    let session: SquaredNoiseSession | undefined;
+    const measure = async (weights: ReadonlyMap<string, Float32Array>) => {
+      session ??= await this.squaredNoiseSession();
+      return this.isotropyOf(session, weights);
+    };
     try {
-      await saveTrainedPipeline(directory, { ...trained, measure: (w) => this.isotropyOf(session, w) }, format);
+      await saveTrainedPipeline(directory, { ...trained, measure }, format);
     } finally {
-      await session.release();
+      await session?.release();
     }
   }
 
