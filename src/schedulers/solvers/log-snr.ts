@@ -4,9 +4,8 @@ import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
 import { checkTimesteps, roundHalfToEven, type SchedulerOptions, scheduleShape } from '../schedule.ts';
-import { type NoiseLevel, type StepOptions, threshold } from '../steps.ts';
+import { type NoiseLevel, noiseCoefficients, type StepOptions, threshold } from '../steps.ts';
 import {
-  checkOneSpacing,
   checkStepCount,
   type SigmaOptions,
   sigmaAt,
@@ -67,7 +66,6 @@ export abstract class LogSnrSolver<Own extends Complete<LogSnrOptions>> extends 
 
   constructor(config: Own & SchedulerOptions) {
     super(config, config);
-    checkOneSpacing(new.target.name, config);
   }
 
   /** Whether the process ends at sigma 0, else at that of timestep 0. */
@@ -94,11 +92,6 @@ export abstract class LogSnrSolver<Own extends Complete<LogSnrOptions>> extends 
     let visited = timesteps ? checkTimesteps(timesteps, T) : timestepsBeforeZero(count, this.config, last);
     const spaced = this.spaced(training, count);
     if (spaced) visited = spaced.map((sigma) => this.wholeTimestep(timestepOf(training, sigma)));
-    const outside = visited.find((timestep) => timestep < 0 || timestep >= T);
-    if (outside !== undefined)
-      throw new InvalidArgumentError(
-        `steps_offset ${this.config.steps_offset} with ${count} steps leads to the timestep ${outside}, outside [0, ${T})`,
-      );
     const sigmas = spaced ?? visited.map((timestep) => sigmaAt(training, timestep));
     this.begin(visited, [...sigmas, this.endsAtZero ? 0 : (training[0] as number)]);
   }
@@ -139,15 +132,10 @@ export abstract class LogSnrSolver<Own extends Complete<LogSnrOptions>> extends 
   ): Float32Array {
     const { alpha, sigma } = this.level(index);
     const { thresholding, prediction_type } = this.config;
-    if (this.integrates === 'epsilon' && !thresholding)
-      switch (prediction_type) {
-        case 'epsilon':
-          return sumOf([1, output]);
-        case 'v_prediction':
-          return sumOf([sigma, sample], [alpha, output]);
-        case 'sample':
-          return sumOf([1 / sigma, sample], [-alpha / sigma, output]);
-      }
+    if (this.integrates === 'epsilon' && !thresholding) {
+      const { fromSample, fromOutput } = noiseCoefficients(prediction_type, alpha * alpha);
+      return sumOf([fromSample, sample], [fromOutput, output]);
+    }
     const clean = cleanSample(prediction_type, output, sample, alpha, sigma);
     const original = thresholding ? threshold(clean, sample_shape, this.config) : clean;
     if (this.integrates === 'sample') return original;

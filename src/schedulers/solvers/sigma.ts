@@ -6,7 +6,6 @@ import type { Complete, Fields } from '../../options.ts';
 import { checkTimesteps, type SchedulerOptions, scheduleShape } from '../schedule.ts';
 import type { NoiseLevel } from '../steps.ts';
 import {
-  checkOneSpacing,
   checkStepCount,
   exponentialSigmas,
   type SigmaOptions,
@@ -42,7 +41,6 @@ interface OwnSpacing {
 export abstract class SigmaSolver<Own extends Complete<SigmaSolverOptions> & OwnSpacing> extends Solver<Own> {
   constructor(config: Own & SchedulerOptions) {
     super(config, config);
-    checkOneSpacing(new.target.name, config);
   }
 
   /**
@@ -57,11 +55,6 @@ export abstract class SigmaSolver<Own extends Complete<SigmaSolverOptions> & Own
     const count = timesteps?.length ?? num_inference_steps ?? T;
     if (!timesteps) checkStepCount(this.className, count, 1, T);
     const visited = timesteps ? checkTimesteps(timesteps, T) : timestepsToZero(count, this.config);
-    const outside = visited.find((timestep) => timestep < 0 || timestep > T - 1);
-    if (outside !== undefined)
-      throw new InvalidArgumentError(
-        `steps_offset ${this.config.steps_offset} with ${count} steps leads to the timestep ${outside}, outside [0, ${T})`,
-      );
     const training = trainingSigmas(this.alphasCumprod);
     const [smallest, largest] = [training[0] as number, training.at(-1) as number];
     const atTimesteps =

@@ -3,7 +3,7 @@ import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { refuseOtherProcess } from '../config-file.ts';
 import type { SchedulerConfig, SchedulerOptions } from '../schedule.ts';
 import { Scheduler } from '../scheduler.ts';
-import { exponentialSigmas, karrasSigmas, LOWEST_ALPHA_BAR, type SigmaOptions } from './sigmas.ts';
+import { checkOneSpacing, exponentialSigmas, karrasSigmas, LOWEST_ALPHA_BAR, type SigmaOptions } from './sigmas.ts';
 
 /**
  * A scheduler that solves the reverse process as a differential equation. It knows its place by the calls of `step`, since
@@ -19,6 +19,7 @@ export abstract class Solver<Own extends object> extends Scheduler<Own> {
 
   constructor(options: SchedulerOptions, own: Own) {
     super(options, own);
+    checkOneSpacing(new.target.name, this.config);
     // Below the abar before it: near T a rescaled schedule can be lower than diffusers' limit, and sigma must rise.
     this.alphasCumprod.forEach((alphaBar, t, all) => {
       if (alphaBar === 0) all[t] = Math.min(LOWEST_ALPHA_BAR, (all[t - 1] ?? 1) / 2);
@@ -46,9 +47,15 @@ export abstract class Solver<Own extends object> extends Scheduler<Own> {
   /**
    * Begins a process at these timesteps.
    *
-   * @throws {InvalidArgumentError} where a sigma before the last is 0 or infinite: no equation can be solved from there.
+   * @throws {InvalidArgumentError} where a timestep is outside [0, T), or a sigma before the last is 0 or infinite: no equation can be solved from there.
    */
   protected begin(timesteps: readonly number[], sigmas: readonly number[] = []): void {
+    const { num_train_timesteps: T, steps_offset } = this.config;
+    const outside = timesteps.find((timestep) => timestep < 0 || timestep > T - 1);
+    if (outside !== undefined)
+      throw new InvalidArgumentError(
+        `steps_offset ${steps_offset} with ${timesteps.length} steps leads to the timestep ${outside}, outside [0, ${T})`,
+      );
     this.timesteps = [...timesteps];
     this.sigmas = sigmas.map(Math.fround);
     const wrong = this.sigmas.slice(0, -1).findIndex((sigma) => !(sigma > 0 && Number.isFinite(sigma)));
