@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
+import { environment } from '../experiments/jobs/job.ts';
 import { nearestName } from '../registry.ts';
-import { environment } from '../reproduce/jobs/job.ts';
 import { addAnalyzeCommand } from './commands/analyze.ts';
 import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
 import { addDoctorCommand } from './commands/doctor.ts';

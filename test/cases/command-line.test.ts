@@ -11,7 +11,7 @@ import { openSource } from '../../src/datasets/images/load-images.ts';
 import { IMAGE_SET_NAMES } from '../../src/datasets/images/sources/oxford.ts';
 import { SYNTHETIC_SETS } from '../../src/datasets/points/synthetic.ts';
 import { identify } from '../../src/evaluation/inputs.ts';
-import { parseImageSet } from '../../src/reproduce/jobs/image-sets.ts';
+import { parseImageSet } from '../../src/experiments/jobs/image-sets.ts';
 import { runHere } from '../cli/run-cli.ts';
 
 const script = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));

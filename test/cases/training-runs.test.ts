@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { readTrainingCurve } from '../../src/experiments/jobs/training.ts';
 import {
   CheckpointError,
   ConditionalDense,
@@ -17,7 +18,6 @@ import {
   type TrainerCallback,
   type TrainingArguments,
 } from '../../src/index.ts';
-import { readTrainingCurve } from '../../src/reproduce/jobs/training.ts';
 import { readCheckpoint, writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
 import { runHere } from '../cli/run-cli.ts';
 

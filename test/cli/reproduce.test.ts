@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { main } from '../../src/cli/main.ts';
-import { RESULT_FILE, writeJob } from '../../src/reproduce/jobs/job.ts';
-import { runJob } from '../../src/reproduce/jobs/job-process.ts';
-import { PRESET_SETTINGS } from '../../src/reproduce/jobs/presets.ts';
-import { jobRuns } from '../../src/reproduce/jobs/run-jobs.ts';
-import { pointJobs, TARGETS } from '../../src/reproduce/paper/targets.ts';
-import { undisturbed, writeSquares } from '../reproduce/tiny-jobs.ts';
+import { RESULT_FILE, writeJob } from '../../src/experiments/jobs/job.ts';
+import { runJob } from '../../src/experiments/jobs/job-process.ts';
+import { jobRuns } from '../../src/experiments/jobs/run-jobs.ts';
+import { pointJobs, TARGETS } from '../../src/experiments/reproduce/paper/targets.ts';
+import { PRESET_SETTINGS } from '../../src/experiments/reproduce/presets.ts';
+import { undisturbed, writeSquares } from '../experiments/tiny-jobs.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 let root: string;

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { DeviceError } from '../../errors.ts';
-import { environment } from '../../reproduce/jobs/job.ts';
+import { environment } from '../../experiments/jobs/job.ts';
 import { deviceReports } from '../../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';

@@ -2,14 +2,25 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from '../../errors.ts';
+import { checkImageSettings, parseImageSet } from '../../experiments/jobs/image-sets.ts';
+import type { Job } from '../../experiments/jobs/job.ts';
+import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../experiments/jobs/run-jobs.ts';
+import {
+  imageJobs,
+  isImageTarget,
+  pointJobs,
+  TARGETS,
+  type Target,
+} from '../../experiments/reproduce/paper/targets.ts';
+import { PRESET_SETTINGS } from '../../experiments/reproduce/presets.ts';
+import {
+  finishedResults,
+  reportOf,
+  writeCombinedReport,
+  writeTargetReport,
+} from '../../experiments/reproduce/reports/reports.ts';
+import { summariseRuns } from '../../experiments/reproduce/reports/run-summary.ts';
 import { withFolderLock } from '../../files/folder-lock.ts';
-import { checkImageSettings, parseImageSet } from '../../reproduce/jobs/image-sets.ts';
-import type { Job } from '../../reproduce/jobs/job.ts';
-import { PRESET_SETTINGS } from '../../reproduce/jobs/presets.ts';
-import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../reproduce/jobs/run-jobs.ts';
-import { imageJobs, isImageTarget, pointJobs, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
-import { finishedResults, reportOf, writeCombinedReport, writeTargetReport } from '../../reproduce/reports/reports.ts';
-import { summariseRuns } from '../../reproduce/reports/run-summary.ts';
 import { resolveDevice } from '../../runtime/device.ts';
 import { addOptions, readSettings, splitList } from '../options/command-options.ts';
 import {

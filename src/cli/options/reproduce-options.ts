@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { PRESETS } from '../../reproduce/jobs/presets.ts';
-import { isImageTarget, TARGETS, type Target } from '../../reproduce/paper/targets.ts';
+import { isImageTarget, TARGETS, type Target } from '../../experiments/reproduce/paper/targets.ts';
+import { PRESETS } from '../../experiments/reproduce/presets.ts';
 import { didYouMean, givenFlag, listOption, option, type Settings } from './command-options.ts';
 import { deviceOption } from './shared-options.ts';
 

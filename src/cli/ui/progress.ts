@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress';
+import { duration } from '../../experiments/text.ts';
 import type { DownloadProgress } from '../../hub/download.ts';
-import { duration } from '../../reproduce/reports/text.ts';
 import { withInterrupt } from './interrupt.ts';
 
 export interface Progress {

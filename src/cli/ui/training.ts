@@ -1,7 +1,7 @@
 // What a training run shows: a progress bar, and plots of its log. Both take every name that is logged.
 import path from 'node:path';
+import { readTrainingCurve } from '../../experiments/jobs/training.ts';
 import { curvePlot, writePlot } from '../../plots/index.ts';
-import { readTrainingCurve } from '../../reproduce/jobs/training.ts';
 import type { TrainerCallback } from '../../trainers/trainer-callback.ts';
 import { type Progress, progressBar } from './progress.ts';
 

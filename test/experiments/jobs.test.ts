@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { GENERATED_FILE, type Job, readResult, writeJob } from '../../src/reproduce/jobs/job.ts';
-import { JobFailedError, runJob, runJobProcess } from '../../src/reproduce/jobs/job-process.ts';
-import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/reproduce/jobs/run-jobs.ts';
+import { GENERATED_FILE, type Job, readResult, writeJob } from '../../src/experiments/jobs/job.ts';
+import { JobFailedError, runJob, runJobProcess } from '../../src/experiments/jobs/job-process.ts';
+import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/experiments/jobs/run-jobs.ts';
 import { limitThreads } from '../../src/threads/threads.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
 
-const worker = fileURLToPath(new URL('../../src/reproduce/jobs/job-worker.ts', import.meta.url));
+const worker = fileURLToPath(new URL('../../src/experiments/jobs/job-worker.ts', import.meta.url));
 vi.setConfig({ testTimeout: 180_000 });
 let root: string;
 beforeAll(() => {

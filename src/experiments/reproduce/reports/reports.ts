@@ -1,9 +1,10 @@
 import path from 'node:path';
 import sharp from 'sharp';
-import { writeFileAtomic } from '../../files/atomic.ts';
-import { svgToPng, writePlot } from '../../plots/index.ts';
-import { type ImageResult, type PointResult, readResult, type Stored } from '../jobs/job.ts';
-import type { JobRun } from '../jobs/run-jobs.ts';
+import { writeFileAtomic } from '../../../files/atomic.ts';
+import { svgToPng, writePlot } from '../../../plots/index.ts';
+import { type ImageResult, type PointResult, readResult, type Stored } from '../../jobs/job.ts';
+import type { JobRun } from '../../jobs/run-jobs.ts';
+import { csvText } from '../../text.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
 import { isImageTarget, type ReportPlot, type Target, type TargetReport } from '../paper/targets.ts';
 import { agreementMarkdown } from './agreement.ts';
@@ -12,7 +13,6 @@ import { imageFigure, imageTable } from './image-reports.ts';
 import { isotropySection } from './isotropy-section.ts';
 import { pointFigure, pointTable } from './point-reports.ts';
 import { type RunSummary, summaryMarkdown } from './run-summary.ts';
-import { csvText } from './text.ts';
 
 /**
  * Writes `<target>.md`, `.json`, `.csv` and the plots of one target into a folder.

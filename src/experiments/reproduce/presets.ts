@@ -1,4 +1,4 @@
-import type { ImageSettings, NamedImageSet, PointSettings } from './job.ts';
+import type { ImageSettings, NamedImageSet, PointSettings } from '../jobs/job.ts';
 
 export const PRESETS = ['paper', 'smoke'] as const;
 export type Preset = (typeof PRESETS)[number];

@@ -1,14 +1,14 @@
 import path from 'node:path';
-import { loadPoints } from '../../datasets/index.ts';
-import type { SyntheticName } from '../../datasets/points/synthetic.ts';
-import { readNpyRows } from '../../files/npy.ts';
-import { type ScatterPanel, scatterPanels } from '../../plots/index.ts';
-import { GENERATED_FILE, type PointResult, type Stored } from '../jobs/job.ts';
+import { loadPoints } from '../../../datasets/index.ts';
+import type { SyntheticName } from '../../../datasets/points/synthetic.ts';
+import { readNpyRows } from '../../../files/npy.ts';
+import { type ScatterPanel, scatterPanels } from '../../../plots/index.ts';
+import { GENERATED_FILE, type PointResult, type Stored } from '../../jobs/job.ts';
+import { spreadOf, spreadText } from '../../statistics/spread.ts';
+import { capitalised, counted, markdownTable } from '../../text.ts';
 import { PRDC_METRICS, type PrdcMetric, paperValue } from '../paper/paper-results.ts';
 import { pointCells, type Target, type TargetReport } from '../paper/targets.ts';
 import { type EffectOptions, effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
-import { spreadOf, spreadText } from './spread.ts';
-import { capitalised, counted, markdownTable } from './text.ts';
 
 export const SET_TITLES: Readonly<Record<SyntheticName, string>> = {
   'swiss-roll': 'Swiss Roll',

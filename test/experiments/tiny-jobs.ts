@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
-import type { ImageJob, ImageSettings, JobContext, PointJob, PointSettings } from '../../src/reproduce/jobs/job.ts';
+import type { ImageJob, ImageSettings, JobContext, PointJob, PointSettings } from '../../src/experiments/jobs/job.ts';
 
 /** Trains in a fraction of a second. */
 export const tinyPoints: PointSettings = {

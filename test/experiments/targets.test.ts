@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { parseImageSet } from '../../src/reproduce/jobs/image-sets.ts';
-import { jobName } from '../../src/reproduce/jobs/job.ts';
-import { imageJobs, pointCells, pointJobs } from '../../src/reproduce/paper/targets.ts';
+import { parseImageSet } from '../../src/experiments/jobs/image-sets.ts';
+import { jobName } from '../../src/experiments/jobs/job.ts';
+import { imageJobs, pointCells, pointJobs } from '../../src/experiments/reproduce/paper/targets.ts';
 import { tinyImages, tinyPoints } from './tiny-jobs.ts';
 
 const root = mkdtempSync(path.join(tmpdir(), 'iso-sets-'));

@@ -2,7 +2,7 @@
  * The published figures of "Iso-Diffusion: Improving Diffusion Probabilistic Models Using the Isotropy of the Additive
  * Gaussian Noise" (arXiv 2403.16790): Tables 1 to 6. Each value is the mean of 3 training runs; no spread is given.
  */
-import type { SyntheticName } from '../../datasets/points/synthetic.ts';
+import type { SyntheticName } from '../../../datasets/points/synthetic.ts';
 
 export const PAPER_SOURCE = 'arXiv 2403.16790';
 

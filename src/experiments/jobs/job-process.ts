@@ -21,7 +21,7 @@ export interface JobRequest {
  */
 export async function runJobProcess(folder: string, { signal, onProgress }: JobContext): Promise<void> {
   signal.throwIfAborted();
-  const script = packageScript('reproduce/jobs/job-worker.ts');
+  const script = packageScript('experiments/jobs/job-worker.ts');
   const { channel } = startProcess<JobRequest, null, number>(script, { stderr: 'capture' });
   try {
     await channel.call({ folder }, { signal, onEvent: onProgress });

@@ -1,7 +1,7 @@
-import type { JobResult } from '../jobs/job.ts';
+import type { JobResult } from '../../jobs/job.ts';
+import { duration } from '../../text.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
 import type { EffectOptions } from './effect.ts';
-import { duration } from './text.ts';
 
 /** What a report says about the runs behind it. */
 export interface RunSummary {

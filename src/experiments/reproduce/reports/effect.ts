@@ -1,6 +1,6 @@
+import { type Spread, spreadOf } from '../../statistics/spread.ts';
+import { signed, signedBound } from '../../text.ts';
 import type { ReportRow } from '../paper/targets.ts';
-import { type Spread, spreadOf } from './spread.ts';
-import { signed, signedBound } from './text.ts';
 
 /** A measured value of one run. */
 interface SeededValue {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { effectOf, effectText, verdictSummary } from '../../src/reproduce/reports/effect.ts';
-import { spreadOf, spreadText, studentQuantile } from '../../src/reproduce/reports/spread.ts';
+import { effectOf, effectText, verdictSummary } from '../../src/experiments/reproduce/reports/effect.ts';
+import { spreadOf, spreadText, studentQuantile } from '../../src/experiments/statistics/spread.ts';
 
 const runs = (...values: number[]) => values.map((value, seed) => ({ seed, value }));
 

@@ -6,8 +6,8 @@ import {
   PRDC_METRICS,
   paperValue,
   TABLE_1_LAMBDAS,
-} from '../../src/reproduce/paper/paper-results.ts';
-import { POINT_SETS } from '../../src/reproduce/paper/targets.ts';
+} from '../../src/experiments/reproduce/paper/paper-results.ts';
+import { POINT_SETS } from '../../src/experiments/reproduce/paper/targets.ts';
 
 /** Table 1 of the paper: DDPM, and Iso-Diffusion with the weight of that table. */
 const TABLE_1 = {

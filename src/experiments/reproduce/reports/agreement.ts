@@ -1,6 +1,6 @@
+import { capitalised, markdownTable, signed } from '../../text.ts';
 import type { ReportRow, TargetReport } from '../paper/targets.ts';
 import type { Verdict } from './effect.ts';
-import { capitalised, markdownTable, signed } from './text.ts';
 
 const VERDICTS: readonly Verdict[] = ['agrees', 'opposite', 'unclear', 'none in the paper'];
 

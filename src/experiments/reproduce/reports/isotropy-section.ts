@@ -1,14 +1,14 @@
-import { loadPoints } from '../../datasets/index.ts';
-import type { SyntheticName } from '../../datasets/points/synthetic.ts';
-import { isotropyOfNoisedData, type NoisedIsotropy } from '../../metrics/isotropy.ts';
-import { type CurveSeries, curvePlot } from '../../plots/index.ts';
-import { DDPMScheduler } from '../../schedulers/index.ts';
-import type { PointResult, TrainingCurve } from '../jobs/job.ts';
+import { loadPoints } from '../../../datasets/index.ts';
+import type { SyntheticName } from '../../../datasets/points/synthetic.ts';
+import { isotropyOfNoisedData, type NoisedIsotropy } from '../../../metrics/isotropy.ts';
+import { type CurveSeries, curvePlot } from '../../../plots/index.ts';
+import { DDPMScheduler } from '../../../schedulers/index.ts';
+import type { PointResult, TrainingCurve } from '../../jobs/job.ts';
+import { spreadOf, spreadText } from '../../statistics/spread.ts';
+import { markdownTable } from '../../text.ts';
 import { TABLE_1_LAMBDAS } from '../paper/paper-results.ts';
 import { POINT_SETS, type ReportPlot, type ReportRow, type TargetReport } from '../paper/targets.ts';
 import { SET_TITLES } from './point-reports.ts';
-import { spreadOf, spreadText } from './spread.ts';
-import { markdownTable } from './text.ts';
 
 /** The table shows every n-th analysed timestep. */
 const TABLE_STRIDE = 4;

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { GRID_FILE, type ImageResult, type Stored } from '../jobs/job.ts';
+import { GRID_FILE, type ImageResult, type Stored } from '../../jobs/job.ts';
+import { spreadOf, spreadText } from '../../statistics/spread.ts';
+import { counted, markdownTable } from '../../text.ts';
 import { IMAGE_METRICS, type ImageMetric, PAPER_IMAGES } from '../paper/paper-results.ts';
 import type { ReportPlot, TargetReport } from '../paper/targets.ts';
 import { type EffectOptions, effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
-import { spreadOf, spreadText } from './spread.ts';
-import { counted, markdownTable } from './text.ts';
 
 const METRIC_TITLES: Readonly<Record<ImageMetric, string>> = {
   fid: 'FID',

@@ -1,5 +1,5 @@
-import type { SyntheticName } from '../../datasets/points/synthetic.ts';
-import type { ImageJob, ImageSettings, NamedImageSet, PointJob, PointSettings } from '../jobs/job.ts';
+import type { SyntheticName } from '../../../datasets/points/synthetic.ts';
+import type { ImageJob, ImageSettings, NamedImageSet, PointJob, PointSettings } from '../../jobs/job.ts';
 import { PAPER_LAMBDAS, TABLE_1_LAMBDAS } from './paper-results.ts';
 
 export const POINT_SETS = Object.keys(TABLE_1_LAMBDAS) as SyntheticName[];

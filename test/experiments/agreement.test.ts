@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { ReportRow, TargetReport } from '../../src/reproduce/paper/targets.ts';
-import { agreementMarkdown } from '../../src/reproduce/reports/agreement.ts';
+import type { ReportRow, TargetReport } from '../../src/experiments/reproduce/paper/targets.ts';
+import { agreementMarkdown } from '../../src/experiments/reproduce/reports/agreement.ts';
 
 const report = (target: TargetReport['target'], rows: ReportRow[]): TargetReport => ({
   target,
