@@ -13,12 +13,14 @@ const rooms = {
   runtime: 'files threads graph',
   datasets: 'random files',
   plots: 'random files',
+  pages: 'plots',
   metrics: 'random files graph schedulers runtime',
   trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
   evaluation: 'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
-  experiments: 'threads files models schedulers losses runtime datasets plots metrics trainers pipelines evaluation',
-  cli: 'threads files hub models schedulers losses runtime datasets plots metrics trainers pipelines evaluation experiments',
+  experiments:
+    'threads files models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
+  cli: 'threads files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
 };
 // These files lie below every room. They import no room; options.ts imports the two others, registry.ts errors.ts.
 const ground = ['errors', 'options', 'registry'];

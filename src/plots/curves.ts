@@ -1,7 +1,7 @@
 import type { Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
 import { requireArray, requireObject } from '../options.ts';
-import { PALETTE, renderSvg } from './render.ts';
+import { PAPER_LOOK, type PlotLook, renderSvg } from './render.ts';
 
 /** One curve. */
 export interface CurveSeries {
@@ -35,6 +35,11 @@ export interface CurvePlot {
  */
 export async function curvePlot(plot: CurvePlot): Promise<string> {
   requireObject('the argument of curvePlot', plot);
+  return curveSvg(plot, PAPER_LOOK);
+}
+
+/** `curvePlot` in other colours and sizes. A single curve has no legend at the top: the title names it. */
+export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string> {
   const { series, title, x_label, y_label, log_y = false } = plot;
   requireArray('series', series);
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
@@ -42,11 +47,12 @@ export async function curvePlot(plot: CurvePlot): Promise<string> {
   const yScale = log_y ? 'log' : 'linear';
   return renderSvg({
     $schema: 'https://vega.github.io/schema/vega/v6.json',
-    width: 520,
-    height: 320,
+    width: look.width,
+    height: look.height,
     padding: 8,
-    background: 'white',
+    background: look.background,
     title: { text: title, frame: 'group', fontSize: 15, font: 'sans-serif' },
+    ...(look.config ? { config: look.config } : {}),
     data: [
       {
         name: 'points',
@@ -56,13 +62,23 @@ export async function curvePlot(plot: CurvePlot): Promise<string> {
     scales: [
       { name: 'x', type: 'linear', domain: { data: 'points', field: 'x' }, range: 'width', zero: false, nice: false },
       { name: 'y', type: yScale, domain: { data: 'points', field: 'y' }, range: 'height', zero: false, nice: true },
-      { name: 'series', type: 'ordinal', domain: series.map(({ name }) => name), range: [...PALETTE] },
+      { name: 'series', type: 'ordinal', domain: series.map(({ name }) => name), range: [...look.palette] },
     ],
     axes: [
       { scale: 'x', orient: 'bottom', title: x_label, tickCount: 6 },
-      { scale: 'y', orient: 'left', title: y_label, tickCount: 6, grid: true, gridColor: '#eeeeee' },
+      { scale: 'y', orient: 'left', title: y_label, tickCount: 6, grid: true, gridColor: look.grid },
     ],
-    legends: [{ stroke: 'series', symbolType: 'stroke', orient: 'right' }],
+    legends:
+      look.legend === 'top' && series.length === 1
+        ? []
+        : [
+            {
+              stroke: 'series',
+              symbolType: 'stroke',
+              orient: look.legend,
+              ...(look.legend === 'top' ? TOP_LEGEND : {}),
+            },
+          ],
     marks: [
       {
         type: 'group',
@@ -85,6 +101,8 @@ export async function curvePlot(plot: CurvePlot): Promise<string> {
     ],
   } satisfies Spec);
 }
+
+const TOP_LEGEND = { direction: 'horizontal', offset: 2, padding: 0 } as const;
 
 function checkSeries({ name, x, y }: CurveSeries, positive: boolean): void {
   if (x.length === 0 || x.length !== y.length) {

@@ -1,10 +1,55 @@
 import sharp from 'sharp';
-import type { Spec } from 'vega';
+import type { Config, Spec } from 'vega';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { requireText } from '../options.ts';
 
 /** Okabe & Ito's palette, which people with any kind of colour vision can tell apart. */
 export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'] as const;
+
+/** Colours and measures of a plot. */
+export interface PlotLook {
+  /** Of the plot without its axes, in pixels. */
+  readonly width: number;
+  readonly height: number;
+  readonly background: string;
+  readonly grid: string;
+  /** Of the series, in their order. */
+  readonly palette: readonly string[];
+  readonly legend: 'right' | 'top';
+  /** Vega's defaults where others are wanted. */
+  readonly config?: Config;
+}
+
+/** On white, for files of their own. */
+export const PAPER_LOOK: PlotLook = {
+  width: 520,
+  height: 320,
+  background: 'white',
+  grid: '#eeeeee',
+  palette: PALETTE,
+  legend: 'right',
+};
+
+/** For the HTML pages (src/pages): the colours are those of the page, in the light and in the dark. */
+export const PAGE_LOOK: PlotLook = {
+  width: 300,
+  height: 170,
+  background: 'transparent',
+  grid: 'var(--line)',
+  palette: PALETTE.map((_, i) => `var(--series-${i + 1})`),
+  legend: 'top',
+  config: {
+    title: { color: 'currentColor', anchor: 'start', offset: 6 },
+    axis: {
+      labelColor: 'currentColor',
+      titleColor: 'currentColor',
+      titleFontWeight: 'normal',
+      domainColor: 'var(--line)',
+      tickColor: 'var(--line)',
+    },
+    legend: { labelColor: 'currentColor' },
+  },
+};
 
 /** Draws a vega specification as SVG text. */
 export async function renderSvg(spec: Spec): Promise<string> {
