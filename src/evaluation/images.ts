@@ -77,6 +77,7 @@ export async function evaluateImages(
     const realSide = await featuresOf('real', real, comparison);
     const fakeSide = await featuresOf('fake', fake, comparison);
     const { on_progress, signal } = options;
+    const { caveat } = extractors.features;
     return {
       metrics: await computeMetrics(chosen, realSide, fakeSide, { seed: settings.seed, on_progress, signal }),
       real: evaluatedSet(real),
@@ -84,6 +85,7 @@ export async function evaluateImages(
       extractor: reportedExtractor(extractors.features),
       ...(extractors.logits ? { logits_extractor: reportedExtractor(extractors.logits) } : {}),
       settings: { seed: settings.seed, ...reportedOptions(chosen) },
+      ...(caveat === undefined ? {} : { warnings: [caveat] }),
     };
   } finally {
     for (const resource of opened.reverse()) await resource.dispose();

@@ -208,6 +208,8 @@ export interface EvaluationReport {
   readonly logits_extractor?: ReportedExtractor | undefined;
   /** The settings that the values depend on: `seed`, and the options of the metrics. */
   readonly settings: Readonly<Record<string, number | string | boolean>>;
+  /** What the values must not be taken for, one sentence each; undefined where nothing is to be said. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 export function reportedExtractor({ name, checksum, dims }: FeatureExtractor): ReportedExtractor {

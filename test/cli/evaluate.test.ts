@@ -129,6 +129,8 @@ describe('evaluate', () => {
     expect(first.stdout).toMatch(/fid +\d+\.\d+/);
     expect(first.stdout).toMatch(/real +.*photos \(14\)\n/);
     expect(first.stdout).toMatch(/extractor +raw-pixels 6x6x3\nchecksum +[0-9a-f]{64}\n/);
+    expect(first.stdout).toMatch(/\n\nWarning: raw pixels compare brightness/);
+    expect(JSON.parse((await cli(`${line} --json`)).stdout).warnings).toEqual([expect.stringMatching(/^raw pixels/)]);
     const [file = ''] = readdirSync('kept/statistics');
     writeFileSync(path.join('kept/statistics', file), 'damaged');
     const second = await cli(line);

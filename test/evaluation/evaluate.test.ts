@@ -4,6 +4,7 @@ import path from 'node:path';
 import { zipSync } from 'fflate';
 import sharp from 'sharp';
 import { describe, expect, it, vi } from 'vitest';
+import { imagesFromArray } from '../../src/datasets/images/image-set.ts';
 import { loadImages } from '../../src/datasets/images/load-images.ts';
 import { loadPoints } from '../../src/datasets/points/load-points.ts';
 import { InvalidArgumentError } from '../../src/errors.ts';
@@ -14,6 +15,7 @@ import type { EvaluateOptions } from '../../src/evaluation/options.ts';
 import { FeatureStatistics } from '../../src/metrics/frechet/statistics.ts';
 import { readStatistics, writeStatistics } from '../../src/metrics/frechet/statistics-file.ts';
 import { inceptionScore } from '../../src/metrics/inception-score.ts';
+import { RandomStream, STREAM } from '../../src/random/random-stream.ts';
 import { savePipeline, temporaryFolder } from '../pipelines/saved-pipeline.ts';
 import { numberedImages, tableExtractor, tableRows } from './table-images.ts';
 
@@ -108,6 +110,39 @@ describe('values of the references', () => {
     expect(inceptionScore(sorted).mean).toBeCloseTo(1, 6);
     expect(splits.metrics.is_mean).toBeGreaterThan(8);
     expect(splits.logits_extractor?.name).toBe('table');
+  });
+});
+
+describe('raw pixels', () => {
+  it('have noise in the manifold of real digits, of which the report warns', async () => {
+    const real = await loadImages('digits');
+    const { height, width, channels } = real;
+    const pixels = Float64Array.from({ length: height * width }, () => 0);
+    for (let i = 0; i < real.count; i++)
+      real.pixels(i).forEach((value, d) => {
+        pixels[d] = (pixels[d] ?? 0) + value / real.count;
+      });
+    const stream = new RandomStream(0, STREAM.noise);
+    const noise = Uint8ClampedArray.from(
+      { length: 1000 * pixels.length },
+      (_, at) => (pixels[at % pixels.length] ?? 0) + 20 * stream.normal(),
+    );
+    const fake = imagesFromArray(new Uint8Array(noise.buffer), { height, width, channels });
+    const report = await evaluate({ real, fake, extractor: 'raw-pixels', metrics: ['prdc'] });
+    // scikit-learn's NearestNeighbors and pairwise_distances give the same. With 10,000 images of other noise: 0.67 to 0.69.
+    expect(report.metrics.precision).toBe(0.672);
+    expect(report.metrics.coverage).toBeCloseTo(32 / 1797, 12);
+    expect(report.warnings).toEqual([expect.stringContaining('noise around the mean digit has Precision 0.68')]);
+  });
+
+  it('need no warning where other features are compared', async () => {
+    const report = await evaluate({
+      real: numberedImages('real', 0, 8),
+      fake: numberedImages('fake', 8, 8),
+      extractor: tableExtractor(Array.from({ length: 16 }, (_, i) => [i, i * i])),
+      metrics: ['prdc'],
+    });
+    expect(report).not.toHaveProperty('warnings');
   });
 });
 

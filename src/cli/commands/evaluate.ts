@@ -207,7 +207,8 @@ function setText({ name, count, skipped }: EvaluatedSet): string {
   return `${name} (${count ?? 'unknown count'}${skipped ? `, ${skipped.length} left out` : ''})`;
 }
 
-function reportTables({ metrics, real, fake, extractor, logits_extractor, settings }: EvaluationReport): string {
+function reportTables(report: EvaluationReport): string {
+  const { metrics, real, fake, extractor, logits_extractor, settings, warnings = [] } = report;
   const facts = [
     ['real', setText(real)],
     ['fake', setText(fake)],
@@ -216,5 +217,6 @@ function reportTables({ metrics, real, fake, extractor, logits_extractor, settin
   ];
   if (logits_extractor) facts.push(['logits', logits_extractor.name], ['checksum', logits_extractor.checksum]);
   for (const [name, value] of Object.entries(settings)) facts.push([name, String(value)]);
-  return [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)].join('\n\n');
+  const tables = [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)];
+  return [...tables, ...warnings.map((warning) => `Warning: ${warning}.`)].join('\n\n');
 }
