@@ -79,10 +79,16 @@ export class DisposedError extends IsoDiffusionError {}
 export class HubError extends IsoDiffusionError {
   /** Whether there was no answer at all. */
   readonly unreachable: boolean;
+  /** The HTTP status of the answer, where it was that which failed. */
+  readonly status: number | undefined;
 
-  constructor(message: string, { unreachable = false, ...options }: ErrorOptions & { unreachable?: boolean } = {}) {
+  constructor(
+    message: string,
+    { unreachable = false, status, ...options }: ErrorOptions & { unreachable?: boolean; status?: number } = {},
+  ) {
     super(message, options);
     this.unreachable = unreachable;
+    this.status = status;
   }
 }
 

@@ -7,8 +7,8 @@ import { applyScaler, invertScaler, type PointSet, type Scaler } from '../datase
 import { SYNTHETIC_SETS } from '../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { exists, isFolder } from '../files/regular-file.ts';
-import { HUB_ID } from '../hub/download.ts';
 import { isPipelineFolder, pipelineFolderOf, readPipelineFolder } from '../hub/open-pretrained.ts';
+import { HUB_ID } from '../hub/repository.ts';
 import { checkShape, type GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics } from '../metrics/frechet/statistics-file.ts';
 import type { UnconditionalImageGenerationPipeline } from '../pipelines/image-pipeline.ts';

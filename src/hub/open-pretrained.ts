@@ -6,7 +6,7 @@ import { interruptedReplacement } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile, isFolder } from '../files/regular-file.ts';
 import { type Fields, functionOption } from '../options.ts';
-import { downloadSnapshot, HUB_ID, type HubOptions } from './download.ts';
+import { downloadSnapshot } from './download.ts';
 import { allowsLocalModels, localModelFolder, refuseLocalModel } from './environment.ts';
 import {
   adviceOnMissingWeights,
@@ -20,6 +20,7 @@ import {
   pipelineFiles,
   weightsFile,
 } from './pipeline-folder.ts';
+import { HUB_ID, type HubOptions } from './repository.ts';
 
 /* Finds the folder that a `model` argument names, a local one or one of the Hub, and reads it. */
 

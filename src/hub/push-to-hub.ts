@@ -3,9 +3,9 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
 import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
-import { type HubOptions, hubAccess } from './download.ts';
 import { accessToken, offlineReason } from './environment.ts';
 import { readPipelineFolder } from './open-pretrained.ts';
+import { type HubOptions, hubAccess } from './repository.ts';
 
 /** How a pipeline is uploaded. `token` needs write access. */
 export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> {

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HubError, InvalidArgumentError } from '../../src/errors.ts';
-import type { DownloadProgress } from '../../src/hub/download.ts';
 import { downloadFile } from '../../src/hub/download.ts';
+import type { DownloadProgress } from '../../src/hub/repository.ts';
 import { MockHub } from './mock-hub.ts';
 
 let hub: MockHub;

@@ -1,9 +1,9 @@
 import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../../errors.ts';
 import { exists } from '../../files/regular-file.ts';
-import { HUB_ID } from '../../hub/download.ts';
 import { type PretrainedOptions, pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
 import { pipelineFiles } from '../../hub/pipeline-folder.ts';
+import { HUB_ID } from '../../hub/repository.ts';
 import type { DiffusionModel } from '../../models/index.ts';
 import { withInitialWeights } from '../../models/model.ts';
 import { modelFromConfig } from '../../models/registry.ts';

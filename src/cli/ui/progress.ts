@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress';
 import { duration } from '../../experiments/text.ts';
-import type { DownloadProgress } from '../../hub/download.ts';
+import type { DownloadProgress } from '../../hub/repository.ts';
 import { withInterrupt } from './interrupt.ts';
 
 export interface Progress {

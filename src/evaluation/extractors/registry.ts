@@ -1,7 +1,8 @@
 import path from 'node:path';
 import { ExtractorNotFoundError, InvalidArgumentError } from '../../errors.ts';
 import { isFile, isFolder } from '../../files/regular-file.ts';
-import { downloadFile, HUB_ID, type HubOptions } from '../../hub/download.ts';
+import { downloadFile } from '../../hub/download.ts';
+import { HUB_ID, type HubOptions } from '../../hub/repository.ts';
 import { Registry } from '../../registry.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { type FeatureExtractor, type FeatureImage, RawPixels } from './feature-extractor.ts';
