@@ -50,18 +50,26 @@ function nextState(state: number): number {
   return x ^ (x << 5);
 }
 
+/** One number of `SmallestValues`, and whose it is. */
+export interface Ranked {
+  readonly id: number;
+  readonly value: number;
+}
+
 /**
- * The k smallest numbers seen so far in each of `rows` rows: one bounded max-heap a row, all in one typed array.
- * A row that has seen fewer than k numbers has the bound Infinity.
+ * The k smallest numbers seen so far in each of `rows` rows, and whose they are: one bounded max-heap a row, all in two
+ * typed arrays. A row that has seen fewer than k numbers has the bound Infinity. Which of several numbers equal to the bound stay is not defined.
  */
 export class SmallestValues {
   private readonly heaps: Float64Array;
+  private readonly ids: Uint32Array;
 
   constructor(
     rows: number,
     private readonly k: number,
   ) {
     this.heaps = new Float64Array(rows * k).fill(Number.POSITIVE_INFINITY);
+    this.ids = new Uint32Array(rows * k);
   }
 
   /** The k-th smallest number of the row: a number that is not below it changes nothing. */
@@ -69,9 +77,9 @@ export class SmallestValues {
     return this.heaps[row * this.k] as number;
   }
 
-  /** Takes `value` in; it must be below `bound(row)`. */
-  replaceLargest(row: number, value: number): void {
-    const { heaps, k } = this;
+  /** Takes the `value` of `id` in; it must be below `bound(row)`. */
+  replaceLargest(row: number, value: number, id: number): void {
+    const { heaps, ids, k } = this;
     const start = row * k;
     let hole = 0;
     for (;;) {
@@ -81,9 +89,22 @@ export class SmallestValues {
       const childValue = heaps[start + child] as number;
       if (childValue <= value) break;
       heaps[start + hole] = childValue;
+      ids[start + hole] = ids[start + child] as number;
       hole = child;
     }
     heaps[start + hole] = value;
+    ids[start + hole] = id;
+  }
+
+  /** What the row holds, the smallest number first, of equal ones the smallest id. */
+  ranked(row: number): Ranked[] {
+    const start = row * this.k;
+    return Array.from(this.heaps.subarray(start, start + this.k), (value, at) => ({
+      id: this.ids[start + at] as number,
+      value,
+    }))
+      .filter(({ value }) => value < Number.POSITIVE_INFINITY)
+      .sort((a, b) => a.value - b.value || a.id - b.id);
   }
 
   /** Forgets what the row has seen. */

@@ -1,5 +1,5 @@
 import type { PointCloud } from '../metric.ts';
-import type { NeighbourhoodCounts, Pacer } from './counts.ts';
+import { type NeighbourhoodCounts, type Neighbourhoods, NeighbourTable, others, type Pacer } from './counts.ts';
 import { KdTree, NearestNeighbours, STACK_SIZE } from './kd-tree.ts';
 
 const QUERIES_A_TURN = 512;
@@ -41,6 +41,51 @@ export async function countByIndex(
     if (fakes.anyWithin(realTree.coordinates, position * real.dims, radius)) counts.realsCovered++;
   });
   return counts;
+}
+
+/** The units of work that `neighbourhoodsByIndex` reports to its pacer. */
+export function indexedNeighbourhoodWork(real: PointCloud, fake: PointCloud): number {
+  return 2 * real.count + 2 * fake.count;
+}
+
+/** Where every sample lies, by k-d trees. */
+export async function neighbourhoodsByIndex(
+  real: PointCloud,
+  fake: PointCloud,
+  nearestK: number,
+  nearestReals: number,
+  pacer: Pacer,
+): Promise<Neighbourhoods> {
+  const realTree = new KdTree(real);
+  const fakeTree = new KdTree(fake);
+  const realsOfReals = new NeighbourTable(real.count, nearestK + 1);
+  const radii = new Float64Array(real.count);
+  const search = new NearestNeighbours(realTree, nearestK + 2);
+  await forEachPoint(realTree, pacer, (position) => {
+    const row = realTree.ids[position] as number;
+    const nearest = others(row, search.nearestTo(realTree.coordinates, position * real.dims));
+    radii[position] = nearest[nearestK - 1]?.value ?? Number.POSITIVE_INFINITY;
+    realsOfReals.set(row, nearest);
+  });
+  const ballsAround = new Uint32Array(fake.count);
+  const balls = new BallIndex(realTree, radii);
+  await forEachPoint(fakeTree, pacer, (position) => {
+    const row = fakeTree.ids[position] as number;
+    ballsAround[row] = balls.countContaining(fakeTree.coordinates, position * fake.dims);
+  });
+  const realsOfFakes = await nearestInTree(fakeTree, realTree, nearestReals, pacer);
+  const fakesOfReals = await nearestInTree(realTree, fakeTree, 1, pacer);
+  return { realsOfReals, realsOfFakes, fakesOfReals, ballsAround };
+}
+
+/** Of each point of `from`, the k nearest points of `tree`. */
+async function nearestInTree(from: KdTree, tree: KdTree, k: number, pacer: Pacer): Promise<NeighbourTable> {
+  const table = new NeighbourTable(from.count, k);
+  const search = new NearestNeighbours(tree, k);
+  await forEachPoint(from, pacer, (position) => {
+    table.set(from.ids[position] as number, search.nearestTo(from.coordinates, position * from.dims));
+  });
+  return table;
 }
 
 /** The squared distance of each point to its k-th nearest neighbour, in tree order. The point itself is not counted. */

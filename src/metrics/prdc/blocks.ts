@@ -9,7 +9,7 @@ import {
   normaliseTogether,
 } from './bounds.ts';
 import { NearestCandidates } from './candidates.ts';
-import type { NeighbourhoodCounts, Pacer } from './counts.ts';
+import { type NeighbourhoodCounts, type Neighbourhoods, NeighbourTable, others, type Pacer } from './counts.ts';
 
 /** A block of inner products of rows from `aStart` of one cloud with rows from `bStart` of another. */
 interface ProductBlock {
@@ -82,6 +82,51 @@ export async function countByBlocks(
   };
 }
 
+/** The units of work that `neighbourhoodsByBlocks` reports to its pacer: pairs of points. */
+export function neighbourhoodWork(real: PointCloud, fake: PointCloud, blockSize: number): number {
+  return triangle(real.count, blockSize) + real.count * fake.count;
+}
+
+/** Where every sample lies, by the same bounds and float64 distances as `countByBlocks`. */
+export async function neighbourhoodsByBlocks(
+  real: PointCloud,
+  fake: PointCloud,
+  nearestK: number,
+  nearestReals: number,
+  pacer: Pacer,
+  products: BlockProducts,
+): Promise<Neighbourhoods> {
+  const [normalReal, normalFake] = normaliseTogether(real, fake);
+  const area = normalReal.scale * normalReal.scale;
+  const ownNeighbours = await nearestWithin(normalReal, nearestK + 2, pacer, products);
+  const realsOfReals = new NeighbourTable(real.count, nearestK + 1);
+  const radii = new Float64Array(real.count);
+  for (let i = 0; i < real.count; i++) {
+    const nearest = others(i, ownNeighbours.nearest(i));
+    radii[i] = nearest[nearestK - 1]?.value ?? Number.POSITIVE_INFINITY;
+    realsOfReals.set(i, nearest, area);
+  }
+  const error = distanceError(products, real.dims);
+  const ballsAround = new Uint32Array(fake.count);
+  const toReals = new NearestCandidates(fake.count, nearestReals, (j, i) =>
+    exactSquaredDistance(normalReal, i, normalFake, j),
+  );
+  const toFakes = new NearestCandidates(real.count, 1, (i, j) => exactSquaredDistance(normalReal, i, normalFake, j));
+  for await (const block of productBlocks(normalReal, normalFake, products)) {
+    forEachInReach(normalReal, normalFake, radii, block, error, (_, j) => {
+      ballsAround[j] = (ballsAround[j] as number) + 1;
+    });
+    keepNearest(normalReal, normalFake, block, error, toFakes);
+    keepNearest(normalFake, normalReal, transposed(block), error, toReals);
+    await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
+  }
+  const realsOfFakes = new NeighbourTable(fake.count, nearestReals);
+  for (let j = 0; j < fake.count; j++) realsOfFakes.set(j, toReals.nearest(j), area);
+  const fakesOfReals = new NeighbourTable(real.count, 1);
+  for (let i = 0; i < real.count; i++) fakesOfReals.set(i, toFakes.nearest(i), area);
+  return { realsOfReals, realsOfFakes, fakesOfReals, ballsAround };
+}
+
 /** The squared distance of each point to its k-th nearest neighbour, in normalised units; the point itself not counted. */
 async function squaredRadii(
   points: NormalisedCloud,
@@ -89,40 +134,51 @@ async function squaredRadii(
   pacer: Pacer,
   products: BlockProducts,
 ): Promise<Float64Array> {
+  const nearest = await nearestWithin(points, nearestK + 1, pacer, products);
+  return Float64Array.from({ length: points.cloud.count }, (_, i) => nearest.kthDistance(i));
+}
+
+/** The k nearest of the points to each of them, itself included, by squared distances in normalised units. */
+async function nearestWithin(
+  points: NormalisedCloud,
+  k: number,
+  pacer: Pacer,
+  products: BlockProducts,
+): Promise<NearestCandidates> {
   const { count, dims } = points.cloud;
   const error = distanceError(products, dims);
-  const nearest = new NearestCandidates(count, nearestK + 1, (i, j) => exactSquaredDistance(points, i, points, j));
+  const nearest = new NearestCandidates(count, k, (i, j) => exactSquaredDistance(points, i, points, j));
   // The product is symmetric: each block off the diagonal serves its rows and its columns.
   for await (const block of productBlocks(points, points, products, true)) {
-    keepNearest(points, block, error, nearest);
-    if (block.aStart !== block.bStart) keepNearest(points, transposed(block), error, nearest);
+    keepNearest(points, points, block, error, nearest);
+    if (block.aStart !== block.bStart) keepNearest(points, points, transposed(block), error, nearest);
     await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
   }
-  return Float64Array.from({ length: count }, (_, i) => nearest.kthDistance(i));
+  return nearest;
 }
 
 /** Tells `nearest` of the block's b-rows that can be among the nearest of its a-rows. */
 function keepNearest(
-  points: NormalisedCloud,
+  a: NormalisedCloud,
+  b: NormalisedCloud,
   block: ProductBlock,
   error: DistanceError,
   nearest: NearestCandidates,
 ): void {
-  const { norms } = points;
   const { products, aStart, aEnd, bStart, bEnd, aStride, bStride } = block;
   for (let i = aStart; i < aEnd; i++) {
-    const iNorm = norms[i] as number;
+    const iNorm = a.norms[i] as number;
     const iProducts = (i - aStart) * aStride;
     // First all upper bounds: their k-th smallest drops most pairs at once.
     for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
-      const jNorm = norms[j] as number;
+      const jNorm = b.norms[j] as number;
       const squares = iNorm * iNorm + jNorm * jNorm;
       const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
       const upper = squares - 2 * (products[at] as number) + slack;
-      if (upper < nearest.limit(i)) nearest.tellUpperBound(i, upper);
+      if (upper < nearest.limit(i)) nearest.tellUpperBound(i, j, upper);
     }
     for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
-      const jNorm = norms[j] as number;
+      const jNorm = b.norms[j] as number;
       const squares = iNorm * iNorm + jNorm * jNorm;
       const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
       const lower = Math.max(0, squares - 2 * (products[at] as number) - slack);

@@ -1,4 +1,4 @@
-import { SmallestValues } from '../linalg/select.ts';
+import { type Ranked, SmallestValues } from '../linalg/select.ts';
 
 /** Candidates a row keeps before it drops or settles them: 64 cost 768 bytes a row. */
 const CAPACITY = 64;
@@ -33,9 +33,9 @@ export class NearestCandidates {
     return this.upperBounds.bound(i);
   }
 
-  /** Tells an upper bound below `limit(i)` of the distance of one candidate. */
-  tellUpperBound(i: number, upper: number): void {
-    this.upperBounds.replaceLargest(i, upper);
+  /** Tells an upper bound below `limit(i)` of the distance of candidate `j`. */
+  tellUpperBound(i: number, j: number, upper: number): void {
+    this.upperBounds.replaceLargest(i, upper, j);
   }
 
   /** Keeps candidate `j`, whose lower bound does not exceed `limit(i)`. */
@@ -52,6 +52,12 @@ export class NearestCandidates {
   kthDistance(i: number): number {
     this.settle(i);
     return this.distances.bound(i);
+  }
+
+  /** The k nearest candidates of row `i`, all of them where there are fewer, and their distances. */
+  nearest(i: number): Ranked[] {
+    this.settle(i);
+    return this.distances.ranked(i);
   }
 
   private dropBeyondLimit(i: number): void {
@@ -75,8 +81,9 @@ export class NearestCandidates {
     for (let at = start; at < start + (this.counts[i] as number); at++) {
       const lower = this.lowerBounds[at] as number;
       if (lower > limit || lower >= distances.bound(i)) continue;
-      const distance = this.distance(i, this.ids[at] as number);
-      if (distance < distances.bound(i)) distances.replaceLargest(i, distance);
+      const j = this.ids[at] as number;
+      const distance = this.distance(i, j);
+      if (distance < distances.bound(i)) distances.replaceLargest(i, distance, j);
     }
     this.counts[i] = 0;
   }

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 
+import type { Ranked } from '../linalg/select.ts';
 import type { PointCloud } from '../metric.ts';
 
 /** What PRDC counts; a ball is open and reaches to its centre's k-th nearest neighbour in the same set. */
@@ -12,6 +13,60 @@ export interface NeighbourhoodCounts {
   realsInFake: number;
   /** Reals with at least one fake inside their own ball. */
   realsCovered: number;
+}
+
+/** Where every sample lies. A ball is open and reaches to its centre's k-th nearest neighbour in the same set. */
+export interface Neighbourhoods {
+  /** Of each real, the k + 1 nearest other reals. */
+  readonly realsOfReals: NeighbourTable;
+  /** Of each fake, the nearest reals. */
+  readonly realsOfFakes: NeighbourTable;
+  /** Of each real, the nearest fake. */
+  readonly fakesOfReals: NeighbourTable;
+  /** In how many balls of reals each fake lies. */
+  readonly ballsAround: Uint32Array;
+}
+
+/** The nearest neighbours of every sample of a set, nearest first. */
+export class NeighbourTable {
+  private readonly ids: Uint32Array;
+  private readonly squares: Float64Array;
+
+  /** @param k neighbours of a sample. */
+  constructor(
+    readonly count: number,
+    readonly k: number,
+  ) {
+    this.ids = new Uint32Array(count * k);
+    this.squares = new Float64Array(count * k).fill(Number.POSITIVE_INFINITY);
+  }
+
+  /** The row of the neighbour at `rank` (from 0) of sample `i`. */
+  id(i: number, rank: number): number {
+    return this.ids[i * this.k + rank] as number;
+  }
+
+  /** Its squared distance; Infinity where there are not so many. */
+  square(i: number, rank: number): number {
+    return this.squares[i * this.k + rank] as number;
+  }
+
+  /** @param nearest at most k, with their squared distances times `scale`. */
+  set(i: number, nearest: readonly Ranked[], scale = 1): void {
+    nearest.forEach(({ id, value }, rank) => {
+      this.ids[i * this.k + rank] = id;
+      this.squares[i * this.k + rank] = value / scale;
+    });
+  }
+}
+
+/**
+ * The neighbours without the sample itself. Where it is not among them, more copies of it are than fit: then the last is
+ * left out.
+ */
+export function others(i: number, nearest: readonly Ranked[]): Ranked[] {
+  const itself = nearest.findIndex(({ id }) => id === i);
+  return nearest.filter((_, rank) => rank !== (itself < 0 ? nearest.length - 1 : itself));
 }
 
 /** All but density are fractions of points, from 0 to 1; density is at least 0 and can exceed 1. */

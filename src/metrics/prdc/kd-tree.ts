@@ -1,4 +1,4 @@
-import { partitionByAxis, SmallestValues } from '../linalg/select.ts';
+import { partitionByAxis, type Ranked, SmallestValues } from '../linalg/select.ts';
 import type { PointCloud } from '../metric.ts';
 
 const LEAF_SIZE = 12;
@@ -170,12 +170,18 @@ export class NearestNeighbours {
     return nearest.bound(0);
   }
 
+  /** The k points of the tree that are nearest to the point at `offset` of `points`: their rows and squared distances. */
+  nearestTo(points: Float64Array, offset: number): Ranked[] {
+    this.kthSquaredDistance(points, offset);
+    return this.nearest.ranked(0);
+  }
+
   private visitLeaf(node: number, points: Float64Array, offset: number): void {
     const { tree, nearest } = this;
     const end = tree.end[node] as number;
     for (let position = tree.start[node] as number; position < end; position++) {
       const distance = tree.squaredDistanceTo(position, points, offset);
-      if (distance < nearest.bound(0)) nearest.replaceLargest(0, distance);
+      if (distance < nearest.bound(0)) nearest.replaceLargest(0, distance, tree.ids[position] as number);
     }
   }
 }

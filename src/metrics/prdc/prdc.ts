@@ -10,9 +10,9 @@ import {
   requireSameDims,
   requireSamples,
 } from '../metric.ts';
-import { countByIndex, indexWork } from './ball-index.ts';
-import { blockWork, countByBlocks } from './blocks.ts';
-import { fromCounts, Pacer, type Prdc } from './counts.ts';
+import { countByIndex, indexedNeighbourhoodWork, indexWork, neighbourhoodsByIndex } from './ball-index.ts';
+import { blockWork, countByBlocks, neighbourhoodsByBlocks, neighbourhoodWork } from './blocks.ts';
+import { fromCounts, type Neighbourhoods, Pacer, type Prdc } from './counts.ts';
 
 /** Above this a k-d tree prunes too little to beat a matrix product. */
 const MOST_INDEXED_DIMS = 8;
@@ -78,22 +78,52 @@ export async function precisionRecallDensityCoverage(
   options: PrdcOptions = {},
 ): Promise<Prdc> {
   requireObject('the options of precisionRecallDensityCoverage', options);
-  const { nearest_k = 5, on_progress, signal, device, block_products } = options;
+  const { nearest_k = 5, on_progress, signal } = options;
   checkInput(real, fake, nearest_k);
   if (real.dims <= MOST_INDEXED_DIMS) {
     const pacer = new Pacer(indexWork(real, fake), on_progress, signal);
     return fromCounts(await countByIndex(real, fake, nearest_k, pacer), real, fake, nearest_k);
   }
-  const byBlocks = async (products: BlockProducts) => {
+  return withProducts(options, async (products) => {
     const pacer = new Pacer(blockWork(real, fake, products.block_size), on_progress, signal);
     return fromCounts(await countByBlocks(real, fake, nearest_k, pacer, products), real, fake, nearest_k);
-  };
-  if (block_products) return byBlocks(block_products);
+  });
+}
+
+/**
+ * Where every real and every fake lies, of which the metrics are the counts: found as the metrics are.
+ *
+ * @param nearestReals how many of the reals nearest to each fake are wanted.
+ * @throws as `precisionRecallDensityCoverage`.
+ */
+export async function neighbourhoods(
+  real: PointCloud,
+  fake: PointCloud,
+  nearestReals: number,
+  options: PrdcOptions = {},
+): Promise<Neighbourhoods> {
+  const { nearest_k = 5, on_progress, signal } = options;
+  checkInput(real, fake, nearest_k);
+  if (real.dims <= MOST_INDEXED_DIMS) {
+    const pacer = new Pacer(indexedNeighbourhoodWork(real, fake), on_progress, signal);
+    return neighbourhoodsByIndex(real, fake, nearest_k, nearestReals, pacer);
+  }
+  return withProducts(options, (products) => {
+    const pacer = new Pacer(neighbourhoodWork(real, fake, products.block_size), on_progress, signal);
+    return neighbourhoodsByBlocks(real, fake, nearest_k, nearestReals, pacer, products);
+  });
+}
+
+async function withProducts<Result>(
+  { device, block_products }: PrdcOptions,
+  use: (products: BlockProducts) => Promise<Result>,
+): Promise<Result> {
+  if (block_products) return use(block_products);
   // Loaded only here: points of few dimensions do without onnxruntime, whose start-up would take longer than the count.
   const { createBlockGemm } = await import('../linalg/block-gemm.ts');
   const gemm = await createBlockGemm(device);
   try {
-    return await byBlocks(gemm);
+    return await use(gemm);
   } finally {
     await gemm.dispose();
   }
