@@ -33,6 +33,9 @@ export class OnnxFormatError extends FileFormatError {}
 /** A safetensors file is truncated or malformed. */
 export class SafetensorsError extends FileFormatError {}
 
+/** A file of PyTorch weights is truncated, malformed, or holds more than tensors and plain containers. */
+export class TorchFileError extends FileFormatError {}
+
 /** The weights of a feature extractor are not there; the message says which file to fetch from where. */
 export class ExtractorNotFoundError extends IsoDiffusionError {}
 

@@ -12,7 +12,7 @@ import { type RegularFile, withRegularFile } from './regular-file.ts';
  * The element types of safetensors with the array that holds each. float16, bfloat16 and float8 are kept as raw bits,
  * BOOL as bytes.
  */
-const DTYPE_ARRAYS = {
+export const DTYPE_ARRAYS = {
   BOOL: Uint8Array,
   U8: Uint8Array,
   I8: Int8Array,

@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { zipSync } from 'fflate';
 import { z } from 'zod';
@@ -8,6 +9,7 @@ import { floatTensorInfos } from '../../../src/files/float-tensors.ts';
 import { readJsonFile, stringifySorted } from '../../../src/files/json.ts';
 import { npyBytes } from '../../../src/files/npy.ts';
 import { type NamedTensor, readSafetensors, safetensorsChunks } from '../../../src/files/safetensors.ts';
+import { readTorchFile, readTorchStateDict } from '../../../src/files/torch/file.ts';
 import { readStatistics } from '../../../src/metrics/index.ts';
 import { ConditionalDense, modelFromConfig, UNet2DModel } from '../../../src/models/index.ts';
 import { DDIMScheduler, DDPMScheduler, schedulerFromConfig } from '../../../src/schedulers/index.ts';
@@ -49,6 +51,24 @@ export const safetensors: FuzzedReader = {
     (bytes, stream, { name, other }) =>
       name.endsWith('.json') ? changeJson(bytes, stream, { name, other }) : undefined,
   ],
+};
+
+const torchFixtures = new URL('../../../test/fixtures/torch/', import.meta.url);
+
+/** Weights of PyTorch, as zip archives and in the legacy format. */
+export const torch: FuzzedReader = {
+  async examples() {
+    const names = (await readdir(torchFixtures)).filter((name) => name.endsWith('.pth')).sort();
+    return Promise.all(
+      names.map(async (name) => single(`${name.split('.')[0]}.pth`, await readFile(new URL(name, torchFixtures)))),
+    );
+  },
+  async read(folder) {
+    const name = await onlyFile(folder);
+    if (name.startsWith('containers')) return readTorchFile(path.join(folder, name));
+    for (const tensor of (await readTorchStateDict(path.join(folder, name))).values()) tensor.read();
+  },
+  mutations: [insideZip(), insideZip(), insideZip(textMutations), ...textMutations],
 };
 
 const moments = {

@@ -18,6 +18,7 @@ export const readers: Readers = {
   parquet: { share: 12, load: async () => (await imageSets()).parquet },
   idx: { share: 4, load: async () => (await imageSets()).idx },
   safetensors: { share: 10, load: async () => (await files()).safetensors },
+  torch: { share: 10, load: async () => (await files()).torch },
   statistics: { share: 8, load: async () => (await files()).statistics },
   config: { share: 10, load: async () => (await files()).config },
   settings: { share: 5, load: async () => (await files()).settings },

@@ -12,7 +12,7 @@ import {
   type SourceChoice,
   type SourceImage,
 } from './image-source.ts';
-import { isPickledArray, type Pickled, parsePickle } from './pickle.ts';
+import { type Pickled, PickledArray, parsePickle } from './pickle.ts';
 import { chosenSplit } from './splits.ts';
 import { tarMembers } from './tar.ts';
 
@@ -124,8 +124,8 @@ function* parseBinaryBatch(bytes: Uint8Array, where: string, kind: CifarKind): G
 function* parsePickledBatch(bytes: Uint8Array, where: string, kind: CifarKind): Generator<PlainImage> {
   const batch = parsePickle(bytes, where);
   const [data, labels] = batch instanceof Map ? [batch.get('data'), batch.get(`${kind.label}s`)] : [];
-  const count = isPickledArray(data) ? data.bytes.length / PIXELS : Number.NaN;
-  if (!isPickledArray(data) || !Array.isArray(labels) || labels.length !== count)
+  const count = data instanceof PickledArray ? data.bytes.length / PIXELS : Number.NaN;
+  if (!(data instanceof PickledArray) || !Array.isArray(labels) || labels.length !== count)
     throw new DatasetError(`${where} is not a batch of CIFAR: it has no 'data' of images with their '${kind.label}s'`);
   for (let index = 0; index < count; index++)
     yield image(data.bytes, index * PIXELS, `${where}, image ${index}`, labels[index], kind);
