@@ -7,7 +7,7 @@ import { PAPER_LOOK, type PlotLook, renderSvg } from './render.ts';
 export interface CurveSeries {
   /** What the legend calls it. */
   readonly name: string;
-  /** Finite numbers, at least one. */
+  /** Finite numbers, at least one; above 0 where the x axis is logarithmic. */
   readonly x: ArrayLike<number>;
   /** As many finite numbers; above 0 where the y axis is logarithmic. */
   readonly y: ArrayLike<number>;
@@ -23,6 +23,8 @@ export interface CurvePlot {
   readonly x_label: string;
   /** Label of the y axis. */
   readonly y_label: string;
+  /** Whether the x axis is logarithmic; default false. */
+  readonly log_x?: boolean;
   /** Whether the y axis is logarithmic; default false. */
   readonly log_y?: boolean;
 }
@@ -30,8 +32,8 @@ export interface CurvePlot {
 /**
  * Curves over a common x axis as SVG, with a legend.
  *
- * @throws {InvalidArgumentError} when there is no series, or one is empty, ragged, not finite, or not positive with
- * `log_y`.
+ * @throws {InvalidArgumentError} when there is no series, or one is empty, ragged, not finite, or not positive on a
+ * logarithmic axis.
  */
 export async function curvePlot(plot: CurvePlot): Promise<string> {
   requireObject('the argument of curvePlot', plot);
@@ -40,11 +42,10 @@ export async function curvePlot(plot: CurvePlot): Promise<string> {
 
 /** `curvePlot` in other colours and sizes. A single curve has no legend at the top: the title names it. */
 export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string> {
-  const { series, title, x_label, y_label, log_y = false } = plot;
+  const { series, title, x_label, y_label, log_x = false, log_y = false } = plot;
   requireArray('series', series);
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
-  for (const one of series) checkSeries(one, log_y);
-  const yScale = log_y ? 'log' : 'linear';
+  for (const one of series) checkSeries(one, log_x, log_y);
   return renderSvg({
     $schema: 'https://vega.github.io/schema/vega/v6.json',
     width: look.width,
@@ -60,8 +61,22 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
       },
     ],
     scales: [
-      { name: 'x', type: 'linear', domain: { data: 'points', field: 'x' }, range: 'width', zero: false, nice: false },
-      { name: 'y', type: yScale, domain: { data: 'points', field: 'y' }, range: 'height', zero: false, nice: true },
+      {
+        name: 'x',
+        type: log_x ? 'log' : 'linear',
+        domain: { data: 'points', field: 'x' },
+        range: 'width',
+        zero: false,
+        nice: false,
+      },
+      {
+        name: 'y',
+        type: log_y ? 'log' : 'linear',
+        domain: { data: 'points', field: 'y' },
+        range: 'height',
+        zero: false,
+        nice: true,
+      },
       { name: 'series', type: 'ordinal', domain: series.map(({ name }) => name), range: [...look.palette] },
     ],
     axes: [
@@ -104,17 +119,18 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
 
 const TOP_LEGEND = { direction: 'horizontal', offset: 2, padding: 0 } as const;
 
-function checkSeries({ name, x, y }: CurveSeries, positive: boolean): void {
+function checkSeries({ name, x, y }: CurveSeries, positiveX: boolean, positiveY: boolean): void {
   if (x.length === 0 || x.length !== y.length) {
     throw new InvalidArgumentError(
       `the series '${name}' has ${x.length} x and ${y.length} y values: as many of both are needed, and at least one`,
     );
   }
   for (let i = 0; i < x.length; i++) {
-    const value = y[i] as number;
-    if (Number.isFinite(x[i]) && Number.isFinite(value) && (!positive || value > 0)) continue;
+    const [place, value] = [x[i] as number, y[i] as number];
+    const isDrawn = (one: number, positive: boolean) => Number.isFinite(one) && (!positive || one > 0);
+    if (isDrawn(place, positiveX) && isDrawn(value, positiveY)) continue;
     throw new InvalidArgumentError(
-      `the series '${name}' holds (${x[i]}, ${value}) at ${i}, which cannot be drawn${positive ? ' on a logarithmic axis' : ''}`,
+      `the series '${name}' holds (${place}, ${value}) at ${i}, which cannot be drawn${positiveX || positiveY ? ' on a logarithmic axis' : ''}`,
     );
   }
 }

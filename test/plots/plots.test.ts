@@ -113,6 +113,15 @@ describe('curvePlot', () => {
     await expect(curvePlot({ series: [{ name: 'a', x: [1], y: [0] }], log_y: true, ...plot })).rejects.toThrow(
       /logarithmic/,
     );
+    await expect(curvePlot({ series: [{ name: 'a', x: [0], y: [1] }], log_x: true, ...plot })).rejects.toThrow(
+      /\(0, 1\) at 0, which cannot be drawn on a logarithmic axis/,
+    );
+  });
+
+  it('has powers at even distances on a logarithmic axis', async () => {
+    const svg = await curvePlot({ series: [{ name: 'a', x: [1, 10, 100], y: [1, 1, 1] }], log_x: true, ...plot });
+    const [, , middle, end] = /M(0),[\d.]+L([\d.]+),[\d.]+L([\d.]+),/.exec(svg) ?? [];
+    expect(Number(middle) / Number(end)).toBeCloseTo(0.5);
   });
 });
 
