@@ -11,7 +11,7 @@ const rooms = {
   schedulers: 'files hub',
   losses: 'graph schedulers',
   runtime: 'files threads graph',
-  datasets: 'random files',
+  datasets: 'random files hub',
   plots: 'random files',
   pages: 'plots',
   metrics: 'random files graph schedulers runtime',

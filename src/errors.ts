@@ -87,7 +87,11 @@ export class HubError extends IsoDiffusionError {
 
   constructor(
     message: string,
-    { unreachable = false, status, ...options }: ErrorOptions & { unreachable?: boolean; status?: number } = {},
+    {
+      unreachable = false,
+      status,
+      ...options
+    }: ErrorOptions & { unreachable?: boolean; status?: number | undefined } = {},
   ) {
     super(message, options);
     this.unreachable = unreachable;

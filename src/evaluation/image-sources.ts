@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import {
   convertChannels,
   DECODING,
@@ -149,6 +150,7 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
     dataDir: undefined,
     split: options.split,
     labelColumn: undefined,
+    hub: { cache_dir: options.cacheDir && join(options.cacheDir, 'hub') },
     warn: options.warn,
   });
   const { usable, skipped, height, width, channels } = await inspect(images, options);

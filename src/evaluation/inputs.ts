@@ -56,7 +56,8 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (isPointFile(source)) return { kind: 'points', source };
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
   if (await exists(source)) return { kind: 'images', source };
-  if (role === 'fake' && HUB_ID.test(source)) return identifyFolder(await pipelineFolderOf(source));
+  if (HUB_ID.test(source))
+    return role === 'fake' ? identifyFolder(await pipelineFolderOf(source)) : { kind: 'images', source };
   const named = [...Object.keys(SYNTHETIC_SETS), ...IMAGE_SET_NAMES];
   throw new InvalidArgumentError(
     `${role} '${source}' does not exist and is not a data set: give ${named.join(', ')}, a folder or file of images, a ${POINT_FILES} file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,

@@ -1,4 +1,5 @@
 import { stringify } from 'yaml';
+import { escaped, metricsSection, modelIndex, publicName, table } from './card-results.ts';
 import type { PipelineLayout } from './pipeline-folder.ts';
 
 export interface ModelCardFacts {
@@ -10,6 +11,8 @@ export interface ModelCardFacts {
   /** Whether there is a `unet_ema` beside `unet`. */
   readonly averaged: boolean;
   readonly dataset: string;
+  /** `owner/name` of the data set, where it is one of the Hub. */
+  readonly hubId?: string | undefined;
   /** Training steps that were run. */
   readonly steps: number;
   readonly loss: unknown;
@@ -29,22 +32,25 @@ export interface ModelCardFacts {
  * and how to use it here, in transformers.js and in diffusers.
  */
 export function modelCard(facts: ModelCardFacts): string {
-  const { task, className, isInDiffusers, dataset, steps, loss, settings, classNames, metrics, license, averaged } =
-    facts;
+  const { task, className, isInDiffusers, steps, loss, settings, classNames, metrics, license, averaged } = facts;
+  const dataset = { name: facts.dataset, hubId: facts.hubId };
+  const title = `${task === 'unconditional-image-generation' ? 'Images' : 'Points'} from ${publicName(dataset)}`;
   const images = task === 'unconditional-image-generation';
   const header = {
     ...(license ? { license } : {}),
     library_name: isInDiffusers ? 'diffusers' : 'iso-diffusion',
     tags: ['iso-diffusion', 'ddpm', 'onnx', 'transformers.js'],
     ...(images ? { pipeline_tag: task } : {}),
+    ...(dataset.hubId ? { datasets: [dataset.hubId] } : {}),
+    ...(metrics ? { 'model-index': modelIndex({ metrics }, { name: title, task, dataset }) } : {}),
   };
   const sections = [
     `---\n${stringify(header)}---`,
-    `# ${images ? 'Images' : 'Points'} from ${escaped(path(dataset))}`,
+    `# ${escaped(title)}`,
     `A denoising diffusion model (${escaped(className)}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
-    `## Training\n\n${table({ dataset: path(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
+    `## Training\n\n${table({ dataset: publicName(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
     ...(classNames ? [`## Classes\n\n${table(Object.fromEntries(classNames.entries()))}`] : []),
-    ...(metrics ? [`## Metrics\n\n${table(metrics)}`] : []),
+    ...(metrics ? [metricsSection({ metrics })] : []),
     `## Use\n\n${usage(facts)}`,
     ...(averaged ? ['`unet_ema` holds the moving average of the weights, `unet` the raw ones.'] : []),
   ];
@@ -75,21 +81,4 @@ pipe = DDPMPipeline.from_pretrained("./this-folder", unet=unet)
 image = pipe().images[0]
 \`\`\``;
   return [here, transformers, ...(isInDiffusers ? [python] : [])].join('\n\n');
-}
-
-function table(rows: Readonly<Record<string, unknown>>): string {
-  const lines = Object.entries(rows)
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `| ${escaped(name)} | ${escaped(String(value))} |`);
-  return ['| | |', '|---|---|', ...lines].join('\n');
-}
-
-/** A data set may be named by a path. Its last part says enough and reveals nothing about the machine. */
-function path(name: string): string {
-  return name.split(/[\\/]/).filter(Boolean).at(-1) ?? name;
-}
-
-/** Text in which the marks of Markdown and HTML are escaped. */
-function escaped(text: string): string {
-  return text.replaceAll(/[\r\n]+/g, ' ').replaceAll(/[\\`*_{}[\]<>()#+!|~&]/g, (mark) => `&#${mark.charCodeAt(0)};`);
 }

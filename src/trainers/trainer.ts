@@ -222,6 +222,7 @@ export class Trainer {
         className: model.config._class_name,
         averaged: this.args.use_ema,
         dataset: train_dataset.name,
+        hubId: isImageSet(train_dataset) ? train_dataset.hubId : undefined,
         steps: this.step,
         loss: loss.config,
         settings: decidingArguments(this.identity),

@@ -133,7 +133,14 @@ it('every command knows the same names of data sets', async () => {
   }
   for (const name of Object.keys(SYNTHETIC_SETS))
     expect(await identify('real', name)).toMatchObject({ kind: 'points' });
-  const places = { cacheDir: folder, dataDir: folder, split: undefined, labelColumn: undefined, warn: () => undefined };
+  const places = {
+    cacheDir: folder,
+    dataDir: folder,
+    split: undefined,
+    labelColumn: undefined,
+    hub: {},
+    warn: () => undefined,
+  };
   for (const name of ['flowers102', 'pets']) await expect(openSource(name, places)).rejects.toThrow(/gz .*fetch https/);
 });
 

@@ -30,6 +30,7 @@ const MAX_DESCRIPTION_BYTES = 500 * 1024 * 1024;
 
 const descriptionSchema = z.strictObject({
   name: z.string(),
+  hubId: z.string().optional(),
   count: z.int().min(1),
   height: z.int().min(1),
   width: z.int().min(1),
@@ -43,7 +44,7 @@ const descriptionSchema = z.strictObject({
 
 type SetDescription = z.infer<typeof descriptionSchema>;
 /** `classNames` are those that the source knows; a set of named classes gets the names that its images have. */
-type Geometry = Pick<SetDescription, 'name' | 'height' | 'width' | 'channels' | 'randomCrop' | 'classNames'>;
+type Geometry = Pick<SetDescription, 'name' | 'hubId' | 'height' | 'width' | 'channels' | 'randomCrop' | 'classNames'>;
 
 /** Writes a set while its images are made. @throws {DatasetError} when no image is usable; no file is left then. */
 export async function writeCacheFile(

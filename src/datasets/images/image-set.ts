@@ -10,6 +10,8 @@ import { requireArray, requireObject } from '../../options.ts';
 export interface ImageSet {
   /** What logs and errors call the set. */
   readonly name: string;
+  /** `owner/name`, where the set is one of the Hugging Face Hub; the model card names it. */
+  readonly hubId?: string | undefined;
   /** Images in the set, at least 1. */
   readonly count: number;
   /** 1 (grey), 3 (RGB) or 4 (RGBA). */
@@ -173,7 +175,7 @@ export const UNLABELLED = -1;
 
 /** The images of a set that have a class; the set itself where all have one, or none. */
 export function labelledImages(set: ImageSet): ImageSet {
-  const { name, height, width, channels, labels, classNames, skipped } = set;
+  const { name, hubId, height, width, channels, labels, classNames, skipped } = set;
   if (!labels?.includes(UNLABELLED)) return set;
   const indices = Uint32Array.from(labels.keys()).filter((index) => labels[index] !== UNLABELLED);
   const count = indices.length;
@@ -182,7 +184,7 @@ export function labelledImages(set: ImageSet): ImageSet {
     return indices[index] as number;
   };
   const part: ImageSet = {
-    ...{ name, count, height, width, channels, classNames, skipped },
+    ...{ name, hubId, count, height, width, channels, classNames, skipped },
     labels: labels.filter((label) => label !== UNLABELLED),
     fingerprint: createHash('sha256').update(`labelled images of ${set.fingerprint}`).digest('hex'),
     pixels: (index) => set.pixels(at(index)),

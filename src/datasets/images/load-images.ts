@@ -1,20 +1,22 @@
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
+import { DatasetError, errorText, HubError, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { defaultCacheDir } from '../../files/download.ts';
 import { exists, isFile, isFolder } from '../../files/regular-file.ts';
-import { type Fields, parseOptions, requireText } from '../../options.ts';
+import { type DownloadProgress, HUB_ID } from '../../hub/repository.ts';
+import { type Fields, functionOption, parseOptions, requireText } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
 import { digitsSource } from './sources/digits.ts';
 import { folderSource } from './sources/folder.ts';
+import { type HubChoice, hubSource } from './sources/hub.ts';
 import { idxSource, isIdxImages } from './sources/idx.ts';
 import type { ImageSource, SourceChoice } from './sources/image-source.ts';
 import { IMAGE_SET_NAMES, oxfordSet, oxfordSource } from './sources/oxford.ts';
-import { parquetSource } from './sources/parquet.ts';
+import { localParquet, parquetSource } from './sources/parquet.ts';
 import { requireSplit } from './sources/splits.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
 
@@ -39,7 +41,7 @@ export interface LoadImagesOptions {
   /** How images are resized, always antialiased; default 'bilinear'. */
   readonly interpolation?: (typeof INTERPOLATIONS)[number] | undefined;
   /**
-   * Folder of downloads (`downloads/`) and resized images (`images/`), which may be deleted at any time. Default
+   * Folder of downloads (`downloads/`, `hub/`) and resized images (`images/`), which may be deleted at any time. Default
    * `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`.
    */
   readonly cache_dir?: string | undefined;
@@ -58,6 +60,22 @@ export interface LoadImagesOptions {
    * `labels`, `fine_label`, `coarse_label`, `class` and `cls` that the source has.
    */
   readonly label_column?: string | undefined;
+  /**
+   * Of a data set of the Hub with several configurations (subsets): the one to read. Default: the only one, the one that
+   * its card marks as default, or the one called 'default'; else an error lists them.
+   */
+  readonly dataset_config_name?: string | undefined;
+  /** Of a data set of the Hub: a branch, tag or commit; default 'main'. */
+  readonly revision?: string | undefined;
+  /** For the Hub: an access token, for private and gated data sets; default the environment's HF_TOKEN, or none. */
+  readonly token?: string | undefined;
+  /**
+   * Whether to use what was downloaded from the Hub before, without asking it; default false. `HF_HUB_OFFLINE` and the
+   * others of docs/files.md have the same effect.
+   */
+  readonly local_files_only?: boolean | undefined;
+  /** Called before each file of the Hub, while it arrives, and once it is complete; default: nothing is called. */
+  readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
   /** Images decoded at a time, 1 to 256; default 4. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel. */
   readonly num_workers?: number | undefined;
   /** Stops after this many usable images, at least 1; default all. */
@@ -82,6 +100,11 @@ const optionsSchema = z.strictObject({
   data_dir: z.string().min(1).optional(),
   split: z.string().min(1).optional(),
   label_column: z.string().min(1).optional(),
+  dataset_config_name: z.string().min(1).optional(),
+  revision: z.string().min(1).optional(),
+  token: z.string().optional(),
+  local_files_only: z.boolean().optional(),
+  progress_callback: functionOption<(progress: DownloadProgress) => void>().optional(),
   num_workers: z.int().min(1).max(256).default(4),
   max_images: z.int().min(1).optional(),
   max_memory_bytes: z
@@ -109,11 +132,13 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  * - a .tar, .tar.gz or .tgz of images, or a folder of them (webdataset's shards);
  * - a .parquet file, or a folder with such files in it or below, as a snapshot of the Hub;
  * - an IDX file of images (MNIST), e.g. `train-images-idx3-ubyte.gz`, labels beside it; or a folder of them;
- * - CIFAR-10 or CIFAR-100, binary or for Python: its archive, its folder or one batch.
+ * - CIFAR-10 or CIFAR-100, binary or for Python: its archive, its folder or one batch;
+ * - `owner/name`, where there is no such file or folder: the parquet files of a data set of the Hugging Face Hub.
  * Of a source with splits, one is read; see docs/images.md.
  * @throws {InvalidArgumentError} when an option is wrong or the source is none of these.
  * @throws {DatasetError} when the source cannot be read or no image is usable; or `strict` is on and one is not.
  * @throws {DownloadError} when a download fails; it says which file to put where.
+ * @throws {HubError} when the Hub refuses, or cannot be reached and the set is not cached.
  * @example
  * const set = await loadImages('./flowers', { resolution: 64 });
  * console.log(set.count, set.height, set.width, set.channels); // 8189 64 64 3
@@ -133,18 +158,22 @@ async function loadChecked(
   warn: (message: string) => void,
 ): Promise<ImageSet> {
   const { data_dir, split, label_column, num_workers, max_images, max_memory_bytes, on_progress } = checked;
+  const { dataset_config_name: config, revision, token, local_files_only, progress_callback } = checked;
+  const cache_dir = checked.cache_dir && join(checked.cache_dir, 'hub');
   const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
   const images = await openSource(source, {
     cacheDir,
     dataDir: data_dir,
     split,
     labelColumn: label_column,
+    hub: { config, revision, token, local_files_only, progress_callback, cache_dir },
     warn,
   });
   const format = imageFormat(images, checked);
   const { height, width, channels } = format;
   const classNames = images.classNames?.slice();
-  const geometry = { name: images.name, height, width, channels, randomCrop: format.crop === 'random', classNames };
+  const { name, hubId } = images;
+  const geometry = { name, hubId, height, width, channels, randomCrop: format.crop === 'random', classNames };
   const prepared = () =>
     withProgress(prepareImages(images, format, num_workers), images.total, max_images, on_progress);
 
@@ -204,24 +233,44 @@ async function* withProgress(
 /** Finds out what `source` (see `loadImages`) is, and opens it. */
 export async function openSource(
   source: string,
-  places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined },
+  places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined; readonly hub: HubChoice },
 ): Promise<ImageSource> {
+  const path = resolve(source);
+  if (HUB_ID.test(source) && !(await exists(path))) return hubOrNothing(source, places);
+  const { config, revision } = places.hub;
+  const [unused] = Object.entries({ dataset_config_name: config, revision }).filter(([, value]) => value !== undefined);
+  if (unused)
+    throw new InvalidArgumentError(`${unused[0]} is '${unused[1]}', but '${source}' is not a data set of the Hub`);
   if (source === 'digits') return digitsSource(places);
   const oxford = oxfordSet(source);
   if (oxford) return oxfordSource(oxford, places);
 
-  const path = resolve(source);
   if (await isFolder(path)) return folderSource(path, places);
   if (await isFile(path)) {
     if (isCifarArchive(path)) return cifarArchiveSource(path, places);
     if (isTarName(path)) return tarSource(path, [path], places);
     if (path.endsWith('.parquet') || isIdxImages(path) || isCifarBatch(path)) requireSplit(path, places);
-    if (path.endsWith('.parquet')) return parquetSource(path, [path], places);
+    if (path.endsWith('.parquet')) return parquetSource(await localParquet(path, [path]), places);
     if (isIdxImages(path)) return idxSource(path, places);
     if (path.endsWith('.bin') || isCifarBatch(path)) return cifarFilesSource(path, [path], places);
   }
   throw new InvalidArgumentError(
     `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give ${IMAGE_SET_NAMES.map((name) => `'${name}'`).join(', ')}, ` +
-      'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte) or a file of CIFAR',
+      'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte), a file of CIFAR, or owner/name of a data set of the Hub',
   );
+}
+
+/** A misspelt path may look like a data set of the Hub. */
+async function hubOrNothing(name: string, choice: SourceChoice & { readonly hub: HubChoice }): Promise<ImageSource> {
+  try {
+    return await hubSource(name, choice);
+  } catch (cause) {
+    if (!(cause instanceof HubError)) throw cause;
+    const { unreachable, status } = cause;
+    throw new HubError(`there is no file or folder '${name}', and as a data set of the Hub: ${cause.message}`, {
+      cause,
+      unreachable,
+      status,
+    });
+  }
 }

@@ -61,6 +61,16 @@ export const imageOptions = grouped('Images:', {
     z.string().optional(),
     'split of the images: train (default), validation, test, or all',
   ),
+  dataset_config_name: option(
+    '--dataset-config-name <name>',
+    z.string().optional(),
+    'configuration of a data set of the Hub (default: its only or default one)',
+  ),
+  dataset_revision: option(
+    '--dataset-revision <name>',
+    z.string().optional(),
+    'branch, tag or commit of a data set of the Hub (default: main)',
+  ),
   label_column: option(
     '--label-column <name>',
     z.string().optional(),
@@ -202,6 +212,7 @@ async function loadTrainingImages(
   modelChannels: number | undefined,
 ): Promise<ImageSet> {
   const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column, strict } = settings;
+  const { dataset_config_name, dataset_revision: revision } = settings;
   const resolution = settings.resolution ?? modelResolution;
   let bar: Progress | undefined;
   try {
@@ -214,12 +225,24 @@ async function loadTrainingImages(
       cache_dir,
       split,
       label_column,
+      dataset_config_name,
+      revision,
       strict,
       on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
       max_images: n,
       on_progress: ({ done, total }) => {
         bar ??= progressBar('images', total ?? 0);
         bar.update(done, total === undefined ? `${done}` : '');
+      },
+      // A file of the Hub is downloaded between the images of the one before it and its own.
+      progress_callback: ({ status, file, loaded = 0, total = 1 }) => {
+        if (status !== 'progress') {
+          bar?.stop();
+          bar = undefined;
+          return;
+        }
+        bar ??= progressBar(file, total);
+        bar.update(loaded, `${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
       },
     });
   } finally {

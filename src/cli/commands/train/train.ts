@@ -7,6 +7,7 @@ import { isPointFile, POINT_FILES } from '../../../datasets/points/point-files.t
 import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
 import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
 import { exists } from '../../../files/regular-file.ts';
+import { HUB_ID } from '../../../hub/repository.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
@@ -44,9 +45,9 @@ const KNOWN = [...POINT_SETS, ...IMAGE_SET_NAMES];
 const options = {
   ...grouped('Data:', {
     dataset: option(
-      '--dataset <name|path>',
+      '--dataset <name|path|hub-id>',
       z.string().default('swiss-roll'),
-      `points: ${POINT_SETS.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, or a .tar, .parquet, MNIST or CIFAR-10 file`,
+      `points: ${POINT_SETS.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, a .tar, .parquet, MNIST or CIFAR-10 file, or owner/name of the Hugging Face Hub`,
     ),
     n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
@@ -100,6 +101,7 @@ Examples:
   iso-diffusion train --dataset points.csv --epochs 200 --lr 3e-4 --ema --output runs/mine
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 20 --output runs/digits
   iso-diffusion train --dataset ./photos --resolution 32 --random-flip --ema --output runs/photos
+  iso-diffusion train --dataset huggan/flowers-102-categories --split train --resolution 64 --output runs/hub
   iso-diffusion train --dataset ./photos --random-crop --dropout 0.1 --learn-variance --output runs/variance
   iso-diffusion train --dataset flowers102 --model ddpm-64 --batch-size 32 --device cuda --ema --output runs/flowers
   iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
@@ -195,15 +197,15 @@ async function refuseOldRun(outputDir: string): Promise<void> {
 
 /**
  * Tells points from images. Names of sets come first, as in the loaders. Files of points have endings of their own; every
- * other file or folder is images.
+ * other file or folder is images, and so is a data set of the Hub.
  *
  * @throws {InvalidArgumentError} when there is neither such a set nor such a file; names the nearest set.
  */
 async function datasetNamed(source: string): Promise<DatasetName> {
   if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
   if (isPointFile(source)) return { kind: 'points', source };
-  if (await exists(source)) return { kind: 'images', source };
+  if ((await exists(source)) || HUB_ID.test(source)) return { kind: 'images', source };
   throw new InvalidArgumentError(
-    `data set '${source}' is unknown: use ${KNOWN.join(', ')}, or a file or folder; there is none at this path.${didYouMean(source, KNOWN)}`,
+    `data set '${source}' is unknown: use ${KNOWN.join(', ')}, a file or folder, of which there is none at this path, or owner/name of a data set of the Hub.${didYouMean(source, KNOWN)}`,
   );
 }

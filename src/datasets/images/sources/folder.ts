@@ -7,7 +7,7 @@ import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } fr
 import { idxSource, isIdxImages } from './idx.ts';
 import { type FolderFile, imageFolderSource } from './image-folder.ts';
 import { type ImageSource, isHiddenFolder, type SourceChoice } from './image-source.ts';
-import { parquetSource } from './parquet.ts';
+import { localParquet, parquetSource } from './parquet.ts';
 import { chosenSplit, splitsByFile } from './splits.ts';
 import { isTarName, tarSource } from './tar.ts';
 
@@ -42,7 +42,7 @@ export async function folderSource(folder: string, choice: SourceChoice): Promis
     const chosen = chosenSplit(folder, parquet, splitOf, choice);
     // `train/0.parquet` and `val/0.parquet` are one set; `a/train/0.parquet` and `b/train/0.parquet` are two.
     requireOneFolder(folder, chosen);
-    return parquetSource(folder, at(chosen), choice);
+    return parquetSource(await localParquet(folder, at(chosen)), choice);
   }
   const idx = pathsOf(isIdxImages);
   if (idx.length > 0) {

@@ -41,6 +41,8 @@ export interface SourceChoice {
 /** Somewhere that images come from, in an order that is the same every time. */
 export interface ImageSource {
   readonly name: string;
+  /** `owner/name` of a data set of the Hub. */
+  readonly hubId?: string | undefined;
   /** Size and channels of every image where the format fixes them; they are the defaults of the set. */
   readonly native?: { readonly height: number; readonly width: number; readonly channels: 1 | 3 };
   /** How many images there are, skipped ones included, when that is known before they are read. */

@@ -31,6 +31,18 @@ const IMAGE_COLUMNS = ['image', 'img'];
 /** A row group is decoded as a whole. The Hub writes groups of 100 to 1,000 images. */
 const MAX_ROW_GROUP_BYTES = 2 * 1024 ** 3;
 
+/** Parquet files that are one set. */
+export interface ParquetFiles {
+  /** The name of the set. */
+  readonly name: string;
+  /** Text that changes whenever a file may have changed. */
+  readonly state: string;
+  /** Makes each file in turn ready and gives its path, when the file before it has been read. */
+  readonly files: readonly (() => Promise<string>)[];
+  /** The names of the classes of a column, where the files do not have them. */
+  readonly classNames?: (column: string) => readonly string[] | undefined;
+}
+
 /**
  * Images of parquet files as on the Hugging Face Hub: column `image` of {bytes, path} or of the bytes themselves, and a
  * column of classes, numbers or names, if any. One row group is in memory at a time.
@@ -38,25 +50,31 @@ const MAX_ROW_GROUP_BYTES = 2 * 1024 ** 3;
  * @throws {DatasetError} when the first file is damaged or has no column of images.
  */
 export async function parquetSource(
-  name: string,
-  paths: readonly string[],
+  { name, state, files, classNames }: ParquetFiles,
   choice: Pick<SourceChoice, 'labelColumn'>,
 ): Promise<ImageSource> {
-  const { label, classNames } = await openParquet(paths[0] ?? name, choice);
+  const first = (await files[0]?.()) ?? name;
+  const { label, classNames: stored } = await openParquet(first, choice);
+  const names = stored ?? (label === undefined ? undefined : classNames?.(label));
   return {
     name,
-    classNames,
-    cacheKey: `parquet ${label} ${await fileStates(paths)}`,
+    classNames: names,
+    cacheKey: `parquet ${label} ${state}${stored === names ? '' : ` ${JSON.stringify(names)}`}`,
     async *images() {
       let rows = 0;
-      for (const path of paths)
-        for await (const image of parquetImages(path, choice)) {
+      for (const ready of files)
+        for await (const image of parquetImages(await ready(), choice)) {
           rows++;
           yield image;
         }
       if (rows === 0) throw new DatasetError(`${name} has no rows`);
     },
   };
+}
+
+/** Parquet files on the disk. */
+export async function localParquet(name: string, paths: readonly string[]): Promise<ParquetFiles> {
+  return { name, state: await fileStates(paths), files: paths.map((path) => async () => path) };
 }
 
 interface OpenParquet {
@@ -77,29 +95,34 @@ async function openParquet(path: string, choice: Pick<SourceChoice, 'labelColumn
   const metadata = await orFail(path, 'is not a parquet file', parquetMetadataAsync(file));
   const { children } = await orFail(path, 'has no columns', (async () => parquetSchema(metadata))());
   const columns = children.map(({ element }) => element.name);
+  const features = hubFeaturesOf(metadata);
+  const declared = columns.filter((column) => features[column]?._type === 'Image');
   const image =
-    IMAGE_COLUMNS.find((column) => columns.includes(column)) ??
+    IMAGE_COLUMNS.find((column) => (declared.length > 0 ? declared : columns).includes(column)) ??
+    declared[0] ??
     children.find((column) => column.children.some(({ element }) => element.name === 'bytes'))?.element.name;
   if (image === undefined)
     throw new DatasetError(
       `${path}: has no column ${IMAGE_COLUMNS.map((column) => `'${column}'`).join(' or ')}, only ${columns.join(', ')}`,
     );
   const label = labelColumnOf(columns, choice, path);
-  return { file, metadata, image, label, classNames: label === undefined ? undefined : hubNames(metadata, label) };
+  return { file, metadata, image, label, classNames: label === undefined ? undefined : features[label]?.names };
 }
 
-const hubFeatures = z.object({
-  info: z.object({ features: z.record(z.string(), z.object({ names: z.array(z.string()).optional() })) }),
-});
+const hubFeatures = z.record(
+  z.string(),
+  z.object({ _type: z.string().optional().catch(undefined), names: z.array(z.string()).optional().catch(undefined) }),
+);
+const hubMetadata = z.object({ info: z.object({ features: hubFeatures }) });
 
-/** The names of the classes of a column, which `datasets` writes beside the schema. */
-function hubNames({ key_value_metadata = [] }: FileMetaData, column: string): readonly string[] | undefined {
+/** What `datasets` writes beside the schema: which columns are images, and the names of classes. */
+function hubFeaturesOf({ key_value_metadata = [] }: FileMetaData): z.output<typeof hubFeatures> {
   const text = key_value_metadata.find(({ key }) => key === 'huggingface')?.value;
   try {
-    return hubFeatures.parse(JSON.parse(text ?? '')).info.features[column]?.names;
+    return hubMetadata.parse(JSON.parse(text ?? '')).info.features;
   } catch {
     // Other programs may write what they like there.
-    return undefined;
+    return {};
   }
 }
 

@@ -32,7 +32,7 @@ type SplitChoice = Pick<SourceChoice, 'split' | 'warn'>;
 export type SplitOf = (path: string) => string | undefined;
 
 /** A name as `KEYWORDS` has it: 'val' and 'dev' are 'validation'. */
-function canonical(name: string): string {
+export function canonical(name: string): string {
   return KEYWORDS[name.toLowerCase()] ?? name;
 }
 
