@@ -75,7 +75,7 @@ describe('a job', () => {
     const result = await readResult(folder);
     expect(result).toMatchObject({ real_images: 24, generated_images: 12 });
     // Pixels are no class logits, but the score's range holds for any: 1 to the number of them.
-    const score = result?.job.kind === 'images' ? Number(Object(result.metrics).inception_score) : Number.NaN;
+    const score = result?.job.kind === 'images' ? Number(Object(result).metrics.inception_score) : Number.NaN;
     expect(score).toBeGreaterThanOrEqual(1);
     expect(score).toBeLessThanOrEqual(192);
     expect(readdirSync(path.join(folder, 'images')).filter((file) => file.endsWith('.png'))).toHaveLength(12);

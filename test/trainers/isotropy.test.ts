@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadPoints } from '../../src/datasets/index.ts';
 import { add, reduceMean, square, sub } from '../../src/graph/ops/index.ts';
 import { defineLoss, hybridLoss, isoLoss, simpleLoss } from '../../src/losses/index.ts';
-import { predictedNoiseIsotropy } from '../../src/metrics/isotropy.ts';
+import { predictedNoiseIsotropy } from '../../src/metrics/index.ts';
 import { ConditionalDense } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';

@@ -5,7 +5,7 @@ import { applyScaler, loadPoints } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { csvText } from '../../experiments/text.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { isotropyOfNoisedData, predictedNoiseIsotropy } from '../../metrics/isotropy.ts';
+import { isotropyOfNoisedData, predictedNoiseIsotropy } from '../../metrics/index.ts';
 import type { PointCloud } from '../../metrics/metric.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { curvePlot, writePlot } from '../../plots/index.ts';

@@ -4,24 +4,27 @@ import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { evaluate } from '../../evaluation/evaluate.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import type { UnconditionalImageGenerationPipeline } from '../../pipelines/image-pipeline.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { imageGrid } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
 import { imageModel } from './image-sets.ts';
 import {
+  type DrawJob,
   GRID_FILE,
   type ImageJob,
+  type ImageMeasured,
   type ImageResult,
   imageMetricsSchema,
   JobClock,
   type JobContext,
   samplingSeed,
 } from './job.ts';
-import { finishJob, trainJob } from './training.ts';
+import { finishTraining, trainJob } from './training.ts';
 
-/** Rough shares of a job's time; the rest is measuring. */
+/** Rough shares of a job's time, and of the time after training; the rest is measuring. */
 const TRAINING_SHARE = 0.7;
-const SAMPLING_SHARE = 0.2;
+const DRAWING_SHARE = 0.65;
 const IMAGES_FOLDER = 'images';
 const GRID_IMAGES = 64;
 const GRID_SIDE_PIXELS = 64;
@@ -39,7 +42,7 @@ export async function runImageJob(
   { signal, onProgress }: JobContext,
 ): Promise<ImageResult> {
   const clock = await JobClock.start(folder);
-  const real = await loadImages(job.source, { resolution: job.resolution, data_dir: job.data_dir ?? undefined });
+  const real = await imagesOf(job);
   const training = {
     model: imageModel(job.model, real),
     train_dataset: real,
@@ -50,32 +53,46 @@ export async function runImageJob(
     signal,
     onProgress: (fraction) => onProgress(TRAINING_SHARE * fraction),
   });
-  const files = await drawImages(job, real, folder, pipelineDir, { signal, onProgress });
-  await writeFileAtomic(path.join(folder, GRID_FILE), await gridOf(files, real));
-  const measured = await measure(job, real, folder, { signal, onProgress });
-  return finishJob(folder, { job, real_images: real.count, generated_images: files.length, ...measured }, clock);
-}
-
-/** Generates PNG files in `images/`. A stopped job keeps them. */
-async function drawImages(
-  job: ImageJob,
-  real: ImageSet,
-  folder: string,
-  pipelineDir: string,
-  { signal, onProgress }: JobContext,
-): Promise<string[]> {
   const generate = await pipeline('unconditional-image-generation', pipelineDir, { device: job.device });
   try {
-    return await generate.toFolder(path.join(folder, IMAGES_FOLDER), {
-      count: job.samples ?? real.count,
-      num_inference_steps: job.num_inference_steps,
-      seed: samplingSeed(job),
-      on_progress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
+    const measured = await drawAndMeasure(generate, job, real, folder, {
       signal,
+      onProgress: (fraction) => onProgress(TRAINING_SHARE + (1 - TRAINING_SHARE) * fraction),
     });
+    return await finishTraining(folder, { job, real_images: real.count, ...measured }, clock);
   } finally {
     await generate.dispose();
   }
+}
+
+/** The images that a job trains on. */
+export function imagesOf({ source, resolution, data_dir }: ImageJob): Promise<ImageSet> {
+  return loadImages(source, { resolution, data_dir: data_dir ?? undefined });
+}
+
+/**
+ * Draws images into `images/`, from the noise of the job's seed, writes some of them into `grid.png`, and measures them. A
+ * stopped job keeps those that it has drawn.
+ */
+export async function drawAndMeasure(
+  generate: UnconditionalImageGenerationPipeline,
+  job: ImageJob,
+  real: ImageSet,
+  folder: string,
+  { signal, onProgress, scaling }: JobContext & { readonly scaling?: DrawJob['scaling'] | undefined },
+): Promise<Omit<ImageMeasured, 'job' | 'real_images'>> {
+  const files = await generate.toFolder(path.join(folder, IMAGES_FOLDER), {
+    count: job.samples ?? real.count,
+    num_inference_steps: job.num_inference_steps,
+    seed: samplingSeed(job),
+    on_progress: (fraction) => onProgress(DRAWING_SHARE * fraction),
+    signal,
+    ...scaling,
+  });
+  await writeFileAtomic(path.join(folder, GRID_FILE), await gridOf(files, real));
+  const onMeasured = (fraction: number) => onProgress(DRAWING_SHARE + (1 - DRAWING_SHARE) * fraction);
+  const measured = await measure(job, real, folder, { signal, onProgress: onMeasured });
+  return { generated_images: files.length, ...measured };
 }
 
 /** Table 6's metrics, on the features of the job's extractor. */
@@ -98,9 +115,7 @@ async function measure(
     device,
     on_progress: (fraction, stage) => {
       if (stage !== 'real' && stage !== 'fake') return;
-      const done = (stage === 'real' ? fraction : 1 + fraction) / 2;
-      const before = TRAINING_SHARE + SAMPLING_SHARE;
-      onProgress(before + (1 - before) * done);
+      onProgress((stage === 'real' ? fraction : 1 + fraction) / 2);
     },
     signal,
   });

@@ -1,6 +1,8 @@
 import { errorText, IsoDiffusionError } from '../../errors.ts';
 import { packageScript } from '../../files/package-files.ts';
 import { startProcess } from '../../threads/channel.ts';
+import { runCompareJob } from './compare-job.ts';
+import { runDrawJob } from './draw-job.ts';
 import { runImageJob } from './image-job.ts';
 import type { Job, JobContext, JobResult } from './job.ts';
 import { runPointJob } from './point-job.ts';
@@ -35,5 +37,14 @@ export async function runJobProcess(folder: string, { signal, onProgress }: JobC
 
 /** Runs or continues one job in this process. Its folder then holds the result. */
 export function runJob(job: Job, folder: string, context: JobContext): Promise<JobResult> {
-  return job.kind === 'points' ? runPointJob(job, folder, context) : runImageJob(job, folder, context);
+  switch (job.kind) {
+    case 'points':
+      return runPointJob(job, folder, context);
+    case 'images':
+      return runImageJob(job, folder, context);
+    case 'draw':
+      return runDrawJob(job, folder, context);
+    case 'compare':
+      return runCompareJob(job, folder, context);
+  }
 }

@@ -66,8 +66,31 @@ const imageJobSchema = z.strictObject({
 });
 export type ImageJob = z.output<typeof imageJobSchema>;
 
-const jobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
-export type Job = PointJob | ImageJob;
+const trainingJobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
+export type TrainingJob = PointJob | ImageJob;
+
+/** Draws from the model of a training job with its predicted noise scaled, and measures as that job does. */
+const drawJobSchema = z.strictObject({
+  kind: z.literal('draw'),
+  model: trainingJobSchema,
+  /** The factor, or the weight of the penalty that it follows from. */
+  scaling: z.union([
+    z.strictObject({ iso_lambda: lambda }),
+    z.strictObject({ noise_scale: z.number().positive().refine(Number.isFinite) }),
+  ]),
+});
+export type DrawJob = z.output<typeof drawJobSchema>;
+
+/** Compares the predicted noise of two models of the same set and seed, timestep by timestep. */
+const compareJobSchema = z.strictObject({
+  kind: z.literal('compare'),
+  model: trainingJobSchema,
+  base: trainingJobSchema,
+});
+export type CompareJob = z.output<typeof compareJobSchema>;
+
+const jobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema, drawJobSchema, compareJobSchema]);
+export type Job = TrainingJob | DrawJob | CompareJob;
 
 /** Settings of all jobs on points of one reproduction. */
 export type PointSettings = Omit<PointJob, 'kind' | 'dataset' | 'lambda' | 'seed'>;
@@ -100,17 +123,20 @@ const environmentSchema = z.strictObject({
 });
 
 /** What every result holds. */
-const commonResult = { training: curveSchema, timing: timingSchema, environment: environmentSchema };
+const commonResult = { timing: timingSchema, environment: environmentSchema };
 export type CommonResult = z.output<z.ZodObject<typeof commonResult>>;
+const trainingResult = { training: curveSchema, ...commonResult };
+export type TrainingResult = z.output<z.ZodObject<typeof trainingResult>>;
 
+const pointMetricsSchema = z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite });
 const pointResultSchema = z.strictObject({
   job: pointJobSchema,
-  metrics: z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite }),
+  metrics: pointMetricsSchema,
   predicted_noise: z.array(z.strictObject({ timestep: z.int(), per_element: finite, mse: finite })),
-  ...commonResult,
+  ...trainingResult,
 });
 export type PointResult = z.output<typeof pointResultSchema>;
-export type PointMeasured = Omit<PointResult, keyof CommonResult>;
+export type PointMeasured = Omit<PointResult, keyof TrainingResult>;
 
 const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
 export const imageMetricsSchema = z.strictObject({
@@ -128,13 +154,32 @@ const imageResultSchema = z.strictObject({
   extractor: extractorSchema,
   logits_extractor: extractorSchema.nullable(),
   metrics: imageMetricsSchema,
-  ...commonResult,
+  ...trainingResult,
 });
 export type ImageResult = z.output<typeof imageResultSchema>;
-export type ImageMeasured = Omit<ImageResult, keyof CommonResult>;
+export type ImageMeasured = Omit<ImageResult, keyof TrainingResult>;
 
-const resultSchema = z.union([pointResultSchema, imageResultSchema]);
-export type JobResult = PointResult | ImageResult;
+const drawResultSchema = z.strictObject({
+  job: drawJobSchema,
+  /** The factor of the predicted noise. */
+  noise_scale: finite,
+  /** The model's own isotropy, as its folder says. */
+  isotropy: finite.nullable(),
+  metrics: z.union([pointMetricsSchema, imageMetricsSchema]),
+  ...commonResult,
+});
+export type DrawResult = z.output<typeof drawResultSchema>;
+
+const compareResultSchema = z.strictObject({
+  job: compareJobSchema,
+  ratios: z.array(z.strictObject({ timestep: z.int(), ratio: finite, correlation: finite })),
+  ...commonResult,
+});
+export type CompareResult = z.output<typeof compareResultSchema>;
+
+const resultSchema = z.union([pointResultSchema, imageResultSchema, drawResultSchema, compareResultSchema]);
+export type JobResult = PointResult | ImageResult | DrawResult | CompareResult;
+export type TrainedResult = PointResult | ImageResult;
 
 /** A result with the folder its files are in. */
 export interface Stored<Result extends JobResult = JobResult> {
@@ -150,15 +195,47 @@ export const GENERATED_FILE = 'generated.npy';
 export const GRID_FILE = 'grid.png';
 const TIMING_FILE = 'timing.json';
 
-/** The name of a job's folder, unique within one reproduction. */
+/** The name of a job's folder, unique within one output folder. */
 export function jobName(job: Job): string {
-  const set = job.kind === 'points' ? job.dataset : job.name;
-  return `${set}-lambda-${job.lambda}-seed-${job.seed}`;
+  switch (job.kind) {
+    case 'points':
+    case 'images':
+      return `${job.kind === 'points' ? job.dataset : job.name}-lambda-${job.lambda}-seed-${job.seed}`;
+    case 'draw': {
+      const [[option, value] = ['', 0]] = Object.entries(job.scaling);
+      return `${jobName(job.model)}-drawn-with-${option.replace('_', '-')}-${value}`;
+    }
+    case 'compare':
+      return `${jobName(job.model)}-over-lambda-${job.base.lambda}`;
+  }
+}
+
+/** Whether a job trains; others need the models of such jobs in the same output folder. */
+export function isTraining(job: Job): job is TrainingJob {
+  return job.kind === 'points' || job.kind === 'images';
+}
+
+/** Whether a result is that of a training job. */
+export function isTrained(result: JobResult): result is TrainedResult {
+  return isTraining(result.job);
+}
+
+/** The folder of the trained pipeline, in that of a finished training job. */
+export function pipelineFolder(jobFolder: string): string {
+  return path.join(jobFolder, 'pipeline');
 }
 
 /** The seed of the samples differs from that of the training. */
-export function samplingSeed({ seed }: Job): number {
+export function samplingSeed({ seed }: TrainingJob): number {
   return 1000 + seed;
+}
+
+const ANALYSED_TIMESTEPS = 21;
+
+/** Timesteps at which a job's model is analysed: from 0 to T - 1, evenly spaced. */
+export function analysedTimesteps({ num_train_timesteps: T }: TrainingJob): number[] {
+  const count = Math.min(ANALYSED_TIMESTEPS, T);
+  return Array.from({ length: count }, (_, i) => Math.round((i * (T - 1)) / (count - 1 || 1)));
 }
 
 /** The settings of a job, or undefined where there is none. @throws {ConfigError} when the file is damaged. */

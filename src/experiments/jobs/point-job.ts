@@ -1,18 +1,26 @@
 import path from 'node:path';
-import { loadPoints } from '../../datasets/index.ts';
+import { loadPoints, type PointSet } from '../../datasets/index.ts';
 import { writeNpyPoints } from '../../datasets/points/point-files.ts';
-import { precisionRecallDensityCoverage } from '../../metrics/index.ts';
-import { predictedNoiseIsotropy } from '../../metrics/isotropy.ts';
+import { precisionRecallDensityCoverage, predictedNoiseIsotropy } from '../../metrics/index.ts';
 import { ConditionalDense } from '../../models/index.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
+import type { UnconditionalPointGenerationPipeline } from '../../pipelines/points.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
-import { GENERATED_FILE, JobClock, type JobContext, type PointJob, type PointResult, samplingSeed } from './job.ts';
-import { finishJob, trainJob } from './training.ts';
+import {
+  analysedTimesteps,
+  type DrawJob,
+  GENERATED_FILE,
+  JobClock,
+  type JobContext,
+  type PointJob,
+  type PointResult,
+  samplingSeed,
+} from './job.ts';
+import { finishTraining, trainJob } from './training.ts';
 
 /** Rough shares of a job's time; the rest is measuring. */
 const TRAINING_SHARE = 0.85;
 const SAMPLING_SHARE = 0.12;
-const ANALYSED_TIMESTEPS = 21;
 
 /**
  * Trains on a point set, generates as many points as it has, and measures them, as in the paper's 2-D experiments. The
@@ -27,7 +35,7 @@ export async function runPointJob(
   { signal, onProgress }: JobContext,
 ): Promise<PointResult> {
   const clock = await JobClock.start(folder);
-  const data = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
+  const data = await pointsOf(job);
   const training = {
     model: new ConditionalDense({
       in_features: data.dims,
@@ -45,38 +53,52 @@ export async function runPointJob(
 
   const generate = await pipeline('unconditional-point-generation', pipelineDir, { device: job.device });
   try {
-    const { points } = await generate({
-      batch_size: job.points,
-      num_inference_steps: job.num_inference_steps,
-      seed: samplingSeed(job),
-      output_type: 'scaled',
-      on_progress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
+    const metrics = await drawAndMeasure(generate, job, data, folder, {
       signal,
+      onProgress: (fraction) => onProgress(TRAINING_SHARE + SAMPLING_SHARE * fraction),
     });
-    await writeNpyPoints(path.join(folder, GENERATED_FILE), points, data.dims);
-    const metrics = await precisionRecallDensityCoverage(
-      data,
-      { data: points, count: job.points, dims: data.dims },
-      { nearest_k: job.nearest_k, signal },
-    );
     const isotropy = await predictedNoiseIsotropy({
       model: generate.model,
       prediction_type: generate.scheduler.config.prediction_type,
       points: data,
       alphasCumprod: generate.scheduler.alphasCumprod,
-      timesteps: analysedTimesteps(job.num_train_timesteps),
+      timesteps: analysedTimesteps(job),
       seed: samplingSeed(job),
       signal,
     });
     const predicted_noise = isotropy.map(({ timestep, per_element, mse }) => ({ timestep, per_element, mse }));
-    return await finishJob(folder, { job, metrics, predicted_noise }, clock);
+    return await finishTraining(folder, { job, metrics, predicted_noise }, clock);
   } finally {
     await generate.dispose();
   }
 }
 
-/** From 0 to T - 1, evenly spaced. */
-function analysedTimesteps(T: number): number[] {
-  const count = Math.min(ANALYSED_TIMESTEPS, T);
-  return Array.from({ length: count }, (_, i) => Math.round((i * (T - 1)) / (count - 1 || 1)));
+/** The points that a job trains on. */
+export function pointsOf({ dataset, points, seed }: PointJob): Promise<PointSet> {
+  return loadPoints(dataset, { n: points, seed });
+}
+
+/**
+ * Draws as many points as the job trains on, from the noise of its seed, writes them into `generated.npy`, and measures
+ * them.
+ */
+export async function drawAndMeasure(
+  generate: UnconditionalPointGenerationPipeline,
+  job: PointJob,
+  real: PointSet,
+  folder: string,
+  { signal, onProgress, scaling }: JobContext & { readonly scaling?: DrawJob['scaling'] | undefined },
+): Promise<PointResult['metrics']> {
+  const { points } = await generate({
+    batch_size: job.points,
+    num_inference_steps: job.num_inference_steps,
+    seed: samplingSeed(job),
+    output_type: 'scaled',
+    on_progress: onProgress,
+    signal,
+    ...scaling,
+  });
+  await writeNpyPoints(path.join(folder, GENERATED_FILE), points, real.dims);
+  const fake = { data: points, count: job.points, dims: real.dims };
+  return precisionRecallDensityCoverage(real, fake, { nearest_k: job.nearest_k, signal });
 }

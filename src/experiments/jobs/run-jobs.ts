@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
-import { type Job, jobName, readJob, readResult, writeJob } from './job.ts';
+import { isTraining, type Job, jobName, readJob, readResult, writeJob } from './job.ts';
 import { runJobProcess } from './job-process.ts';
 
 export interface JobRun {
@@ -76,13 +76,26 @@ function refuseOtherSettings({ folder, job }: JobRun, there: Job): void {
 }
 
 /**
- * Runs jobs in processes of their own, `parallel` at a time, in the given order. A job that fails does not stop the
- * others.
+ * Runs jobs in processes of their own, `parallel` at a time, in the given order; those that need trained models after all that
+ * train. A job that fails does not stop the others.
  *
  * @throws `signal.reason` when it was stopped; the jobs under way have saved checkpoints then.
  */
 export async function runJobs(runs: readonly JobRun[], options: RunJobsOptions): Promise<void> {
-  const { parallel, signal, onProgress, onEnd } = options;
+  await runPhase(
+    runs.filter(({ job }) => isTraining(job)),
+    options,
+  );
+  await runPhase(
+    runs.filter(({ job }) => !isTraining(job)),
+    options,
+  );
+}
+
+async function runPhase(
+  runs: readonly JobRun[],
+  { parallel, signal, onProgress, onEnd }: RunJobsOptions,
+): Promise<void> {
   // One iterator for all: each job is taken once.
   const queue = runs.values();
   const takeJobs = async () => {

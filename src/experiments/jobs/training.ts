@@ -6,15 +6,16 @@ import { isoLoss } from '../../losses/index.ts';
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../trainers/index.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
 import {
-  type CommonResult,
   curveSchema,
   environment,
   type ImageMeasured,
-  type Job,
   type JobClock,
   type JobContext,
   type PointMeasured,
+  pipelineFolder,
   type TrainingCurve,
+  type TrainingJob,
+  type TrainingResult,
   writeResult,
 } from './job.ts';
 
@@ -55,7 +56,7 @@ interface JobTraining extends Pick<TrainerOptions, 'model' | 'train_dataset' | '
  * @throws `signal.reason` when it was stopped.
  */
 export async function trainJob(
-  job: Job,
+  job: TrainingJob,
   folder: string,
   { args, ...training }: JobTraining,
   clock: JobClock,
@@ -83,17 +84,17 @@ export async function trainJob(
   });
   const { interrupted } = await trainer.train({ resume_from_checkpoint: 'latest', signal });
   if (interrupted) throw signal.reason;
-  const pipelineDir = path.join(folder, 'pipeline');
+  const pipelineDir = pipelineFolder(folder);
   await trainer.savePipeline(pipelineDir);
   return pipelineDir;
 }
 
 /** Writes the result of a trained job, with what every result holds. The files of the training are removed. */
-export async function finishJob<Measured extends PointMeasured | ImageMeasured>(
+export async function finishTraining<Measured extends PointMeasured | ImageMeasured>(
   folder: string,
   measured: Measured,
   clock: JobClock,
-): Promise<Measured & CommonResult> {
+): Promise<Measured & TrainingResult> {
   const trainingDir = path.join(folder, TRAINING_FOLDER);
   const training = await readTrainingCurve(trainingDir);
   const result = { ...measured, training, timing: clock.elapsed(), environment: environment() };

@@ -2,7 +2,14 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { writeFileAtomic } from '../../../files/atomic.ts';
 import { svgToPng, writePlot } from '../../../plots/index.ts';
-import { type ImageResult, type PointResult, readResult, type Stored } from '../../jobs/job.ts';
+import {
+  type ImageResult,
+  isTrained,
+  type PointResult,
+  readResult,
+  type Stored,
+  type TrainedResult,
+} from '../../jobs/job.ts';
 import type { JobRun } from '../../jobs/run-jobs.ts';
 import { csvText } from '../../text.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
@@ -71,15 +78,15 @@ async function smallPng(image: ReportPlot['image']): Promise<Buffer> {
 }
 
 /** The results of those jobs that are finished. @throws {ConfigError} when one is damaged. */
-export async function finishedResults(runs: readonly JobRun[]): Promise<Stored[]> {
+export async function finishedResults(runs: readonly JobRun[]): Promise<Stored<TrainedResult>[]> {
   const stored = await Promise.all(runs.map(async ({ folder }) => ({ folder, result: await readResult(folder) })));
-  return stored.flatMap(({ folder, result }) => (result ? [{ folder, result }] : []));
+  return stored.flatMap(({ folder, result }) => (result && isTrained(result) ? [{ folder, result }] : []));
 }
 
 /** The report of one target from the finished runs. */
 export async function reportOf(
   target: Target,
-  stored: readonly Stored[],
+  stored: readonly Stored<TrainedResult>[],
   options: EffectOptions,
 ): Promise<TargetReport> {
   if (isImageTarget(target)) {

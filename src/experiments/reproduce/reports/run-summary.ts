@@ -1,4 +1,4 @@
-import type { JobResult } from '../../jobs/job.ts';
+import type { TrainedResult } from '../../jobs/job.ts';
 import { duration } from '../../text.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
 import type { EffectOptions } from './effect.ts';
@@ -17,8 +17,13 @@ export interface RunSummary {
   readonly settings: readonly string[];
 }
 
-export function summariseRuns(jobs: number, results: readonly JobResult[], { verdicts }: EffectOptions): RunSummary {
-  const total = (seconds: (result: JobResult) => number) => results.reduce((sum, result) => sum + seconds(result), 0);
+export function summariseRuns(
+  jobs: number,
+  results: readonly TrainedResult[],
+  { verdicts }: EffectOptions,
+): RunSummary {
+  const total = (seconds: (result: TrainedResult) => number) =>
+    results.reduce((sum, result) => sum + seconds(result), 0);
   return {
     jobs,
     finished: results.length,
@@ -31,11 +36,11 @@ export function summariseRuns(jobs: number, results: readonly JobResult[], { ver
   };
 }
 
-function machineText({ environment: { package_version, node, platform, cpu } }: JobResult): string {
+function machineText({ environment: { package_version, node, platform, cpu } }: TrainedResult): string {
   return `iso-diffusion ${package_version}, Node.js ${node}, ${platform}, ${cpu}`;
 }
 
-function settingsText({ job }: JobResult): string {
+function settingsText({ job }: TrainedResult): string {
   const common = `${job.epochs} epochs, batch ${job.batch_size}, learning rate ${job.learning_rate}, T = ${job.num_train_timesteps}, ${job.num_inference_steps} sampling steps, PRDC with k = ${job.nearest_k}, device ${job.device}`;
   return job.kind === 'points'
     ? `Points: conditional dense network, 3 hidden layers of ${job.hidden_features}; ${job.points} real and as many generated points; ${common}.`
