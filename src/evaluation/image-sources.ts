@@ -78,7 +78,7 @@ function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
       for (let start = 0; start < indices.length; start += size)
         yield Array.from(indices.subarray(start, start + size), (index) =>
           // A copy: a set that lies in a file has one buffer for all its images.
-          featureImage(set.pixels(index).slice(), height, width, set.channels),
+          featureImage(new Uint8Array(set.pixels(index)), height, width, set.channels),
         );
     },
   };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { effectOf, effectText, verdictSummary } from '../../src/experiments/reproduce/reports/effect.ts';
-import { spreadOf, spreadText, studentQuantile } from '../../src/experiments/statistics/spread.ts';
+import { equivalenceOf, spreadOf, spreadText, studentQuantile } from '../../src/experiments/statistics/spread.ts';
 
 const runs = (...values: number[]) => values.map((value, seed) => ({ seed, value }));
 
@@ -43,6 +43,35 @@ describe('spreadOf', () => {
       '–',
       '4.0 ± 5.0',
     ]);
+  });
+});
+
+describe('equivalenceOf', () => {
+  // p values of two one-sided tests by scipy.stats.ttest_1samp 1.10: 0.0398 for the margin 0.0018, 0.0506 for 0.0017.
+  const near = [0.0012, -0.0004, 0.0009, 0.0021, -0.0002];
+
+  it('holds where both one-sided tests have p below 5 %', () => {
+    expect(equivalenceOf(near, 0.0018)).toBe('equivalent');
+    expect(equivalenceOf(near, 0.0017)).toBe('not shown');
+    expect(
+      equivalenceOf(
+        near.map((value) => -value),
+        0.0018,
+      ),
+    ).toBe('equivalent');
+  });
+
+  it('says where the difference is beyond the margin, and nothing of one run', () => {
+    // scipy: p = 0.0013 for a mean above 0.003.
+    const far = [0.0042, 0.0038, 0.0045, 0.0036, 0.0041];
+    expect(equivalenceOf(far, 0.003)).toBe('different');
+    expect(
+      equivalenceOf(
+        far.map((value) => -value),
+        0.003,
+      ),
+    ).toBe('different');
+    expect(equivalenceOf([0], 0.003)).toBe('not shown');
   });
 });
 

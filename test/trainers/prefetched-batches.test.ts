@@ -60,6 +60,21 @@ it('a worker crops images at random as they are cropped here', async () => {
   await prefetched.close();
 });
 
+it('leaves a set alone whose pixels are views of one Buffer', async () => {
+  const images = stripes();
+  const size = images.channels * images.height * images.width;
+  const bytes = Buffer.concat(Array.from({ length: images.count }, (_, i) => images.pixels(i).slice()));
+  const views = { ...images, pixels: (index: number) => bytes.subarray(index * size, (index + 1) * size) };
+  const source = () =>
+    new BatchStream(imageSamples(views, { random_flip: true }), { batchSize: 6, trainTimesteps: 1000, seed: 5 });
+  const batches = source();
+  const prefetched = new PrefetchedBatches(batches, batches.spec as BatchSpec);
+  await prefetched.started;
+  await prefetched.steps(0, 2);
+  expect(await prefetched.steps(2, 2)).toEqual(source().steps(2, 2));
+  await prefetched.close();
+});
+
 it('passes on what goes wrong in the worker', async () => {
   const batches = batchesOf();
   const spec = batches.spec as BatchSpec;

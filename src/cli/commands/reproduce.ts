@@ -1,10 +1,9 @@
-import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from '../../errors.ts';
 import { checkImageSettings, parseImageSet } from '../../experiments/jobs/image-sets.ts';
 import type { Job } from '../../experiments/jobs/job.ts';
-import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../experiments/jobs/run-jobs.ts';
+import { type JobRun, jobRuns, prepareJobs, unfinishedJobs } from '../../experiments/jobs/run-jobs.ts';
 import {
   imageJobs,
   isImageTarget,
@@ -29,7 +28,7 @@ import {
   refuseUnusedOptions,
   reproduceOptions,
 } from '../options/reproduce-options.ts';
-import { InterruptedError, withInterrupt } from '../ui/interrupt.ts';
+import { defaultParallelism, runWithProgress } from '../ui/jobs.ts';
 import { progressBar } from '../ui/progress.ts';
 
 export function addReproduceCommand(program: Command): void {
@@ -76,7 +75,8 @@ async function reproduce(given: readonly Target[], settings: ReproduceSettings):
   await resolveDevice(settings.device);
   const failed = await withFolderLock(output, 'choose another --output', async () => {
     const open = await prepareJobs(runs, settings.resume);
-    const failures = await runAll(open, settings);
+    const { jobs, device } = settings;
+    const failures = await runWithProgress('reproduce', open, jobs ?? defaultParallelism(device));
     if (failures.length < runs.length) await writeReports(targets, runs, output, settings);
     return failures;
   });
@@ -138,48 +138,6 @@ async function imageJobsOf(settings: ReproduceSettings): Promise<Job[]> {
 
 /** The published figures do not say which λ Table 6 used. */
 const DEFAULT_IMAGE_LAMBDA = 0.05;
-
-/** Runs the jobs with a progress bar, or without a terminal with a line for each finished job. Returns the failures. */
-async function runAll(open: readonly JobRun[], settings: ReproduceSettings): Promise<string[]> {
-  const parallel = settings.jobs ?? (settings.device === 'cpu' ? availableParallelism() : 1);
-  const failed: string[] = [];
-  const fractions = new Map<string, number>();
-  const bar = progressBar('reproduce', 1000);
-  let ended = 0;
-  const update = () => {
-    const done = [...fractions.values()].reduce((sum, fraction) => sum + fraction, 0);
-    bar.update(Math.round((1000 * done) / open.length), `${ended} of ${open.length} runs done`);
-  };
-  const say = (text: string) => {
-    if (!process.stderr.isTTY) process.stderr.write(`${text}\n`);
-  };
-  say(`${open.length} runs to do, ${Math.min(parallel, open.length)} at a time`);
-  try {
-    await withInterrupt('interrupted: saving checkpoints (Ctrl-C again exits at once)', (signal) =>
-      runJobs(open, {
-        parallel,
-        signal,
-        onProgress: ({ name }, fraction) => {
-          fractions.set(name, fraction);
-          update();
-        },
-        onEnd: ({ name }, error) => {
-          fractions.set(name, 1);
-          ended++;
-          if (error) failed.push(`  ${name}: ${error.message}`);
-          say(`${ended}/${open.length} ${name} ${error ? `failed: ${error.message}` : 'done'}`);
-          update();
-        },
-      }),
-    );
-  } catch (error) {
-    if (!(error instanceof InterruptedError)) throw error;
-    throw new InterruptedError(`stopped after ${ended} of ${open.length} runs; continue with --resume`);
-  } finally {
-    bar.stop();
-  }
-  return failed;
-}
 
 async function writeReports(
   targets: readonly Target[],

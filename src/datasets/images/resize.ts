@@ -174,7 +174,7 @@ function resizeColumns(
 
 /** RGBA with the colours multiplied by the transparency, rounded as Pillow's `RGBa` is. */
 function premultiplied(pixels: Uint8Array): Uint8Array {
-  const out = pixels.slice();
+  const out = new Uint8Array(pixels);
   for (let i = 0; i < out.length; i += 4) {
     const alpha = out[i + 3] as number;
     for (let c = i; c < i + 3; c++) {

@@ -224,7 +224,7 @@ async function imageSettings(set: ImageSet, file: string | undefined): Promise<S
   const { name, count, height, width, channels, labels } = set;
   const images = async function* () {
     for (let i = 0; i < count; i++)
-      yield { source: `${i}`, label: labels?.[i], pixels: set.pixels(i).slice(), height, width };
+      yield { source: `${i}`, label: labels?.[i], pixels: new Uint8Array(set.pixels(i)), height, width };
   };
   if (file) await writeCacheFile(file, { name, height, width, channels, randomCrop: false }, images());
   return { kind: 'images', file, gridScale: Math.max(1, Math.round(64 / width)) };

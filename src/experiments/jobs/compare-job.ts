@@ -52,7 +52,8 @@ export async function runCompareJob(
         on_progress: onProgress,
         signal,
       });
-      const result = { job, ratios, timing: clock.elapsed(), environment: environment() };
+      const isotropy = { model: model.isotropy?.isotropy ?? null, base: base.isotropy?.isotropy ?? null };
+      const result = { job, isotropy, ratios, timing: clock.elapsed(), environment: environment() };
       await writeResult(folder, result);
       return result;
     } finally {

@@ -172,6 +172,8 @@ export type DrawResult = z.output<typeof drawResultSchema>;
 
 const compareResultSchema = z.strictObject({
   job: compareJobSchema,
+  /** Of both models, as their folders say. */
+  isotropy: z.strictObject({ model: finite.nullable(), base: finite.nullable() }),
   ratios: z.array(z.strictObject({ timestep: z.int(), ratio: finite, correlation: finite })),
   ...commonResult,
 });

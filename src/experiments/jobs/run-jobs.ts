@@ -64,15 +64,24 @@ export async function unfinishedJobs(runs: readonly JobRun[]): Promise<JobRun[]>
 }
 
 function refuseOtherSettings({ folder, job }: JobRun, there: Job): void {
-  const before = new Map(Object.entries(there).map(([key, value]) => [key, JSON.stringify(value)]));
-  const differing = Object.entries(job).flatMap(([key, value]) => {
-    const [old, now] = [before.get(key), JSON.stringify(value)];
+  const before = new Map(settingsOf(there));
+  const differing = settingsOf(job).flatMap(([key, now]) => {
+    const old = before.get(key);
     return old === now ? [] : [`${key} ${old} there, ${now} here`];
   });
   if (differing.length > 0)
     throw new ConfigError(
       `${folder} has other settings (${differing.join('; ')}): give the same ones, or choose another --output`,
     );
+}
+
+/** Names and values; those of a job inside another are "model.epochs" and so on. */
+function settingsOf(object: object, prefix = ''): [name: string, value: string][] {
+  return Object.entries(object).flatMap(([key, value]) =>
+    typeof value === 'object' && value !== null
+      ? settingsOf(value, `${prefix}${key}.`)
+      : [[`${prefix}${key}`, JSON.stringify(value)] satisfies [string, string]],
+  );
 }
 
 /**

@@ -8,21 +8,25 @@ export interface Spread {
   /** The sample standard deviation, divisor runs - 1; undefined for one run. */
   readonly std: number | undefined;
   /**
-   * The half width of the 95 % interval of the mean: t std / sqrt(runs), where t is Student's for runs - 1 degrees of
+   * The half width of the interval of the mean, of 95 % where nothing else is said: t std / sqrt(runs), where t is Student's for runs - 1 degrees of
    * freedom (12.7 for 2 runs, 4.3 for 3). Undefined for one run.
    */
   readonly half_width: number | undefined;
 }
 
-/** Undefined where there is no run. */
-export function spreadOf(values: readonly number[]): Spread | undefined {
+/**
+ * Undefined where there is no run.
+ *
+ * @param confidence of the interval.
+ */
+export function spreadOf(values: readonly number[], confidence = CONFIDENCE): Spread | undefined {
   const runs = values.length;
   if (runs === 0) return undefined;
   const mean = values.reduce((sum, x) => sum + x, 0) / runs;
   if (runs === 1) return { runs, mean, std: undefined, half_width: undefined };
   const squares = values.reduce((sum, x) => sum + (x - mean) ** 2, 0);
   const std = Math.sqrt(squares / (runs - 1));
-  return { runs, mean, std, half_width: (studentQuantile(CONFIDENCE, runs - 1) * std) / Math.sqrt(runs) };
+  return { runs, mean, std, half_width: (studentQuantile(confidence, runs - 1) * std) / Math.sqrt(runs) };
 }
 
 /**
@@ -55,6 +59,23 @@ function studentProbability(theta: number, degreesOfFreedom: number): number {
     term *= ((k - 1) / k) * squaredCosine;
   }
   return isOdd ? (2 / Math.PI) * (theta + Math.sin(theta) * sum) : Math.sin(theta) * sum;
+}
+
+/** `equivalent`: within the margin; `different`: beyond it; `not shown`: neither can be said of these runs. */
+export type Equivalence = 'equivalent' | 'different' | 'not shown';
+
+/**
+ * Two one-sided t tests at 5 % (Schuirmann 1987): a mean difference is equivalent to 0 where its 90 % interval lies within
+ * the margin.
+ *
+ * @param differences of paired runs.
+ * @param margin the largest difference that does not matter, above 0. It must be chosen before the runs are seen.
+ */
+export function equivalenceOf(differences: readonly number[], margin: number): Equivalence {
+  const { mean = 0, half_width } = spreadOf(differences, 0.9) ?? {};
+  if (half_width === undefined) return 'not shown';
+  if (Math.abs(mean) + half_width < margin) return 'equivalent';
+  return Math.abs(mean) - half_width > margin ? 'different' : 'not shown';
 }
 
 /** "0.9829 ± 0.0057" with the half width of the interval, without it for one run, "–" for none. */

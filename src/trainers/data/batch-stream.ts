@@ -95,7 +95,8 @@ export class BatchStream {
     if (!images) throw new InvalidArgumentError(`the data set '${name}' has no images`);
     return this.samplesOf(step).map((index) => {
       const { pixels, height, width } = wholeImage(images.images, index);
-      return { pixels: pixels.slice(), height, width };
+      // A Buffer's slice() would share the memory, which is then moved to the thread.
+      return { pixels: new Uint8Array(pixels), height, width };
     });
   }
 
