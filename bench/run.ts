@@ -4,6 +4,7 @@ import { MissingReferenceError } from './harness.ts';
 const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   step: async () => (await import('./step.ts')).run(),
   sampling: async () => (await import('./sampling.ts')).run(),
+  samplers: async () => (await import('./samplers.ts')).run(),
   unet: async (argv) => (await import('./unet.ts')).run(argv),
   prdc: async () => (await import('./prdc.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
