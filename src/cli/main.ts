@@ -7,6 +7,7 @@ import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addEvaluateCommand } from './commands/evaluate.ts';
 import { addGenerateCommand } from './commands/generate/generate.ts';
+import { addPushCommand } from './commands/push.ts';
 import { addReproduceCommand } from './commands/reproduce.ts';
 import { addStatisticsCommand } from './commands/statistics.ts';
 import { addTrainCommand } from './commands/train/train.ts';
@@ -77,6 +78,7 @@ DEBUG=1 prints the stack of an error.`,
   addConvertExtractorCommand(program);
   addDoctorCommand(program);
   addReproduceCommand(program);
+  addPushCommand(program);
   return program;
 }
 

@@ -1,3 +1,4 @@
+export type { CardDataset, CardResults } from './card-results.ts';
 export type { PretrainedOptions } from './open-pretrained.ts';
-export { type PushToHubOptions, pushToHub } from './push-to-hub.ts';
+export { type PushPlan, type PushToHubOptions, pushPlan, pushToHub } from './push-to-hub.ts';
 export type { DownloadProgress } from './repository.ts';

@@ -22,6 +22,7 @@ import {
   readSettings,
   type Settings,
 } from '../../options/command-options.ts';
+import { push, pushOptions, pushTarget, refuseUnusedHubOptions } from '../../options/hub-options.ts';
 import { modelOptions } from '../../options/new-model.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
 import { InterruptedError, withInterrupt } from '../../ui/interrupt.ts';
@@ -80,6 +81,7 @@ const options = {
   ...imageOptions,
   ...trainingOptions,
   ...outputOptions,
+  ...pushOptions,
   ...grouped('Output:', {
     resume_from_checkpoint: option(
       '--resume, --resume-from-checkpoint [checkpoint]',
@@ -107,6 +109,7 @@ Examples:
   iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 40 --output runs/digits --resume
+  iso-diffusion train --dataset digits --epochs 20 --output runs/digits --push-to-hub --hub-model-id me/digits
 
 A config file uses the names of flags with underscores: {"dataset": "moons", "learning_rate": 0.001}.
 What a module of --import registers can be named in --model and --loss.
@@ -124,6 +127,8 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const loss = await chosenLoss(dataset, settings);
   const resume = settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
   if (!resume) await refuseOldRun(output_dir);
+  refuseUnusedHubOptions(settings);
+  const target = settings.push_to_hub ? await pushTarget(output_dir, settings) : undefined;
   const trainer = await newTrainer(dataset, settings, loss);
   const result = await withInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (signal) =>
     trainer.train({ resume_from_checkpoint: resume, signal }).catch(withAdvice),
@@ -138,6 +143,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
   console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
+  if (target) console.log(await push(pipelineDir, target));
 }
 
 /** The trainer's advice after a divergence, in options of the command line. */
