@@ -3,6 +3,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
+import { GENERATION_RECORD_FILE } from '../datasets/images/sources/image-source.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { type JsonObject, type JsonValue, readJsonFile, stringifySorted } from '../files/json.ts';
@@ -114,7 +115,6 @@ export type GenerationRecord = JsonObject & {
   class_labels: number | number[] | null;
 };
 
-const RECORD_FILE = 'generation.json';
 const MAX_RECORD_BYTES = 512 * 1024 * 1024;
 
 /**
@@ -129,13 +129,13 @@ async function claimFolder(
   record: GenerationRecord,
   isImage: (name: string) => boolean,
 ): Promise<void> {
-  const file = path.join(folder, RECORD_FILE);
+  const file = path.join(folder, GENERATION_RECORD_FILE);
   const names = await readdir(folder);
-  if (!names.includes(RECORD_FILE)) {
+  if (!names.includes(GENERATION_RECORD_FILE)) {
     const image = names.find(isImage);
     if (image !== undefined)
       throw new InvalidArgumentError(
-        `${path.join(folder, image)} is there already, but no ${RECORD_FILE} that says how it was made: choose another folder`,
+        `${path.join(folder, image)} is there already, but no ${GENERATION_RECORD_FILE} that says how it was made: choose another folder`,
       );
     await writeFileAtomic(file, stringifySorted(record));
     return;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadImages } from '../../src/datasets/index.ts';
 import { InvalidArgumentError } from '../../src/errors.ts';
 import { pipeline, type UnconditionalImageGenerationPipeline } from '../../src/pipelines/index.ts';
 import { DDIMScheduler } from '../../src/schedulers/index.ts';
@@ -54,6 +55,9 @@ describe('toFolder', () => {
     await plain.dispose();
     expect(images('killed')).toEqual(images('whole'));
     expect(images('killed').slice(0, before.length)).toEqual(before);
+    // Its record is no image that was lost.
+    const read = await loadImages(target, { cache_dir: path.join(folder, 'cache') });
+    expect({ count: read.count, skipped: read.skipped }).toEqual({ count, skipped: [] });
   }, 120_000);
 
   it('takes one class and one seed an image, in batches, and more of them later', async () => {

@@ -5,6 +5,7 @@ import { readWholeFile } from '../../../files/regular-file.ts';
 import { notAnImageName } from '../formats/image-formats.ts';
 import {
   folderLabel,
+  GENERATION_RECORD_FILE,
   type ImageSource,
   MAX_ENCODED_BYTES,
   type SourceChoice,
@@ -35,7 +36,7 @@ export async function imageFolderSource(
 ): Promise<ImageSource> {
   const images = files.filter(({ isImage }) => isImage);
   const others = files
-    .filter(({ path, isImage }) => !isImage && !isMetadataFile(path))
+    .filter(({ path, isImage }) => !isImage && !isMetadataFile(path) && path !== GENERATION_RECORD_FILE)
     .map((file) => ({ reason: notAnImageName(file.path), ...file }));
   const folders = splitsByFolder(
     images.map(({ path }) => path),

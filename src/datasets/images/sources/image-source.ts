@@ -89,6 +89,9 @@ export function classOf(value: unknown): number | string | undefined {
 
 const utf8 = new TextDecoder();
 
+/** The record that an image pipeline leaves in a folder of generated images, which is not a lost image. */
+export const GENERATION_RECORD_FILE = 'generation.json';
+
 /** Images larger than this when encoded are skipped: they are not training images. */
 export const MAX_ENCODED_BYTES = 128 * 1024 * 1024;
 
