@@ -13,6 +13,8 @@ import {
   reportedOptions,
   resolveOptions,
 } from './chosen-metrics.ts';
+import { writePointSheets } from './contact-sheets/point-sheets.ts';
+import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
 import { evaluateImages } from './images.ts';
 import { type EvaluationInput, identify, loadPointPair } from './inputs.ts';
 import {
@@ -58,6 +60,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
   const standard: readonly string[] = DEFAULT_METRICS[kind];
   const chosen = settings.metrics ? possible : possible.filter(({ name }) => standard.includes(name));
   refuseWithoutSamples(chosen, isStatistics);
+  if (settings.contact_sheets !== undefined) await prepareContactSheets(settings.contact_sheets, chosen, {});
   if (real.kind === 'statistics' && fake.kind === 'statistics')
     return evaluateStatistics(chosen, real, fake, settings, options);
   refuseOtherKinds(chosen, isOfPoints ? 'points' : 'images');
@@ -105,24 +108,29 @@ async function evaluatePoints(
   settings: EvaluateSettings,
   options: EvaluateOptions,
 ): Promise<EvaluationReport> {
-  const { seed } = settings;
+  const { seed, contact_sheets: folder } = settings;
   const { real, fake } = await loadPointPair(realInput, fakeInput, settings, options);
-  const chosen = resolveOptions(possible, { real: real.count, fake: fake.count });
+  const counts = { real: real.count, fake: fake.count };
+  const chosen = resolveOptions(possible, counts);
   requireSameDims(real, fake);
+  if (folder !== undefined) await prepareContactSheets(folder, chosen, counts);
   const prepared = (role: 'real' | 'fake', features: PointCloud) =>
     preparedSide(role, {
       features,
       statistics: neededForms(chosen, role).has('statistics') ? statisticsOf(features) : undefined,
     });
   const sides = [prepared('real', real), prepared('fake', fake)] as const;
-  const { on_progress, signal } = options;
-  return {
+  const { on_progress, signal, on_warning: warn = process.emitWarning } = options;
+  const report: EvaluationReport = {
     metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.count },
     fake: { name: fake.name, count: fake.count },
     extractor: { name: 'coordinates', checksum: COORDINATES_CHECKSUM, dims: real.dims },
     settings: { seed, ...reportedOptions(chosen) },
   };
+  if (folder === undefined) return report;
+  const found = await findSelection(chosen, ...sides, options);
+  return { ...report, contact_sheets: await writePointSheets({ folder, report, ...found, real, fake, warn }) };
 }
 
 function statisticsOf({ data, dims }: PointCloud) {

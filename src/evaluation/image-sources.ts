@@ -36,6 +36,20 @@ export interface EvaluationImages {
   /** Hex digest, equal for equal images; undefined for images that are drawn from a model. */
   readonly fingerprint: string | undefined;
   batches(size: number, signal?: AbortSignal): AsyncIterable<FeatureImage[]>;
+  /** The number of each image in the whole set, as `loadImages` counts; undefined for all images of a set. */
+  readonly indices?: Uint32Array | undefined;
+  /** Some images by their place among these, to be looked at; undefined where they would have to be drawn again. */
+  readonly pick?: ((numbers: ReadonlySet<number>, signal?: AbortSignal) => Promise<PickedImages>) | undefined;
+}
+
+/** Images by their places. */
+export type PickedImages = ReadonlyMap<number, PickedImage>;
+
+/** One image of an evaluation, to be looked at. */
+export interface PickedImage {
+  readonly image: FeatureImage;
+  /** Its path, archive member or row, where it is known. */
+  readonly source: string | undefined;
 }
 
 /** Which images of a set to take, as ascending numbers. @throws {InvalidArgumentError} when it has too few. */
@@ -65,6 +79,8 @@ export function consecutiveShare(index: number, shares: number): Selection {
 function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
   const { name, height, width } = set;
   const indices = select(name, set.count);
+  // A copy: a set that lies in a file has one buffer for all its images.
+  const imageAt = (index: number) => featureImage(new Uint8Array(set.pixels(index)), height, width, set.channels);
   const part = indices.length < set.count ? `${set.fingerprint} ${indices.join(' ')}` : set.fingerprint;
   return {
     name,
@@ -76,10 +92,14 @@ function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
     fingerprint: createHash('sha256').update(part).digest('hex'),
     async *batches(size) {
       for (let start = 0; start < indices.length; start += size)
-        yield Array.from(indices.subarray(start, start + size), (index) =>
-          // A copy: a set that lies in a file has one buffer for all its images.
-          featureImage(new Uint8Array(set.pixels(index)), height, width, set.channels),
-        );
+        yield Array.from(indices.subarray(start, start + size), imageAt);
+    },
+    indices,
+    async pick(numbers) {
+      const picked = new Map<number, PickedImage>();
+      for (const number of numbers)
+        picked.set(number, { image: imageAt(indices[number] as number), source: undefined });
+      return picked;
     },
   };
 }
@@ -155,7 +175,8 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
   });
   const { usable, skipped, height, width, channels } = await inspect(images, options);
   reportSkipped({ name: images.name, skipped }, options.strict, options.warn);
-  const chosen = Array.from(options.select(images.name, usable.length), (index) => usable[index]);
+  const indices = options.select(images.name, usable.length);
+  const chosen = Array.from(indices, (index) => usable[index]);
   const format: ImageFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };
   const hash = createHash('sha256').update(JSON.stringify([format, DECODING]));
   const places = new Set<number>();
@@ -173,6 +194,17 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
     channels,
     fingerprint: hash.digest('hex'),
     batches: (size, signal) => decodedBatches(images, places, format, size, signal),
+    indices,
+    async pick(numbers, signal) {
+      const wanted = [...numbers].sort((a, b) => a - b);
+      const wantedPlaces = new Set(wanted.map((number) => chosen[number]?.place ?? -1));
+      const picked = new Map<number, PickedImage>();
+      for await (const { source, ...image } of decodedImages(images, wantedPlaces, format, signal)) {
+        const number = wanted[picked.size] as number;
+        picked.set(number, { image, source });
+      }
+      return picked;
+    },
   };
 }
 
@@ -219,18 +251,29 @@ async function* decodedBatches(
   size: number,
   signal?: AbortSignal,
 ): AsyncGenerator<FeatureImage[]> {
-  const { height, width, channels } = format;
   let batch: FeatureImage[] = [];
-  for await (const image of prepareImages(onlyChosen(source, chosen), format, DECODERS)) {
-    signal?.throwIfAborted();
-    if ('reason' in image)
-      throw new DatasetError(`${source.name}: ${image.source} was changed during the evaluation: ${image.reason}`);
-    batch.push({ data: image.pixels, height, width, channels });
+  for await (const { data, height, width, channels } of decodedImages(source, chosen, format, signal)) {
+    batch.push({ data, height, width, channels });
     if (batch.length < size) continue;
     yield batch;
     batch = [];
   }
   if (batch.length > 0) yield batch;
+}
+
+async function* decodedImages(
+  source: ImageSource,
+  chosen: ReadonlySet<number>,
+  format: ImageFormat,
+  signal?: AbortSignal,
+): AsyncGenerator<FeatureImage & { source: string }> {
+  const { height, width, channels } = format;
+  for await (const image of prepareImages(onlyChosen(source, chosen), format, DECODERS)) {
+    signal?.throwIfAborted();
+    if ('reason' in image)
+      throw new DatasetError(`${source.name}: ${image.source} was changed during the evaluation: ${image.reason}`);
+    yield { data: image.pixels, height, width, channels, source: image.source };
+  }
 }
 
 function onlyChosen(source: ImageSource, chosen: ReadonlySet<number>): ImageSource {

@@ -10,6 +10,9 @@ import {
   reportedOptions,
   resolveOptions,
 } from './chosen-metrics.ts';
+import { writeImageSheets } from './contact-sheets/image-sheets.ts';
+import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
+import { SpooledImages } from './contact-sheets/spool.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
@@ -68,7 +71,10 @@ export async function evaluateImages(
   try {
     const real = await openSide(realInput, settings, options, own, settings.num_real, settings.split);
     const fake = await openSide(fakeInput, settings, options, own, settings.num_samples, settings.fake_split);
-    const chosen = resolveOptions(possible, { real: real.count, fake: fake.count });
+    const counts = { real: real.count, fake: fake.count };
+    const chosen = resolveOptions(possible, counts);
+    const folder = settings.contact_sheets;
+    if (folder !== undefined) await prepareContactSheets(folder, chosen, counts);
     const channels: 1 | 3 = [real, fake].every(({ images }) => (images?.channels ?? 1) === 1) ? 1 : 3;
     const extractors = await loadExtractors(chosen, real.images ?? fake.images, channels, settings, options, own);
     // First of all, because an extractor may refuse the size of the generated images.
@@ -78,7 +84,7 @@ export async function evaluateImages(
     const fakeSide = await featuresOf('fake', fake, comparison);
     const { on_progress, signal } = options;
     const { caveat } = extractors.features;
-    return {
+    const report: EvaluationReport = {
       metrics: await computeMetrics(chosen, realSide, fakeSide, { seed: settings.seed, on_progress, signal }),
       real: evaluatedSet(real),
       fake: evaluatedSet(fake),
@@ -86,6 +92,13 @@ export async function evaluateImages(
       ...(extractors.logits ? { logits_extractor: reportedExtractor(extractors.logits) } : {}),
       settings: { seed: settings.seed, ...reportedOptions(chosen) },
       ...(caveat === undefined ? {} : { warnings: [caveat] }),
+    };
+    if (folder === undefined || !real.images || !fake.images) return report;
+    const found = await findSelection(chosen, realSide, fakeSide, options);
+    const sides = { real: real.images, fake: fake.images };
+    return {
+      ...report,
+      contact_sheets: await writeImageSheets({ folder, report, ...found, ...sides, channels, signal }),
     };
   } finally {
     for (const resource of opened.reverse()) await resource.dispose();
@@ -116,7 +129,7 @@ async function openSide(
 
 async function openPipeline(
   source: Extract<EvaluationInput, { kind: 'image-pipeline' }>['source'],
-  { device, seed }: EvaluateSettings,
+  { device, seed, contact_sheets }: EvaluateSettings,
   { generation }: EvaluateOptions,
   own: Own,
   count = DEFAULT_SAMPLES,
@@ -141,7 +154,8 @@ async function openPipeline(
         yield featureImages(bytes);
     },
   };
-  return { name: images.name, count, images };
+  if (contact_sheets === undefined) return { name: images.name, count, images };
+  return { name: images.name, count, images: own(await SpooledImages.create(images)).images };
 }
 
 async function loadExtractors(

@@ -32,5 +32,6 @@ export type {
   ExtractionOptions,
   FakeInput,
   RealInput,
+  ReportedContactSheets,
   ReportedExtractor,
 } from './options.ts';

@@ -65,6 +65,7 @@ const settingsSchema = z.object({
   seed: seed.default(0),
   data_seed: seed.default(0),
   cache_dir: z.string().min(1).optional(),
+  contact_sheets: z.string().min(1).optional(),
 });
 
 /** Options of an evaluation, checked, with their defaults; those of metrics are with the metrics. */
@@ -146,6 +147,12 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly generation?:
     | Pick<ImageFolderOptions, 'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'>
     | undefined;
+  /**
+   * Folder to write pictures of what went wrong into, with `contact-sheets.json` beside them: real samples that no generated
+   * one covers, generated ones outside the real manifold, and the best and the closest ones beside their five nearest real
+   * ones. Of 2-D points it is a scatter. Needs the metric 'prdc', and the training images as `real`. Default: none.
+   */
+  readonly contact_sheets?: string | undefined;
   /** Called with the finished fraction of a stage, 0 to 1, and the stage's name. Default: none. */
   readonly on_progress?: ((fraction: number, stage: EvaluationStage) => void) | undefined;
   /** Called with warnings, for instance of a damaged cache file. Default `process.emitWarning`. */
@@ -154,8 +161,8 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The stage of an evaluation: the samples of one side, or the name of a metric. */
-export type EvaluationStage = 'real' | 'fake' | MetricName;
+/** The stage of an evaluation: the samples of one side, the name of a metric, or the contact sheets. */
+export type EvaluationStage = 'real' | 'fake' | 'contact-sheets' | MetricName;
 
 /** @throws {InvalidArgumentError} that lists every wrong option. */
 export function checkedSettings(options: Partial<EvaluateOptions>): EvaluateSettings {
@@ -191,6 +198,20 @@ export interface ReportedExtractor {
   readonly dims: number;
 }
 
+/** What contact sheets of an evaluation show. */
+export interface ReportedContactSheets {
+  /** The paths of the files that were written. */
+  readonly files: readonly string[];
+  /** Real samples without a generated one in their radius, the distance to their nearest_k-th nearest real one. */
+  readonly uncovered: number;
+  /** Generated samples within no radius of a real one. */
+  readonly outside: number;
+  /** Generated samples that equal a real one. */
+  readonly copied: number;
+  /** Others that are closer to a real one than 99% of new samples would be; of new ones, about 1% are. */
+  readonly memorised: number;
+}
+
 /** The outcome of `evaluate`, plain JSON. */
 export interface EvaluationReport {
   /**
@@ -210,6 +231,8 @@ export interface EvaluationReport {
   readonly settings: Readonly<Record<string, number | string | boolean>>;
   /** What the values must not be taken for, one sentence each; undefined where nothing is to be said. */
   readonly warnings?: readonly string[] | undefined;
+  /** The contact sheets, where they were asked for. */
+  readonly contact_sheets?: ReportedContactSheets | undefined;
 }
 
 export function reportedExtractor({ name, checksum, dims }: FeatureExtractor): ReportedExtractor {

@@ -80,8 +80,8 @@ export async function scatterPanels(panels: readonly ScatterPanel[], options: Sc
       title: { font: 'sans-serif', fontSize: 15 },
     },
     data: panels.flatMap(({ real, fake }, i) => [
-      ...(real ? [{ name: `real${i}`, values: rows(real, max_points, seed) }] : []),
-      { name: `fake${i}`, values: rows(fake, max_points, seed) },
+      ...(real ? [{ name: `real${i}`, values: chosenRows(real, max_points, seed) }] : []),
+      { name: `fake${i}`, values: chosenRows(fake, max_points, seed) },
     ]),
     scales: [
       {
@@ -142,14 +142,14 @@ function panelMark(
 }
 
 /** A title that is wider than its panel is made smaller. */
-function titleSize(title: string, size: number): number {
+export function titleSize(title: string, size: number): number {
   return Math.max(6, Math.min(15, (1.7 * size) / Math.max(title.length, 1)));
 }
 
-type Axis = readonly [number, number];
+export type Axis = readonly [number, number];
 
 /** One square, a little larger than all the points, so that a unit has the same length on both axes. */
-function commonSquare(sets: readonly PlotPoints[]): [Axis, Axis] {
+export function commonSquare(sets: readonly PlotPoints[]): [Axis, Axis] {
   const ranges = [0, 1].map((axis) => {
     let low = Number.POSITIVE_INFINITY;
     let high = Number.NEGATIVE_INFINITY;
@@ -167,7 +167,7 @@ function commonSquare(sets: readonly PlotPoints[]): [Axis, Axis] {
 }
 
 /** A random choice, because the first rows of a set can be one part of it: those of `moons` are one moon. */
-function rows({ data, count }: PlotPoints, limit: number, seed: number): { x: number; y: number }[] {
+export function chosenRows({ data, count }: PlotPoints, limit: number, seed: number): { x: number; y: number }[] {
   const point = (i: number) => ({ x: short(data[2 * i]), y: short(data[2 * i + 1]) });
   if (count <= limit) return Array.from({ length: count }, (_, i) => point(i));
   const chosen = new RandomStream(seed, STREAM.plots).permutation(count).subarray(0, limit).sort();

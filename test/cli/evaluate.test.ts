@@ -84,7 +84,7 @@ async function examplesOf(command: string): Promise<string[]> {
 describe('the examples of --help run', () => {
   it('of evaluate', async () => {
     const examples = await examplesOf('evaluate');
-    expect(examples).toHaveLength(6);
+    expect(examples).toHaveLength(7);
     for (const example of examples) {
       const pipeline = example.includes('/pipeline') ? ' --n 30 --steps 3 --device cpu' : '';
       const { code, stderr, stdout } = await cli(example + pipeline);
@@ -92,6 +92,8 @@ describe('the examples of --help run', () => {
       expect(code, example).toBe(0);
       expect(stdout, example).toMatch(/precision|fid/);
     }
+    for (const name of ['uncovered.png', 'outside.png', 'best.png', 'closest.png', 'contact-sheets.json'])
+      expect(existsSync(path.join('sheets', name)), name).toBe(true);
     expect(existsSync('scatter.svg') && existsSync('scatter.png')).toBe(true);
     expect(JSON.parse(readFileSync('report.json', 'utf8'))).toMatchObject({
       fid: expect.any(Number),

@@ -83,6 +83,11 @@ const options = {
   seed: option('--seed <seed>', z.number().default(0), 'seed of the generated samples and of everything random'),
   device: deviceOption(),
   plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
+  contact_sheets: option(
+    '--contact-sheets <folder>',
+    z.string().optional(),
+    'write pictures of what went wrong: uncovered real samples, generated ones outside, the best beside their nearest real ones',
+  ),
   json: option('--json [file]', z.union([z.boolean(), z.string()]).default(false), 'print JSON, or write it to a file'),
 };
 type EvaluateSettings = Settings<typeof options>;
@@ -100,6 +105,7 @@ Examples:
   iso-diffusion evaluate --real moons --fake runs/moons/pipeline --plot scatter.png
   iso-diffusion evaluate --real photos --fake generated --metrics fid,kid,is,prdc --json report.json
   iso-diffusion evaluate --real digits --fake runs/digits/pipeline --extractor raw-pixels --n 1000 --steps 50
+  iso-diffusion evaluate --real photos --fake generated --contact-sheets sheets
   iso-diffusion evaluate --real part-1.npz part-2.npz --fake generated --metrics fid --extractor model.onnx:pool
 
 Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, or a pipeline.
@@ -124,6 +130,7 @@ async function printEvaluation(settings: EvaluateSettings): Promise<void> {
       return plot === undefined ? evaluate(given) : evaluateAndPlot(given, plot);
     }),
   );
+  for (const file of report.contact_sheets?.files ?? []) process.stderr.write(`contact sheets: ${file}\n`);
   if (json === true) console.log(JSON.stringify(flatReport(report)));
   else console.log(reportTables(report));
   if (typeof json === 'string') {
@@ -160,6 +167,7 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     seed,
     data_seed,
     device,
+    contact_sheets: settings.contact_sheets,
     generation: {
       num_inference_steps: settings.steps,
       scheduler,

@@ -41,6 +41,12 @@ function inRadii(squaredDistance: number, squaredRadius: number): number {
  * never 0 (Phipson and Smyth 2010).
  */
 export function shareAsClose({ ofNew }: Closeness, distance: number): number {
-  const further = ofNew.findIndex((value) => value > distance);
-  return (1 + (further < 0 ? ofNew.length : further)) / (1 + ofNew.length);
+  let low = 0;
+  let high = ofNew.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ofNew[middle] as number) <= distance) low = middle + 1;
+    else high = middle;
+  }
+  return (1 + low) / (1 + ofNew.length);
 }
