@@ -36,7 +36,8 @@ import {
  * @throws {InvalidArgumentError} for wrong options, sides that do not fit together, sets that are too small, or an
  * extractor that does not give one vector an image.
  * @throws {DatasetError} when no image can be read, or not all with `strict`, or they are of different sizes.
- * @throws {ExtractorNotFoundError} when the extractor's weights are missing. It says what to fetch and where to put it.
+ * @throws {ExtractorNotFoundError} when the extractor's weights are missing and cannot be fetched. It says where to put
+ * them.
  * @throws {StatisticsFileError} for an `.npz` with wrong keys, shapes or values.
  * @throws `signal.reason` when the signal aborts.
  *

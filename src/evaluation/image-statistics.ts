@@ -64,7 +64,7 @@ export async function imageStatistics(options: ImageStatisticsOptions): Promise<
   const image_shape = { height, width, channels };
   const extractor =
     typeof given === 'string'
-      ? await resolveExtractor(given, { batch_size, ...extractor_options, device, image_shape })
+      ? await resolveExtractor(given, { batch_size, signal, ...extractor_options, device, image_shape })
       : given;
   try {
     await probeExtractor(extractor, images, channels);

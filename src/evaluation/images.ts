@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.ts';
+import type { DownloadProgress } from '../hub/repository.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { MetricSide } from '../metrics/metric.ts';
 import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
@@ -167,7 +168,9 @@ async function loadExtractors(
   own: Own,
 ): Promise<Extractors> {
   const image_shape = images && { height: images.height, width: images.width, channels };
-  const extractorOptions = { batch_size, ...options.extractor_options, device, image_shape };
+  const { on_progress, signal } = options;
+  const progress_callback = ({ progress = 0 }: DownloadProgress) => on_progress?.(progress / 100, 'weights');
+  const extractorOptions = { batch_size, progress_callback, signal, ...options.extractor_options, device, image_shape };
   const load = async (given: FeatureExtractor | string) =>
     typeof given === 'string' ? own(await resolveExtractor(given, extractorOptions)) : given;
   const needed = neededForms(chosen, 'real', 'fake');

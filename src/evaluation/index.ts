@@ -5,13 +5,10 @@ export {
 } from './callback/evaluation-callback.ts';
 export { SnapshotEvaluationError } from './callback/snapshot-evaluator.ts';
 export { evaluate } from './evaluate.ts';
+export { type ConvertedExtractor, convertExtractor } from './extractors/convert-extractor.ts';
 export { type FeatureExtractor, type FeatureImage, RawPixels } from './extractors/feature-extractor.ts';
 export { OnnxFeatures, type OnnxFeaturesOptions } from './extractors/onnx-features.ts';
-export {
-  type ConvertedExtractor,
-  convertExtractor,
-  extractorsFolder,
-} from './extractors/published-extractors.ts';
+export { extractorsFolder } from './extractors/published-extractors.ts';
 export {
   type ExtractorFactory,
   type ExtractorRequest,

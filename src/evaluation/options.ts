@@ -80,7 +80,7 @@ export type FakeInput = RealInput | UnconditionalImageGenerationPipeline | Uncon
 export interface ExtractionOptions {
   /**
    * What makes images comparable: an extractor, which stays the caller's, or a name for `resolveExtractor`, such as
-   * 'inception', 'raw-pixels', 'model.onnx:output' or a registered one. Default 'inception', which needs its weights.
+   * 'inception', 'raw-pixels', 'model.onnx:output' or a registered one. Default 'inception', whose weights are fetched once (96 MB).
    */
   readonly extractor?: FeatureExtractor | string | undefined;
   /** For extractors that are given by name. Default: those of `resolveExtractor`. */
@@ -161,8 +161,8 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The stage of an evaluation: the samples of one side, the name of a metric, or the contact sheets. */
-export type EvaluationStage = 'real' | 'fake' | 'contact-sheets' | MetricName;
+/** The stage: the download of an extractor, the samples of one side, the name of a metric, or the contact sheets. */
+export type EvaluationStage = 'weights' | 'real' | 'fake' | 'contact-sheets' | MetricName;
 
 /** @throws {InvalidArgumentError} that lists every wrong option. */
 export function checkedSettings(options: Partial<EvaluateOptions>): EvaluateSettings {

@@ -16,7 +16,7 @@ import { accessToken, envCacheDir, HUGGING_FACE, hubEndpoint, offlineReason } fr
 export interface DownloadProgress {
   /** 'initiate' before the file, 'progress' while it arrives, 'done' once it is complete. */
   readonly status: 'initiate' | 'progress' | 'done';
-  /** The repository, `owner/name`. */
+  /** The repository, `owner/name`; of a published feature extractor, its name. */
   readonly name: string;
   /** The file's path in the repository. */
   readonly file: string;

@@ -20,20 +20,27 @@ export interface KidSettings {
   readonly kid_subsets: number;
   /** Samples of a subset: an integer of at least 2. Default 1,000, or half of the smaller set where that is less. */
   readonly kid_subset_size: number | undefined;
+  /** Degree of the kernel (γ xᵀy + coef0)^degree: an integer of at least 1. Default 3. */
+  readonly kid_degree: number;
+  /** γ of the kernel, above 0. Default 1 / dims. */
+  readonly kid_gamma: number | undefined;
+  /** coef0 of the kernel, any finite number. Default 1. */
+  readonly kid_coef0: number;
 }
 
-/** 'kid': the Kernel Inception Distance with the kernel of its paper, by onnxruntime's product on the cpu. */
+/** 'kid': the Kernel Inception Distance, by default with the kernel of its paper, by onnxruntime's product on the cpu. */
 export const kid: Metric<KidSettings> = {
   kinds: ['images', 'points'],
   needs: { real: ['features'], fake: ['features'] },
-  options: { kid_subsets: 100, kid_subset_size: undefined },
-  check(counts, { kid_subsets, kid_subset_size = 2 }) {
+  options: { kid_subsets: 100, kid_subset_size: undefined, kid_degree: 3, kid_gamma: undefined, kid_coef0: 1 },
+  check(counts, { kid_subsets, kid_subset_size = 2, kid_degree, kid_gamma, kid_coef0 }) {
+    checkKernel('kid_', { degree: kid_degree, gamma: kid_gamma, coef0: kid_coef0 });
     requireInteger('kid_subsets', kid_subsets, 1);
     requireInteger('kid_subset_size', kid_subset_size, 2);
     requireSamples('kid', counts, kid_subset_size, 'a subset of KID');
   },
-  resolveOptions({ real = 0, fake = 0 }, { kid_subsets, kid_subset_size }) {
-    return chosenSubsets(real, fake, kid_subsets, kid_subset_size);
+  resolveOptions({ real = 0, fake = 0 }, { kid_subsets, kid_subset_size, ...kernel }) {
+    return { ...chosenSubsets(real, fake, kid_subsets, kid_subset_size), ...kernel };
   },
   async compute({ real, fake, options, seed, on_progress, signal }) {
     const block_products = await createBlockGemm('cpu');
@@ -41,6 +48,9 @@ export const kid: Metric<KidSettings> = {
       const { mean, std } = await kernelDistance(real.features, fake.features, {
         num_subsets: options.kid_subsets,
         subset_size: options.kid_subset_size,
+        degree: options.kid_degree,
+        gamma: options.kid_gamma,
+        coef0: options.kid_coef0,
         seed,
         block_products,
         on_progress,
@@ -61,11 +71,11 @@ export interface KernelDistanceOptions {
    * where that is less: subsets that are nearly the whole set differ too little to show how certain the mean is.
    */
   readonly subset_size?: number | undefined;
-  /** Degree of the kernel (γ xᵀy + coef0)^degree. Default 3. */
+  /** Degree of the kernel (γ xᵀy + coef0)^degree: an integer of at least 1. Default 3. */
   readonly degree?: number | undefined;
-  /** γ of the kernel. Default 1 / dims. */
+  /** γ of the kernel, above 0. Default 1 / dims. */
   readonly gamma?: number | undefined;
-  /** coef0 of the kernel. Default 1. */
+  /** coef0 of the kernel, any finite number. Default 1. */
   readonly coef0?: number | undefined;
   /** Seed of the subsets, an integer of at least 0. Default 0. */
   readonly seed?: number | undefined;
@@ -115,6 +125,7 @@ export async function kernelDistance(
   const chosen = chosenSubsets(real.count, fake.count, options.num_subsets ?? 100, options.subset_size);
   const { kid_subsets: num_subsets, kid_subset_size: size } = chosen;
   checkOptions(real, fake, size, num_subsets, seed);
+  checkKernel('', options);
   const kernel = {
     degree: options.degree ?? 3,
     gamma: options.gamma ?? 1 / real.dims,
@@ -180,6 +191,18 @@ async function kernelSum(a: PointCloud, b: PointCloud, kernel: Kernel, skipDiago
 function rows({ data, count, dims }: PointCloud, start: number, size: number): PointCloud {
   const end = Math.min(start + size, count);
   return { data: data.subarray(start * dims, end * dims), count: end - start, dims };
+}
+
+/** @param prefix of the options' names, for errors. @throws {InvalidArgumentError} for values that make no kernel. */
+function checkKernel(
+  prefix: string,
+  { degree = 3, gamma = 1, coef0 = 1 }: Pick<KernelDistanceOptions, 'degree' | 'gamma' | 'coef0'>,
+): void {
+  requireInteger(`${prefix}degree`, degree, 1);
+  if (!(Number.isFinite(gamma) && gamma > 0))
+    throw new InvalidArgumentError(`${prefix}gamma is ${gamma}; it must be a number above 0.`);
+  if (!Number.isFinite(coef0))
+    throw new InvalidArgumentError(`${prefix}coef0 is ${coef0}; it must be a finite number.`);
 }
 
 function checkOptions(real: PointCloud, fake: PointCloud, size: number, subsets: number, seed: number): void {

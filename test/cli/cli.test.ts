@@ -184,7 +184,7 @@ describe('iso-diffusion', () => {
     [['generate', '--model', 'nowhere'], /nowhere/],
     [['generate', '--model', 'nowhere.onnx', '--out', 'x.npy'], /must be a folder or end in .png/],
     [['evaluate', '--real', 'moons', '--n', '3', '--fake', 'few.csv'], /3/],
-    [['convert-extractor', '--weights', 'vgg16-397923af.pth'], /is a pickle.*save_file/],
+    [['convert-extractor', '--weights', 'vgg16-397923af.pth'], /vgg16-397923af.pth does not exist/],
     [['sing'], /unknown command 'sing'/],
   ])('%j is refused with exit code 2', async (args, message) => {
     writeFileSync(path.join(folder, 'nan.csv'), '1,2\nNaN,3\n');

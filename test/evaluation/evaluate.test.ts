@@ -68,14 +68,14 @@ describe('values of the references', () => {
     // float32 products of order 1.
     expect(Math.abs((metrics.kid_mean ?? 0) - fixture.expected_mmd2_unbiased)).toBeLessThan(1e-6);
     expect(metrics).not.toHaveProperty('kid_std');
-    expect(settings).toEqual({ seed: 0, kid_subsets: 1, kid_subset_size: 120 });
+    expect(settings).toEqual({ seed: 0, kid_subsets: 1, kid_subset_size: 120, kid_degree: 3, kid_coef0: 1 });
   });
 
   it('KID of a small set over subsets of half of it, whose size is in the report', async () => {
     const [fixture] = fixtures<object>('kid');
     if (!fixture) throw new Error('no fixture');
     const { metrics, settings } = await evaluate({ ...inputsOf(fixture), metrics: ['kid'] });
-    expect(settings).toEqual({ seed: 0, kid_subsets: 100, kid_subset_size: 60 });
+    expect(settings).toEqual({ seed: 0, kid_subsets: 100, kid_subset_size: 60, kid_degree: 3, kid_coef0: 1 });
     // As numpy gives them: see kid.test.ts.
     expect(Math.abs((metrics.kid_mean ?? 0) - 0.03276832441892862)).toBeLessThan(1e-6);
     expect(Math.abs((metrics.kid_std ?? 0) - 0.043680596389319794)).toBeLessThan(1e-6);
@@ -382,7 +382,12 @@ describe('what does not fit is refused before the work', () => {
   it('without an extractor says what to fetch and where to put it', async () => {
     vi.stubEnv('ISO_DIFFUSION_EXTRACTORS', path.join(folder, 'no-extractors'));
     try {
-      const failure = await evaluate({ real: 'digits', fake: 'digits', cache_dir }).catch((caught) => caught);
+      const failure = await evaluate({
+        real: 'digits',
+        fake: 'digits',
+        cache_dir,
+        extractor_options: { local_files_only: true },
+      }).catch((caught) => caught);
       expect(failure.name).toBe('ExtractorNotFoundError');
       expect(failure.message).toContain(path.join(folder, 'no-extractors'));
       expect(failure.message).toMatch(/https:\/\/.*inception.*raw-pixels/);

@@ -14,6 +14,9 @@ interface Fixture {
   expected_mmd2_unbiased: number;
 }
 
+const kernels = JSON.parse(readFileSync(new URL('../fixtures/metrics/kernels.json', import.meta.url), 'utf8')) as {
+  kid: { degree: number; gamma: number | null; coef0: number; expected: number }[];
+};
 const fixture = JSON.parse(readFileSync(new URL('../fixtures/metrics/kid.json', import.meta.url), 'utf8')) as Fixture;
 
 function cloud(values: ArrayLike<number>, dims: number): PointCloud {
@@ -57,6 +60,30 @@ describe('kernel distance', () => {
     expect((await kernelDistance(real, fake, { num_subsets: 1, subset_size: 60 })).std).toBeUndefined();
   });
 
+  test.each(kernels.kid)('with the kernel of degree $degree, gamma $gamma and coef0 $coef0', async (kernel) => {
+    const { degree, coef0, expected } = kernel;
+    const gamma = kernel.gamma ?? undefined;
+    const { mean } = await kernelDistance(real, fake, { subset_size: 120, degree, gamma, coef0 });
+    // Both in float64: kernels of up to 2,000 cancel in the difference.
+    expect(Math.abs(mean / expected - 1)).toBeLessThan(1e-9);
+    const side = (features: PointCloud) => ({ features }) as never;
+    const options = { kid_subsets: 1, kid_subset_size: 120, kid_degree: degree, kid_gamma: gamma, kid_coef0: coef0 };
+    const on_progress = () => {};
+    const inputs = { real: side(real), fake: side(fake), options, seed: 0, on_progress, signal: undefined };
+    const { kid_mean = Number.NaN } = await kid.compute(inputs);
+    // The product is in float32.
+    expect(Math.abs(kid_mean / expected - 1)).toBeLessThan(1e-4);
+  });
+
+  test.each([
+    [{ kid_degree: 2.5 }, /kid_degree is 2.5/],
+    [{ kid_degree: 0 }, /kid_degree is 0/],
+    [{ kid_gamma: 0 }, /kid_gamma is 0; it must be a number above 0/],
+    [{ kid_coef0: Number.NaN }, /kid_coef0 is NaN/],
+  ])('refuses %o before the work', (wrong, message) => {
+    expect(() => kid.check?.({}, { ...kid.options, ...wrong })).toThrow(message);
+  });
+
   test('subsets are half of a small set by default; mean and deviation are those of numpy', async () => {
     const { mean, std, subset_size } = await kernelDistance(real, fake);
     expect(subset_size).toBe(60);
@@ -74,11 +101,13 @@ describe('kernel distance', () => {
     [2000, 2000, 1000],
     [50_000, 3000, 1000],
   ])('%i against %i samples are compared in subsets of %i', (realCount, fakeCount, expected) => {
-    const options = { kid_subsets: 100, kid_subset_size: undefined };
+    const kernel = { kid_degree: 2, kid_gamma: 0.5, kid_coef0: 0 };
+    const options = { kid_subsets: 100, kid_subset_size: undefined, ...kernel };
     const counts = { real: realCount, fake: fakeCount };
     expect(kid.resolveOptions?.(counts, options)).toEqual({
       kid_subsets: realCount === 2 ? 1 : 100,
       kid_subset_size: expected,
+      ...kernel,
     });
   });
 

@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { convertExtractor, extractorsFolder } from '../../evaluation/extractors/published-extractors.ts';
+import { convertExtractor } from '../../evaluation/extractors/convert-extractor.ts';
+import { extractorsFolder } from '../../evaluation/extractors/published-extractors.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
 
 const options = {
-  weights: option('--weights <file>', z.string('name the .safetensors file'), 'the published weights'),
+  weights: option('--weights <file>', z.string('name the .pth or .safetensors file'), 'the published weights'),
   output: option('--output <file>', z.string().optional(), 'the .onnx file (default: in the extractors folder)'),
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };
@@ -18,11 +19,11 @@ export function addConvertExtractorCommand(program: Command): void {
       'after',
       `
 Examples:
-  iso-diffusion convert-extractor --weights pt_inception-2015-12-05-6726825d.safetensors
+  iso-diffusion convert-extractor --weights pt_inception-2015-12-05-6726825d.pth
   iso-diffusion convert-extractor --weights vgg16-397923af.safetensors --output vgg16.onnx
 
 Without --output the model is written to ${extractorsFolder()} (ISO_DIFFUSION_EXTRACTORS), where evaluate finds it.
-Pickles (.pth) are refused; the error says how to convert them to safetensors.`,
+evaluate fetches and converts the published files by itself. Of a .pth file, nothing is executed.`,
     );
   addOptions(command, options).action(async (flags) => convert(await readSettings(options, flags)));
 }

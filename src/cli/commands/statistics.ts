@@ -5,7 +5,7 @@ import { imageStatistics } from '../../evaluation/image-statistics.ts';
 import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
 import { addOptions, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
-import { withProgress } from '../ui/progress.ts';
+import { downloadBar, withProgress } from '../ui/progress.ts';
 
 const { cache_dir: _, ...featureOptions } = extractorOptions;
 const options = {
@@ -58,16 +58,20 @@ async function merged(files: readonly string[]) {
 }
 
 async function computed(images: string, settings: StatisticsSettings) {
-  const { statistics, extractor } = await withProgress('statistics', (watch) =>
-    imageStatistics({
-      images,
-      split: settings.split,
-      on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
-      share: parsedShare(settings.share),
-      ...namedExtractor({ ...settings, cache_dir: undefined }),
-      device: settings.device,
-      ...watch,
-    }),
+  const { extractor_options, ...how } = namedExtractor({ ...settings, cache_dir: undefined });
+  const { statistics, extractor } = await downloadBar((progress_callback) =>
+    withProgress('statistics', (watch) =>
+      imageStatistics({
+        images,
+        split: settings.split,
+        on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
+        share: parsedShare(settings.share),
+        ...how,
+        extractor_options: { ...extractor_options, progress_callback },
+        device: settings.device,
+        ...watch,
+      }),
+    ),
   );
   return { statistics, origin: `extractor ${extractor.name}, checksum ${extractor.checksum}` };
 }

@@ -34,11 +34,11 @@ const PRECISION = 22;
 const HALF = 1 << (PRECISION - 1);
 
 /** Along one axis: which source pixels make each target pixel, and with which weights. */
-interface Taps {
+interface Taps<Weights> {
   readonly first: Int32Array;
   readonly count: Int32Array;
   /** `stride` weights for each target pixel. */
-  readonly weights: Int32Array;
+  readonly weights: Weights;
   readonly stride: number;
 }
 
@@ -50,14 +50,14 @@ interface Axis {
   readonly kept: number;
 }
 
-function tapsOf({ from, to, start, kept }: Axis, { support, weight }: Filter): Taps {
+function tapsOf({ from, to, start, kept }: Axis, { support, weight }: Filter): Taps<Float64Array> {
   const scale = from / to;
   const filterScale = Math.max(scale, 1);
   const reach = support * filterScale;
   const stride = Math.ceil(reach) * 2 + 1;
   const first = new Int32Array(kept);
   const count = new Int32Array(kept);
-  const weights = new Int32Array(kept * stride);
+  const weights = new Float64Array(kept * stride);
   for (let i = 0; i < kept; i++) {
     const centre = (start + i + 0.5) * scale;
     const begin = Math.max(0, Math.trunc(centre - reach + 0.5));
@@ -65,13 +65,21 @@ function tapsOf({ from, to, start, kept }: Axis, { support, weight }: Filter): T
     const exact = Array.from({ length: end - begin }, (_, x) => weight((begin + x - centre + 0.5) / filterScale));
     const sum = exact.reduce((total, value) => total + value, 0);
     exact.forEach((value, x) => {
-      const scaled = (sum === 0 ? value : value / sum) * 2 ** PRECISION;
-      weights[i * stride + x] = Math.trunc(scaled + (scaled < 0 ? -0.5 : 0.5));
+      weights[i * stride + x] = sum === 0 ? value : value / sum;
     });
     first[i] = begin;
     count[i] = end - begin;
   }
   return { first, count, weights, stride };
+}
+
+/** The taps with weights in fixed point. */
+function inFixedPoint(taps: Taps<Float64Array>): Taps<Int32Array> {
+  const weights = Int32Array.from(taps.weights, (weight) => {
+    const scaled = weight * 2 ** PRECISION;
+    return Math.trunc(scaled + (scaled < 0 ? -0.5 : 0.5));
+  });
+  return { ...taps, weights };
 }
 
 /** The rectangle of a resized image that is kept; in pixels. */
@@ -103,11 +111,11 @@ export function resizeImage(
   if (!changes && columns.kept === width && rows.kept === height) return pixels;
   const filter = FILTERS[interpolation];
   const source = channels === 4 && changes ? premultiplied(pixels) : pixels;
-  const down = tapsOf(rows, filter);
+  const down = inFixedPoint(tapsOf(rows, filter));
   // Pillow leaves an axis that does not change untouched; the weights are then one 1 among zeros, which is the same.
   const firstRow = down.first.reduce((least, row) => Math.min(least, row), height);
   const endRow = down.first.reduce((most, row, i) => Math.max(most, row + (down.count[i] as number)), 0);
-  const across = tapsOf(columns, filter);
+  const across = inFixedPoint(tapsOf(columns, filter));
   const narrow = resizeRows(
     source.subarray(firstRow * width * channels, endRow * width * channels),
     width,
@@ -119,7 +127,12 @@ export function resizeImage(
 }
 
 /** Each row, from `width` pixels to as many as there are taps. */
-function resizeRows(pixels: Uint8Array, width: number, channels: number, { first, count, weights, stride }: Taps) {
+function resizeRows(
+  pixels: Uint8Array,
+  width: number,
+  channels: number,
+  { first, count, weights, stride }: Taps<Int32Array>,
+) {
   const kept = first.length;
   const height = pixels.length / (width * channels);
   const out = new Uint8ClampedArray(height * kept * channels);
@@ -156,7 +169,7 @@ function resizeColumns(
   pixels: Uint8ClampedArray,
   rowBytes: number,
   firstRow: number,
-  { first, count, weights, stride }: Taps,
+  { first, count, weights, stride }: Taps<Int32Array>,
 ): Uint8Array {
   const out = new Uint8ClampedArray(first.length * rowBytes);
   const sums = new Int32Array(rowBytes);
@@ -192,4 +205,49 @@ function straight(pixels: Uint8Array): Uint8Array {
     for (let c = i; c < i + 3; c++) pixels[c] = Math.min(255, Math.trunc((255 * (pixels[c] as number)) / alpha));
   }
   return pixels;
+}
+
+/**
+ * A resized image without rounding to bytes: each channel as Pillow resizes an image of mode 'F', in float32 between and
+ * after the two passes. Values may overshoot 0 and 255.
+ *
+ * @param pixels HWC bytes.
+ * @returns HWC values.
+ */
+export function resizeToFloats(
+  pixels: Uint8Array,
+  { height, width, channels }: ImageShape,
+  to: { readonly height: number; readonly width: number },
+  interpolation: Interpolation,
+): Float32Array {
+  const filter = FILTERS[interpolation];
+  const across = tapsOf({ from: width, to: to.width, start: 0, kept: to.width }, filter);
+  const narrow = new Float32Array(height * to.width * channels);
+  resample(pixels, narrow, across, { lines: height, length: width, step: channels, values: channels });
+  const down = tapsOf({ from: height, to: to.height, start: 0, kept: to.height }, filter);
+  const resized = new Float32Array(to.height * to.width * channels);
+  const row = to.width * channels;
+  resample(narrow, resized, down, { lines: 1, length: height, step: row, values: row });
+  return resized;
+}
+
+/** `lines` lines of `length` groups of `values`, `step` apart, each to as many groups as there are taps. */
+function resample(
+  source: Uint8Array | Float32Array,
+  target: Float32Array,
+  { first, count, weights, stride }: Taps<Float64Array>,
+  { lines, length, step, values }: { lines: number; length: number; step: number; values: number },
+): void {
+  let at = 0;
+  for (let line = 0; line < lines; line++) {
+    for (let i = 0; i < first.length; i++) {
+      const begin = (line * length + (first[i] as number)) * step;
+      for (let value = 0; value < values; value++) {
+        let sum = 0;
+        for (let tap = 0; tap < (count[i] as number); tap++)
+          sum += (source[begin + tap * step + value] as number) * (weights[i * stride + tap] as number);
+        target[at++] = sum;
+      }
+    }
+  }
 }

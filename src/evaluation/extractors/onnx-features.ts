@@ -5,7 +5,8 @@ import { onnxChecksum } from '../../models/onnx/file.ts';
 import { requireObject } from '../../options.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
-import { type FeatureImage, type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
+import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
+import { type ImageTensorOptions, imageTensor, type ResizeRule } from './image-tensor.ts';
 
 export interface OnnxFeaturesOptions {
   /** Path of the ONNX file, or its bytes with a name to report. */
@@ -22,11 +23,17 @@ export interface OnnxFeaturesOptions {
   /** Order of the input's axes. Default: what the model's input declares, else 'NCHW'. */
   readonly layout?: 'NCHW' | 'NHWC' | undefined;
   /**
-   * Where the pixels of the resized image lie in the original. Default 'half-pixel': centres at half integers, as
-   * PyTorch's `interpolate(mode='bilinear', align_corners=False)`, which pytorch-fid uses. 'asymmetric': pixel i at i times
-   * the scale, as TensorFlow 1's `resize_bilinear`, which the original FID code and torch-fidelity follow.
+   * How images are resized. Default 'half-pixel': bilinear without antialiasing, pixel centres at half integers, as
+   * PyTorch's `interpolate(mode='bilinear', align_corners=False)`, which pytorch-fid uses. 'asymmetric': the same with
+   * pixel i at i times the scale, as TensorFlow 1's `resize_bilinear`, which the original FID code and torch-fidelity
+   * follow. 'clean': Pillow's antialiased bicubic filter in float32, limited to the range of pixels, as clean-fid.
+   * 'bicubic': the same filter, rounded to bytes, as Pillow resizes a photo.
    */
-  readonly resize?: 'half-pixel' | 'asymmetric' | undefined;
+  readonly resize?: ResizeRule | undefined;
+  /** Whether the largest square in the middle is cut out first. Default false: the sides are scaled independently. */
+  readonly center_crop?: boolean | undefined;
+  /** Whether the output holds tokens, (n, tokens, dims), of which the first, the class token, is taken. Default false. */
+  readonly class_token?: boolean | undefined;
   /**
    * Subtracted from each channel, in units where white is 1, as in `preprocessor_config.json`. Default 0.5 each: with the
    * default `image_std`, pixels are in [-1, 1], as the FID's Inception wants them.
@@ -66,11 +73,11 @@ export class OnnxFeatures extends ModelFeatures {
       const usual = USUAL_OUTPUTS.find((usualName) => session.outputNames.includes(usualName));
       const output = chosen('output', session.outputNames, options.output_name ?? usual, name);
       const tensorOptions = tensorOptionsFor(session, input, options, name);
-      const loaded = featureModel(session, input, output, tensorOptions);
+      const loaded = featureModel(session, input, output, tensorOptions, options.class_token ?? false);
       const { height, width } = tensorOptions;
       const black = { data: new Uint8Array(height * width), height, width, channels: 1 };
       const { dims } = await loaded.run([black]);
-      const label = `${basename(name)}:${output}${options.resize === 'asymmetric' ? ' (asymmetric resize)' : ''}`;
+      const label = `${basename(name)}:${output}${resizeLabel(options)}`;
       return new OnnxFeatures(label, checksum, dims, loaded, batch_size);
     } catch (error) {
       await session.release();
@@ -79,7 +86,19 @@ export class OnnxFeatures extends ModelFeatures {
   }
 }
 
-function featureModel(session: Session, input: string, output: string, options: ImageTensorOptions): FeatureModel {
+/** Features of images that were resized by other rules do not compare. */
+function resizeLabel({ resize = 'half-pixel', center_crop }: OnnxFeaturesOptions): string {
+  const notes = [resize === 'half-pixel' ? [] : `${resize} resize`, center_crop ? 'center crop' : []].flat();
+  return notes.length > 0 ? ` (${notes.join(', ')})` : '';
+}
+
+function featureModel(
+  session: Session,
+  input: string,
+  output: string,
+  options: ImageTensorOptions,
+  classToken: boolean,
+): FeatureModel {
   return {
     async run(images) {
       const { height, width, layout } = options;
@@ -88,10 +107,19 @@ function featureModel(session: Session, input: string, output: string, options: 
       const pixels = hostTensor('float32', shape, imageTensor(images, options));
       const { [output]: tensor } = await session.run({ [input]: pixels }, { [output]: null });
       const data = float32Data(tensor, output);
-      return { data, dims: vectorLength(tensor?.dims ?? [], count, `output '${output}'`) };
+      const dims = tensor?.dims ?? [];
+      if (classToken && dims.length === 3) return classTokens(data, dims);
+      return { data, dims: vectorLength(dims, count, `output '${output}'`) };
     },
     dispose: () => session.release(),
   };
+}
+
+/** The first of the tokens of each image. */
+function classTokens(data: Float32Array, [count = 0, tokens = 0, dims = 0]: readonly number[]) {
+  const first = new Float32Array(count * dims);
+  for (let i = 0; i < count; i++) first.set(data.subarray(i * tokens * dims, (i * tokens + 1) * dims), i * dims);
+  return { data: first, dims: vectorLength([count, dims], count, 'the class token') };
 }
 
 function chosen(kind: 'input' | 'output', names: readonly string[], wanted: string | undefined, model: string): string {
@@ -123,8 +151,8 @@ function tensorOptionsFor(
     throw new InvalidArgumentError(
       `${model} takes images of any size, (${shape.join(', ')}); set image_size to the one it was trained with.`,
     );
-  const { image_mean = HALF, image_std = HALF, resize } = options;
-  return { ...size, layout, mean: image_mean, std: image_std, resize };
+  const { image_mean = HALF, image_std = HALF, resize, center_crop } = options;
+  return { ...size, layout, mean: image_mean, std: image_std, resize, center_crop };
 }
 
 function checkTensorOptions({ image_size, image_mean = HALF, image_std = HALF }: OnnxFeaturesOptions): void {
@@ -137,77 +165,4 @@ function checkTensorOptions({ image_size, image_mean = HALF, image_std = HALF }:
     if (valid && !(name === 'image_std' && values.some((value) => value <= 0))) continue;
     throw new InvalidArgumentError(`${name} is [${values.join(', ')}]; it must be three numbers, above 0 for a std.`);
   }
-}
-
-interface ImageTensorOptions {
-  readonly height: number;
-  readonly width: number;
-  readonly layout: 'NCHW' | 'NHWC';
-  /** Of each of the three channels, in units where white is 1. */
-  readonly mean: readonly [number, number, number];
-  readonly std: readonly [number, number, number];
-  /** See `OnnxFeaturesOptions`. */
-  readonly resize?: 'half-pixel' | 'asymmetric' | undefined;
-}
-
-/**
- * RGB images as one float32 tensor, (pixel / 255 - mean) / std. Grey images are repeated in all channels. Images of
- * another size are resized bilinearly, without antialiasing.
- */
-export function imageTensor(images: readonly FeatureImage[], options: ImageTensorOptions): Float32Array {
-  const { height, width } = options;
-  const tensor = new Float32Array(images.length * 3 * height * width);
-  images.forEach((image, n) => {
-    const start = n * 3 * height * width;
-    writeResized(image, tensor.subarray(start, start + 3 * height * width), options);
-  });
-  return tensor;
-}
-
-function writeResized(image: FeatureImage, target: Float32Array, options: ImageTensorOptions): void {
-  const { height, width, layout, mean, std, resize = 'half-pixel' } = options;
-  const { data, channels } = image;
-  const [pixelStride, channelStride] = layout === 'NCHW' ? [1, height * width] : [3, 1];
-  const rows = samplePositions(image.height, height, resize, image.width * channels);
-  const columns = samplePositions(image.width, width, resize, channels);
-  for (let c = 0; c < 3; c++) {
-    const source = channels === 1 ? 0 : c;
-    const channelMean = mean[c] as number;
-    const channelStd = std[c] as number;
-    for (let y = 0; y < height; y++) {
-      const top = (rows.before[y] as number) + source;
-      const bottom = (rows.after[y] as number) + source;
-      const down = rows.share[y] as number;
-      let at = c * channelStride + y * width * pixelStride;
-      for (let x = 0; x < width; x++, at += pixelStride) {
-        const left = columns.before[x] as number;
-        const right = columns.after[x] as number;
-        const across = columns.share[x] as number;
-        const upperLeft = data[top + left] as number;
-        const lowerLeft = data[bottom + left] as number;
-        const upper = upperLeft + ((data[top + right] as number) - upperLeft) * across;
-        const lower = lowerLeft + ((data[bottom + right] as number) - lowerLeft) * across;
-        target[at] = ((upper + (lower - upper) * down) / 255 - channelMean) / channelStd;
-      }
-    }
-  }
-}
-
-/**
- * For each target pixel of an axis, the offsets of the source pixels before and after it, `stride` apart, and how far
- * it is on its way from one to the other. Before the first pixel it stays on it, and after the last one too.
- */
-function samplePositions(sourceSize: number, targetSize: number, resize: 'half-pixel' | 'asymmetric', stride: number) {
-  const centre = resize === 'half-pixel' ? 0.5 : 0;
-  const before = new Int32Array(targetSize);
-  const after = new Int32Array(targetSize);
-  const share = new Float64Array(targetSize);
-  for (let i = 0; i < targetSize; i++) {
-    const position = Math.max(0, ((i + centre) * sourceSize) / targetSize - centre);
-    const index = Math.floor(position);
-    before[i] = index * stride;
-    after[i] = Math.min(index + 1, sourceSize - 1) * stride;
-    share[i] = position - index;
-  }
-  return { before, after, share };
 }

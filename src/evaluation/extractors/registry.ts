@@ -5,16 +5,15 @@ import { downloadFile } from '../../hub/download.ts';
 import { HUB_ID, type HubOptions } from '../../hub/repository.ts';
 import { Registry } from '../../registry.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
+import { convertedExtractor, isTorchFileName } from './convert-extractor.ts';
 import { type FeatureExtractor, type FeatureImage, RawPixels } from './feature-extractor.ts';
+import { fetchPublishedExtractor } from './fetch-extractor.ts';
 import { OnnxFeatures, type OnnxFeaturesOptions } from './onnx-features.ts';
 import {
-  convertedExtractor,
   extractorsFolder,
-  findPublishedExtractor,
   NSFWJS_EXTRACTOR,
   PUBLISHED_EXTRACTORS,
   type PublishedExtractorName,
-  refusePickle,
 } from './published-extractors.ts';
 import { TransformersFeatures } from './transformers-features.ts';
 
@@ -64,10 +63,10 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * Makes the feature extractor that `spec` names:
  *
  * - a name that was registered with `extractors`.
- * - `inception`, `vgg16`: the published weights of the FID's Inception v3 and of torchvision's VGG16, from
- *   `extractors_dir`, as ONNX (see `convertExtractor`) or safetensors.
+ * - `inception`, `vgg16`: the published weights of the FID's Inception v3 and of torchvision's VGG16. They are taken from
+ *   `extractors_dir`, or once downloaded into it (96 and 553 MB), checked by their SHA-256 and converted to ONNX.
  * - `raw-pixels`: the pixels themselves; needs `image_shape`.
- * - `path/to/file.onnx`: any ONNX model of images; or `.safetensors` of the published weights.
+ * - `path/to/file.onnx`: any ONNX model of images; or `.pth` or `.safetensors` of the published weights.
  * - `owner/name/path/file.onnx`: the same from the Hub.
  * - `NAME`: NAME.onnx in `extractors_dir`; `nsfwjs-inception-v3` is what `npx tsx scripts/nsfwjs-inception.ts` puts there.
  * - `owner/name`, or a folder with config.json: a transformers.js model for image-feature-extraction.
@@ -75,7 +74,7 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * Registered extractors and ONNX models take a layer behind a colon, `inception:64`. Layers of `inception`: 64, 192, 768,
  * 2048 (default), logits_unbiased, logits. Of `vgg16`: fc2, fc2_relu (default), logits. Of other models: their outputs.
  *
- * @throws {ExtractorNotFoundError} when the weights are missing. It says what to fetch from where.
+ * @throws {ExtractorNotFoundError} when the weights are missing and cannot be downloaded. It says what to fetch from where.
  * @throws {InvalidArgumentError} when `spec` names nothing. And what the extractors and downloads throw.
  *
  * @example
@@ -91,8 +90,7 @@ export async function resolveExtractor(spec: string, options: ResolveExtractorOp
     throw new InvalidArgumentError(
       `preprocessing '${options.preprocessing}' is for the extractors inception and vgg16: for '${spec}' set resize, image_mean and image_std.`,
     );
-  refusePickle(name);
-  if (/\.(onnx|safetensors)$/i.test(name))
+  if (/\.(onnx|safetensors)$/i.test(name) || isTorchFileName(name))
     return modelFile(await localOrDownloaded(name, options), layer, modelOptions(options));
   const folder = options.extractors_dir ?? extractorsFolder();
   const inFolder = path.join(folder, `${name}.onnx`);
@@ -120,7 +118,7 @@ async function rawPixels({ image_shape, layer }: ExtractorRequest): Promise<RawP
 }
 
 async function published(name: PublishedExtractorName, { layer, ...options }: ExtractorRequest): Promise<OnnxFeatures> {
-  const file = await findPublishedExtractor(name, options.extractors_dir ?? extractorsFolder());
+  const file = await fetchPublishedExtractor(name, options.extractors_dir ?? extractorsFolder(), options);
   const { torchFidelityScale: scale } = PUBLISHED_EXTRACTORS[name];
   const asTorchFidelity = {
     resize: 'asymmetric',

@@ -194,14 +194,17 @@ describe('evaluation while a model is trained', () => {
 
   it('without the weights of the extractor does not begin', async () => {
     const evaluation = new EvaluationCallback({
-      metrics: { extractor: 'vgg16', extractor_options: { extractors_dir: path.join(folder, 'none') } },
+      metrics: {
+        extractor: 'vgg16',
+        extractor_options: { extractors_dir: path.join(folder, 'none'), local_files_only: true },
+      },
       device: 'cpu',
     });
     let steps = 0;
     const trainer = smallImageTrainer(args('none'), [evaluation, { onStep: () => void steps++ }]);
     const failure = await trainer.train().catch((caught) => caught);
     expect(failure).toBeInstanceOf(SnapshotEvaluationError);
-    expect(failure.message).toMatch(/no weights of the extractor 'vgg16'.*Fetch https/);
+    expect(failure.message).toMatch(/no weights of the extractor 'vgg16'.*fetch https/);
     expect(steps).toBe(0);
   }, 120_000);
 

@@ -3,14 +3,16 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ExtractorWeightsError } from '../../../src/errors.ts';
+import { ExtractorWeightsError, TorchFileError } from '../../../src/errors.ts';
+import { convertExtractor, convertedExtractor } from '../../../src/evaluation/extractors/convert-extractor.ts';
 import { parameterShapes } from '../../../src/evaluation/extractors/networks/feature-network.ts';
 import { inceptionV3 } from '../../../src/evaluation/extractors/networks/inception-v3.ts';
 import { vgg16 } from '../../../src/evaluation/extractors/networks/vgg16.ts';
-import { convertExtractor, convertedExtractor } from '../../../src/evaluation/extractors/published-extractors.ts';
+
 import { writeFileAtomic } from '../../../src/files/atomic.ts';
 import { type NamedTensor, safetensorsChunks } from '../../../src/files/safetensors.ts';
 import { readOnnx } from '../../../src/graph/onnx/read.ts';
+import { torchFile } from '../../files/torch/write.ts';
 import { weightsByRule } from './networks/reference.ts';
 
 let folder: string;
@@ -119,11 +121,21 @@ describe('what does not fit is listed in one error, and nothing is written', () 
     expect(existsSync(output)).toBe(false);
   });
 
-  it('a pickle, with how to convert it', async () => {
+  it('a file that torch did not write', async () => {
     const file = path.join(folder, 'vgg16-397923af.pth');
     await writeFile(file, 'PK');
-    await expect(convertExtractor(file, path.join(folder, 'none.onnx'))).rejects.toThrow(
-      /is a pickle.*save_file\(\{.*torch\.load\('vgg16-397923af\.pth'.*'vgg16-397923af\.safetensors'\)/,
-    );
+    await expect(convertExtractor(file, path.join(folder, 'none.onnx'))).rejects.toThrow(TorchFileError);
   });
+});
+
+it.each(['zip', 'legacy'] as const)("torch's own file gives the same model as safetensors: %s", async (format) => {
+  const tensors = tensorsOf(0);
+  const file = path.join(folder, `weights-${format}.pth`);
+  const floats = [...tensors].map(([name, { shape, data }]) => {
+    return [name, { shape, data: data as Float32Array<ArrayBuffer> }] as const;
+  });
+  await writeFile(file, torchFile(new Map(floats), format));
+  const { network, bytes } = await convertedExtractor(file, narrow);
+  expect(network.name).toBe('inception');
+  expect(bytesOf(bytes).equals(bytesOf((await convertedExtractor(await written(tensors), narrow)).bytes))).toBe(true);
 });

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ExtractorNotFoundError, ExtractorWeightsError, HubError, InvalidArgumentError } from '../../../src/errors.ts';
+import { ExtractorNotFoundError, HubError, InvalidArgumentError } from '../../../src/errors.ts';
 import { featureGraph, parameterShapes } from '../../../src/evaluation/extractors/networks/feature-network.ts';
 import { inceptionV3 } from '../../../src/evaluation/extractors/networks/inception-v3.ts';
 import { type ResolveExtractorOptions, resolveExtractor } from '../../../src/evaluation/extractors/registry.ts';
@@ -94,28 +94,10 @@ describe('extractors by name', () => {
 });
 
 describe('what cannot be had is named, with what to do', () => {
-  it('no weights: which file to fetch from where, and where to put it', async () => {
-    const empty = path.join(folder, 'empty');
-    await mkdir(empty);
-    const error = await resolveExtractor('inception', { extractors_dir: empty }).catch((caught) => caught);
-    expect(error).toBeInstanceOf(ExtractorNotFoundError);
-    expect(error.message).toContain(
-      'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth',
-    );
-    expect(error.message).toContain(`pt_inception-2015-12-05-6726825d.safetensors into ${empty}`);
-    await expect(resolveExtractor('vgg16', { extractors_dir: empty })).rejects.toThrow(
-      /https:\/\/download\.pytorch\.org\/models\/vgg16-397923af\.pth/,
-    );
-    await writeFile(path.join(empty, 'vgg16-397923af.pth'), 'PK');
-    await expect(resolveExtractor('vgg16', { extractors_dir: empty })).rejects.toThrow(
-      /vgg16-397923af\.pth is a pickle/,
-    );
-  });
-
   it.each<[string, ResolveExtractorOptions, new (message: string) => Error, RegExp]>([
     ['inception:pool3', {}, InvalidArgumentError, /no output 'pool3'.*64, 192, 768, 2048/],
     ['none.onnx', {}, ExtractorNotFoundError, /none\.onnx does not exist/],
-    ['owner/name/weights.pth', {}, ExtractorWeightsError, /is a pickle/],
+    ['weights.pth', {}, ExtractorNotFoundError, /weights\.pth does not exist/],
     ['resnet', {}, InvalidArgumentError, /extractor 'resnet' is unknown: use inception, vgg16, raw-pixels/],
     ['nsfwjs-inception-v3', {}, ExtractorNotFoundError, /run `npx tsx scripts\/nsfwjs-inception.ts`/],
     ['raw-pixels', {}, InvalidArgumentError, /needs image_shape/],

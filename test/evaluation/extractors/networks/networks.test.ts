@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { imageTensor } from '../../../../src/evaluation/extractors/image-tensor.ts';
 import {
   type FeatureNetwork,
   featureGraph,
@@ -6,7 +7,6 @@ import {
 } from '../../../../src/evaluation/extractors/networks/feature-network.ts';
 import { inceptionV3 } from '../../../../src/evaluation/extractors/networks/inception-v3.ts';
 import { vgg16 } from '../../../../src/evaluation/extractors/networks/vgg16.ts';
-import { imageTensor } from '../../../../src/evaluation/extractors/onnx-features.ts';
 import { writeOnnx } from '../../../../src/graph/onnx/write.ts';
 import { hostTensor, Session } from '../../../../src/runtime/session.ts';
 import {
