@@ -1,10 +1,11 @@
-/** `npm run bench -- NAME`: runs one benchmark against its Python counterpart; the last line is `ratio NAME X`. */
+/** `npm run bench -- NAME`: runs one benchmark against its Python counterpart, or a plain call; the last line is `ratio NAME X`. */
 import { MissingReferenceError } from './harness.ts';
 
 const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   step: async () => (await import('./step.ts')).run(),
   sampling: async () => (await import('./sampling.ts')).run(),
   samplers: async () => (await import('./samplers.ts')).run(),
+  'noise-scale': async () => (await import('./noise-scale.ts')).run(),
   unet: async (argv) => (await import('./unet.ts')).run(argv),
   prdc: async () => (await import('./prdc.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
