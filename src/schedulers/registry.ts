@@ -42,40 +42,49 @@ export const schedulers = new Registry<SchedulerClass>('scheduler', {
   DDIMInverseScheduler,
 });
 
+type NamedConfig = Readonly<Record<string, unknown>> & { readonly _class_name: string };
+
+/** sigma^(1/7) evenly spaced, whatever the spacing of the scheduler whose noise schedule is taken. */
+const KARRAS = { use_karras_sigmas: true, use_exponential_sigmas: false, use_lu_lambdas: false };
+
 /** Names in place of a class name, for the option `scheduler` and the command line. */
-const SHORT_NAMES: Readonly<Record<string, string>> = {
-  ddpm: 'DDPMScheduler',
-  ddim: 'DDIMScheduler',
-  'dpm++': 'DPMSolverMultistepScheduler',
-  'dpm++-single': 'DPMSolverSinglestepScheduler',
-  unipc: 'UniPCMultistepScheduler',
-  euler: 'EulerDiscreteScheduler',
-  'euler-a': 'EulerAncestralDiscreteScheduler',
-  heun: 'HeunDiscreteScheduler',
-  pndm: 'PNDMScheduler',
-  lms: 'LMSDiscreteScheduler',
-  deis: 'DEISMultistepScheduler',
+const SHORT_NAMES: Readonly<Record<string, NamedConfig>> = {
+  ddpm: { _class_name: 'DDPMScheduler' },
+  ddim: { _class_name: 'DDIMScheduler' },
+  'dpm++': { _class_name: 'DPMSolverMultistepScheduler' },
+  'dpm++-karras': { _class_name: 'DPMSolverMultistepScheduler', ...KARRAS },
+  'dpm++-single': { _class_name: 'DPMSolverSinglestepScheduler' },
+  unipc: { _class_name: 'UniPCMultistepScheduler' },
+  euler: { _class_name: 'EulerDiscreteScheduler' },
+  'euler-a': { _class_name: 'EulerAncestralDiscreteScheduler' },
+  heun: { _class_name: 'HeunDiscreteScheduler' },
+  pndm: { _class_name: 'PNDMScheduler' },
+  lms: { _class_name: 'LMSDiscreteScheduler' },
+  deis: { _class_name: 'DEISMultistepScheduler' },
 };
+/** It draws nothing: it goes from a sample to its noise. */
+const INVERSION = 'DDIMInverseScheduler';
 
 /** "constant" for ConstantScheduler. */
 const withoutEnding = (className: string) => className.replace(/Scheduler$/, '').toLowerCase();
 
-/** The short names of all schedulers: those above, or the class name without `Scheduler` in lower case. */
+/** The short names of all schedulers that draw: those above, or the class name without `Scheduler` in lower case. */
 export function schedulerNames(): string[] {
-  const named = new Set(Object.values(SHORT_NAMES));
+  const named = new Set([INVERSION, ...Object.values(SHORT_NAMES).map(({ _class_name }) => _class_name)]);
   const others = schedulers.names().filter((name) => !named.has(name));
   return [...Object.keys(SHORT_NAMES), ...others.map(withoutEnding)];
 }
 
 /**
- * The class name that a class name or a short name means, such as 'dpm++'.
+ * What a class name or a short name means, such as 'dpm++': the class name, and options that are not its defaults.
  *
  * @throws {InvalidArgumentError} when it is not registered; says the nearest name.
  */
-export function schedulerClassName(name: string): string {
+export function namedSchedulerConfig(name: string): NamedConfig {
   const short = name.toLowerCase();
-  const className = SHORT_NAMES[short] ?? schedulers.names().find((known) => withoutEnding(known) === short) ?? name;
-  if (schedulers.find(className)) return className;
+  const className = schedulers.names().find((known) => withoutEnding(known) === short) ?? name;
+  const config = SHORT_NAMES[short] ?? { _class_name: className };
+  if (schedulers.find(config._class_name)) return config;
   const nearest = nearestName(name, [...schedulerNames(), ...schedulers.names()]);
   throw new InvalidArgumentError(
     `the scheduler '${name}' is unknown.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} There are ${schedulerNames().join(', ')}, and class names; schedulers.register() adds your own`,
@@ -140,8 +149,8 @@ export function asScheduler(given: GivenScheduler, own: Scheduler): Scheduler {
       `scheduler is ${JSON.stringify(given) ?? typeof given}, but must be a scheduler, its config or its class name`,
     );
   if (typeof given === 'string') {
-    const _class_name = schedulerClassName(given);
-    return schedulers.get(_class_name).fromConfig({ ...own.toConfig(), _class_name });
+    const named = namedSchedulerConfig(given);
+    return schedulers.get(named._class_name).fromConfig({ ...own.toConfig(), ...named });
   }
   return isScheduler(given) ? given : schedulerFromConfig(given);
 }

@@ -1,8 +1,14 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
-import type { Scheduler } from '../../src/schedulers/index.ts';
-import { schedulerClassName, schedulerFromConfig, schedulers } from '../../src/schedulers/registry.ts';
+import { DDPMScheduler, type Scheduler } from '../../src/schedulers/index.ts';
+import {
+  asScheduler,
+  namedSchedulerConfig,
+  schedulerFromConfig,
+  schedulerNames,
+  schedulers,
+} from '../../src/schedulers/registry.ts';
 
 /** Made with real diffusers 0.32.0: a whole trajectory of one sample of shape [1, 2, 3]. */
 interface Trajectory {
@@ -154,17 +160,33 @@ describe('more steps than a solver can take, and steps out of turn', () => {
   });
 });
 
-it('short names mean the classes, whatever their case, and a class name means itself', () => {
-  expect(
-    ['dpm++', 'DPM++', 'euler', 'euler-a', 'unipc', 'ddiminverse', 'DDIMScheduler'].map(schedulerClassName),
-  ).toEqual([
-    'DPMSolverMultistepScheduler',
-    'DPMSolverMultistepScheduler',
-    'EulerDiscreteScheduler',
-    'EulerAncestralDiscreteScheduler',
-    'UniPCMultistepScheduler',
-    'DDIMInverseScheduler',
-    'DDIMScheduler',
-  ]);
-  expect(() => schedulerClassName('eulr')).toThrow(/'eulr' is unknown.*Did you mean 'euler'/);
+describe('short names', () => {
+  it('mean the classes, whatever their case, and a class name means itself', () => {
+    const names = ['dpm++', 'DPM++', 'euler', 'euler-a', 'unipc', 'ddiminverse', 'DDIMScheduler'];
+    expect(names.map((name) => namedSchedulerConfig(name)._class_name)).toEqual([
+      'DPMSolverMultistepScheduler',
+      'DPMSolverMultistepScheduler',
+      'EulerDiscreteScheduler',
+      'EulerAncestralDiscreteScheduler',
+      'UniPCMultistepScheduler',
+      'DDIMInverseScheduler',
+      'DDIMScheduler',
+    ]);
+    expect(() => namedSchedulerConfig('eulr')).toThrow(/'eulr' is unknown.*Did you mean 'euler'/);
+  });
+
+  it('are offered for every scheduler that draws', () => {
+    const offered = schedulerNames().map((name) => namedSchedulerConfig(name)._class_name);
+    const drawing = schedulers.names().filter((name) => name !== 'DDIMInverseScheduler');
+    expect(new Set(offered)).toEqual(new Set(drawing));
+  });
+
+  it("with -karras space sigmas as Karras does, also where the model's own scheduler has another spacing", () => {
+    const own = schedulerFromConfig({ _class_name: 'EulerDiscreteScheduler', use_exponential_sigmas: true });
+    expect(asScheduler('dpm++-karras', own).config).toMatchObject({
+      use_karras_sigmas: true,
+      use_exponential_sigmas: false,
+    });
+    expect(asScheduler('dpm++', new DDPMScheduler()).config).toMatchObject({ use_karras_sigmas: false });
+  });
 });
