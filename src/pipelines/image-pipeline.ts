@@ -22,7 +22,7 @@ export type ImageInterpolationOptions = SamplingOptions &
     readonly seed?: number | undefined;
   };
 
-export interface ImageInversionOptions extends InversionOptions, Pick<ClassOptions, 'class_labels'> {}
+export interface ImageInversionOptions extends InversionOptions, ClassOptions {}
 
 export interface ImageFolderOptions extends SamplingOptions, ClassOptions, ImageEditOptions {
   /** Images to draw in all, or that the folder shall have in the end, 1 to 2^28. */

@@ -60,7 +60,7 @@ const folderSchema = z.strictObject({ ...callShape, count: numberOption } satisf
 const interpolationSchema = z.strictObject({ ...drawingShape, seed: numberOption.optional() });
 const inversionSchema = z.strictObject({
   ...inversionShape,
-  class_labels: classShape.class_labels,
+  ...classShape,
 } satisfies Fields<ImageInversionOptions>);
 
 /** Images that go through the model at once: more would only take memory. */
@@ -188,7 +188,7 @@ function imagePipeline(
     const images = readImages(parseOptions(imagesInput, image, 'image to invert'), sampleShape);
     const { count } = images;
     const options = parseOptions(inversionSchema, given, 'options for the inversion of images');
-    const call = { ...inversionCall(options, self.scheduler), ...readClassOptions(options, model, classCount, count) };
+    const call = { ...inversionCall(options, self), ...readClassOptions(options, model, classCount, count) };
     const edit = invertedFrom(await images.read(call.signal));
     return asTensor(await draw({ ...call, edit }, 0, count, GROUP), count);
   };

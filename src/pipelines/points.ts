@@ -212,7 +212,7 @@ function pointPipeline(
     const options = parseOptions(inversionSchema, given, 'options for the inversion of points');
     const edit = invertedFrom(toModel(readPoints(points, dims)));
     const batchSize = edit.samples.length / dims;
-    return sample(model, { ...inversionCall(options, self.scheduler), edit, batchSize });
+    return sample(model, { ...inversionCall(options, self), edit, batchSize });
   };
   const self = Object.assign(generate, {
     task: 'unconditional-point-generation' as const,

@@ -94,6 +94,10 @@ describe.each(cases)('%s', (_name, { config, given, ...reference }) => {
   });
 });
 
+it('there are 28 trajectories', () => {
+  expect(cases).toHaveLength(28);
+});
+
 describe('schedules at their limits stay finite', () => {
   const names = schedulers.names().filter((name) => /Solver|UniPC|Euler|Heun|PNDM|LMS|DEIS|Inverse/.test(name));
   const limits = {

@@ -1,13 +1,16 @@
 // From samples to the noise that DDIM draws them from.
 import { z } from 'zod';
+import type { TrainedIsotropy } from '../../losses/minimiser.ts';
 import { type Fields, functionOption, numberOption, signalOption } from '../../options.ts';
 import { asScheduler, type GivenScheduler } from '../../schedulers/registry.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import { DDIMInverseScheduler } from '../../schedulers/solvers/ddim-inverse.ts';
+import { type NoiseScaleOptions, noiseScaleShape, readNoiseScale } from '../noise-scale.ts';
 import { type SamplingCall, schedulerOption, startedScheduler } from '../sampling-options.ts';
 import type { Edit } from './edit.ts';
 
-export interface InversionOptions {
+/** How noise is found. What changes the model's prediction must be as in the call that draws from the noise. */
+export interface InversionOptions extends NoiseScaleOptions {
   /** Steps from the sample to its noise, 1 to the scheduler's `num_train_timesteps`; default 50, or T where that is less. */
   readonly num_inference_steps?: number | undefined;
   /**
@@ -22,6 +25,7 @@ export interface InversionOptions {
 }
 
 export const inversionShape = {
+  ...noiseScaleShape,
   num_inference_steps: numberOption.optional(),
   scheduler: schedulerOption.optional(),
   on_progress: functionOption<(fraction: number) => void>().optional(),
@@ -33,21 +37,26 @@ export const inversionSchema = z.strictObject(inversionShape);
 /**
  * What an inversion draws with: DDIM backwards, without clipping, which could not be undone.
  *
- * @param own the pipeline's scheduler.
+ * @param own the pipeline's scheduler and what is known of its model's isotropy.
  * @throws {InvalidArgumentError} when an option is out of range. @throws {ConfigError} for a wrong scheduler config.
  */
-export function inversionCall(options: InversionOptions, own: Scheduler): SamplingCall {
-  const given = options.scheduler === undefined ? own : asScheduler(options.scheduler, own);
+export function inversionCall(
+  options: InversionOptions,
+  own: { readonly scheduler: Scheduler; readonly isotropy: TrainedIsotropy | undefined },
+): SamplingCall {
+  const given = options.scheduler === undefined ? own.scheduler : asScheduler(options.scheduler, own.scheduler);
   const config = { ...given.toConfig(), _class_name: 'DDIMInverseScheduler', clip_sample: false };
   const scheduler = DDIMInverseScheduler.fromConfig(config);
   const num_inference_steps = options.num_inference_steps ?? Math.min(50, scheduler.config.num_train_timesteps);
+  // The factors are those of the first and the last step of a call that draws; here the last comes first.
+  const [first, last] = readNoiseScale(options, own.isotropy) ?? [];
   return {
     scheduler: startedScheduler({ scheduler, num_inference_steps }),
     num_inference_steps,
     seed: 0,
     eta: 0,
     use_clipped_model_output: false,
-    noiseScale: undefined,
+    noiseScale: first === undefined || last === undefined ? undefined : [last, first],
     callback: undefined,
     onProgress: options.on_progress,
     signal: options.signal,

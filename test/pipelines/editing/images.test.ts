@@ -10,6 +10,7 @@ import type {
 } from '../../../src/pipelines/image-pipeline.ts';
 import { pipeline } from '../../../src/pipelines/pipeline.ts';
 import { SampleStreams } from '../../../src/random/sample-streams.ts';
+import { DDIMInverseScheduler } from '../../../src/schedulers/solvers/ddim-inverse.ts';
 import { temporaryFolder } from '../saved-pipeline.ts';
 import { saveUNet } from '../saved-unet.ts';
 
@@ -130,6 +131,28 @@ it('inverts images to the noise that DDIM draws them from', async () => {
   expect(latents.dims).toEqual([2, 1, SIZE, SIZE]);
   const single = await generate.invert(file, { num_inference_steps: 3 });
   expect(single.data).toEqual(latents.data.slice(0, 64));
+});
+
+it('inverts with the class and the guidance of the call that draws again', async () => {
+  const classes = path.join(folder, 'classes');
+  await saveUNet(classes, { num_class_embeds: 4 });
+  const conditional = await pipeline('unconditional-image-generation', classes, { device: 'cpu' });
+  const scheduler = new DDIMInverseScheduler({ clip_sample: false });
+  scheduler.setTimesteps(2);
+  let sample = Float32Array.from(picture.data, (byte) => byte / 127.5 - 1);
+  for (const timestep of scheduler.timesteps) {
+    const [own, none] = [
+      await conditional.model.predict(sample, timestep, [1]),
+      await conditional.model.predict(sample, timestep, [3]),
+    ];
+    const guided = none.map((u, i) => u + 2.5 * ((own[i] ?? Number.NaN) - u));
+    sample = scheduler.step(guided, timestep, sample).prev_sample.slice();
+  }
+  const options = { class_labels: 1, guidance_scale: 2.5, num_inference_steps: 2 };
+  const { data } = await conditional.invert(picture, options);
+  for (const [i, value] of sample.entries()) expect(data[i]).toBeCloseTo(value, 4);
+  await expect(conditional.invert(picture)).rejects.toThrow('give class_labels');
+  await conditional.dispose();
 });
 
 describe('wrong input is refused before any work', () => {

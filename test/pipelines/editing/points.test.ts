@@ -9,6 +9,7 @@ import { pipeline } from '../../../src/pipelines/pipeline.ts';
 import type { PointGenerationOptions, UnconditionalPointGenerationPipeline } from '../../../src/pipelines/points.ts';
 import { SampleStreams } from '../../../src/random/sample-streams.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../../src/schedulers/index.ts';
+import { DDIMInverseScheduler } from '../../../src/schedulers/solvers/ddim-inverse.ts';
 import { Trainer } from '../../../src/trainers/index.ts';
 import { savePipeline, scaler, schedulerOptions, temporaryFolder } from '../saved-pipeline.ts';
 
@@ -167,6 +168,27 @@ describe('inversion', () => {
   it('depends on no other point', async () => {
     const latents = await generate.invert(given, { num_inference_steps: 10 });
     expect(await generate.invert(given.slice(2, 4), { num_inference_steps: 10 })).toEqual(latents.slice(2, 4));
+  });
+
+  it('scales the predicted noise as the call that draws from what it finds: the last factor comes first', async () => {
+    const scheduler = new DDIMInverseScheduler({ ...schedulerOptions, clip_sample: false });
+    scheduler.setTimesteps(3);
+    let sample: Float32Array = given.map((x, i) => (x - (scaler.offset[i % 2] ?? 0)) * (scaler.scale[i % 2] ?? 1));
+    for (const [step, timestep] of scheduler.timesteps.entries()) {
+      const output = await generate.model.predict(sample, timestep);
+      const scale = [1.1, 0.95, 0.8][step] ?? 1;
+      sample = scheduler.step(
+        output.map((x) => scale * x),
+        timestep,
+        sample,
+      ).prev_sample;
+    }
+    const latents = await generate.invert(given, { num_inference_steps: 3, noise_scale: [0.8, 1.1] });
+    latents.forEach((value, i) => {
+      expect(value).toBeCloseTo(sample[i] ?? Number.NaN, 4);
+    });
+    await expect(generate.invert(given, { iso_lambda: 0.1 })).rejects.toThrow('needs the isotropy of the model');
+    await expect(generate.invert(given, { noise_scale: -1 })).rejects.toThrow('noise_scale is -1');
   });
 
   it('of a trained model gives noise, from which DDIM draws the points again, the better the more steps', async () => {
