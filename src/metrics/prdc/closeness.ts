@@ -2,7 +2,7 @@ import type { Neighbourhoods } from './counts.ts';
 
 /**
  * Distances in radii: divided by the distance of a real to its k-th nearest neighbour among the reals. With k = 1 a fake below
- * 1 is what Alaa et al. (2022), eq. 7, call not authentic.
+ * 1 is what Alaa et al. (2022) call not authentic.
  */
 export interface Closeness {
   /** Of each fake: its distance to the nearest real, in radii of that real. 0 for a copy. */
