@@ -140,6 +140,7 @@ describe('iso-diffusion reproduce', () => {
     expect(await reproduce(...flags, '--resume')).toBe(0);
     expect(printed).toMatch(/FID +\| \d+\.\d{4}/);
     expect(readFileSync(path.join(output, 'table-6.md'), 'utf8')).toMatch(/raw-pixels 8x8x3 \(SHA-256/);
+    expect(readFileSync(path.join(output, 'table-6.md'), 'utf8')).toMatch(/\n\nWarning: raw pixels compare brightness/);
     for (const model of ['ddpm', 'iso'])
       expect(existsSync(path.join(output, `figure-2-squares-${model}.png`))).toBe(true);
     expect(await reproduce(...flags, '--epochs', '2', '--resume')).toBe(2);

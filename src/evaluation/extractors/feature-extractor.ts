@@ -55,6 +55,11 @@ function checkImages(images: readonly FeatureImage[]): void {
   });
 }
 
+export const RAW_PIXELS_CAVEAT =
+  'raw pixels compare brightness place by place, not what images show. Against real digits, Gaussian noise around the ' +
+  'mean digit has Precision 0.68, but Coverage 0.02. Take another extractor, such as inception, before you conclude ' +
+  'anything about quality';
+
 /**
  * The pixels themselves as features, each divided by 255. It needs no model, and measures the distance of images
  * rather than of what they show.
@@ -66,10 +71,7 @@ export class RawPixels implements FeatureExtractor {
   readonly name: string;
   readonly checksum: string;
   readonly dims: number;
-  readonly caveat =
-    'raw pixels compare brightness place by place, not what images show. Against real digits, Gaussian noise around the ' +
-    'mean digit has Precision 0.68, but Coverage 0.02. Take another extractor, such as inception, before you conclude ' +
-    'anything about quality';
+  readonly caveat = RAW_PIXELS_CAVEAT;
   private readonly shape: readonly [number, number, number];
   private disposed = false;
 

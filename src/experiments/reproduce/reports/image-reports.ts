@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { RAW_PIXELS_CAVEAT } from '../../../evaluation/extractors/feature-extractor.ts';
 import { GRID_FILE, type ImageResult, type Stored } from '../../jobs/job.ts';
 import { spreadOf, spreadText } from '../../statistics/spread.ts';
 import { counted, markdownTable } from '../../text.ts';
@@ -77,6 +78,7 @@ function setSection(name: string, results: readonly ImageResult[], options: Effe
       ]),
     ),
     extractorLine(results),
+    ...(results.some(({ job }) => job.extractor === 'raw-pixels') ? [`Warning: ${RAW_PIXELS_CAVEAT}.`] : []),
     ...(PAPER_IMAGES[name] ? [verdictSummary(name, effects, options)] : ['The paper has no figures for this set.']),
   ].join('\n\n');
   return { markdown, rows };
