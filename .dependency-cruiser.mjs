@@ -4,6 +4,7 @@ const rooms = {
   random: '',
   files: '',
   threads: 'files',
+  terminal: '',
   hub: 'files',
   graph: 'files',
   nn: 'random graph',
@@ -13,14 +14,14 @@ const rooms = {
   runtime: 'files threads graph',
   datasets: 'random files hub',
   plots: 'random files',
-  pages: 'plots',
+  pages: 'terminal plots',
   metrics: 'random files graph schedulers runtime',
-  trainers: 'random threads files hub graph nn models schedulers losses runtime datasets',
+  trainers: 'random threads terminal files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
   evaluation: 'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
   experiments:
-    'threads files models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
-  cli: 'threads files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
+    'threads terminal files models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
+  cli: 'threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
 };
 // These files lie below every room. They import no room; options.ts imports the two others, registry.ts errors.ts.
 const ground = ['errors', 'options', 'registry'];

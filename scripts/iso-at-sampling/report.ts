@@ -9,10 +9,11 @@ import {
 } from '../../src/experiments/jobs/job.ts';
 import { type Equivalence, equivalenceOf, spreadOf, spreadText } from '../../src/experiments/statistics/spread.ts';
 import { comparedWithBase, drawnWithLambda, drawnWithScale, withLambda } from '../../src/experiments/sweep/jobs.ts';
-import { capitalised, counted, duration, markdownTable, signed, signedBound } from '../../src/experiments/text.ts';
+import { capitalised, counted, markdownTable, signed, signedBound } from '../../src/experiments/text.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { minimiserScale } from '../../src/losses/minimiser.ts';
 import { curvePlot, svgToPng } from '../../src/plots/index.ts';
+import { duration } from '../../src/terminal/progress.ts';
 import { MARGINS, type StudySet } from './study.ts';
 
 type Results = ReadonlyMap<string, JobResult>;

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
 import { environment } from '../experiments/jobs/job.ts';
 import { nearestName } from '../registry.ts';
+import { INTERRUPTED_STATUS, InterruptedError } from '../terminal/interrupt.ts';
 import { addAnalyzeCommand } from './commands/analyze.ts';
 import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
@@ -13,7 +14,6 @@ import { addStatisticsCommand } from './commands/statistics.ts';
 import { addTrainCommand } from './commands/train/train.ts';
 import { longFlags } from './options/command-options.ts';
 import { meantName } from './options/option-names.ts';
-import { INTERRUPTED_STATUS, InterruptedError } from './ui/interrupt.ts';
 
 /**
  * Runs the command line.

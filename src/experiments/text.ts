@@ -29,12 +29,6 @@ export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** "95 s", "12.5 min" or "3.4 h". */
-export function duration(seconds: number): string {
-  if (seconds < 120) return `${seconds.toFixed(0)} s`;
-  return seconds < 7200 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
 /** A header with the keys of the first row, then one line per row. Null becomes an empty cell. */
 export function csvText(rows: readonly Readonly<Record<string, string | number | null>>[]): string {
   const columns = Object.keys(rows[0] ?? {});

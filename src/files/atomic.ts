@@ -136,7 +136,9 @@ export async function removeLeftovers(folder: string, isLabel: (label: string) =
   }
 }
 
-async function restoreInterrupted(target: string): Promise<void> {
+/** Moves back what an interrupted {@link replaceDirectory} left of `final`, for those who read it. */
+export async function restoreInterrupted(final: string): Promise<void> {
+  const target = resolve(final);
   for (;;) {
     const old = await interruptedReplacement(target);
     if (old === undefined) return;

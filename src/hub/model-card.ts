@@ -23,6 +23,8 @@ export interface ModelCardFacts {
   readonly metrics?: Readonly<Record<string, number>> | undefined;
   /** The licence's name on the Hub. */
   readonly license?: string | undefined;
+  /** A picture of samples by its path in the folder, without blanks; default none. */
+  readonly picture?: string | undefined;
   /** The layout of the folder; default 'nested'. */
   readonly layout?: PipelineLayout | undefined;
 }
@@ -32,7 +34,8 @@ export interface ModelCardFacts {
  * and how to use it here, in transformers.js and in diffusers.
  */
 export function modelCard(facts: ModelCardFacts): string {
-  const { task, className, isInDiffusers, steps, loss, settings, classNames, metrics, license, averaged } = facts;
+  const { task, className, isInDiffusers, steps, loss, settings, classNames, metrics, license, averaged, picture } =
+    facts;
   const dataset = { name: facts.dataset, hubId: facts.hubId };
   const title = `${task === 'unconditional-image-generation' ? 'Images' : 'Points'} from ${publicName(dataset)}`;
   const images = task === 'unconditional-image-generation';
@@ -48,6 +51,7 @@ export function modelCard(facts: ModelCardFacts): string {
     `---\n${stringify(header)}---`,
     `# ${escaped(title)}`,
     `A denoising diffusion model (${escaped(className)}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
+    ...(picture ? [`![Samples of the model](${picture})`] : []),
     `## Training\n\n${table({ dataset: publicName(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
     ...(classNames ? [`## Classes\n\n${table(Object.fromEntries(classNames.entries()))}`] : []),
     ...(metrics ? [metricsSection({ metrics })] : []),

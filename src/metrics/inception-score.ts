@@ -27,6 +27,7 @@ export const inceptionScoreMetric: Metric<InceptionScoreSettings> = {
   kinds: ['images'],
   needs: { fake: ['logits'] },
   options: { is_splits: 10, is_shuffle: true },
+  better: { is_mean: 'higher' },
   check({ fake }, { is_splits }) {
     requireInteger('is_splits', is_splits, 1);
     requireSamples('is', { fake }, is_splits, `${is_splits} splits`);

@@ -33,6 +33,7 @@ export const kid: Metric<KidSettings> = {
   kinds: ['images', 'points'],
   needs: { real: ['features'], fake: ['features'] },
   options: { kid_subsets: 100, kid_subset_size: undefined, kid_degree: 3, kid_gamma: undefined, kid_coef0: 1 },
+  better: { kid_mean: 'lower' },
   check(counts, { kid_subsets, kid_subset_size = 2, kid_degree, kid_gamma, kid_coef0 }) {
     checkKernel('kid_', { degree: kid_degree, gamma: kid_gamma, coef0: kid_coef0 });
     requireInteger('kid_subsets', kid_subsets, 1);

@@ -79,6 +79,11 @@ export interface Metric<Options extends object = object> {
   /** Its options with their defaults. The names must differ from those of other metrics unless they mean the same. */
   readonly options: Options;
   /**
+   * Which values of `compute` are better when they are higher or lower, by their names in reports: `keep_best` of
+   * `EvaluationCallback` can go by these. Default: none.
+   */
+  readonly better?: Readonly<Record<string, 'higher' | 'lower'>>;
+  /**
    * Refuses wrong options and too few samples, before the work. It is called twice: with no counts before anything is
    * opened, and with those that are known then.
    *

@@ -89,9 +89,9 @@ ${scripts}</body>
   return page.toString();
 }
 
-/** Browsers keep the place on the page when a script loads it again. */
+/** Browsers keep the place on the page when a script loads it again. The page's own script can set `body.dataset.hold`. */
 function reloadScript(seconds: number): string {
-  return `setTimeout(() => location.reload(), ${Math.round(seconds * 1000)});`;
+  return `setInterval(() => document.body.dataset.hold || location.reload(), ${Math.round(seconds * 1000)});`;
 }
 
 /** Series of curves have the colours of Okabe & Ito, which people with any kind of colour vision can tell apart. */

@@ -7,6 +7,8 @@ import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import type { Samples } from './data/samples.ts';
+import type { RunLogger } from './logging/run-logger.ts';
+import { refuseWrongIntervals, type TrainerCallback } from './trainer-callback.ts';
 
 // What a trainer refuses before it begins: parts that do not fit together.
 
@@ -16,10 +18,11 @@ export function refuseWrongTypes(options: {
   readonly train_dataset: object;
   readonly loss: DiffusionLoss;
   readonly noise_scheduler: Scheduler;
-  readonly callbacks?: readonly object[] | undefined;
+  readonly callbacks?: readonly TrainerCallback[] | undefined;
+  readonly loggers?: readonly RunLogger[] | undefined;
 }): void {
   requireObject('the argument of a trainer', options);
-  const { model, train_dataset, loss, noise_scheduler, callbacks = [] } = options;
+  const { model, train_dataset, loss, noise_scheduler, callbacks = [], loggers = [] } = options;
   requireObject('model', model);
   requireArray('model.sampleShape', model.sampleShape);
   requireFunction('model.forward', model.forward);
@@ -34,6 +37,12 @@ export function refuseWrongTypes(options: {
   requireFunction('noise_scheduler.toConfig', noise_scheduler.toConfig);
   if (!Array.isArray(callbacks)) throw new InvalidArgumentError('callbacks must be a list of callbacks');
   for (const callback of callbacks) requireObject('a callback', callback);
+  refuseWrongIntervals(callbacks);
+  if (!Array.isArray(loggers)) throw new InvalidArgumentError('loggers must be a list of loggers');
+  for (const logger of loggers) {
+    requireObject('a logger', logger);
+    requireFunction('the log of a logger', logger.log);
+  }
 }
 
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */

@@ -1,5 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import type { PointSet } from '../datasets/points/points.ts';
-import { NonFiniteWeightsError } from '../errors.ts';
+import { FileFormatError, NonFiniteWeightsError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
@@ -11,6 +12,7 @@ import {
   savePipelineFolder,
 } from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
+import { requireText } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
 interface TrainedPipeline {
@@ -24,8 +26,23 @@ interface TrainedPipeline {
   /** Measures a model with these weights; the folder does not say its isotropy without. */
   readonly measure?: ((weights: ReadonlyMap<string, Float32Array>) => Promise<IsotropyFile>) | undefined;
   /** For `README.md`; none without. */
-  readonly card?: Omit<ModelCardFacts, 'layout' | 'isInDiffusers'> | undefined;
+  readonly card?: Omit<ModelCardFacts, 'layout' | 'isInDiffusers' | 'picture'> | undefined;
+  /** A PNG file of samples for the card; default none. */
+  readonly picture?: Uint8Array | undefined;
 }
+
+const PNG_SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
+
+/** Reads the picture of a card. @throws {FileFormatError} when it is not a PNG file. */
+export async function readPicture(file: string): Promise<Uint8Array> {
+  requireText('picture, a PNG file,', file);
+  const bytes = await readFile(file);
+  if (bytes.subarray(0, PNG_SIGNATURE.length).equals(PNG_SIGNATURE)) return bytes;
+  throw new FileFormatError(`${file} is not a PNG file, which the picture of a model card must be`);
+}
+
+/** The picture of the card in the folder. */
+const PICTURE = 'samples.png';
 
 /** How a pipeline folder is written. */
 export interface SaveFormat {
@@ -48,7 +65,7 @@ export interface SaveFormat {
  */
 export async function saveTrainedPipeline(
   directory: string,
-  { model, weights, averagedWeights, scheduler, points, measure, card }: TrainedPipeline,
+  { model, weights, averagedWeights, scheduler, points, measure, card, picture }: TrainedPipeline,
   { dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
   refuseNonFiniteWeights(weights);
@@ -72,7 +89,17 @@ export async function saveTrainedPipeline(
     },
     schedulerConfig: { ...scheduler.toConfig() },
     extraFiles: {
-      ...(card ? { 'README.md': modelCard({ ...card, isInDiffusers: library === 'diffusers', layout }) } : {}),
+      ...(card
+        ? {
+            'README.md': modelCard({
+              ...card,
+              isInDiffusers: library === 'diffusers',
+              layout,
+              picture: picture && PICTURE,
+            }),
+          }
+        : {}),
+      ...(picture ? { [PICTURE]: picture } : {}),
       ...(points ? { 'point_scaler.json': scalerJson(points) } : {}),
     },
   });

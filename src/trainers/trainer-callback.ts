@@ -1,15 +1,21 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import type { RunLoggers } from './logging/run-logger.ts';
 
 /** The run that a callback is part of. */
 export interface TrainerRun {
   readonly output_dir: string;
   readonly train_dataset: PointSet | ImageSet;
+  /** All loggers of the run as one, for what a callback measures or draws. */
+  readonly loggers: RunLoggers;
   /**
    * Writes the model as it is now as a pipeline folder, with the averaged weights where `use_ema` is on. Between steps
    * only, as in a callback that is awaited.
+   *
+   * @param options.complete also measures the isotropy and writes a model card, as `savePipeline` does; default false.
    */
-  saveSnapshot(directory: string): Promise<void>;
+  saveSnapshot(directory: string, options?: { readonly complete?: boolean | undefined }): Promise<void>;
 }
 
 /** Where a run is. */
@@ -46,12 +52,25 @@ export interface TrainerCallback {
   onTrainBegin?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** Every `logging_steps` steps and after the last one. */
   onStep?(state: TrainerState, metrics: StepMetrics): void | Promise<void>;
+  /** Steps between two calls of `onInterval`, at least 1; default: `onInterval` is not called. */
+  readonly interval_steps?: number | undefined;
+  /** After each step that is a multiple of `interval_steps`. */
+  onInterval?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** After the last step of each epoch. */
   onEpoch?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** After a checkpoint was written. */
   onSave?(state: TrainerState, checkpointDir: string): void | Promise<void>;
   /** After the last step, or the one after which the run was interrupted; not after an error. */
   onTrainEnd?(state: TrainerState, run: TrainerRun): void | Promise<void>;
+}
+
+/** @throws {InvalidArgumentError} when a callback's `interval_steps` is no number of steps. */
+export function refuseWrongIntervals(callbacks: readonly TrainerCallback[]): void {
+  for (const { interval_steps } of callbacks)
+    if (interval_steps !== undefined && !(Number.isSafeInteger(interval_steps) && interval_steps >= 1))
+      throw new InvalidArgumentError(
+        `a callback has interval_steps ${interval_steps}, but it must be a whole number of at least 1`,
+      );
 }
 
 /** Calls a hook of every callback, one after another. */

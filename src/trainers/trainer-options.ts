@@ -5,6 +5,7 @@ import type { DiffusionModel } from '../models/model.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { isImageSet } from './data/samples.ts';
+import type { RunLogger } from './logging/run-logger.ts';
 import type { TrainerCallback } from './trainer-callback.ts';
 import type { TrainingArguments } from './training-arguments.ts';
 
@@ -21,6 +22,8 @@ export interface TrainerOptions {
   readonly noise_scheduler: Scheduler;
   /** Hooks into the run, called in this order; default none. */
   readonly callbacks?: readonly TrainerCallback[] | undefined;
+  /** Further logs of the run, beside those of `args.report_to`; default none. See docs/training-runs.md. */
+  readonly loggers?: readonly RunLogger[] | undefined;
   /**
    * What computes the steps: 'onnxruntime' (default) on `args.device`, or 'tfjs' on the backend that `tf` has. Both take
    * the same steps up to rounding, and a checkpoint of one can be continued by the other. See docs/tfjs.md.
@@ -49,6 +52,12 @@ export function trainingSet({
 
 /** Options that share nothing with the caller's that could change. The data set and the model are not copied. */
 export function ownCopy<Options extends Omit<TrainerOptions, 'model'>>(options: Options): Options {
-  const { args, noise_scheduler, callbacks = [] } = options;
-  return { ...options, args: { ...args }, noise_scheduler: noise_scheduler.clone(), callbacks: [...callbacks] };
+  const { args, noise_scheduler, callbacks = [], loggers = [] } = options;
+  return {
+    ...options,
+    args: { ...args },
+    noise_scheduler: noise_scheduler.clone(),
+    callbacks: [...callbacks],
+    loggers: [...loggers],
+  };
 }

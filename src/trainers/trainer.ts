@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { type FolderLock, withFolderLock } from '../files/folder-lock.ts';
@@ -8,8 +9,9 @@ import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { requireObject, requireText } from '../options.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
+import { withDeferredInterrupt } from '../terminal/interrupt.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
-import { decidingArguments, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
+import { decidingArguments, flatSettings, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
 import {
   refuseChangedConfig,
   refuseMismatch,
@@ -23,8 +25,10 @@ import { type Batches, openBatches } from './data/prefetched-batches.ts';
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
 import { Engine } from './engines/engine.ts';
 import { measureIsotropy, SquaredNoiseSession, trainedLambda } from './isotropy.ts';
+import type { LoggedRun, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
-import { refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
+import { progressLine } from './progress-line.ts';
+import { readPicture, refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { stepSchedule, stepSettings } from './step/settings.ts';
 import { STATE_KINDS, type TrainingState } from './step/update.ts';
 import { notifyAll, type TrainerRun } from './trainer-callback.ts';
@@ -41,6 +45,12 @@ export interface TrainOptions {
   readonly resume_from_checkpoint?: string | undefined;
   /** When it aborts, the run finishes its step, saves a checkpoint and returns. Default: it runs to its end. */
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Saves a checkpoint on the first Ctrl-C (SIGINT) or SIGTERM, and then lets the signal end the process, unless the
+   * program listens for it too: then `train` returns with `interrupted`. The second one exits at once. Only in the main
+   * thread. Default: true where no `signal` is given; false leaves signals alone.
+   */
+  readonly handle_signals?: boolean | undefined;
 }
 
 /**
@@ -155,9 +165,14 @@ export class Trainer {
    */
   async train(options: TrainOptions = {}): Promise<TrainOutput> {
     requireObject('the options of train()', options);
-    const { resume_from_checkpoint, signal } = options;
-    return withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
-      this.trainLocked(lock, resume_from_checkpoint, signal),
+    const { resume_from_checkpoint, signal, handle_signals = signal === undefined } = options;
+    const run = (ended: AbortSignal | undefined) =>
+      withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
+        this.trainLocked(lock, resume_from_checkpoint, ended),
+      );
+    if (!handle_signals || !isMainThread) return run(signal);
+    return withDeferredInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (interrupt) =>
+      run(signal ? AbortSignal.any([interrupt, signal]) : interrupt),
     );
   }
 
@@ -168,20 +183,28 @@ export class Trainer {
   ): Promise<TrainOutput> {
     const { args, maxSteps } = this;
     const { stepsPerEpoch } = this.batches;
-    const { callbacks = [] } = this.options;
+    const { loggers: own = [] } = this.options;
+    const { disable_tqdm = !process.stderr.isTTY } = args;
+    const line = disable_tqdm ? undefined : progressLine();
+    const callbacks = [...(line ? [line] : []), ...(this.options.callbacks ?? [])];
     const batches = openBatches(this.batches);
     try {
       const { engine, checkpoints, start } = await this.startEngine(lock, batches, resume);
-      const loggers = await openLoggers(args.output_dir, args.report_to, checkpoints.formerLog, start?.step);
-      if (start && start.changes.length > 0) loggers.note?.(start.step + 1, start.changes);
+      const loggers = await openLoggers(args.output_dir, args.report_to, own, checkpoints.formerLog, start?.step);
       const settings = { args, callbacks, maxSteps, stepsPerEpoch };
       const loop = new TrainingLoop(engine, checkpoints, loggers, settings, start);
+      let outcome: RunOutcome = 'failed';
       try {
-        return await loop.run(this.runOf(engine), signal);
+        await loggers.begin(this.loggedRun(start?.step ?? 0));
+        if (start && start.changes.length > 0) await loggers.note(start.step + 1, start.changes);
+        const result = await loop.run(this.runOf(engine, loop, loggers), signal);
+        outcome = result.interrupted ? 'interrupted' : 'completed';
+        return result;
       } finally {
         this.step = loop.step;
         this.state = await engine.state();
-        await loggers.close();
+        line?.stop();
+        await loggers.close(outcome);
         await engine.release();
       }
     } finally {
@@ -202,42 +225,54 @@ export class Trainer {
    *
    * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
    * @param options.license the licence's name on the Hub, such as 'apache-2.0'.
+   * @param options.picture a PNG file of samples, which is copied as `samples.png` and shown on the card.
+   * @throws {FileFormatError} when the picture is not a PNG file.
    * @throws {NonFiniteWeightsError} when a weight is NaN or infinite. Nothing is written then.
    * @param options.dtype, options.variant, options.layout see `SaveFormat`.
    */
   async savePipeline(
     directory: string,
-    options: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string } = {},
+    options: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string; picture?: string } = {},
   ): Promise<void> {
     requireText('the folder of the pipeline', directory);
     requireObject('the options of savePipeline()', options);
-    const { metrics, license, ...format } = options;
-    const { model, train_dataset, loss } = this.options;
+    const { metrics, license, picture, ...format } = options;
+    const { model } = this.options;
     const trained = {
       ...this.parts,
       weights: namedViews(model.parameters, this.vector(false)),
       averagedWeights: this.args.use_ema ? namedViews(model.parameters, this.vector(true)) : undefined,
-      card: {
-        task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
-        className: model.config._class_name,
-        averaged: this.args.use_ema,
-        dataset: train_dataset.name,
-        hubId: isImageSet(train_dataset) ? train_dataset.hubId : undefined,
-        steps: this.step,
-        loss: loss.config,
-        settings: decidingArguments(this.identity),
-        classNames: model.classCount !== undefined && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
-        metrics,
-        license,
-      },
-    } as const;
-    let session: SquaredNoiseSession | undefined;
-    const measure = async (weights: ReadonlyMap<string, Float32Array>) => {
-      session ??= await this.squaredNoiseSession();
-      return this.isotropyOf(session, weights);
+      card: { ...this.cardFacts(this.step), averaged: this.args.use_ema, metrics, license },
+      picture: picture === undefined ? undefined : await readPicture(picture),
     };
+    await this.measured((measure) => saveTrainedPipeline(directory, { ...trained, measure }, format));
+  }
+
+  /** What a model card says of the training. */
+  private cardFacts(steps: number) {
+    const { model, train_dataset, loss } = this.options;
+    return {
+      task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
+      className: model.config._class_name,
+      dataset: train_dataset.name,
+      hubId: isImageSet(train_dataset) ? train_dataset.hubId : undefined,
+      steps,
+      loss: loss.config,
+      settings: decidingArguments(this.identity),
+      classNames: model.classCount !== undefined && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
+    } as const;
+  }
+
+  /** Gives `save` what measures the isotropy of weights. */
+  private async measured(
+    save: (measure: (weights: ReadonlyMap<string, Float32Array>) => Promise<IsotropyFile>) => Promise<void>,
+  ): Promise<void> {
+    let session: SquaredNoiseSession | undefined;
     try {
-      await saveTrainedPipeline(directory, { ...trained, measure }, format);
+      await save(async (weights) => {
+        session ??= await this.squaredNoiseSession();
+        return this.isotropyOf(session, weights);
+      });
     } finally {
       await session?.release();
     }
@@ -283,15 +318,25 @@ export class Trainer {
     return { engine, checkpoints, start: start && { step, window, changes } };
   }
 
-  private runOf(engine: Engine): TrainerRun {
+  private loggedRun(global_step: number): LoggedRun {
+    const { output_dir } = this.args;
+    const settings = { dataset: this.options.train_dataset.name, ...flatSettings(this.identity) };
+    return { output_dir, global_step, max_steps: this.maxSteps, settings };
+  }
+
+  private runOf(engine: Engine, loop: TrainingLoop, loggers: RunLoggers): TrainerRun {
     const { model, train_dataset } = this.options;
     return {
       output_dir: this.args.output_dir,
       train_dataset,
-      saveSnapshot: async (directory) => {
+      loggers,
+      saveSnapshot: async (directory, { complete = false } = {}) => {
         const kind = this.args.use_ema ? 'ema' : 'parameters';
         const vector = await engine.withState(async (state) => new Float32Array(state.get(kind) ?? []));
-        await saveTrainedPipeline(directory, { ...this.parts, weights: namedViews(model.parameters, vector) });
+        const snapshot = { ...this.parts, weights: namedViews(model.parameters, vector) };
+        if (!complete) return saveTrainedPipeline(directory, snapshot);
+        const card = { ...this.cardFacts(loop.step), averaged: false };
+        await this.measured((measure) => saveTrainedPipeline(directory, { ...snapshot, card, measure }));
       },
     };
   }

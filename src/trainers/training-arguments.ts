@@ -76,8 +76,13 @@ export interface TrainingArguments {
    * from is kept as well. Other runs' are not counted.
    */
   readonly save_total_limit?: number | undefined;
-  /** Formats of the log; default both. */
+  /** Formats of the log; default both. `TrainerOptions.loggers` takes others. */
   readonly report_to?: readonly ('jsonl' | 'tensorboard')[] | undefined;
+  /**
+   * Shows nothing of the progress on stderr. False shows a line even where stderr is not a terminal, every half minute.
+   * Default: a line on a terminal, and nothing elsewhere.
+   */
+  readonly disable_tqdm?: boolean | undefined;
 }
 
 const schema = z.strictObject({
@@ -108,6 +113,7 @@ const schema = z.strictObject({
   save_steps: wholeNumber.default(0),
   save_total_limit: z.int().min(1).default(2),
   report_to: z.array(z.enum(['jsonl', 'tensorboard'])).default(['jsonl', 'tensorboard']),
+  disable_tqdm: z.boolean().optional(),
 } satisfies Fields<TrainingArguments>);
 
 export type ResolvedTrainingArguments = z.output<typeof schema> & { readonly weight_decay: number };

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { CheckpointError, NonFiniteLossError } from '../errors.ts';
 import type { Progress, RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import type { Engine } from './engines/engine.ts';
-import type { MetricsLogger } from './logging/metrics-logger.ts';
+import type { RunLoggers } from './logging/run-logger.ts';
 import { learningRateAt } from './schedules.ts';
 import type { StepReport } from './step/loss-graph.ts';
 import {
@@ -46,7 +46,7 @@ export class TrainingLoop {
   constructor(
     private readonly engine: Engine,
     private readonly checkpoints: RunCheckpoints,
-    private readonly loggers: MetricsLogger,
+    private readonly loggers: RunLoggers,
     private readonly settings: LoopSettings,
     private readonly start: LoopStart | undefined,
   ) {
@@ -72,6 +72,12 @@ export class TrainingLoop {
       this.done += count;
       if (this.done % args.logging_steps === 0 || this.done === maxSteps) await this.report();
       if (this.done % stepsPerEpoch === 0) await this.notify((callback) => callback.onEpoch?.(this.progress(), run));
+      await this.notify((callback) => {
+        const { interval_steps = 0 } = callback;
+        return interval_steps > 0 && this.done % interval_steps === 0
+          ? callback.onInterval?.(this.progress(), run)
+          : undefined;
+      });
       if (args.save_steps > 0 && this.done % args.save_steps === 0) await this.save();
     }
     if (this.savedAt !== this.done) await this.save();
@@ -79,15 +85,16 @@ export class TrainingLoop {
     return { global_step: this.done, metrics: this.metrics, interrupted: this.done < maxSteps };
   }
 
-  /** Runs end where something has to happen: a log, the end of an epoch, a checkpoint, the end. */
+  /** Runs end where something has to happen: a log, the end of an epoch, a callback's interval, a checkpoint, the end. */
   private stepsUntilNextEvent(): number {
-    const { args, maxSteps, stepsPerEpoch } = this.settings;
+    const { args, callbacks, maxSteps, stepsPerEpoch } = this.settings;
     const untilMultiple = (interval: number) =>
       interval > 0 ? interval - (this.done % interval) : Number.POSITIVE_INFINITY;
     return Math.min(
       untilMultiple(args.logging_steps),
       untilMultiple(stepsPerEpoch),
       untilMultiple(args.save_steps),
+      ...callbacks.map(({ interval_steps = 0 }) => untilMultiple(interval_steps)),
       maxSteps - this.done,
     );
   }
@@ -103,7 +110,7 @@ export class TrainingLoop {
     this.metrics = metrics;
     this.window.clear();
     const progress = this.progress(stepsPerSecond);
-    this.loggers.log(this.done, { ...metrics, epoch: progress.epoch, steps_per_second: stepsPerSecond });
+    await this.loggers.log(this.done, { ...metrics, epoch: progress.epoch, steps_per_second: stepsPerSecond });
     await this.notify((callback) => callback.onStep?.(progress, metrics));
   }
 

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { metricsText, writeTrainingPlots } from '../../src/cli/ui/training.ts';
+import { writeTrainingPlots } from '../../src/cli/ui/training.ts';
 import { CheckpointError, GraphError, InvalidArgumentError, NonFiniteLossError } from '../../src/errors.ts';
 import type { Value } from '../../src/graph/graph.ts';
 import { abs, mul, reduceMax, reduceMean, square, sub } from '../../src/graph/ops/index.ts';
@@ -10,6 +10,7 @@ import { scalarLike } from '../../src/graph/registry.ts';
 import { defineLoss, hybridLoss, type LossInputs, regressionTarget } from '../../src/losses/index.ts';
 import { ConditionalDense } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
+import { metricsText } from '../../src/trainers/progress-line.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { StepMetrics } from '../../src/trainers/trainer-callback.ts';
 import type { TrainerOptions } from '../../src/trainers/trainer-options.ts';

@@ -14,6 +14,7 @@ import {
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { type MetricOptions, mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
+import { withInterrupt } from '../../terminal/interrupt.ts';
 import {
   addOptions,
   jsonObject,
@@ -30,7 +31,6 @@ import {
   namedExtractor,
   schedulerOption,
 } from '../options/shared-options.ts';
-import { withInterrupt } from '../ui/interrupt.ts';
 import { withStageBars } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
 

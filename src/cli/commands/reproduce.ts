@@ -29,7 +29,6 @@ import {
   reproduceOptions,
 } from '../options/reproduce-options.ts';
 import { defaultParallelism, runWithProgress } from '../ui/jobs.ts';
-import { progressBar } from '../ui/progress.ts';
 
 export function addReproduceCommand(program: Command): void {
   const command = program

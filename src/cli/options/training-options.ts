@@ -105,6 +105,7 @@ export const outputOptions = grouped('Output:', {
     z.array(z.enum(['jsonl', 'tensorboard'])).default(defaults.report_to),
     'jsonl, tensorboard',
   ),
+  disable_tqdm: option('--disable-tqdm', z.boolean().default(false), 'show no progress'),
 });
 
 type TrainingSettings = Settings<typeof trainingOptions & typeof outputOptions>;

@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { type JobRun, runJobs } from '../../experiments/jobs/run-jobs.ts';
 import type { Device } from '../../runtime/device.ts';
-import { InterruptedError, withInterrupt } from './interrupt.ts';
-import { progressBar } from './progress.ts';
+import { InterruptedError, withInterrupt } from '../../terminal/interrupt.ts';
+import { progressBar } from '../../terminal/progress.ts';
 
 /** Runs at a time: on the cpu each takes one core; a GPU is shared badly. */
 export function defaultParallelism(device: Device): number {

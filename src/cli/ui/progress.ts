@@ -1,52 +1,6 @@
-import cliProgress from 'cli-progress';
-import { duration } from '../../experiments/text.ts';
 import type { DownloadProgress } from '../../hub/repository.ts';
-import { withInterrupt } from './interrupt.ts';
-
-export interface Progress {
-  /** @param text shown behind the bar. */
-  update(done: number, text?: string): void;
-  stop(): void;
-}
-
-/** Without a terminal, as in a log file, lines replace the bar. */
-const LINE_INTERVAL_MS = 30_000;
-
-/**
- * A progress bar on stderr with the time left; a line every half minute where stderr is not a terminal.
- *
- * @param start what was done before this run; it does not count for the speed.
- */
-export function progressBar(label: string, total: number, start = 0): Progress {
-  if (!process.stderr.isTTY) return progressLines(label, total, start);
-  const bar = new cliProgress.SingleBar({
-    format: `${label} {bar} {percentage}% | {eta_formatted} left {text}`,
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
-  });
-  bar.start(total, start, { text: '' });
-  return {
-    update: (done, text = '') => bar.update(done, { text: text && `| ${text}` }),
-    stop: () => bar.stop(),
-  };
-}
-
-function progressLines(label: string, total: number, start: number): Progress {
-  const began = performance.now();
-  let written = began;
-  return {
-    update: (done, text = '') => {
-      const now = performance.now();
-      if (done <= start || now - written < LINE_INTERVAL_MS) return;
-      written = now;
-      const seconds = (((now - began) / 1000) * (total - done)) / (done - start);
-      const percentage = Math.floor((100 * done) / total);
-      process.stderr.write(`${label} ${percentage}%, ${duration(seconds)} left${text && `, ${text}`}\n`);
-    },
-    stop: () => {},
-  };
-}
+import { withInterrupt } from '../../terminal/interrupt.ts';
+import { type Progress, progressBar } from '../../terminal/progress.ts';
 
 /** What `work` of `withProgress` hands on to a function of the package. */
 export interface Watch {

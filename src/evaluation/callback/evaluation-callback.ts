@@ -3,7 +3,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
-import { FileFormatError } from '../../errors.ts';
+import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
 import { metrics } from '../../metrics/registry.ts';
@@ -13,6 +13,8 @@ import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
 import { extractors, splitLayer } from '../extractors/registry.ts';
+import { DEFAULT_METRICS } from '../options.ts';
+import { BestSnapshot } from './best-snapshot.ts';
 import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
 
@@ -28,7 +30,10 @@ const extractorName = z
   .optional();
 const settingsSchema = z.object({
   metrics: z.looseObject({ extractor: extractorName, logits_extractor: extractorName }).optional(),
-  every_epochs: z.int().min(1).default(1),
+  every_epochs: z.int().min(1).optional(),
+  every_steps: z.int().min(1).optional(),
+  keep_best: z.string().min(1).optional(),
+  best_directory: z.string().min(1).optional(),
   samples: z.int().min(0).max(10_000).optional(),
   num_inference_steps: z.int().min(1).default(50),
   eta: z.number().min(0).max(1).optional(),
@@ -39,8 +44,10 @@ const settingsSchema = z.object({
 });
 
 export interface EvaluationCallbackOptions {
-  /** Evaluates after each so many epochs, an integer of at least 1, and after the last step. Default 1. */
+  /** Evaluates after each so many epochs, an integer of at least 1, and after the last step. Default 1 without `every_steps`. */
   readonly every_epochs?: number | undefined;
+  /** Evaluates after each so many steps instead, an integer of at least 1, and after the last step. Default: by epochs. */
+  readonly every_steps?: number | undefined;
   /** Samples in a grid of images or a scatter plot of 2-D points, 0 to 10,000; 0 for none. Default 64 images, 2,000 points. */
   readonly samples?: number | undefined;
   /**
@@ -65,6 +72,14 @@ export interface EvaluationCallbackOptions {
   readonly seed?: number | undefined;
   /** Device on which samples are drawn; training may use the same one. Default 'auto'. */
   readonly device?: Device | undefined;
+  /**
+   * Keeps the model that was the best by this value of the metrics, such as 'fid', 'kid_mean', 'coverage' or 'density': a
+   * pipeline folder with `best.json`, which holds the step, the metric and its value. Of equal ones the first is kept.
+   * Default: none is kept.
+   */
+  readonly keep_best?: string | undefined;
+  /** Folder of the best model. Default: `best` in the run's `output_dir`. */
+  readonly best_directory?: string | undefined;
   /** Folder of the results. Default: `evaluation` in the run's `output_dir`. */
   readonly directory?: string | undefined;
   /** Called with every finished evaluation. Default: none. */
@@ -80,6 +95,8 @@ interface ActiveRun {
   readonly directory: string;
   readonly log: EvaluationLog;
   readonly evaluator: SnapshotEvaluator;
+  readonly run: TrainerRun;
+  readonly best: BestSnapshot | undefined;
   /** The evaluation under way; never rejects. */
   current: Promise<void>;
   /** The step of the last evaluation, whether it succeeded or not. */
@@ -103,11 +120,18 @@ interface ActiveRun {
  * const trainer = new Trainer({ model, args, train_dataset, loss, noise_scheduler, callbacks: [evaluation] });
  */
 export class EvaluationCallback implements TrainerCallback {
+  readonly interval_steps: number | undefined;
   private readonly settings: z.output<typeof settingsSchema>;
   private run: ActiveRun | undefined;
 
   constructor(private readonly options: EvaluationCallbackOptions = {}) {
     this.settings = parseOptions(settingsSchema, options, 'options of the evaluation');
+    const { every_epochs, every_steps, keep_best } = this.settings;
+    if (every_epochs !== undefined && every_steps !== undefined)
+      throw new InvalidArgumentError('every_epochs and every_steps are both given: leave one of them out');
+    if (keep_best !== undefined && options.metrics === undefined)
+      throw new InvalidArgumentError(`keep_best is '${keep_best}', but there are no metrics: give the option metrics`);
+    this.interval_steps = every_steps;
   }
 
   async onTrainBegin({ global_step, epoch }: TrainerState, run: TrainerRun): Promise<void> {
@@ -120,19 +144,27 @@ export class EvaluationCallback implements TrainerCallback {
     await mkdir(directory, { recursive: true });
     await removeLeftovers(directory, () => true);
     const log = await EvaluationLog.open(path.join(directory, LOG_FILE), global_step);
+    const best = await this.bestSnapshot(run, global_step);
     const evaluator = await SnapshotEvaluator.start(await this.snapshotSettings(run, directory));
     const lastStep = log.has(global_step) ? global_step : 0;
-    const active = { directory, log, evaluator, current: Promise.resolve(), lastStep };
+    const active = { directory, log, evaluator, run, best, current: Promise.resolve(), lastStep };
     this.run = active;
     for (const step of await snapshotSteps(directory)) {
-      const begun = step <= global_step && !log.has(step);
-      if (begun) await this.evaluate(active, step, (epoch * step) / global_step);
-      else await rm(snapshotPath(directory, step), { recursive: true, force: true });
+      const snapshot = snapshotPath(directory, step);
+      const record = log.find(step);
+      if (step > global_step) await rm(snapshot, { recursive: true, force: true });
+      else if (record) await settle(active, snapshot, record);
+      else await this.evaluate(active, step, (epoch * step) / global_step);
     }
   }
 
   async onEpoch(state: TrainerState, run: TrainerRun): Promise<void> {
-    if (Math.round(state.epoch) % this.settings.every_epochs === 0) await this.take(state, run);
+    const { every_steps, every_epochs = 1 } = this.settings;
+    if (every_steps === undefined && Math.round(state.epoch) % every_epochs === 0) await this.take(state, run);
+  }
+
+  onInterval(state: TrainerState, run: TrainerRun): Promise<void> {
+    return this.take(state, run);
   }
 
   async onTrainEnd(state: TrainerState, run: TrainerRun): Promise<void> {
@@ -156,7 +188,7 @@ export class EvaluationCallback implements TrainerCallback {
     const active = this.run;
     if (!active) return;
     await active.current;
-    await run.saveSnapshot(snapshotPath(active.directory, global_step));
+    await run.saveSnapshot(snapshotPath(active.directory, global_step), { complete: active.best !== undefined });
     await this.evaluate(active, global_step, epoch);
   }
 
@@ -172,7 +204,8 @@ export class EvaluationCallback implements TrainerCallback {
     });
   }
 
-  private async finish({ directory, log, evaluator }: ActiveRun, step: number, epoch: number): Promise<void> {
+  private async finish(active: ActiveRun, step: number, epoch: number): Promise<void> {
+    const { directory, log, evaluator, run } = active;
     const snapshot = snapshotPath(directory, step);
     const image = path.join(directory, `step-${String(step).padStart(7, '0')}`);
     const { files, report } = await evaluator.run(snapshot, image);
@@ -183,8 +216,18 @@ export class EvaluationCallback implements TrainerCallback {
       ...(report ? { ...report.metrics, extractor: report.extractor, samples: report.fake.count } : {}),
     };
     await log.add(record);
-    await rm(snapshot, { recursive: true, force: true });
+    await settle(active, snapshot, record);
+    if (report) await run.loggers.logEvaluation(step, report.metrics);
+    for (const file of files.filter((name) => name.endsWith('.png')))
+      await run.loggers.logImage(step, 'samples', await readFile(path.join(directory, file)));
     this.options.on_evaluation?.(record);
+  }
+
+  private async bestSnapshot({ output_dir, train_dataset }: TrainerRun, step: number) {
+    const { keep_best, best_directory = path.join(output_dir, 'best') } = this.settings;
+    if (keep_best === undefined) return undefined;
+    const chosen = this.options.metrics?.metrics ?? DEFAULT_METRICS[isImageSet(train_dataset) ? 'images' : 'points'];
+    return BestSnapshot.open(best_directory, keep_best, chosen, step);
   }
 
   private async snapshotSettings({ train_dataset }: TrainerRun, directory: string): Promise<SnapshotSettings> {
@@ -208,6 +251,12 @@ export class EvaluationCallback implements TrainerCallback {
       registered: registeredHere(metrics),
     };
   }
+}
+
+/** Keeps a snapshot that is the best one, and removes another. */
+async function settle({ best }: ActiveRun, snapshot: string, record: EvaluationRecord): Promise<void> {
+  await best?.offer(snapshot, record);
+  await rm(snapshot, { recursive: true, force: true });
 }
 
 /** The names that the other process must find registered. */
@@ -266,6 +315,10 @@ class EvaluationLog {
 
   has(step: number): boolean {
     return this.records.has(step);
+  }
+
+  find(step: number): EvaluationRecord | undefined {
+    return this.records.get(step);
   }
 
   async add(record: EvaluationRecord): Promise<void> {

@@ -31,6 +31,9 @@ import {
 /** Larger sets of training images are read from their file. */
 const MAX_MEMORY_BYTES = 2 ** 30;
 
+/** Points of each kind in a scatter plot: a run may write many of them. */
+const SCATTER_POINTS = 2000;
+
 /** Options of `evaluate` that can be sent to another process: extractors by name. */
 export type SnapshotMetrics = Omit<
   EvaluateOptions,
@@ -140,7 +143,8 @@ class SnapshotEvaluation {
     const fake = { data: points, count: dims[0], dims: dims[1] };
     // Half a second to load, which only points need.
     const { scatterPlot, writePlot } = await import('../../plots/index.ts');
-    const svg = await scatterPlot({ real: real.points, fake, title: path.basename(image) });
+    const scatter = { real: real.points, fake, title: path.basename(image) };
+    const svg = await scatterPlot(scatter, { max_points: SCATTER_POINTS });
     return (await writePlot(image, svg)).map((file) => path.basename(file));
   }
 

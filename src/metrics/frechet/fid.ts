@@ -14,6 +14,7 @@ export const fid: Metric<Record<never, never>> = {
   kinds: ['images', 'points'],
   needs: { real: ['statistics'], fake: ['statistics'] },
   options: {},
+  better: { fid: 'lower' },
   check: (counts) => requireSamples('fid', counts, 2, 'a covariance'),
   compute: ({ real, fake }) => ({ fid: frechetDistance(real.statistics, fake.statistics) }),
 };

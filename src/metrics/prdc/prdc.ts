@@ -28,6 +28,7 @@ export const prdc: Metric<PrdcSettings> = {
   kinds: ['images', 'points'],
   needs: { real: ['features'], fake: ['features'] },
   options: { nearest_k: 5 },
+  better: { precision: 'higher', recall: 'higher', density: 'higher', coverage: 'higher' },
   check(counts, { nearest_k }) {
     requireInteger('nearest_k', nearest_k, 1);
     requireSamples('prdc', counts, nearest_k + 1, `the ${nearest_k} nearest neighbours`);

@@ -30,8 +30,11 @@ const WITHOUT_EFFECT = [
   'save_total_limit',
   'report_to',
 ];
-/** The folder is where the checkpoint lies, and `max_steps` says what the epochs amount to. */
-const NOT_RECORDED = ['output_dir', 'num_train_epochs'];
+/**
+ * The folder is where the checkpoint lies, `max_steps` says what the epochs amount to, and a progress line is of its
+ * process.
+ */
+const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm'];
 
 /** @param maxSteps steps of the whole run, which `args` may give as epochs. */
 export function runIdentity(
@@ -46,6 +49,17 @@ export function runIdentity(
 /** The arguments that decide the numbers of a step. */
 export function decidingArguments({ arguments: args }: RunIdentity): JsonObject {
   return without(args, WITHOUT_EFFECT);
+}
+
+/** The identity as a flat record, for logs: 'learning_rate', 'loss.lambda', 'model.hidden_features'. Lists are JSON. */
+export function flatSettings(identity: RunIdentity): Record<string, string | number | boolean> {
+  const settings: Record<string, string | number | boolean> = {};
+  for (const [key, text] of flattened({ ...identity, arguments: decidingArguments(identity) })) {
+    const value: unknown = JSON.parse(text);
+    const isScalar = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
+    settings[key.replace(/^arguments\./, '')] = isScalar ? value : text;
+  }
+  return settings;
 }
 
 export function changesNumbers({ name }: SettingChange): boolean {

@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, wri
 import { dirname } from 'node:path';
 import { FileFormatError } from '../../errors.ts';
 import type { SettingChange } from '../checkpoint/run-identity.ts';
-import type { MetricsLogger } from './metrics-logger.ts';
+import type { RunLogger } from './run-logger.ts';
 
 const newline = 0x0a;
 const pieceBytes = 64 * 1024;
@@ -11,13 +11,14 @@ const maxLineBytes = 1024 * 1024;
 
 /**
  * Logs one JSON object a line: `{"step":10,"loss":0.5}`. Each record reaches the operating system before `log` returns,
- * so a killed process loses none. NaN and infinities are written as `null`, for which JSON has no number.
+ * so a killed process loses none. Images and
+ * evaluations, which come in their own time, are not in it. NaN and infinities are written as `null`, for which JSON has no number.
  *
  * @example
  * const logger = new JsonlLogger('run/metrics.jsonl', { resume_step: 500 });
  * logger.log(510, { loss: 0.42 });
  */
-export class JsonlLogger implements MetricsLogger {
+export class JsonlLogger implements RunLogger {
   private readonly file: number;
 
   /**
@@ -52,12 +53,8 @@ export class JsonlLogger implements MetricsLogger {
     this.write({ step, changed });
   }
 
-  flush(): void {
-    fsyncSync(this.file);
-  }
-
   close(): void {
-    this.flush();
+    fsyncSync(this.file);
     closeSync(this.file);
   }
 }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { freePath } from '../../files/regular-file.ts';
 import type { FormerLog } from '../checkpoint/run-checkpoints.ts';
 import { JsonlLogger } from './jsonl-logger.ts';
-import type { MetricsLogger } from './metrics-logger.ts';
+import type { RunLogger, RunLoggers } from './run-logger.ts';
 import { TensorBoardLogger } from './tensorboard-logger.ts';
 
 /** Where a run's metrics can be reported to. */
@@ -13,31 +13,39 @@ type ReportTarget = 'jsonl' | 'tensorboard';
 export const METRICS_FILE = 'metrics.jsonl';
 
 /**
- * Opens the loggers of a run: `metrics.jsonl` and `tensorboard/` in `outputDir`. A `metrics.jsonl` of another run is kept
- * as `metrics-2.jsonl`, or with the next number that is free.
+ * Opens the loggers of a run: `metrics.jsonl` and `tensorboard/` in `outputDir`, and those of the user. A `metrics.jsonl` of
+ * another run is kept as `metrics-2.jsonl`, or with the next number that is free.
  *
  * @param resumeStep the step the run goes on from: what was logged after it is dropped; undefined for a fresh run.
  */
 export async function openLoggers(
   outputDir: string,
   targets: readonly ReportTarget[],
+  own: readonly RunLogger[],
   formerLog: FormerLog,
   resumeStep?: number,
-): Promise<MetricsLogger> {
+): Promise<RunLoggers> {
   if (targets.includes('jsonl') && formerLog !== 'own') await keepLog(outputDir, formerLog);
   const loggers = [...new Set(targets)].map((target) => openLogger(outputDir, target, resumeStep));
+  return together([...loggers, ...own]);
+}
+
+function together(loggers: readonly RunLogger[]): RunLoggers {
+  let open = true;
+  const each = async (call: (logger: RunLogger) => void | Promise<void>) => {
+    // An evaluation that nobody waits for may end after the run.
+    if (!open) return;
+    for (const logger of loggers) await call(logger);
+  };
   return {
-    log: (step, values) => {
-      for (const logger of loggers) logger.log(step, values);
-    },
-    note: (step, changes) => {
-      for (const logger of loggers) logger.note?.(step, changes);
-    },
-    flush: async () => {
-      for (const logger of loggers) await logger.flush();
-    },
-    close: async () => {
-      for (const logger of loggers) await logger.close();
+    begin: (run) => each((logger) => logger.begin?.(run)),
+    log: (step, values) => each((logger) => logger.log(step, values)),
+    logEvaluation: (step, values) => each((logger) => logger.logEvaluation?.(step, values)),
+    logImage: (step, name, png) => each((logger) => logger.logImage?.(step, name, png)),
+    note: (step, changes) => each((logger) => logger.note?.(step, changes)),
+    close: async (outcome) => {
+      open = false;
+      for (const logger of loggers) await logger.close?.(outcome);
     },
   };
 }
@@ -51,7 +59,7 @@ async function keepLog(outputDir: string, formerLog: Exclude<FormerLog, 'own'>):
   await (formerLog === 'parent' ? copyFile(log, kept) : rename(log, kept));
 }
 
-function openLogger(outputDir: string, target: ReportTarget, resumeStep?: number): MetricsLogger {
+function openLogger(outputDir: string, target: ReportTarget, resumeStep?: number): RunLogger {
   const options = resumeStep === undefined ? {} : { resume_step: resumeStep };
   return target === 'jsonl'
     ? new JsonlLogger(path.join(outputDir, METRICS_FILE), options)

@@ -1,55 +1,26 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import protobuf from 'protobufjs/light.js';
-import type { MetricsLogger } from './metrics-logger.ts';
-
-/**
- * The part of TensorFlow's event.proto and summary.proto that scalars need
- * (https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto, Apache-2.0).
- */
-const root = protobuf.Root.fromJSON({
-  nested: {
-    Event: {
-      fields: {
-        wallTime: { type: 'double', id: 1 },
-        step: { type: 'int64', id: 2 },
-        fileVersion: { type: 'string', id: 3 },
-        summary: { type: 'Summary', id: 5 },
-        sessionLog: { type: 'SessionLog', id: 7 },
-      },
-    },
-    Summary: {
-      fields: { value: { rule: 'repeated', type: 'Value', id: 1 } },
-      nested: {
-        Value: {
-          fields: { tag: { type: 'string', id: 1 }, simpleValue: { type: 'float', id: 2 } },
-          // As in summary.proto: without the oneof, a value of 0 would not be written at all.
-          oneofs: { value: { oneof: ['simpleValue'] } },
-        },
-      },
-    },
-    SessionLog: { fields: { status: { type: 'int32', id: 1 } } },
-  },
-});
-const eventType = root.lookupType('Event');
+import type { LoggedRun, RunLogger, RunOutcome } from './run-logger.ts';
+import { encodeEvent, imageValue, sessionEnd, sessionStart, textValue } from './tensorboard-events.ts';
 
 /** SessionLog.SessionStatus.START: TensorBoard then drops the events of earlier files at this step and later. */
-const sessionStart = 1;
+const SESSION_START = 1;
 
 /** The number of files that this process made: two loggers opened within one second need different names. */
 let fileCount = 0;
 
 /**
- * Logs scalars to an event file that TensorBoard reads. Every logger writes a file of its own in `dir`; TensorBoard
- * shows the files of a folder as one run. Values are stored as float32, as TensorBoard's scalars are.
+ * Logs to an event file that TensorBoard reads: scalars, evaluations as `evaluation/<name>`, images, and the settings as
+ * text and as hyperparameters. Every logger writes a file of its own in `dir`; TensorBoard shows the files of a folder as
+ * one run. Scalars are stored as float32, as TensorBoard's are.
  *
  * @example
  * const logger = new TensorBoardLogger('run/tensorboard');
  * logger.log(10, { 'train/loss': 0.5 });
  * logger.close();
  */
-export class TensorBoardLogger implements MetricsLogger {
+export class TensorBoardLogger implements RunLogger {
   /** Path of the event file. */
   readonly path: string;
   private readonly file: number;
@@ -64,29 +35,51 @@ export class TensorBoardLogger implements MetricsLogger {
     this.file = openSync(this.path, 'wx');
     this.write({ fileVersion: 'brain.Event:2' });
     if (options.resume_step !== undefined) {
-      this.write({ step: options.resume_step + 1, sessionLog: { status: sessionStart } });
+      this.write({ step: options.resume_step + 1, sessionLog: { status: SESSION_START } });
     }
   }
 
+  begin({ settings, global_step }: LoggedRun): void {
+    const rows = Object.entries(settings).map(([name, value]) => `| ${cell(name)} | ${cell(String(value))} |`);
+    const table = ['| setting | value |', '|---|---|', ...rows].join('\n');
+    this.summary(global_step, [textValue('settings', table), sessionStart(settings)]);
+  }
+
   log(step: number, values: Readonly<Record<string, number>>): void {
-    const value = Object.entries(values).map(([tag, simpleValue]) => ({ tag, simpleValue }));
-    this.write({ step, summary: { value } });
+    this.summary(
+      step,
+      Object.entries(values).map(([tag, simpleValue]) => ({ tag, simpleValue })),
+    );
   }
 
-  flush(): void {
+  logEvaluation(step: number, values: Readonly<Record<string, number>>): void {
+    this.log(step, Object.fromEntries(Object.entries(values).map(([name, value]) => [`evaluation/${name}`, value])));
+  }
+
+  logImage(step: number, name: string, png: Uint8Array): void {
+    this.summary(step, [imageValue(name, png)]);
+  }
+
+  /** @param outcome stands in the table of hyperparameters; a run that is interrupted has none yet. */
+  close(outcome: RunOutcome = 'interrupted'): void {
+    if (outcome !== 'interrupted') this.summary(0, [sessionEnd(outcome)]);
     fsyncSync(this.file);
-  }
-
-  close(): void {
-    this.flush();
     closeSync(this.file);
   }
 
+  private summary(step: number, value: readonly object[]): void {
+    this.write({ step, summary: { value } });
+  }
+
   private write(event: Record<string, unknown>): void {
-    const message = eventType.create({ wallTime: Date.now() / 1000, ...event });
-    const record = frameRecord(eventType.encode(message).finish());
+    const record = frameRecord(encodeEvent(event));
     for (let done = 0; done < record.length; ) done += writeSync(this.file, record, done);
   }
+}
+
+/** Text of one cell of a Markdown table. */
+function cell(text: string): string {
+  return text.replaceAll(/[\r\n]+/g, ' ').replaceAll('|', '\\|');
 }
 
 /**

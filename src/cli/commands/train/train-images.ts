@@ -8,13 +8,14 @@ import { learnsVariance } from '../../../models/model.ts';
 import { OnnxModel } from '../../../models/onnx/model.ts';
 import { modelFromConfig } from '../../../models/registry.ts';
 import type { DDPMScheduler } from '../../../schedulers/index.ts';
+import { type Progress, progressBar } from '../../../terminal/progress.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerOptions } from '../../../trainers/trainer-options.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
 import { strictOption } from '../../options/shared-options.ts';
-import { downloadBar, type Progress, progressBar } from '../../ui/progress.ts';
+import { downloadBar } from '../../ui/progress.ts';
 
 const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').min(1).max(8192);
 

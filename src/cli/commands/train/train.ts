@@ -10,7 +10,10 @@ import { exists } from '../../../files/regular-file.ts';
 import { HUB_ID } from '../../../hub/repository.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
+import { InterruptedError, withInterrupt } from '../../../terminal/interrupt.ts';
+import { metricsText } from '../../../trainers/progress-line.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
+import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import {
   addOptions,
   didYouMean,
@@ -25,10 +28,11 @@ import {
 import { push, pushOptions, pushTarget, refuseUnusedHubOptions } from '../../options/hub-options.ts';
 import { modelOptions } from '../../options/new-model.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
-import { InterruptedError, withInterrupt } from '../../ui/interrupt.ts';
-import { metricsText, trainingConsole, writeTrainingPlots } from '../../ui/training.ts';
+import { samplePictures } from '../../ui/run-page.ts';
+import { writeTrainingPlots } from '../../ui/training.ts';
 import { imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
+import { type Watched, watchOptions, watchRun } from './watch.ts';
 
 /** The default weight of the penalty. */
 const LAMBDA = { points: 0.1, images: 0.05 } as const;
@@ -80,6 +84,7 @@ const options = {
   ...pointOptions,
   ...imageOptions,
   ...trainingOptions,
+  ...watchOptions,
   ...outputOptions,
   ...pushOptions,
   ...grouped('Output:', {
@@ -94,7 +99,9 @@ const options = {
 export function addTrainCommand(program: Command): void {
   const command = program
     .command('train')
-    .description('Train a model on points or images; writes checkpoints, logs, plots and OUTPUT/pipeline.')
+    .description(
+      'Train a model on points or images; writes checkpoints, logs, plots, OUTPUT/run.html and OUTPUT/pipeline.',
+    )
     .addHelpText(
       'after',
       `
@@ -107,12 +114,14 @@ Examples:
   iso-diffusion train --dataset ./photos --random-crop --dropout 0.1 --learn-variance --output runs/variance
   iso-diffusion train --dataset flowers102 --model ddpm-64 --batch-size 32 --device cuda --ema --output runs/flowers
   iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
+  iso-diffusion train --dataset digits --eval-every 500 --eval-metrics fid --eval-extractor raw-pixels --keep-best fid
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 40 --output runs/digits --resume
   iso-diffusion train --dataset digits --epochs 20 --output runs/digits --push-to-hub --hub-model-id me/digits
 
 A config file uses the names of flags with underscores: {"dataset": "moons", "learning_rate": 0.001}.
 What a module of --import registers can be named in --model and --loss.
+Open OUTPUT/run.html in a browser to watch the run: it loads itself again while the run lasts.
 Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume needs the same model, data, loss and
 batches. The learning rate and its schedule, --max-grad-norm, the length of the run, the device, logging and saving may
 differ, which is said and logged. After a run diverged, --resume with a lower --lr goes on from its last good checkpoint.`,
@@ -129,7 +138,9 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   if (!resume) await refuseOldRun(output_dir);
   refuseUnusedHubOptions(settings);
   const target = settings.push_to_hub ? await pushTarget(output_dir, settings) : undefined;
-  const trainer = await newTrainer(dataset, settings, loss);
+  const watched = watchRun(dataset.kind, settings);
+  const trainer = await newTrainer(dataset, settings, loss, watched);
+  process.stderr.write(`watch: ${watched.page}\n`);
   const result = await withInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (signal) =>
     trainer.train({ resume_from_checkpoint: resume, signal }).catch(withAdvice),
   );
@@ -138,7 +149,8 @@ async function train(settings: Settings<typeof options>): Promise<void> {
       `stopped at step ${result.global_step} of ${trainer.maxSteps}; continue with the same command and --resume`,
     );
   const pipelineDir = path.join(output_dir, 'pipeline');
-  await trainer.savePipeline(pipelineDir);
+  const picture = (await samplePictures(watched.samples_dir)).at(-1)?.file;
+  await trainer.savePipeline(pipelineDir, picture === undefined ? {} : { picture });
   const plots = settings.report_to.includes('jsonl') ? await writeTrainingPlots(output_dir, settings.dataset) : [];
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
@@ -180,6 +192,7 @@ function newTrainer(
   { kind, source }: DatasetName,
   settings: Settings<typeof options>,
   loss: DiffusionLoss,
+  { callbacks, loggers }: Watched,
 ): Promise<Trainer> {
   const { num_train_timesteps, prediction_type, beta_schedule } = settings;
   const schedule = { num_train_timesteps, prediction_type, beta_schedule };
@@ -187,7 +200,10 @@ function newTrainer(
   const noise_scheduler = new DDPMScheduler({ ...schedule, clip_sample: kind === 'images' });
   const args = trainingArguments(kind, settings);
   const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
-  const common = { args, loss, noise_scheduler, callbacks: [trainingConsole()], on_warning };
+  const skipped: TrainerCallback = {
+    onCheckpointSkipped: ({ dir, error }) => on_warning(`${dir} is damaged and left out: ${error.message}`),
+  };
+  const common = { args, loss, noise_scheduler, callbacks: [skipped, ...callbacks], loggers, on_warning };
   return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common);
 }
 

@@ -1,5 +1,5 @@
+import { duration } from '../../../terminal/progress.ts';
 import type { TrainedResult } from '../../jobs/job.ts';
-import { duration } from '../../text.ts';
 import { PAPER_SOURCE } from '../paper/paper-results.ts';
 import type { EffectOptions } from './effect.ts';
 

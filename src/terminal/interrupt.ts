@@ -1,0 +1,49 @@
+/** The exit status of a process that Ctrl-C ended. */
+export const INTERRUPTED_STATUS = 130;
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+type InterruptSignal = (typeof SIGNALS)[number];
+
+/** The user pressed Ctrl-C, or the process got a SIGTERM. */
+export class InterruptedError extends Error {
+  /** @param signal which one it was, where `withInterrupt` made the error. */
+  constructor(
+    message: string,
+    readonly signal?: InterruptSignal,
+  ) {
+    super(message);
+  }
+}
+
+/** Runs `work` with a signal that the first Ctrl-C or SIGTERM aborts. The second one exits at once. */
+export async function withInterrupt<T>(notice: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const onInterrupt = (signal: InterruptSignal) => {
+    if (controller.signal.aborted) process.exit(INTERRUPTED_STATUS);
+    process.stderr.write(`\n${notice}\n`);
+    controller.abort(new InterruptedError('interrupted', signal));
+  };
+  for (const signal of SIGNALS) process.on(signal, onInterrupt);
+  try {
+    return await work(controller.signal);
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, onInterrupt);
+  }
+}
+
+/**
+ * As `withInterrupt`, for a library. Afterwards a signal that came has its usual effect on the process, unless the program
+ * listens for it too.
+ */
+export async function withDeferredInterrupt<T>(notice: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  let received: unknown;
+  const result = await withInterrupt(notice, (signal) => {
+    signal.addEventListener('abort', () => {
+      received = signal.reason;
+    });
+    return work(signal);
+  });
+  const name = received instanceof InterruptedError ? received.signal : undefined;
+  if (name !== undefined && process.listenerCount(name) === 0) process.kill(process.pid, name);
+  return result;
+}
