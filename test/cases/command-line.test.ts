@@ -40,7 +40,16 @@ describe('the keys of a config file', () => {
     }
     // The case: `lr` was answered with "did you mean 'n'?".
     const args = ['--config', shortName, '--max_steps', '1', '--n', '20', '--batch_size', '8', '--report_to', 'jsonl'];
-    const { code, stdout } = await runHere(['train', ...args, '--device', 'cpu', '--output_dir', 'short']);
+    const { code, stdout } = await runHere([
+      'train',
+      ...args,
+      '--device',
+      'cpu',
+      '--sample_every',
+      '0',
+      '--output_dir',
+      'short',
+    ]);
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringContaining('step 1:') });
   });
 

@@ -38,7 +38,7 @@ it('npz-a_py2 and npz-count0d', async () => {
 it.each(['points.tsv', 'points.txt'])('%s can be trained on and evaluated', async (name) => {
   const file = path.join(files, name);
   const output = path.join(folder, name);
-  const size = ['--hidden-features', '8', '--num-train-timesteps', '10'];
+  const size = ['--hidden-features', '8', '--num-train-timesteps', '10', '--sample-every', '0'];
   const trained = await runHere(['train', '--dataset', file, '--epochs', '1', ...size, '--output', output]);
   expect(trained).toMatchObject({ code: 0 });
   const model = path.join(output, 'pipeline');
@@ -53,7 +53,7 @@ it('names of columns go from a file to the axes of plots and to generated files'
   const rows = Array.from({ length: 40 }, (_, i) => `${i},${Math.sin(i)},${Math.cos(i)}`);
   writeFileSync(file, [',"width, in cm",height', ...rows, ''].join('\r\n'));
   const output = path.join(folder, 'petals');
-  const size = ['--hidden-features', '8', '--num-train-timesteps', '10'];
+  const size = ['--hidden-features', '8', '--num-train-timesteps', '10', '--sample-every', '0'];
   expect(await runHere(['train', '--dataset', file, '--epochs', '1', ...size, '--output', output])).toMatchObject({
     code: 0,
   });

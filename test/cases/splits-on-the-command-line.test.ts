@@ -25,7 +25,7 @@ describe('the command line', () => {
     const line = [
       ...['train', '--dataset', set, '--split', 'test', '--label-column', 'coarse_label', '--class-conditional'],
       ...['--model', path.join(folder, 'tiny.json'), '--resolution', '4', '--batch-size', '2'],
-      ...['--max-steps', '1', '--device', 'cpu', '--cache-dir', path.join(folder, 'cache')],
+      ...['--max-steps', '1', '--device', 'cpu', '--sample-every', '0', '--cache-dir', path.join(folder, 'cache')],
     ];
     const run = path.join(folder, 'run');
     const { code, stdout, stderr } = await runHere([...line, '--output', run]);

@@ -33,6 +33,8 @@ describe('iso-diffusion', () => {
       '20',
       '--logging-steps',
       '5',
+      '--sample-every',
+      '0',
       '--output',
       'run',
     ]);
@@ -126,6 +128,8 @@ describe('iso-diffusion', () => {
     const args = [
       'train',
       ...small,
+      '--sample-every',
+      '3000',
       '--max-steps',
       '6000',
       '--save-steps',
@@ -150,7 +154,7 @@ describe('iso-diffusion', () => {
   }, 120_000);
 
   it('names a damaged checkpoint and goes on from the one before', async () => {
-    const args = ['train', ...small, '--save-steps', '5', '--output', 'damaged'];
+    const args = ['train', ...small, '--save-steps', '5', '--sample-every', '0', '--output', 'damaged'];
     expect((await cli([...args, '--max-steps', '10'])).code).toBe(0);
     const file = path.join(folder, 'damaged/checkpoint-10/trainer_state.json');
     writeFileSync(file, readFileSync(file, 'utf8').slice(0, -20));
@@ -163,7 +167,7 @@ describe('iso-diffusion', () => {
   it('takes options from a file, and flags over it', async () => {
     writeFileSync(
       path.join(folder, 'run.yaml'),
-      'dataset: s-curve\nmax_steps: 3\nhidden_features: 16\nn: 100\nper_device_train_batch_size: 32\ndevice: cpu\noutput_dir: from-file\n',
+      'dataset: s-curve\nmax_steps: 3\nhidden_features: 16\nn: 100\nper_device_train_batch_size: 32\ndevice: cpu\nsample_every: 0\noutput_dir: from-file\n',
     );
     expect(await cli(['train', '--config', 'run.yaml', '--max-steps', '2'])).toMatchObject({
       code: 0,

@@ -58,7 +58,7 @@ const weights = (run: string) =>
 describe('images on the command line', () => {
   it('are trained on with classes, and drawn as a grid and into a folder', async () => {
     const trained = await cli(
-      'train --dataset photos --cache-dir cache --resolution 8 --model tiny.json --class-conditional --class-dropout-prob 0.2 --random-flip --ema --batch-size 4 --gradient-accumulation-steps 2 --max-steps 6 --device cpu --output run',
+      'train --dataset photos --cache-dir cache --resolution 8 --model tiny.json --class-conditional --class-dropout-prob 0.2 --random-flip --ema --batch-size 4 --gradient-accumulation-steps 2 --max-steps 6 --sample-every 4 --sample-count 4 --device cpu --output run',
     );
     expect(trained.code).toBe(0);
     expect(trained.stdout).toMatch(/photos: 12 images of 8x8x3, 1 skipped; model: .* parameters, 3 classes/);
@@ -90,7 +90,8 @@ describe('images on the command line', () => {
   }, 180_000);
 
   it('are trained on from a saved pipeline and from an ONNX file', async () => {
-    const train = 'train --dataset photos --cache-dir cache --max-steps 2 --batch-size 4 --device cpu --lambda 0.1';
+    const train =
+      'train --dataset photos --cache-dir cache --max-steps 2 --batch-size 4 --device cpu --lambda 0.1 --sample-every 0';
     expect((await cli(`${train} --model tiny.json --resolution 8x12 --output base`)).code).toBe(0);
     const tuned = await cli(`${train} --init-from base --output tuned --lr 0`);
     expect(tuned.stdout).toMatch(/12 images of 8x12x3/);
@@ -125,7 +126,7 @@ describe('images on the command line', () => {
   }, 180_000);
 
   it('are cropped at random, and a model learns its variance with dropout', async () => {
-    const train = 'train --dataset wide --cache-dir cache --max-steps 2 --batch-size 4 --device cpu';
+    const train = 'train --dataset wide --cache-dir cache --max-steps 2 --batch-size 4 --device cpu --sample-every 0';
     const learn = `${train} --model tiny.json --resolution 8 --learn-variance --vlb-weight 0.01 --dropout 0.25`;
     const trained = await cli(`${learn} --random-crop --output variance`);
     expect(trained).toMatchObject({ code: 0, stdout: expect.stringMatching(/parameters, learned variance/) });
@@ -146,7 +147,7 @@ describe('images on the command line', () => {
   it('are kept when Ctrl-C comes, and the resumed run equals an unbroken one', async () => {
     writeFileSync(
       at('run.yaml'),
-      'dataset: digits\nmodel: tiny.json\nper_device_train_batch_size: 4\nuse_ema: true\nmax_steps: 400\nlogging_steps: 5\nsave_steps: 50\nrandom_flip: true\ndevice: cpu\n',
+      'dataset: digits\nmodel: tiny.json\nper_device_train_batch_size: 4\nuse_ema: true\nmax_steps: 400\nlogging_steps: 5\nsave_steps: 50\nrandom_flip: true\ndevice: cpu\nsample_every: 0\n',
     );
     const log = at('broken/metrics.jsonl');
     const stopped = await apart(

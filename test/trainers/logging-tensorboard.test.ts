@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import protobuf from 'protobufjs/light.js';
+import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { crc32c, TensorBoardLogger } from '../../src/trainers/logging/tensorboard-logger.ts';
 
@@ -13,6 +14,45 @@ afterEach(() => {
   vi.restoreAllMocks();
   rmSync(root, { recursive: true, force: true });
 });
+
+type Field = number | Buffer;
+
+/** The events of a file, each as its bytes; the checksums are those of the test above. */
+function eventsOf(file: string): Buffer[] {
+  const bytes = readFileSync(file);
+  const events: Buffer[] = [];
+  for (let from = 0; from < bytes.length; ) {
+    const length = Number(bytes.readBigUInt64LE(from));
+    events.push(bytes.subarray(from + 12, from + 12 + length));
+    from += 16 + length;
+  }
+  return events;
+}
+
+/** All values under a path of field numbers, by the wire format alone: varints, fixed numbers and bytes. */
+function at(message: Field | undefined, ...path: readonly number[]): Field[] {
+  if (path.length === 0) return message === undefined ? [] : [message];
+  if (!Buffer.isBuffer(message)) throw new Error('not a message');
+  const [field, ...rest] = path;
+  const reader = protobuf.Reader.create(message);
+  const found: Field[] = [];
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    const kind = tag & 7;
+    const value =
+      kind === 0
+        ? Number(reader.int64())
+        : kind === 1
+          ? reader.double()
+          : kind === 5
+            ? reader.float()
+            : Buffer.from(reader.bytes());
+    if (tag >>> 3 === field) found.push(value);
+  }
+  return found.flatMap((value) => at(value, ...rest));
+}
+
+const text1 = (message: Field | undefined, ...path: readonly number[]) => String(at(message, ...path)[0]);
 
 describe('crc32c', () => {
   it('gives the check values of RFC 3720, appendix B.4, and of the CRC catalogue', () => {
@@ -64,6 +104,50 @@ describe('TensorBoardLogger', () => {
     // event.proto: step = 2; session_log = 7, in it status = 1 (field 1, varint: tag 8) with START = 1.
     expect(fields.get(2)).toBe(501);
     expect(fields.get(7)).toEqual([8, 1]);
+  });
+
+  it('writes settings, evaluations and images, which a reader of the wire format finds under the published numbers', async () => {
+    const png = await sharp({ create: { width: 7, height: 5, channels: 3, background: '#204060' } })
+      .png()
+      .toBuffer();
+    const logger = new TensorBoardLogger(root);
+    const settings = { 'loss.lambda': 0.1, optim: 'adam|w', use_ema: false };
+    logger.begin({ output_dir: root, global_step: 3, max_steps: 9, settings });
+    logger.logEvaluation(4, { fid: 2.5 });
+    logger.logImage(5, 'samples', png);
+    logger.close('completed');
+    const [, start, evaluation, image, end] = eventsOf(logger.path);
+
+    // event.proto: step 2, summary 5; summary.proto: value 1, in it tag 1, simple_value 2, image 4, tensor 8, metadata 9.
+    const [text, hparams] = at(start, 5, 1);
+    expect(at(start, 2)).toEqual([3]);
+    expect([text1(text, 1), text1(text, 9, 1, 1)]).toEqual(['settings', 'text']);
+    // tensor.proto: dtype 1 with DT_STRING = 7, string_val 8.
+    expect(at(text, 8, 1)).toEqual([7]);
+    expect(text1(text, 8, 8)).toBe(
+      '| setting | value |\n|---|---|\n| loss.lambda | 0.1 |\n| optim | adam\\|w |\n| use_ema | false |',
+    );
+    // plugin_data.proto: session_start_info 3 with hparams 1, a map: key 1, value 2; struct.proto: number 2, string 3, bool 4.
+    expect([text1(hparams, 1), text1(hparams, 9, 1, 1)]).toEqual(['_hparams_/session_start_info', 'hparams']);
+    const entries = at(hparams, 9, 1, 2, 3, 1);
+    expect(entries.map((entry) => text1(entry, 1))).toEqual(Object.keys(settings));
+    expect(entries.map((entry) => at(entry, 2)[0])).toEqual([
+      Buffer.from([0x11, ...Buffer.from(Float64Array.of(0.1).buffer)]),
+      Buffer.from([0x1a, 6, ...Buffer.from('adam|w')]),
+      Buffer.from([0x20, 0]),
+    ]);
+
+    expect([at(evaluation, 2), text1(evaluation, 5, 1, 1)]).toEqual([[4], 'evaluation/fid']);
+    expect(at(evaluation, 5, 1, 2)).toEqual([2.5]);
+
+    // summary.proto, Image: height 1, width 2, colorspace 3 with RGB = 3, encoded_image_string 4.
+    expect([at(image, 2), text1(image, 5, 1, 1)]).toEqual([[5], 'samples']);
+    expect([1, 2, 3].map((field) => at(image, 5, 1, 4, field))).toEqual([[5], [7], [3]]);
+    expect(at(image, 5, 1, 4, 4)[0]).toEqual(png);
+
+    // session_end_info 4 with status 1: STATUS_SUCCESS = 1.
+    expect(text1(end, 5, 1, 1)).toBe('_hparams_/session_end_info');
+    expect(at(end, 5, 1, 9, 1, 2, 4, 1)).toEqual([1]);
   });
 
   it('keeps many values of a step, large steps and values that are not finite', () => {

@@ -3,6 +3,7 @@ import { isoLoss } from '../../src/losses/index.ts';
 import { ConditionalDense } from '../../src/models/conditional-dense.ts';
 import { RandomStream, STREAM } from '../../src/random/random-stream.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
+import type { RunLogger } from '../../src/trainers/logging/run-logger.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
@@ -30,6 +31,7 @@ export function smallTrainer(
   args: TrainingArguments,
   callbacks: TrainerCallback[] = [],
   train_dataset = circle(),
+  loggers: RunLogger[] = [],
 ): Trainer {
   return new Trainer({
     model: new ConditionalDense({ hidden_features: 16 }),
@@ -50,5 +52,6 @@ export function smallTrainer(
     loss: isoLoss({ lambda: 0.1 }),
     noise_scheduler: new DDPMScheduler(),
     callbacks,
+    loggers,
   });
 }

@@ -21,6 +21,7 @@ import {
 import { summariseRuns } from '../../experiments/reproduce/reports/run-summary.ts';
 import { withFolderLock } from '../../files/folder-lock.ts';
 import { resolveDevice } from '../../runtime/device.ts';
+import { progressBar } from '../../terminal/progress.ts';
 import { addOptions, readSettings, splitList } from '../options/command-options.ts';
 import {
   parseTarget,

@@ -8,7 +8,7 @@ import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
 import { metrics } from '../../metrics/registry.ts';
 import { parseOptions } from '../../options.ts';
-import { DEVICES, type Device } from '../../runtime/device.ts';
+import { DEVICES, type Device, resolveDevice } from '../../runtime/device.ts';
 import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
@@ -246,7 +246,7 @@ export class EvaluationCallback implements TrainerCallback {
       guidance_scale,
       classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
       seed,
-      device,
+      device: await resolveDevice(device),
       imports: [this.options.import ?? []].flat(),
       registered: registeredHere(metrics),
     };

@@ -140,7 +140,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const target = settings.push_to_hub ? await pushTarget(output_dir, settings) : undefined;
   const watched = watchRun(dataset.kind, settings);
   const trainer = await newTrainer(dataset, settings, loss, watched);
-  process.stderr.write(`watch: ${watched.page}\n`);
+  if (process.stderr.isTTY) process.stderr.write(`watch the run in ${watched.page}\n`);
   const result = await withInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (signal) =>
     trainer.train({ resume_from_checkpoint: resume, signal }).catch(withAdvice),
   );
@@ -154,7 +154,9 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const plots = settings.report_to.includes('jsonl') ? await writeTrainingPlots(output_dir, settings.dataset) : [];
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
-  console.log([`pipeline: ${pipelineDir}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'));
+  console.log(
+    [`pipeline: ${pipelineDir}`, `page: ${watched.page}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'),
+  );
   if (target) console.log(await push(pipelineDir, target));
 }
 
