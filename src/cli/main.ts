@@ -7,12 +7,14 @@ import { addAnalyzeCommand } from './commands/analyze.ts';
 import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addEvaluateCommand } from './commands/evaluate.ts';
+import { addFromDiffusersCommand } from './commands/from-diffusers.ts';
 import { addGenerateCommand } from './commands/generate/generate.ts';
 import { addPushCommand } from './commands/push.ts';
 import { addReproduceCommand } from './commands/reproduce.ts';
 import { addStatisticsCommand } from './commands/statistics.ts';
 import { addTrainCommand } from './commands/train/train.ts';
 import { longFlags } from './options/command-options.ts';
+import { whyRefused } from './options/diffusers-flags.ts';
 import { meantName } from './options/option-names.ts';
 
 /**
@@ -79,6 +81,7 @@ DEBUG=1 prints the stack of an error.`,
   addDoctorCommand(program);
   addReproduceCommand(program);
   addPushCommand(program);
+  addFromDiffusersCommand(program);
   return program;
 }
 
@@ -91,6 +94,11 @@ function usageStatus({ exitCode, code, message }: CommanderError, program: Comma
     const commands = program.commands.map((command) => command.name());
     meant = nearestName(wrong, commands);
   } else if (code === 'commander.unknownOption') {
+    const reason = verb === 'train' ? whyRefused(wrong) : undefined;
+    if (reason !== undefined) {
+      process.stderr.write(`error: ${reason}\n`);
+      return 2;
+    }
     const { options } = program.commands.find((command) => command.name() === verb) ?? program;
     const name = meantName(
       wrong.replaceAll('-', '_'),

@@ -58,14 +58,14 @@ describe('the keys of a config file', () => {
   });
 
   it.each([
-    ['num_epochs', 'num_train_epochs'],
-    ['train_batch_size', 'per_device_train_batch_size'],
+    ['n_epochs', 'num_train_epochs'],
+    ['per_gpu_train_batch_size', 'per_device_train_batch_size'],
     ['ema_decay', 'ema_max_decay'],
     ['results_folder', 'output_dir'],
-    ['checkpointing_steps', 'save_steps'],
-    ['lr_warmup_steps', 'warmup_steps'],
+    ['save_every', 'save_steps'],
+    ['num_warmup_steps', 'warmup_steps'],
     ['train_num_steps', 'max_steps'],
-    ['ddpm_num_steps', 'num_train_timesteps'],
+    ['diffusion_steps', 'num_train_timesteps'],
     ['image_size', 'resolution'],
     ['learn_sigma', 'learn_variance'],
     ['learning_rat', 'learning_rate'],
@@ -81,7 +81,7 @@ describe('the keys of a config file', () => {
 
 describe('flags', () => {
   it.each([
-    [['train', '--num-epochs', '3'], "unknown option '--num-epochs'. Did you mean '--num-train-epochs'?"],
+    [['train', '--n-epochs', '3'], "unknown option '--n-epochs'. Did you mean '--num-train-epochs'?"],
     [['train', '--learningrate', '3'], "unknown option '--learningrate'. Did you mean '--learning-rate'?"],
     [['generate', '--num_inference_steps', '3'], "unknown option '--num-inference-steps'. Did you mean '--steps'?"],
     [['trian'], "unknown command 'trian'. Did you mean 'train'?"],

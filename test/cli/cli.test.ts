@@ -14,7 +14,7 @@ const cli = (args: string[], interruptWhen?: () => boolean) => runCli(args, fold
 const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
 
 describe('iso-diffusion', () => {
-  it.each(['train', 'generate', 'evaluate', 'analyze', 'convert-extractor', 'doctor', 'push'])(
+  it.each(['train', 'generate', 'evaluate', 'analyze', 'convert-extractor', 'doctor', 'push', 'from-diffusers'])(
     '%s --help shows an example',
     async (command) => {
       const { code, stdout } = await cli([command, '--help']);

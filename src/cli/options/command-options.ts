@@ -14,6 +14,8 @@ export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema;
   /** Its heading in the help; default commander's own. */
   readonly heading?: string | undefined;
+  /** Further long names, with underscores, which the help does not show; default none. */
+  readonly aliases?: readonly string[] | undefined;
   /** What it is a list of: then its text is split, names at commas and blanks, files at commas. */
   readonly list?: ListKind | undefined;
 }
@@ -64,15 +66,31 @@ export function grouped<Table extends OptionTable>(heading: string, table: Table
   return Object.fromEntries(entries) as Table;
 }
 
+/** The options of a table with further names. */
+export function withAliases<Table extends OptionTable>(
+  table: Table,
+  aliases: (key: string) => readonly string[],
+): Table {
+  const entries = Object.entries(table).map(([key, one]) => [key, { ...one, aliases: aliases(key) }]);
+  return Object.fromEntries(entries) as Table;
+}
+
 /** Adds `--config`, `--import` and the flags of the table. The defaults are in the schemas, not in commander. */
 export function addOptions(command: Command, table: OptionTable): Command {
   command.option('--config <file>', 'options from a .json or .yaml file; flags override it');
   addImportOption(command);
-  for (const { flags, description, schema, heading } of Object.values(table)) {
+  for (const one of Object.values(table)) {
+    const { flags, description, schema, heading } = one;
     const fallback = schema.safeParse(undefined).data;
     const note = fallback === undefined || fallback === false ? '' : ` (default: ${fallback})`;
-    const added = new Option(flags, description + note);
-    command.addOption(heading === undefined ? added : added.helpGroup(heading));
+    const value = /[<[].*$/.exec(flags)?.[0] ?? '';
+    // Each name is an option of its own for commander, so that two names of one option are noticed.
+    for (const [i, name] of spellings(one).entries()) {
+      const added = new Option(`--${name.replaceAll('_', '-')} ${value}`, description + note);
+      if (heading !== undefined) added.helpGroup(heading);
+      if (i === 0) added.flags = flags;
+      command.addOption(i === 0 ? added : added.hideHelp());
+    }
   }
   return command;
 }
@@ -100,7 +118,8 @@ export async function readSettings<Table extends OptionTable>(
   flags: Readonly<Record<string, unknown>>,
 ): Promise<Settings<Table>> {
   const { config, import: modules, ...given } = flags;
-  const names = Object.entries(table).map(([key, one]) => [key, longFlags(one.flags)]);
+  const names = Object.entries(table).map(([key, one]) => [key, spellings(one)] as const);
+  const keyOf = new Map(names.flatMap(([key, spelt]) => spelt.map((name) => [name, key])));
   const { import: listed, ...fromFile } =
     typeof config === 'string' ? await readConfigFile(config, { ...Object.fromEntries(names), import: [] }) : {};
   const imports = importSchema.safeParse(typeof listed === 'string' ? splitList(listed, 'files') : listed);
@@ -108,8 +127,14 @@ export async function readSettings<Table extends OptionTable>(
   const flagged = importSchema.parse(modules).flatMap((text) => splitList(text, 'files'));
   await importModules([...imports.data, ...flagged]);
   const fromFlags: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(given)) {
-    const key = snakeCase(name);
+  const flagOf = new Map<string, string>();
+  for (const [camelCase, value] of Object.entries(given)) {
+    const name = snakeCase(camelCase);
+    const key = keyOf.get(name) ?? name;
+    const other = flagOf.get(key);
+    if (other !== undefined)
+      throw new InvalidArgumentError(`${flagText(other)} and ${flagText(name)} are one option: leave one out`);
+    flagOf.set(key, name);
     const { schema, list } = table[key] ?? { schema: z.unknown() };
     const parts = list && Array.isArray(value) ? value.flatMap((text) => splitList(String(text), list)) : value;
     fromFlags[key] = flagValue(parts, schema);
@@ -132,6 +157,13 @@ export async function readSettings<Table extends OptionTable>(
 
 function snakeCase(camelCase: string): string {
   return camelCase.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+const flagText = (name: string) => `--${name.replaceAll('_', '-')}`;
+
+/** All names of an option, with underscores; the first that the help shows comes first. */
+function spellings({ flags, aliases = [] }: CommandOption): string[] {
+  return [...longFlags(flags), ...aliases];
 }
 
 /** The long flags as keys: 'lr' and 'learning_rate' of '--lr, --learning-rate <rate>'. */
@@ -160,7 +192,7 @@ export function givenFlag<Key extends string>(
   keys: readonly Key[],
 ): string | undefined {
   const given = keys.find((key) => settings[key] !== undefined);
-  return given && `--${given.replaceAll('_', '-')}`;
+  return given && flagText(given);
 }
 
 const objectSchema = z.record(z.string(), z.unknown());

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { withRegularFile } from '../../files/regular-file.ts';
+import { whyRefused } from './diffusers-flags.ts';
 import { meantName } from './option-names.ts';
 
 const MAX_CONFIG_BYTES = 64 * 1024;
@@ -35,6 +36,8 @@ export async function readConfigFile(
     const plain = name.replaceAll('-', '_');
     const [key] = Object.entries(names).find(([each, flags]) => each === plain || flags.includes(plain)) ?? [];
     if (key === undefined) {
+      const reason = whyRefused(plain);
+      if (reason !== undefined) throw new ConfigError(`${file}: ${reason}`);
       const known = Object.keys(names);
       const meant = meantName(plain, [...known, ...Object.values(names).flat()]);
       throw new ConfigError(

@@ -1,6 +1,11 @@
+import path from 'node:path';
 import { z } from 'zod';
 import type { ImageSet } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
+import { isFolder } from '../../files/regular-file.ts';
+import { downloadFile } from '../../hub/download.ts';
+import { pipelineFiles } from '../../hub/pipeline-folder.ts';
+import { HUB_ID } from '../../hub/repository.ts';
 import {
   UNET_2D_PRESETS,
   UNet2DModel,
@@ -16,7 +21,7 @@ export const modelOptions = grouped('Model:', {
   model: option(
     '--model <name|config.json>',
     z.string().optional(),
-    `images: small (default), ddpm-cifar10, ddpm-64, default (diffusers' script); or the config.json of a model; or a registered class: ${models.names().join(', ')}`,
+    `images: small (default), ddpm-cifar10, ddpm-64, default (diffusers' script); or the config.json of a model, its folder or Hub id; or a registered class: ${models.names().join(', ')}`,
   ),
   model_config: option(
     '--model-config <json|file.json>',
@@ -35,11 +40,11 @@ export async function modelConfig({
   model,
   model_config,
 }: Settings<typeof modelOptions>): Promise<Record<string, unknown> | undefined> {
-  const isFile = model?.toLowerCase().endsWith('.json');
-  if (model_config !== undefined && (model === undefined || isFile || isPreset(model)))
+  const file = await configFile(model);
+  if (model_config !== undefined && (model === undefined || file !== undefined || isPreset(model)))
     throw new InvalidArgumentError('--model-config is the config of a class: name the class with --model');
   if (model === undefined || isPreset(model)) return undefined;
-  if (isFile) return { _class_name: 'UNet2DModel', ...(await jsonObject('--model', model)) };
+  if (file !== undefined) return { _class_name: 'UNet2DModel', ...(await jsonObject('--model', file)) };
   if (models.find(model) === undefined) {
     const known = [...UNET_2D_PRESETS, ...models.names()];
     throw new InvalidArgumentError(
@@ -47,6 +52,14 @@ export async function modelConfig({
     );
   }
   return { ...(await jsonObject('--model-config', model_config)), _class_name: model };
+}
+
+/** The config.json that `--model` names: itself, the one in its folder, or that of a model of the Hub. */
+async function configFile(model: string | undefined): Promise<string | undefined> {
+  if (model === undefined || isPreset(model) || models.find(model) !== undefined) return undefined;
+  if (model.toLowerCase().endsWith('.json')) return model;
+  if (await isFolder(model)) return path.join(model, pipelineFiles.config);
+  return HUB_ID.test(model) ? downloadFile(model, pipelineFiles.config) : undefined;
 }
 
 export function isPreset(name: string): name is UNet2DPreset {

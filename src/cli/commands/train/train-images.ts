@@ -49,6 +49,7 @@ export const imageOptions = grouped('Images:', {
     z.boolean().optional(),
     'stretch whole images to the size instead of cropping their centre',
   ),
+  center_crop: option('--center-crop', z.boolean().optional(), 'crop the centre (default)'),
   random_crop: option('--random-crop', z.boolean().optional(), 'crop a random place each time instead of the centre'),
   interpolation: option(
     '--interpolation <name>',
@@ -140,7 +141,7 @@ export async function imageTrainer(
 
 /** A saved model replaces `--model`; a pipeline folder also brings its noise schedule, an ONNX file does not. */
 function refuseConflicts(settings: ImageSettings): void {
-  const { init_from, class_conditional, class_dropout_prob, random_crop, stretch } = settings;
+  const { init_from, class_conditional, class_dropout_prob, center_crop, random_crop, stretch } = settings;
   const brought = [
     ...(['model', 'model_config', 'class_conditional', 'dropout', 'learn_variance'] as const),
     ...(isOnnx(init_from) ? [] : (['prediction_type', 'beta_schedule', 'num_train_timesteps'] as const)),
@@ -150,9 +151,12 @@ function refuseConflicts(settings: ImageSettings): void {
     throw new InvalidArgumentError(`'${init_from}' brings its own model and noise schedule: leave out ${given}`);
   if (class_dropout_prob && !class_conditional && init_from === undefined)
     throw new InvalidArgumentError(`--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`);
-  if (random_crop && stretch)
+  const [crop, other] = [center_crop && '--center-crop', random_crop && '--random-crop', stretch && '--stretch'].filter(
+    Boolean,
+  );
+  if (other)
     throw new InvalidArgumentError(
-      '--random-crop and --stretch exclude each other: a stretched image is not cropped. Leave out one of them',
+      `${crop} and ${other} exclude each other: an image is cropped in one way, or stretched. Leave out one of them`,
     );
 }
 

@@ -24,7 +24,9 @@ import {
   option,
   readSettings,
   type Settings,
+  withAliases,
 } from '../../options/command-options.ts';
+import { diffusersNames } from '../../options/diffusers-flags.ts';
 import { push, pushOptions, pushTarget, refuseUnusedHubOptions } from '../../options/hub-options.ts';
 import { modelOptions } from '../../options/new-model.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
@@ -47,7 +49,7 @@ interface DatasetName {
 const POINT_SETS = Object.keys(SYNTHETIC_SETS);
 const KNOWN = [...POINT_SETS, ...IMAGE_SET_NAMES];
 
-const options = {
+const ownOptions = {
   ...grouped('Data:', {
     dataset: option(
       '--dataset <name|path|hub-id>',
@@ -96,6 +98,9 @@ const options = {
   }),
 };
 
+/** With the names of diffusers' script. */
+const options = withAliases(ownOptions, diffusersNames);
+
 export function addTrainCommand(program: Command): void {
   const command = program
     .command('train')
@@ -119,6 +124,7 @@ Examples:
   iso-diffusion train --dataset digits --class-conditional --ema --epochs 40 --output runs/digits --resume
   iso-diffusion train --dataset digits --epochs 20 --output runs/digits --push-to-hub --hub-model-id me/digits
 
+Names of diffusers' train_unconditional.py, such as --train_batch_size, are taken too (iso-diffusion from-diffusers --help).
 A config file uses the names of flags with underscores: {"dataset": "moons", "learning_rate": 0.001}.
 What a module of --import registers can be named in --model and --loss.
 Open OUTPUT/run.html in a browser to watch the run: it loads itself again while the run lasts.
