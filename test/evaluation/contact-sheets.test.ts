@@ -9,6 +9,7 @@ import { InvalidArgumentError } from '../../src/errors.ts';
 import { SpooledImages } from '../../src/evaluation/contact-sheets/spool.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
 import type { FeatureImage } from '../../src/evaluation/extractors/feature-extractor.ts';
+import { openImages, randomPart } from '../../src/evaluation/image-sources.ts';
 import type { EvaluateOptions } from '../../src/evaluation/options.ts';
 import { loadUnconditionalImageGeneration } from '../../src/pipelines/images.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
@@ -138,6 +139,22 @@ describe('contact sheets of images', () => {
     for (const { index, nearest_real } of record.best)
       for (const one of nearest_real)
         expect(one.distance).toBeCloseTo(distance(training[one.index], generated[index]), 6);
+  });
+
+  it.each([
+    ['a set', () => setOf('training', training)],
+    ['a folder', () => photos],
+  ])('show the images that were compared: a random part of %s', async (_, source) => {
+    const options = { split: undefined, strict: false, warn: () => undefined };
+    const images = await openImages(source(), { ...options, select: randomPart(30, 7) });
+    const compared: FeatureImage[] = [];
+    for await (const batch of images.batches(8)) compared.push(...batch);
+    const picked = await images.pick?.(new Set([29, 4, 17]));
+    expect(compared).toHaveLength(30);
+    for (const number of [29, 4, 17]) {
+      expect(picked?.get(number)?.image.data).toEqual(compared[number]?.data);
+      expect(picked?.get(number)?.image.data).toEqual(training[images.indices?.[number] ?? -1]);
+    }
   });
 
   it('are the same files again', async () => {
