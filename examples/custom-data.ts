@@ -8,7 +8,6 @@
 import path from 'node:path';
 import {
   ConditionalDense,
-  DDIMScheduler,
   DDPMScheduler,
   isoLoss,
   loadPoints,
@@ -42,8 +41,8 @@ await trainer.savePipeline(folder);
 const generate = await pipeline('unconditional-point-generation', folder, { device: 'cpu' });
 const { points, dims } = await generate({
   batch_size: 1000,
-  num_inference_steps: 50,
-  scheduler: new DDIMScheduler({ clip_sample: false }),
+  scheduler: 'dpm++-karras',
+  num_inference_steps: 20,
 });
 await generate.dispose();
 await writeCsvPoints(path.join(output, 'generated.csv'), points, dims[1]);

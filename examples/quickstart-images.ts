@@ -10,7 +10,6 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  DDIMScheduler,
   DDPMScheduler,
   type GridImages,
   type ImageSet,
@@ -86,8 +85,8 @@ async function trainAndDraw(images: ImageSet, lambda: number) {
   const generate = await pipeline('unconditional-image-generation', pipelineFolder, { device: 'cpu' });
   const samples = await generate({
     batch_size: SHOWN,
-    num_inference_steps: 50,
-    scheduler: new DDIMScheduler(),
+    scheduler: 'dpm++',
+    num_inference_steps: 20,
     seed: 0,
     output_type: 'uint8',
   });

@@ -64,9 +64,9 @@ function buildProgram(): Command {
       `
 Examples:
   iso-diffusion train --dataset swiss-roll --lambda 0.1 --output runs/swiss-roll
-  iso-diffusion generate --model runs/swiss-roll/pipeline --out points.csv
+  iso-diffusion generate --model runs/swiss-roll/pipeline --scheduler dpm++-karras --steps 20 --out points.csv
   iso-diffusion train --dataset ./photos --resolution 32 --ema --output runs/photos
-  iso-diffusion generate --model runs/photos/pipeline --scheduler ddim --steps 50 --out grid.png
+  iso-diffusion generate --model runs/photos/pipeline --scheduler dpm++ --steps 20 --out grid.png
   iso-diffusion COMMAND --help
 
 Exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.

@@ -60,7 +60,7 @@ export interface WithLatents<Images> {
  * @throws `signal.reason` when the signal aborts.
  * @example
  * const generate = await pipeline('unconditional-image-generation', './runs/digits/pipeline');
- * const image = await generate({ num_inference_steps: 50, seed: 7 });
+ * const image = await generate({ scheduler: 'dpm++', num_inference_steps: 20, seed: 7 });
  * await image.save('digit.png');
  */
 export interface UnconditionalImageGenerationPipeline {

@@ -76,7 +76,7 @@ export interface PointsWithLatents extends PointGenerationOutput {
  * @throws `signal.reason` when the signal aborts.
  * @example
  * const generate = await pipeline('unconditional-point-generation', './runs/swiss-roll/pipeline');
- * const { points, dims } = await generate({ batch_size: 1000, num_inference_steps: 50, scheduler: ddim });
+ * const { points, dims } = await generate({ batch_size: 1000, scheduler: 'dpm++-karras', num_inference_steps: 20 });
  * await generate.dispose();
  */
 export interface UnconditionalPointGenerationPipeline {

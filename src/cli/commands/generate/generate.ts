@@ -17,9 +17,9 @@ export function addGenerateCommand(program: Command): void {
       'after',
       `
 Examples:
-  iso-diffusion generate --model runs/swiss-roll/pipeline --out points.csv
+  iso-diffusion generate --model runs/swiss-roll/pipeline --scheduler dpm++-karras --steps 20 --out points.csv
   iso-diffusion generate --model runs/swiss-roll/pipeline --real swiss-roll --out points.csv plot.png
-  iso-diffusion generate --model runs/photos/pipeline --scheduler ddim --steps 50 --out grid.png
+  iso-diffusion generate --model runs/photos/pipeline --scheduler dpm++ --steps 20 --out grid.png
   iso-diffusion generate --model runs/photos/pipeline --n 10000 --batch-size 32 --out samples
   iso-diffusion generate --model runs/digits/pipeline --class-labels 0 1 2 3 4 5 6 7 8 9 --n 100 --columns 10
   iso-diffusion generate --model runs/photos/pipeline --init-image photo.png --strength 0.6 --n 4 --out grid.png
