@@ -131,21 +131,22 @@ interface ComputeOptions {
 /**
  * Computes one metric after another.
  *
+ * @param sides the samples that a metric compares.
  * @returns all their values.
  * @throws {InvalidArgumentError} for a metric whose values are not numbers, or have the name of another metric's.
  */
 export async function computeMetrics(
   chosen: readonly ChosenMetric[],
-  real: MetricSide,
-  fake: MetricSide,
+  sides: (one: ChosenMetric) => { readonly real: MetricSide; readonly fake: MetricSide },
   { seed, on_progress, signal }: ComputeOptions,
 ): Promise<Record<string, number>> {
   const values: Record<string, number> = {};
-  for (const { name, metric, options } of chosen) {
+  for (const one of chosen) {
+    const { name, metric, options } = one;
     signal?.throwIfAborted();
     const onProgress = (fraction: number) => on_progress?.(fraction, name);
     onProgress(0);
-    const computed = await metric.compute({ real, fake, options, seed, on_progress: onProgress, signal });
+    const computed = await metric.compute({ ...sides(one), options, seed, on_progress: onProgress, signal });
     for (const [key, value] of Object.entries(computed)) {
       if (typeof value !== 'number' || key in values)
         throw new InvalidArgumentError(

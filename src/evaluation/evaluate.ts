@@ -90,9 +90,9 @@ async function evaluateStatistics(
   { on_progress, signal }: EvaluateOptions,
 ): Promise<EvaluationReport> {
   const chosen = resolveOptions(possible, { real: real.statistics.count, fake: fake.statistics.count });
-  const sides = [preparedSide('real', real), preparedSide('fake', fake)] as const;
+  const sides = { real: preparedSide('real', real), fake: preparedSide('fake', fake) };
   return {
-    metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
+    metrics: await computeMetrics(chosen, () => sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.statistics.count },
     fake: { name: fake.name, count: fake.statistics.count },
     extractor: { name: 'unknown: statistics of files', checksum: '', dims: real.statistics.dims },
@@ -120,17 +120,17 @@ async function evaluatePoints(
       features,
       statistics: neededForms(chosen, role).has('statistics') ? statisticsOf(features) : undefined,
     });
-  const sides = [prepared('real', real), prepared('fake', fake)] as const;
+  const sides = { real: prepared('real', real), fake: prepared('fake', fake) };
   const { on_progress, signal, on_warning: warn = process.emitWarning } = options;
   const report: EvaluationReport = {
-    metrics: await computeMetrics(chosen, ...sides, { seed, on_progress, signal }),
+    metrics: await computeMetrics(chosen, () => sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.count },
     fake: { name: fake.name, count: fake.count },
     extractor: { name: 'coordinates', checksum: COORDINATES_CHECKSUM, dims: real.dims },
     settings: { seed, ...reportedOptions(chosen) },
   };
   if (folder === undefined) return report;
-  const found = await findSelection(chosen, ...sides, options);
+  const found = await findSelection(chosen, sides.real, sides.fake, options);
   return { ...report, contact_sheets: await writePointSheets({ folder, report, ...found, real, fake, warn }) };
 }
 

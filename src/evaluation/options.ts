@@ -110,8 +110,9 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly fake_split?: string | undefined;
   /**
    * Names of `metrics`: 'fid' (Fréchet distance), 'kid' (kernel distance), 'is' (Inception Score of the generated images),
-   * 'prdc' (Precision, Recall, Density, Coverage), or one that was registered. Default: fid, kid and prdc for images, prdc
-   * for points, fid for statistics.
+   * 'prdc' (Precision, Recall, Density, Coverage), 'fd-dinov2' (Fréchet distance of DINOv2's features), 'cmmd' (CLIP's
+   * kernel distance), or one that was registered. Default: fid, kid and prdc for images, prdc for points, fid for
+   * statistics.
    */
   readonly metrics?: readonly MetricName[] | undefined;
   /** Options of registered metrics, by name. Default: the metrics' own defaults. */
@@ -216,7 +217,7 @@ export interface ReportedContactSheets {
 export interface EvaluationReport {
   /**
    * The values of the metrics that were asked for: `fid`; `kid_mean`, `kid_std`; `is_mean`, `is_std`; `precision`, `recall`,
-   * `density`, `coverage`; and what registered ones return.
+   * `density`, `coverage`; `fd_dinov2`; `cmmd`; and what registered ones return.
    */
   readonly metrics: Readonly<Record<string, number>>;
   /** The real samples: their name and number. */
@@ -225,6 +226,8 @@ export interface EvaluationReport {
   readonly fake: EvaluatedSet;
   /** The extractor of the features; for points, their coordinates. */
   readonly extractor: ReportedExtractor;
+  /** The extractors of metrics that are defined for one, by the metric's name; undefined where there are none. */
+  readonly metric_extractors?: Readonly<Record<string, ReportedExtractor>> | undefined;
   /** The extractor of the class logits, where a metric needed them. */
   readonly logits_extractor?: ReportedExtractor | undefined;
   /** The settings that the values depend on: `seed`, and the options of the metrics. */

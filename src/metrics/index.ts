@@ -1,3 +1,4 @@
+export { type ClipDiscrepancyOptions, clipDiscrepancy } from './cmmd.ts';
 export { type FrechetOptions, frechetDistance } from './frechet/fid.ts';
 export { FeatureStatistics, type GaussianStatistics, mergeStatistics } from './frechet/statistics.ts';
 export { readStatistics, StatisticsFileError, writeStatistics } from './frechet/statistics-file.ts';

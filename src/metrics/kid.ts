@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
+import { kernelSum } from './kernel-sum.ts';
 import { createBlockGemm } from './linalg/block-gemm.ts';
 import { type BlockProducts, plainBlockProducts } from './linalg/products.ts';
 import {
@@ -164,34 +165,16 @@ interface Kernel {
 }
 
 /** The unbiased estimator: the diagonals of k(x, x) and k(y, y) are left out. */
-async function squaredDiscrepancy(x: PointCloud, y: PointCloud, kernel: Kernel): Promise<number> {
-  const pairs = x.count * (x.count - 1);
-  const within = (await kernelSum(x, x, kernel, true)) + (await kernelSum(y, y, kernel, true));
-  return within / pairs - (2 * (await kernelSum(x, y, kernel, false))) / (x.count * y.count);
-}
-
-async function kernelSum(a: PointCloud, b: PointCloud, kernel: Kernel, skipDiagonal: boolean): Promise<number> {
-  const { products, degree, gamma, coef0 } = kernel;
-  const { block_size: size } = products;
-  let sum = 0;
-  for (let aStart = 0; aStart < a.count; aStart += size) {
-    const aRows = rows(a, aStart, size);
-    for (let bStart = 0; bStart < b.count; bStart += size) {
-      const bRows = rows(b, bStart, size);
-      const block = await products.multiply(aRows.data, aRows.count, bRows.data, bRows.count, a.dims);
-      for (let at = 0; at < block.length; at++) {
-        const onDiagonal = aStart + Math.floor(at / bRows.count) === bStart + (at % bRows.count);
-        if (skipDiagonal && onDiagonal) continue;
-        sum += (gamma * (block[at] as number) + coef0) ** degree;
-      }
-    }
-  }
-  return sum;
-}
-
-function rows({ data, count, dims }: PointCloud, start: number, size: number): PointCloud {
-  const end = Math.min(start + size, count);
-  return { data: data.subarray(start * dims, end * dims), count: end - start, dims };
+async function squaredDiscrepancy(
+  x: PointCloud,
+  y: PointCloud,
+  { products, degree, gamma, coef0 }: Kernel,
+): Promise<number> {
+  const kernel = (product: number) => (gamma * product + coef0) ** degree;
+  const apart = (product: number, i: number, j: number) => (i === j ? 0 : kernel(product));
+  const within = (await kernelSum(x, x, products, apart)) + (await kernelSum(y, y, products, apart));
+  const between = await kernelSum(x, y, products, kernel);
+  return within / (x.count * (x.count - 1)) - (2 * between) / (x.count * y.count);
 }
 
 /** @param prefix of the options' names, for errors. @throws {InvalidArgumentError} for values that make no kernel. */

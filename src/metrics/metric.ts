@@ -76,6 +76,11 @@ export interface Metric<Options extends object = object> {
   readonly kinds: readonly ('images' | 'points')[];
   /** The forms it reads of each side; a side that is left out is not read. */
   readonly needs: Readonly<Partial<Record<'real' | 'fake', readonly SampleForm[]>>>;
+  /**
+   * The name of the extractor that it is defined for: 'dinov2' of the metric 'fd-dinov2'. Default: the evaluation's
+   * extractor, whichever that is.
+   */
+  readonly extractor?: string | undefined;
   /** Its options with their defaults. The names must differ from those of other metrics unless they mean the same. */
   readonly options: Options;
   /**

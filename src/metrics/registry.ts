@@ -1,11 +1,12 @@
 import { Registry } from '../registry.ts';
-import { fid } from './frechet/fid.ts';
+import { cmmd } from './cmmd.ts';
+import { fdDinov2, fid } from './frechet/fid.ts';
 import { inceptionScoreMetric } from './inception-score.ts';
 import { kid } from './kid.ts';
 import type { Metric } from './metric.ts';
 import { prdc } from './prdc/prdc.ts';
 
-const builtIn = { fid, kid, is: inceptionScoreMetric, prdc };
+const builtIn = { fid, kid, is: inceptionScoreMetric, prdc, 'fd-dinov2': fdDinov2, cmmd };
 
 /**
  * The metrics by the names that `evaluate`, `EvaluationCallback` and the command line take.

@@ -54,6 +54,7 @@ beforeAll(async () => {
   process.chdir(folder);
   vi.stubEnv('XDG_CACHE_HOME', path.join(folder, 'cache'));
   vi.stubEnv('ISO_DIFFUSION_EXTRACTORS', path.join(folder, 'extractors'));
+  vi.stubEnv('HF_HUB_OFFLINE', '1');
   await writeImages('photos', 14, 1);
   await writeImages('generated', 12, 2);
   for (const run of ['runs/swiss-roll', 'runs/moons']) await savePipeline(run);
@@ -150,7 +151,27 @@ describe('evaluate', () => {
     expect(JSON.parse(ddim.stdout).fid).not.toBe(JSON.parse(ddpm.stdout).fid);
   });
 
+  it("takes the metrics' options under torch-fidelity's names", async () => {
+    const line = 'evaluate --real photos --fake generated --metrics kid --extractor raw-pixels --json';
+    const flags = '--kid-subsets 3 --kid-subset-size 6 --kid-degree 2 --kid-gamma 0.01 --kid-coef0 0 --rng-seed 4';
+    const { kid_mean, settings } = JSON.parse((await cli(`${line} ${flags}`)).stdout);
+    const kernel = { kid_degree: 2, kid_gamma: 0.01, kid_coef0: 0 };
+    expect(settings).toEqual({ seed: 4, kid_subsets: 3, kid_subset_size: 6, ...kernel });
+    const options = JSON.stringify({ kid_subsets: 3, kid_subset_size: 6, ...kernel });
+    const same = JSON.parse((await cli(`${line} --metric-options ${options} --seed 4`)).stdout);
+    expect(same.kid_mean).toBe(kid_mean);
+    const logits = '--extractor raw-pixels --logits-extractor model.onnx:pool';
+    const score = `evaluate --real photos --fake generated --metrics is ${logits} --isc-splits 2 --is-shuffle false --json`;
+    expect(JSON.parse((await cli(score)).stdout).settings).toEqual({ seed: 0, is_splits: 2, is_shuffle: false });
+  });
+
   it.each([
+    [
+      'evaluate --real photos --fake generated --metrics fid --extractor raw-pixels --kid-degree 2',
+      /metric_options has 'kid_degree', which is not an option of fid/,
+    ],
+    ['evaluate --real photos --fake generated --metrics kid --extractor raw-pixels --kid-gamma 0', /kid_gamma is 0/],
+    ['evaluate --real photos --fake generated --metrics is --is-shuffle no', /--is-shuffle.*must be true or false/],
     ['evaluate --real photos --fake generated --metrics fid,fd --extractor raw-pixels', /metrics\[1\]/],
     [
       'evaluate --real photos --fake generated --metrics kid --extractor raw-pixels --metric-options {"subsets":5}',
@@ -159,7 +180,10 @@ describe('evaluate', () => {
     ['evaluate --real photos --fake nowhere', /fake 'nowhere' does not exist and is not a data set/],
     ['evaluate --real photos --fake moons', /generated samples are points, but the real ones are images/],
     ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is not one/],
-    ['evaluate --real photos --fake generated --extractor vgg16', /Fetch https:.*vgg16.*put .* into/],
+    [
+      'evaluate --real photos --fake generated --extractor vgg16',
+      /HF_HUB_OFFLINE is set.*fetch https:.*vgg16.*put it at/,
+    ],
     ['evaluate --real photos --fake generated --extractor raw-pixels --plot x.png', /--plot draws points/],
     ['evaluate --real digits --fake runs/digits/pipeline --extractor raw-pixels --n 8 --class-labels 0', /class/],
     ['statistics --images photos --extractor raw-pixels --share 3 --out x.npz', /--share '3' must be i\/n/],

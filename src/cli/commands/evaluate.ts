@@ -24,6 +24,7 @@ import {
   readSettings,
   type Settings,
 } from '../options/command-options.ts';
+import { givenMetricOptions, metricOptions } from '../options/metric-options.ts';
 import {
   classLabelsOption,
   deviceOption,
@@ -51,8 +52,9 @@ const options = {
   metric_options: option(
     '--metric-options <json>',
     jsonSchema.optional(),
-    'options of the metrics, such as \'{"kid_subsets": 50, "is_splits": 5}\'',
+    'options of registered metrics, such as \'{"power": 1}\'',
   ),
+  ...metricOptions,
   ...extractorOptions,
   logits_extractor: option(
     '--logits-extractor <name|file:output>',
@@ -80,7 +82,11 @@ const options = {
   scheduler: schedulerOption(),
   class_labels: classLabelsOption('classes that a class-conditional pipeline draws in turn, such as 0,1,2'),
   data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic real points'),
-  seed: option('--seed <seed>', z.number().default(0), 'seed of the generated samples and of everything random'),
+  seed: option(
+    '--rng-seed, --seed <seed>',
+    z.number().default(0),
+    'seed of the generated samples and of everything random',
+  ),
   device: deviceOption(),
   plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
   contact_sheets: option(
@@ -156,7 +162,10 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     fake,
     metrics: settings.metrics,
     // `evaluate` refuses values that are not a metric's.
-    metric_options: (await jsonObject('--metric-options', settings.metric_options)) as MetricOptions | undefined,
+    metric_options: {
+      ...givenMetricOptions(settings),
+      ...((await jsonObject('--metric-options', settings.metric_options)) as MetricOptions),
+    },
     ...namedExtractor(settings),
     logits_extractor,
     split: settings.split,
@@ -216,13 +225,15 @@ function setText({ name, count, skipped }: EvaluatedSet): string {
 }
 
 function reportTables(report: EvaluationReport): string {
-  const { metrics, real, fake, extractor, logits_extractor, settings, warnings = [] } = report;
+  const { metrics, real, fake, extractor, metric_extractors = {}, logits_extractor, settings, warnings = [] } = report;
   const facts = [
     ['real', setText(real)],
     ['fake', setText(fake)],
     ['extractor', extractor.name],
     ['checksum', extractor.checksum || 'unknown'],
   ];
+  for (const [metric, { name, checksum }] of Object.entries(metric_extractors))
+    facts.push([`of ${metric}`, name], ['checksum', checksum]);
   if (logits_extractor) facts.push(['logits', logits_extractor.name], ['checksum', logits_extractor.checksum]);
   for (const [name, value] of Object.entries(settings)) facts.push([name, String(value)]);
   const tables = [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)];

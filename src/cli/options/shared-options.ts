@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
-import { extractors } from '../../evaluation/extractors/registry.ts';
+import { extractors, PREPROCESSINGS } from '../../evaluation/extractors/registry.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulerNames } from '../../schedulers/registry.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
@@ -104,8 +104,8 @@ export const extractorOptions = {
   ),
   preprocessing: option(
     '--preprocessing <kind>',
-    z.enum(['pytorch-fid', 'torch-fidelity']).optional(),
-    'for inception and vgg16: pytorch-fid (default) or torch-fidelity',
+    z.enum(PREPROCESSINGS).optional(),
+    `for inception and vgg16: ${PREPROCESSINGS.join(', ')} (default: pytorch-fid)`,
   ),
   image_size: option(
     '--image-size <pixels>',

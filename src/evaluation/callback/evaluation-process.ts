@@ -80,7 +80,7 @@ export type EvaluatorRequest =
 type AnyPipeline = UnconditionalImageGenerationPipeline | UnconditionalPointGenerationPipeline;
 
 interface LoadedExtractors {
-  readonly extractor?: FeatureExtractor;
+  readonly extractor?: FeatureExtractor | undefined;
   readonly logits_extractor?: FeatureExtractor | undefined;
 }
 
@@ -108,7 +108,8 @@ class SnapshotEvaluation {
     if (!images) return new SnapshotEvaluation(settings, images, {});
     const image_shape = { height: images.height, width: images.width, channels: images.channels === 1 ? 1 : 3 };
     const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, device, image_shape };
-    const extractor = await resolveExtractor(metrics.extractor ?? 'inception', options);
+    const isShared = chosen.some(({ metric }) => metric.extractor === undefined);
+    const extractor = isShared ? await resolveExtractor(metrics.extractor ?? 'inception', options) : undefined;
     const logits = neededForms(chosen, 'real', 'fake').has('logits') && logitsExtractorOf<never>(metrics);
     const logits_extractor = logits ? await resolveExtractor(logits, options) : undefined;
     return new SnapshotEvaluation(settings, images, { extractor, logits_extractor });

@@ -8,6 +8,7 @@ import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { convertedExtractor, isTorchFileName } from './convert-extractor.ts';
 import { type FeatureExtractor, type FeatureImage, RawPixels } from './feature-extractor.ts';
 import { fetchPublishedExtractor } from './fetch-extractor.ts';
+import { HUB_EXTRACTORS, type HubExtractorName } from './hub-extractors.ts';
 import { OnnxFeatures, type OnnxFeaturesOptions } from './onnx-features.ts';
 import {
   extractorsFolder,
@@ -16,6 +17,9 @@ import {
   type PublishedExtractorName,
 } from './published-extractors.ts';
 import { TransformersFeatures } from './transformers-features.ts';
+
+export const PREPROCESSINGS = ['pytorch-fid', 'torch-fidelity', 'clean-fid'] as const;
+type Preprocessing = (typeof PREPROCESSINGS)[number];
 
 /** The options of the Hub apply to models from there. */
 export interface ResolveExtractorOptions
@@ -26,9 +30,10 @@ export interface ResolveExtractorOptions
   /**
    * How 'inception' and 'vgg16' get their images. Default 'pytorch-fid': resized bilinearly by PyTorch's rule and scaled
    * by pixel / 127.5 - 1. 'torch-fidelity': resized bilinearly by TensorFlow 1's rule and, for 'inception', scaled by
-   * (pixel - 128) / 128, as the original code of the FID did.
+   * (pixel - 128) / 128, as the original code of the FID did. 'clean-fid': resized by Pillow's antialiased bicubic filter
+   * without rounding, and scaled as by 'torch-fidelity' (Parmar et al. 2022).
    */
-  readonly preprocessing?: 'pytorch-fid' | 'torch-fidelity' | undefined;
+  readonly preprocessing?: Preprocessing | undefined;
   /** Folder in which names are looked up. Default: `extractorsFolder()`. */
   readonly extractors_dir?: string | undefined;
   /** Where a model runs. Default 'cpu'. */
@@ -57,6 +62,8 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
   inception: (request) => published('inception', request),
   vgg16: (request) => published('vgg16', request),
   'raw-pixels': rawPixels,
+  dinov2: (request) => ofHub('dinov2', request),
+  clip: (request) => ofHub('clip', request),
 });
 
 /**
@@ -66,6 +73,8 @@ export const extractors = new Registry<ExtractorFactory>('feature extractor', {
  * - `inception`, `vgg16`: the published weights of the FID's Inception v3 and of torchvision's VGG16. They are taken from
  *   `extractors_dir`, or once downloaded into it (96 and 553 MB), checked by their SHA-256 and converted to ONNX.
  * - `raw-pixels`: the pixels themselves; needs `image_shape`.
+ * - `dinov2`, `clip`: DINOv2 ViT-L/14 and CLIP ViT-L/14 of 336 pixels, from the Hub (1.2 GB each), with the preprocessing
+ *   of the metrics `fd-dinov2` and `cmmd`; or `dinov2.onnx` and `clip.onnx` in `extractors_dir`.
  * - `path/to/file.onnx`: any ONNX model of images; or `.pth` or `.safetensors` of the published weights.
  * - `owner/name/path/file.onnx`: the same from the Hub.
  * - `NAME`: NAME.onnx in `extractors_dir`; `nsfwjs-inception-v3` is what `npx tsx scripts/nsfwjs-inception.ts` puts there.
@@ -119,16 +128,27 @@ async function rawPixels({ image_shape, layer }: ExtractorRequest): Promise<RawP
 
 async function published(name: PublishedExtractorName, { layer, ...options }: ExtractorRequest): Promise<OnnxFeatures> {
   const file = await fetchPublishedExtractor(name, options.extractors_dir ?? extractorsFolder(), options);
+  const { preprocessing = 'pytorch-fid' } = options;
+  if (preprocessing === 'pytorch-fid') return modelFile(file, layer, modelOptions(options));
   const { torchFidelityScale: scale } = PUBLISHED_EXTRACTORS[name];
-  const asTorchFidelity = {
-    resize: 'asymmetric',
-    image_mean: [scale, scale, scale],
-    image_std: [scale, scale, scale],
-  } as const;
   return modelFile(file, layer, {
     ...modelOptions(options),
-    ...(options.preprocessing === 'torch-fidelity' ? asTorchFidelity : {}),
+    resize: preprocessing === 'clean-fid' ? 'clean' : 'asymmetric',
+    image_mean: [scale, scale, scale],
+    image_std: [scale, scale, scale],
   });
+}
+
+async function ofHub(name: HubExtractorName, { layer, ...options }: ExtractorRequest): Promise<OnnxFeatures> {
+  if (layer !== undefined || options.preprocessing)
+    throw new InvalidArgumentError(
+      `the extractor ${name} has one layer and one preprocessing, so not '${layer ?? options.preprocessing}'.`,
+    );
+  const { repository, file, options: fixed } = HUB_EXTRACTORS[name];
+  const own = path.join(options.extractors_dir ?? extractorsFolder(), `${name}.onnx`);
+  const model = (await isFile(own)) ? own : await downloadFile(repository, file, options);
+  const { device, batch_size } = options;
+  return OnnxFeatures.load({ ...fixed, model, device, batch_size });
 }
 
 type ModelOptions = Omit<OnnxFeaturesOptions, 'model' | 'output_name'>;

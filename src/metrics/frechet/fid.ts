@@ -19,6 +19,15 @@ export const fid: Metric<Record<never, never>> = {
   compute: ({ real, fake }) => ({ fid: frechetDistance(real.statistics, fake.statistics) }),
 };
 
+/** 'fd-dinov2': the Fréchet distance of DINOv2's features (Stein et al. 2023). */
+export const fdDinov2: Metric<Record<never, never>> = {
+  ...fid,
+  kinds: ['images'],
+  extractor: 'dinov2',
+  check: (counts) => requireSamples('fd-dinov2', counts, 2, 'a covariance'),
+  compute: ({ real, fake }) => ({ fd_dinov2: frechetDistance(real.statistics, fake.statistics) }),
+};
+
 export interface FrechetOptions {
   /**
    * Added to both diagonals when the square root is not real, as pytorch-fid does when scipy finds none: at least 0.

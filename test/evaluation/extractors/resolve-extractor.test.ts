@@ -66,6 +66,15 @@ describe('extractors by name', () => {
       image_std: [128 / 255, 128 / 255, 128 / 255],
     });
     expect(torchFidelity.features).toEqual(byHand.features);
+    const clean = await featuresOf('inception:768', { preprocessing: 'clean-fid' });
+    expect(clean.name).toBe('inception.onnx:768 (clean resize)');
+    const cleanByHand = await featuresOf('mine:768', {
+      resize: 'clean',
+      image_mean: [128 / 255, 128 / 255, 128 / 255],
+      image_std: [128 / 255, 128 / 255, 128 / 255],
+    });
+    expect(clean.features).toEqual(cleanByHand.features);
+    expect(clean.features).not.toEqual(torchFidelity.features);
   });
 
   it('raw pixels', async () => {
