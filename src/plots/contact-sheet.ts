@@ -32,8 +32,8 @@ const LINE = 16;
 /** Sides between these are drawn as they are: smaller images are enlarged by a whole number, larger ones reduced. */
 const SIDES = { least: 112, most: 224 };
 const LEAST_WIDTH = 760;
-/** Mean advance of the sans-serif fonts that are usual, in parts of their size, rounded up. */
-const ADVANCE = 0.56;
+/** Mean advance of usual sans-serif fonts in parts of their size: of sentences, and of names with many wide letters. */
+const ADVANCE = { sentence: 0.56, name: 0.66 };
 
 interface Text {
   readonly text: string;
@@ -108,7 +108,7 @@ function drawnImage({ data, height, width, channels }: SheetCell['image'], shown
 }
 
 function broken(text: string, width: number, size: number): string[] {
-  const most = Math.floor(width / (ADVANCE * size));
+  const most = Math.floor(width / (ADVANCE.sentence * size));
   const lines: string[] = [];
   for (const word of text.split(' ')) {
     const last = lines.at(-1);
@@ -120,7 +120,7 @@ function broken(text: string, width: number, size: number): string[] {
 
 /** The end of a file's name says most. */
 function shortened(text: string, width: number, size: number): string {
-  const most = Math.max(8, Math.floor(width / (ADVANCE * size)));
+  const most = Math.max(8, Math.floor(width / (ADVANCE.name * size)));
   if (text.length <= most) return text;
   const start = Math.floor((most - 1) / 4);
   return `${text.slice(0, start)}…${text.slice(text.length - (most - 1 - start))}`;

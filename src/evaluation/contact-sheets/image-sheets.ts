@@ -53,8 +53,10 @@ export async function writeImageSheets(given: SheetsOf): Promise<ReportedContact
   const radius = `A radius is a real image's distance to its ${ordinal(nearestK)} nearest real one, by the features of ${report.extractor.name}.`;
   const warnings = (report.warnings ?? []).map((warning) => `Careful: ${warning}.`);
   const part = (count: number, of: number) => `${count} of ${of} (${((100 * count) / of).toFixed(1)}%)`;
-  const ofShown = (count: number, most: number) =>
-    count > most ? `The first ${most} are shown, the furthest first.` : 'The furthest come first.';
+  const ofShown = (count: number) => {
+    if (count === 0) return 'There are none.';
+    return count > SHOWN.grid ? `The ${SHOWN.grid} furthest are shown.` : 'The furthest come first.';
+  };
   const verdicts = [
     'Below a sample: how many real images have it within their radius, its distance to the nearest one in radii of that, ' +
       'and how likely a new image is at least as close. That is the share of real images that are, each left out in turn.',
@@ -67,7 +69,7 @@ export async function writeImageSheets(given: SheetsOf): Promise<ReportedContact
     uncovered: {
       title: `Uncovered real images: ${part(selection.uncovered.length, real.count)}`,
       notes: [
-        `No generated image lies within the radius of these. ${ofShown(selection.uncovered.length, SHOWN.grid)}`,
+        `No generated image lies within the radius of these. ${ofShown(selection.uncovered.length)}`,
         `Below each: its distance to the nearest generated image, in its own radii. ${radius}`,
         ...warnings,
       ],
@@ -76,7 +78,7 @@ export async function writeImageSheets(given: SheetsOf): Promise<ReportedContact
     outside: {
       title: `Generated images outside the real manifold: ${part(selection.outside.length, fake.count)}`,
       notes: [
-        `These lie within no radius of a real image. ${ofShown(selection.outside.length, SHOWN.grid)}`,
+        `These lie within no radius of a real image. ${ofShown(selection.outside.length)}`,
         `Below each: its distance to the nearest real image, in radii of that one. ${radius}`,
         ...warnings,
       ],
