@@ -1,5 +1,5 @@
 import { stringify } from 'yaml';
-import { escaped, metricsSection, modelIndex, publicName, table } from './card-results.ts';
+import { type CardResults, escaped, metricsSection, modelIndex, publicName, table } from './card-results.ts';
 import type { PipelineLayout } from './pipeline-folder.ts';
 
 export interface ModelCardFacts {
@@ -20,7 +20,8 @@ export interface ModelCardFacts {
   readonly settings: Readonly<Record<string, unknown>>;
   /** The names of the classes of a class-conditional model, by number; default none. */
   readonly classNames?: readonly string[] | undefined;
-  readonly metrics?: Readonly<Record<string, number>> | undefined;
+  /** Of an evaluation; default none. */
+  readonly results?: CardResults | undefined;
   /** The licence's name on the Hub. */
   readonly license?: string | undefined;
   /** A picture of samples by its path in the folder, without blanks; default none. */
@@ -34,7 +35,7 @@ export interface ModelCardFacts {
  * and how to use it here, in transformers.js and in diffusers.
  */
 export function modelCard(facts: ModelCardFacts): string {
-  const { task, className, isInDiffusers, steps, loss, settings, classNames, metrics, license, averaged, picture } =
+  const { task, className, isInDiffusers, steps, loss, settings, classNames, results, license, averaged, picture } =
     facts;
   const dataset = { name: facts.dataset, hubId: facts.hubId };
   const title = `${task === 'unconditional-image-generation' ? 'Images' : 'Points'} from ${publicName(dataset)}`;
@@ -45,7 +46,7 @@ export function modelCard(facts: ModelCardFacts): string {
     tags: ['iso-diffusion', 'ddpm', 'onnx', 'transformers.js'],
     ...(images ? { pipeline_tag: task } : {}),
     ...(dataset.hubId ? { datasets: [dataset.hubId] } : {}),
-    ...(metrics ? { 'model-index': modelIndex({ metrics }, { name: title, task, dataset }) } : {}),
+    ...(results ? { 'model-index': modelIndex(results, { name: title, task, dataset }) } : {}),
   };
   const sections = [
     `---\n${stringify(header)}---`,
@@ -54,7 +55,7 @@ export function modelCard(facts: ModelCardFacts): string {
     ...(picture ? [`![Samples of the model](${picture})`] : []),
     `## Training\n\n${table({ dataset: publicName(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
     ...(classNames ? [`## Classes\n\n${table(Object.fromEntries(classNames.entries()))}`] : []),
-    ...(metrics ? [metricsSection({ metrics })] : []),
+    ...(results ? [metricsSection(results)] : []),
     `## Use\n\n${usage(facts)}`,
     ...(averaged ? ['`unet_ema` holds the moving average of the weights, `unet` the raw ones.'] : []),
   ];

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { type FolderLock, withFolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
+import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
 import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
 import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
@@ -224,6 +225,7 @@ export class Trainer {
    * settings and `metrics`.
    *
    * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
+   * @param options.metric_args what they were computed with, such as the extractor, to list beside them.
    * @param options.license the licence's name on the Hub, such as 'apache-2.0'.
    * @param options.picture a PNG file of samples, which is copied as `samples.png` and shown on the card.
    * @throws {FileFormatError} when the picture is not a PNG file.
@@ -232,17 +234,27 @@ export class Trainer {
    */
   async savePipeline(
     directory: string,
-    options: SaveFormat & { metrics?: Readonly<Record<string, number>>; license?: string; picture?: string } = {},
+    options: SaveFormat & {
+      metrics?: CardResults['metrics'] | undefined;
+      metric_args?: CardResults['args'];
+      license?: string | undefined;
+      picture?: string | undefined;
+    } = {},
   ): Promise<void> {
     requireText('the folder of the pipeline', directory);
     requireObject('the options of savePipeline()', options);
-    const { metrics, license, picture, ...format } = options;
+    const { metrics, metric_args: args, license, picture, ...format } = options;
     const { model } = this.options;
     const trained = {
       ...this.parts,
       weights: namedViews(model.parameters, this.vector(false)),
       averagedWeights: this.args.use_ema ? namedViews(model.parameters, this.vector(true)) : undefined,
-      card: { ...this.cardFacts(this.step), averaged: this.args.use_ema, metrics, license },
+      card: {
+        ...this.cardFacts(this.step),
+        averaged: this.args.use_ema,
+        results: metrics && { metrics, args },
+        license,
+      },
       picture: picture === undefined ? undefined : await readPicture(picture),
     };
     await this.measured((measure) => saveTrainedPipeline(directory, { ...trained, measure }, format));

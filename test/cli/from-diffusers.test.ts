@@ -53,7 +53,7 @@ describe('the table of flags', () => {
 
   it('train takes every flag that has an option, by its name', async () => {
     const accepted = DIFFUSERS_FLAGS.filter(({ option }) => option !== undefined);
-    expect(accepted).toHaveLength(34);
+    expect(accepted).toHaveLength(35);
     const written = ({ name, type, default: standard }: DiffusersFlag) =>
       type === 'switch' ? [`--${name}`] : [`--${name}`, `${standard ?? 1}`];
     // Both name the data set.
@@ -102,7 +102,7 @@ describe('the table of flags', () => {
       standard === null ? '' : `\`${standard}\``,
       option === undefined ? 'no' : 'yes',
       here,
-      ours === '' || option === undefined ? '' : `\`${ours}\``,
+      ours === '' ? '' : `\`${ours}\``,
       note,
     ]);
     const head = ['flag', "the script's default", 'taken', 'here', 'our default', 'what differs'];
@@ -162,7 +162,7 @@ describe('from-diffusers', () => {
     );
     expect(words.slice(0, 2)).toEqual(['iso-diffusion', 'train']);
     expect(stdout).toContain("--mixed_precision=fp16: the launcher's own");
-    const trained = await runHere([...words.slice(1), '--device', 'cpu']);
+    const trained = await runHere([...words.slice(1), '--sample-every', '0', '--device', 'cpu']);
     expect(trained).toMatchObject({ code: 0, stdout: expect.stringContaining('4 images of 8x8x3') });
     const card = (await readFile(path.join(folder, 'run/pipeline/README.md'), 'utf8')).replaceAll('&#95;', '_');
     // The script's defaults, but for the batch.
@@ -267,6 +267,8 @@ describe('shellWords', () => {
     fc.assert(
       fc.property(fc.array(part, { maxLength: 10 }), (parts) => {
         const command = `${parts.join('')} `;
+        // A comment ends at every end of a line, where a shell ends the command too.
+        fc.pre(!(command.includes('#') && command.includes('\\\n')));
         const shell = spawnSync('sh', ['-c', `set -- ${command}\nfor word do printf '%s\\0' "$word"; done`]);
         let words: string[] | undefined;
         try {

@@ -1,8 +1,10 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
+import { watchOptions, watchRun } from '../../src/cli/commands/train/watch.ts';
+import type { Settings } from '../../src/cli/options/command-options.ts';
 import { MockHub } from '../hub/mock-hub.ts';
 import { savePipeline } from '../pipelines/saved-pipeline.ts';
 import { runHere } from './run-cli.ts';
@@ -25,7 +27,7 @@ afterEach(async () => {
 const train = (...flags: string[]) =>
   runHere([
     ...['train', '--dataset', 'moons', '--n', '64', '--batch-size', '32', '--hidden-features', '8'],
-    ...['--max-steps', '2', '--device', 'cpu', '--output', path.join(root, 'roll'), ...flags],
+    ...['--max-steps', '2', '--sample-every', '0', '--device', 'cpu', '--output', path.join(root, 'roll'), ...flags],
   ]);
 
 it('train --push-to-hub sends the whole pipeline, and names the repository by its folder', async () => {
@@ -103,6 +105,30 @@ it('push --metrics puts the report on the card, in the form of model-index, with
   await writeFile(report, '{"real": "x"}');
   const empty = await runHere(['push', '--model', folder, '--hub-model-id', 'me/roll', '--metrics', report]);
   expect(empty).toMatchObject({ code: 2, stderr: expect.stringContaining('has no metrics') });
+});
+
+it('the card of a run has its last evaluation, as EvaluationCallback wrote it', async () => {
+  const log = [
+    { step: 1, epoch: 0.5, files: [], samples: 16, precision: 0.25 },
+    { step: 2, epoch: 1, files: [], samples: 16, precision: 0.5, recall: 0.75 },
+  ];
+  await mkdir(path.join(root, 'evaluation'));
+  await writeFile(path.join(root, 'evaluation/metrics.jsonl'), log.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  const settings = Object.fromEntries(
+    Object.entries(watchOptions).map(([key, { schema }]) => [key, schema.safeParse(undefined).data]),
+  ) as Settings<typeof watchOptions>;
+  const given = { ...settings, eval_every: 1, dataset: 'digits', output_dir: root, device: 'cpu' } as const;
+  const { resultsAt } = watchRun('images', { ...given, sample_every: 0 });
+  const args = { extractor: 'inception', samples: 16 };
+  expect(await resultsAt(2)).toEqual({ metrics: { precision: 0.5, recall: 0.75 }, args });
+  expect(await resultsAt(3)).toBeUndefined();
+});
+
+it('a picture in the folder is sent too', async () => {
+  const folder = await savePipeline(root);
+  await writeFile(path.join(folder, 'samples.png'), 'picture');
+  expect((await runHere(['push', '--model', folder, '--hub-model-id', 'me/roll'])).code).toBe(0);
+  expect(`${hub.uploads.committed.get('samples.png')}`).toBe('picture');
 });
 
 it('a failed push says how to push again', async () => {

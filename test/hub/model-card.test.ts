@@ -11,7 +11,7 @@ const facts: ModelCardFacts = {
   steps: 1200,
   loss: { name: 'iso', lambda: 0.05 },
   settings: { learning_rate: 0.001, optim: 'adamw' },
-  metrics: { precision: 0.91 },
+  results: { metrics: { precision: 0.91 }, args: { extractor: 'inception' } },
   license: 'apache-2.0',
 };
 
@@ -22,7 +22,20 @@ it('has a YAML header, the settings, the metrics and how to use it', () => {
     license: 'apache-2.0',
     library_name: 'diffusers',
     pipeline_tag: 'unconditional-image-generation',
+    'model-index': [
+      {
+        name: 'Images from flowers',
+        results: [
+          {
+            task: { type: 'unconditional-image-generation' },
+            dataset: { name: 'flowers', type: 'flowers' },
+            metrics: [{ type: 'precision', value: 0.91, name: 'precision', args: { extractor: 'inception' } }],
+          },
+        ],
+      },
+    ],
   });
+  expect(parse(header)).not.toHaveProperty('datasets');
   expect(card).toMatch(/\| learning&#95;rate \| 0.001 \|/);
   expect(card).toMatch(/\| precision \| 0.91 \|/);
   expect(card).toMatch(/subfolder="unet_ema"/);

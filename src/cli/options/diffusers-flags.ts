@@ -100,10 +100,14 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
   }),
   same('random_flip', 'switch', false, '--random-flip', false),
   same('train_batch_size', 'int', 16, '--batch-size', 16, { option: 'per_device_train_batch_size' }),
-  none('eval_batch_size', 'int', 16, 'draw with `generate --n` when the model is trained'),
+  same('eval_batch_size', 'int', 16, '--sample-count', 16),
   none('dataloader_num_workers', 'int', 0, 'a thread always makes the next batches while a step runs'),
   same('num_epochs', 'int', 100, '--epochs', 100, { option: 'num_train_epochs' }),
-  none('save_images_epochs', 'int', 10, 'draw with `generate` when the model is trained'),
+  none('save_images_epochs', 'int', 10, 'it counts epochs, ours steps; an epoch has images / batch size of them', {
+    here: '`--sample-every`',
+    ours: '500',
+    notedAt: () => true,
+  }),
   none('save_model_epochs', 'int', 10, 'the pipeline is saved once, at the end; every checkpoint has the weights'),
   same('gradient_accumulation_steps', 'int', 1, '--gradient-accumulation-steps', 1, {
     note: "with more than 1 the script's schedule counts batches but moves once a step, so it warms up for as many more steps and ends before it has decayed; here it ends at 0",
@@ -165,7 +169,9 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
     notedAt: ({ prediction_type }) => prediction_type === 'sample',
   }),
   same('ddpm_num_steps', 'int', 1000, '--num-train-timesteps', 1000),
-  none('ddpm_num_inference_steps', 'int', 1000, 'samples are drawn when the model is trained, with `generate --steps`'),
+  none('ddpm_num_inference_steps', 'int', 1000, 'samples while training take 50 steps of DDIM, not 1000 of DDPM', {
+    here: '`generate --steps`',
+  }),
   same('ddpm_beta_schedule', 'str', 'linear', '--beta-schedule', 'linear'),
   same('checkpointing_steps', 'int', 500, '--save-steps', 1000),
   same('checkpoints_total_limit', 'int', null, '--save-total-limit', 2, {
@@ -205,5 +211,7 @@ export function diffusersNames(key: string): string[] {
 /** Why a name is refused, where it is a flag of the script that has no counterpart; undefined for others. */
 export function whyRefused(name: string): string | undefined {
   const flag = DIFFUSERS_FLAGS.find((each) => each.name === name.replaceAll('-', '_') && each.option === undefined);
-  return flag && `'${flag.name}' of diffusers' script is not an option here: ${flag.note.replaceAll('`', '')}`;
+  if (flag === undefined) return undefined;
+  const instead = flag.here === '' ? '' : `. See ${flag.here}`;
+  return `'${flag.name}' of diffusers' script is not an option here: ${flag.note}${instead}`.replaceAll('`', '');
 }

@@ -132,13 +132,7 @@ export class RunPageLogger implements RunLogger {
     const { evaluation_dir } = this.options;
     if (evaluation_dir === undefined) return this.evaluations;
     this.evaluations = new CurveRecord();
-    for (const line of await jsonLines(path.join(evaluation_dir, METRICS_FILE))) {
-      const record = evaluationSchema.safeParse(line);
-      if (!record.success) continue;
-      const { step, epoch: _, samples: __, ...values } = record.data;
-      const numbers = Object.entries(values).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
-      this.evaluations.add(step, Object.fromEntries(numbers));
-    }
+    for (const { step, values } of await evaluations(evaluation_dir)) this.evaluations.add(step, values);
     return this.evaluations;
   }
 
@@ -188,6 +182,20 @@ export async function samplePictures(samplesDir: string): Promise<{ step: number
     const record = samplesSchema.safeParse(line);
     const name = record.data?.files.find((file) => file.endsWith('.png'));
     return record.success && name ? [{ step: record.data.step, file: path.join(samplesDir, path.basename(name)) }] : [];
+  });
+}
+
+/** The evaluations that an `EvaluationCallback` wrote into a folder, in their order. */
+export async function evaluations(
+  evaluationDir: string,
+): Promise<{ step: number; samples: number | undefined; values: Record<string, number> }[]> {
+  const lines = await jsonLines(path.join(evaluationDir, METRICS_FILE));
+  return lines.flatMap((line) => {
+    const record = evaluationSchema.safeParse(line);
+    if (!record.success) return [];
+    const { step, epoch: _, samples, ...others } = record.data;
+    const numbers = Object.entries(others).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
+    return [{ step, samples, values: Object.fromEntries(numbers) }];
   });
 }
 

@@ -236,7 +236,18 @@ it('the command line trains on it, evaluates against it, and the card names it',
   const run = path.join(folder, 'run');
   const trained = await runHere([
     ...['train', '--dataset', 'owner/set', '--split', 'test', '--class-conditional', '--resolution', '4'],
-    ...['--model', path.join(folder, 'tiny.json'), '--batch-size', '2', '--max-steps', '1', '--device', 'cpu'],
+    ...[
+      '--model',
+      path.join(folder, 'tiny.json'),
+      '--batch-size',
+      '2',
+      '--max-steps',
+      '1',
+      '--sample-every',
+      '0',
+      '--device',
+      'cpu',
+    ],
     ...['--output', run],
   ]);
   expect(trained).toMatchObject({ code: 0, stdout: expect.stringContaining('owner/set: 2 images of 4x4x3') });

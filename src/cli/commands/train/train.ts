@@ -156,7 +156,8 @@ async function train(settings: Settings<typeof options>): Promise<void> {
     );
   const pipelineDir = path.join(output_dir, 'pipeline');
   const picture = (await samplePictures(watched.samples_dir)).at(-1)?.file;
-  await trainer.savePipeline(pipelineDir, picture === undefined ? {} : { picture });
+  const { metrics, args: metric_args } = (await watched.resultsAt(result.global_step)) ?? {};
+  await trainer.savePipeline(pipelineDir, { picture, metrics, metric_args });
   const plots = settings.report_to.includes('jsonl') ? await writeTrainingPlots(output_dir, settings.dataset) : [];
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);

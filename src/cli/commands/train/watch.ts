@@ -2,12 +2,13 @@ import path from 'node:path';
 import { z } from 'zod';
 import { EvaluationCallback } from '../../../evaluation/callback/evaluation-callback.ts';
 import { extractors } from '../../../evaluation/extractors/registry.ts';
+import type { CardResults } from '../../../hub/card-results.ts';
 import { metrics } from '../../../metrics/registry.ts';
 import type { Device } from '../../../runtime/device.ts';
 import type { RunLogger } from '../../../trainers/logging/run-logger.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import { grouped, listOption, option, type Settings } from '../../options/command-options.ts';
-import { PAGE_FILE, RunPageLogger } from '../../ui/run-page.ts';
+import { evaluations, PAGE_FILE, RunPageLogger } from '../../ui/run-page.ts';
 
 /** How often samples are drawn, in steps, and how many. */
 const DEFAULTS = {
@@ -68,6 +69,8 @@ export interface Watched {
   readonly page: string;
   /** Folder of the samples. */
   readonly samples_dir: string;
+  /** What the model card says of the evaluation after a step, where there was one. */
+  resultsAt(step: number): Promise<CardResults | undefined>;
 }
 
 /** Samples, evaluations and the page of a run in its folder. */
@@ -104,5 +107,17 @@ export function watchRun(kind: 'points' | 'images', settings: WatchSettings): Wa
     evaluation_dir: eval_every > 0 ? evaluation_dir : undefined,
     best_file: keep_best === undefined ? undefined : path.join(best, 'best.json'),
   });
-  return { callbacks, loggers: [page], page: path.join(output_dir, PAGE_FILE), samples_dir };
+  return {
+    callbacks,
+    loggers: [page],
+    page: path.join(output_dir, PAGE_FILE),
+    samples_dir,
+    async resultsAt(step) {
+      const last = (await evaluations(evaluation_dir)).findLast((each) => each.step === step);
+      if (eval_every === 0 || last === undefined) return undefined;
+      const { samples, values } = last;
+      const extractor = kind === 'images' ? { extractor: eval_extractor ?? 'inception' } : {};
+      return { metrics: values, args: { ...extractor, ...(samples === undefined ? {} : { samples }) } };
+    },
+  };
 }
