@@ -32,6 +32,12 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
     writes: ['tfjs/pipeline/unet/model.onnx'],
   },
   'tfjs-loss.ts': { args: ['20'], prints: /step 20 {2}loss \d/, writes: [] },
+  'own-logger.ts': {
+    args: ['own-logger'],
+    prints:
+      /lambda 0.1, exit code 0\n20 loss [\s\S]*\n(30|60) precision recall density coverage[\s\S]*samples of step 60: \d+ bytes/,
+    writes: ['own-logger/evaluation/step-0000060.png', 'own-logger/metrics.jsonl'],
+  },
   'drop-in-loss.ts': { args: [], prints: /lambda 0.3 {2}step 60/, writes: [] },
 };
 

@@ -9,6 +9,9 @@ export interface Progress {
 /** Without a terminal, as in a log file, lines replace the bar. */
 const LINE_INTERVAL_MS = 30_000;
 
+/** Columns of the bar, the percentage and the time left: text behind them must not wrap. */
+const BAR_COLUMNS = 48;
+
 /**
  * A progress bar on stderr with the time left; a line every half minute where stderr is not a terminal.
  *
@@ -19,13 +22,16 @@ export function progressBar(label: string, total: number, start = 0): Progress {
   const bar = new cliProgress.SingleBar({
     format: `${label} {bar} {percentage}% | {eta_formatted} left {text}`,
     stream: process.stderr,
+    barsize: 20,
     clearOnComplete: true,
-    // Its own handler would keep Ctrl-C from ending the process.
+    // Its own handler would keep Ctrl-C from ending the process, and a process that ends so leaves the terminal as it is.
     gracefulExit: false,
+    linewrap: true,
   });
   bar.start(total, start, { text: '' });
+  const room = () => Math.max(0, (process.stderr.columns ?? 80) - BAR_COLUMNS - label.length);
   return {
-    update: (done, text = '') => bar.update(done, { text: text && `| ${text}` }),
+    update: (done, text = '') => bar.update(done, { text: text && `| ${text}`.slice(0, room()) }),
     stop: () => bar.stop(),
   };
 }

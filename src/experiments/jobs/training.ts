@@ -76,6 +76,7 @@ export async function trainJob(
       logging_steps: Math.ceil(steps / CURVE_LENGTH),
       save_steps: Math.min(Math.ceil(steps / CHECKPOINTS), MOST_STEPS_A_CHECKPOINT),
       report_to: ['jsonl'],
+      disable_tqdm: true,
     },
     loss: isoLoss({ lambda: job.lambda }),
     callbacks: [
