@@ -54,6 +54,8 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
   const fake = await identify('fake', options.fake);
   refuseUnusedSplit('split', settings.split, real);
   refuseUnusedSplit('fake_split', settings.fake_split, fake);
+  refuseUnusedSplit('dataset_config_name', settings.dataset_config_name, real);
+  refuseUnusedSplit('dataset_revision', settings.dataset_revision, real);
   options.signal?.throwIfAborted();
   const isStatistics = { real: real.kind === 'statistics', fake: fake.kind === 'statistics' };
   const isOfPoints = [real, fake].some(({ kind }) => kind === 'points' || kind === 'point-pipeline');
@@ -70,7 +72,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
     : evaluateImages(chosen, real, fake, settings, options);
 }
 
-/** @throws {InvalidArgumentError} when a split is asked for of what has none. */
+/** @throws {InvalidArgumentError} when a split or another part is asked for of what has none. */
 function refuseUnusedSplit(option: string, split: string | undefined, input: EvaluationInput): void {
   if (split === undefined || (input.kind === 'images' && typeof input.source === 'string')) return;
   const what =

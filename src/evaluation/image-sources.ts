@@ -132,14 +132,19 @@ function featureImage(data: Uint8Array, height: number, width: number, channels:
 /** Images decoded at a time: as many as libuv has threads by default. */
 const DECODERS = 4;
 
-interface OpenOptions {
+/** The part of a set that is read, as for `loadImages`; configuration and revision are those of a data set of the Hub. */
+export interface SetPart {
+  readonly split: string | undefined;
+  readonly config?: string | undefined;
+  readonly revision?: string | undefined;
+}
+
+interface OpenOptions extends SetPart {
   /** [height, width] that every image is resized to (shorter side, antialiased, centre kept); default: as they are. */
   readonly resolution?: readonly [number, number] | undefined;
   readonly select: Selection;
   /** Folder of downloads. */
   readonly cacheDir?: string | undefined;
-  /** As for `loadImages`. */
-  readonly split: string | undefined;
   readonly strict: boolean;
   readonly warn: (message: string) => void;
   readonly signal?: AbortSignal | undefined;
@@ -165,12 +170,13 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
     reportSkipped(source, options.strict, () => undefined);
     return imagesOfSet(source, options.select);
   }
+  const { config, revision } = options;
   const images = await openSource(source, {
     cacheDir: options.cacheDir ?? defaultCacheDir(),
     dataDir: undefined,
     split: options.split,
     labelColumn: undefined,
-    hub: { cache_dir: options.cacheDir && join(options.cacheDir, 'hub') },
+    hub: { config, revision, cache_dir: options.cacheDir && join(options.cacheDir, 'hub') },
     warn: options.warn,
   });
   const { usable, skipped, height, width, channels } = await inspect(images, options);

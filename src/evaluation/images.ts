@@ -7,7 +7,7 @@ import { SpooledImages } from './contact-sheets/spool.ts';
 import { type ResolveExtractorOptions, resolveExtractor } from './extractors/registry.ts';
 import { probeExtractor } from './feature-pass.ts';
 import { type Extractors, loadExtractors, type Side, sideOf, sidesOf } from './image-features.ts';
-import { type EvaluationImages, featureImages, openImages, randomPart } from './image-sources.ts';
+import { type EvaluationImages, featureImages, openImages, randomPart, type SetPart } from './image-sources.ts';
 import type { EvaluationInput } from './inputs.ts';
 import {
   DEFAULT_SAMPLES,
@@ -36,8 +36,10 @@ export async function evaluateImages(
     return resource;
   };
   try {
-    const real = await openSide(realInput, settings, options, own, settings.num_real, settings.split);
-    const fake = await openSide(fakeInput, settings, options, own, settings.num_samples, settings.fake_split);
+    const { split, fake_split, dataset_config_name: config, dataset_revision: revision } = settings;
+    const part = { split, config, revision };
+    const real = await openSide(realInput, settings, options, own, settings.num_real, part);
+    const fake = await openSide(fakeInput, settings, options, own, settings.num_samples, { split: fake_split });
     const counts = { real: real.count, fake: fake.count };
     const chosen = resolveOptions(possible, counts);
     const folder = settings.contact_sheets;
@@ -95,7 +97,7 @@ async function openSide(
   options: EvaluateOptions,
   own: Own,
   wanted: number | undefined,
-  split: string | undefined,
+  part: SetPart,
 ): Promise<Side> {
   if (input.kind === 'statistics') return { ...input, count: input.statistics.count };
   if (input.kind === 'image-pipeline') return openPipeline(input.source, settings, options, own, wanted);
@@ -103,7 +105,7 @@ async function openSide(
   const { resolution, cache_dir: cacheDir, strict } = settings;
   const select = randomPart(wanted, settings.seed);
   const { signal, on_warning: warn = process.emitWarning } = options;
-  const images = await openImages(input.source, { select, resolution, cacheDir, split, strict, warn, signal });
+  const images = await openImages(input.source, { ...part, select, resolution, cacheDir, strict, warn, signal });
   return { name: images.name, count: images.count, images };
 }
 

@@ -59,6 +59,8 @@ const settingsSchema = z.object({
   ...extractionFields,
   split: z.string().min(1).optional(),
   fake_split: z.string().min(1).optional(),
+  dataset_config_name: z.string().min(1).optional(),
+  dataset_revision: z.string().min(1).optional(),
   metrics: z.array(metricName).min(1).optional(),
   num_samples: z.int().min(2).optional(),
   num_real: z.int().min(2).optional(),
@@ -108,6 +110,10 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly split?: string | undefined;
   /** Which split of the generated images, for instance to compare two splits of one set. Default as for `split`. */
   readonly fake_split?: string | undefined;
+  /** Of real images of the Hub: the configuration, as for `loadImages`. Default: the only or default one. */
+  readonly dataset_config_name?: string | undefined;
+  /** Of real images of the Hub: a branch, tag or commit. Default 'main'. */
+  readonly dataset_revision?: string | undefined;
   /**
    * Names of `metrics`: 'fid' (Fréchet distance), 'kid' (kernel distance), 'is' (Inception Score of the generated images),
    * 'prdc' (Precision, Recall, Density, Coverage), 'fd-dinov2' (Fréchet distance of DINOv2's features), 'cmmd' (CLIP's

@@ -66,6 +66,16 @@ const options = {
     z.string().optional(),
     'split of the real images: train (default), validation, test, or all',
   ),
+  dataset_config_name: option(
+    '--dataset-config-name <name>',
+    z.string().optional(),
+    'configuration of real images of the Hub (default: its only or default one)',
+  ),
+  dataset_revision: option(
+    '--dataset-revision <name>',
+    z.string().optional(),
+    'branch, tag or commit of real images of the Hub (default: main)',
+  ),
   fake_split: option(
     '--fake-split <name>',
     z.string().optional(),
@@ -114,7 +124,8 @@ Examples:
   iso-diffusion evaluate --real photos --fake generated --contact-sheets sheets
   iso-diffusion evaluate --real part-1.npz part-2.npz --fake generated --metrics fid --extractor model.onnx:pool
 
-Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, or a pipeline.
+Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, owner/name of a data
+set of the Hub, or a pipeline.
 They keep their size; the extractor resizes them. Files that cannot be read are left out with a warning, and refused with
 --strict. Results of different extractors cannot be compared: the extractor and its checksum are printed. For FID either
 side can be an .npz of 'mu' and 'sigma', as pytorch-fid writes it.
@@ -170,6 +181,8 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
     logits_extractor,
     split: settings.split,
     fake_split: settings.fake_split,
+    dataset_config_name: settings.dataset_config_name,
+    dataset_revision: settings.dataset_revision,
     num_samples: settings.n,
     num_real: settings.n_real,
     nearest_k: settings.k,

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DatasetError, HubError, InvalidArgumentError } from '../../../src/errors.ts';
+import { evaluate } from '../../../src/evaluation/evaluate.ts';
 import { folder, HUB, load, parquet } from '../../cases/small-sets.ts';
 import { runHere } from '../../cli/run-cli.ts';
 import { MockHub } from '../../hub/mock-hub.ts';
@@ -260,6 +261,10 @@ it('the command line trains on it, evaluates against it, and the card names it',
     ...['--class-labels', '0'],
   ]);
   expect(evaluated).toMatchObject({ code: 0, stdout: expect.stringMatching(/real +owner\/set \(3\)/) });
+  const unused = await evaluate({ real: 'moons', fake: 'moons', dataset_revision: 'v1' }).catch((error) => error);
+  expect(unused).toMatchObject({ message: expect.stringContaining("dataset_revision is 'v1', but the samples are") });
+  const part = { real: 'owner/set', fake: 'digits', metrics: ['prdc'], extractor: 'raw-pixels' } as const;
+  await expect(evaluate({ ...part, dataset_config_name: 'x' })).rejects.toThrow("owner/set has no configuration 'x'");
   const wrong = await runHere(['train', '--dataset', 'owner/none', '--output', `${run}-2`]);
   expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/no file or folder 'owner\/none', and as/) });
 });
