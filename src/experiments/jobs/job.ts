@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
-import { SYNTHETIC_SETS, type SyntheticName } from '../../datasets/points/synthetic.ts';
 import { ConfigError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
@@ -15,16 +14,17 @@ const lambda = z.number().min(0).refine(Number.isFinite);
 const finite = z.number().refine(Number.isFinite);
 
 /** U-Nets for images: presets of `unet2DPreset`, and one small enough for a CPU. */
-const IMAGE_MODELS = ['tiny', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
+export const IMAGE_MODELS = ['tiny', 'small', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
 
 /** One training run on points, with its sampling and its measurements. */
 const pointJobSchema = z.strictObject({
   kind: z.literal('points'),
-  dataset: z.enum(Object.keys(SYNTHETIC_SETS) as [SyntheticName, ...SyntheticName[]]),
+  /** For `loadPoints`. */
+  dataset: z.string().min(1),
   lambda,
   seed,
-  /** Real points, and as many generated ones. */
-  points: count,
+  /** Real points, and as many generated ones; null: all points of a file. */
+  points: count.nullable(),
   epochs: count,
   batch_size: count,
   learning_rate: z.number().positive(),
@@ -202,7 +202,7 @@ export function jobName(job: Job): string {
   switch (job.kind) {
     case 'points':
     case 'images':
-      return `${job.kind === 'points' ? job.dataset : job.name}-lambda-${job.lambda}-seed-${job.seed}`;
+      return `${setName(job)}-lambda-${job.lambda}-seed-${job.seed}`;
     case 'draw': {
       const [[option, value] = ['', 0]] = Object.entries(job.scaling);
       return `${jobName(job.model)}-drawn-with-${option.replace('_', '-')}-${value}`;
@@ -210,6 +210,12 @@ export function jobName(job: Job): string {
     case 'compare':
       return `${jobName(job.model)}-over-lambda-${job.base.lambda}`;
   }
+}
+
+/** What folders and reports call a job's set: of a file its name without the ending. */
+export function setName(job: TrainingJob): string {
+  if (job.kind === 'images') return job.name;
+  return path.parse(job.dataset).name.replace(/[^\w.-]+/g, '-');
 }
 
 /** Whether a job trains; others need the models of such jobs in the same output folder. */

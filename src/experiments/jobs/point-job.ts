@@ -75,7 +75,7 @@ export async function runPointJob(
 
 /** The points that a job trains on. */
 export function pointsOf({ dataset, points, seed }: PointJob): Promise<PointSet> {
-  return loadPoints(dataset, { n: points, seed });
+  return loadPoints(dataset, { n: points ?? undefined, seed });
 }
 
 /**
@@ -90,7 +90,7 @@ export async function drawAndMeasure(
   { signal, onProgress, scaling }: JobContext & { readonly scaling?: DrawJob['scaling'] | undefined },
 ): Promise<PointResult['metrics']> {
   const { points } = await generate({
-    batch_size: job.points,
+    batch_size: real.count,
     num_inference_steps: job.num_inference_steps,
     seed: samplingSeed(job),
     output_type: 'scaled',
@@ -99,6 +99,6 @@ export async function drawAndMeasure(
     ...scaling,
   });
   await writeNpyPoints(path.join(folder, GENERATED_FILE), points, real.dims);
-  const fake = { data: points, count: job.points, dims: real.dims };
+  const fake = { data: points, count: real.count, dims: real.dims };
   return precisionRecallDensityCoverage(real, fake, { nearest_k: job.nearest_k, signal });
 }

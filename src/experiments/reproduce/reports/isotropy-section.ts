@@ -50,7 +50,7 @@ async function setSection(dataset: SyntheticName, results: readonly PointResult[
     { name: `Iso, λ = ${TABLE_1_LAMBDAS[dataset]}`, lambda: TABLE_1_LAMBDAS[dataset] },
   ].map((variant) => ({ ...variant, runs: results.filter(({ job }) => job.lambda === variant.lambda) }));
   const noised = isotropyOfNoisedData({
-    points: await loadPoints(dataset, { n: first.job.points, seed: first.job.seed }),
+    points: await loadPoints(dataset, { n: first.job.points ?? undefined, seed: first.job.seed }),
     alphasCumprod: new DDPMScheduler({ num_train_timesteps: first.job.num_train_timesteps }).alphasCumprod,
     seed: first.job.seed,
     timesteps: first.predicted_noise.map(({ timestep }) => timestep),

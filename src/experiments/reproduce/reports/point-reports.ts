@@ -132,7 +132,7 @@ export async function pointFigure(target: Target, stored: readonly Stored<PointR
 }
 
 async function panelOf({ result: { job }, folder }: Stored<PointResult>): Promise<ScatterPanel> {
-  const real = await loadPoints(job.dataset, { n: job.points, seed: job.seed });
+  const real = await loadPoints(job.dataset, { n: job.points ?? undefined, seed: job.seed });
   const { data, dims } = await readNpyRows(path.join(folder, GENERATED_FILE));
   return {
     real,
