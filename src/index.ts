@@ -1,6 +1,7 @@
 export * from './datasets/index.ts';
 export * from './errors.ts';
 export * from './evaluation/index.ts';
+export * from './experiments/index.ts';
 export * from './hub/index.ts';
 export { env, RawImage, Tensor } from './hub/transformers.ts';
 export * from './losses/index.ts';

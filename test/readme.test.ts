@@ -28,6 +28,7 @@ function quicker(command: string): string[] {
   const changes: Record<string, readonly (readonly [from: string, to: string])[]> = {
     train: [['--epochs 200', '--max-steps 4']],
     reproduce: [['--preset smoke', '--preset smoke --epochs 1 --runs 1']],
+    sweep: [['--seeds 2 --epochs 100', '--seeds 1 --epochs 1 --at-sampling --n 40 --steps 2']],
   };
   const [, , verb = ''] = command.split(' ');
   const short = shortened(command, changes[verb] ?? [])

@@ -12,6 +12,7 @@ import { addGenerateCommand } from './commands/generate/generate.ts';
 import { addPushCommand } from './commands/push.ts';
 import { addReproduceCommand } from './commands/reproduce.ts';
 import { addStatisticsCommand } from './commands/statistics.ts';
+import { addSweepCommand } from './commands/sweep.ts';
 import { addTrainCommand } from './commands/train/train.ts';
 import { longFlags } from './options/command-options.ts';
 import { whyRefused } from './options/diffusers-flags.ts';
@@ -80,6 +81,7 @@ DEBUG=1 prints the stack of an error.`,
   addConvertExtractorCommand(program);
   addDoctorCommand(program);
   addReproduceCommand(program);
+  addSweepCommand(program);
   addPushCommand(program);
   addFromDiffusersCommand(program);
   return program;

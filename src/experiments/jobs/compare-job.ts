@@ -1,5 +1,4 @@
 import path from 'node:path';
-import { elementCount } from '../../graph/types.ts';
 import { predictedNoiseRatio } from '../../metrics/index.ts';
 import type { PointCloud } from '../../metrics/metric.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
@@ -74,8 +73,9 @@ function openModel({ kind, device }: TrainingJob, jobFolder: string) {
 /** The training samples in the model's units, one a row; of images as many as `IMAGE_VALUES` allows. */
 async function samplesOf(job: TrainingJob): Promise<PointCloud> {
   if (job.kind === 'points') return pointsOf(job);
-  const samples = imageSamples(await imagesOf(job), { random_flip: false });
-  const dims = elementCount(samples.sampleShape);
+  const images = await imagesOf(job);
+  const samples = imageSamples(images, { random_flip: false });
+  const dims = images.channels * images.height * images.width;
   const count = Math.min(samples.count, Math.max(1, Math.floor(IMAGE_VALUES / dims)));
   const data = new Float32Array(count * dims);
   const noRandomness = new RandomStream(job.seed);

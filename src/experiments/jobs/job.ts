@@ -66,7 +66,7 @@ const imageJobSchema = z.strictObject({
 });
 export type ImageJob = z.output<typeof imageJobSchema>;
 
-const trainingJobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
+export const trainingJobSchema = z.discriminatedUnion('kind', [pointJobSchema, imageJobSchema]);
 export type TrainingJob = PointJob | ImageJob;
 
 /** Draws from the model of a training job with its predicted noise scaled, and measures as that job does. */

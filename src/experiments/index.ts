@@ -1,0 +1,4 @@
+export type { Spread } from './statistics/spread.ts';
+export type { Place, SweepCell, SweepMetric, SweepValue } from './sweep/cells.ts';
+export type { SweepOptions } from './sweep/options.ts';
+export { reportSweep, type SweepReport, sweep } from './sweep/sweep.ts';

@@ -1,0 +1,155 @@
+// The sweep as one HTML file that opens from a disk.
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { loadPoints } from '../../datasets/index.ts';
+import { readNpyRows } from '../../files/npy.ts';
+import { dataUri, html, htmlPage, Markup } from '../../pages/page.ts';
+import { curveSvg } from '../../plots/curves.ts';
+import { type PlaneValue, planePlot } from '../../plots/plane.ts';
+import { PAGE_LOOK, svgToPng } from '../../plots/render.ts';
+import { scatterPlot } from '../../plots/scatter.ts';
+import { GENERATED_FILE, GRID_FILE, isTrained, jobName, setName, type TrainedResult } from '../jobs/job.ts';
+import type { Spread } from '../statistics/spread.ts';
+import { spreadText } from '../statistics/spread.ts';
+import { changeText, sweepAdvice, weightText } from './advice.ts';
+import { METRIC_TITLES, type SweepCell, type SweepMetric } from './cells.ts';
+import { drawnWithLambda, withLambda } from './jobs.ts';
+import { type SweepOutcome, settingsText } from './outcome.ts';
+
+/** Points of each kind in a scatter. */
+const MAX_POINTS = 1500;
+const SCATTER_PIXELS = 240;
+
+/** Title, advice, planes of the metrics, samples beside each other, curves and the table of changes. */
+export async function sweepPage(outcome: SweepOutcome): Promise<string> {
+  const { first, cells, planned, unfinished, seeds } = outcome;
+  const body = html`
+<div class="cards">
+<div class="card"><span>Weights</span><b>${[...new Set(cells.map(({ lambda }) => lambda))].join(', ')}</b></div>
+<div class="card"><span>Seeds</span><b>${seeds}</b></div>
+<div class="card"><span>Runs</span><b>${planned - unfinished} of ${planned}</b></div>
+</div>
+<h2>What it shows</h2>
+<p>${sweepAdvice(cells)}</p>
+<p class="note">Changes are against λ = 0, over pairs of runs with the same seed, with the 95 % interval of Student's t. Of 20 changes that are none, one looks clear by chance.</p>
+<h2>Fidelity and diversity</h2>
+<div class="plots">${await Promise.all([
+    planeFigure(cells, 'recall', 'precision'),
+    planeFigure(cells, 'coverage', 'density'),
+  ])}</div>
+<h2>Samples from the same noise</h2>
+<div class="strip">${await sampleFigures(outcome)}</div>
+<h2>Training</h2>
+<div class="plots">${await curveFigures(outcome)}</div>
+<h2>Values and changes</h2>
+<div class="scroll">${valueTable(cells)}</div>
+<p class="note">${settingsText(outcome)}</p>`;
+  return htmlPage({
+    title: `λ on ${setName(first)}`,
+    badge: unfinished > 0 ? 'partial' : undefined,
+    body,
+    style: `.strip img { width: ${SCATTER_PIXELS}px; }`,
+  });
+}
+
+async function planeFigure(cells: readonly SweepCell[], x: SweepMetric, y: SweepMetric): Promise<Markup> {
+  const [base] = cells;
+  const points = cells.flatMap((cell) => {
+    const [across, up] = [rangeOf(cell.values[x]?.spread), rangeOf(cell.values[y]?.spread)];
+    const label = `${cell.lambda}`;
+    return across && up ? [{ label, series: cell.place as string, x: across, y: up }] : [];
+  });
+  // Both lines start at the model without the penalty.
+  const sampled = points.findIndex(({ series }) => series === 'sampling');
+  const [start] = points;
+  if (base && start && sampled > 0) points.splice(sampled, 0, { ...start, label: '', series: 'sampling' });
+  if (points.length === 0) return html``;
+  const ordered = [...points].sort((a, b) => (a.series === b.series ? 0 : a.series === 'training' ? -1 : 1));
+  const named = ordered.map((point) => ({ ...point, series: `λ when ${point.series}` }));
+  const [title, x_label, y_label] = [
+    `${METRIC_TITLES[y]} and ${METRIC_TITLES[x]} by λ`,
+    METRIC_TITLES[x],
+    METRIC_TITLES[y],
+  ];
+  const svg = await planePlot({ points: named, title, x_label, y_label }, { ...PAGE_LOOK, height: 240 });
+  return html`<figure>${new Markup(svg)}</figure>`;
+}
+
+function rangeOf(spread: Spread | undefined): PlaneValue | undefined {
+  if (!spread) return undefined;
+  const { mean, half_width = 0 } = spread;
+  return { mean, low: mean - half_width, high: mean + half_width };
+}
+
+/** What every weight draws from the noise of the first seed. */
+async function sampleFigures({ first, cells, stored }: SweepOutcome): Promise<Markup[]> {
+  const figures = await Promise.all(
+    cells.map(async (cell) => {
+      const { lambda, place } = cell;
+      const job = place === 'training' ? withLambda(first, lambda) : drawnWithLambda(first, lambda);
+      const found = stored.get(jobName(job));
+      const png = found && (await samplesPng(found.folder, first));
+      return (
+        png &&
+        html`<figure><img src="${dataUri('image/png', png)}" alt=""><figcaption>${weightText(cell)}</figcaption></figure>`
+      );
+    }),
+  );
+  return figures.flatMap((figure) => figure ?? []);
+}
+
+async function samplesPng(folder: string, first: SweepOutcome['first']): Promise<Uint8Array | undefined> {
+  if (first.kind === 'images') return readFile(path.join(folder, GRID_FILE));
+  const { data, dims } = await readNpyRows(path.join(folder, GENERATED_FILE));
+  if (dims !== 2) return undefined;
+  const real = await loadPoints(first.dataset, { n: first.points ?? undefined, seed: first.seed });
+  const fake = { data: Float32Array.from(data), count: data.length / dims, dims };
+  return svgToPng(await scatterPlot({ real, fake, title: '' }, { size: SCATTER_PIXELS, max_points: MAX_POINTS }));
+}
+
+/** Every term that the loss reports, as means over the seeds. */
+async function curveFigures({ bases, cells, stored }: SweepOutcome): Promise<Markup[]> {
+  const trained = cells
+    .filter(({ place }) => place === 'training')
+    .map(({ lambda }) => ({
+      lambda,
+      runs: bases.flatMap((base) => {
+        const result = stored.get(jobName(withLambda(base, lambda)))?.result;
+        return result && isTrained(result) ? [result] : [];
+      }),
+    }))
+    .filter(({ runs }) => runs.length > 0);
+  const names = Object.keys(trained[0]?.runs[0]?.training ?? {}).filter((name) => ['loss', 'isotropy'].includes(name));
+  return Promise.all(
+    names.map(async (name) => {
+      const series = trained.map(({ lambda, runs }) => ({ name: `λ = ${lambda}`, ...meanCurve(runs, name) }));
+      const svg = await curveSvg(
+        { title: name, x_label: 'step', y_label: name, series },
+        { ...PAGE_LOOK, height: 220 },
+      );
+      return html`<figure>${new Markup(svg)}</figure>`;
+    }),
+  );
+}
+
+function meanCurve(runs: readonly TrainedResult[], name: string): { x: number[]; y: number[] } {
+  const steps = runs[0]?.training.step ?? [];
+  const x = steps.filter((_, i) => runs.every(({ training }) => training[name]?.[i] !== undefined));
+  const y = x.map((_, i) => runs.reduce((sum, { training }) => sum + (training[name]?.[i] ?? 0), 0) / runs.length);
+  return { x, y };
+}
+
+function valueTable(cells: readonly SweepCell[]): Markup {
+  const metrics = Object.keys(cells[0]?.values ?? {}) as SweepMetric[];
+  return html`<table>
+<tr><th></th><th class="number">runs</th>${metrics.map((metric) => html`<th class="number">${METRIC_TITLES[metric]}</th>`)}</tr>
+${cells.map(
+  (cell) =>
+    html`<tr><td>${weightText(cell)}</td><td class="number">${cell.runs}</td>${metrics.map((metric) => {
+      const value = cell.values[metric];
+      const change = value?.change ? html`<br><span class="note">${changeText(value)}</span>` : undefined;
+      return html`<td class="number">${spreadText(value?.spread)}${change}</td>`;
+    })}</tr>`,
+)}
+</table>`;
+}
