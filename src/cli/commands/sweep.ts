@@ -4,10 +4,10 @@ import { z } from 'zod';
 import { SYNTHETIC_SETS } from '../../datasets/points/synthetic.ts';
 import { IMAGE_MODELS } from '../../experiments/jobs/job.ts';
 import { reportSweep, type SweepReport, sweep } from '../../experiments/sweep/sweep.ts';
-import { duration } from '../../experiments/text.ts';
+import { InterruptedError } from '../../terminal/interrupt.ts';
+import { duration } from '../../terminal/progress.ts';
 import { addOptions, grouped, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption } from '../options/shared-options.ts';
-import { InterruptedError } from '../ui/interrupt.ts';
 import { withProgress } from '../ui/progress.ts';
 
 const count = z.int().min(1).optional();
