@@ -18,7 +18,8 @@ import { sample } from '../src/pipelines/sample.ts';
 import { readSamplingOptions } from '../src/pipelines/sampling-options.ts';
 import { DDPMScheduler, type Scheduler } from '../src/schedulers/index.ts';
 import { asScheduler } from '../src/schedulers/registry.ts';
-import { measure, printRatio, type Reference, requirePython, runPairs, startReference } from './harness.ts';
+import { limitThreads } from '../src/threads/threads.ts';
+import { printRatio, type Reference, requirePython, runPairs, startReference } from './harness.ts';
 
 const SAMPLERS = [
   ...['ddpm', 'ddim', 'dpm++', 'dpm++-single', 'unipc', 'deis', 'euler', 'euler-a', 'heun', 'lms', 'pndm'],
@@ -39,10 +40,12 @@ interface Subject {
 
 /**
  * 16 images of 8x8 by a U-Net of 0.7 million parameters, and 10,000 points by the paper's network, drawn with each sampler in
- * its usual number of steps, against eager torch with the same network and the structure of diffusers' pipelines.
+ * its usual number of steps, against eager torch with the same network and the structure of diffusers' pipelines. Seconds are
+ * processor time, with one thread on both sides: for networks of this size threads wait more than they help.
  */
 export async function run(): Promise<void> {
   requirePython(['torch', 'numpy', 'scipy']);
+  limitThreads(1);
   const reference = startReference(fileURLToPath(new URL('./samplers_reference.py', import.meta.url)));
   const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
   const ratios: number[] = [];
@@ -150,14 +153,16 @@ async function compared(subject: Subject, sampler: string, reference: Reference)
     name: `samplers ${subject.kind} ${sampler}, ${request.steps} evaluations`,
     // 1,000 steps are measured once: they even out much by themselves.
     ...(request.steps > MOST_REFERENCE_STEPS ? { pairs: 1, warmup: 0 } : { pairs: 3 }),
-    ours: () =>
-      measure(async () => {
-        const options = { scheduler, num_inference_steps: scheduler.stepStarts.length, seed: seed++ };
-        const what = subject.kind === 'images' ? 'image' : 'point';
-        const call = readSamplingOptions(options, { scheduler: own, isotropy: undefined }, count, what);
-        const run = { ...call, batchSize: count };
-        await ((await loop?.tryRun(run)) ?? sample(session, run));
-      }),
+    ours: async () => {
+      const options = { scheduler, num_inference_steps: scheduler.stepStarts.length, seed: seed++ };
+      const what = subject.kind === 'images' ? 'image' : 'point';
+      const before = process.cpuUsage();
+      const call = readSamplingOptions(options, { scheduler: own, isotropy: undefined }, count, what);
+      const run = { ...call, batchSize: count };
+      if (!(await loop?.tryRun(run))) await sample(session, run);
+      const { user, system } = process.cpuUsage(before);
+      return { seconds: (user + system) / 1e6 };
+    },
     reference: async () => {
       const { seconds } = await reference.request<{ seconds: number }>({ ...request, steps });
       return { seconds: (seconds * request.steps) / steps };

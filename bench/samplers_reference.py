@@ -1,8 +1,9 @@
 """Draws with each sampler in eager torch (float32, no_grad), with the structure of diffusers' pipelines: for every timestep the
 scaled input, the model, and a step whose coefficients are 0-dimensional tensors. Driven over JSON lines:
 {"command": "load", "kind": "points" | "images", "config", "weights": path of a safetensors file, "beta_start", "beta_end"},
-{"command": "draw", "sampler", "timesteps", "sigmas", "shape", "steps"} which answers the seconds of the first `steps` steps, and
-with "start" (values) in place of drawn noise, and no later noise, also the "sample". Predicted noise, no clipping, and order 2."""
+{"command": "draw", "sampler", "timesteps", "sigmas", "shape", "steps"} which answers the processor seconds of the first `steps`
+steps on one thread, and with "start" (values) in place of drawn noise, and no later noise, also the "sample". Predicted noise, no
+clipping, and order 2."""
 
 import json
 import sys
@@ -271,17 +272,18 @@ class Models:
         sampler = SAMPLERS[message["sampler"]](message, self.alphas_cumprod)
         sampler.half = message["half"]
         x = torch.tensor(message["start"]).reshape(shape) if "start" in message else torch.randn(shape)
-        start = time.perf_counter()
+        start = time.process_time()
         x = x * message["init_noise_sigma"]
         for i in range(message["steps"]):
             x = sampler.step(self.predict(sampler.scaled(x, i), sampler.timesteps[i]), i, x)
-        answer = {"seconds": time.perf_counter() - start}
+        answer = {"seconds": time.process_time() - start}
         return {**answer, "sample": x.flatten().tolist()} if "start" in message else answer
 
 
 @torch.no_grad()
 def main():
     models = {}
+    torch.set_num_threads(1)
     for line in sys.stdin:
         message = json.loads(line)
         try:

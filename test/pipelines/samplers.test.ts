@@ -6,7 +6,8 @@ import type {
   UnconditionalImageGenerationPipeline,
 } from '../../src/pipelines/image-pipeline.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
-import { schedulerNames } from '../../src/schedulers/registry.ts';
+import type { Scheduler } from '../../src/schedulers/index.ts';
+import { asScheduler, schedulerNames } from '../../src/schedulers/registry.ts';
 import { temporaryFolder } from './saved-pipeline.ts';
 import { saveUNet } from './saved-unet.ts';
 
@@ -21,7 +22,12 @@ beforeAll(async () => {
 /** PNDM takes no fewer steps. */
 const STEPS = 4;
 
-describe.each(schedulerNames())('%s', (scheduler) => {
+describe.each(schedulerNames())('%s', (name) => {
+  // One object for all calls: a call that kept its history in it would disturb the others.
+  let scheduler: Scheduler;
+  beforeAll(() => {
+    scheduler = asScheduler(name, generate.scheduler);
+  });
   const draw = async (seed: number, more: Partial<ImageGenerationOptions> = {}) => {
     const options = { scheduler, num_inference_steps: STEPS, batch_size: 2, ...more, seed };
     return [...(await generate({ ...options, output_type: 'tensor' })).data];
@@ -49,7 +55,7 @@ describe.each(schedulerNames())('%s', (scheduler) => {
 
   it('refuses a number of steps that it cannot take, before the model runs', async () => {
     const predict = vi.spyOn(generate.model, 'predict');
-    for (const num_inference_steps of [0, 1.5, 1001, ...(scheduler === 'pndm' ? [3] : [])]) {
+    for (const num_inference_steps of [0, 1.5, 1001, ...(name === 'pndm' ? [3] : [])]) {
       const refused = expect.objectContaining({
         constructor: InvalidArgumentError,
         message: expect.stringContaining(`num_inference_steps is ${num_inference_steps}`),
