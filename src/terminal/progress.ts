@@ -29,7 +29,7 @@ export function progressBar(label: string, total: number, start = 0): Progress {
     linewrap: true,
   });
   bar.start(total, start, { text: '' });
-  const room = () => Math.max(0, (process.stderr.columns ?? 80) - BAR_COLUMNS - label.length);
+  const room = () => Math.max(0, (process.stderr.columns || 80) - BAR_COLUMNS - label.length);
   return {
     update: (done, text = '') => bar.update(done, { text: text && `| ${text}`.slice(0, room()) }),
     stop: () => bar.stop(),

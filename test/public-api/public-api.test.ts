@@ -128,6 +128,8 @@ describe('what a user adds from outside', () => {
       'pseudo-huber',
       '--max-steps',
       '2',
+      '--sample-every',
+      '0',
       '--batch-size',
       '8',
       '--output',
