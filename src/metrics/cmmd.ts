@@ -14,6 +14,7 @@ export const cmmd: Metric<Record<never, never>> = {
   extractor: 'clip',
   needs: { real: ['features'], fake: ['features'] },
   options: {},
+  better: { cmmd: 'lower' },
   check: (counts) => requireSamples('cmmd', counts, 1, 'a mean'),
   async compute({ real, fake, on_progress, signal }) {
     const block_products = await createBlockGemm('cpu');

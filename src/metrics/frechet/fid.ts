@@ -24,6 +24,7 @@ export const fdDinov2: Metric<Record<never, never>> = {
   ...fid,
   kinds: ['images'],
   extractor: 'dinov2',
+  better: { fd_dinov2: 'lower' },
   check: (counts) => requireSamples('fd-dinov2', counts, 2, 'a covariance'),
   compute: ({ real, fake }) => ({ fd_dinov2: frechetDistance(real.statistics, fake.statistics) }),
 };

@@ -134,6 +134,8 @@ describe('the best model of a run', () => {
     await expect(BestSnapshot.open(folder, 'kid_std', ['kid', 'prdc'], 0)).rejects.toThrow(
       /keep_best is 'kid_std', but the metrics kid, prdc give kid_mean, precision, recall, density, coverage/,
     );
+    await BestSnapshot.open(path.join(folder, 'none'), 'fd_dinov2', ['fd-dinov2', 'cmmd'], 0);
+    await expect(BestSnapshot.open(folder, 'fid', ['fd-dinov2', 'cmmd'], 0)).rejects.toThrow(/give fd_dinov2, cmmd:/);
     expect(() => new EvaluationCallback({ keep_best: 'fid' })).toThrow(InvalidArgumentError);
     expect(() => new EvaluationCallback({ every_epochs: 1, every_steps: 1 })).toThrow(/leave one of them out/);
   });
