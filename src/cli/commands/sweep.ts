@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { SYNTHETIC_SETS } from '../../datasets/points/synthetic.ts';
+import { POINT_SET_NAMES } from '../../datasets/named-data-set.ts';
 import { IMAGE_MODELS } from '../../experiments/jobs/job.ts';
 import { reportSweep, type SweepReport, sweep } from '../../experiments/sweep/sweep.ts';
 import { InterruptedError } from '../../terminal/interrupt.ts';
@@ -29,7 +29,7 @@ const options = {
     dataset: option(
       '--dataset <name|path|hub-id>',
       z.string().default('swiss-roll'),
-      `points: ${Object.keys(SYNTHETIC_SETS).join(', ')} or a file; images: digits, a folder or file, owner/name`,
+      `points: ${POINT_SET_NAMES.join(', ')} or a file; images: digits, a folder or file, owner/name`,
     ),
     lambda: listOption(
       'names',

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { loadPoints } from '../../datasets/index.ts';
-import { isPointFile } from '../../datasets/points/point-files.ts';
+import { dataSetKind } from '../../datasets/named-data-set.ts';
 import { isSyntheticName } from '../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { checkImageSettings } from '../jobs/image-sets.ts';
@@ -45,7 +45,7 @@ export async function firstJob(settings: SweepSettings): Promise<TrainingJob> {
   const { dataset, seed, nearest_k, device, num_train_epochs, learning_rate, num_inference_steps } = settings;
   const { per_device_train_batch_size: batch_size } = settings;
   const common = { lambda: 0, seed, nearest_k, device, num_train_timesteps: 1000 } as const;
-  if (isSyntheticName(dataset) || isPointFile(dataset)) {
+  if ((await dataSetKind(dataset)) === 'points') {
     refuse(settings, ['resolution', 'model', 'samples', 'extractor'], `'${dataset}' has points`);
     const { count } = await loadPoints(dataset, { n: settings.n, seed });
     if (count <= nearest_k)

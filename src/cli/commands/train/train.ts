@@ -3,11 +3,9 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
-import { isPointFile, POINT_FILES } from '../../../datasets/points/point-files.ts';
-import { SYNTHETIC_SETS } from '../../../datasets/points/synthetic.ts';
+import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
+import { POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
-import { exists } from '../../../files/regular-file.ts';
-import { HUB_ID } from '../../../hub/repository.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import { InterruptedError, withInterrupt } from '../../../terminal/interrupt.ts';
@@ -16,7 +14,6 @@ import type { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import {
   addOptions,
-  didYouMean,
   givenFlag,
   grouped,
   jsonObject,
@@ -46,15 +43,12 @@ interface DatasetName {
   readonly source: string;
 }
 
-const POINT_SETS = Object.keys(SYNTHETIC_SETS);
-const KNOWN = [...POINT_SETS, ...IMAGE_SET_NAMES];
-
 const ownOptions = {
   ...grouped('Data:', {
     dataset: option(
       '--dataset <name|path|hub-id>',
       z.string().default('swiss-roll'),
-      `points: ${POINT_SETS.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, a .tar, .parquet, MNIST or CIFAR-10 file, or owner/name of the Hugging Face Hub`,
+      `points: ${POINT_SET_NAMES.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, a .tar, .parquet, MNIST or CIFAR-10 file, or owner/name of the Hugging Face Hub`,
     ),
     n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
@@ -137,7 +131,8 @@ differ, which is said and logged. After a run diverged, --resume with a lower --
 
 async function train(settings: Settings<typeof options>): Promise<void> {
   const { output_dir } = settings;
-  const dataset = await datasetNamed(settings.dataset);
+  const source = settings.dataset;
+  const dataset = { kind: await dataSetKind(source), source };
   refuseOptionsOfOtherKind(dataset, settings);
   const loss = await chosenLoss(dataset, settings);
   const resume = settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
@@ -224,19 +219,4 @@ async function refuseOldRun(outputDir: string): Promise<void> {
     throw new InvalidArgumentError(
       `${path.join(outputDir, old)} already exists: continue with --resume, or choose another --output`,
     );
-}
-
-/**
- * Tells points from images. Names of sets come first, as in the loaders. Files of points have endings of their own; every
- * other file or folder is images, and so is a data set of the Hub.
- *
- * @throws {InvalidArgumentError} when there is neither such a set nor such a file; names the nearest set.
- */
-async function datasetNamed(source: string): Promise<DatasetName> {
-  if (KNOWN.includes(source)) return { kind: POINT_SETS.includes(source) ? 'points' : 'images', source };
-  if (isPointFile(source)) return { kind: 'points', source };
-  if ((await exists(source)) || HUB_ID.test(source)) return { kind: 'images', source };
-  throw new InvalidArgumentError(
-    `data set '${source}' is unknown: use ${KNOWN.join(', ')}, a file or folder, of which there is none at this path, or owner/name of a data set of the Hub.${didYouMean(source, KNOWN)}`,
-  );
 }
