@@ -10,7 +10,7 @@ import {
   loadPoints,
   type RunLogger,
   Trainer,
-} from '../src/index.ts';
+} from 'iso-diffusion';
 
 /** What a client of a service has: begin a run, log at a step, end the run. */
 const service = {

@@ -52,27 +52,22 @@ export async function sweepPage(outcome: SweepOutcome): Promise<string> {
   });
 }
 
+/** A line for each place; all start at the model without the penalty, which is labelled once. */
 async function planeFigure(cells: readonly SweepCell[], x: SweepMetric, y: SweepMetric): Promise<Markup> {
-  const [base] = cells;
-  const points = cells.flatMap((cell) => {
-    const [across, up] = [rangeOf(cell.values[x]?.spread), rangeOf(cell.values[y]?.spread)];
-    const label = `${cell.lambda}`;
-    return across && up ? [{ label, series: cell.place as string, x: across, y: up }] : [];
-  });
-  // Both lines start at the model without the penalty.
-  const sampled = points.findIndex(({ series }) => series === 'sampling');
-  const [start] = points;
-  if (base && start && sampled > 0) points.splice(sampled, 0, { ...start, label: '', series: 'sampling' });
+  const base = cells.filter(({ lambda }) => lambda === 0);
+  const others = cells.filter(({ lambda }) => lambda > 0);
+  const places = [...new Set(others.map(({ place }) => place))];
+  const points = places.flatMap((place, line) =>
+    [...base, ...others.filter((cell) => cell.place === place)].flatMap(({ lambda, values }) => {
+      const [across, up] = [rangeOf(values[x]?.spread), rangeOf(values[y]?.spread)];
+      const label = lambda === 0 && line > 0 ? '' : `${lambda}`;
+      return across && up ? [{ label, series: `λ when ${place}`, x: across, y: up }] : [];
+    }),
+  );
   if (points.length === 0) return html``;
-  const ordered = [...points].sort((a, b) => (a.series === b.series ? 0 : a.series === 'training' ? -1 : 1));
-  const named = ordered.map((point) => ({ ...point, series: `λ when ${point.series}` }));
-  const [title, x_label, y_label] = [
-    `${METRIC_TITLES[y]} and ${METRIC_TITLES[x]} by λ`,
-    METRIC_TITLES[x],
-    METRIC_TITLES[y],
-  ];
-  const svg = await planePlot({ points: named, title, x_label, y_label }, { ...PAGE_LOOK, height: 240 });
-  return html`<figure>${new Markup(svg)}</figure>`;
+  const [x_label, y_label] = [METRIC_TITLES[x], METRIC_TITLES[y]];
+  const plot = { points, title: `${y_label} and ${x_label} by λ`, x_label, y_label };
+  return html`<figure>${new Markup(await planePlot(plot, { ...PAGE_LOOK, height: 240 }))}</figure>`;
 }
 
 function rangeOf(spread: Spread | undefined): PlaneValue | undefined {
