@@ -1,11 +1,11 @@
 import { fork } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { GENERATED_FILE, type Job, readResult, writeJob } from '../../src/experiments/jobs/job.ts';
-import { JobFailedError, runJob, runJobProcess } from '../../src/experiments/jobs/job-process.ts';
+import { JobFailedError, JobProcess, runJob } from '../../src/experiments/jobs/job-process.ts';
 import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/experiments/jobs/run-jobs.ts';
 import { limitThreads } from '../../src/threads/threads.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
@@ -54,7 +54,9 @@ describe('a job', () => {
     expect(readdirSync(path.join(folder, 'training')).some((name) => name.startsWith('checkpoint-'))).toBe(true);
     const timeSoFar = JSON.parse(readFileSync(path.join(folder, 'timing.json'), 'utf8')).wall_seconds;
 
-    await runJobProcess(folder, undisturbed());
+    const jobs = new JobProcess();
+    await jobs.run(folder, undisturbed());
+    await jobs.release();
     expect(await outcome(folder)).toEqual(await outcome(await inThisProcess('unbroken', job)));
     expect((await readResult(folder))?.timing.wall_seconds).toBeGreaterThan(timeSoFar);
     expect(existsSync(path.join(folder, 'training'))).toBe(false);
@@ -96,10 +98,17 @@ describe('a job', () => {
       expect(await outcome(folder)).toEqual(await outcome(await inThisProcess(name, job)));
   });
 
-  it('that cannot run says why', async () => {
-    const failure = await runJobProcess(path.join(root, 'nothing'), undisturbed()).catch((error) => error);
+  it('that cannot run says why, and the next one runs', async () => {
+    const jobs = new JobProcess();
+    const failure = await jobs.run(path.join(root, 'nothing'), undisturbed()).catch((error) => error);
     expect(failure).toBeInstanceOf(JobFailedError);
     expect(failure.message).toMatch(/holds no job.json/);
+    const folder = path.join(root, 'next');
+    mkdirSync(folder);
+    await writeJob(folder, pointJob());
+    await jobs.run(folder, undisturbed());
+    expect(await readResult(folder)).toBeDefined();
+    await jobs.release();
   });
 });
 

@@ -47,7 +47,7 @@ Examples:
   iso-diffusion reproduce table-6 figure-2 --data oxford-flowers-102=./flowers --device cuda
   iso-diffusion reproduce table-6 --preset smoke --data ./photos --resolution 32 --extractor model.onnx:features
 
-Writes TARGET.md, .json, .csv and plots. Every run is a process of its own, on the cpu with one thread. Runs are stored
+Writes TARGET.md, .json, .csv and plots. Runs are made in other processes, on the cpu with one thread. Runs are stored
 in OUTPUT/jobs and shared by the targets that need them. The result does not depend on --jobs. Ctrl-C saves checkpoints;
 --resume continues, also after a kill, with the same outcome.`,
     );

@@ -1,6 +1,6 @@
 import { errorText, IsoDiffusionError } from '../../errors.ts';
 import { packageScript } from '../../files/package-files.ts';
-import { startProcess } from '../../threads/channel.ts';
+import { type Channel, startProcess } from '../../threads/channel.ts';
 import { runCompareJob } from './compare-job.ts';
 import { runDrawJob } from './draw-job.ts';
 import { runImageJob } from './image-job.ts';
@@ -15,23 +15,34 @@ export interface JobRequest {
   readonly folder: string;
 }
 
-/**
- * Runs the job that `job.json` of the folder describes, in a process of its own. When the signal aborts, the process
- * saves a checkpoint and ends; when this process dies, it ends at once.
- *
- * @throws {JobFailedError} with the message of the process. @throws `signal.reason` when it was stopped.
- */
-export async function runJobProcess(folder: string, { signal, onProgress }: JobContext): Promise<void> {
-  signal.throwIfAborted();
-  const script = packageScript('experiments/jobs/job-worker.ts');
-  const { channel } = startProcess<JobRequest, null, number>(script, { stderr: 'capture' });
-  try {
-    await channel.call({ folder }, { signal, onEvent: onProgress });
-  } catch (cause) {
+/** A process that runs jobs, one after another: it starts with the first, and is left behind by one that fails. */
+export class JobProcess {
+  private channel: Channel<JobRequest, null, number> | undefined;
+
+  /**
+   * Runs the job that `job.json` of the folder describes. When the signal aborts, the process saves a checkpoint; when this
+   * process dies, it ends at once.
+   *
+   * @throws {JobFailedError} with the message of the process. @throws `signal.reason` when it was stopped.
+   */
+  async run(folder: string, { signal, onProgress }: JobContext): Promise<void> {
     signal.throwIfAborted();
-    throw new JobFailedError(errorText(cause), { cause });
-  } finally {
-    await channel.release();
+    const script = packageScript('experiments/jobs/job-worker.ts');
+    this.channel ??= startProcess<JobRequest, null, number>(script, { stderr: 'capture' }).channel;
+    try {
+      await this.channel.call({ folder }, { signal, onEvent: onProgress });
+    } catch (cause) {
+      await this.release();
+      signal.throwIfAborted();
+      throw new JobFailedError(errorText(cause), { cause });
+    }
+  }
+
+  /** Ends the process. A later run starts another one. */
+  async release(): Promise<void> {
+    const { channel } = this;
+    this.channel = undefined;
+    await channel?.release();
   }
 }
 

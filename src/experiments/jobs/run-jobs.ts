@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { isTraining, type Job, jobName, readJob, readResult, writeJob } from './job.ts';
-import { runJobProcess } from './job-process.ts';
+import { JobProcess } from './job-process.ts';
 
 export interface JobRun {
   readonly name: string;
@@ -85,7 +85,7 @@ function settingsOf(object: object, prefix = ''): [name: string, value: string][
 }
 
 /**
- * Runs jobs in processes of their own, `parallel` at a time, in the given order; those that need trained models after all that
+ * Runs jobs in other processes, `parallel` at a time, in the given order; those that need trained models after all that
  * train. A job that fails does not stop the others.
  *
  * @throws `signal.reason` when it was stopped; the jobs under way have saved checkpoints then.
@@ -108,15 +108,20 @@ async function runPhase(
   // One iterator for all: each job is taken once.
   const queue = runs.values();
   const takeJobs = async () => {
-    for (const run of queue) {
-      if (signal.aborted) return;
-      try {
-        await runJobProcess(run.folder, { signal, onProgress: (fraction) => onProgress?.(run, fraction) });
-        onEnd?.(run, undefined);
-      } catch (error) {
+    const worker = new JobProcess();
+    try {
+      for (const run of queue) {
         if (signal.aborted) return;
-        onEnd?.(run, error instanceof Error ? error : new Error(String(error)));
+        try {
+          await worker.run(run.folder, { signal, onProgress: (fraction) => onProgress?.(run, fraction) });
+          onEnd?.(run, undefined);
+        } catch (error) {
+          if (signal.aborted) return;
+          onEnd?.(run, error instanceof Error ? error : new Error(String(error)));
+        }
       }
+    } finally {
+      await worker.release();
     }
   };
   await Promise.all(Array.from({ length: parallel }, takeJobs));
