@@ -1,7 +1,7 @@
 import type { Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
 import { requireArray, requireObject } from '../options.ts';
-import { PAPER_LOOK, type PlotLook, renderSvg } from './render.ts';
+import { linesBy, PAPER_LOOK, type PlotLook, plotFrame, renderSvg } from './render.ts';
 
 /** One curve. */
 export interface CurveSeries {
@@ -47,13 +47,7 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
   for (const one of series) checkSeries(one, log_x, log_y);
   return renderSvg({
-    $schema: 'https://vega.github.io/schema/vega/v6.json',
-    width: look.width,
-    height: look.height,
-    padding: 8,
-    background: look.background,
-    title: { text: title, frame: 'group', fontSize: 15, font: 'sans-serif' },
-    ...(look.config ? { config: look.config } : {}),
+    ...plotFrame(title, look),
     data: [
       {
         name: 'points',
@@ -94,26 +88,7 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
               ...(look.legend === 'top' ? TOP_LEGEND : {}),
             },
           ],
-    marks: [
-      {
-        type: 'group',
-        from: { facet: { name: 'one', data: 'points', groupby: 'name' } },
-        marks: [
-          {
-            type: 'line',
-            from: { data: 'one' },
-            encode: {
-              enter: {
-                x: { scale: 'x', field: 'x' },
-                y: { scale: 'y', field: 'y' },
-                stroke: { scale: 'series', field: 'name' },
-                strokeWidth: { value: 1.8 },
-              },
-            },
-          },
-        ],
-      },
-    ],
+    marks: [linesBy('name', { width: 1.8 })],
   } satisfies Spec);
 }
 

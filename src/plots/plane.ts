@@ -1,6 +1,6 @@
-import type { Spec } from 'vega';
+import type { Mark, Spec } from 'vega';
 import { InvalidArgumentError } from '../errors.ts';
-import { PAPER_LOOK, type PlotLook, renderSvg } from './render.ts';
+import { linesBy, PAPER_LOOK, type PlotLook, plotFrame, renderSvg } from './render.ts';
 
 /** A mean with the ends of its interval, which may be the mean itself. */
 export interface PlaneValue {
@@ -54,14 +54,13 @@ export function planePlot(
     nice: true,
   });
   const stroke = { scale: 'series', field: 'series' };
+  const bar = (ends: object): Mark => ({
+    type: 'rule',
+    from: { data: 'points' },
+    encode: { enter: { ...ends, stroke, strokeOpacity: { value: 0.6 } } },
+  });
   return renderSvg({
-    $schema: 'https://vega.github.io/schema/vega/v6.json',
-    width: look.width,
-    height: look.height,
-    padding: 8,
-    background: look.background,
-    title: { text: title, frame: 'group', fontSize: 15, font: 'sans-serif' },
-    ...(look.config ? { config: look.config } : {}),
+    ...plotFrame(title, look),
     data: [{ name: 'points', values }],
     scales: [
       axis('x', ['left', 'right'], 'width'),
@@ -74,51 +73,9 @@ export function planePlot(
     ],
     legends: series.length === 1 ? [] : [{ fill: 'series', symbolType: 'circle', orient: look.legend }],
     marks: [
-      {
-        type: 'group',
-        from: { facet: { name: 'one', data: 'points', groupby: 'series' } },
-        marks: [
-          {
-            type: 'line',
-            from: { data: 'one' },
-            encode: {
-              enter: {
-                x: { scale: 'x', field: 'x' },
-                y: { scale: 'y', field: 'y' },
-                stroke,
-                strokeWidth: { value: 1 },
-                strokeOpacity: { value: 0.5 },
-              },
-            },
-          },
-        ],
-      },
-      {
-        type: 'rule',
-        from: { data: 'points' },
-        encode: {
-          enter: {
-            x: { scale: 'x', field: 'left' },
-            x2: { scale: 'x', field: 'right' },
-            y: { scale: 'y', field: 'y' },
-            stroke,
-            strokeOpacity: { value: 0.6 },
-          },
-        },
-      },
-      {
-        type: 'rule',
-        from: { data: 'points' },
-        encode: {
-          enter: {
-            x: { scale: 'x', field: 'x' },
-            y: { scale: 'y', field: 'bottom' },
-            y2: { scale: 'y', field: 'top' },
-            stroke,
-            strokeOpacity: { value: 0.6 },
-          },
-        },
-      },
+      linesBy('series', { width: 1, opacity: 0.5 }),
+      bar({ x: { scale: 'x', field: 'left' }, x2: { scale: 'x', field: 'right' }, y: { scale: 'y', field: 'y' } }),
+      bar({ x: { scale: 'x', field: 'x' }, y: { scale: 'y', field: 'bottom' }, y2: { scale: 'y', field: 'top' } }),
       {
         type: 'symbol',
         from: { data: 'points' },

@@ -1,5 +1,5 @@
 import sharp from 'sharp';
-import type { Config, Spec } from 'vega';
+import type { Config, Mark, Spec } from 'vega';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { requireText } from '../options.ts';
 
@@ -50,6 +50,46 @@ export const PAGE_LOOK: PlotLook = {
     legend: { labelColor: 'currentColor' },
   },
 };
+
+/** What every plot with one pair of axes begins with. */
+export function plotFrame(title: string, look: PlotLook) {
+  return {
+    $schema: 'https://vega.github.io/schema/vega/v6.json',
+    width: look.width,
+    height: look.height,
+    padding: 8,
+    background: look.background,
+    title: { text: title, frame: 'group', fontSize: 15, font: 'sans-serif' },
+    ...(look.config ? { config: look.config } : {}),
+  } satisfies Spec;
+}
+
+/**
+ * A line for each value of a field of the data 'points', in the colour of the scale 'series'.
+ *
+ * @param stroke of the lines beside their colour.
+ */
+export function linesBy(field: string, stroke: { readonly width: number; readonly opacity?: number }): Mark {
+  return {
+    type: 'group',
+    from: { facet: { name: 'one', data: 'points', groupby: field } },
+    marks: [
+      {
+        type: 'line',
+        from: { data: 'one' },
+        encode: {
+          enter: {
+            x: { scale: 'x', field: 'x' },
+            y: { scale: 'y', field: 'y' },
+            stroke: { scale: 'series', field },
+            strokeWidth: { value: stroke.width },
+            ...(stroke.opacity === undefined ? {} : { strokeOpacity: { value: stroke.opacity } }),
+          },
+        },
+      },
+    ],
+  };
+}
 
 /** Draws a vega specification as SVG text. */
 export async function renderSvg(spec: Spec): Promise<string> {
