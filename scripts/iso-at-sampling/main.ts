@@ -7,9 +7,9 @@
  */
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { defaultParallelism, runWithProgress } from '../../src/cli/ui/jobs.ts';
+import { runWithProgress } from '../../src/cli/ui/jobs.ts';
 import { type JobResult, readResult } from '../../src/experiments/jobs/job.ts';
-import { jobRuns, prepareJobs, unfinishedJobs } from '../../src/experiments/jobs/run-jobs.ts';
+import { defaultParallelism, jobRuns, prepareJobs, unfinishedJobs } from '../../src/experiments/jobs/run-jobs.ts';
 import { withFolderLock } from '../../src/files/folder-lock.ts';
 import { writeStudyReport } from './report.ts';
 import { studyJobs, studySets } from './study.ts';

@@ -7,9 +7,15 @@ import {
   jobName,
   type TrainedResult,
 } from '../../src/experiments/jobs/job.ts';
-import { type Equivalence, equivalenceOf, spreadOf, spreadText } from '../../src/experiments/statistics/spread.ts';
+import {
+  type Equivalence,
+  equivalenceOf,
+  intervalText,
+  spreadOf,
+  spreadText,
+} from '../../src/experiments/statistics/spread.ts';
 import { comparedWithBase, drawnWithLambda, drawnWithScale, withLambda } from '../../src/experiments/sweep/jobs.ts';
-import { capitalised, counted, markdownTable, signed, signedBound } from '../../src/experiments/text.ts';
+import { counted, METRIC_TITLES, markdownTable, signed } from '../../src/experiments/text.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { minimiserScale } from '../../src/losses/minimiser.ts';
 import { curvePlot, svgToPng } from '../../src/plots/index.ts';
@@ -19,6 +25,9 @@ import { MARGINS, type StudySet } from './study.ts';
 type Results = ReadonlyMap<string, JobResult>;
 type Metric = keyof typeof MARGINS;
 const METRICS = Object.keys(MARGINS) as Metric[];
+/** Images have the FID too, which has no margin. */
+type StudyMetric = Metric | 'fid';
+const metricsOf = (set: string): StudyMetric[] => (set === 'digits' ? [...METRICS, 'fid'] : METRICS);
 /** Below it the models are far from their minimum, and differ by chance. */
 const LATE_TIMESTEP = 150;
 
@@ -166,7 +175,7 @@ async function setSection(set: StudySet, cells: readonly Cell[], results: Result
       valueTable(set, finished),
       'Training less sampling, with its 95 % interval:',
       markdownTable(
-        ['λ', ...METRICS.map(capitalised)],
+        ['λ', ...METRICS.map((metric) => METRIC_TITLES[metric])],
         finished.map((cell) => [String(cell.lambda), ...METRICS.map((metric) => differenceOf(cell, metric).text)]),
       ),
       ratios.markdown,
@@ -195,14 +204,14 @@ function factorTable(cells: readonly Cell[]): string {
 }
 
 function valueTable({ name }: StudySet, cells: readonly Cell[]): string {
-  const metrics = [...METRICS, ...(name === 'digits' ? ['fid'] : [])];
+  const metrics = metricsOf(name);
   const line = (label: string, runs: readonly (TrainedResult | DrawResult)[]) => [
     label,
     ...metrics.map((metric) => spreadTextOf(valuesOf(runs, metric))),
   ];
   const [first] = cells;
   return markdownTable(
-    ['', ...metrics.map(metricTitle)],
+    ['', ...metrics.map((metric) => METRIC_TITLES[metric])],
     [
       line('λ = 0', first?.base ?? []),
       ...cells.flatMap(({ lambda, scaled, trained }) => [
@@ -217,11 +226,9 @@ function differenceOf({ trained, scaled }: Cell, metric: Metric): { text: string
   const before = valuesOf(scaled, metric);
   const differences = valuesOf(trained, metric).map((value, i) => value - (before[i] ?? Number.NaN));
   const verdict = equivalenceOf(differences, MARGINS[metric]);
-  const { mean = Number.NaN, half_width = Number.NaN } = spreadOf(differences) ?? {};
-  const interval = Number.isNaN(half_width)
-    ? ''
-    : ` [${signedBound(mean - half_width)}, ${signedBound(mean + half_width)}]`;
-  return { text: `${signed(mean)}${interval}: ${verdict}`, verdict };
+  const spread = spreadOf(differences);
+  const text = [signed(spread?.mean ?? Number.NaN), intervalText(spread)].filter(Boolean).join(' ');
+  return { text: `${text}: ${verdict}`, verdict };
 }
 
 interface MeanRatio {
@@ -294,8 +301,8 @@ async function scaleSection({ name, title, bases, scales }: StudySet, results: R
     .filter(({ runs }) => runs.length > 0)
     .sort((a, b) => a.scale - b.scale);
   if (rows.length < 2) return undefined;
-  const series = (metric: string) => ({
-    name: metricTitle(metric),
+  const series = (metric: StudyMetric) => ({
+    name: METRIC_TITLES[metric],
     x: rows.map(({ scale }) => scale),
     y: rows.map(({ runs }) => mean(valuesOf(runs, metric))),
   });
@@ -308,7 +315,7 @@ async function scaleSection({ name, title, bases, scales }: StudySet, results: R
       svg: await curvePlot({ title, x_label: label, y_label: 'metric', series: METRICS.map(series) }),
     },
   ];
-  const metrics = [...METRICS, ...(name === 'digits' ? ['fid'] : [])];
+  const metrics = metricsOf(name);
   if (name === 'digits')
     plots.push({
       name: `noise-scale-${name}-fid`,
@@ -319,7 +326,7 @@ async function scaleSection({ name, title, bases, scales }: StudySet, results: R
     markdown: [
       'The model without the penalty, drawn with other factors (means over the seeds with 95 % intervals):',
       markdownTable(
-        ['s', ...metrics.map(metricTitle)],
+        ['s', ...metrics.map((metric) => METRIC_TITLES[metric])],
         rows.map(({ scale, runs }) => [
           String(scale),
           ...metrics.map((metric) => spreadTextOf(valuesOf(runs, metric))),
@@ -355,14 +362,10 @@ async function factorPlot(
   };
 }
 
-function valuesOf(runs: readonly (TrainedResult | DrawResult)[], metric: string): number[] {
+function valuesOf(runs: readonly (TrainedResult | DrawResult)[], metric: StudyMetric): number[] {
   return runs.map(({ metrics }) =>
     Number(Object.entries(metrics).find(([name]) => name === metric)?.[1] ?? Number.NaN),
   );
-}
-
-function metricTitle(metric: string): string {
-  return metric === 'fid' ? 'FID' : capitalised(metric);
 }
 
 function mean(values: readonly number[]): number {

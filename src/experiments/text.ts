@@ -20,6 +20,16 @@ export function signedBound(value: number, digits = 4): string {
   return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
 }
 
+/** What reports call the metrics. */
+export const METRIC_TITLES = {
+  fid: 'FID',
+  inception_score: 'Inception Score',
+  precision: 'Precision',
+  recall: 'Recall',
+  density: 'Density',
+  coverage: 'Coverage',
+} as const;
+
 export function capitalised(word: string): string {
   return word.charAt(0).toUpperCase() + word.slice(1);
 }

@@ -1,9 +1,15 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from '../../errors.ts';
-import { checkImageSettings, parseImageSet } from '../../experiments/jobs/image-sets.ts';
+import { checkImageSet, parseImageSet } from '../../experiments/jobs/image-sets.ts';
 import type { Job } from '../../experiments/jobs/job.ts';
-import { type JobRun, jobRuns, prepareJobs, unfinishedJobs } from '../../experiments/jobs/run-jobs.ts';
+import {
+  defaultParallelism,
+  type JobRun,
+  jobRuns,
+  prepareJobs,
+  unfinishedJobs,
+} from '../../experiments/jobs/run-jobs.ts';
 import {
   imageJobs,
   isImageTarget,
@@ -29,7 +35,7 @@ import {
   refuseUnusedOptions,
   reproduceOptions,
 } from '../options/reproduce-options.ts';
-import { defaultParallelism, runWithProgress } from '../ui/jobs.ts';
+import { runWithProgress } from '../ui/jobs.ts';
 
 export function addReproduceCommand(program: Command): void {
   const command = program
@@ -126,9 +132,10 @@ async function imageJobsOf(settings: ReproduceSettings): Promise<Job[]> {
   if (!settings.report_only) {
     const bar = progressBar('images', 1000);
     try {
-      await checkImageSettings(sets, images, ({ name }, done, total) =>
-        bar.update(total ? Math.round((1000 * done) / total) : 0, `${name}: ${done}`),
-      );
+      for (const set of sets)
+        await checkImageSet(set, images, (done, total) =>
+          bar.update(total ? Math.round((1000 * done) / total) : 0, `${set.name}: ${done}`),
+        );
     } finally {
       bar.stop();
     }

@@ -47,35 +47,35 @@ function plainName(name: string, text: string): string {
 }
 
 /**
- * Checks everything that could stop a run on images after hours of training: reads the sets, which fills their cache for
- * the jobs, builds the model and loads the extractors.
+ * Checks everything that could stop a run on images after hours of training: reads the set, which fills its cache for the
+ * jobs, builds the model and loads the extractors.
  *
+ * @returns the number of images.
  * @throws what `loadImages`, `UNet2DModel` and `resolveExtractor` throw.
  */
-export async function checkImageSettings(
-  sets: readonly NamedImageSet[],
+export async function checkImageSet(
+  { name, source, data_dir }: NamedImageSet,
   settings: ImageSettings,
-  onProgress: (set: NamedImageSet, done: number, total: number | undefined) => void,
-): Promise<void> {
-  for (const set of sets) {
-    const images = await loadImages(set.source, {
-      resolution: settings.resolution,
-      data_dir: set.data_dir ?? undefined,
-      on_progress: ({ done, total }) => onProgress(set, done, total),
-    });
-    const smallest = Math.min(images.count, settings.samples ?? images.count);
-    if (smallest <= settings.nearest_k)
-      throw new InvalidArgumentError(
-        `'${set.name}' has ${images.count} images and ${settings.samples ?? images.count} are generated: Precision and Recall need more than k = ${settings.nearest_k} of each`,
-      );
-    imageModel(settings.model, images);
-    const { height, width, channels } = images;
-    for (const spec of [settings.extractor, settings.logits_extractor]) {
-      if (spec === null) continue;
-      const extractor = await resolveExtractor(spec, { image_shape: { height, width, channels } });
-      await extractor.dispose();
-    }
+  onProgress?: (done: number, total: number | undefined) => void,
+): Promise<number> {
+  const images = await loadImages(source, {
+    resolution: settings.resolution,
+    data_dir: data_dir ?? undefined,
+    on_progress: ({ done, total }) => onProgress?.(done, total),
+  });
+  const smallest = Math.min(images.count, settings.samples ?? images.count);
+  if (smallest <= settings.nearest_k)
+    throw new InvalidArgumentError(
+      `'${name}' has ${images.count} images and ${settings.samples ?? images.count} are generated: Precision and Recall need more than k = ${settings.nearest_k} of each`,
+    );
+  imageModel(settings.model, images);
+  const { count, height, width, channels } = images;
+  for (const spec of [settings.extractor, settings.logits_extractor]) {
+    if (spec === null) continue;
+    const extractor = await resolveExtractor(spec, { image_shape: { height, width, channels } });
+    await extractor.dispose();
   }
+  return count;
 }
 
 /** Trains in a minute on a CPU: two levels, attention at half the resolution. */

@@ -212,10 +212,14 @@ export function jobName(job: Job): string {
   }
 }
 
-/** What folders and reports call a job's set: of a file its name without the ending. */
+/** What folders and reports call a job's set. */
 export function setName(job: TrainingJob): string {
-  if (job.kind === 'images') return job.name;
-  return path.parse(job.dataset).name.replace(/[^\w.-]+/g, '-');
+  return job.kind === 'images' ? job.name : nameOfSource(job.dataset);
+}
+
+/** A set's name that can be part of a folder's: of a file its name without the ending. */
+export function nameOfSource(source: string): string {
+  return path.parse(source).name.replace(/[^\w.-]+/g, '-');
 }
 
 /** Whether a job trains; others need the models of such jobs in the same output folder. */

@@ -1,6 +1,8 @@
 import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
+import type { Device } from '../../runtime/device.ts';
 import { isTraining, type Job, jobName, readJob, readResult, writeJob } from './job.ts';
 import { JobProcess } from './job-process.ts';
 
@@ -10,13 +12,25 @@ export interface JobRun {
   readonly job: Job;
 }
 
+/** Runs at a time: on the cpu each takes one core; a GPU is shared badly. */
+export function defaultParallelism(device: Device): number {
+  return device === 'cpu' ? availableParallelism() : 1;
+}
+
 export interface RunJobsOptions {
   /** Processes at a time, at least 1. */
   readonly parallel: number;
   readonly signal: AbortSignal;
-  readonly onProgress?: ((run: JobRun, fraction: number) => void) | undefined;
+  /** @param done the finished fraction of all runs, 0 to 1. */
+  readonly onProgress?: ((run: JobRun, done: number) => void) | undefined;
   /** @param error undefined when the job has a result. */
   readonly onEnd?: (run: JobRun, error: Error | undefined) => void;
+}
+
+/** A run without a result, and why. */
+export interface FailedRun {
+  readonly run: JobRun;
+  readonly error: Error;
 }
 
 /** The jobs with their folders, `<output>/jobs/<name>`. */
@@ -88,42 +102,44 @@ function settingsOf(object: object, prefix = ''): [name: string, value: string][
  * Runs jobs in other processes, `parallel` at a time, in the given order; those that need trained models after all that
  * train. A job that fails does not stop the others.
  *
+ * @returns the runs that failed.
  * @throws `signal.reason` when it was stopped; the jobs under way have saved checkpoints then.
  */
-export async function runJobs(runs: readonly JobRun[], options: RunJobsOptions): Promise<void> {
-  await runPhase(
-    runs.filter(({ job }) => isTraining(job)),
-    options,
-  );
-  await runPhase(
-    runs.filter(({ job }) => !isTraining(job)),
-    options,
-  );
-}
-
-async function runPhase(
-  runs: readonly JobRun[],
-  { parallel, signal, onProgress, onEnd }: RunJobsOptions,
-): Promise<void> {
-  // One iterator for all: each job is taken once.
-  const queue = runs.values();
-  const takeJobs = async () => {
+export async function runJobs(runs: readonly JobRun[], options: RunJobsOptions): Promise<FailedRun[]> {
+  const { parallel, signal, onProgress, onEnd } = options;
+  const failed: FailedRun[] = [];
+  const fractions = new Map<JobRun, number>();
+  const report = (run: JobRun, fraction: number) => {
+    fractions.set(run, fraction);
+    onProgress?.(run, [...fractions.values()].reduce((sum, one) => sum + one, 0) / runs.length);
+  };
+  const end = (run: JobRun, error?: Error) => {
+    if (error) failed.push({ run, error });
+    onEnd?.(run, error);
+    report(run, 1);
+  };
+  const takeJobs = async (queue: Iterable<JobRun>) => {
     const worker = new JobProcess();
     try {
       for (const run of queue) {
         if (signal.aborted) return;
         try {
-          await worker.run(run.folder, { signal, onProgress: (fraction) => onProgress?.(run, fraction) });
-          onEnd?.(run, undefined);
+          await worker.run(run.folder, { signal, onProgress: (fraction) => report(run, fraction) });
+          end(run);
         } catch (error) {
           if (signal.aborted) return;
-          onEnd?.(run, error instanceof Error ? error : new Error(String(error)));
+          end(run, error instanceof Error ? error : new Error(String(error)));
         }
       }
     } finally {
       await worker.release();
     }
   };
-  await Promise.all(Array.from({ length: parallel }, takeJobs));
-  signal.throwIfAborted();
+  for (const trains of [true, false]) {
+    // One iterator for all: each job is taken once.
+    const queue = runs.filter(({ job }) => isTraining(job) === trains).values();
+    await Promise.all(Array.from({ length: parallel }, () => takeJobs(queue)));
+    signal.throwIfAborted();
+  }
+  return failed;
 }

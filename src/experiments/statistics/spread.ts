@@ -1,3 +1,5 @@
+import { signedBound } from '../text.ts';
+
 /** Of the intervals of all reports. */
 const CONFIDENCE = 0.95;
 
@@ -59,6 +61,24 @@ function studentProbability(theta: number, degreesOfFreedom: number): number {
     term *= ((k - 1) / k) * squaredCosine;
   }
   return isOdd ? (2 / Math.PI) * (theta + Math.sin(theta) * sum) : Math.sin(theta) * sum;
+}
+
+/** The ends of the interval; undefined for one run. */
+export function intervalOf(spread: Spread | undefined): [low: number, high: number] | undefined {
+  if (spread?.half_width === undefined) return undefined;
+  return [spread.mean - spread.half_width, spread.mean + spread.half_width];
+}
+
+/** "[−0.0078, +0.0304]"; nothing for one run. */
+export function intervalText(spread: Spread | undefined): string {
+  const interval = intervalOf(spread);
+  return interval ? `[${interval.map((end) => signedBound(end)).join(', ')}]` : '';
+}
+
+/** The ends of the interval as columns of CSV and JSON, null where there is none. */
+export function intervalColumns(name: string, spread: Spread | undefined): Record<string, number | null> {
+  const [low = null, high = null] = intervalOf(spread) ?? [];
+  return { [`${name}_low`]: low, [`${name}_high`]: high };
 }
 
 /** `equivalent`: within the margin; `different`: beyond it; `not shown`: neither can be said of these runs. */

@@ -1,5 +1,6 @@
-import { signed, signedBound } from '../text.ts';
-import { isBetter, isClear, METRIC_TITLES, type SweepCell, type SweepMetric, type SweepValue } from './cells.ts';
+import { intervalText } from '../statistics/spread.ts';
+import { METRIC_TITLES, signed } from '../text.ts';
+import { isBetter, isClear, type SweepCell, type SweepMetric, type SweepValue } from './cells.ts';
 
 /**
  * One sentence on what the sweep shows, which claims only changes whose 95 % intervals leave out 0. It names the weight with the
@@ -42,8 +43,5 @@ export function weightText({ lambda, place }: Pick<SweepCell, 'lambda' | 'place'
 /** "+0.0113 Density [−0.0078, +0.0304]", without the interval for one pair. */
 export function changeText({ change }: SweepValue, metric = ''): string {
   if (!change) return '–';
-  const { mean, half_width } = change;
-  const interval =
-    half_width === undefined ? [] : [mean - half_width, mean + half_width].map((end) => signedBound(end));
-  return [signed(mean), metric, interval.length > 0 ? `[${interval.join(', ')}]` : ''].filter(Boolean).join(' ');
+  return [signed(change.mean), metric, intervalText(change)].filter(Boolean).join(' ');
 }

@@ -1,16 +1,10 @@
 // The runs of a sweep by weight, and what changes against weight 0.
 import { type JobResult, jobName, type TrainingJob } from '../jobs/job.ts';
 import { type Spread, spreadOf } from '../statistics/spread.ts';
+import type { METRIC_TITLES } from '../text.ts';
 import { drawnWithLambda, withLambda } from './jobs.ts';
 
-export const METRIC_TITLES = {
-  precision: 'Precision',
-  recall: 'Recall',
-  density: 'Density',
-  coverage: 'Coverage',
-  fid: 'FID',
-} as const;
-export type SweepMetric = keyof typeof METRIC_TITLES;
+export type SweepMetric = Exclude<keyof typeof METRIC_TITLES, 'inception_score'>;
 
 /** Where a weight comes in: into the loss, or into the predicted noise of the model of weight 0. */
 export type Place = 'training' | 'sampling';

@@ -3,8 +3,8 @@ import { loadPoints } from '../../datasets/index.ts';
 import { dataSetKind } from '../../datasets/named-data-set.ts';
 import { isSyntheticName } from '../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { checkImageSettings } from '../jobs/image-sets.ts';
-import type { CompareJob, DrawJob, Job, TrainingJob } from '../jobs/job.ts';
+import { checkImageSet } from '../jobs/image-sets.ts';
+import { type CompareJob, type DrawJob, type Job, nameOfSource, type TrainingJob } from '../jobs/job.ts';
 import type { SweepSettings } from './options.ts';
 
 /** The job that trains the same model from the same seed with another weight of the penalty. */
@@ -32,16 +32,13 @@ export function comparedWithBase(base: TrainingJob, lambda: number): CompareJob 
   return { kind: 'compare', model: withLambda(base, lambda), base };
 }
 
-/** Epochs without a budget. */
-export const DEFAULT_EPOCHS = { points: 1000, images: 100 } as const;
-
 /**
- * The run of weight 0 and the first seed. The data is read once, so that a set that cannot be used stops the sweep before its
+ * The run of weight 0 and the first seed, and the number of samples it trains on. The data is read, so that a set that cannot be used stops the sweep before its
  * first run.
  *
  * @throws {InvalidArgumentError} for an option of the other kind of data, and what the loaders and models throw.
  */
-export async function firstJob(settings: SweepSettings): Promise<TrainingJob> {
+export async function firstJob(settings: SweepSettings): Promise<{ first: TrainingJob; samples: number }> {
   const { dataset, seed, nearest_k, device, num_train_epochs, learning_rate, num_inference_steps } = settings;
   const { per_device_train_batch_size: batch_size } = settings;
   const common = { lambda: 0, seed, nearest_k, device, num_train_timesteps: 1000 } as const;
@@ -50,24 +47,25 @@ export async function firstJob(settings: SweepSettings): Promise<TrainingJob> {
     const { count } = await loadPoints(dataset, { n: settings.n, seed });
     if (count <= nearest_k)
       throw new InvalidArgumentError(`'${dataset}' has ${count} points, but nearest_k ${nearest_k} needs more`);
-    return {
+    const first: TrainingJob = {
       ...common,
       kind: 'points',
       dataset: isSyntheticName(dataset) ? dataset : path.resolve(dataset),
       points: settings.n ?? (isSyntheticName(dataset) ? count : null),
-      epochs: num_train_epochs ?? DEFAULT_EPOCHS.points,
+      epochs: num_train_epochs ?? 1000,
       batch_size: batch_size ?? 512,
       learning_rate: learning_rate ?? 1e-3,
       hidden_features: 128,
       num_inference_steps: num_inference_steps ?? 1000,
     };
+    return { first, samples: count };
   }
   refuse(settings, ['n'], `'${dataset}' has images`);
   const extractor = settings.extractor ?? 'inception';
   const images = {
     resolution: settings.resolution ?? 64,
     model: settings.model ?? 'small',
-    epochs: num_train_epochs ?? DEFAULT_EPOCHS.images,
+    epochs: num_train_epochs ?? 100,
     batch_size: batch_size ?? 16,
     learning_rate: learning_rate ?? 2e-4,
     random_flip: false,
@@ -80,10 +78,9 @@ export async function firstJob(settings: SweepSettings): Promise<TrainingJob> {
     is_splits: 1,
     device,
   } as const;
-  const name = path.parse(dataset).name.replace(/[^\w.-]+/g, '-');
-  const set = { name, source: dataset, data_dir: null };
-  await checkImageSettings([set], images, () => {});
-  return { ...common, ...images, ...set, kind: 'images' };
+  const set = { name: nameOfSource(dataset), source: dataset, data_dir: null };
+  const samples = await checkImageSet(set, images);
+  return { first: { ...common, ...images, ...set, kind: 'images' }, samples };
 }
 
 function refuse(settings: SweepSettings, names: readonly (keyof SweepSettings)[], why: string): void {

@@ -9,10 +9,10 @@ import { type PlaneValue, planePlot } from '../../plots/plane.ts';
 import { PAGE_LOOK, svgToPng } from '../../plots/render.ts';
 import { scatterPlot } from '../../plots/scatter.ts';
 import { GENERATED_FILE, GRID_FILE, isTrained, jobName, setName, type TrainedResult } from '../jobs/job.ts';
-import type { Spread } from '../statistics/spread.ts';
-import { spreadText } from '../statistics/spread.ts';
+import { intervalOf, type Spread, spreadText } from '../statistics/spread.ts';
+import { METRIC_TITLES } from '../text.ts';
 import { changeText, sweepAdvice, weightText } from './advice.ts';
-import { METRIC_TITLES, type SweepCell, type SweepMetric } from './cells.ts';
+import type { SweepCell, SweepMetric } from './cells.ts';
 import { drawnWithLambda, withLambda } from './jobs.ts';
 import { type SweepOutcome, settingsText } from './outcome.ts';
 
@@ -72,8 +72,9 @@ async function planeFigure(cells: readonly SweepCell[], x: SweepMetric, y: Sweep
 
 function rangeOf(spread: Spread | undefined): PlaneValue | undefined {
   if (!spread) return undefined;
-  const { mean, half_width = 0 } = spread;
-  return { mean, low: mean - half_width, high: mean + half_width };
+  const { mean } = spread;
+  const [low, high] = intervalOf(spread) ?? [mean, mean];
+  return { mean, low, high };
 }
 
 /** What every weight draws from the noise of the first seed. */

@@ -85,11 +85,10 @@ async function trialSeconds({ first, parallel, output_dir, signal }: PlanRequest
   const jobs: Job[] = Array.from({ length: parallel }, (_, run) => ({ ...first, seed: first.seed + run, epochs }));
   const runs = jobRuns(output, jobs);
   try {
-    const errors: Error[] = [];
     await prepareJobs(runs, false);
-    await runJobs(runs, { parallel, signal, onEnd: (_run, error) => void (error && errors.push(error)) });
-    const [failed] = errors;
-    if (failed) throw new JobFailedError(`a trial of ${epochs} epochs failed: ${failed.message}`, { cause: failed });
+    const [failed] = await runJobs(runs, { parallel, signal });
+    if (failed)
+      throw new JobFailedError(`a trial of ${epochs} epochs failed: ${failed.error.message}`, { cause: failed.error });
     const results = await Promise.all(runs.map(({ folder }) => readResult(folder)));
     const seconds = results.map((result) => result?.timing.wall_seconds ?? 0);
     return seconds.reduce((sum, one) => sum + one, 0) / seconds.length;

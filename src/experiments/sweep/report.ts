@@ -1,10 +1,10 @@
 import path from 'node:path';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { setName } from '../jobs/job.ts';
-import { spreadText } from '../statistics/spread.ts';
-import { csvText, markdownTable } from '../text.ts';
+import { intervalColumns, spreadText } from '../statistics/spread.ts';
+import { csvText, METRIC_TITLES, markdownTable } from '../text.ts';
 import { changeText, sweepAdvice, weightText } from './advice.ts';
-import { METRIC_TITLES, type SweepCell, type SweepMetric } from './cells.ts';
+import type { SweepCell, SweepMetric } from './cells.ts';
 import { type SweepOutcome, settingsText } from './outcome.ts';
 import { sweepPage } from './page.ts';
 
@@ -66,10 +66,6 @@ function markdown(outcome: SweepOutcome): string {
 function rowsOf({ lambda, place, values }: SweepCell) {
   return (Object.entries(values) as [SweepMetric, SweepCell['values'][SweepMetric]][]).map(([metric, value]) => {
     const { spread, change } = value ?? {};
-    const ends = (name: string, of: typeof spread) => ({
-      [`${name}_low`]: of?.half_width === undefined ? null : of.mean - of.half_width,
-      [`${name}_high`]: of?.half_width === undefined ? null : of.mean + of.half_width,
-    });
     return {
       lambda,
       place,
@@ -77,11 +73,11 @@ function rowsOf({ lambda, place, values }: SweepCell) {
       runs: spread?.runs ?? 0,
       mean: spread?.mean ?? null,
       std: spread?.std ?? null,
-      ...ends('interval', spread),
+      ...intervalColumns('interval', spread),
       change_runs: change?.runs ?? 0,
       change_mean: change?.mean ?? null,
       change_std: change?.std ?? null,
-      ...ends('change_interval', change),
+      ...intervalColumns('change_interval', change),
     };
   });
 }

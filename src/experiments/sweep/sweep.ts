@@ -1,8 +1,6 @@
 import { mkdir } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
-import { loadImages, loadPoints } from '../../datasets/index.ts';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { withFolderLock } from '../../files/folder-lock.ts';
@@ -11,7 +9,7 @@ import { exists } from '../../files/regular-file.ts';
 import { resolveDevice } from '../../runtime/device.ts';
 import { type JobResult, readResult, type Stored, type TrainingJob, trainingJobSchema } from '../jobs/job.ts';
 import { JobFailedError } from '../jobs/job-process.ts';
-import { type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../jobs/run-jobs.ts';
+import { defaultParallelism, type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../jobs/run-jobs.ts';
 import { sweepAdvice } from './advice.ts';
 import { type Place, type SweepCell, sweepCells } from './cells.ts';
 import { firstJob, sweepJobs } from './jobs.ts';
@@ -109,8 +107,8 @@ async function planOf(settings: SweepSettings, signal: AbortSignal): Promise<Swe
       );
     return plan;
   }
-  const first = await firstJob(settings);
-  const { epochs, seeds } = await fitting(settings, first, signal);
+  const { first, samples } = await firstJob(settings);
+  const { epochs, seeds } = await fitting(settings, first, samples, signal);
   // In the order of the schema, as it is read again: a resumed sweep writes the same bytes.
   const plan = planSchema.parse({ first: { ...first, epochs }, lambda, seeds, at_sampling, asked });
   await mkdir(output_dir, { recursive: true });
@@ -138,49 +136,28 @@ function askedFor(settings: SweepSettings): SweepPlan['asked'] {
 async function fitting(
   settings: SweepSettings,
   first: TrainingJob,
+  samples: number,
   signal: AbortSignal,
 ): Promise<{ readonly epochs: number; readonly seeds: number }> {
   const { budget_seconds, seeds, lambda, at_sampling, output_dir, num_train_epochs } = settings;
   if (budget_seconds === undefined) return { epochs: first.epochs, seeds };
   return planWithin({
-    ...{ budget_seconds, first, seeds, at_sampling, output_dir, signal },
+    ...{ budget_seconds, first, samples, seeds, at_sampling, output_dir, signal },
     lambdas: lambda,
-    samples: await sampleCount(first),
     fixed_epochs: num_train_epochs !== undefined,
-    parallel: parallelOf(settings),
+    parallel: settings.jobs ?? defaultParallelism(settings.device),
   });
-}
-
-async function sampleCount(first: TrainingJob): Promise<number> {
-  if (first.kind === 'points')
-    return (await loadPoints(first.dataset, { n: first.points ?? undefined, seed: first.seed })).count;
-  return (await loadImages(first.source, { resolution: first.resolution })).count;
-}
-
-function parallelOf({ jobs, device }: SweepSettings): number {
-  return jobs ?? (device === 'cpu' ? availableParallelism() : 1);
 }
 
 async function runAll(open: readonly JobRun[], settings: SweepSettings, signal: AbortSignal): Promise<void> {
-  const fractions = new Map<string, number>();
-  const report = (name: string, fraction: number) => {
-    fractions.set(name, fraction);
-    const done = [...fractions.values()].reduce((sum, one) => sum + one, 0);
-    settings.on_progress?.(done / open.length, name);
-  };
-  const failed: string[] = [];
-  await runJobs(open, {
-    parallel: parallelOf(settings),
+  const failed = await runJobs(open, {
+    parallel: settings.jobs ?? defaultParallelism(settings.device),
     signal,
-    onProgress: ({ name }, fraction) => report(name, fraction),
-    onEnd: ({ name }, error) => {
-      if (error) failed.push(`${name}: ${error.message}`);
-      report(name, 1);
-    },
+    onProgress: ({ name }, done) => settings.on_progress?.(done, name),
   });
   if (failed.length > 0)
     throw new JobFailedError(
-      `${failed.length} of ${open.length} runs failed:\n${failed.join('\n')}\nResume the sweep to try them again`,
+      `${failed.length} of ${open.length} runs failed:\n${failed.map(({ run, error }) => `${run.name}: ${error.message}`).join('\n')}\nResume the sweep to try them again`,
     );
 }
 

@@ -1,5 +1,5 @@
-import { type Spread, spreadOf } from '../../statistics/spread.ts';
-import { signed, signedBound } from '../../text.ts';
+import { intervalColumns, intervalText, type Spread, spreadOf } from '../../statistics/spread.ts';
+import { signed } from '../../text.ts';
 import type { ReportRow } from '../paper/targets.ts';
 
 /** A measured value of one run. */
@@ -91,23 +91,14 @@ export function measurementRow(
   };
 }
 
-function intervalColumns(name: string, spread: Spread | undefined): ReportRow {
-  const interval = spread && intervalOf(spread);
-  return { [`${name}_low`]: interval?.[0] ?? null, [`${name}_high`]: interval?.[1] ?? null };
-}
-
-function intervalOf({ mean, half_width }: Spread): [low: number, high: number] | undefined {
-  return half_width === undefined ? undefined : [mean - half_width, mean + half_width];
-}
-
 /** "+0.0113 [−0.0078, +0.0304] (+0.082): unclear": the mean, its interval, the paper's effect and the verdict. */
 export function effectText(effect: Effect | undefined): string {
   if (!effect) return '–';
   const { measured, paper, verdict } = effect;
-  const interval = intervalOf(measured);
+  const interval = intervalText(measured);
   return [
     signed(measured.mean),
-    interval ? ` [${interval.map((bound) => signedBound(bound)).join(', ')}]` : '',
+    interval && ` ${interval}`,
     paper === undefined ? '' : ` (${signed(paper, 3)})`,
     verdict === undefined ? '' : `: ${verdict}`,
   ].join('');

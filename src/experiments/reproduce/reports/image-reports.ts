@@ -3,19 +3,10 @@ import path from 'node:path';
 import { RAW_PIXELS_CAVEAT } from '../../../evaluation/extractors/feature-extractor.ts';
 import { GRID_FILE, type ImageResult, type Stored } from '../../jobs/job.ts';
 import { spreadOf, spreadText } from '../../statistics/spread.ts';
-import { counted, markdownTable } from '../../text.ts';
+import { counted, METRIC_TITLES, markdownTable } from '../../text.ts';
 import { IMAGE_METRICS, type ImageMetric, PAPER_IMAGES } from '../paper/paper-results.ts';
 import type { ReportPlot, TargetReport } from '../paper/targets.ts';
 import { type EffectOptions, effectOf, effectText, measurementRow, verdictSummary } from './effect.ts';
-
-const METRIC_TITLES: Readonly<Record<ImageMetric, string>> = {
-  fid: 'FID',
-  inception_score: 'Inception Score',
-  precision: 'Precision',
-  recall: 'Recall',
-  density: 'Density',
-  coverage: 'Coverage',
-};
 
 /** Table 6: the metrics of DDPM and Iso-Diffusion on each set of images. */
 export function imageTable(results: readonly ImageResult[], options: EffectOptions): TargetReport {
