@@ -2,16 +2,8 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { runHere } from '../cli/run-cli.ts';
+import { tinyUNetConfig } from '../models/tiny-unet.ts';
 import { CASES, folder, HUB, parquet } from './small-sets.ts';
-
-const TINY = {
-  _class_name: 'UNet2DModel',
-  block_out_channels: [8, 8],
-  down_block_types: ['DownBlock2D', 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-};
 
 describe('the command line', () => {
   it('trains on a split and a column of labels, and counts images without a class', async () => {
@@ -21,7 +13,7 @@ describe('the command line', () => {
     const columns = { fine_label: [0n, 1n, 2n, 0n], coarse_label: [0n, 0n, 1n, -1n] };
     await writeFile(path.join(set, 'data/test-00000-of-00001.parquet'), await parquet([1, 2, 3, 4], columns, names));
     await writeFile(path.join(set, 'data/train-00000-of-00001.parquet'), await parquet([5]));
-    await writeFile(path.join(folder, 'tiny.json'), JSON.stringify(TINY));
+    await writeFile(path.join(folder, 'tiny.json'), JSON.stringify(tinyUNetConfig));
     const line = [
       ...['train', '--dataset', set, '--split', 'test', '--label-column', 'coarse_label', '--class-conditional'],
       ...['--model', path.join(folder, 'tiny.json'), '--resolution', '4', '--batch-size', '2'],

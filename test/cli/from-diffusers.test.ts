@@ -10,6 +10,7 @@ import { shellQuoted, shellWords } from '../../src/cli/options/shell-words.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../src/cli/options/training-options.ts';
 // Made by test/fixtures/diffusers/make.py from the script itself.
 import script from '../fixtures/diffusers/train_unconditional.json' with { type: 'json' };
+import { tinyUNetConfig } from '../models/tiny-unet.ts';
 import { runHere } from './run-cli.ts';
 
 let folder: string;
@@ -18,18 +19,9 @@ beforeAll(async () => {
   await mkdir(path.join(folder, 'photos'));
   const grey = sharp({ create: { width: 12, height: 8, channels: 3, background: '#888' } }).png();
   for (const name of ['a.png', 'b.png', 'c.png', 'd.png']) await grey.toFile(path.join(folder, 'photos', name));
-  await writeFile(path.join(folder, 'config.json'), JSON.stringify(TINY));
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify(tinyUNetConfig));
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
-
-const TINY = {
-  _class_name: 'UNet2DModel',
-  block_out_channels: [8, 8],
-  down_block_types: ['DownBlock2D', 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-};
 
 describe('the table of flags', () => {
   it("has every flag of the script, with the script's types, defaults and choices", () => {

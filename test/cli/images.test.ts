@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tinyUNetConfig } from '../models/tiny-unet.ts';
 import { runCli, runHere } from './run-cli.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-images-'));
@@ -10,15 +11,6 @@ const at = (...names: string[]) => path.join(folder, ...names);
 const cli = (line: string) => runHere(line.trim().split(' '));
 /** In a process of its own. */
 const apart = (line: string, interruptWhen?: () => boolean) => runCli(line.split(' '), folder, { interruptWhen });
-
-const tiny = {
-  _class_name: 'UNet2DModel',
-  block_out_channels: [8, 8],
-  down_block_types: ['DownBlock2D', 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-};
 
 beforeAll(async () => {
   process.chdir(folder);
@@ -31,8 +23,8 @@ beforeAll(async () => {
     await sharp(ramp, { raw: { width: 32, height: 8, channels: 1 } })
       .png()
       .toFile(at('wide', name));
-  writeFileSync(at('tiny.json'), JSON.stringify(tiny));
-  writeFileSync(at('fixed.json'), JSON.stringify({ ...tiny, in_channels: 1, out_channels: 1 }));
+  writeFileSync(at('tiny.json'), JSON.stringify(tinyUNetConfig));
+  writeFileSync(at('fixed.json'), JSON.stringify({ ...tinyUNetConfig, in_channels: 1, out_channels: 1 }));
   for (const [kind, hue] of [
     ['warm', 200],
     ['cold', 20],

@@ -18,5 +18,14 @@ export const plainLevels = {
   up_block_types: ['UpBlock2D', 'UpBlock2D'],
 } satisfies UNet2DOptions;
 
+/** The `config.json` of a U-Net that takes its size and channels from the images. */
+export const tinyUNetConfig = {
+  _class_name: 'UNet2DModel',
+  block_out_channels: [8, 8],
+  ...plainLevels,
+  layers_per_block: 1,
+  norm_num_groups: 4,
+} satisfies UNet2DOptions & { _class_name: string };
+
 /** A U-Net of `tinyUNetOptions` but for `changes`. */
 export const tinyUNet = (changes: UNet2DOptions = {}) => new UNet2DModel({ ...tinyUNetOptions, ...changes });

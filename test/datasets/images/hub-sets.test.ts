@@ -7,6 +7,7 @@ import { evaluate } from '../../../src/evaluation/evaluate.ts';
 import { folder, HUB, load, parquet } from '../../cases/small-sets.ts';
 import { runHere } from '../../cli/run-cli.ts';
 import { MockHub } from '../../hub/mock-hub.ts';
+import { tinyUNetConfig } from '../../models/tiny-unet.ts';
 
 let hub: MockHub;
 beforeEach(async () => {
@@ -217,22 +218,13 @@ async function parquetImage(): Promise<Buffer> {
     .toBuffer();
 }
 
-const TINY = {
-  _class_name: 'UNet2DModel',
-  block_out_channels: [8, 8],
-  down_block_types: ['DownBlock2D', 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', 'UpBlock2D'],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-};
-
 it('the command line trains on it, evaluates against it, and the card names it', async () => {
   const names = HUB({ label: ['oak', 'pine'] });
   await publish({
     'data/train-00000-of-00001.parquet': await parquet([1, 2, 3], { label: [0n, 1n, 1n] }, names),
     'data/test-00000-of-00001.parquet': await parquet([9, 8], { label: [0n, 1n] }, names),
   });
-  await writeFile(path.join(folder, 'tiny.json'), JSON.stringify(TINY));
+  await writeFile(path.join(folder, 'tiny.json'), JSON.stringify(tinyUNetConfig));
   vi.stubEnv('XDG_CACHE_HOME', path.join(folder, 'xdg'));
   const run = path.join(folder, 'run');
   const trained = await runHere([
