@@ -5,22 +5,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { DDPMScheduler, isoLoss, loadImages, Trainer, UNet2DModel } from '../src/index.ts';
+import { imageModel } from '../src/experiments/jobs/image-sets.ts';
+import { DDPMScheduler, isoLoss, loadImages, Trainer } from '../src/index.ts';
 
 const steps = Number(process.argv[2] ?? 2000);
 const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-memory-'));
 const samples: { step: number; mebibytes: number }[] = [];
+const digits = await loadImages('digits');
 const trainer = new Trainer({
-  model: new UNet2DModel({
-    sample_size: 8,
-    in_channels: 1,
-    out_channels: 1,
-    block_out_channels: [16, 32],
-    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 8,
-  }),
+  model: imageModel('tiny', digits),
   // Two batches a step, so that the engine of large models is the one that is watched.
   args: {
     output_dir: folder,
@@ -32,7 +25,7 @@ const trainer = new Trainer({
     save_steps: 500,
     device: 'cpu',
   },
-  train_dataset: await loadImages('digits'),
+  train_dataset: digits,
   loss: isoLoss({ lambda: 0.05 }),
   noise_scheduler: new DDPMScheduler(),
   callbacks: [
