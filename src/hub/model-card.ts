@@ -38,8 +38,8 @@ export function modelCard(facts: ModelCardFacts): string {
   const { task, className, isInDiffusers, steps, loss, settings, classNames, results, license, averaged, picture } =
     facts;
   const dataset = { name: facts.dataset, hubId: facts.hubId };
-  const title = `${task === 'unconditional-image-generation' ? 'Images' : 'Points'} from ${publicName(dataset)}`;
   const images = task === 'unconditional-image-generation';
+  const title = `${images ? 'Images' : 'Points'} from ${publicName(dataset)}`;
   const header = {
     ...(license ? { license } : {}),
     library_name: isInDiffusers ? 'diffusers' : 'iso-diffusion',
