@@ -48,7 +48,7 @@ export async function openDataset(name: string, options: HubOptions = {}): Promi
   });
   return repository.throughCache({
     what: `the data set ${name} at ${revision}`,
-    ref: path.join(cache, 'refs', ...revision.split('/')),
+    ref: repository.ref,
     find: async (commit) =>
       (await isFile(listingOf(commit)))
         ? snapshot(commit, await readJsonFile(listingOf(commit), listingSchema))

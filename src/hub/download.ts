@@ -33,11 +33,11 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
   // Refuses a malformed variant before the Hub is asked.
   weightsFile(variant);
   const repository = new Repository('model', name, options);
-  const { revision, cache } = repository;
+  const { revision } = repository;
   const complete = completeFile(variant);
   return repository.throughCache({
     what: `${name} at ${revision}${variant ? ` (${variant})` : ''}`,
-    ref: path.join(cache, 'refs', ...revision.split('/')),
+    ref: repository.ref,
     find: async (commit) => {
       const folder = repository.snapshot(commit);
       return (await isFile(path.join(folder, complete))) ? folder : undefined;

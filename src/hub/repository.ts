@@ -108,6 +108,11 @@ export class Repository {
     );
   }
 
+  /** The file that remembers the last commit of the revision of which all needed files were cached. */
+  get ref(): string {
+    return path.join(this.cache, 'refs', ...this.revision.split('/'));
+  }
+
   /** The folder of the files of a commit in the cache. */
   snapshot(commit: string): string {
     return path.join(this.cache, 'snapshots', commit);
