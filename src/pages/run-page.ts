@@ -19,6 +19,7 @@ export interface Frame {
 /** What the page shows of a run. */
 export interface RunPage {
   readonly title: string;
+  /** Also stands behind the title. */
   readonly state: 'training' | 'done' | 'interrupted' | 'failed';
   readonly step: number;
   readonly max_steps: number;
@@ -45,8 +46,6 @@ export interface RunPage {
 /** Seconds between two loads of the page while the run lasts. */
 const RELOAD_SECONDS = 5;
 
-const BADGES = { training: 'training', done: 'done', interrupted: 'interrupted', failed: 'failed' } as const;
-
 /** The HTML file. While the run lasts it loads itself again every few seconds. */
 export async function runPage(run: RunPage): Promise<string> {
   const { title, state, step, max_steps, written_at } = run;
@@ -54,7 +53,7 @@ export async function runPage(run: RunPage): Promise<string> {
   const written = written_at.toISOString();
   return htmlPage({
     title,
-    badge: BADGES[state],
+    badge: state,
     subtitle: subtitle(run),
     reload_seconds: isTraining ? RELOAD_SECONDS : undefined,
     style: STYLE,

@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { dataUri } from '../../pages/page.ts';
-import { type Frame, runPage } from '../../pages/run-page.ts';
+import { type Curves, type Frame, type RunPage, runPage } from '../../pages/run-page.ts';
 import type { LoggedRun, RunLogger, RunOutcome } from '../../trainers/logging/run-logger.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
 import { CurveRecord } from './curve-record.ts';
@@ -36,7 +36,6 @@ interface RunPageOptions {
  */
 export class RunPageLogger implements RunLogger {
   private readonly curves = new CurveRecord();
-  private evaluations = new CurveRecord();
   private run: LoggedRun | undefined;
   private at = { step: 0, epoch: 0, steps_per_second: 0 };
   private latest: Readonly<Record<string, number>> = {};
@@ -100,7 +99,7 @@ export class RunPageLogger implements RunLogger {
     }
   }
 
-  private async write(state: 'training' | 'done' | 'interrupted' | 'failed'): Promise<void> {
+  private async write(state: RunPage['state']): Promise<void> {
     if (!this.run) return;
     const begun = performance.now();
     const { output_dir, max_steps, settings } = this.run;
@@ -116,7 +115,7 @@ export class RunPageLogger implements RunLogger {
       written_at: new Date(),
       latest: this.latest,
       curves: this.curves.curves(),
-      evaluations: (await this.readEvaluations()).curves(),
+      evaluations: await this.readEvaluations(),
       best: await this.best(),
       picture,
       film,
@@ -128,12 +127,12 @@ export class RunPageLogger implements RunLogger {
     this.nextWrite = performance.now() + Math.max(MIN_INTERVAL_MS, took / MOST_OF_THE_TIME);
   }
 
-  private async readEvaluations(): Promise<CurveRecord> {
+  private async readEvaluations(): Promise<Curves> {
     const { evaluation_dir } = this.options;
-    if (evaluation_dir === undefined) return this.evaluations;
-    this.evaluations = new CurveRecord();
-    for (const { step, values } of await evaluations(evaluation_dir)) this.evaluations.add(step, values);
-    return this.evaluations;
+    const record = new CurveRecord();
+    const all = evaluation_dir === undefined ? [] : await evaluations(evaluation_dir);
+    for (const { step, values } of all) record.add(step, values);
+    return record.curves();
   }
 
   private async best() {

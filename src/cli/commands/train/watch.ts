@@ -113,8 +113,9 @@ export function watchRun(kind: 'points' | 'images', settings: WatchSettings): Wa
     page: path.join(output_dir, PAGE_FILE),
     samples_dir,
     async resultsAt(step) {
+      if (eval_every === 0) return undefined;
       const last = (await evaluations(evaluation_dir)).findLast((each) => each.step === step);
-      if (eval_every === 0 || last === undefined) return undefined;
+      if (last === undefined) return undefined;
       const { samples, values } = last;
       const extractor = kind === 'images' ? { extractor: eval_extractor ?? 'inception' } : {};
       return { metrics: values, args: { ...extractor, ...(samples === undefined ? {} : { samples }) } };
