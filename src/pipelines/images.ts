@@ -126,10 +126,11 @@ function imagePipeline(
     );
   };
 
+  /** A callback sees all images of the batch at once. */
+  const groupOf = (call: Call, count: number) => (call.callback ? count : GROUP);
   const drawImages = async (call: Call, count: number): Promise<RawImage[]> => {
     const { RawImage } = await import('@huggingface/transformers');
-    // A callback sees all images of the batch at once.
-    const { data, height, width, channels } = await drawBytes(call, 0, count, call.callback ? count : GROUP);
+    const { data, height, width, channels } = await drawBytes(call, 0, count, groupOf(call, count));
     const size = height * width * channels;
     return Array.from(
       { length: count },
@@ -141,7 +142,7 @@ function imagePipeline(
     return new Tensor('float32', values, [count, ...sampleShape]);
   };
   const drawAs = async (output_type: string, call: Call, count: number) => {
-    const group = call.callback ? count : GROUP;
+    const group = groupOf(call, count);
     if (output_type === 'uint8') return drawBytes(call, 0, count, group);
     if (output_type === 'tensor') {
       const scaled = (await draw(call, 0, count, group)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));

@@ -49,14 +49,14 @@ export function inversionCall(
   const scheduler = DDIMInverseScheduler.fromConfig(config);
   const num_inference_steps = options.num_inference_steps ?? Math.min(50, scheduler.config.num_train_timesteps);
   // The factors are those of the first and the last step of a call that draws; here the last comes first.
-  const [first, last] = readNoiseScale(options, own.isotropy) ?? [];
+  const scale = readNoiseScale(options, own.isotropy);
   return {
     scheduler: startedScheduler({ scheduler, num_inference_steps }),
     num_inference_steps,
     seed: 0,
     eta: 0,
     use_clipped_model_output: false,
-    noiseScale: first === undefined || last === undefined ? undefined : [last, first],
+    noiseScale: scale && [scale[1], scale[0]],
     callback: undefined,
     onProgress: options.on_progress,
     signal: options.signal,
