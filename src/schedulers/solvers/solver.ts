@@ -47,7 +47,8 @@ export abstract class Solver<Own extends object> extends Scheduler<Own> {
   /**
    * Begins a process at these timesteps.
    *
-   * @throws {InvalidArgumentError} where a timestep is outside [0, T), or a sigma before the last is 0 or infinite: no equation can be solved from there.
+   * @throws {InvalidArgumentError} where a timestep is outside [0, T), or a sigma before the last is 0 or infinite: no
+   * equation can be solved from there.
    */
   protected begin(timesteps: readonly number[], sigmas: readonly number[] = []): void {
     const { num_train_timesteps: T, steps_offset } = this.config;

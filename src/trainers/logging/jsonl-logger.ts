@@ -11,8 +11,8 @@ const maxLineBytes = 1024 * 1024;
 
 /**
  * Logs one JSON object a line: `{"step":10,"loss":0.5}`. Each record reaches the operating system before `log` returns,
- * so a killed process loses none. Images and
- * evaluations, which come in their own time, are not in it. NaN and infinities are written as `null`, for which JSON has no number.
+ * so a killed process loses none. Images and evaluations, which come in their own time, are not in it. NaN and infinities
+ * are written as `null`, for which JSON has no number.
  *
  * @example
  * const logger = new JsonlLogger('run/metrics.jsonl', { resume_step: 500 });
