@@ -43,11 +43,13 @@ export async function downloadBar<T>(
   let bar: Progress | undefined;
   try {
     return await work(({ status, file, loaded = 0, total = 1 }) => {
-      if (status === 'progress') bar ??= progressBar(file, total);
-      bar?.update(loaded, `${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
-      if (status !== 'done') return;
-      bar?.stop();
-      bar = undefined;
+      if (status !== 'progress') {
+        bar?.stop();
+        bar = undefined;
+        return;
+      }
+      bar ??= progressBar(file, total);
+      bar.update(loaded, `${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
     });
   } finally {
     bar?.stop();

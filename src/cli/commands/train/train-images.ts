@@ -220,38 +220,39 @@ async function loadTrainingImages(
   const { dataset_config_name, dataset_revision: revision } = settings;
   const resolution = settings.resolution ?? modelResolution;
   let bar: Progress | undefined;
-  try {
-    return await loadImages(source, {
-      resolution: typeof resolution === 'object' ? [...resolution] : resolution,
-      channels: settings.channels ?? imageChannels(modelChannels),
-      ...(random_crop ? { random_crop } : { center_crop: !stretch }),
-      interpolation,
-      data_dir,
-      cache_dir,
-      split,
-      label_column,
-      dataset_config_name,
-      revision,
-      strict,
-      on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
-      max_images: n,
-      on_progress: ({ done, total }) => {
-        bar ??= progressBar('images', total ?? 0);
-        bar.update(done, total === undefined ? `${done}` : '');
-      },
-      // A file of the Hub is downloaded between the images of the one before it and its own.
-      progress_callback: ({ status, file, loaded = 0, total = 1 }) => {
-        if (status !== 'progress') {
-          bar?.stop();
-          bar = undefined;
-          return;
-        }
-        bar ??= progressBar(file, total);
-        bar.update(loaded, `${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
-      },
-    });
-  } finally {
+  const stopBar = () => {
     bar?.stop();
+    bar = undefined;
+  };
+  try {
+    return await downloadBar((onDownload) =>
+      loadImages(source, {
+        resolution: typeof resolution === 'object' ? [...resolution] : resolution,
+        channels: settings.channels ?? imageChannels(modelChannels),
+        ...(random_crop ? { random_crop } : { center_crop: !stretch }),
+        interpolation,
+        data_dir,
+        cache_dir,
+        split,
+        label_column,
+        dataset_config_name,
+        revision,
+        strict,
+        on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
+        max_images: n,
+        on_progress: ({ done, total }) => {
+          bar ??= progressBar('images', total ?? 0);
+          bar.update(done, total === undefined ? `${done}` : '');
+        },
+        // A file of the Hub is downloaded between the images of the one before it and its own.
+        progress_callback: (progress) => {
+          stopBar();
+          onDownload(progress);
+        },
+      }),
+    );
+  } finally {
+    stopBar();
   }
 }
 
