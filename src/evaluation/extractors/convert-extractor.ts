@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { ExtractorWeightsError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { type NamedTensor, readSafetensors } from '../../files/safetensors.ts';
+import { type NamedTensor, readSafetensors, readSafetensorsHeader } from '../../files/safetensors.ts';
 import { readTorchStateDict } from '../../files/torch/file.ts';
+import type { TorchTensor } from '../../files/torch/tensor.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type FeatureNetwork, featureGraph, parameterShapes } from './networks/feature-network.ts';
 import { extractorsFolder, PUBLISHED_EXTRACTORS } from './published-extractors.ts';
@@ -55,10 +56,11 @@ export async function convertedExtractor(
   weights: string,
   networks: readonly FeatureNetwork[] = Object.values(PUBLISHED_EXTRACTORS).map(({ network }) => network),
 ): Promise<{ network: FeatureNetwork; bytes: Uint8Array }> {
-  const tensors = await readTensors(weights);
-  const network = networkOf([...tensors.keys()], networks, weights);
+  const { entries, open } = await weightsFile(weights);
+  const network = networkOf([...entries.keys()], networks, weights);
   const shapes = parameterShapes(network);
-  checkTensors(network, shapes, tensors, weights);
+  checkTensors(network, shapes, entries, weights);
+  const tensors = await open([...shapes.keys()]);
   const graph = featureGraph(network, (name) => {
     const data = tensors.get(name)?.read();
     // Each tensor is held by the graph alone from here on.
@@ -68,10 +70,12 @@ export async function convertedExtractor(
   return { network, bytes: writeOnnx(graph, { network: network.name }) };
 }
 
-interface WeightTensor {
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  read(): NamedTensor['data'];
+type Entry = Pick<TorchTensor, 'dtype' | 'shape'>;
+
+interface WeightsFile {
+  readonly entries: ReadonlyMap<string, Entry>;
+  /** The tensors of these names; a file of torch gives all that it holds. */
+  open(names: readonly string[]): Promise<Map<string, { read(): NamedTensor['data'] }>>;
 }
 
 /** Whether a file's name is one that torch gives to its weights. */
@@ -79,12 +83,19 @@ export function isTorchFileName(file: string): boolean {
   return /\.(pth|pt|bin|pkl|ckpt)$/i.test(file);
 }
 
-async function readTensors(weights: string): Promise<Map<string, WeightTensor>> {
-  if (isTorchFileName(weights)) return readTorchStateDict(weights);
-  const tensors = await readSafetensors(weights);
-  return new Map(
-    [...tensors].map(([name, { dtype, shape, data }]) => [name, { dtype, shape, read: () => data }] as const),
-  );
+async function weightsFile(weights: string): Promise<WeightsFile> {
+  if (isTorchFileName(weights)) {
+    const tensors = await readTorchStateDict(weights);
+    return { entries: tensors, open: async () => tensors };
+  }
+  const { entries } = await readSafetensorsHeader(weights);
+  return {
+    entries: new Map(entries.map((entry) => [entry.name, entry])),
+    async open(names) {
+      const tensors = await readSafetensors(weights, { names });
+      return new Map([...tensors].map(([name, { data }]) => [name, { read: () => data }]));
+    },
+  };
 }
 
 function networkOf(names: readonly string[], networks: readonly FeatureNetwork[], weights: string): FeatureNetwork {
@@ -99,7 +110,7 @@ function networkOf(names: readonly string[], networks: readonly FeatureNetwork[]
 function checkTensors(
   network: FeatureNetwork,
   shapes: ReadonlyMap<string, readonly number[]>,
-  given: ReadonlyMap<string, WeightTensor>,
+  given: ReadonlyMap<string, Entry>,
   weights: string,
 ): void {
   const missing = [...shapes.keys()].filter((name) => !given.has(name));
