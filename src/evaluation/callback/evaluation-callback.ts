@@ -146,7 +146,7 @@ export class EvaluationCallback implements TrainerCallback {
     const log = await EvaluationLog.open(path.join(directory, LOG_FILE), global_step);
     const best = await this.bestSnapshot(run, global_step);
     const evaluator = await SnapshotEvaluator.start(await this.snapshotSettings(run, directory));
-    const lastStep = log.has(global_step) ? global_step : 0;
+    const lastStep = log.find(global_step) ? global_step : 0;
     const active = { directory, log, evaluator, run, best, current: Promise.resolve(), lastStep };
     this.run = active;
     for (const step of await snapshotSteps(directory)) {
@@ -311,10 +311,6 @@ class EvaluationLog {
       .flatMap((line, i) => (line === '' ? [] : [parsed(line, `${file}, line ${i + 1}`)]));
     const kept = records.filter(({ step }) => step <= upTo);
     return new EvaluationLog(file, new Map(kept.map((record) => [record.step, record])));
-  }
-
-  has(step: number): boolean {
-    return this.records.has(step);
   }
 
   find(step: number): EvaluationRecord | undefined {
