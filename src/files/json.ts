@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, errorText, InvalidArgumentError } from '../errors.ts';
 import { readWholeFile } from './regular-file.ts';
 

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { HubError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
 import { interruptedReplacement } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { Registry } from '../registry.ts';
 import { hybridLoss } from './hybrid.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, gather, relu } from '../graph/ops/index.ts';

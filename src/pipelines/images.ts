@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { RawImage } from '@huggingface/transformers';
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';

@@ -1,6 +1,6 @@
 // Opens what `pipeline()` is given: a saved folder, a Hub id, or an ONNX file.
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';

@@ -1,5 +1,5 @@
 // The predicted noise times a number: what lambda does to a trained model (docs/theory.md), and Epsilon Scaling.
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { noiseScaleForLambda, type TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption } from '../options.ts';

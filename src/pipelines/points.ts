@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isColumnName, NAME_RULE } from '../datasets/points/columns.ts';
 import { applyScaler, invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';

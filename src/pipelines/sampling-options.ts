@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, functionOption, numberOption, numberOrNumbersOption, signalOption } from '../options.ts';

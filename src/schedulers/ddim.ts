@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { type Complete, type Fields, requireObject } from '../options.ts';
 import { refuseOtherProcess } from './config-file.ts';

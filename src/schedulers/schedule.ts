@@ -1,6 +1,6 @@
 // The noise schedule: the options that all schedulers share, the variances of the forward process, and the timesteps
 // that a reverse process visits.
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { type Complete, type Fields, parseOptions } from '../options.ts';
 

@@ -1,5 +1,5 @@
 // One reverse step: what `Scheduler.step` takes and gives, and the combination that DDPM and DDIM share.
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { type Complete, type Fields, requireArray } from '../options.ts';
 import type { PredictionType, SchedulerConfig } from './schedule.ts';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { register } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorText, InvalidArgumentError } from '../errors.ts';
 import { packageFile, runsSources } from '../files/package-files.ts';
 import { isFile } from '../files/regular-file.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { CheckpointError, NonFiniteLossError } from '../errors.ts';
 import type { Progress, RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import type { Engine } from './engines/engine.ts';

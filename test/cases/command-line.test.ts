@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { listOption, option, readSettings } from '../../src/cli/options/command-options.ts';
 import { meantName } from '../../src/cli/options/option-names.ts';
 import { openSource } from '../../src/datasets/images/load-images.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
 import { type JsonObject, parseJson, parseStrictJson, readJsonFile, stringifySorted } from '../../src/files/json.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError } from '../../src/errors.ts';
 import type { Value } from '../../src/graph/graph.ts';
 import { type DiffusionModel, type ModelInputs, modelFromConfig, models } from '../../src/models/index.ts';

@@ -2,7 +2,7 @@
  * A diffusion transformer (DiT, Peebles & Xie 2023) with adaLN-Zero, written as a user would: on the package's entries
  * alone.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { add, mul, reshape, scalarLike, silu, split, transpose, unsqueeze, type Value } from '../../src/graph/index.ts';
 import type { DiffusionModel, ModelInputs } from '../../src/index.ts';
 import {

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { zipSync } from 'fflate';
-import { z } from 'zod';
+import * as z from 'zod';
 import { readSettings } from '../../../src/cli/options/command-options.ts';
 import { modelOptions } from '../../../src/cli/options/new-model.ts';
 import { trainingOptions } from '../../../src/cli/options/training-options.ts';

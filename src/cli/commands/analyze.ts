@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { applyScaler, loadPoints } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { csvText } from '../../experiments/text.ts';

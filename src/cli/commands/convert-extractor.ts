@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { convertExtractor } from '../../evaluation/extractors/convert-extractor.ts';
 import { extractorsFolder } from '../../evaluation/extractors/published-extractors.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { DeviceError } from '../../errors.ts';
 import { environment } from '../../experiments/jobs/job.ts';
 import { deviceReports } from '../../runtime/device.ts';

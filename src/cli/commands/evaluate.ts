@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { evaluate } from '../../evaluation/evaluate.ts';
 import { identify, loadPointPair } from '../../evaluation/inputs.ts';

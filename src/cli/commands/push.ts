@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isPointFile } from '../../datasets/points/point-files.ts';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';

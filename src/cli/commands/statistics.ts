@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { imageStatistics } from '../../evaluation/image-statistics.ts';
 import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { POINT_SET_NAMES } from '../../datasets/named-data-set.ts';
 import { IMAGE_MODELS } from '../../experiments/jobs/job.ts';
 import { reportSweep, type SweepReport, sweep } from '../../experiments/sweep/sweep.ts';

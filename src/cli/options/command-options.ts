@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { nearestName } from '../../registry.ts';

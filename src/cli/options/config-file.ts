@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { parse as parseYaml } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { withRegularFile } from '../../files/regular-file.ts';

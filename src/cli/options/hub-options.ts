@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { HubError, InvalidArgumentError } from '../../errors.ts';
 import { hubUser, type PushPlan, type PushToHubOptions, pushPlan, pushToHub } from '../../hub/push-to-hub.ts';
 import { formatTable } from '../ui/table.ts';

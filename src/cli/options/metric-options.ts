@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { grouped, option, type Settings } from './command-options.ts';
 
 /** Options of the built-in metrics, under torch-fidelity's names. `evaluate` checks their values. */

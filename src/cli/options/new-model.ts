@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ImageSet } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { isFolder } from '../../files/regular-file.ts';

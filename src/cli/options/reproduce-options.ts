@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { isImageTarget, TARGETS, type Target } from '../../experiments/reproduce/paper/targets.ts';
 import { PRESETS } from '../../experiments/reproduce/presets.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors, PREPROCESSINGS } from '../../evaluation/extractors/registry.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';

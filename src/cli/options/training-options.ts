@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { DEVICES } from '../../runtime/device.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
 import { grouped, listOption, option, type Settings } from './command-options.ts';

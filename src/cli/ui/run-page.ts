@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
-import { z } from 'zod';
+import * as z from 'zod';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { dataUri } from '../../pages/page.ts';
 import { type Curves, type Frame, type RunPage, runPage } from '../../pages/run-page.ts';

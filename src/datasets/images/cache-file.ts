@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { openSync, readSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 import { DatasetError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { type RegularFile, withRegularFile } from '../../files/regular-file.ts';

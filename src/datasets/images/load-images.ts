@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { DatasetError, errorText, HubError, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
 import { defaultCacheDir } from '../../files/download.ts';
 import { exists, isFile, isFolder } from '../../files/regular-file.ts';

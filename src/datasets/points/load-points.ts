@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { type Fields, parseOptions, requireText } from '../../options.ts';
 import { isPointFile, POINT_FILES, readPoints } from './point-files.ts';

@@ -1,6 +1,6 @@
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { replaceDirectory, restoreInterrupted, writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';

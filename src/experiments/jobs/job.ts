@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';

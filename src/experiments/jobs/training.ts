@@ -1,7 +1,7 @@
 // What the jobs on points and on images have in common: the training, its curves, and the end.
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isoLoss } from '../../losses/index.ts';
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../trainers/index.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Fields, functionOption, parseOptions, signalOption } from '../../options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { IMAGE_MODELS } from '../jobs/job.ts';

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { withFolderLock } from '../../files/folder-lock.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { type Complete, type Fields, parseOptions, warnOfUnknownKeys } from '../../options.ts';
 import { configOptions } from '../model.ts';

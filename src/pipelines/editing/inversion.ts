@@ -1,5 +1,5 @@
 // From samples to the noise that DDIM draws them from.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { TrainedIsotropy } from '../../losses/minimiser.ts';
 import { type Fields, functionOption, numberOption, signalOption } from '../../options.ts';
 import { asScheduler, type GivenScheduler } from '../../schedulers/registry.ts';

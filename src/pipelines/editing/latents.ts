@@ -1,6 +1,6 @@
 // The noise that a reverse process starts from: drawn by a seed, given, or between two others.
 import type { Tensor } from '@huggingface/transformers';
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { elementCount } from '../../graph/types.ts';
 import { type Fields, numberOption } from '../../options.ts';

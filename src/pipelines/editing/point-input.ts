@@ -1,5 +1,5 @@
 // Points that are given to a pipeline.
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Fields } from '../../options.ts';
 import { type Edit, type EditOptions, editShape, readEditSettings } from './edit.ts';

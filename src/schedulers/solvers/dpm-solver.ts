@@ -1,5 +1,5 @@
 // DPM-Solver (Lu et al. 2022, arXiv 2206.00927) and DPM-Solver++ (arXiv 2211.01095), in several steps and in single ones.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Complete, Fields } from '../../options.ts';
 import { VARIANCE_TYPES, type VarianceType } from '../ddpm.ts';
 import { parseSchedulerConfig, roundHalfToEven } from '../schedule.ts';

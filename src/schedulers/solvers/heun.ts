@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Complete, Fields } from '../../options.ts';
 import { parseSchedulerConfig } from '../schedule.ts';
 import type { StepOutput } from '../steps.ts';

@@ -1,6 +1,6 @@
 // Solvers of the equation in lambda = log(alpha / sigma), half the logarithm of the signal-to-noise ratio: DPM-Solver,
 // UniPC and DEIS. x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1.
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
 import { checkTimesteps, roundHalfToEven, type SchedulerOptions, scheduleShape } from '../schedule.ts';

@@ -1,6 +1,6 @@
 // Solvers of the equation in sigma (Karras et al. 2022): the sample is x_t / alpha_t = x_0 + sigma eps, so that
 // dx / d sigma = eps. The model is given x / sqrt(sigma^2 + 1).
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
 import { checkTimesteps, type SchedulerOptions, scheduleShape } from '../schedule.ts';

@@ -1,5 +1,5 @@
 // The standard deviations that a solver visits: sigma = sqrt((1 - abar) / abar), so that x_t / sqrt(abar_t) = x_0 + sigma eps.
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import type { Fields } from '../../options.ts';
 import { roundHalfToEven, type SchedulerConfig } from '../schedule.ts';

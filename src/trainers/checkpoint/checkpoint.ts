@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { interruptedReplacement, writeDirectoryAtomic, writeFileSynced } from '../../files/atomic.ts';
 import type { JsonObject } from '../../files/json.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { CheckpointError, NonFiniteLossError } from '../../errors.ts';
 import type { FolderLock } from '../../files/folder-lock.ts';
 import type { NamedTensor } from '../../files/safetensors.ts';

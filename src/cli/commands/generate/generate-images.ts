@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { RawImage } from '@huggingface/transformers';
 import sharp from 'sharp';
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
 import { encodePng, type ImageBytes } from '../../../pipelines/image-output.ts';

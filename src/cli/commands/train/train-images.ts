@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { INTERPOLATIONS, labelledImages } from '../../../datasets/images/image-set.ts';
 import { type ImageSet, loadImages } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';

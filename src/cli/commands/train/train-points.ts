@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { loadPoints } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { ConditionalDense, type DiffusionModel } from '../../../models/index.ts';

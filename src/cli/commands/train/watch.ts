@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { EvaluationCallback } from '../../../evaluation/callback/evaluation-callback.ts';
 import { extractors } from '../../../evaluation/extractors/registry.ts';
 import type { CardResults } from '../../../hub/card-results.ts';

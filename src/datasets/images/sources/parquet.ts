@@ -11,7 +11,7 @@ import {
   type RowGroup,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { z } from 'zod';
+import * as z from 'zod';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { describeFile, startsWith } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
