@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
+import { nextTurn } from '#platform/system';
 import { InvalidArgumentError } from '../errors.ts';
 import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { PointCloud } from '../metrics/metric.ts';
@@ -49,7 +49,7 @@ export async function passOver(
     }
     done += batch.length;
     onProgress?.(done / images.count);
-    await setImmediate();
+    await nextTurn();
     signal?.throwIfAborted();
   }
   return collectors.map(({ extractor, statistics, features }) => ({

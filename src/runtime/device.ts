@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { listSupportedBackends } from 'onnxruntime-node';
+import { listSupportedBackends } from '#ort';
 import { DeviceError, errorText, InvalidArgumentError } from '../errors.ts';
 import { resolveDependency } from '../files/package-files.ts';
 import { Graph } from '../graph/graph.ts';

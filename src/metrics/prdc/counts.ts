@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { nextTurn } from '#platform/system';
 
 import type { Ranked } from '../linalg/select.ts';
 import type { PointCloud } from '../metric.ts';
@@ -114,7 +114,7 @@ export class Pacer {
     const finished = this.done >= this.total;
     if (!finished && now - this.lastTurn < TURN_MS) return;
     this.onProgress?.(Math.min(1, this.done / this.total));
-    await setImmediate();
+    await nextTurn();
     this.signal?.throwIfAborted();
     this.lastTurn = performance.now();
   }

@@ -1,5 +1,4 @@
 import { basename } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import {
   type AsyncBuffer,
   asyncBufferFromFile,
@@ -12,6 +11,7 @@ import {
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import * as z from 'zod';
+import { nextTurn } from '#platform/system';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { describeFile, startsWith } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
@@ -180,7 +180,7 @@ async function readRows(
 ): Promise<Record<string, unknown>[]> {
   let hasEnded = false;
   const bytes = async (start: number, end?: number): Promise<ArrayBuffer> => {
-    await setImmediate();
+    await nextTurn();
     return hasEnded ? new Promise(() => undefined) : file.slice(start, end);
   };
   const slice = (start: number, end?: number) => {
