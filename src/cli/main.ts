@@ -1,22 +1,78 @@
 import { Command, CommanderError } from 'commander';
 import { IsoDiffusionError, NonFiniteLossError } from '../errors.ts';
-import { environment } from '../experiments/jobs/job.ts';
-import { nearestName } from '../registry.ts';
+import { packageVersion } from '../files/package-files.ts';
 import { INTERRUPTED_STATUS, InterruptedError } from '../terminal/interrupt.ts';
-import { addAnalyzeCommand } from './commands/analyze.ts';
-import { addConvertExtractorCommand } from './commands/convert-extractor.ts';
-import { addDoctorCommand } from './commands/doctor.ts';
-import { addEvaluateCommand } from './commands/evaluate.ts';
-import { addFromDiffusersCommand } from './commands/from-diffusers.ts';
-import { addGenerateCommand } from './commands/generate/generate.ts';
-import { addPushCommand } from './commands/push.ts';
-import { addReproduceCommand } from './commands/reproduce.ts';
-import { addStatisticsCommand } from './commands/statistics.ts';
-import { addSweepCommand } from './commands/sweep.ts';
-import { addTrainCommand } from './commands/train/train.ts';
-import { longFlags } from './options/command-options.ts';
-import { whyRefused } from './options/diffusers-flags.ts';
-import { meantName } from './options/option-names.ts';
+
+interface CommandEntry {
+  readonly name: string;
+  readonly description: string;
+  /** Imports what adds arguments, options, help and action. */
+  readonly load: () => Promise<(command: Command) => void>;
+}
+
+/** A command is imported when it is named: the others would triple the time to start. */
+const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'train',
+    description:
+      'Train a model on points or images; writes checkpoints, logs, plots, OUTPUT/run.html and OUTPUT/pipeline.',
+    load: async () => (await import('./commands/train/train.ts')).defineTrain,
+  },
+  {
+    name: 'generate',
+    description: 'Sample points, in the units of the training data, or images from a saved model.',
+    load: async () => (await import('./commands/generate/generate.ts')).defineGenerate,
+  },
+  {
+    name: 'evaluate',
+    description: 'FID, KID, Inception Score, Precision, Recall, Density and Coverage of generated samples.',
+    load: async () => (await import('./commands/evaluate.ts')).defineEvaluate,
+  },
+  {
+    name: 'statistics',
+    description: "Mean and covariance of the features of images, for FID, in pytorch-fid's .npz format.",
+    load: async () => (await import('./commands/statistics.ts')).defineStatistics,
+  },
+  {
+    name: 'analyze',
+    description:
+      'Isotropy (squared norm per element, 1 for white noise) of x_t and of the predicted noise, by timestep.',
+    load: async () => (await import('./commands/analyze.ts')).defineAnalyze,
+  },
+  {
+    name: 'convert-extractor',
+    description: 'Convert the published weights of a feature extractor (FID Inception v3, VGG16) to ONNX.',
+    load: async () => (await import('./commands/convert-extractor.ts')).defineConvertExtractor,
+  },
+  {
+    name: 'doctor',
+    description: 'Print versions and devices, what is missing and how to get it.',
+    load: async () => (await import('./commands/doctor.ts')).defineDoctor,
+  },
+  {
+    name: 'reproduce',
+    description:
+      'Reproduce tables and figures of the paper: train, sample, measure, average over runs, and print the published numbers next to ours.',
+    load: async () => (await import('./commands/reproduce.ts')).defineReproduce,
+  },
+  {
+    name: 'sweep',
+    description:
+      'Which weight of the isotropy penalty? Paired runs over weights and seeds, and one page that compares them.',
+    load: async () => (await import('./commands/sweep.ts')).defineSweep,
+  },
+  {
+    name: 'push',
+    description: 'Upload a saved pipeline to the Hugging Face Hub, with its model card.',
+    load: async () => (await import('./commands/push.ts')).definePush,
+  },
+  {
+    name: 'from-diffusers',
+    description:
+      "Print the command that does what a command of diffusers' train_unconditional.py does, and what differs.",
+    load: async () => (await import('./commands/from-diffusers.ts')).defineFromDiffusers,
+  },
+];
 
 /**
  * Runs the command line.
@@ -26,12 +82,13 @@ import { meantName } from './options/option-names.ts';
  */
 export async function main(argv: readonly string[]): Promise<number> {
   watchOutput();
-  const program = buildProgram();
+  const [verb, named] = argv;
+  const program = await buildProgram(verb === 'help' ? named : verb);
   try {
     await program.parseAsync(argv.map(withHyphens), { from: 'user' });
     return 0;
   } catch (error) {
-    if (error instanceof CommanderError) return usageStatus(error, program, argv[0]);
+    if (error instanceof CommanderError) return usageStatus(error, program, verb);
     return report(error);
   }
 }
@@ -53,10 +110,11 @@ function withHyphens(argument: string): string {
   return argument.replace(/^--\w[\w-]*/, (flag) => flag.replaceAll('_', '-'));
 }
 
-function buildProgram(): Command {
+/** @param verb the command whose options are needed. */
+async function buildProgram(verb: string | undefined): Promise<Command> {
   const program = new Command('iso-diffusion')
     .description('Train diffusion models with the Iso-Diffusion loss, sample from them and evaluate them.')
-    .version(environment().package_version)
+    .version(packageVersion())
     .exitOverride()
     .showSuggestionAfterError(false)
     .configureOutput({ outputError: () => undefined })
@@ -73,44 +131,18 @@ Examples:
 Exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
 DEBUG=1 prints the stack of an error.`,
     );
-  addTrainCommand(program);
-  addGenerateCommand(program);
-  addEvaluateCommand(program);
-  addStatisticsCommand(program);
-  addAnalyzeCommand(program);
-  addConvertExtractorCommand(program);
-  addDoctorCommand(program);
-  addReproduceCommand(program);
-  addSweepCommand(program);
-  addPushCommand(program);
-  addFromDiffusersCommand(program);
+  for (const { name, description, load } of COMMANDS) {
+    const command = program.command(name).description(description);
+    if (name === verb) (await load())(command);
+  }
   return program;
 }
 
 /** Says what was wrong with the arguments, and what was most likely meant. */
-function usageStatus({ exitCode, code, message }: CommanderError, program: Command, verb: string | undefined): number {
-  if (exitCode === 0) return 0;
-  const [, wrong = ''] = /'-*([^'=]*)/.exec(message) ?? [];
-  let meant: string | undefined;
-  if (code === 'commander.unknownCommand') {
-    const commands = program.commands.map((command) => command.name());
-    meant = nearestName(wrong, commands);
-  } else if (code === 'commander.unknownOption') {
-    const reason = verb === 'train' ? whyRefused(wrong) : undefined;
-    if (reason !== undefined) {
-      process.stderr.write(`error: ${reason}\n`);
-      return 2;
-    }
-    const { options } = program.commands.find((command) => command.name() === verb) ?? program;
-    const name = meantName(
-      wrong.replaceAll('-', '_'),
-      options.flatMap(({ flags }) => longFlags(flags)),
-    );
-    meant = name && `--${name.replaceAll('_', '-')}`;
-  }
-  // Help is an error too where no command is named, and has been printed.
-  if (message.startsWith('error:'))
-    process.stderr.write(`${message}${meant === undefined ? '' : `. Did you mean '${meant}'?`}\n`);
+async function usageStatus(error: CommanderError, program: Command, verb: string | undefined): Promise<number> {
+  if (error.exitCode === 0) return 0;
+  const { usageErrorText } = await import('./options/usage-error.ts');
+  process.stderr.write(usageErrorText(error, program, verb));
   return 2;
 }
 

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -26,6 +26,12 @@ const isBundled = !runsSources && !here?.endsWith('/dist/files/package-files.js'
  */
 export function packageFile(file: string): URL {
   return new URL(file, packageRoot());
+}
+
+/** The version of this package. @throws {BundleError} as {@link packageFile}. */
+export function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string };
+  return version;
 }
 
 /**

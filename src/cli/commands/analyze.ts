@@ -45,15 +45,10 @@ const options = {
 /** Column name to value; `timestep` is the first. */
 type Row = { timestep: number; [column: string]: number };
 
-export function addAnalyzeCommand(program: Command): void {
-  const command = program
-    .command('analyze')
-    .description(
-      'Isotropy (squared norm per element, 1 for white noise) of x_t and of the predicted noise, by timestep.',
-    )
-    .addHelpText(
-      'after',
-      `
+export function defineAnalyze(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion analyze --dataset swiss-roll
   iso-diffusion analyze --dataset swiss-roll --model runs/swiss-roll/pipeline --output analysis
@@ -62,7 +57,7 @@ Examples:
 
 Columns: x_t_expected from the closed form and x_t from noised points. With a model also predicted_noise and its mean
 squared error, mse. A model that minimises the mean squared error has predicted_noise = 1 - mse.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => analyze(await readSettings(options, flags)));
 }
 

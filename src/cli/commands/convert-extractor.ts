@@ -11,20 +11,17 @@ const options = {
   json: option('--json', z.boolean().default(false), 'print JSON'),
 };
 
-export function addConvertExtractorCommand(program: Command): void {
-  const command = program
-    .command('convert-extractor')
-    .description('Convert the published weights of a feature extractor (FID Inception v3, VGG16) to ONNX.')
-    .addHelpText(
-      'after',
-      `
+export function defineConvertExtractor(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion convert-extractor --weights pt_inception-2015-12-05-6726825d.pth
   iso-diffusion convert-extractor --weights vgg16-397923af.safetensors --output vgg16.onnx
 
 Without --output the model is written to ${extractorsFolder()} (ISO_DIFFUSION_EXTRACTORS), where evaluate finds it.
 evaluate fetches and converts the published files by itself. Of a .pth file, nothing is executed.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => convert(await readSettings(options, flags)));
 }
 

@@ -11,11 +11,8 @@ import { formatTable } from '../ui/table.ts';
 
 const options = { json: option('--json', z.boolean().default(false), 'print JSON') };
 
-export function addDoctorCommand(program: Command): void {
-  const command = program
-    .command('doctor')
-    .description('Print versions and devices, what is missing and how to get it.')
-    .addHelpText('after', '\nExamples:\n  iso-diffusion doctor\n  iso-diffusion doctor --json');
+export function defineDoctor(command: Command): void {
+  command.addHelpText('after', '\nExamples:\n  iso-diffusion doctor\n  iso-diffusion doctor --json');
   addOptions(command, options).action(async (flags) => doctor(await readSettings(options, flags)));
 }
 

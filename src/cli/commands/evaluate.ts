@@ -108,13 +108,10 @@ const options = {
 };
 type EvaluateSettings = Settings<typeof options>;
 
-export function addEvaluateCommand(program: Command): void {
-  const command = program
-    .command('evaluate')
-    .description('FID, KID, Inception Score, Precision, Recall, Density and Coverage of generated samples.')
-    .addHelpText(
-      'after',
-      `
+export function defineEvaluate(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion evaluate --real swiss-roll --fake runs/swiss-roll/pipeline
   iso-diffusion evaluate --real real.csv --fake points.csv --k 5 --json
@@ -133,7 +130,7 @@ Statistics of real images are cached in ~/.cache/iso-diffusion/statistics.
 
 Points: a pipeline is compared in its own units: the real points are scaled as its training data was. Two files are
 compared after scaling both by the minimum and maximum of the real points.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => printEvaluation(await readSettings(options, flags)));
 }
 

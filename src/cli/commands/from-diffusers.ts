@@ -5,12 +5,8 @@ import { DIFFUSERS_FLAGS, type DiffusersFlag, type FlagValue, type FlagValues } 
 import { shellQuoted, shellWords } from '../options/shell-words.ts';
 import { formatTable } from '../ui/table.ts';
 
-export function addFromDiffusersCommand(program: Command): void {
-  program
-    .command('from-diffusers')
-    .description(
-      "Print the command that does what a command of diffusers' train_unconditional.py does, and what differs.",
-    )
+export function defineFromDiffusers(command: Command): void {
+  command
     .argument('<command...>', 'the command in quotes, or its words')
     .allowUnknownOption()
     .addHelpText(

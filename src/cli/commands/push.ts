@@ -22,13 +22,10 @@ const options = {
   ...hubOptions,
 };
 
-export function addPushCommand(program: Command): void {
-  const command = program
-    .command('push')
-    .description('Upload a saved pipeline to the Hugging Face Hub, with its model card.')
-    .addHelpText(
-      'after',
-      `
+export function definePush(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion push --model runs/digits --hub-model-id me/digits --dry-run
   iso-diffusion evaluate --real digits --fake runs/digits/pipeline --extractor raw-pixels --json report.json
@@ -36,7 +33,7 @@ Examples:
 
 Every file of the pipeline's folder is sent, but hidden ones. The token comes from HF_TOKEN, and needs write access.
 HF_ENDPOINT is the address of another Hub. In the examples of the card that is sent the repository stands for the folder.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => pushModel(await readSettings(options, flags)));
 }
 

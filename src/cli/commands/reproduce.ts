@@ -37,15 +37,10 @@ import {
 } from '../options/reproduce-options.ts';
 import { runWithProgress } from '../ui/jobs.ts';
 
-export function addReproduceCommand(program: Command): void {
-  const command = program
-    .command('reproduce <targets...>')
-    .description(
-      `Reproduce tables and figures of the paper: train, sample, measure, average over runs, and print the published numbers next to ours. Targets: ${TARGETS.join(', ')}.`,
-    )
-    .addHelpText(
-      'after',
-      `
+export function defineReproduce(command: Command): void {
+  command.argument('<targets...>', TARGETS.join(', ')).addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion reproduce table-1 --preset smoke
   iso-diffusion reproduce table-1 table-2 table-3 table-4 table-5 figure-1 section-4
@@ -56,7 +51,7 @@ Examples:
 Writes TARGET.md, .json, .csv and plots. Runs are made in other processes, on the cpu with one thread. Runs are stored
 in OUTPUT/jobs and shared by the targets that need them. The result does not depend on --jobs. Ctrl-C saves checkpoints;
 --resume continues, also after a kill, with the same outcome.`,
-    );
+  );
   addOptions(command, reproduceOptions).action(async (targets: string[], flags) =>
     reproduce(
       targets.flatMap((text) => splitList(text, 'names')).map(parseTarget),

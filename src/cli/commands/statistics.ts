@@ -24,13 +24,10 @@ const options = {
 };
 type StatisticsSettings = Settings<typeof options>;
 
-export function addStatisticsCommand(program: Command): void {
-  const command = program
-    .command('statistics')
-    .description("Mean and covariance of the features of images, for FID, in pytorch-fid's .npz format.")
-    .addHelpText(
-      'after',
-      `
+export function defineStatistics(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion statistics --images photos --extractor inception --out photos.npz
   iso-diffusion statistics --images digits --extractor raw-pixels --share 1/2 --out part-1.npz
@@ -38,7 +35,7 @@ Examples:
   iso-diffusion evaluate --real digits.npz --fake runs/digits/pipeline --metrics fid --extractor raw-pixels
 
 Parts can be computed by several processes or machines. Merged, they equal the result of one pass.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => writeImageStatistics(await readSettings(options, flags)));
 }
 

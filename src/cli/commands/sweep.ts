@@ -84,15 +84,10 @@ const options = {
   }),
 };
 
-export function addSweepCommand(program: Command): void {
-  const command = program
-    .command('sweep')
-    .description(
-      'Which weight of the isotropy penalty? Paired runs over weights and seeds, and one page that compares them.',
-    )
-    .addHelpText(
-      'after',
-      `
+export function defineSweep(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion sweep --dataset swiss-roll --lambda 0.05 0.1 --seeds 3 --budget 10m
   iso-diffusion sweep --dataset points.csv --at-sampling
@@ -102,7 +97,7 @@ Examples:
 Writes sweep.html, sweep.md, sweep.json and sweep.csv. Runs of the same seed have the same data, initial weights, training
 noise and sampling noise. Every weight is also applied to the model without the penalty when it draws. Ctrl-C saves
 checkpoints; --resume continues, also after a kill, with the same outcome.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => runSweep(await readSettings(options, flags)));
 }
 

@@ -1,11 +1,10 @@
-import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
-import { packageFile } from '../../files/package-files.ts';
+import { packageVersion } from '../../files/package-files.ts';
 import { DEVICES } from '../../runtime/device.ts';
 
 const count = z.int().min(1);
@@ -319,9 +318,8 @@ export class JobClock {
 
 /** Where a result was computed. */
 export function environment() {
-  const text = readFileSync(packageFile('package.json'), 'utf8');
   return {
-    package_version: (JSON.parse(text) as { version: string }).version,
+    package_version: packageVersion(),
     node: process.version,
     platform: `${process.platform} ${process.arch}`,
     cpu: os.cpus()[0]?.model ?? 'unknown',

@@ -9,13 +9,10 @@ import { generatePoints, pointOptions } from './generate-points.ts';
 
 const options = { ...samplingOptions, ...pointOptions, ...imageOptions };
 
-export function addGenerateCommand(program: Command): void {
-  const command = program
-    .command('generate')
-    .description('Sample points, in the units of the training data, or images from a saved model.')
-    .addHelpText(
-      'after',
-      `
+export function defineGenerate(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion generate --model runs/swiss-roll/pipeline --scheduler dpm++-karras --steps 20 --out points.csv
   iso-diffusion generate --model runs/swiss-roll/pipeline --real swiss-roll --out points.csv plot.png
@@ -28,7 +25,7 @@ Examples:
   iso-diffusion generate --model google/ddpm-cifar10-32 --n 1 --seed 7 --out image.png
 
 The same command completes a partly filled folder, with the same images as an uninterrupted run.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => generate(await readSettings(options, flags)));
 }
 

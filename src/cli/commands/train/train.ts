@@ -95,15 +95,10 @@ const ownOptions = {
 /** With the names of diffusers' script. */
 const options = withAliases(ownOptions, diffusersNames);
 
-export function addTrainCommand(program: Command): void {
-  const command = program
-    .command('train')
-    .description(
-      'Train a model on points or images; writes checkpoints, logs, plots, OUTPUT/run.html and OUTPUT/pipeline.',
-    )
-    .addHelpText(
-      'after',
-      `
+export function defineTrain(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
 Examples:
   iso-diffusion train --dataset swiss-roll --lambda 0.1 --output runs/swiss-roll
   iso-diffusion train --dataset points.csv --epochs 200 --lr 3e-4 --ema --output runs/mine
@@ -125,7 +120,7 @@ Open OUTPUT/run.html in a browser to watch the run: it loads itself again while 
 Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume needs the same model, data, loss and
 batches. The learning rate and its schedule, --max-grad-norm, the length of the run, the device, logging and saving may
 differ, which is said and logged. After a run diverged, --resume with a lower --lr goes on from its last good checkpoint.`,
-    );
+  );
   addOptions(command, options).action(async (flags) => train(await readSettings(options, flags)));
 }
 
