@@ -312,7 +312,12 @@ async function scaleSection({ name, title, bases, scales }: StudySet, results: R
     {
       name: `noise-scale-${name}`,
       caption,
-      svg: await curvePlot({ title, x_label: label, y_label: 'metric', series: METRICS.map(series) }),
+      svg: await curvePlot({
+        title: `${title}: metrics by factor`,
+        x_label: label,
+        y_label: 'metric',
+        series: METRICS.map(series),
+      }),
     },
   ];
   const metrics = metricsOf(name);
@@ -320,7 +325,12 @@ async function scaleSection({ name, title, bases, scales }: StudySet, results: R
     plots.push({
       name: `noise-scale-${name}-fid`,
       caption: `${title}: FID against the factor of the predicted noise`,
-      svg: await curvePlot({ title, x_label: label, y_label: 'FID of raw pixels', series: [series('fid')] }),
+      svg: await curvePlot({
+        title: `${title}: FID by factor`,
+        x_label: label,
+        y_label: 'FID of raw pixels',
+        series: [series('fid')],
+      }),
     });
   return {
     markdown: [

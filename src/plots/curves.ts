@@ -85,6 +85,8 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
               stroke: 'series',
               symbolType: 'stroke',
               orient: look.legend,
+              // Vega's own default cuts a name off at 160 pixels.
+              labelLimit: 0,
               ...(look.legend === 'top' ? TOP_LEGEND : {}),
             },
           ],
