@@ -47,10 +47,15 @@ export function hybridLoss(options: HybridLossOptions = {}): DiffusionLoss {
     const { learnedVariance } = inputs;
     if (!learnedVariance)
       throw new GraphError("loss 'hybrid' needs learnedVariance: a model with twice the channels of its sample");
-    const { loss, terms } = base(inputs);
+    const { vlb_weight: changeable, ...ofBase } = inputs.scalars ?? {};
+    const { loss, terms } = base({ ...inputs, scalars: ofBase });
     const bound = variationalBoundOf(inputs, learnedVariance);
-    const weight = scalarLike(bound, vlb_weight * learnedVariance.betas.length, 'vlb_weight');
+    const timesteps = learnedVariance.betas.length;
+    const weight = changeable
+      ? mul(changeable, scalarLike(bound, timesteps))
+      : scalarLike(bound, vlb_weight * timesteps, 'vlb_weight');
     return { loss: add(loss, mul(bound, weight)), terms: { base_loss: loss, ...terms, variational_bound: bound } };
   };
-  return defineLoss({ name: 'hybrid', vlb_weight, base: base.config }, build, { learnsVariance: true });
+  const scalars = { ...base.scalars, vlb_weight: { value: vlb_weight, min: 0 } };
+  return defineLoss({ name: 'hybrid', vlb_weight, base: base.config }, build, { learnsVariance: true, scalars });
 }

@@ -16,6 +16,7 @@ export {
   type LossConfig,
   type LossInputs,
   type LossResult,
+  type LossScalar,
 } from './loss.ts';
 export { minimiserScale, noiseScaleForLambda, type TrainedIsotropy } from './minimiser.ts';
 export { type LossFactory, type LossFactoryOptions, losses, lossFromConfig } from './registry.ts';

@@ -19,7 +19,8 @@ export interface IsoLossOptions {
  * training equals training with the base bit for bit.
  *
  * Adds the term `weighted_isotropy_penalty`, lambda times the penalty, and `base_loss`, `isotropy` and
- * `isotropy_penalty` where the base does not report them. The constant is called `lambda` in the graph.
+ * `isotropy_penalty` where the base does not report them. The constant is called `lambda` in the graph; a run that may
+ * change it (`changeable_scalars: ['lambda']`) has an input instead, and adds the penalty at lambda = 0 too.
  *
  * @throws {InvalidArgumentError} when `lambda` is negative or not finite.
  * @example
@@ -31,17 +32,21 @@ export function isoLoss(options: IsoLossOptions): DiffusionLoss {
   checkLambda(lambda);
   requireFunction('the base of isoLoss', base);
   const build = (inputs: LossInputs) => {
-    const { loss, terms } = base(inputs);
+    const { lambda: changeable, ...ofBase } = inputs.scalars ?? {};
+    const { loss, terms } = base({ ...inputs, scalars: ofBase });
     const isotropy = terms.isotropy_penalty ? { isotropy_penalty: terms.isotropy_penalty } : isotropyOf(inputs);
     const penalty = isotropy.isotropy_penalty;
     // 0 times a penalty beyond float32 would not be 0.
-    const weighted_isotropy_penalty =
-      lambda === 0 ? scalarLike(penalty, 0) : mul(penalty, scalarLike(penalty, lambda, 'lambda'));
+    const isOff = !changeable && lambda === 0;
+    const weighted_isotropy_penalty = isOff
+      ? scalarLike(penalty, 0)
+      : mul(penalty, changeable ?? scalarLike(penalty, lambda, 'lambda'));
     return {
-      loss: lambda === 0 ? loss : add(loss, weighted_isotropy_penalty),
+      loss: isOff ? loss : add(loss, weighted_isotropy_penalty),
       terms: { base_loss: loss, ...terms, ...isotropy, weighted_isotropy_penalty },
     };
   };
   const { config, learnsVariance } = base;
-  return defineLoss({ name: 'iso', lambda, base: config }, build, { learnsVariance });
+  const scalars = { ...base.scalars, lambda: { value: lambda, min: 0 } };
+  return defineLoss({ name: 'iso', lambda, base: config }, build, { learnsVariance, scalars });
 }

@@ -22,6 +22,19 @@ export interface LossInputs {
   readonly predictionType: PredictionType;
   /** The second half of the output channels, where the model learns its variance. Default: none. */
   readonly learnedVariance?: LearnedVariance | undefined;
+  /**
+   * Scalars of the loss that are inputs of the graph, by name, float32 []: those of `TrainerOptions.changeable_scalars`. A
+   * loss takes its own instead of a constant, and hands the others to its base. Default: none.
+   */
+  readonly scalars?: Readonly<Record<string, Value>> | undefined;
+}
+
+/** A number of a loss that may change while training runs, such as lambda. */
+export interface LossScalar {
+  /** Its value at first, finite. */
+  readonly value: number;
+  /** The least that it may become; default: every finite number is allowed. */
+  readonly min?: number | undefined;
 }
 
 /** The second half of the channels of a model that learns its variance, and what gives it a meaning. */
@@ -61,12 +74,16 @@ export type DiffusionLoss = ((inputs: LossInputs) => LossResult) & {
   readonly config: LossConfig;
   /** Whether it needs `LossInputs.learnedVariance`. */
   readonly learnsVariance: boolean;
+  /** What may change while training runs, by name: `lambda` of `isoLoss`, `vlb_weight` of `hybridLoss`, those of the base. */
+  readonly scalars: Readonly<Record<string, LossScalar>>;
 };
 
 /** Options of `defineLoss`. */
 export interface DefineLossOptions {
   /** Whether the loss trains a learned variance; default false. */
   readonly learnsVariance?: boolean | undefined;
+  /** Its numbers that may change while training runs, and those of its base; default none. See `LossInputs.scalars`. */
+  readonly scalars?: Readonly<Record<string, LossScalar>> | undefined;
 }
 
 /**
@@ -94,12 +111,12 @@ export function defineLoss(
   requireObject('the config of a loss', config);
   requireFunction('what builds a loss', build);
   requireObject('the options of defineLoss', options);
-  const { learnsVariance = false } = options;
+  const { learnsVariance = false, scalars = {} } = options;
   const loss = (inputs: LossInputs) => {
     checkInputs(config.name, inputs);
     return build(inputs);
   };
-  return Object.assign(loss, { config, learnsVariance });
+  return Object.assign(loss, { config, learnsVariance, scalars });
 }
 
 /** Equal shapes are demanded because broadcasting would turn a mistake into a wrong loss instead of an error. */

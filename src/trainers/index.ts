@@ -1,3 +1,4 @@
+export type { TrainingChanges } from './live-settings.ts';
 export type { LoggedRun, RunLogger, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 export type { SaveFormat } from './save-pipeline.ts';
 export { Trainer, type TrainOptions } from './trainer.ts';

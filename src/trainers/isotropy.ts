@@ -106,10 +106,10 @@ export class SquaredNoiseSession {
     private readonly settings: StepSettings,
   ) {}
 
-  /** @param settings `batchSize` is not used. */
+  /** @param settings `batchSize` and `lossScalars` are not used. */
   static async create(settings: StepSettings, device: ConcreteDevice): Promise<SquaredNoiseSession> {
     const batchSize = isotropyBatchSize(elementCount(settings.model.sampleShape));
-    const sized = { ...settings, batchSize };
+    const sized = { ...settings, batchSize, lossScalars: [] };
     return new SquaredNoiseSession(await Session.create(writeOnnx(squaredNoiseGraph(sized)), device), sized);
   }
 
@@ -162,9 +162,13 @@ function squaredNoiseGraph(settings: StepSettings): Graph {
 /**
  * The weight of the isotropy penalty that a loss was made with: that of `isoLoss`, alone or as the base of `hybridLoss`,
  * whose bound does not train the predicted noise; 0 for `simpleLoss`; null for another loss, of whose minimiser nothing is
- * known.
+ * known, and for one whose lambda was changed while it was minimised.
  */
-export function trainedLambda({ name, lambda, base }: LossConfig): number | null {
+export function trainedLambda(
+  { name, lambda, base }: LossConfig,
+  changes: readonly { readonly name: string }[] = [],
+): number | null {
+  if (changes.some((change) => change.name === 'loss.lambda')) return null;
   if (name === 'simple') return 0;
   if (name === 'hybrid' && typeof base === 'object') return trainedLambda(base);
   const isPlain = typeof base === 'object' && base.name === 'simple';

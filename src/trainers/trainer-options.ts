@@ -18,6 +18,11 @@ export interface TrainerOptions {
   readonly train_dataset: PointSet | ImageSet;
   /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
   readonly loss: DiffusionLoss;
+  /**
+   * Scalars of the loss that `Trainer.change` may change while training runs, such as `['lambda']`: they are inputs of the
+   * graph instead of constants. Default: none, and a penalty of weight 0 is not computed.
+   */
+  readonly changeable_scalars?: readonly string[] | undefined;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: Scheduler;
   /** Hooks into the run, called in this order; default none. */
@@ -52,12 +57,13 @@ export function trainingSet({
 
 /** Options that share nothing with the caller's that could change. The data set and the model are not copied. */
 export function ownCopy<Options extends Omit<TrainerOptions, 'model'>>(options: Options): Options {
-  const { args, noise_scheduler, callbacks = [], loggers = [] } = options;
+  const { args, noise_scheduler, callbacks = [], changeable_scalars = [], loggers = [] } = options;
   return {
     ...options,
     args: { ...args },
     noise_scheduler: noise_scheduler.clone(),
     callbacks: [...callbacks],
+    changeable_scalars: [...changeable_scalars],
     loggers: [...loggers],
   };
 }

@@ -26,6 +26,7 @@ import { type Batches, openBatches } from './data/prefetched-batches.ts';
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
 import { Engine } from './engines/engine.ts';
 import { measureIsotropy, SquaredNoiseSession, trainedLambda } from './isotropy.ts';
+import { changesWhileRunning, LiveSettings, type TrainingChanges } from './live-settings.ts';
 import type { LoggedRun, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { progressLine } from './progress-line.ts';
@@ -78,6 +79,10 @@ export class Trainer {
   private readonly options: TrainerOptions;
   private state: TrainingState;
   private step = 0;
+  /** While training runs. */
+  private live: LiveSettings | undefined;
+  /** Those of the last run, which know what was changed. */
+  private checkpoints: RunCheckpoints | undefined;
 
   /**
    * Options are read here: what the caller changes later in them or in the noise scheduler has no effect.
@@ -102,6 +107,7 @@ export class Trainer {
       seed: this.args.seed,
       classes: model.classCount === undefined ? undefined : { classCount: model.classCount, dropout },
     });
+    this.liveSettings();
     this.maxSteps =
       this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;
     const parts = { model: model.config, loss: loss.config, noise_scheduler: noise_scheduler.toConfig() };
@@ -177,6 +183,23 @@ export class Trainer {
     );
   }
 
+  /**
+   * Changes settings while `train()` runs, without a new session: from the next steps that begin, at most 100 steps on. The
+   * log has a line for it, and checkpoints record it: a run that is resumed goes on with what was in force.
+   *
+   * @throws {InvalidArgumentError} when no training runs, a value is out of range, or a scalar of the loss is a constant
+   * because `changeable_scalars` does not name it.
+   * @example
+   * trainer.change({ learning_rate: 5e-4, loss: { lambda: 0.2 } });
+   */
+  change(changes: TrainingChanges): void {
+    if (!this.live)
+      throw new InvalidArgumentError(
+        'change() works while train() runs: before that, give learning_rate and the loss to the Trainer',
+      );
+    this.live.request(changes);
+  }
+
   private async trainLocked(
     lock: FolderLock,
     resume: string | undefined,
@@ -190,18 +213,22 @@ export class Trainer {
     const callbacks = [...(line ? [line] : []), ...(this.options.callbacks ?? [])];
     const batches = openBatches(this.batches);
     try {
-      const { engine, checkpoints, start } = await this.startEngine(lock, batches, resume);
+      const live = this.liveSettings();
+      const { engine, checkpoints, start } = await this.startEngine(lock, batches, resume, live);
       const loggers = await openLoggers(args.output_dir, args.report_to, own, checkpoints.formerLog, start?.step);
-      const settings = { args, callbacks, maxSteps, stepsPerEpoch };
+      const settings = { args, callbacks, maxSteps, stepsPerEpoch, live };
       const loop = new TrainingLoop(engine, checkpoints, loggers, settings, start);
       let outcome: RunOutcome = 'failed';
       try {
         await loggers.begin(this.loggedRun(start?.step ?? 0));
         if (start && start.changes.length > 0) await loggers.note(start.step + 1, start.changes);
+        this.live = live;
+        this.checkpoints = checkpoints;
         const result = await loop.run(this.runOf(engine, loop, loggers), signal);
         outcome = result.interrupted ? 'interrupted' : 'completed';
         return result;
       } finally {
+        this.live = undefined;
         this.step = loop.step;
         this.state = await engine.state();
         line?.stop();
@@ -270,7 +297,7 @@ export class Trainer {
       hubId: isImageSet(train_dataset) ? train_dataset.hubId : undefined,
       steps,
       loss: loss.config,
-      settings: decidingArguments(this.identity),
+      settings: { ...decidingArguments(this.identity), ...changesWhileRunning(this.checkpoints?.recordedChanges) },
       classNames: model.classCount !== undefined && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
     } as const;
   }
@@ -302,14 +329,20 @@ export class Trainer {
     weights: ReadonlyMap<string, Float32Array>,
   ): Promise<IsotropyFile> {
     const measured = await measureIsotropy(session.of(weights), this.batches, this.maxSteps);
-    return { ...measured, lambda: trainedLambda(this.options.loss.config) };
+    return { ...measured, lambda: trainedLambda(this.options.loss.config, this.checkpoints?.recordedChanges) };
+  }
+
+  /** @throws {InvalidArgumentError} when the loss lacks a scalar that should be changeable. */
+  private liveSettings(): LiveSettings {
+    const { loss, changeable_scalars = [] } = this.options;
+    return new LiveSettings(this.args.learning_rate, loss, changeable_scalars);
   }
 
   /**
    * The engine in the state it starts from, and where that is in the run. From here on the engine alone holds the
    * state: for a large model a second copy would be most of what a step needs.
    */
-  private async startEngine(lock: FolderLock, batches: Batches, resume: string | undefined) {
+  private async startEngine(lock: FolderLock, batches: Batches, resume: string | undefined, live: LiveSettings) {
     const { args, identity } = this;
     const { model, tf, callbacks = [], on_warning = process.emitWarning } = this.options;
     const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
@@ -323,11 +356,14 @@ export class Trainer {
     if (start?.warning !== undefined) on_warning(start.warning);
     refuseChangedConfig(model, identity);
     const settings = stepSettings(this.options, args);
-    const schedule = stepSchedule(args, this.maxSteps);
+    const inherited = live.restore(checkpoints.recordedChanges);
+    const schedule = stepSchedule(args, this.maxSteps, live);
     const engine = await Engine.create(settings, compute, start?.state ?? this.state, batches, schedule);
     this.state = new Map();
     const { step, window, changes } = start ?? { step: 0, window: undefined, changes: [] };
-    return { engine, checkpoints, start: start && { step, window, changes } };
+    // A log that goes on has the changes of the checkpoint's run already.
+    const noted = checkpoints.formerLog === 'other' ? [...inherited, ...changes] : changes;
+    return { engine, checkpoints, start: start && { step, window, changes: noted } };
   }
 
   private loggedRun(global_step: number): LoggedRun {

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { CheckpointError, NonFiniteLossError } from '../errors.ts';
 import type { Progress, RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import type { Engine } from './engines/engine.ts';
+import type { LiveSettings } from './live-settings.ts';
 import type { RunLoggers } from './logging/run-logger.ts';
 import { learningRateAt } from './schedules.ts';
 import type { StepReport } from './step/loss-graph.ts';
@@ -29,6 +30,7 @@ export interface LoopSettings {
   readonly callbacks: readonly TrainerCallback[];
   readonly maxSteps: number;
   readonly stepsPerEpoch: number;
+  readonly live: LiveSettings;
 }
 
 /** Where in the run the engine's state is. */
@@ -67,6 +69,7 @@ export class TrainingLoop {
     this.reported = { step: this.done, time: performance.now() };
     await this.notify((callback) => callback.onTrainBegin?.(this.progress(), run));
     while (this.done < maxSteps && !signal?.aborted) {
+      await this.applyChanges();
       const count = Math.min(this.stepsUntilNextEvent(), this.engine.maxStepsPerRun);
       for (const report of await this.advised(this.engine.run(this.done, count))) this.window.add(report);
       this.done += count;
@@ -83,6 +86,14 @@ export class TrainingLoop {
     if (this.savedAt !== this.done) await this.save();
     await this.notify((callback) => callback.onTrainEnd?.(this.progress(), run));
     return { global_step: this.done, metrics: this.metrics, interrupted: this.done < maxSteps };
+  }
+
+  /** What was changed since the last steps counts from the next one on. */
+  private async applyChanges(): Promise<void> {
+    const changes = this.settings.live.apply();
+    if (changes.length === 0) return;
+    this.checkpoints.recordChanges(this.done + 1, changes);
+    await this.loggers.note(this.done + 1, changes);
   }
 
   /** Runs end where something has to happen: a log, the end of an epoch, a callback's interval, a checkpoint, the end. */
@@ -103,9 +114,9 @@ export class TrainingLoop {
     const now = performance.now();
     const stepsPerSecond = ((this.done - this.reported.step) * 1000) / (now - this.reported.time);
     this.reported = { step: this.done, time: now };
-    const { args, maxSteps } = this.settings;
+    const { args, maxSteps, live } = this.settings;
     const { loss = Number.NaN, grad_norm = Number.NaN, ...terms } = this.window.means();
-    const learning_rate = learningRateAt(this.done, args, maxSteps);
+    const learning_rate = learningRateAt(this.done, { ...args, learning_rate: live.learningRate }, maxSteps);
     const metrics = { loss, ...terms, grad_norm, learning_rate };
     this.metrics = metrics;
     this.window.clear();

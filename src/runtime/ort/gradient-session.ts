@@ -44,7 +44,9 @@ export class GradientSession {
 
   /** Computes the gradients of a batch. Returns the graph's output `terms`. */
   async run(feeds: TensorMap): Promise<Float32Array> {
-    await runUnreturned(this.session, { ...feeds, ...this.parameterFeeds }, this.fetches);
+    // An input that nothing uses is not among those of the session.
+    const used = Object.entries(feeds).filter(([name]) => this.session.inputNames.includes(name));
+    await runUnreturned(this.session, { ...Object.fromEntries(used), ...this.parameterFeeds }, this.fetches);
     return this.terms.slice();
   }
 

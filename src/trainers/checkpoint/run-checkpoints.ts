@@ -15,7 +15,13 @@ import {
   type SkippedCheckpoint,
   setAsideCheckpoint,
 } from './checkpoint-folder.ts';
-import { changedSettings, changesNumbers, type RunIdentity, type SettingChange } from './run-identity.ts';
+import {
+  changedSettings,
+  changesNumbers,
+  type RecordedChange,
+  type RunIdentity,
+  type SettingChange,
+} from './run-identity.ts';
 
 /** Where a run was when it was saved. RNG and data order are functions of the seed and the step (see `BatchStream`). */
 export interface Progress {
@@ -46,14 +52,19 @@ interface RunFolder {
   readonly lock: FolderLock;
 }
 
-const changeSchema = z.strictObject({ step: z.int(), name: z.string(), from: z.unknown(), to: z.unknown() });
+const changeSchema = z.strictObject({
+  step: z.int(),
+  name: z.string(),
+  from: z.unknown(),
+  to: z.unknown(),
+  while_running: z.boolean().optional(),
+});
 const stateSchema = z.object({
   global_step: z.int().nonnegative(),
   metrics_window: z.unknown(),
   run: z.unknown(),
   changes: z.array(changeSchema).default([]),
 });
-type RecordedChange = z.output<typeof changeSchema>;
 
 /**
  * The checkpoints of one run in its output folder. Those of other runs there are never touched. A run that goes on from
@@ -70,7 +81,7 @@ export class RunCheckpoints {
     private readonly folder: RunFolder,
     private readonly runId: string,
     private sequence: number,
-    private readonly changes: readonly RecordedChange[],
+    private changes: readonly RecordedChange[],
     readonly formerLog: FormerLog,
   ) {}
 
@@ -107,6 +118,16 @@ export class RunCheckpoints {
     checkpoints.last = { dir: directory, step: start.step, isOwn: goesOn };
     if (goesOn) checkpoints.startDir = resume === 'latest' ? directory : newest;
     return { checkpoints, start };
+  }
+
+  /** All changes of the run's settings so far, in their order. */
+  get recordedChanges(): readonly RecordedChange[] {
+    return this.changes;
+  }
+
+  /** Records what the steps from `step` on take otherwise, for the checkpoints to come. */
+  recordChanges(step: number, changes: readonly SettingChange[]): void {
+    this.changes = [...this.changes, ...changes.map((change) => ({ step, ...change, while_running: true }))];
   }
 
   /**
@@ -157,7 +178,11 @@ async function readStart(directory: string, { identity, lengths }: RunFolder) {
   if (!parsed.success || parsed.data.global_step !== step)
     throw new CheckpointError(`${directory} holds no state of a training run: it is of another program or version`);
   const { run, metrics_window: window, changes: recorded } = parsed.data;
-  const changes = changedSettings(run, identity, directory);
+  const last = recorded.findLast(({ name }) => name === 'learning_rate');
+  const inForce = last?.while_running && typeof last.to === 'number' ? last.to : undefined;
+  const changes = changedSettings(run, identity, directory).map((change) =>
+    change.name === 'learning_rate' && inForce !== undefined ? { ...change, from: inForce } : change,
+  );
   const vectors = new Map<StateKind, Float32Array>();
   for (const [kind, length] of lengths) {
     const data = tensors.get(kind)?.data;
@@ -167,7 +192,8 @@ async function readStart(directory: string, { identity, lengths }: RunFolder) {
       );
     vectors.set(kind, data);
   }
-  const warning = changeWarning(step, changes, run, identity);
+  const stays = changes.every(({ name }) => name !== 'learning_rate');
+  const warning = changeWarning(step, changes, [rateOf(run, inForce), rateOf(identity, stays ? inForce : undefined)]);
   return { step, state: vectors, window, changes, warning, origin, recorded };
 }
 
@@ -180,17 +206,30 @@ const scheduleSchema = z.object({
   }),
 });
 
-/** What the next steps do otherwise than the checkpoint's run would have done; undefined where they do the same. */
+/**
+ * The learning rate of a run at each step; undefined where its arguments are not those of this version.
+ *
+ * @param inForce what the run had changed `learning_rate` to.
+ */
+function rateOf(run: unknown, inForce: number | undefined): ((step: number) => number) | undefined {
+  const { data } = scheduleSchema.safeParse(run);
+  if (!data) return undefined;
+  const { arguments: args } = data;
+  const learning_rate = inForce ?? args.learning_rate;
+  return (step) => learningRateAt(step, { ...args, learning_rate }, args.max_steps);
+}
+
+/**
+ * What the next steps do otherwise than the checkpoint's run would have done; undefined where they do the same.
+ *
+ * @param rateOfRuns the learning rate of the checkpoint's run and of this one.
+ */
 function changeWarning(
   step: number,
   changes: readonly SettingChange[],
-  saved: unknown,
-  current: RunIdentity,
+  rateOfRuns: readonly [ReturnType<typeof rateOf>, ReturnType<typeof rateOf>],
 ): string | undefined {
-  const rates = [saved, current].flatMap((run) => {
-    const { data } = scheduleSchema.safeParse(run);
-    return data ? [learningRateAt(step + 1, data.arguments, data.arguments.max_steps)] : [];
-  });
+  const rates = rateOfRuns.flatMap((rate) => (rate ? [rate(step + 1)] : []));
   const jumps = rates.length === 2 && rates[0] !== rates[1];
   if (!jumps && !changes.some(changesNumbers)) return undefined;
   const shown = changes.filter((change) => changesNumbers(change) || (jumps && change.name === 'max_steps'));

@@ -18,6 +18,14 @@ export interface SettingChange {
   readonly to: unknown;
 }
 
+/** A change as checkpoints hold it. */
+export interface RecordedChange extends SettingChange {
+  /** The first step that was taken with it. */
+  readonly step: number;
+  /** Whether `Trainer.change` made it; else the run was resumed with other arguments. */
+  readonly while_running?: boolean | undefined;
+}
+
 /** Arguments that a continuation may change, and that change what a step computes. */
 const CHANGEABLE = ['learning_rate', 'lr_scheduler_type', 'warmup_steps', 'max_grad_norm'];
 /** Arguments that it may change, and that leave a step as it is. */

@@ -126,11 +126,11 @@ interface DeviceGraphs {
 function stepGraph(settings: StepSettings, vectors: readonly StateVector[]): DeviceGraphs {
   const update = new Graph('training_step');
   const state = declareState(update, vectors);
-  const { batch, dropouts } = declareBatch(update, settings);
+  const { batch, inputs, dropouts } = declareBatch(update, settings);
   const parameters = vectorsOf('parameters', vectors, state);
-  const { flat, terms } = flatGradients(settings, parameters, batch, dropouts.numbers);
+  const { flat, terms } = flatGradients(settings, parameters, batch, inputs);
   addUpdate(update, settings, vectors, state, flat, terms.values);
-  return { update, vectors, sums: [], reported: reportedNames(terms), dropouts: dropouts.all };
+  return { update, vectors, sums: [], reported: reportedNames(terms), dropouts };
 }
 
 /**
@@ -142,8 +142,8 @@ function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): Dev
   const own = vectors.filter(({ kind }) => kind === 'parameters');
   const parameters = vectorsOf('parameters', own, declareState(accumulate, own));
   const sumScale = accumulate.input('sumScale', 'float32', [1]);
-  const { batch, dropouts } = declareBatch(accumulate, settings);
-  const { flat, terms } = flatGradients(settings, parameters, batch, dropouts.numbers);
+  const { batch, inputs, dropouts } = declareBatch(accumulate, settings);
+  const { flat, terms } = flatGradients(settings, parameters, batch, inputs);
   const values = [...flat, terms.values];
   const sums = values.map((value, index) => ({
     name: index < flat.length ? `gradient_sum.${index}` : 'term_sum',
@@ -162,7 +162,7 @@ function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): Dev
   });
   addUpdate(update, settings, vectors, state, means.slice(0, -1), means.at(-1) as Value);
   const reported = reportedNames(terms);
-  return { accumulate, update, vectors, sums, reported, dropouts: dropouts.all };
+  return { accumulate, update, vectors, sums, reported, dropouts };
 }
 
 /** The scalars of the step and the update, with the outputs: the next state, and `metrics`, float32 [1, n]. */

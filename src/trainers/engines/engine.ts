@@ -3,7 +3,14 @@ import { elementCount } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
-import { type BatchInputs, batchInputs, type DropoutInput, type HostInput, mapBatch } from '../step/batch.ts';
+import {
+  type BatchInputs,
+  batchInputs,
+  type DropoutInput,
+  type HostInput,
+  lossScalarInputs,
+  mapBatch,
+} from '../step/batch.ts';
 import type { StepReport } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
@@ -102,12 +109,15 @@ export class Engine {
   }
 
   private async step(backend: Backend, index: number): Promise<StepReport> {
+    const lossScalars = lossScalarInputs(
+      mapBatch(this.schedule.lossScalars(index + 1), (value) => Float32Array.of(value)),
+    );
     let isFirst = true;
     for await (const batch of batchesOfStep(this.settings, backend.dropouts, this.batches, index)) {
-      await backend.accumulate(batch, isFirst);
+      await backend.accumulate({ ...batch, ...lossScalars }, isFirst);
       isFirst = false;
     }
-    return backend.update(this.schedule(index + 1), (report) => refuseNonFinite(report, index + 1));
+    return backend.update(this.schedule.update(index + 1), (report) => refuseNonFinite(report, index + 1));
   }
 }
 

@@ -5,13 +5,15 @@ import type { ConcreteDevice } from '../../runtime/device.ts';
 import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
-import { asHostTensors, batchInputs, type DropoutInput, mapBatch } from '../step/batch.ts';
+import { asHostTensors, batchInputs, type DropoutInput, lossScalarInputs, mapBatch } from '../step/batch.ts';
 import {
   DropoutInputs,
   declareBatches,
+  declareLossScalars,
   type NoisedBatch,
   reportedNames,
   reportOf,
+  type StepInputs,
   type StepReport,
 } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
@@ -88,14 +90,8 @@ export class FusedBackend implements StateHolder {
   private async feeds(first: number, count: number): Promise<Record<string, RuntimeTensor>> {
     const { model, batchSize, accumulationSteps } = this.settings;
     const step = await this.batches.steps(first, count);
-    const schedule = Array.from({ length: count }, (_, i) => this.schedule(first + i + 1));
-    const scalars = mapBatch(this.schedule(first + 1), (_value, name) =>
-      hostTensor(
-        'float32',
-        [count],
-        Float32Array.from(schedule, (values) => values[name]),
-      ),
-    );
+    const update = this.overSteps(first, count, (at) => ({ ...this.schedule.update(at) }));
+    const lossScalars = this.overSteps(first, count, (at) => this.schedule.lossScalars(at));
     const dropouts = this.built.dropouts.map(({ name, length }, dropout) => [
       name,
       hostTensor('float32', [count, length], this.dropoutNumbers(first, count, length, dropout)),
@@ -103,9 +99,23 @@ export class FusedBackend implements StateHolder {
     return this.session.used({
       ...asHostTensors(batchInputs(model, step, [count, batchSize * accumulationSteps])),
       trips: hostTensor('int64', [], BigInt64Array.of(BigInt(count))),
-      ...scalars,
+      ...mapBatch(update, (values) => hostTensor('float32', [count], values)),
+      ...asHostTensors(lossScalarInputs(lossScalars)),
       ...Object.fromEntries(dropouts),
     });
+  }
+
+  /** What a schedule gives for each of the steps, by name: [count]. */
+  private overSteps(
+    first: number,
+    count: number,
+    valuesAt: (step: number) => Readonly<Record<string, number>>,
+  ): Record<string, Float32Array> {
+    const steps = Array.from({ length: count }, (_, i) => valuesAt(first + i + 1));
+    const names = Object.keys(steps[0] ?? {});
+    return Object.fromEntries(
+      names.map((name) => [name, Float32Array.from(steps, (step) => step[name] ?? Number.NaN)]),
+    );
   }
 
   /** The integers of one dropout in all batches of the steps. */
@@ -135,7 +145,8 @@ interface LoopGraph {
  *
  * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
  * int32 ['steps', batch]; the scalars, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
- * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; `trips`, int64 []. Outputs: the
+ * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; the scalars of the loss that are
+ * inputs, float32 ['steps']; `trips`, int64 []. Outputs: the
  * next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of `reported`.
  */
 function buildLoopGraph(settings: StepSettings): LoopGraph {
@@ -146,17 +157,19 @@ function buildLoopGraph(settings: StepSettings): LoopGraph {
   // Noised for all steps at once: outside the Loop this costs its nodes once a run instead of once a step.
   const batches = declareBatches(graph, settings, ['steps', batchSize * accumulationSteps]);
   const scalars = declareScalars(graph, 'steps');
+  const lossScalars = declareLossScalars(graph, settings, 'steps');
   const trips = graph.input('trips', 'int64', []);
   const dropouts: DropoutInput[] = [];
   let reported: readonly string[] = [];
   const looped = loop(trips, state, (_body, trip, carried) => {
     const row = (value: Value) => gather(value, trip);
-    const inputs = new DropoutInputs(graph, 'steps', row);
+    const drops = new DropoutInputs(graph, 'steps', row);
+    const inputs = { dropoutNumbers: drops.numbers, lossScalars: mapBatch(lossScalars, row) };
     const parameters = vectorsOf('parameters', vectors, carried);
     const { flat, terms } = meanGradients(settings, parameters, mapBatch(batches, row), inputs);
     const values = mapBatch(scalars, row);
     const { next, metrics } = updateStep(settings, vectors, carried, flat, terms.values, values);
-    dropouts.push(...inputs.all);
+    dropouts.push(...drops.all);
     reported = reportedNames(terms);
     return { state: next, perTrip: [metrics] };
   });
@@ -170,10 +183,10 @@ function meanGradients(
   settings: StepSettings,
   parameters: VectorValues,
   samples: NoisedBatch,
-  dropouts: DropoutInputs,
+  inputs: StepInputs,
 ): FlatGradients {
   const { batchSize, accumulationSteps } = settings;
-  if (accumulationSteps === 1) return flatGradients(settings, parameters, samples, dropouts.numbers);
+  if (accumulationSteps === 1) return flatGradients(settings, parameters, samples, inputs);
   const { graph } = samples.noisy;
   const perBatch = (value: Value, length: number) =>
     reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
@@ -184,8 +197,9 @@ function meanGradients(
   let names: readonly string[] = [];
   const { state, perTrip } = loop(trips, zeros, (_body, trip, sums) => {
     const batch = mapBatch(byBatch, (value) => gather(value, trip));
-    const numbers = (length: number) => gather(perBatch(dropouts.numbers(accumulationSteps * length), length), trip);
-    const { flat, terms } = flatGradients(settings, parameters, batch, numbers);
+    const dropoutNumbers = (length: number) =>
+      gather(perBatch(inputs.dropoutNumbers(accumulationSteps * length), length), trip);
+    const { flat, terms } = flatGradients(settings, parameters, batch, { ...inputs, dropoutNumbers });
     names = terms.names;
     return { state: flat.map((value, i) => add(sums[i] ?? value, value)), perTrip: [terms.values] };
   });

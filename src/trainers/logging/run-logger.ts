@@ -51,7 +51,7 @@ export interface RunLogger {
    * @param name what the picture shows, such as 'samples'. @param png the bytes of a PNG file.
    */
   logImage?(step: number, name: string, png: Uint8Array): void | Promise<void>;
-  /** The steps from `step` on are taken with other settings, after a resumption. */
+  /** The steps from `step` on are taken with other settings, after a resumption or `Trainer.change`. */
   note?(step: number, changes: readonly SettingChange[]): void | Promise<void>;
   /** Once, after all other calls. */
   close?(outcome: RunOutcome): void | Promise<void>;

@@ -46,6 +46,19 @@ export interface DropoutInput {
   readonly length: number;
 }
 
+/** The inputs of the loss's scalars in as many steps as each has values, by the names in graphs. */
+export function lossScalarInputs(values: Readonly<Record<string, Float32Array>>): BatchInputs {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, data]) => [
+      lossScalarName(name),
+      { dtype: 'float32', shape: [data.length], data },
+    ]),
+  );
+}
+
+/** The input of a graph that holds a scalar of the loss, float32 ['steps']. A parameter cannot have the name by chance. */
+export const lossScalarName = (scalar: string) => `loss_scalar/${scalar}`;
+
 /** What one input of a graph takes, on the host; the data may be a view of a longer array. */
 export interface HostInput {
   readonly dtype: Extract<DType, 'float32' | 'int32'>;

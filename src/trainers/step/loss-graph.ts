@@ -17,7 +17,7 @@ import { ForwardContext } from '../../nn/context.ts';
 import type { Layout } from '../../nn/layout.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import { refuseUnusableTerms } from '../checks.ts';
-import { type Batch, type DropoutInput, mapBatch, sampleTypes } from './batch.ts';
+import { type Batch, type DropoutInput, lossScalarName, mapBatch, sampleTypes } from './batch.ts';
 import type { StepSettings } from './settings.ts';
 
 // The forward half of a training step as a graph: noising, the model, the loss and its terms.
@@ -52,14 +52,32 @@ export function declareBatches(
   return { ...batch, noisy, alphaCumprod: atTimestep('alphas_cumprod', alphasCumprod) };
 }
 
-/** The one batch of inputs whose first axis is 1, and its dropouts. */
+/** What the forward pass and the loss of a batch take beside the batch. */
+export interface StepInputs {
+  readonly dropoutNumbers: DropoutNumbers;
+  /** By name, float32 []. */
+  readonly lossScalars: Readonly<Record<string, Value>>;
+}
+
+/** The one batch of inputs whose first axis is 1, its dropouts, and the scalars of the loss. */
 export function declareBatch(
   graph: Graph,
   settings: StepSettings,
-): { readonly batch: NoisedBatch; readonly dropouts: DropoutInputs } {
+): { readonly batch: NoisedBatch; readonly inputs: StepInputs; readonly dropouts: readonly DropoutInput[] } {
   const batch = declareBatches(graph, settings, [1, settings.batchSize]);
+  const lossScalars = mapBatch(declareLossScalars(graph, settings, 1), onlyStep);
   const dropouts = new DropoutInputs(graph, 1, onlyStep);
-  return { batch: mapBatch(batch, onlyStep), dropouts };
+  const inputs = { dropoutNumbers: dropouts.numbers, lossScalars };
+  return { batch: mapBatch(batch, onlyStep), inputs, dropouts: dropouts.all };
+}
+
+/** Declares the scalars of the loss that are inputs, by name, float32 [steps]. */
+export function declareLossScalars(
+  graph: Graph,
+  { lossScalars }: StepSettings,
+  steps: number | string,
+): Readonly<Record<string, Value>> {
+  return Object.fromEntries(lossScalars.map((name) => [name, graph.input(lossScalarName(name), 'float32', [steps])]));
 }
 
 /** A value of one step, [1, ...], without the axis of steps. */
@@ -101,7 +119,7 @@ export interface StackedTerms {
 export function batchLoss(
   { model, loss, predictionType, betas, gradientCheckpointing }: StepSettings,
   batch: NoisedBatch,
-  dropoutNumbers: DropoutNumbers,
+  { dropoutNumbers, lossScalars }: StepInputs,
   parameters: ParameterValues,
   layout?: Layout,
 ): { readonly loss: Value; readonly terms: StackedTerms } {
@@ -123,6 +141,7 @@ export function batchLoss(
     alphaCumprod,
     predictionType,
     learnedVariance: variance && { output: variance, timestep, betas },
+    scalars: lossScalars,
   });
   refuseUnusableTerms(loss.config.name, result);
   return { loss: result.loss, terms: stackTerms(result) };
@@ -160,7 +179,7 @@ interface LossGraph {
 /**
  * Inputs: every parameter under its name, filters in the order of `layout`; `clean` and `noise` float32 [1, batch, ...],
  * `timestep` int32 [1, batch]; for a model with classes `class_labels` int32 [1, batch]; for one with dropout the
- * `dropouts`.
+ * `dropouts`; the scalars of the loss that are inputs, float32 [1].
  */
 export function buildLossGraph(settings: StepSettings, layout: Layout): LossGraph {
   const graph = new Graph('gradients');
@@ -169,9 +188,9 @@ export function buildLossGraph(settings: StepSettings, layout: Layout): LossGrap
       (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(layout, spec))] as const,
     ),
   );
-  const { batch, dropouts } = declareBatch(graph, settings);
-  const { loss, terms } = batchLoss(settings, batch, dropouts.numbers, parameters, layout);
-  return { graph, parameters, loss, terms, dropouts: dropouts.all };
+  const { batch, inputs, dropouts } = declareBatch(graph, settings);
+  const { loss, terms } = batchLoss(settings, batch, inputs, parameters, layout);
+  return { graph, parameters, loss, terms, dropouts };
 }
 
 /**

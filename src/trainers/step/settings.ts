@@ -25,14 +25,31 @@ export interface StepSettings {
   readonly ema: boolean;
   /** Whether the model's checkpoints are computed again in the backward pass, which saves memory. */
   readonly gradientCheckpointing: boolean;
+  /** The scalars of the loss that are inputs of the graph, by name. */
+  readonly lossScalars: readonly string[];
 }
 
-/** The scalars of each step, counted from 1. */
-export type StepSchedule = (step: number) => StepScalars<number>;
+/** The numbers that each step takes anew, counted from 1. */
+export interface StepSchedule {
+  /** What the optimizer and the moving average take. */
+  update(step: number): StepScalars<number>;
+  /** The value of each of `StepSettings.lossScalars`. */
+  lossScalars(step: number): Readonly<Record<string, number>>;
+}
 
 /** What a step computes, from what a `Trainer` was given. */
 export function stepSettings(
-  { model, loss, noise_scheduler }: { model: DiffusionModel; loss: DiffusionLoss; noise_scheduler: Scheduler },
+  {
+    model,
+    loss,
+    noise_scheduler,
+    changeable_scalars = [],
+  }: {
+    readonly model: DiffusionModel;
+    readonly loss: DiffusionLoss;
+    readonly noise_scheduler: Scheduler;
+    readonly changeable_scalars?: readonly string[] | undefined;
+  },
   args: ResolvedTrainingArguments,
 ): StepSettings {
   return {
@@ -47,16 +64,31 @@ export function stepSettings(
     maxGradNorm: args.max_grad_norm,
     ema: args.use_ema,
     gradientCheckpointing: args.gradient_checkpointing,
+    lossScalars: changeable_scalars,
   };
 }
 
-/** The learning rate, its corrections and the rate of the moving average at each step of a run of `maxSteps`. */
-export function stepSchedule(args: ResolvedTrainingArguments, maxSteps: number): StepSchedule {
+/**
+ * The learning rate, its corrections and the rate of the moving average at each step of a run of `maxSteps`.
+ *
+ * @param live what may change while the run lasts; it is asked anew for each step.
+ */
+export function stepSchedule(
+  args: ResolvedTrainingArguments,
+  maxSteps: number,
+  live: { readonly learningRate: number; readonly lossScalars: Readonly<Record<string, number>> } = {
+    learningRate: args.learning_rate,
+    lossScalars: {},
+  },
+): StepSchedule {
   const adam = adamSettings(args);
-  return (step) => ({
-    ...adamScalars(step, learningRateAt(step, args, maxSteps), adam),
-    emaRate: 1 - emaDecayAt(step, args),
-  });
+  return {
+    update: (step) => ({
+      ...adamScalars(step, learningRateAt(step, { ...args, learning_rate: live.learningRate }, maxSteps), adam),
+      emaRate: 1 - emaDecayAt(step, args),
+    }),
+    lossScalars: () => live.lossScalars,
+  };
 }
 
 function adamSettings(args: ResolvedTrainingArguments): AdamSettings {

@@ -1,13 +1,12 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
 import { type FlatVector, flatten, planFlatVectors, unflatten } from '../../graph/flat-vectors.ts';
 import type { Graph, Value } from '../../graph/graph.ts';
-import type { DropoutNumbers } from '../../graph/ops/index.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
 import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
 import { concatenated } from '../../graph/types.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import { nextName } from '../../runtime/ort/training-session.ts';
-import { batchLoss, type NoisedBatch, type StackedTerms } from './loss-graph.ts';
+import { batchLoss, type NoisedBatch, type StackedTerms, type StepInputs } from './loss-graph.ts';
 import type { StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
@@ -98,10 +97,10 @@ export function flatGradients(
   settings: StepSettings,
   parameters: VectorValues,
   batch: NoisedBatch,
-  dropoutNumbers: DropoutNumbers,
+  inputs: StepInputs,
 ): FlatGradients {
   const values = new Map(parameters.flatMap(({ vector, value }) => [...unflatten(value, vector)]));
-  const { loss, terms } = batchLoss(settings, batch, dropoutNumbers, values);
+  const { loss, terms } = batchLoss(settings, batch, inputs, values);
   const found = gradients(loss, [...values.values()]);
   const byName = new Map([...values.keys()].map((name, index) => [name, found[index] as Value]));
   return { flat: parameters.map(({ vector }) => flatten(byName, vector)), terms };
