@@ -99,6 +99,9 @@ export class HubError extends IsoDiffusionError {
   }
 }
 
+/** What was asked for needs Node: files by path, other processes, or a library that browsers cannot run. */
+export class NotInBrowserError extends IsoDiffusionError {}
+
 /** Whether a caught value is an error; also one of another realm, as Node's own errors are in a test of Jest. */
 export function isError(cause: unknown): cause is Error {
   return cause instanceof Error || Object.prototype.toString.call(cause) === '[object Error]';

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { warn } from '#platform/system';
 import { InvalidArgumentError } from './errors.ts';
 import { nearestName } from './registry.ts';
 
@@ -102,7 +103,7 @@ const warnings = new Set<string>();
 
 /** Emits a warning of the process, unless it was emitted before. */
 export function warnOnce(warning: string): void {
-  if (!warnings.has(warning)) process.emitWarning(warning);
+  if (!warnings.has(warning)) warn(warning);
   warnings.add(warning);
 }
 

@@ -216,7 +216,7 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
 
 interface Inspection {
   /** The usable images: their places in the source, and the SHA-256 of their bytes. */
-  readonly usable: readonly { place: number; digest: Buffer }[];
+  readonly usable: readonly { place: number; digest: Uint8Array }[];
   readonly skipped: readonly SkippedImage[];
   readonly height: number;
   readonly width: number;
@@ -224,7 +224,7 @@ interface Inspection {
 }
 
 async function inspect(source: ImageSource, { resolution, signal }: OpenOptions): Promise<Inspection> {
-  const usable: { place: number; digest: Buffer }[] = [];
+  const usable: { place: number; digest: Uint8Array }[] = [];
   const skipped: SkippedImage[] = [];
   let channels: 1 | 3 = 1;
   let first: InspectedImage | undefined;

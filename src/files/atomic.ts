@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto';
-import { lstat, mkdir, open, readdir, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { lstat, mkdir, open, readdir, readlink, realpath, rename, rm, writeFile } from '#platform/fs';
+import { basename, dirname, join, resolve } from '#platform/path';
+import { isWindows, randomDigits } from '#platform/system';
 import { isRunning, SILENT_MS, thisProcess } from './process-identity.ts';
 import { exists } from './regular-file.ts';
 
@@ -58,7 +58,7 @@ export async function writeFileSynced(path: string, content: FileContent): Promi
 
 /** Waits until the names in a folder are on the disk. Does nothing where folders cannot be opened (Windows). */
 export async function syncDirectory(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
+  if (isWindows) return;
   const handle = await open(path, 'r');
   try {
     await handle.sync();
@@ -161,7 +161,7 @@ export async function withTemporaryName(
   label: string,
   use: (temporary: string) => Promise<void>,
 ): Promise<void> {
-  const name = `.tmp-${label}-${thisProcess().machine}-${process.pid}-${randomBytes(6).toString('hex')}`;
+  const name = `.tmp-${label}-${thisProcess().machine}-${thisProcess().pid}-${randomDigits()}`;
   active.add(name);
   try {
     await use(join(folder, name));
@@ -178,7 +178,7 @@ async function isLeftover(folder: string, name: string, isLabel: (label: string)
   const [, label, machine, pid] = pattern.exec(name) ?? [];
   if (label === undefined || active.has(name) || !isLabel(label)) return false;
   if (machine === thisProcess().machine)
-    return Number(pid) === process.pid || !isRunning({ pid: Number(pid), started: null });
+    return Number(pid) === thisProcess().pid || !isRunning({ pid: Number(pid), started: null });
   const status = await lstat(join(folder, name)).catch(() => undefined);
   return status !== undefined && Date.now() - Math.max(status.mtimeMs, status.ctimeMs) > SILENT_MS;
 }

@@ -1,5 +1,5 @@
-import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { dirname, join } from '#platform/path';
 import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './float-formats.ts';
 import { readJsonFile } from './json.ts';

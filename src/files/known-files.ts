@@ -1,3 +1,5 @@
+import { bytesOfLatin1, latin1OfBytes } from './bytes.ts';
+
 /* What a file is that turned out not to be what its name says. */
 
 /** Bytes from the beginning of a file that {@link describeFile} looks at. */
@@ -57,10 +59,10 @@ export function isTar(head: Uint8Array): boolean {
 
 /** Whether `begins` stands in the bytes at `at`. */
 export function startsWith(bytes: Uint8Array, begins: string | readonly number[], at = 0): boolean {
-  const expected = typeof begins === 'string' ? Buffer.from(begins, 'latin1') : begins;
+  const expected = typeof begins === 'string' ? bytesOfLatin1(begins) : begins;
   return expected.length <= bytes.length - at && expected.every((value, i) => bytes[at + i] === value);
 }
 
 function textOf(head: Uint8Array): string {
-  return Buffer.from(head.subarray(0, HEAD_BYTES)).toString('latin1');
+  return latin1OfBytes(head.subarray(0, HEAD_BYTES));
 }

@@ -1,4 +1,5 @@
 import { DatasetError } from '../errors.ts';
+import { bytesOfLatin1, latin1OfBytes } from './bytes.ts';
 import { kindNote } from './known-files.ts';
 import { readWholeFile } from './regular-file.ts';
 
@@ -101,10 +102,10 @@ export function npyBytes(values: Float32Array | Float64Array, shape: readonly nu
   const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`;
   const start = 10 + header.length;
   const bytes = new Uint8Array(start + values.length * width);
-  bytes.set(Buffer.from(`${MAGIC}\x01\x00`, 'latin1'));
+  bytes.set(bytesOfLatin1(`${MAGIC}\x01\x00`));
   const view = new DataView(bytes.buffer);
   view.setUint16(8, header.length, true);
-  bytes.set(Buffer.from(header, 'latin1'), 10);
+  bytes.set(bytesOfLatin1(header), 10);
   const write = width === 4 ? view.setFloat32 : view.setFloat64;
   values.forEach((value, i) => {
     write.call(view, start + width * i, value, true);
@@ -116,7 +117,7 @@ function parseHeader(bytes: Uint8Array, view: DataView, where: string): NpyHeade
   const refuse = (what: string): never => {
     throw new DatasetError(`${where}: ${what}`);
   };
-  if (bytes.length < 12 || Buffer.from(bytes.subarray(0, 6)).toString('latin1') !== MAGIC)
+  if (bytes.length < 12 || latin1OfBytes(bytes.subarray(0, 6)) !== MAGIC)
     return refuse(`not a NumPy file${kindNote(bytes)}`);
   const version = view.getUint8(6);
   if (version < 1 || version > 3) return refuse(`NumPy format version ${version} is not known`);
@@ -124,7 +125,7 @@ function parseHeader(bytes: Uint8Array, view: DataView, where: string): NpyHeade
   const length = version === 1 ? view.getUint16(8, true) : view.getUint32(8, true);
   if (length > MAX_HEADER_BYTES || start + length > bytes.length)
     return refuse(`the header says it has ${length} bytes, more than there are`);
-  const header = Buffer.from(bytes.subarray(start, start + length)).toString('latin1');
+  const header = latin1OfBytes(bytes.subarray(start, start + length));
 
   const entry = (key: string, value: string) =>
     new RegExp(`['"]${key}['"]\\s*:\\s*${value}\\s*[,}]`).exec(header)?.slice(1);

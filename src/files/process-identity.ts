@@ -1,20 +1,6 @@
-import { createHash } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
-import { hostname } from 'node:os';
 import * as z from 'zod';
 
-/** A process among those of all machines that share a disk. */
-export interface ProcessIdentity {
-  readonly host: string;
-  /**
-   * Equal for processes whose ids can be compared. Containers of one name have ids of their own, and so has a machine
-   * after each start; on Linux this tells them apart. Elsewhere it is the name alone.
-   */
-  readonly machine: string;
-  readonly pid: number;
-  /** When it started, in the system's own unit; null where that is not known. Process ids are used again. */
-  readonly started: string | null;
-}
+export { isRunning, type ProcessIdentity, thisProcess } from '#platform/process';
 
 export const processIdentitySchema = z.object({
   host: z.string().max(256),
@@ -25,48 +11,3 @@ export const processIdentitySchema = z.object({
 
 /** After so long without a sign of life, a process of another machine counts as ended. */
 export const SILENT_MS = 3_600_000;
-
-let own: ProcessIdentity | undefined;
-
-export function thisProcess(): ProcessIdentity {
-  own ??= { host: hostname(), machine: machine(), pid: process.pid, started: startOf(process.pid) };
-  return own;
-}
-
-/** Whether a process of this machine runs. One that started at another time has only got the same id. */
-export function isRunning({ pid, started }: Pick<ProcessIdentity, 'pid' | 'started'>): boolean {
-  try {
-    // Signal 0 sends nothing: it only asks whether the process exists.
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
-  }
-  const now = startOf(pid);
-  return started === null || now === null || now === started;
-}
-
-function machine(): string {
-  const parts = [
-    () => hostname(),
-    () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'),
-    () => readlinkSync('/proc/self/ns/pid'),
-  ];
-  return createHash('sha256')
-    .update(parts.map((part) => attempt(part) ?? '').join('\n'))
-    .digest('hex')
-    .slice(0, 12);
-}
-
-/** Field 22 of /proc/pid/stat, in ticks since the machine started. The second field may hold blanks; ')' ends it. */
-function startOf(pid: number): string | null {
-  const stat = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-}
-
-function attempt(read: () => string): string | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
-}

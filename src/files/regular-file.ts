@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
-import { join, parse } from 'node:path';
+import { constants, createReadStream, open, stat } from '#platform/fs';
+import { createHash } from '#platform/hash';
+import { join, parse } from '#platform/path';
 import { errorText, FileFormatError, IsoDiffusionError } from '../errors.ts';
 import { describeFile, HEAD_BYTES, isLfsPointer } from './known-files.ts';
 
@@ -85,7 +84,7 @@ export async function withRegularFile<T>(
   Failure: FailureClass,
   use: (file: RegularFile) => Promise<T>,
 ): Promise<T> {
-  let handle: FileHandle | undefined;
+  let handle: Awaited<ReturnType<typeof open>> | undefined;
   try {
     // Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
     const opened = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));

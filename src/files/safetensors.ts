@@ -232,7 +232,7 @@ function buildHeader(
   for (const [name, tensor] of tensors) checkTensor(name, tensor);
   checkMetadata(metadata);
   const sorted = [...tensors].sort(([nameA, a], [nameB, b]) => {
-    return elementBytes(b.dtype) - elementBytes(a.dtype) || Buffer.compare(Buffer.from(nameA), Buffer.from(nameB));
+    return elementBytes(b.dtype) - elementBytes(a.dtype) || byCodePoints(nameA, nameB);
   });
   // Text pieces, not an object: objects reorder names that look like integers.
   const parts = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
@@ -242,13 +242,21 @@ function buildHeader(
     parts.push(`${JSON.stringify(name)}:${JSON.stringify(description)}`);
     offset += data.byteLength;
   }
-  const json = Buffer.from(`{${parts.join(',')}}`);
+  const json = new TextEncoder().encode(`{${parts.join(',')}}`);
   if (json.length > MAX_HEADER_BYTES) throw new InvalidArgumentError(`The header would have ${json.length} bytes.`);
   const padded = Math.ceil(json.length / 8) * 8;
-  const header = Buffer.alloc(LENGTH_BYTES + padded, ' ');
-  header.writeBigUInt64LE(BigInt(padded), 0);
-  json.copy(header, LENGTH_BYTES);
+  const header = new Uint8Array(LENGTH_BYTES + padded).fill(' '.charCodeAt(0));
+  new DataView(header.buffer).setBigUint64(0, BigInt(padded), true);
+  header.set(json, LENGTH_BYTES);
   return { header, order: sorted.map(([, tensor]) => tensor) };
+}
+
+/** The order of code points, which `<` on texts does not keep for characters of two units. */
+function byCodePoints(a: string, b: string): number {
+  const [left, right] = [Array.from(a), Array.from(b)];
+  const differ = left.findIndex((character, i) => character !== right[i]);
+  if (differ < 0) return left.length - right.length;
+  return (left[differ]?.codePointAt(0) ?? 0) - (right[differ]?.codePointAt(0) ?? -1);
 }
 
 function checkTensor(name: string, { dtype, shape, data }: NamedTensor): void {

@@ -1,6 +1,7 @@
-import { createRequire } from 'node:module';
-import path from 'node:path';
 import type { env as transformersEnv } from '@huggingface/transformers';
+import { resolveDependency } from '#files/package-files';
+import * as path from '#platform/path';
+import { environmentVariable } from '#platform/system';
 import { InvalidArgumentError } from '../errors.ts';
 
 /*
@@ -29,7 +30,7 @@ export function followEnv(env: Settings): void {
 /** A folder in transformers.js itself, where it caches by default; undefined where a bundle has swallowed the package. */
 function ownFolder(name: string): string | undefined {
   try {
-    const entry = createRequire(import.meta.url).resolve('@huggingface/transformers');
+    const entry = resolveDependency('@huggingface/transformers');
     return path.join(path.dirname(path.dirname(entry)), name);
   } catch {
     return undefined;
@@ -38,8 +39,8 @@ function ownFolder(name: string): string | undefined {
 
 /** The variable of huggingface_hub that forbids to ask the Hub, read as it reads them; undefined where none does. */
 function offlineVariable(): string | undefined {
-  const name = ['HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'].find((variable) => process.env[variable]);
-  const value = name && process.env[name]?.toUpperCase();
+  const name = ['HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'].find(environmentVariable);
+  const value = name && environmentVariable(name)?.toUpperCase();
   return value && ['1', 'ON', 'YES', 'TRUE'].includes(value) ? name : undefined;
 }
 
@@ -62,7 +63,7 @@ export function hubEndpoint(endpoint: string | undefined): string {
   const bare = (address: string) => address.replace(/\/+$/, '');
   const host = bare(settings?.remoteHost ?? '');
   const named = host !== '' && host !== HUGGING_FACE ? host : undefined;
-  return bare(endpoint ?? named ?? (process.env.HF_ENDPOINT || HUGGING_FACE));
+  return bare(endpoint ?? named ?? environmentVariable('HF_ENDPOINT') ?? HUGGING_FACE);
 }
 
 /** The folder of the cache that `env.cacheDir` names; undefined where it is the default of transformers.js. */
@@ -95,7 +96,7 @@ export function refuseLocalModel(name: string): void {
 export function accessToken(token: string | undefined): string | undefined {
   const [source, value] =
     token === undefined
-      ? ['HF_TOKEN', process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN]
+      ? ['HF_TOKEN', environmentVariable('HF_TOKEN') ?? environmentVariable('HUGGING_FACE_HUB_TOKEN')]
       : ['the option token', token];
   const trimmed = value?.trim();
   if (!trimmed) return undefined;

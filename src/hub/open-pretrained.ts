@@ -1,13 +1,14 @@
-import { readdir } from 'node:fs/promises';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
 import * as z from 'zod';
+import { downloadSnapshot } from '#hub/download';
+import { readdir } from '#platform/fs';
+import { dirname, isAbsolute, join, resolve } from '#platform/path';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
 import { interruptedReplacement } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile, isFolder } from '../files/regular-file.ts';
 import { type Fields, functionOption } from '../options.ts';
-import { downloadSnapshot } from './download.ts';
 import { allowsLocalModels, localModelFolder, refuseLocalModel } from './environment.ts';
+import { HUB_ID, type HubOptions } from './hub-options.ts';
 import {
   adviceOnMissingWeights,
   adviceOnPickle,
@@ -20,7 +21,6 @@ import {
   pipelineFiles,
   weightsFile,
 } from './pipeline-folder.ts';
-import { HUB_ID, type HubOptions } from './repository.ts';
 
 /* Finds the folder that a `model` argument names, a local one or one of the Hub, and reads it. */
 

@@ -1,6 +1,6 @@
-import { mkdir, readdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { mkdir, readdir } from '#platform/fs';
+import { dirname, join } from '#platform/path';
 import { InvalidArgumentError } from '../errors.ts';
 import { syncDirectory, writeDirectoryAtomic, writeFileSynced } from '../files/atomic.ts';
 import { type JsonObject, stringifySorted } from '../files/json.ts';

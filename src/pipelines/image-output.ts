@@ -1,8 +1,9 @@
 // Images as bytes, as PNG files, and as a folder of PNG files with a record of how they were made.
-import { mkdir, readdir } from 'node:fs/promises';
-import path from 'node:path';
-import sharp from 'sharp';
+
 import * as z from 'zod';
+import { mkdir, readdir } from '#platform/fs';
+import { encodePng as encodePixels } from '#platform/image-codec';
+import * as path from '#platform/path';
 import { GENERATION_RECORD_FILE } from '../datasets/images/sources/image-source.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
@@ -40,11 +41,8 @@ export function toImageBytes(
 export function encodePng(
   pixels: Uint8Array,
   { height, width, channels }: Pick<ImageBytes, 'height' | 'width' | 'channels'>,
-): Promise<Buffer> {
-  return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
-    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-    .png()
-    .toBuffer();
+): Promise<Uint8Array> {
+  return encodePixels({ pixels, height, width, channels });
 }
 
 /** Draws images `first` .. `first + count - 1` of a run. */

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
 import type { RawImage } from '@huggingface/transformers';
 import * as z from 'zod';
+import { createHash } from '#platform/hash';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
+import type { PipelineSource } from '../hub/pipeline-source.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { Edit } from './editing/edit.ts';
@@ -38,6 +39,7 @@ import {
   type LoadedPipeline,
   loadFolder,
   loadImageOnnx,
+  withLocalModel,
 } from './load.ts';
 import { sample } from './sample.ts';
 import {
@@ -71,14 +73,16 @@ const GROUP = 16;
  * `pipeline`.
  */
 export async function loadUnconditionalImageGeneration(
-  name: string | null | undefined,
+  source: string | PipelineSource | null | undefined,
   given: ImagePipelineOptions = {},
 ): Promise<UnconditionalImageGenerationPipeline> {
-  const options = checkPipelineArguments(name, given);
-  const loaded = name?.toLowerCase().endsWith('.onnx')
-    ? await loadImageOnnx(name, options)
-    : await loadFolder(name, options, 'images');
-  return imagePipeline(loaded, await onnxChecksum(loaded.onnx));
+  const options = checkPipelineArguments(source, given);
+  return withLocalModel(source, options, 'images', async (name) => {
+    const loaded = name?.toLowerCase().endsWith('.onnx')
+      ? await loadImageOnnx(name, options)
+      : await loadFolder(name, options, 'images');
+    return imagePipeline(loaded, await onnxChecksum(loaded.onnx));
+  });
 }
 
 /** @param sha256 of the model, with its external data. */

@@ -1,6 +1,7 @@
 // Opens what `pipeline()` is given: a saved folder, a Hub id, or an ONNX file.
-import path from 'node:path';
+
 import * as z from 'zod';
+import * as path from '#platform/path';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
@@ -15,6 +16,7 @@ import {
   requireFiles,
 } from '../hub/open-pretrained.ts';
 import { isotropySchema, pipelineFiles } from '../hub/pipeline-folder.ts';
+import { isPipelineSource, isWebAddress, type PipelineSource, withPipelineFolder } from '../hub/pipeline-source.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
 import { onnxSource } from '../models/onnx/file.ts';
@@ -74,14 +76,28 @@ const pipelineSchema = z.strictObject({
 /**
  * What `pipeline()` was given for points or images.
  *
- * @throws {InvalidArgumentError} when the model is not named by a text, or an option is of a wrong type or unknown.
+ * @throws {InvalidArgumentError} when the model is neither a text nor a source, or an option is of a wrong type or unknown.
  */
 export function checkPipelineArguments(model: unknown, options: unknown): PipelineOptions {
-  if (typeof model !== 'string' || model === '')
+  if (!isPipelineSource(model) && (typeof model !== 'string' || model === ''))
     throw new InvalidArgumentError(
       `no model was named, but ${JSON.stringify(model) ?? String(model)}: pass the folder of a saved pipeline, such as './runs/swiss-roll/pipeline', or a Hub id`,
     );
   return parseOptions(pipelineSchema, options, 'options of pipeline()');
+}
+
+/**
+ * Calls `use` with what names the model in a folder or on the Hub: the model itself, or a temporary folder that its
+ * source was unpacked to.
+ */
+export async function withLocalModel<T>(
+  model: string | PipelineSource | null | undefined,
+  { variant }: PipelineOptions,
+  kind: Kind,
+  use: (name: string | null | undefined) => Promise<T>,
+): Promise<T> {
+  if (!isPipelineSource(model) && !(typeof model === 'string' && isWebAddress(model))) return use(model);
+  return withPipelineFolder(model, { variant, prefer: kind === 'points' ? 'onnx' : 'weights' }, use);
 }
 
 /** What a pipeline is made of. */

@@ -1,6 +1,7 @@
 import type { AllTasks, PipelineType, PretrainedModelOptions } from '@huggingface/transformers';
 import { InvalidArgumentError } from '../errors.ts';
 import { importTransformers } from '../hub/environment.ts';
+import type { PipelineSource } from '../hub/pipeline-source.ts';
 import type { UnconditionalImageGenerationPipeline } from './image-pipeline.ts';
 import { loadUnconditionalImageGeneration } from './images.ts';
 import type { ImagePipelineOptions } from './load.ts';
@@ -14,7 +15,8 @@ import {
  * transformers.js's `pipeline()`, with the diffusion tasks added: one changed import is the whole migration.
  *
  * - `unconditional-point-generation`: samples of a model that was trained on points; see
- *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline, or a Hub id.
+ *   `UnconditionalPointGenerationPipeline`. `model` is the folder of a saved pipeline, or a Hub id; or the URL of such a
+ *   folder, a zip file of one (`File`, `Blob` or bytes), or a store that holds one.
  * - `unconditional-image-generation`: images of a DDPM, of this package or of diffusers; see
  *   `UnconditionalImageGenerationPipeline`.
  * - every other task is handed on to `@huggingface/transformers` with the same arguments.
@@ -31,12 +33,12 @@ import {
  */
 export function pipeline(
   task: 'unconditional-point-generation',
-  model: string,
+  model: string | PipelineSource,
   options?: PointPipelineOptions,
 ): Promise<UnconditionalPointGenerationPipeline>;
 export function pipeline(
   task: 'unconditional-image-generation',
-  model: string,
+  model: string | PipelineSource,
   options?: ImagePipelineOptions,
 ): Promise<UnconditionalImageGenerationPipeline>;
 export function pipeline<Task extends PipelineType>(
@@ -46,7 +48,7 @@ export function pipeline<Task extends PipelineType>(
 ): Promise<AllTasks[Task]>;
 export async function pipeline(
   task: 'unconditional-point-generation' | 'unconditional-image-generation' | PipelineType,
-  model?: string,
+  model?: string | PipelineSource,
   options?: PointPipelineOptions | ImagePipelineOptions | PretrainedModelOptions,
 ): Promise<unknown> {
   if (typeof task !== 'string')
@@ -58,5 +60,5 @@ export async function pipeline(
   if (task === 'unconditional-image-generation')
     return loadUnconditionalImageGeneration(model, options as ImagePipelineOptions);
   const transformers = await importTransformers();
-  return transformers.pipeline(task, model, options as PretrainedModelOptions);
+  return transformers.pipeline(task, model as string, options as PretrainedModelOptions);
 }

@@ -1,11 +1,12 @@
-import path from 'node:path';
 import * as z from 'zod';
+import * as path from '#platform/path';
 import { isColumnName, NAME_RULE } from '../datasets/points/columns.ts';
 import { applyScaler, invertScaler, type Scaler } from '../datasets/points/points.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import { pipelineFiles } from '../hub/pipeline-folder.ts';
+import type { PipelineSource } from '../hub/pipeline-source.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption, parseOptions, warnOnce } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -28,7 +29,14 @@ import {
   readPoints,
 } from './editing/point-input.ts';
 import { DenoisingLoop } from './fused/loop.ts';
-import { checkPipelineArguments, type LoadedPipeline, loadFolder, type PipelineOptions, SCALER_FILE } from './load.ts';
+import {
+  checkPipelineArguments,
+  type LoadedPipeline,
+  loadFolder,
+  type PipelineOptions,
+  SCALER_FILE,
+  withLocalModel,
+} from './load.ts';
 import type { ModelSession } from './model-session.ts';
 import { type SamplingRun, sample } from './sample.ts';
 import { checkCount, readSamplingOptions, type SamplingOptions, samplingShape } from './sampling-options.ts';
@@ -141,10 +149,17 @@ const scalerSchema = z.object({
 
 /** Loads a saved pipeline folder; see `pipeline`. */
 export async function loadUnconditionalPointGeneration(
-  name: string | null | undefined,
+  source: string | PipelineSource | null | undefined,
   given: PointPipelineOptions = {},
 ): Promise<UnconditionalPointGenerationPipeline> {
-  const options = checkPipelineArguments(name, given);
+  const options = checkPipelineArguments(source, given);
+  return withLocalModel(source, options, 'points', (name) => loadPointFolder(name, options));
+}
+
+async function loadPointFolder(
+  name: string | null | undefined,
+  options: PipelineOptions,
+): Promise<UnconditionalPointGenerationPipeline> {
   const { model, scheduler, isotropy, dir = '', onnx } = await loadFolder(name, options, 'points');
   const [dims = 0] = model.sampleShape;
   try {

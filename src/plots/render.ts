@@ -1,5 +1,5 @@
-import sharp from 'sharp';
 import type { Config, Mark, Spec } from 'vega';
+import { svgToPng as drawnPng } from '#platform/image-codec';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { requireText } from '../options.ts';
 
@@ -106,9 +106,9 @@ export async function renderSvg(spec: Spec): Promise<string> {
 }
 
 /** Draws an SVG as PNG at twice its size, on white. */
-export async function svgToPng(svg: string): Promise<Buffer> {
+export async function svgToPng(svg: string): Promise<Uint8Array> {
   requireText('the SVG', svg);
-  return sharp(Buffer.from(svg), { density: 144 }).flatten({ background: '#ffffff' }).png().toBuffer();
+  return drawnPng(svg);
 }
 
 /** Writes `<path>.svg` and `<path>.png`, each atomically, and returns the two paths. */

@@ -2,7 +2,7 @@
 // `scaleModelInput` and one `step`. Training reads `config`, `betas` and `alphasCumprod`.
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import type { JsonObject } from '../files/json.ts';
-import { openPretrained, type PretrainedOptions } from '../hub/open-pretrained.ts';
+import type { PretrainedOptions } from '../hub/open-pretrained.ts';
 import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
 import { requireArray, requireObject } from '../options.ts';
 import { warnOfUnusedKeys } from './config-file.ts';
@@ -98,6 +98,8 @@ export abstract class Scheduler<Own extends object = object> {
     model: string,
     options: PretrainedOptions = {},
   ): Promise<Made> {
+    // What reads files comes only with this call: a scheduler itself is arithmetic.
+    const { openPretrained } = await import('../hub/open-pretrained.ts');
     const folder = await openPretrained(model, { ...options, require: [] });
     // biome-ignore lint/complexity/noThisInStatic: the subclass that this is called on
     const made = this.fromConfig(folder.schedulerConfig);

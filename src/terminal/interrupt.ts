@@ -1,5 +1,10 @@
+import { isMainThread } from 'node:worker_threads';
+
 /** The exit status of a process that Ctrl-C ended. */
 export const INTERRUPTED_STATUS = 130;
+
+/** Whether Ctrl-C reaches this thread. */
+export const receivesSignals = isMainThread;
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 type InterruptSignal = (typeof SIGNALS)[number];

@@ -1,4 +1,4 @@
-import { type Progress, progressBar } from '../terminal/progress.ts';
+import { type Progress, progressBar } from '#terminal/progress';
 import type { TrainerCallback } from './trainer-callback.ts';
 
 /** Shows a run on stderr: speed, time left, and all that is logged. `stop` takes it away, also after an error. */

@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { readFile } from '#platform/fs';
 import type { PointSet } from '../datasets/points/points.ts';
 import { FileFormatError, NonFiniteWeightsError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
+import { startsWith } from '../files/known-files.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
 import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
 import {
@@ -31,13 +32,11 @@ interface TrainedPipeline {
   readonly picture?: Uint8Array | undefined;
 }
 
-const PNG_SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
-
 /** Reads the picture of a card. @throws {FileFormatError} when it is not a PNG file. */
 export async function readPicture(file: string): Promise<Uint8Array> {
   requireText('picture, a PNG file,', file);
   const bytes = await readFile(file);
-  if (bytes.subarray(0, PNG_SIGNATURE.length).equals(PNG_SIGNATURE)) return bytes;
+  if (startsWith(bytes, '\x89PNG\r\n\x1a\n')) return bytes;
   throw new FileFormatError(`${file} is not a PNG file, which the picture of a model card must be`);
 }
 

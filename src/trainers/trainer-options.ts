@@ -1,3 +1,4 @@
+import { warn } from '#platform/system';
 import { type ImageSet, labelledImages } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
@@ -41,11 +42,7 @@ export interface TrainerOptions {
 }
 
 /** What a model is trained on: one with classes only on images that have one. */
-export function trainingSet({
-  model,
-  train_dataset: data,
-  on_warning = process.emitWarning,
-}: TrainerOptions): PointSet | ImageSet {
+export function trainingSet({ model, train_dataset: data, on_warning = warn }: TrainerOptions): PointSet | ImageSet {
   if (model.classCount === undefined || !isImageSet(data)) return data;
   const labelled = labelledImages(data);
   if (labelled.count < data.count)

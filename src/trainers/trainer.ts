@@ -1,7 +1,9 @@
-import { isMainThread } from 'node:worker_threads';
+import { withFolderLock } from '#files/folder-lock';
+import { hasTerminal, warn } from '#platform/system';
+import { receivesSignals, withDeferredInterrupt } from '#terminal/interrupt';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { type FolderLock, withFolderLock } from '../files/folder-lock.ts';
+import type { FolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
 import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
@@ -10,7 +12,6 @@ import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
 import { requireObject, requireText } from '../options.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
-import { withDeferredInterrupt } from '../terminal/interrupt.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import { decidingArguments, flatSettings, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
 import {
@@ -177,7 +178,7 @@ export class Trainer {
       withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
         this.trainLocked(lock, resume_from_checkpoint, ended),
       );
-    if (!handle_signals || !isMainThread) return run(signal);
+    if (!handle_signals || !receivesSignals) return run(signal);
     return withDeferredInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (interrupt) =>
       run(signal ? AbortSignal.any([interrupt, signal]) : interrupt),
     );
@@ -208,7 +209,7 @@ export class Trainer {
     const { args, maxSteps } = this;
     const { stepsPerEpoch } = this.batches;
     const { loggers: own = [] } = this.options;
-    const { disable_tqdm = !process.stderr.isTTY } = args;
+    const { disable_tqdm = !hasTerminal() } = args;
     const line = disable_tqdm ? undefined : progressLine();
     const callbacks = [...(line ? [line] : []), ...(this.options.callbacks ?? [])];
     const batches = openBatches(this.batches);
@@ -344,7 +345,7 @@ export class Trainer {
    */
   private async startEngine(lock: FolderLock, batches: Batches, resume: string | undefined, live: LiveSettings) {
     const { args, identity } = this;
-    const { model, tf, callbacks = [], on_warning = process.emitWarning } = this.options;
+    const { model, tf, callbacks = [], on_warning = warn } = this.options;
     const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
     const length = model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
     const kinds = STATE_KINDS.filter((kind) => args.use_ema || kind !== 'ema');

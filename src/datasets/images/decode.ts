@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import sharp, { type Sharp } from 'sharp';
+import { createHash } from '#platform/hash';
+import { CODEC, type ImageDecoder, imageDecoder } from '#platform/image-codec';
 import { errorText } from '../../errors.ts';
 import { centreStart, type ImageShape } from './augment.ts';
 import { decodeBmp } from './formats/bmp.ts';
@@ -21,7 +21,7 @@ const LARGE_PIXELS = 2 ** 24;
 const MAX_EXTENT = 4;
 
 /** Part of the keys of caches: changes whenever the same image could yield other bytes. Raise the number with the code. */
-export const DECODING = `4, libvips ${sharp.versions.vips}`;
+export const DECODING = `4, ${CODEC}`;
 
 export interface PreparedImage extends SizedPixels {
   readonly source: string;
@@ -70,7 +70,7 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
 /**
  * One image as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
  * are kept), first frame of an animation, resized and cropped as torchvision's `Resize` and `CenterCrop` do with PIL.
- * sharp decodes in libuv's threads; the rest runs on the JS thread.
+ * In Node sharp decodes in libuv's threads; the rest runs on the JS thread.
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
@@ -99,7 +99,7 @@ export function inFormat(whole: PixelImage, format: ImageFormat): SizedPixels {
 export interface InspectedImage extends ImageShape {
   readonly source: string;
   /** SHA-256 of its bytes. */
-  readonly digest: Buffer;
+  readonly digest: Uint8Array;
 }
 
 /** Decodes an image to see whether that succeeds: its pixels can be damaged where its header is not. Never rejects. */
@@ -148,20 +148,16 @@ function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
   return result;
 }
 
-async function decoded(decoder: Sharp, keepsAlpha: boolean): Promise<PixelImage> {
-  const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
-  const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
-  const { height, width, channels } = info;
+async function decoded(decoder: ImageDecoder, keepsAlpha: boolean): Promise<PixelImage> {
+  const { pixels, height, width, channels } = await decoder.decode(keepsAlpha);
   if (channels !== 1 && channels !== 3 && channels !== 4) throw new Error(`it has ${channels} channels`);
-  return { pixels: data, height, width, channels };
+  return { pixels, height, width, channels };
 }
 
-function decoderOf(encoded: Uint8Array, format: ReturnType<typeof imageFormatOf>): Sharp {
-  if (format !== 'BMP' && format !== 'Netpbm')
-    // `withDecoded` sets the limit of pixels.
-    return sharp(encoded, { limitInputPixels: false, failOn: 'error', autoOrient: true });
-  const { pixels, ...raw } = (format === 'BMP' ? decodeBmp : decodeNetpbm)(encoded, MAX_IMAGE_PIXELS);
-  return sharp(pixels, { raw });
+function decoderOf(encoded: Uint8Array, format: ReturnType<typeof imageFormatOf>): ImageDecoder {
+  // `withDecoded` sets the limit of pixels.
+  if (format !== 'BMP' && format !== 'Netpbm') return imageDecoder(encoded);
+  return imageDecoder((format === 'BMP' ? decodeBmp : decodeNetpbm)(encoded, MAX_IMAGE_PIXELS));
 }
 
 /**

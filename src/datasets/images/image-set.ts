@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash } from '#platform/hash';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
 import { requireArray, requireObject } from '../../options.ts';
 
@@ -214,10 +214,10 @@ export function fingerprintHead({ height, width, channels }: Pick<ImageSet, 'hei
 }
 
 /** Integers as the cache file and the fingerprint hold them: little endian on every machine. */
-export function int32Bytes(values: ArrayLike<number>): Buffer {
-  const bytes = Buffer.alloc(values.length * 4);
-  for (let i = 0; i < values.length; i++) bytes.writeInt32LE(values[i] ?? 0, i * 4);
-  return bytes;
+export function int32Bytes(values: ArrayLike<number>): Uint8Array {
+  const view = new DataView(new ArrayBuffer(values.length * 4));
+  for (let i = 0; i < values.length; i++) view.setInt32(i * 4, values[i] ?? 0, true);
+  return new Uint8Array(view.buffer);
 }
 
 export function requireIndex(index: number, count: number): void {

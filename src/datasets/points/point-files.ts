@@ -1,4 +1,4 @@
-import path from 'node:path';
+import * as path from '#platform/path';
 import { DatasetError, errorText, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { describeFile, HEAD_BYTES, kindNote } from '../../files/known-files.ts';

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
-import { realpath } from 'node:fs/promises';
-import path from 'node:path';
+import { realpath } from '#platform/fs';
+import { createHash } from '#platform/hash';
+import * as path from '#platform/path';
 import { OnnxFormatError } from '../../errors.ts';
 import { fileDigest, withRegularFile } from '../../files/regular-file.ts';
 import type { KnownTensor } from '../../graph/onnx/lowering/operand.ts';

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash } from '#platform/hash';
 import { GradientError, GraphError, InvalidArgumentError, OnnxFormatError } from '../../errors.ts';
 import { encodeFloat16 } from '../../files/float-formats.ts';
 import { nodesWithoutRule } from '../../graph/autodiff/gradients.ts';

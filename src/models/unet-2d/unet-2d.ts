@@ -3,13 +3,12 @@ import type { Value } from '../../graph/graph.ts';
 import { add, mul, silu, sub } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { formatShape } from '../../graph/types.ts';
-import { openPretrained, type PretrainedOptions } from '../../hub/open-pretrained.ts';
+import type { PretrainedOptions } from '../../hub/open-pretrained.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import { activation, type Conv2d, Embedding, GroupNorm, sameConv } from '../../nn/layers.ts';
 import { type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
 import { TimeEmbedding } from '../../nn/time-embedding.ts';
 import { type DiffusionModel, type ModelInputs, parametersFrom } from '../model.ts';
-import { readModelWeights } from '../weights.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
 import { optionsFromJson, parseUNet2DOptions, sampleSize, type UNet2DConfig, type UNet2DOptions } from './config.ts';
 
@@ -100,6 +99,9 @@ export class UNet2DModel implements DiffusionModel {
     model: string,
     { ema = true, ...options }: PretrainedOptions & { readonly ema?: boolean | undefined } = {},
   ): Promise<UNet2DModel> {
+    // What reads files comes only with this call: the model itself is arithmetic.
+    const { openPretrained } = await import('../../hub/open-pretrained.ts');
+    const { readModelWeights } = await import('../weights.ts');
     const { unetConfig, paths, emaPaths } = await openPretrained(model, options);
     const architecture = UNet2DModel.fromConfig(unetConfig);
     const weights = await readModelWeights(architecture, (ema && emaPaths ? emaPaths : paths).weights);

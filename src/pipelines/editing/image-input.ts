@@ -6,6 +6,7 @@ import { inFormat, withDecoded } from '../../datasets/images/decode.ts';
 import type { PixelImage } from '../../datasets/images/image-set.ts';
 import { MAX_ENCODED_BYTES } from '../../datasets/images/sources/image-source.ts';
 import { errorText, InvalidArgumentError } from '../../errors.ts';
+import { joinedBytes } from '../../files/bytes.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
 import { concatenated, elementCount } from '../../graph/types.ts';
 import type { Fields } from '../../options.ts';
@@ -157,7 +158,7 @@ async function bounded({ body }: Response, what: string): Promise<Uint8Array> {
     if (size > MAX_ENCODED_BYTES) throw new Error(`${what} has more than the ${MAX_ENCODED_BYTES} bytes that are read`);
     parts.push(part);
   }
-  return Buffer.concat(parts);
+  return joinedBytes(parts);
 }
 
 function pixelsFor(image: PixelImage, channels: 1 | 3 | 4, [, height = 1, width = 1]: readonly number[]): Uint8Array {

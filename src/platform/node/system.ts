@@ -1,5 +1,7 @@
-import { randomBytes as cryptoBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
+
+export { randomUUID } from 'node:crypto';
 
 /** Lets the events that wait be handled: input, messages, timers. */
 export const nextTurn = (): Promise<void> => setImmediate();
@@ -7,5 +9,14 @@ export const nextTurn = (): Promise<void> => setImmediate();
 /** What `on_warning` does where the caller names nothing. */
 export const warn = (message: string): void => process.emitWarning(message);
 
-/** Unpredictable bytes, for names that nobody else may choose. */
-export const randomBytes = (count: number): Uint8Array => cryptoBytes(count);
+/** 12 hexadecimal digits that nobody else chooses, for names. */
+export const randomDigits = (): string => randomBytes(6).toString('hex');
+
+/** Whether files are those of Windows, where folders are not opened. */
+export const isWindows: boolean = process.platform === 'win32';
+
+/** Whether somebody reads stderr as it is written. */
+export const hasTerminal = (): boolean => process.stderr.isTTY;
+
+/** A variable of the environment; undefined where it is not set or empty. */
+export const environmentVariable = (name: string): string | undefined => process.env[name] || undefined;

@@ -13,5 +13,20 @@ export function nextTurn(): Promise<void> {
 /** What `on_warning` does where the caller names nothing. */
 export const warn = (message: string): void => console.warn(message);
 
-/** Unpredictable bytes, for names that nobody else may choose. */
-export const randomBytes = (count: number): Uint8Array => crypto.getRandomValues(new Uint8Array(count));
+/** 12 hexadecimal digits that nobody else chooses, for names. */
+export function randomDigits(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(6)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** A random UUID, also on pages without https, where browsers have no `randomUUID`. */
+export const randomUUID = (): string =>
+  [8, 4, 4, 4, 12].map((digits) => (randomDigits() + randomDigits()).slice(0, digits)).join('-');
+
+/** Whether files are those of Windows, where folders are not opened. */
+export const isWindows = false;
+
+/** Whether somebody reads stderr as it is written. */
+export const hasTerminal = (): boolean => false;
+
+/** A variable of the environment; a browser has none. */
+export const environmentVariable = (_name: string): string | undefined => undefined;

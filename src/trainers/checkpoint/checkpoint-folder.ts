@@ -1,5 +1,5 @@
-import { readdir, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { readdir, rename, rm } from '#platform/fs';
+import { basename, dirname, join } from '#platform/path';
 import { CheckpointError, InvalidArgumentError } from '../../errors.ts';
 import { removeLeftovers, syncDirectory, withTemporaryName } from '../../files/atomic.ts';
 import { freePath } from '../../files/regular-file.ts';

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import * as z from 'zod';
+import { createReadStream, stat } from '#platform/fs';
+import { createHash } from '#platform/hash';
+import { join } from '#platform/path';
 import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { interruptedReplacement, writeDirectoryAtomic, writeFileSynced } from '../../files/atomic.ts';
 import type { JsonObject } from '../../files/json.ts';
@@ -124,7 +123,7 @@ export async function verifyTensors(dir: string, head: Head): Promise<void> {
   const path = join(dir, tensorsFile);
   await verifySize(path, head.tensors_bytes);
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer);
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Uint8Array);
   if (hash.digest('hex') !== head.tensors_sha256) {
     throw new CheckpointError(`${path} does not match its checksum: it is damaged.`);
   }

@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
-import { realpath } from 'node:fs/promises';
-import path from 'node:path';
 import * as z from 'zod';
+import { realpath } from '#platform/fs';
+import * as path from '#platform/path';
+import { randomUUID } from '#platform/system';
 import { CheckpointError, NonFiniteLossError } from '../../errors.ts';
 import type { FolderLock } from '../../files/folder-lock.ts';
 import type { NamedTensor } from '../../files/safetensors.ts';

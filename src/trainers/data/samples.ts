@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash } from '#platform/hash';
 import { fillSample } from '../../datasets/images/augment.ts';
 import type { ImageSet, SizedPixels } from '../../datasets/images/image-set.ts';
 import type { PointSet } from '../../datasets/points/points.ts';

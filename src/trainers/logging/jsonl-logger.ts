@@ -1,11 +1,10 @@
-import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { AppendFile } from '#platform/append-file';
 import { FileFormatError } from '../../errors.ts';
+import { joinedBytes } from '../../files/bytes.ts';
 import type { SettingChange } from '../checkpoint/run-identity.ts';
 import type { RunLogger } from './run-logger.ts';
 
 const newline = 0x0a;
-const pieceBytes = 64 * 1024;
 /** A record has some 20 numbers; a file with longer lines is not one of our logs. */
 const maxLineBytes = 1024 * 1024;
 
@@ -19,7 +18,7 @@ const maxLineBytes = 1024 * 1024;
  * logger.log(510, { loss: 0.42 });
  */
 export class JsonlLogger implements RunLogger {
-  private readonly file: number;
+  private readonly file: AppendFile;
 
   /**
    * @param options.resume_step keeps the records up to this step, and removes later ones and a torn last line: the log
@@ -27,35 +26,27 @@ export class JsonlLogger implements RunLogger {
    * @throws {FileFormatError} if the file to resume is not such a log; it is then left as it is.
    */
   constructor(path: string, options: { resume_step?: number | undefined } = {}) {
-    mkdirSync(dirname(path), { recursive: true });
-    this.file = openSync(path, options.resume_step === undefined ? 'w' : 'a+');
-    if (options.resume_step === undefined) return;
-    try {
-      ftruncateSync(this.file, findEndOfStep(this.file, options.resume_step, path));
-    } catch (error) {
-      closeSync(this.file);
-      throw error;
-    }
+    const { resume_step } = options;
+    this.file = new AppendFile(path, resume_step === undefined ? 'w' : 'a+');
+    if (resume_step !== undefined) this.file.truncate((pieces) => findEndOfStep(pieces, resume_step, path));
   }
 
-  log(step: number, values: Readonly<Record<string, number>>): void {
-    this.write({ step, ...values });
+  log(step: number, values: Readonly<Record<string, number>>): void | Promise<void> {
+    return this.write({ step, ...values });
   }
 
-  private write(record: object): void {
-    const line = Buffer.from(`${JSON.stringify(record)}\n`);
-    for (let done = 0; done < line.length; ) done += writeSync(this.file, line, done);
+  private write(record: object): void | Promise<void> {
+    return this.file.append(new TextEncoder().encode(`${JSON.stringify(record)}\n`));
   }
 
   /** Writes `{"step":81,"changed":{"learning_rate":{"from":0.001,"to":0.0001}}}`. */
-  note(step: number, changes: readonly SettingChange[]): void {
+  note(step: number, changes: readonly SettingChange[]): void | Promise<void> {
     const changed = Object.fromEntries(changes.map(({ name, from, to }) => [name, { from, to }]));
-    this.write({ step, changed });
+    return this.write({ step, changed });
   }
 
-  close(): void {
-    fsyncSync(this.file);
-    closeSync(this.file);
+  close(): void | Promise<void> {
+    return this.file.close();
   }
 }
 
@@ -63,15 +54,11 @@ export class JsonlLogger implements RunLogger {
  * The byte offset of the first record after `step`, or else of the unfinished last line, or else of the end. Damaged
  * lines between good ones are kept: they are not worth the records that follow them.
  */
-function findEndOfStep(file: number, step: number, path: string): number {
-  const piece = Buffer.alloc(pieceBytes);
-  let pending = Buffer.alloc(0);
+function findEndOfStep(pieces: Iterable<Uint8Array>, step: number, path: string): number {
+  let pending = new Uint8Array();
   let lineStart = 0;
-  for (let position = 0; ; ) {
-    const length = readSync(file, piece, 0, pieceBytes, position);
-    if (length === 0) return lineStart;
-    position += length;
-    pending = Buffer.concat([pending, piece.subarray(0, length)]);
+  for (const piece of pieces) {
+    pending = joinedBytes([pending, piece]);
     for (let end = pending.indexOf(newline); end >= 0; end = pending.indexOf(newline)) {
       const recorded = stepOf(pending.subarray(0, end));
       if (recorded !== undefined && recorded > step) return lineStart;
@@ -84,11 +71,12 @@ function findEndOfStep(file: number, step: number, path: string): number {
       );
     }
   }
+  return lineStart;
 }
 
-function stepOf(line: Buffer): number | undefined {
+function stepOf(line: Uint8Array): number | undefined {
   try {
-    const record: unknown = JSON.parse(line.toString());
+    const record: unknown = JSON.parse(new TextDecoder().decode(line));
     if (typeof record !== 'object' || record === null || !('step' in record)) return undefined;
     return typeof record.step === 'number' ? record.step : undefined;
   } catch {

@@ -1,5 +1,5 @@
-import { copyFile, rename, stat } from 'node:fs/promises';
-import path from 'node:path';
+import { copyFile, rename, stat } from '#platform/fs';
+import * as path from '#platform/path';
 import { freePath } from '../../files/regular-file.ts';
 import type { FormerLog } from '../checkpoint/run-checkpoints.ts';
 import { JsonlLogger } from './jsonl-logger.ts';

@@ -89,7 +89,7 @@ export function encodeEvent(event: Readonly<Record<string, unknown>>): Uint8Arra
 
 /** A PNG file as an image of a summary. Its size is in the file's first chunk. */
 export function imageValue(tag: string, png: Uint8Array): object {
-  const header = Buffer.from(png.buffer, png.byteOffset, png.byteLength);
+  const header = new DataView(png.buffer, png.byteOffset, png.byteLength);
   // The colour types of PNG in summary.proto's numbers: grey, grey with alpha, RGB, RGBA; a palette is RGB.
   const colorspace = new Map([
     [0, 1],
@@ -97,10 +97,10 @@ export function imageValue(tag: string, png: Uint8Array): object {
     [2, 3],
     [3, 3],
     [6, 4],
-  ]).get(header.readUInt8(25));
+  ]).get(header.getUint8(25));
   const image = {
-    width: header.readUInt32BE(16),
-    height: header.readUInt32BE(20),
+    width: header.getUint32(16),
+    height: header.getUint32(20),
     colorspace,
     encodedImageString: png,
   };
@@ -113,7 +113,7 @@ const TENSOR_CLASS = 2;
 
 /** Markdown, which the page "Text" shows. */
 export function textValue(tag: string, text: string): object {
-  const tensor = { dtype: STRING, tensorShape: { dim: [{ size: 1 }] }, stringVal: [Buffer.from(text)] };
+  const tensor = { dtype: STRING, tensorShape: { dim: [{ size: 1 }] }, stringVal: [new TextEncoder().encode(text)] };
   return { tag, metadata: { pluginData: { pluginName: 'text' }, dataClass: TENSOR_CLASS }, tensor };
 }
 

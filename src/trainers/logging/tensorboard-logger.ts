@@ -1,6 +1,6 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs';
-import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { AppendFile } from '#platform/append-file';
+import { join } from '#platform/path';
+import { thisProcess } from '#platform/process';
 import type { LoggedRun, RunLogger, RunOutcome } from './run-logger.ts';
 import { encodeEvent, imageValue, sessionEnd, sessionStart, textValue } from './tensorboard-events.ts';
 
@@ -23,57 +23,58 @@ let fileCount = 0;
 export class TensorBoardLogger implements RunLogger {
   /** Path of the event file. */
   readonly path: string;
-  private readonly file: number;
+  private readonly file: AppendFile;
 
   /** @param options.resume_step the step a resumed run starts from; what was logged after it is hidden. */
   constructor(dir: string, options: { resume_step?: number | undefined } = {}) {
-    mkdirSync(dir, { recursive: true });
     const seconds = Math.floor(Date.now() / 1000)
       .toString()
       .padStart(10, '0');
-    this.path = join(dir, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.${fileCount++}`);
-    this.file = openSync(this.path, 'wx');
+    const { host, pid } = thisProcess();
+    this.path = join(dir, `events.out.tfevents.${seconds}.${host}.${pid}.${fileCount++}`);
+    this.file = new AppendFile(this.path, 'wx');
     this.write({ fileVersion: 'brain.Event:2' });
     if (options.resume_step !== undefined) {
       this.write({ step: options.resume_step + 1, sessionLog: { status: SESSION_START } });
     }
   }
 
-  begin({ settings, global_step }: LoggedRun): void {
+  begin({ settings, global_step }: LoggedRun): void | Promise<void> {
     const rows = Object.entries(settings).map(([name, value]) => `| ${cell(name)} | ${cell(String(value))} |`);
     const table = ['| setting | value |', '|---|---|', ...rows].join('\n');
-    this.summary(global_step, [textValue('settings', table), sessionStart(settings)]);
+    return this.summary(global_step, [textValue('settings', table), sessionStart(settings)]);
   }
 
-  log(step: number, values: Readonly<Record<string, number>>): void {
-    this.summary(
+  log(step: number, values: Readonly<Record<string, number>>): void | Promise<void> {
+    return this.summary(
       step,
       Object.entries(values).map(([tag, simpleValue]) => ({ tag, simpleValue })),
     );
   }
 
-  logEvaluation(step: number, values: Readonly<Record<string, number>>): void {
-    this.log(step, Object.fromEntries(Object.entries(values).map(([name, value]) => [`evaluation/${name}`, value])));
+  logEvaluation(step: number, values: Readonly<Record<string, number>>): void | Promise<void> {
+    return this.log(
+      step,
+      Object.fromEntries(Object.entries(values).map(([name, value]) => [`evaluation/${name}`, value])),
+    );
   }
 
-  logImage(step: number, name: string, png: Uint8Array): void {
-    this.summary(step, [imageValue(name, png)]);
+  logImage(step: number, name: string, png: Uint8Array): void | Promise<void> {
+    return this.summary(step, [imageValue(name, png)]);
   }
 
   /** @param outcome stands in the table of hyperparameters; a run that is interrupted has none yet. */
-  close(outcome: RunOutcome = 'interrupted'): void {
-    if (outcome !== 'interrupted') this.summary(0, [sessionEnd(outcome)]);
-    fsyncSync(this.file);
-    closeSync(this.file);
+  close(outcome: RunOutcome = 'interrupted'): void | Promise<void> {
+    if (outcome !== 'interrupted') void this.summary(0, [sessionEnd(outcome)]);
+    return this.file.close();
   }
 
-  private summary(step: number, value: readonly object[]): void {
-    this.write({ step, summary: { value } });
+  private summary(step: number, value: readonly object[]): void | Promise<void> {
+    return this.write({ step, summary: { value } });
   }
 
-  private write(event: Record<string, unknown>): void {
-    const record = frameRecord(encodeEvent(event));
-    for (let done = 0; done < record.length; ) done += writeSync(this.file, record, done);
+  private write(event: Record<string, unknown>): void | Promise<void> {
+    return this.file.append(frameRecord(encodeEvent(event)));
   }
 }
 
@@ -86,12 +87,13 @@ function cell(text: string): string {
  * Frames one TFRecord: length (u64), masked CRC of the length, data, masked CRC of the data, all little-endian
  * (https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details).
  */
-function frameRecord(data: Uint8Array): Buffer {
-  const record = Buffer.alloc(16 + data.length);
-  record.writeBigUInt64LE(BigInt(data.length), 0);
-  record.writeUInt32LE(maskedCrc(record.subarray(0, 8)), 8);
+function frameRecord(data: Uint8Array): Uint8Array {
+  const record = new Uint8Array(16 + data.length);
+  const view = new DataView(record.buffer);
+  view.setBigUint64(0, BigInt(data.length), true);
+  view.setUint32(8, maskedCrc(record.subarray(0, 8)), true);
   record.set(data, 12);
-  record.writeUInt32LE(maskedCrc(data), 12 + data.length);
+  view.setUint32(12 + data.length, maskedCrc(data), true);
   return record;
 }
 

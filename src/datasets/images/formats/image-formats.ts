@@ -1,3 +1,4 @@
+import { latin1OfBytes } from '../../../files/bytes.ts';
 import { describeFile, startsWith } from '../../../files/known-files.ts';
 
 /* Which files are images, by their names and by their first bytes. */
@@ -75,8 +76,8 @@ export function imageFormatOf(bytes: Uint8Array): Format {
 /** Formats in the boxes of ISO 14496-12: the first box lists the brands that the file follows, the main one first. */
 function heifFormat(bytes: Uint8Array): 'AVIF' | undefined {
   if (!startsWith(bytes, 'ftyp', 4)) return undefined;
-  const box = Buffer.from(bytes.subarray(0, Math.min(bytes.length, 256)));
-  const text = box.toString('latin1', 0, Math.min(box.length, box.readUInt32BE(0)));
+  const boxBytes = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(0);
+  const text = latin1OfBytes(bytes.subarray(0, Math.min(256, boxBytes)));
   const brands = [text.slice(8, 12), ...(text.slice(16).match(/[\s\S]{4}/g) ?? [])];
   if (brands.some((brand) => /^avi[fs]$/.test(brand))) return 'AVIF';
   if (brands.some((brand) => /^he[iv][cmsx]$/.test(brand)))

@@ -4,15 +4,14 @@ import { DatasetError, errorText } from '../../../errors.ts';
 import { kindNote } from '../../../files/known-files.ts';
 import { CIFAR_NAMES, type CifarLabel } from './cifar-names.ts';
 import {
-  fileStates,
   type ImageSource,
   labelColumnOf,
   type PlainImage,
-  readUnpacked,
   type SourceChoice,
   type SourceImage,
 } from './image-source.ts';
 import { type Pickled, PickledArray, parsePickle } from './pickle.ts';
+import { fileStates, readUnpacked } from './source-files.ts';
 import { chosenSplit } from './splits.ts';
 import { tarMembers } from './tar.ts';
 

@@ -2,14 +2,8 @@ import { basename, dirname, join } from 'node:path';
 import { DatasetError } from '../../../errors.ts';
 import { kindNote } from '../../../files/known-files.ts';
 import { isFile } from '../../../files/regular-file.ts';
-import {
-  fileStates,
-  type ImageSource,
-  labelColumnOf,
-  type PlainImage,
-  readUnpacked,
-  type SourceChoice,
-} from './image-source.ts';
+import { type ImageSource, labelColumnOf, type PlainImage, type SourceChoice } from './image-source.ts';
+import { fileStates, readUnpacked } from './source-files.ts';
 
 /** Type code 8 is unsigned byte; the last byte is the number of dimensions (http://yann.lecun.com/exdb/mnist). */
 const IMAGES_MAGIC = 0x00000803;

@@ -2,7 +2,8 @@ import { dirname, join, posix } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { DatasetError, errorText, InvalidArgumentError } from '../../../errors.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
-import { classOf, fileStates, labelColumnOf, type SourceChoice } from './image-source.ts';
+import { classOf, labelColumnOf, type SourceChoice } from './image-source.ts';
+import { fileStates } from './source-files.ts';
 
 /*
  * `metadata.csv` and `metadata.jsonl` beside images, as the Hub's `imagefolder` reads them: a row an image, which

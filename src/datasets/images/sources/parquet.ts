@@ -17,7 +17,6 @@ import { describeFile, startsWith } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
 import {
   classOf,
-  fileStates,
   type ImageSource,
   labelColumnOf,
   MAX_ENCODED_BYTES,
@@ -25,6 +24,7 @@ import {
   type SourceImage,
 } from './image-source.ts';
 import { refuseEndlessRuns } from './parquet-pages.ts';
+import { fileStates } from './source-files.ts';
 
 /** Names of the column of images, the first that a file has; `img` is that of the Hub's cifar10 and others. */
 const IMAGE_COLUMNS = ['image', 'img'];

@@ -9,7 +9,6 @@ import { describeFile, isGzip, isTar } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
 import { isImageName, notAnImageName } from '../formats/image-formats.ts';
 import {
-  fileStates,
   folderLabel,
   type ImageSource,
   isHiddenPath,
@@ -18,6 +17,7 @@ import {
   plainPath,
   type SourceChoice,
 } from './image-source.ts';
+import { fileStates } from './source-files.ts';
 import { anyOf, chosenSplit, splitsByFolder } from './splits.ts';
 import { isSidecar, sampleKey, withSidecars } from './webdataset.ts';
 

@@ -1,0 +1,131 @@
+import { mkdir, mkdtemp, readdir, rm, temporaryPrefix, writeFile } from '#platform/fs';
+import { dirname, join } from '#platform/path';
+import { errorText, FileFormatError, HubError } from '../errors.ts';
+import { isFile } from '../files/regular-file.ts';
+import { unzipInto } from '../files/zip.ts';
+import type { Store } from '../platform/stores/store.ts';
+import type { ModelFile } from './open-pretrained.ts';
+import { pipelineFiles, weightsFile } from './pipeline-folder.ts';
+
+/* Pipelines that are not in a folder: at a URL, in a zip file, in a store. They are put in a temporary folder and read there. */
+
+/**
+ * Where a saved pipeline may be beside a folder and the Hub: the URL of its folder, a zip file (a `File`, a `Blob` or the
+ * bytes), or the root of a store.
+ */
+export type PipelineSource = URL | Blob | Uint8Array | ArrayBuffer | Store;
+
+export function isPipelineSource(model: unknown): model is PipelineSource {
+  return typeof model === 'object' && model !== null && (isBytes(model) || isStore(model) || model instanceof URL);
+}
+
+/** Whether a text names a pipeline on a server. */
+export function isWebAddress(model: string): boolean {
+  return /^https?:/.test(model);
+}
+
+const isBytes = (model: object) => model instanceof Blob || model instanceof Uint8Array || model instanceof ArrayBuffer;
+
+const isStore = (model: object): model is Store => ['stat', 'read', 'list'].every((name) => name in model);
+
+interface FetchOptions {
+  readonly variant?: string | undefined;
+  /** The large file to fetch where there are both. */
+  readonly prefer: ModelFile;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Calls `use` with a folder that holds the pipeline while `use` runs.
+ *
+ * @throws {FileFormatError} when it is a zip file that cannot be read.
+ * @throws {HubError} when the server does not have the pipeline, or cannot be reached.
+ */
+export async function withPipelineFolder<T>(
+  source: PipelineSource | string,
+  options: FetchOptions,
+  use: (folder: string) => Promise<T>,
+): Promise<T> {
+  const folder = await mkdtemp(temporaryPrefix());
+  try {
+    if (typeof source === 'string' || source instanceof URL) await fetchPipeline(folder, String(source), options);
+    else if (isStore(source)) await copyStore(source, '/', folder);
+    else await unzipInto(folder, await bytesOf(source));
+    return await use(await rootOf(folder));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The folder itself, or the one folder in it: many programs zip a folder with its name. */
+async function rootOf(folder: string): Promise<string> {
+  const holdsPipeline = async (path: string) =>
+    (await isFile(join(path, pipelineFiles.modelIndex))) || (await isFile(join(path, pipelineFiles.config)));
+  if (await holdsPipeline(folder)) return folder;
+  for (const name of await readdir(folder)) if (await holdsPipeline(join(folder, name))) return join(folder, name);
+  throw new FileFormatError(
+    `there is no saved pipeline in it: it lacks ${pipelineFiles.modelIndex}, which trainer.savePipeline writes`,
+  );
+}
+
+async function bytesOf(source: PipelineSource): Promise<Uint8Array> {
+  if (source instanceof Uint8Array) return source;
+  return new Uint8Array(source instanceof Blob ? await source.arrayBuffer() : (source as ArrayBuffer));
+}
+
+async function copyStore(store: Store, from: string, to: string): Promise<void> {
+  for (const name of await store.list(from)) {
+    const [source, target] = [join(from, name), join(to, name)];
+    if ((await store.stat(source))?.kind === 'folder') await copyStore(store, source, target);
+    else await writeInto(target, await store.read(source));
+  }
+}
+
+async function writeInto(path: string, content: Uint8Array): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, content);
+}
+
+/** What a pipeline needs besides its large files; a server says which of them there are. */
+const SMALL_FILES = [
+  pipelineFiles.modelIndex,
+  'point_scaler.json',
+  ...['', 'scheduler/'].map((folder) => folder + pipelineFiles.schedulerConfig),
+  ...['', 'unet/', 'unet_ema/'].flatMap((folder) => [folder + pipelineFiles.config, folder + pipelineFiles.isotropy]),
+];
+
+/** Fetches a pipeline from a server into a folder. @throws {HubError} when there is none, or no server. */
+export async function fetchPipeline(folder: string, address: string, options: FetchOptions): Promise<void> {
+  const base = address.endsWith('/') ? address : `${address}/`;
+  const get = async (file: string) => {
+    const content = await fetchFile(new URL(file, base), options.headers);
+    if (content) await writeInto(join(folder, file), content);
+    return content !== undefined;
+  };
+  const found = new Set<string>();
+  await Promise.all(SMALL_FILES.map(async (file) => (await get(file)) && found.add(file)));
+  const has = (file: string) => found.has(file);
+  if (!has(pipelineFiles.modelIndex) && !has(pipelineFiles.config))
+    throw new HubError(`there is no saved pipeline at ${address}: the server has no ${pipelineFiles.modelIndex} there`);
+  const own = ['unet_ema/', 'unet/', ''].find((each) => has(each + pipelineFiles.config)) ?? '';
+  const large = { onnx: pipelineFiles.onnx, weights: weightsFile(options.variant) };
+  const order = options.prefer === 'onnx' ? [large.onnx, large.weights] : [large.weights, large.onnx];
+  for (const name of order) if (await get(own + name)) return;
+  throw new HubError(`the pipeline at ${address} has neither ${own}${order.join(` nor ${own}`)}`);
+}
+
+/** @returns undefined where the server has no such file. */
+async function fetchFile(url: URL, headers: FetchOptions['headers'] = {}): Promise<Uint8Array | undefined> {
+  let response: Response;
+  try {
+    response = await fetch(url, { headers });
+  } catch (cause) {
+    throw new HubError(`${url} cannot be reached: ${errorText(cause)}`, { cause, unreachable: true });
+  }
+  const { status } = response;
+  // A page in place of a missing file, as servers of single-page applications send it.
+  const isPage = response.headers.get('content-type')?.startsWith('text/html') ?? false;
+  if (status === 404 || status === 403 || isPage) return undefined;
+  if (!response.ok) throw new HubError(`${url}: the server answered ${status} ${response.statusText}`, { status });
+  return new Uint8Array(await response.arrayBuffer());
+}

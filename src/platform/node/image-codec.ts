@@ -1,0 +1,57 @@
+import sharp, { type Sharp } from 'sharp';
+
+/* Image files to pixels and back, by sharp. */
+
+/** Pixels of 8 bits, [height, width, channels]. */
+export interface RawPixels {
+  readonly pixels: Uint8Array;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+}
+
+/** What decodes: where it changes, the same file may give other pixels. */
+export const CODEC = `libvips ${sharp.versions.vips}`;
+
+/** An image that can be looked at before it is decoded. */
+export interface ImageDecoder {
+  /** @throws an error when the file is damaged. */
+  metadata(): Promise<Pick<RawPixels, 'height' | 'width' | 'channels'>>;
+  /** In sRGB, on white unless `keepsAlpha`. @throws an error when the file is damaged. */
+  decode(keepsAlpha: boolean): Promise<RawPixels>;
+}
+
+/** @param image the bytes of an image file of a known format, or pixels. The caller bounds their number. */
+export function imageDecoder(image: Uint8Array | RawPixels): ImageDecoder {
+  const decoder = sharpOf(image);
+  return {
+    metadata: async () => {
+      const { height, width, channels } = await decoder.metadata();
+      return { height, width, channels };
+    },
+    decode: async (keepsAlpha) => {
+      const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
+      const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
+      return { pixels: data, height: info.height, width: info.width, channels: info.channels };
+    },
+  };
+}
+
+function sharpOf(image: Uint8Array | RawPixels): Sharp {
+  if (image instanceof Uint8Array) return sharp(image, { limitInputPixels: false, failOn: 'error', autoOrient: true });
+  const { pixels, height, width, channels } = image;
+  return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } });
+}
+
+/** Pixels of 1 to 4 channels as a PNG file. */
+export function encodePng({ pixels, height, width, channels }: RawPixels): Promise<Uint8Array> {
+  return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
+    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
+    .png()
+    .toBuffer();
+}
+
+/** Draws an SVG as PNG at twice its size, on white. */
+export function svgToPng(svg: string): Promise<Buffer> {
+  return sharp(Buffer.from(svg), { density: 144 }).flatten({ background: '#ffffff' }).png().toBuffer();
+}

@@ -1,0 +1,92 @@
+import { NotInBrowserError } from '../../errors.ts';
+
+/* SHA-256 (FIPS 180-4). Web Crypto has it too, but neither step by step nor without a promise. */
+
+/** The first 32 bits of the fractional parts of the cube roots of the first 64 primes, and of the square roots of 8. */
+const primes = Array.from({ length: 312 }, (_, i) => i).filter(
+  (n) => n > 1 && !Array.from({ length: n - 2 }, (_, i) => i + 2).some((divisor) => n % divisor === 0),
+);
+const fraction = (root: number) => ((root - Math.floor(root)) * 2 ** 32) >>> 0;
+const ROUNDS = Uint32Array.from(primes.slice(0, 64), (prime) => fraction(Math.cbrt(prime)));
+const START = Uint32Array.from(primes.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
+
+const BLOCK = 64;
+
+class Sha256 {
+  private readonly state = START.slice();
+  private readonly block = new Uint8Array(BLOCK);
+  private readonly words = new Uint32Array(64);
+  private bytes = 0;
+
+  /** @param data text is hashed as UTF-8. */
+  update(data: string | ArrayBufferView): this {
+    const bytes =
+      typeof data === 'string'
+        ? new TextEncoder().encode(data)
+        : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    for (let done = 0; done < bytes.length; ) {
+      const filled = this.bytes % BLOCK;
+      const length = Math.min(BLOCK - filled, bytes.length - done);
+      this.block.set(bytes.subarray(done, done + length), filled);
+      this.bytes += length;
+      done += length;
+      if (this.bytes % BLOCK === 0) this.compress();
+    }
+    return this;
+  }
+
+  digest(): Uint8Array;
+  digest(encoding: 'hex'): string;
+  digest(encoding?: 'hex'): Uint8Array | string {
+    const bits = BigInt(this.bytes) * 8n;
+    const zeros = (2 * BLOCK - 9 - (this.bytes % BLOCK)) % BLOCK;
+    const padding = new Uint8Array(zeros + 9);
+    padding[0] = 0x80;
+    new DataView(padding.buffer).setBigUint64(zeros + 1, bits);
+    this.update(padding);
+    const result = new Uint8Array(32);
+    this.state.forEach((word, i) => {
+      new DataView(result.buffer).setUint32(4 * i, word);
+    });
+    return encoding === 'hex' ? Array.from(result, (byte) => byte.toString(16).padStart(2, '0')).join('') : result;
+  }
+
+  private compress(): void {
+    const { words, state } = this;
+    const view = new DataView(this.block.buffer);
+    for (let i = 0; i < 16; i++) words[i] = view.getUint32(4 * i);
+    for (let i = 16; i < 64; i++) {
+      const [early, late] = [words[i - 15] as number, words[i - 2] as number];
+      const small = rotated(early, 7) ^ rotated(early, 18) ^ (early >>> 3);
+      const large = rotated(late, 17) ^ rotated(late, 19) ^ (late >>> 10);
+      words[i] = (words[i - 16] as number) + small + (words[i - 7] as number) + large;
+    }
+    let [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0] = state;
+    for (let i = 0; i < 64; i++) {
+      const sum1 = rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25);
+      const first = (h + sum1 + ((e & f) ^ (~e & g)) + (ROUNDS[i] as number) + (words[i] as number)) | 0;
+      const sum0 = rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22);
+      const second = (sum0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+      h = g;
+      g = f;
+      f = e;
+      e = (d + first) | 0;
+      d = c;
+      c = b;
+      b = a;
+      a = (first + second) | 0;
+    }
+    [a, b, c, d, e, f, g, h].forEach((value, i) => {
+      state[i] = (state[i] as number) + value;
+    });
+  }
+}
+
+function rotated(word: number, bits: number): number {
+  return (word >>> bits) | (word << (32 - bits));
+}
+
+export function createHash(algorithm: string): Sha256 {
+  if (algorithm === 'sha256') return new Sha256();
+  throw new NotInBrowserError(`${algorithm} checksums are not computed in a browser, only sha256`);
+}

@@ -1,0 +1,119 @@
+import { NotInBrowserError } from '../../errors.ts';
+import type { ImageDecoder, RawPixels } from '../node/image-codec.ts';
+
+/* Image files to pixels and back, by the browser. */
+
+export type { ImageDecoder, RawPixels };
+
+/** What decodes: where it changes, the same file may give other pixels. */
+export const CODEC = 'browser';
+
+/** @param image the bytes of an image file of a known format, or pixels. The caller bounds their number. */
+export function imageDecoder(image: Uint8Array | RawPixels): ImageDecoder {
+  if (!(image instanceof Uint8Array))
+    return { metadata: async () => image, decode: async (alpha) => withAlpha(image, alpha) };
+  return {
+    metadata: async () => {
+      const declared = declaredSize(image);
+      if (declared) return { ...declared, channels: 3 };
+      const bitmap = await bitmapOf(image);
+      const { height, width } = bitmap;
+      bitmap.close();
+      return { height, width, channels: 3 };
+    },
+    decode: async (keepsAlpha) => {
+      const bitmap = await bitmapOf(image);
+      const { height, width } = bitmap;
+      const context = canvas(height, width, keepsAlpha);
+      context.drawImage(bitmap, 0, 0);
+      bitmap.close();
+      return withAlpha({ pixels: pixelsOf(context), height, width, channels: 4 }, keepsAlpha);
+    },
+  };
+}
+
+function bitmapOf(encoded: Uint8Array): Promise<ImageBitmap> {
+  return createImageBitmap(new Blob([new Uint8Array(encoded)]));
+}
+
+function canvas(height: number, width: number, transparent = false): OffscreenCanvasRenderingContext2D {
+  if (typeof OffscreenCanvas === 'undefined')
+    throw new NotInBrowserError('images need OffscreenCanvas, which this browser does not have');
+  const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+  if (!context) throw new NotInBrowserError(`this browser has no memory for an image of ${width}x${height} pixels`);
+  if (!transparent) {
+    context.fillStyle = '#fff';
+    context.fillRect(0, 0, width, height);
+  }
+  return context;
+}
+
+function pixelsOf(context: OffscreenCanvasRenderingContext2D): Uint8Array {
+  const { width, height } = context.canvas;
+  return new Uint8Array(context.getImageData(0, 0, width, height).data.buffer);
+}
+
+/** RGBA, or RGB with what is transparent on white. */
+function withAlpha(image: RawPixels, keepsAlpha: boolean): RawPixels {
+  const { pixels, height, width, channels } = image;
+  const count = height * width;
+  const to = keepsAlpha ? 4 : 3;
+  const out = new Uint8Array(count * to);
+  for (let i = 0; i < count; i++) {
+    const colour = channels >= 3;
+    const alpha = channels % 2 === 0 ? (pixels[(i + 1) * channels - 1] as number) : 255;
+    for (let c = 0; c < 3; c++) {
+      const value = pixels[i * channels + (colour ? c : 0)] as number;
+      out[i * to + c] = keepsAlpha ? value : Math.round((value * alpha + 255 * (255 - alpha)) / 255);
+    }
+    if (keepsAlpha) out[i * to + 3] = alpha;
+  }
+  return { pixels: out, height, width, channels: to };
+}
+
+/**
+ * The size that the header of a PNG, GIF or JPEG file declares, so that a small file of billions of pixels is refused
+ * before it is decoded; undefined for other formats.
+ */
+function declaredSize(bytes: Uint8Array): { height: number; width: number } | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes[0] === 0x89 && bytes.length > 24) return { width: view.getUint32(16), height: view.getUint32(20) };
+  if (bytes[0] === 0x47 && bytes.length > 10)
+    return { width: view.getUint16(6, true), height: view.getUint16(8, true) };
+  if (bytes[0] !== 0xff) return undefined;
+  // The segments of a JPEG file, up to the one that begins a frame.
+  for (let at = 2; at + 9 < bytes.length; at += 2 + view.getUint16(at + 2)) {
+    const marker = bytes[at + 1] as number;
+    if (bytes[at] !== 0xff) return undefined;
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker))
+      return { height: view.getUint16(at + 5), width: view.getUint16(at + 7) };
+  }
+  return undefined;
+}
+
+/** Pixels of 1 to 4 channels as a PNG file. */
+export async function encodePng(image: RawPixels): Promise<Uint8Array> {
+  const { height, width } = image;
+  const context = canvas(height, width, true);
+  const { pixels } = withAlpha(image, true);
+  context.putImageData(new ImageData(new Uint8ClampedArray(pixels), width, height), 0, 0);
+  return new Uint8Array(await (await context.canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+}
+
+/** Draws an SVG as PNG at twice its size, on white. @throws {NotInBrowserError} in a worker, which cannot draw SVG. */
+export async function svgToPng(svg: string): Promise<Uint8Array> {
+  if (typeof Image === 'undefined')
+    throw new NotInBrowserError('an SVG can be drawn as PNG on the page itself only, not in a worker');
+  const url = URL.createObjectURL(new Blob([svg], { type: 'image/svg+xml' }));
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const [height, width] = [2 * image.naturalHeight, 2 * image.naturalWidth];
+    const context = canvas(height, width);
+    context.drawImage(image, 0, 0, width, height);
+    return new Uint8Array(await (await context.canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
