@@ -21,6 +21,9 @@ export class GradientError extends GraphError {}
 /** A device is not present, not usable, or unknown. */
 export class DeviceError extends IsoDiffusionError {}
 
+/** A training step leaves the state as it was, so that training would have no effect: a defect of onnxruntime there. */
+export class StateNotUpdatedError extends DeviceError {}
+
 /** A data set or a file of points is unreadable, empty or holds values that are not finite. */
 export class DatasetError extends IsoDiffusionError {}
 

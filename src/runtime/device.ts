@@ -1,13 +1,8 @@
-import { existsSync, readdirSync } from 'node:fs';
-import path from 'node:path';
-import { listSupportedBackends } from '#ort';
-import { DeviceError, errorText, InvalidArgumentError } from '../errors.ts';
-import { resolveDependency } from '../files/package-files.ts';
+import { GPU_ADVICE, tryCpu, tryGpu, WHERE_TO_LOOK } from '#runtime/devices';
+import { DeviceError, InvalidArgumentError } from '../errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { add } from '../graph/ops/index.ts';
-import { gpuComputes } from './ort/gpu-probe.ts';
-import { nativeBytes, nativeOrt } from './ort/realm.ts';
 
 /** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
 export const DEVICES = ['auto', 'gpu', 'cpu', 'webgpu', 'cuda'] as const;
@@ -21,12 +16,6 @@ export interface DeviceReport {
   /** What is missing and how to get it; empty where the device is available. */
   readonly advice: string;
 }
-
-const GPU_ADVICE = {
-  webgpu:
-    'No usable GPU adapter was found. On Linux install the Vulkan loader and a driver (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; NVIDIA: its driver package).',
-  cuda: 'The CUDA libraries of onnxruntime are missing: run `node node_modules/onnxruntime-node/script/install.js` with network access (it fetches them for Linux x64), and install CUDA with cuDNN 9.',
-} as const;
 
 /** @throws {InvalidArgumentError} when `device` is not the name of a device. */
 export function parseDevice(device: string): Device {
@@ -50,10 +39,7 @@ export async function resolveDevice(
     for (const candidate of ['cuda', 'webgpu'] as const) if (await isAvailable(candidate)) return candidate;
     if (device === 'gpu')
       throw new DeviceError(`device 'gpu': no GPU can be used. ${GPU_ADVICE.webgpu} ${GPU_ADVICE.cuda}`);
-    warnOnce(
-      warn,
-      "device 'auto': no GPU can be used, running on the cpu (`iso-diffusion doctor` says what is missing)",
-    );
+    warnOnce(warn, `device 'auto': no GPU can be used, running on the cpu (${WHERE_TO_LOOK})`);
     return 'cpu';
   }
   const advice = await whatIsMissing(device);
@@ -88,40 +74,13 @@ const probes = new Map<ConcreteDevice, Promise<string | undefined>>();
 function whatIsMissing(device: ConcreteDevice): Promise<string | undefined> {
   const known = probes.get(device);
   if (known) return known;
-  const probe = device === 'cpu' ? tryCpu() : tryGpu(device);
+  const probe = device === 'cpu' ? tryCpu(doublingModel()) : tryGpu(device, doublingModel());
   probes.set(device, probe);
   return probe;
 }
 
-/** Where onnxruntime-node has no binary for the platform, it cannot even be imported. */
-async function tryCpu(): Promise<string | undefined> {
-  try {
-    const { InferenceSession, Tensor } = nativeOrt();
-    const session = await InferenceSession.create(nativeBytes(doublingModel()), { executionProviders: ['cpu'] });
-    const feeds = { x: new Tensor('float32', [1], [1]) };
-    await session.run(feeds);
-    await session.release();
-    return undefined;
-  } catch (cause) {
-    return cause instanceof DeviceError ? cause.message : `onnxruntime-node does not compute: ${errorText(cause)}`;
-  }
-}
-
-async function tryGpu(device: 'webgpu' | 'cuda'): Promise<string | undefined> {
-  const mayWork =
-    listSupportedBackends().some(({ name }) => name === device) && (device !== 'cuda' || hasCudaProvider());
-  return mayWork && (await gpuComputes(device, doublingModel())) ? undefined : GPU_ADVICE[device];
-}
-
-/** onnxruntime names cuda as a backend wherever it could be, also without the provider's library beside it. */
-function hasCudaProvider(): boolean {
-  const root = path.dirname(resolveDependency('onnxruntime-node/package.json'));
-  const folder = path.join(root, 'bin', 'napi-v6', process.platform, process.arch);
-  return existsSync(folder) && readdirSync(folder).some((file) => file.includes('onnxruntime_providers_cuda'));
-}
-
 /** y = x + x for one float: enough to tell whether a device computes. */
-function doublingModel(): Uint8Array {
+export function doublingModel(): Uint8Array {
   const graph = new Graph('probe');
   const x = graph.input('x', 'float32', [1]);
   graph.output('y', add(x, x));

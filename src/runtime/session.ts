@@ -1,9 +1,9 @@
 import * as ort from '#ort';
+import { afterRun, localData, localTensors, nativeBytes, nativeOrt, nativeTensors } from '#runtime/binding';
 import { DeviceError, DisposedError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
 import type { ConcreteDevice } from './device.ts';
-import { localData, localTensors, nativeBytes, nativeOrt, nativeTensors } from './ort/realm.ts';
 import { refuseMiscomputedConvolutions } from './ort/webgpu-convolutions.ts';
 
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
@@ -112,6 +112,7 @@ export class Session {
     this.checkUsable();
     try {
       const outputs = await (fetches ? this.session.run(feeds, nativeTensors(fetches)) : this.session.run(feeds));
+      await afterRun();
       return localTensors(outputs);
     } catch (cause) {
       this.checkUsable();

@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { cores, hasThreads } from '#threads/scripts';
 import { InvalidArgumentError } from '../errors.ts';
 
 let limit: number | undefined;
@@ -20,7 +20,7 @@ export function threadLimit(): number | undefined {
   return limit;
 }
 
-/** How many sessions of one thread may run side by side. */
+/** How many sessions of one thread may run side by side. In a browser it is one, whose ops may have several threads. */
 export function parallelSessions(): number {
-  return limit ?? availableParallelism();
+  return hasThreads ? (limit ?? cores()) : 1;
 }

@@ -1,11 +1,12 @@
 // Many steps of the reverse process inside one ONNX graph. The numbers are those of `sample`, bit for bit.
+import { startSession } from '#runtime/worker';
 import { GraphError, OnnxFormatError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { readOnnx } from '../../graph/onnx/read.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
-import { WorkerSession } from '../../runtime/worker-session.ts';
+import type { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
 import { parallelSessions } from '../../threads/threads.ts';
@@ -189,7 +190,7 @@ export class DenoisingLoop {
     if (count === 1 || this.modelBytes > MAX_WORKER_MODEL_BYTES) return [await this.session(key, build)];
     const workers = this.workers.get(key) ?? [];
     this.workers.set(key, workers);
-    while (workers.length < count) workers.push(new WorkerSession(build()));
+    while (workers.length < count) workers.push(startSession(build()));
     return workers.slice(0, count);
   }
 

@@ -30,3 +30,6 @@ export const hasTerminal = (): boolean => false;
 
 /** A variable of the environment; a browser has none. */
 export const environmentVariable = (_name: string): string | undefined => undefined;
+
+/** A browser decides by itself when to free what nothing refers to. */
+export function collectGarbage(): void {}

@@ -2,7 +2,15 @@ import type { Graph } from '../../graph/graph.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
 import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
 import { elementCount } from '../../graph/types.ts';
-import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
+import {
+  float32Data,
+  hostTensor,
+  RuntimeExecutionError,
+  type RuntimeTensor,
+  Session,
+  type TensorMap,
+} from '../session.ts';
+import { writesGivenOutputs } from './given-outputs.ts';
 
 interface GradientParameter {
   /** The input that takes the parameter. */
@@ -16,7 +24,10 @@ interface GradientParameter {
   readonly gradient: Float32Array;
 }
 
-/** Runs a graph of gradients on the host without copies: it reads parameters and writes gradients where they lie. */
+/**
+ * Runs a graph of gradients on the host: it reads parameters and writes gradients where they lie. Nothing is copied,
+ * unless onnxruntime does not write into given tensors.
+ */
 export class GradientSession {
   private readonly parameterFeeds: Record<string, RuntimeTensor> = {};
   private readonly fetches: Record<string, RuntimeTensor> = {};
@@ -25,6 +36,7 @@ export class GradientSession {
     private readonly session: Session,
     parameters: readonly GradientParameter[],
     private readonly terms: Float32Array,
+    private readonly writesGiven: boolean,
   ) {
     this.fetches.terms = hostTensor('float32', [terms.length], terms);
     for (const { name, gradientName, shape, value, gradient } of parameters) {
@@ -35,24 +47,32 @@ export class GradientSession {
 
   /** @param graph with the output `terms`, a vector, beside the gradients. */
   static async create(graph: Graph, parameters: readonly GradientParameter[]): Promise<GradientSession> {
-    const model = withSequenceOutput(hideShapes(modelProto(graph)), 'terms');
+    const writesGiven = await writesGivenOutputs();
+    const plain = hideShapes(modelProto(graph));
+    const model = writesGiven ? withSequenceOutput(plain, 'terms') : plain;
     // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
     const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
     const termsShape = graph.outputs.find(({ name }) => name === 'terms')?.value.shape.map(Number) ?? [];
-    return new GradientSession(session, parameters, new Float32Array(elementCount(termsShape)));
+    return new GradientSession(session, parameters, new Float32Array(elementCount(termsShape)), writesGiven);
   }
 
   /** Computes the gradients of a batch. Returns the graph's output `terms`. */
   async run(feeds: TensorMap): Promise<Float32Array> {
     // An input that nothing uses is not among those of the session.
     const used = Object.entries(feeds).filter(([name]) => this.session.inputNames.includes(name));
-    await runUnreturned(this.session, { ...Object.fromEntries(used), ...this.parameterFeeds }, this.fetches);
+    const all = { ...Object.fromEntries(used), ...this.parameterFeeds };
+    if (this.writesGiven) await runUnreturned(this.session, all, this.fetches);
+    else copyInto(this.fetches, await this.session.run(all));
     return this.terms.slice();
   }
 
   release(): Promise<void> {
     return this.session.release();
   }
+}
+
+function copyInto(targets: TensorMap, outputs: TensorMap): void {
+  for (const [name, target] of Object.entries(targets)) float32Data(target, name).set(float32Data(outputs[name], name));
 }
 
 const SEQUENCE = 'not_a_tensor';

@@ -1,9 +1,11 @@
+import { StateNotUpdatedError } from '../../errors.ts';
 import { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
-import { identity } from '../../graph/ops/index.ts';
+import { add, identity } from '../../graph/ops/index.ts';
 import type { DType, Shape } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
+import { writesGivenOutputs } from './given-outputs.ts';
 
 /** A float32 vector of the state: an input of the graph under its name, and an output for its next value. */
 export interface HeldVector {
@@ -17,7 +19,7 @@ export const nextName = (vector: string) => `${vector}_next`;
 /**
  * Runs a graph that maps a state to the next state, and keeps the state where it is cheapest: on webgpu in GPU
  * buffers that are fed straight back; elsewhere in two sets of host tensors, one read while the other is written, so
- * that no step allocates.
+ * that no step allocates. Where onnxruntime does not write into given tensors, it allocates the next state.
  */
 export class TrainingSession {
   private readonly readBack = new ReadBack();
@@ -28,14 +30,16 @@ export class TrainingSession {
     private readonly session: Session,
     private readonly vectors: readonly HeldVector[],
     initial: ReadonlyMap<string, Float32Array>,
+    writesGiven: boolean,
   ) {
     this.current = hostState(vectors, initial);
-    this.spare = session.device === 'webgpu' ? undefined : hostState(vectors);
+    this.spare = writesGiven ? hostState(vectors) : undefined;
   }
 
   /**
    * @param initial the first value of each vector; one that is missing starts at zero.
    * @param options.forbidFallback see `SessionOptions`.
+   * @throws {StateNotUpdatedError} when onnxruntime does not hand on a state on this device.
    */
   static async create(
     graph: Graph,
@@ -44,9 +48,22 @@ export class TrainingSession {
     device: ConcreteDevice,
     options: { forbidFallback?: boolean | undefined } = {},
   ): Promise<TrainingSession> {
+    await selfTest(device);
+    return TrainingSession.untested(graph, vectors, initial, device, options);
+  }
+
+  /** Without the test that this device hands on a state, which is made with such a session itself. */
+  static async untested(
+    graph: Graph,
+    vectors: readonly HeldVector[],
+    initial: ReadonlyMap<string, Float32Array>,
+    device: ConcreteDevice,
+    options: { forbidFallback?: boolean | undefined } = {},
+  ): Promise<TrainingSession> {
     const deviceOutputs = vectors.map(({ name }) => nextName(name));
+    const writesGiven = device !== 'webgpu' && (await writesGivenOutputs());
     const session = await Session.create(writeOnnx(graph), device, { ...options, deviceOutputs });
-    return new TrainingSession(session, vectors, initial);
+    return new TrainingSession(session, vectors, initial, writesGiven);
   }
 
   /** Those of the feeds that the graph has: an input that nothing uses is not among those of a session. */
@@ -62,7 +79,7 @@ export class TrainingSession {
 
   /** Advances the state. Returns the outputs that are not state; they are valid until the next call. */
   async run(feeds: TensorMap): Promise<TensorMap> {
-    if (!this.spare) return this.runOnGpu(feeds);
+    if (!this.spare) return this.runAllocating(feeds);
     const spare = this.spare;
     const fetches: Record<string, RuntimeTensor | null> = {};
     for (const name of this.session.outputNames) fetches[name] = null;
@@ -89,13 +106,40 @@ export class TrainingSession {
     await this.session.release();
   }
 
-  private async runOnGpu(feeds: TensorMap): Promise<TensorMap> {
+  private async runAllocating(feeds: TensorMap): Promise<TensorMap> {
     const outputs = await this.session.run({ ...feeds, ...this.current });
     const previous = this.current;
     this.current = Object.fromEntries(this.vectors.map(({ name }) => [name, outputs[nextName(name)] as RuntimeTensor]));
     for (const tensor of Object.values(previous)) if (tensor.location === 'gpu-buffer') tensor.dispose();
     return outputs;
   }
+}
+
+const tests = new Map<ConcreteDevice, Promise<void>>();
+
+/** Tests a device once a process. @throws {StateNotUpdatedError} when two steps do not change a state as they should. */
+function selfTest(device: ConcreteDevice): Promise<void> {
+  const known = tests.get(device);
+  if (known) return known;
+  const test = testSteps(device);
+  tests.set(device, test);
+  return test;
+}
+
+/** Two steps that add the state to itself: training that goes on from a state that no step has written would be silent. */
+async function testSteps(device: ConcreteDevice): Promise<void> {
+  const graph = new Graph('self_test');
+  const state = graph.input('state', 'float32', [1]);
+  graph.output(nextName('state'), add(state, state));
+  const start = new Map([['state', Float32Array.of(1)]]);
+  const session = await TrainingSession.untested(graph, [{ name: 'state', length: 1 }], start, device);
+  for (let step = 0; step < 2; step++) await session.run({});
+  const value = (await session.state()).get('state')?.[0];
+  await session.release();
+  if (value === 4) return;
+  throw new StateNotUpdatedError(
+    `onnxruntime does not hand on the state of a training run on '${device}': two steps that double 1 gave ${value}. Training would have no effect. Use another device, or another version of onnxruntime`,
+  );
 }
 
 function hostState(

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { modelBytes } from '#runtime/binding';
 import { DeviceError } from '../../errors.ts';
 import { decodeModel, type GraphProto, type NodeProto, plainDomain } from '../../graph/onnx/schema.ts';
 import { isMiscomputedOnWebgpu } from '../../graph/ops/index.ts';
@@ -7,11 +7,11 @@ import { isMiscomputedOnWebgpu } from '../../graph/ops/index.ts';
  * Refuses a model that onnxruntime's webgpu would silently compute wrongly, see `isMiscomputedOnWebgpu`. Models
  * of this package have none of these convolutions; files of others may. Filters are looked at where the file holds them.
  *
- * @param model the bytes of an ONNX file, or its path.
+ * @param model the bytes of an ONNX file, or its path; in a browser its URL.
  * @throws {DeviceError} that lists the convolutions. @throws {OnnxFormatError} when the file is damaged.
  */
 export async function refuseMiscomputedConvolutions(model: Uint8Array | string): Promise<void> {
-  const { graph } = decodeModel(typeof model === 'string' ? await readFile(model) : model);
+  const { graph } = decodeModel(typeof model === 'string' ? await modelBytes(model) : model);
   const found = miscomputed(graph, new Map());
   if (found.length === 0) return;
   throw new DeviceError(

@@ -1,9 +1,9 @@
+import { hasThreads, startScript } from '#threads/scripts';
 import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { errorText } from '../../errors.ts';
-import { packageScript } from '../../files/package-files.ts';
 import { concatenated } from '../../graph/types.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
-import { type Channel, startThread } from '../../threads/channel.ts';
+import type { Channel } from '../../threads/channel.ts';
 import type { HostBatch } from '../step/batch.ts';
 import type { BatchSpec, BatchStream } from './batch-stream.ts';
 
@@ -32,8 +32,8 @@ interface OpenBatches extends Batches {
 /** Batches that a worker prepares where they are images and large enough for it to pay off. */
 export function openBatches(batches: BatchStream): OpenBatches {
   const { spec } = batches;
-  if (spec && spec.batchSize * spec.images.channels * spec.images.height * spec.images.width >= MIN_VALUES)
-    return new PrefetchedBatches(batches, spec);
+  const values = spec && spec.batchSize * spec.images.channels * spec.images.height * spec.images.width;
+  if (hasThreads && spec && Number(values) >= MIN_VALUES) return new PrefetchedBatches(batches, spec);
   return {
     steps: (first, count) => batches.steps(first, count),
     dropoutNumbers: (place, target) => batches.dropoutNumbers(place, target),
@@ -59,7 +59,7 @@ export class PrefetchedBatches implements OpenBatches {
     private readonly batches: BatchStream,
     spec: BatchSpec,
   ) {
-    this.channel = startThread(packageScript('trainers/data/batch-worker.ts'), spec);
+    this.channel = startScript('trainers/data/batch-worker.ts', spec);
     this.started = this.channel.started().then(
       () => {
         this.ready = true;

@@ -1,3 +1,4 @@
+import { runsBlock } from '#runtime/binding';
 import { Graph, type Value } from '../../graph/graph.ts';
 import { add, expandTo, gather, loop, mul, reduceMean, reshape } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
@@ -35,13 +36,17 @@ import {
 } from '../step/update.ts';
 import type { StateHolder } from './backend.ts';
 
+/** The most steps of one run: a run stops at least this often to see whether it was interrupted. */
+const MAX_STEPS = runsBlock ? 25 : 100;
+/** Where a run blocks its thread, it also ends after about this long. */
+const MAX_RUN_MS = 150;
+
 /**
  * Many whole training steps in one ONNX Loop, whose carried values are the state: for models so small that calling a step
  * from JavaScript would dominate it, and for cuda, where the binding copies the state in and out of every run.
  */
 export class FusedBackend implements StateHolder {
-  /** The most steps of one run: a run stops at least this often to see whether it was interrupted. */
-  readonly maxSteps = 100;
+  private runSteps = runsBlock ? 1 : MAX_STEPS;
 
   private constructor(
     private readonly session: TrainingSession,
@@ -69,9 +74,17 @@ export class FusedBackend implements StateHolder {
     return this.built.reported;
   }
 
+  /** The most steps of the next run. Results do not depend on where a run ends. */
+  get maxSteps(): number {
+    return this.runSteps;
+  }
+
   /** The reports of the steps `first + 1` to `first + count`. */
   async steps(first: number, count: number): Promise<StepReport[]> {
-    const outputs = await this.session.run(await this.feeds(first, count));
+    const feeds = await this.feeds(first, count);
+    const start = performance.now();
+    const outputs = await this.session.run(feeds);
+    if (runsBlock) this.runSteps = stepsWithin(MAX_RUN_MS, (performance.now() - start) / count);
     const metrics = float32Data(outputs.metrics, 'metrics');
     const width = this.reported.length;
     return Array.from({ length: count }, (_, i) =>
@@ -130,6 +143,11 @@ export class FusedBackend implements StateHolder {
       );
     return numbers;
   }
+}
+
+/** How many steps of `stepMs` end within `milliseconds`: at least one, at most `MAX_STEPS`. */
+function stepsWithin(milliseconds: number, stepMs: number): number {
+  return Math.max(1, Math.min(MAX_STEPS, Math.floor(milliseconds / stepMs)));
 }
 
 interface LoopGraph {

@@ -1,5 +1,4 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { collectGarbage } from '#platform/system';
 import type { StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
@@ -87,13 +86,4 @@ export class HostBackend implements Backend {
   release(): Promise<void> {
     return this.session.release();
   }
-}
-
-/**
- * Frees at once what nothing refers to any more. V8 frees typed arrays only when it needs room itself, and a training
- * step asks it for next to none: what set a run up (initial values, the vectors of a checkpoint) would stay to its end.
- */
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  runInNewContext('gc')();
 }

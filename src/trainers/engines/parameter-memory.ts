@@ -71,7 +71,7 @@ export class ParameterMemory {
     this.gradient = vector();
     this.ema = kinds.ema ? vector() : undefined;
     this.sum = kinds.sum ? vector() : undefined;
-    module ??= new WebAssembly.Module(Buffer.from(HOST_KERNELS, 'base64'));
+    module ??= new WebAssembly.Module(Uint8Array.from(atob(HOST_KERNELS), (byte) => byte.charCodeAt(0)));
     this.kernels = new WebAssembly.Instance(module, { host: { memory } }).exports as unknown as Kernels;
   }
 

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import vm from 'node:vm';
 import * as ort from 'onnxruntime-node';
 import { DeviceError } from '../../errors.ts';
@@ -76,3 +77,15 @@ function viewIn<Data extends ort.Tensor['data']>(realm: Realm, data: Data): Data
   const { buffer, byteOffset, length } = data;
   return new View(buffer, byteOffset, length) as ort.Tensor['data'] as Data;
 }
+
+/** The bytes of a model on disk. */
+export const modelBytes = (file: string): Promise<Uint8Array> => readFile(file);
+
+/** Nothing to do: onnxruntime-node runs on a thread of its own. */
+export const afterRun = (): Promise<void> | undefined => undefined;
+
+/** Whether a run blocks the thread that calls it. */
+export const runsBlock: boolean = false;
+
+/** Whether settings come too late: never, each session reads them. */
+export const isFixed = (): boolean => false;

@@ -1,0 +1,38 @@
+import * as ort from '#ort';
+import { isFixed } from '#runtime/binding';
+import { InvalidArgumentError } from '../errors.ts';
+import { requireObject, requireText } from '../options.ts';
+import { limitThreads } from '../threads/threads.ts';
+
+export interface RuntimeOptions {
+  /**
+   * Threads of one op, a whole number of at least 1. Default: in Node.js one a physical core. In a browser up to 4 where
+   * `wasm_paths` is set and the page is served with the headers COOP and COEP, without which it is always 1.
+   */
+  readonly threads?: number | undefined;
+  /**
+   * In a browser the URL of the folder that holds `ort-wasm-simd-threaded.asyncify.mjs` and `.wasm` of onnxruntime-web;
+   * it ends in '/'. Default: the `.wasm` file where the bundler put it, or beside the bundle. Without effect in Node.js.
+   */
+  readonly wasm_paths?: string | undefined;
+}
+
+/**
+ * Sets how models are run, for all of this page or process. In a browser call it before anything else: the first model
+ * fixes it. (Threads need `wasm_paths` there, because without it each thread would run the page's own script again.)
+ *
+ * @throws {InvalidArgumentError} for a wrong value, or in a browser once a model was loaded.
+ * @example
+ * configureRuntime({ wasm_paths: '/assets/', threads: 2 });
+ */
+export function configureRuntime(options: RuntimeOptions): void {
+  requireObject('the options of configureRuntime()', options);
+  const { threads, wasm_paths } = options;
+  if (isFixed())
+    throw new InvalidArgumentError(
+      'configureRuntime() comes too late: onnxruntime-web has loaded a model already. Call it first',
+    );
+  if (wasm_paths !== undefined) requireText('wasm_paths', wasm_paths);
+  if (threads !== undefined) limitThreads(threads);
+  if (wasm_paths !== undefined) ort.env.wasm.wasmPaths = wasm_paths;
+}

@@ -1,0 +1,50 @@
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { listSupportedBackends } from 'onnxruntime-node';
+import { DeviceError, errorText } from '../../errors.ts';
+import { resolveDependency } from '../../files/package-files.ts';
+import { nativeBytes, nativeOrt } from './binding.ts';
+import { gpuComputes } from './gpu-probe.ts';
+
+/** What to do where a GPU cannot be used. */
+export const GPU_ADVICE = {
+  webgpu:
+    'No usable GPU adapter was found. On Linux install the Vulkan loader and a driver (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; NVIDIA: its driver package).',
+  cuda: 'The CUDA libraries of onnxruntime are missing: run `node node_modules/onnxruntime-node/script/install.js` with network access (it fetches them for Linux x64), and install CUDA with cuDNN 9.',
+} as const;
+
+/** Where `device: 'auto'` that ends on the cpu sends the reader. */
+export const WHERE_TO_LOOK = '`iso-diffusion doctor` says what is missing';
+
+/**
+ * What is missing for the cpu; undefined where it computes. Where onnxruntime-node has no binary for the platform, it
+ * cannot even be imported.
+ *
+ * @param doubling a model that computes y = x + x of one float.
+ */
+export async function tryCpu(doubling: Uint8Array): Promise<string | undefined> {
+  try {
+    const { InferenceSession, Tensor } = nativeOrt();
+    const session = await InferenceSession.create(nativeBytes(doubling), { executionProviders: ['cpu'] });
+    const feeds = { x: new Tensor('float32', [1], [1]) };
+    await session.run(feeds);
+    await session.release();
+    return undefined;
+  } catch (cause) {
+    return cause instanceof DeviceError ? cause.message : `onnxruntime-node does not compute: ${errorText(cause)}`;
+  }
+}
+
+/** What is missing for a GPU; undefined where it computes. @param doubling as for {@link tryCpu}. */
+export async function tryGpu(device: 'webgpu' | 'cuda', doubling: Uint8Array): Promise<string | undefined> {
+  const mayWork =
+    listSupportedBackends().some(({ name }) => name === device) && (device !== 'cuda' || hasCudaProvider());
+  return mayWork && (await gpuComputes(device, doubling)) ? undefined : GPU_ADVICE[device];
+}
+
+/** onnxruntime names cuda as a backend wherever it could be, also without the provider's library beside it. */
+function hasCudaProvider(): boolean {
+  const root = path.dirname(resolveDependency('onnxruntime-node/package.json'));
+  const folder = path.join(root, 'bin', 'napi-v6', process.platform, process.arch);
+  return existsSync(folder) && readdirSync(folder).some((file) => file.includes('onnxruntime_providers_cuda'));
+}

@@ -1,0 +1,4 @@
+import { WorkerSession } from '../worker-session.ts';
+
+/** A session of one core, in a thread of its own. */
+export const startSession = (model: Uint8Array): WorkerSession => new WorkerSession(model);

@@ -1,0 +1,144 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { build } from 'esbuild';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Scenarios } from './page/scenarios.ts';
+
+/*
+ * A real browser with the package in it. The pages are those of users: a bundle that esbuild makes with nothing but the
+ * condition `browser`, and the .wasm files of onnxruntime-web beside it.
+ */
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+/** Chromium brings SwiftShader, a GPU in software, and gives it to pages with these flags. */
+const FLAGS = [
+  '--no-sandbox',
+  '--enable-unsafe-webgpu',
+  '--use-webgpu-adapter=swiftshader',
+  '--enable-features=Vulkan',
+  '--js-flags=--expose-gc',
+];
+
+export const hasChromium = existsSync(CHROMIUM);
+if (!hasChromium) console.warn(`skipping the tests in a browser: no ${CHROMIUM} (apt-get install chromium)`);
+
+const here = import.meta.dirname;
+const ortFiles = path.join(here, '../../node_modules/onnxruntime-web/dist');
+
+// TODO out when the seams are there.
+const nodeStubs = {
+  name: 'node-stubs',
+  setup(build: import('esbuild').PluginBuild) {
+    build.onResolve({ filter: /^(node:.*|sharp|vega|@huggingface\/.*)$/ }, ({ path }) => ({ path, namespace: 'stub' }));
+    build.onLoad({ filter: /.*/, namespace: 'stub' }, () => ({
+      contents:
+        'const p = () => new Proxy(function () {}, { get: (t, k) => k === "__esModule" ? undefined : typeof k === "symbol" ? undefined : p(), apply: () => p(), construct: () => ({}) }); module.exports = p();',
+    }));
+  },
+};
+
+/** The bundles of the page and of its worker by their paths. */
+async function bundles(): Promise<Map<string, Uint8Array>> {
+  const { outputFiles } = await build({
+    entryPoints: { page: path.join(here, 'page/page.ts'), worker: path.join(here, 'page/worker.ts') },
+    bundle: true,
+    format: 'esm',
+    platform: 'browser',
+    conditions: ['browser'],
+    outdir: '/',
+    write: false,
+    logLevel: 'error',
+    plugins: [nodeStubs],
+  });
+  return new Map(outputFiles.map((file) => [file.path, file.contents]));
+}
+
+const TYPES: Record<string, string> = {
+  '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
+  '.wasm': 'application/wasm',
+  '.html': 'text/html',
+};
+const PAGE =
+  '<!doctype html><title>iso-diffusion</title><link rel="icon" href="data:,"><script type="module" src="/page.js"></script>';
+
+/** Serves the page. @param isolated with the headers COOP and COEP, without which wasm has one thread. */
+async function serve(files: ReadonlyMap<string, Uint8Array>, isolated: boolean): Promise<Server> {
+  const headers = isolated
+    ? { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' }
+    : {};
+  const content = async (url: string) => {
+    if (url === '/') return PAGE;
+    const name = path.basename(url);
+    return files.get(url) ?? (name.startsWith('ort-wasm') ? readFile(path.join(ortFiles, name)) : undefined);
+  };
+  const server = createServer(async ({ url = '/' }, response) => {
+    const body = await content(new URL(url, 'http://localhost').pathname);
+    const type = url === '/' ? 'text/html' : (TYPES[path.extname(url)] ?? 'application/octet-stream');
+    response.writeHead(body === undefined ? 404 : 200, { ...headers, 'Content-Type': type }).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+  return server;
+}
+
+export interface Tab {
+  readonly page: Page;
+  /** Runs a scenario in the page, or in a new worker of it, which ends afterwards. */
+  run<Name extends keyof Scenarios>(
+    name: Name,
+    args: Parameters<Scenarios[Name]>,
+    where?: 'page' | 'worker',
+  ): Promise<Awaited<ReturnType<Scenarios[Name]>>>;
+  reload(): Promise<void>;
+}
+
+/** Chromium with a server for its tabs; `close` ends both. */
+export class TestBrowser {
+  private readonly servers: Server[] = [];
+
+  private constructor(
+    private readonly browser: Browser,
+    private readonly files: ReadonlyMap<string, Uint8Array>,
+  ) {}
+
+  static async launch(): Promise<TestBrowser> {
+    const [browser, files] = await Promise.all([
+      chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: 60_000 }),
+      bundles(),
+    ]);
+    return new TestBrowser(browser, files);
+  }
+
+  /** A tab of a profile of its own. */
+  async openTab({ isolated }: { isolated: boolean }): Promise<Tab> {
+    const server = await serve(this.files, isolated);
+    this.servers.push(server);
+    const page = await this.browser.newPage();
+    page.on('pageerror', (error) => console.error(error));
+    page.on('console', (message) => message.type() === 'error' && console.error(message.text()));
+    const { port } = server.address() as AddressInfo;
+    await page.goto(`http://localhost:${port}/`);
+    await page.waitForFunction(() => 'runScenario' in globalThis);
+    return {
+      page,
+      run: (name, args, where = 'page') =>
+        page.evaluate(([name, args, where]) => globalThis.runScenario(name, args, where), [
+          name,
+          args,
+          where,
+        ] as const) as Promise<never>,
+      reload: async () => {
+        await page.reload();
+        await page.waitForFunction(() => 'runScenario' in globalThis);
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.browser.close();
+    for (const server of this.servers) server.close();
+  }
+}
