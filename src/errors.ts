@@ -102,6 +102,12 @@ export class HubError extends IsoDiffusionError {
   }
 }
 
+/** A data set could not be fetched; the message says from where to fetch it by other means, and where to put it. */
+export class DownloadError extends DatasetError {}
+
+/** An evaluation during training failed. */
+export class SnapshotEvaluationError extends IsoDiffusionError {}
+
 /** What was asked for needs Node: files by path, other processes, or a library that browsers cannot run. */
 export class NotInBrowserError extends IsoDiffusionError {}
 

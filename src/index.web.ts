@@ -1,9 +1,9 @@
+// What a browser gets of the package: the same names as src/index.ts. What cannot work there says so when it is called.
+import { NotInBrowserError } from './errors.ts';
+import { Registry } from './registry.ts';
+
 export { useStore } from '#platform/fs';
-export { type Augmentation, fillSample, type ImageShape } from './datasets/images/augment.ts';
-export { imagesFromArray } from './datasets/images/image-set.ts';
-export { loadPoints } from './datasets/points/load-points.ts';
-export { writeCsvPoints, writeNpyPoints } from './datasets/points/point-files.ts';
-export { applyScaler, fitScaler, invertScaler, pointsFromArray } from './datasets/points/points.ts';
+export * from './datasets/index.ts';
 export * from './errors.ts';
 export { zipFolder } from './files/zip.ts';
 export { env, RawImage, Tensor } from './hub/transformers.ts';
@@ -14,11 +14,40 @@ export { ForwardContext } from './nn/context.ts';
 export * from './pipelines/index.ts';
 export { MemoryStore } from './platform/stores/memory-store.ts';
 export { OpfsStore } from './platform/stores/opfs-store.ts';
-export { curvePlot } from './plots/curves.ts';
-export { scatterPanels, scatterPlot } from './plots/scatter.ts';
+export * from './plots/index.ts';
 export { RandomStream, STREAM } from './random/random-stream.ts';
 export { SampleStreams } from './random/sample-streams.ts';
-export { Registry } from './registry.ts';
 export * from './runtime/index.ts';
 export * from './schedulers/index.ts';
 export * from './trainers/index.ts';
+export { Registry };
+
+/** A function or class of Node alone. */
+function nodeOnly(name: string, why: string) {
+  return function refused(): never {
+    throw new NotInBrowserError(`${name} works in Node, not in a browser: ${why}`);
+  };
+}
+
+const metricsAdvice =
+  'it reads files and weights of extractors. Call precisionRecallDensityCoverage, frechetDistance or kernelDistance';
+export const evaluate = nodeOnly('evaluate', metricsAdvice);
+export const imageStatistics = nodeOnly('imageStatistics', metricsAdvice);
+export const EvaluationCallback = nodeOnly('EvaluationCallback', 'it evaluates in another process');
+
+const extractorsAdvice = 'feature extractors are files on a disk';
+export const convertExtractor = nodeOnly('convertExtractor', extractorsAdvice);
+export const extractorsFolder = nodeOnly('extractorsFolder', extractorsAdvice);
+export const resolveExtractor = nodeOnly('resolveExtractor', extractorsAdvice);
+export const OnnxFeatures = nodeOnly('OnnxFeatures', extractorsAdvice);
+export const RawPixels = nodeOnly('RawPixels', extractorsAdvice);
+export const TransformersFeatures = nodeOnly('TransformersFeatures', extractorsAdvice);
+/** Nothing in a browser looks an extractor up. */
+export const extractors = new Registry<never>('feature extractor', {});
+
+export const sweep = nodeOnly('sweep', 'it starts other processes');
+export const reportSweep = nodeOnly('reportSweep', 'it reads the folders of runs');
+
+const pushAdvice = 'it reads a folder. Download the pipeline with zipFolder and push it from Node';
+export const pushToHub = nodeOnly('pushToHub', pushAdvice);
+export const pushPlan = nodeOnly('pushPlan', pushAdvice);

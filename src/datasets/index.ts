@@ -1,3 +1,4 @@
+export { DownloadError } from '../errors.ts';
 export { type Augmentation, fillSample, type ImageShape } from './images/augment.ts';
 export {
   type ImageArrayOptions,
@@ -7,7 +8,6 @@ export {
   type SkippedImage,
 } from './images/image-set.ts';
 export { type ImageProgress, type LoadImagesOptions, loadImages } from './images/load-images.ts';
-export { DownloadError } from './images/sources/oxford.ts';
 export { type LoadPointsOptions, loadPoints } from './points/load-points.ts';
 export { writeCsvPoints, writeNpyPoints } from './points/point-files.ts';
 export {

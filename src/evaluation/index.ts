@@ -3,7 +3,6 @@ export {
   type EvaluationCallbackOptions,
   type EvaluationRecord,
 } from './callback/evaluation-callback.ts';
-export { SnapshotEvaluationError } from './callback/snapshot-evaluator.ts';
 export { evaluate } from './evaluate.ts';
 export { type ConvertedExtractor, convertExtractor } from './extractors/convert-extractor.ts';
 export { type FeatureExtractor, type FeatureImage, RawPixels } from './extractors/feature-extractor.ts';

@@ -1,4 +1,4 @@
-import sharp, { type OverlayOptions } from 'sharp';
+import { imageDecoder, type Layer, layeredPng } from '#platform/image-codec';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { requireObject, requireText } from '../options.ts';
@@ -36,7 +36,7 @@ export interface ImageGridOptions {
  * const images = await generate({ batch_size: 64, output_type: 'uint8' });
  * await writeImageGrid('samples.png', images, { scale: 4 });
  */
-export async function imageGrid(images: GridImages, options: ImageGridOptions = {}): Promise<Buffer> {
+export async function imageGrid(images: GridImages, options: ImageGridOptions = {}): Promise<Uint8Array> {
   requireObject('the images', images);
   requireObject('the options of the grid', options);
   const { count, height, width, channels } = images;
@@ -52,28 +52,16 @@ export async function imageGrid(images: GridImages, options: ImageGridOptions = 
       `columns ${columns} and scale ${scale} must be whole numbers from 1, gap ${gap} from 0`,
     );
   const size = height * width * channels;
-  const cells = await Promise.all(
-    Array.from({ length: count }, async (_, i) => ({
-      input: await sharp(images.data.subarray(i * size, (i + 1) * size), { raw: { height, width, channels } })
-        .resize(width * scale, height * scale, { kernel: 'nearest' })
-        .png()
-        .toBuffer(),
-      left: gap + (i % columns) * (width * scale + gap),
-      top: gap + Math.floor(i / columns) * (height * scale + gap),
-    })),
-  );
+  const cells = Array.from({ length: count }, (_, i) => ({
+    content: { pixels: images.data.subarray(i * size, (i + 1) * size), height, width, channels, scale },
+    left: gap + (i % columns) * (width * scale + gap),
+    top: gap + Math.floor(i / columns) * (height * scale + gap),
+  }));
   const rows = Math.ceil(count / columns);
-  return sharp({
-    create: {
-      width: gap + columns * (width * scale + gap),
-      height: gap + rows * (height * scale + gap),
-      channels: 3,
-      background: '#ffffff',
-    },
-  })
-    .composite(cells)
-    .png()
-    .toBuffer();
+  return layeredPng(
+    { width: gap + columns * (width * scale + gap), height: gap + rows * (height * scale + gap) },
+    cells,
+  );
 }
 
 function isDrawable(channels: number): channels is 1 | 2 | 3 | 4 {
@@ -105,23 +93,20 @@ const SPACE = 18;
  * @example
  * await writeImagePanels('compare.png', [{ title: 'real', images: real }, { title: 'DDPM', images: drawn }], { scale: 4 });
  */
-export async function imagePanels(panels: readonly ImagePanel[], options: ImageGridOptions = {}): Promise<Buffer> {
+export async function imagePanels(panels: readonly ImagePanel[], options: ImageGridOptions = {}): Promise<Uint8Array> {
   if (!Array.isArray(panels) || panels.length === 0) throw new InvalidArgumentError('there are no panels of images');
   for (const panel of panels) requireObject('a panel', panel);
-  const layers: OverlayOptions[] = [];
+  const layers: Layer[] = [];
   let left = SPACE;
   let height = 0;
   for (const { title, images } of panels) {
-    const { data, info } = await sharp(await imageGrid(images, options)).toBuffer({ resolveWithObject: true });
-    layers.push({ input: titleSvg(title, info.width), left, top: 0 }, { input: data, left, top: TITLE_HEIGHT });
-    left += info.width + SPACE;
-    height = Math.max(height, info.height);
+    const grid = await imageGrid(images, options);
+    const size = await imageDecoder(grid).metadata();
+    layers.push({ content: titleSvg(title, size.width), left, top: 0 }, { content: grid, left, top: TITLE_HEIGHT });
+    left += size.width + SPACE;
+    height = Math.max(height, size.height);
   }
-  const canvas = { width: left, height: TITLE_HEIGHT + height + SPACE, channels: 3 as const };
-  return sharp({ create: { ...canvas, background: '#ffffff' } })
-    .composite(layers)
-    .png()
-    .toBuffer();
+  return layeredPng({ width: left, height: TITLE_HEIGHT + height + SPACE }, layers);
 }
 
 /** Writes `imagePanels` to a file, atomically. */
@@ -134,10 +119,8 @@ export async function writeImagePanels(
 }
 
 /** Text that is too long for its panel is made smaller. */
-function titleSvg(title: string, width: number): Buffer {
+function titleSvg(title: string, width: number): string {
   const size = Math.max(6, Math.min(16, (1.7 * width) / Math.max(title.length, 1)));
   const text = title.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`);
-  return Buffer.from(
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${TITLE_HEIGHT}"><text x="50%" y="22" font-family="sans-serif" font-size="${size}" text-anchor="middle" fill="#222222">${text}</text></svg>`,
-  );
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${TITLE_HEIGHT}"><text x="50%" y="22" font-family="sans-serif" font-size="${size}" text-anchor="middle" fill="#222222">${text}</text></svg>`;
 }

@@ -6,7 +6,7 @@ import { DatasetError, InvalidArgumentError } from '../../src/errors.ts';
 describe('imagesFromArray', () => {
   it('gives the set that loadImages reads: the same pixels, labels and fingerprint', async () => {
     const digits = await loadImages('digits');
-    const bytes = Buffer.concat(Array.from({ length: digits.count }, (_, i) => digits.pixels(i)));
+    const bytes = new Uint8Array(Buffer.concat(Array.from({ length: digits.count }, (_, i) => digits.pixels(i))));
     const shape = { height: 8, width: 8, channels: 1 } as const;
     const set = imagesFromArray(bytes, { ...shape, labels: digits.labels, name: 'digits' });
     expect(set).toMatchObject({ ...shape, name: 'digits', count: 1797, labels: digits.labels, skipped: [] });

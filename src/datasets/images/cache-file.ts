@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto';
-import { openSync, readSync } from 'node:fs';
 import * as z from 'zod';
+import { openForReading } from '#platform/fs';
+import { createHash } from '#platform/hash';
 import { DatasetError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import { bytesOfLatin1, joinedBytes } from '../../files/bytes.ts';
+import { startsWith } from '../../files/known-files.ts';
 import { type RegularFile, withRegularFile } from '../../files/regular-file.ts';
 import { centerOf } from './augment.ts';
 import type { PreparedImage } from './decode.ts';
@@ -24,7 +26,7 @@ import {
  * and the magic. The description comes last because the number of usable images is known only then: the file is written
  * in one pass.
  */
-const MAGIC = Buffer.from('ISODIMG1', 'latin1');
+const MAGIC = bytesOfLatin1('ISODIMG1');
 const TAIL_BYTES = 4 + MAGIC.length;
 const MAX_DESCRIPTION_BYTES = 500 * 1024 * 1024;
 
@@ -91,10 +93,8 @@ export async function* cacheFileBytes(
     skipped,
     fingerprint: hash.digest('hex'),
   };
-  const json = Buffer.from(JSON.stringify(description));
-  const length = Buffer.alloc(4);
-  length.writeUInt32LE(json.length);
-  yield Buffer.concat([json, length, MAGIC]);
+  const json = new TextEncoder().encode(JSON.stringify(description));
+  yield joinedBytes([json, int32Bytes([json.length]), MAGIC]);
 }
 
 interface NumberedLabels {
@@ -162,25 +162,25 @@ interface SetParts {
 async function setParts(where: string, file: Pick<RegularFile, 'size' | 'read'>): Promise<SetParts> {
   const read = async (begin: number, end: number) => {
     if (begin < 0) throw new DatasetError(`${where}: the file is damaged`);
-    return Buffer.from((await file.read(begin, end)).buffer);
+    return new Uint8Array((await file.read(begin, end)).buffer);
   };
   const jsonEnd = file.size - TAIL_BYTES;
   const tail = await read(jsonEnd, file.size);
-  const jsonBytes = tail.readUInt32LE(0);
-  if (!tail.subarray(4).equals(MAGIC) || jsonBytes > MAX_DESCRIPTION_BYTES)
+  const jsonBytes = new DataView(tail.buffer).getUint32(0, true);
+  if (!startsWith(tail, [...MAGIC], 4) || jsonBytes > MAX_DESCRIPTION_BYTES)
     throw new DatasetError(`${where} is not a file of images, or damaged`);
   const description = parseDescription(await read(jsonEnd - jsonBytes, jsonEnd), where);
   const { count, height, width, channels, randomCrop, labelled } = description;
   const tableBytes = 4 * count * ((randomCrop ? 2 : 0) + (labelled ? 1 : 0));
   const pixelBytes = jsonEnd - jsonBytes - tableBytes;
-  const tables = await read(pixelBytes, jsonEnd - jsonBytes);
+  const tables = new DataView((await read(pixelBytes, jsonEnd - jsonBytes)).buffer);
   const labelsBegin = randomCrop ? 8 * count : 0;
   const labels = labelled
-    ? Int32Array.from({ length: count }, (_, i) => tables.readInt32LE(labelsBegin + 4 * i))
+    ? Int32Array.from({ length: count }, (_, i) => tables.getInt32(labelsBegin + 4 * i, true))
     : undefined;
   let end = 0;
   const places = Array.from({ length: randomCrop ? count : 0 }, (_, i) => {
-    const size = { height: tables.readInt32LE(8 * i), width: tables.readInt32LE(8 * i + 4) };
+    const size = { height: tables.getInt32(8 * i, true), width: tables.getInt32(8 * i + 4, true) };
     const begin = end;
     // An image that is smaller than the set's makes the file a damaged one.
     end += size.height < height || size.width < width ? Number.NaN : size.height * size.width * channels;
@@ -191,9 +191,9 @@ async function setParts(where: string, file: Pick<RegularFile, 'size' | 'read'>)
   return { description, labels, places: randomCrop ? places : undefined, pixelBytes };
 }
 
-function parseDescription(json: Buffer, where: string): SetDescription {
+function parseDescription(json: Uint8Array, where: string): SetDescription {
   try {
-    return descriptionSchema.parse(JSON.parse(json.toString('utf8')));
+    return descriptionSchema.parse(JSON.parse(new TextDecoder().decode(json)));
   } catch (cause) {
     throw new DatasetError(`${where} has no description of its images`, { cause });
   }
@@ -227,12 +227,12 @@ function imageSet(
 
 function bytesOfFile(path: string): (begin: number, length: number) => Uint8Array {
   // Open as long as the set is used: the file may be replaced or removed meanwhile.
-  const descriptor = openSync(path, 'r');
+  const readInto = openForReading(path);
   let buffer = new Uint8Array(0);
   return (begin, length) => {
     if (buffer.length < length) buffer = new Uint8Array(length);
     for (let done = 0; done < length; ) {
-      const read = readSync(descriptor, buffer, done, length - done, begin + done);
+      const read = readInto(buffer, done, length - done, begin + done);
       if (read === 0) throw new DatasetError(`${path} became shorter while it was used: load the images again`);
       done += read;
     }

@@ -1,24 +1,20 @@
-import { createHash } from 'node:crypto';
-import { join, resolve } from 'node:path';
 import * as z from 'zod';
-import { DatasetError, errorText, HubError, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
-import { defaultCacheDir } from '../../files/download.ts';
-import { exists, isFile, isFolder } from '../../files/regular-file.ts';
-import { type DownloadProgress, HUB_ID } from '../../hub/repository.ts';
+import { openSource } from '#datasets/images/open-source';
+import { defaultCacheDir } from '#files/download';
+import { createHash } from '#platform/hash';
+import { join, resolve } from '#platform/path';
+import { warn as warnUser } from '#platform/system';
+import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from '../../errors.ts';
+import { joinedBytes } from '../../files/bytes.ts';
+import type { DownloadProgress } from '../../hub/hub-options.ts';
 import { type Fields, functionOption, parseOptions, requireText } from '../../options.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
-import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
-import { digitsSource } from './sources/digits.ts';
-import { folderSource } from './sources/folder.ts';
-import { type HubChoice, hubSource } from './sources/hub.ts';
-import { idxSource, isIdxImages } from './sources/idx.ts';
-import type { ImageSource, SourceChoice } from './sources/image-source.ts';
-import { IMAGE_SET_NAMES, oxfordSet, oxfordSource } from './sources/oxford.ts';
-import { localParquet, parquetSource } from './sources/parquet.ts';
-import { requireSplit } from './sources/splits.ts';
-import { isTarName, tarSource } from './sources/tar.ts';
+import { filesSource } from './sources/files.ts';
+import type { ImageSource } from './sources/image-source.ts';
+
+export { openSource } from '#datasets/images/open-source';
 
 /** diffusers' default resolution (train_unconditional.py), for sources whose format does not fix the size. */
 const DEFAULT_RESOLUTION = 64;
@@ -133,27 +129,29 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  * - a .parquet file, or a folder with such files in it or below, as a snapshot of the Hub;
  * - an IDX file of images (MNIST), e.g. `train-images-idx3-ubyte.gz`, labels beside it; or a folder of them;
  * - CIFAR-10 or CIFAR-100, binary or for Python: its archive, its folder or one batch;
- * - `owner/name`, where there is no such file or folder: the parquet files of a data set of the Hugging Face Hub.
+ * - `owner/name`, where there is no such file or folder: the parquet files of a data set of the Hugging Face Hub;
+ * - a list of image files in memory, `File` or `Blob`: all that there is in a browser. A folder in `webkitRelativePath` is a class.
  * Of a source with splits, one is read; see docs/images.md.
  * @throws {InvalidArgumentError} when an option is wrong or the source is none of these.
  * @throws {DatasetError} when the source cannot be read or no image is usable; or `strict` is on and one is not.
  * @throws {DownloadError} when a download fails; it says which file to put where.
  * @throws {HubError} when the Hub refuses, or cannot be reached and the set is not cached.
+ * @throws {NotInBrowserError} in a browser, for a text.
  * @example
  * const set = await loadImages('./flowers', { resolution: 64 });
  * console.log(set.count, set.height, set.width, set.channels); // 8189 64 64 3
  */
-export async function loadImages(source: string, options: LoadImagesOptions = {}): Promise<ImageSet> {
-  requireText('the source of the images', source);
+export async function loadImages(source: string | readonly Blob[], options: LoadImagesOptions = {}): Promise<ImageSet> {
+  if (!Array.isArray(source)) requireText('the source of the images', source);
   const checked = parseOptions(optionsSchema, options, `options for the images '${source}'`);
-  const warn = checked.on_warning ?? process.emitWarning;
+  const warn = checked.on_warning ?? warnUser;
   const set = await loadChecked(source, checked, warn);
   reportSkipped(set, checked.strict, warn);
   return set;
 }
 
 async function loadChecked(
-  source: string,
+  source: string | readonly Blob[],
   checked: z.output<typeof optionsSchema>,
   warn: (message: string) => void,
 ): Promise<ImageSet> {
@@ -161,14 +159,12 @@ async function loadChecked(
   const { dataset_config_name: config, revision, token, local_files_only, progress_callback } = checked;
   const cache_dir = checked.cache_dir && join(checked.cache_dir, 'hub');
   const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
-  const images = await openSource(source, {
-    cacheDir,
-    dataDir: data_dir,
-    split,
-    labelColumn: label_column,
-    hub: { config, revision, token, local_files_only, progress_callback, cache_dir },
-    warn,
-  });
+  const choice = { split, labelColumn: label_column, warn };
+  const hub = { config, revision, token, local_files_only, progress_callback, cache_dir };
+  const images =
+    typeof source === 'string'
+      ? await openSource(source, { ...choice, cacheDir, dataDir: data_dir, hub })
+      : filesSource(source, choice);
   const format = imageFormat(images, checked);
   const { height, width, channels } = format;
   const classNames = images.classNames?.slice();
@@ -180,7 +176,7 @@ async function loadChecked(
   if (images.cacheKey === undefined) {
     const pieces: Uint8Array[] = [];
     for await (const piece of cacheFileBytes(geometry, prepared())) pieces.push(piece);
-    return await setFromCacheBytes(Buffer.concat(pieces));
+    return await setFromCacheBytes(joinedBytes(pieces));
   }
   const key = createHash('sha256')
     .update(JSON.stringify([DECODING, images.cacheKey, format, max_images ?? null]))
@@ -227,50 +223,5 @@ async function* withProgress(
     onProgress?.({ done: ++done, total });
     yield image;
     if ('pixels' in image && ++usable >= maxImages) return;
-  }
-}
-
-/** Finds out what `source` (see `loadImages`) is, and opens it. */
-export async function openSource(
-  source: string,
-  places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined; readonly hub: HubChoice },
-): Promise<ImageSource> {
-  const path = resolve(source);
-  if (HUB_ID.test(source) && !(await exists(path))) return hubOrNothing(source, places);
-  const { config, revision } = places.hub;
-  const [unused] = Object.entries({ dataset_config_name: config, revision }).filter(([, value]) => value !== undefined);
-  if (unused)
-    throw new InvalidArgumentError(`${unused[0]} is '${unused[1]}', but '${source}' is not a data set of the Hub`);
-  if (source === 'digits') return digitsSource(places);
-  const oxford = oxfordSet(source);
-  if (oxford) return oxfordSource(oxford, places);
-
-  if (await isFolder(path)) return folderSource(path, places);
-  if (await isFile(path)) {
-    if (isCifarArchive(path)) return cifarArchiveSource(path, places);
-    if (isTarName(path)) return tarSource(path, [path], places);
-    if (path.endsWith('.parquet') || isIdxImages(path) || isCifarBatch(path)) requireSplit(path, places);
-    if (path.endsWith('.parquet')) return parquetSource(await localParquet(path, [path]), places);
-    if (isIdxImages(path)) return idxSource(path, places);
-    if (path.endsWith('.bin') || isCifarBatch(path)) return cifarFilesSource(path, [path], places);
-  }
-  throw new InvalidArgumentError(
-    `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give ${IMAGE_SET_NAMES.map((name) => `'${name}'`).join(', ')}, ` +
-      'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte), a file of CIFAR, or owner/name of a data set of the Hub',
-  );
-}
-
-/** A misspelt path may look like a data set of the Hub. */
-async function hubOrNothing(name: string, choice: SourceChoice & { readonly hub: HubChoice }): Promise<ImageSource> {
-  try {
-    return await hubSource(name, choice);
-  } catch (cause) {
-    if (!(cause instanceof HubError)) throw cause;
-    const { unreachable, status } = cause;
-    throw new HubError(`there is no file or folder '${name}', and as a data set of the Hub: ${cause.message}`, {
-      cause,
-      unreachable,
-      status,
-    });
   }
 }

@@ -1,11 +1,10 @@
 import os from 'node:os';
-import { errorText, IsoDiffusionError } from '../../errors.ts';
+import { errorText, SnapshotEvaluationError } from '../../errors.ts';
 import { packageScript } from '../../files/package-files.ts';
 import { type Channel, startProcess } from '../../threads/channel.ts';
 import type { EvaluatorRequest, SnapshotResult, SnapshotSettings } from './evaluation-process.ts';
 
-/** An evaluation during training failed. */
-export class SnapshotEvaluationError extends IsoDiffusionError {}
+export { SnapshotEvaluationError };
 
 /**
  * Evaluates snapshots in a process of its own, with a lower priority than the training it belongs to: what it computes

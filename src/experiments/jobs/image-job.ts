@@ -129,7 +129,7 @@ async function measure(
 }
 
 /** The first images as one PNG. Small ones are enlarged. */
-async function gridOf(files: readonly string[], { height, width, channels }: ImageSet): Promise<Buffer> {
+async function gridOf(files: readonly string[], { height, width, channels }: ImageSet): Promise<Uint8Array> {
   const shown = files.slice(0, GRID_IMAGES);
   const colours = channels === 1 ? 'b-w' : 'srgb';
   const pixels = await Promise.all(

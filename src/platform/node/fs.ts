@@ -1,3 +1,4 @@
+import { openSync, readSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { InvalidArgumentError } from '../../errors.ts';
@@ -20,6 +21,14 @@ export {
   stat,
   writeFile,
 } from 'node:fs/promises';
+
+/** A file that is read without waiting. @returns what reads: into `target`, from where in it, how much, from where. */
+export function openForReading(
+  path: string,
+): (target: Uint8Array, offset: number, length: number, position: number) => number {
+  const descriptor = openSync(path, 'r');
+  return (target, offset, length, position) => readSync(descriptor, target, offset, length, position);
+}
 
 /** What the names of temporary folders begin with. */
 export const temporaryPrefix = (): string => join(tmpdir(), 'iso-diffusion-');

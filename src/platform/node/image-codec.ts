@@ -51,6 +51,35 @@ export function encodePng({ pixels, height, width, channels }: RawPixels): Promi
     .toBuffer();
 }
 
+/** Something that {@link layeredPng} draws, with its corner at `left` and `top`. */
+export interface Layer {
+  readonly left: number;
+  readonly top: number;
+  /** Pixels, each drawn as a square of `scale` pixels; a PNG file; or an SVG. */
+  readonly content: (RawPixels & { readonly scale: number }) | Uint8Array | string;
+}
+
+/** Layers on white, as a PNG file. */
+export async function layeredPng(
+  { height, width }: { readonly height: number; readonly width: number },
+  layers: readonly Layer[],
+): Promise<Uint8Array> {
+  const drawn = layers.map(async ({ content, left, top }) => ({ input: await layerBytes(content), left, top }));
+  return sharp({ create: { height, width, channels: 3, background: '#ffffff' } })
+    .composite(await Promise.all(drawn))
+    .png()
+    .toBuffer();
+}
+
+async function layerBytes(content: Layer['content']): Promise<Buffer> {
+  if (typeof content === 'string' || content instanceof Uint8Array) return Buffer.from(content as string);
+  const { pixels, height, width, channels, scale } = content;
+  return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
+    .resize(width * scale, height * scale, { kernel: 'nearest' })
+    .png()
+    .toBuffer();
+}
+
 /** Draws an SVG as PNG at twice its size, on white. */
 export function svgToPng(svg: string): Promise<Buffer> {
   return sharp(Buffer.from(svg), { density: 144 }).flatten({ background: '#ffffff' }).png().toBuffer();

@@ -1,3 +1,4 @@
+import { NotInBrowserError } from '../../errors.ts';
 import { MemoryStore } from '../stores/memory-store.ts';
 import { noSuchFile, type Store } from '../stores/store.ts';
 import { join, resolve } from './path.ts';
@@ -180,6 +181,10 @@ export async function open(path: string, flags?: string | number): Promise<FileH
     await store.write(full, new Uint8Array());
   } else if (!there) throw noSuchFile(full);
   return new FileHandle(store, full);
+}
+
+export function openForReading(path: string): never {
+  throw new NotInBrowserError(`${path} cannot be read without waiting: a store answers later`);
 }
 
 /** The bytes of a file, a piece at a time. */

@@ -1,9 +1,9 @@
 import { NotInBrowserError } from '../../errors.ts';
-import type { ImageDecoder, RawPixels } from '../node/image-codec.ts';
+import type { ImageDecoder, Layer, RawPixels } from '../node/image-codec.ts';
 
 /* Image files to pixels and back, by the browser. */
 
-export type { ImageDecoder, RawPixels };
+export type { ImageDecoder, Layer, RawPixels };
 
 /** What decodes: where it changes, the same file may give other pixels. */
 export const CODEC = 'browser';
@@ -93,26 +93,57 @@ function declaredSize(bytes: Uint8Array): { height: number; width: number } | un
 
 /** Pixels of 1 to 4 channels as a PNG file. */
 export async function encodePng(image: RawPixels): Promise<Uint8Array> {
+  return pngOf(contextOf(image));
+}
+
+function contextOf(image: RawPixels): OffscreenCanvasRenderingContext2D {
   const { height, width } = image;
   const context = canvas(height, width, true);
-  const { pixels } = withAlpha(image, true);
-  context.putImageData(new ImageData(new Uint8ClampedArray(pixels), width, height), 0, 0);
-  return new Uint8Array(await (await context.canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+  context.putImageData(new ImageData(new Uint8ClampedArray(withAlpha(image, true).pixels), width, height), 0, 0);
+  return context;
+}
+
+async function pngOf({ canvas }: OffscreenCanvasRenderingContext2D): Promise<Uint8Array> {
+  return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+}
+
+/** Layers on white, as a PNG file. @throws {NotInBrowserError} for SVG in a worker. */
+export async function layeredPng(
+  { height, width }: { readonly height: number; readonly width: number },
+  layers: readonly Layer[],
+): Promise<Uint8Array> {
+  const context = canvas(height, width);
+  context.imageSmoothingEnabled = false;
+  for (const { content, left, top } of layers) {
+    if (typeof content === 'string') await withSvg(content, (image) => context.drawImage(image, left, top));
+    else if (content instanceof Uint8Array) context.drawImage(await bitmapOf(content), left, top);
+    else {
+      const { scale } = content;
+      context.drawImage(contextOf(content).canvas, left, top, content.width * scale, content.height * scale);
+    }
+  }
+  return pngOf(context);
 }
 
 /** Draws an SVG as PNG at twice its size, on white. @throws {NotInBrowserError} in a worker, which cannot draw SVG. */
 export async function svgToPng(svg: string): Promise<Uint8Array> {
+  return withSvg(svg, (image) => {
+    const [height, width] = [2 * image.naturalHeight, 2 * image.naturalWidth];
+    const context = canvas(height, width);
+    context.drawImage(image, 0, 0, width, height);
+    return pngOf(context);
+  });
+}
+
+async function withSvg<T>(svg: string, use: (image: HTMLImageElement) => T): Promise<T> {
   if (typeof Image === 'undefined')
-    throw new NotInBrowserError('an SVG can be drawn as PNG on the page itself only, not in a worker');
+    throw new NotInBrowserError('SVG can be drawn as PNG on the page itself only, not in a worker');
   const url = URL.createObjectURL(new Blob([svg], { type: 'image/svg+xml' }));
   try {
     const image = new Image();
     image.src = url;
     await image.decode();
-    const [height, width] = [2 * image.naturalHeight, 2 * image.naturalWidth];
-    const context = canvas(height, width);
-    context.drawImage(image, 0, 0, width, height);
-    return new Uint8Array(await (await context.canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+    return use(image);
   } finally {
     URL.revokeObjectURL(url);
   }

@@ -1,15 +1,12 @@
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { DatasetError } from '../../../errors.ts';
+import { DatasetError, DownloadError } from '../../../errors.ts';
 import { download } from '../../../files/download.ts';
 import { fileDigest, isFile } from '../../../files/regular-file.ts';
 import { folderSource } from './folder.ts';
 import { type ImageSource, labelColumnOf, type SourceChoice } from './image-source.ts';
 import { chosenSplit } from './splits.ts';
 import { archiveSource } from './tar.ts';
-
-/** A data set could not be fetched; the message says from where to fetch it by other means, and where to put it. */
-export class DownloadError extends DatasetError {}
 
 export interface OxfordSet {
   readonly name: string;
