@@ -14,8 +14,16 @@ type MovableFile = FileSystemFileHandle & { move?(folder: FileSystemDirectoryHan
  * await trainer.train({ resume_from_checkpoint: 'latest' });
  */
 export class OpfsStore implements Store {
-  /** @param root a folder of the browser: also one that the user has chosen with `showDirectoryPicker()`. */
-  constructor(private readonly root: FileSystemDirectoryHandle) {}
+  private constructor(private readonly root: FileSystemDirectoryHandle) {}
+
+  /**
+   * A store in a folder of the disk.
+   *
+   * @param folder a `FileSystemDirectoryHandle`, as `showDirectoryPicker()` gives it when the user has chosen one.
+   */
+  static of(folder: object): OpfsStore {
+    return new OpfsStore(folder as FileSystemDirectoryHandle);
+  }
 
   /**
    * @param folder the folder of the private file system that holds everything; default 'iso-diffusion'.
