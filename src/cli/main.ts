@@ -50,6 +50,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/doctor.ts')).defineDoctor,
   },
   {
+    name: 'play',
+    description: 'Open a page that trains two models in the browser and shows what lambda does.',
+    load: async () => (await import('./commands/play.ts')).definePlay,
+  },
+  {
     name: 'reproduce',
     description:
       'Reproduce tables and figures of the paper: train, sample, measure, average over runs, and print the published numbers next to ours.',
