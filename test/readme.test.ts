@@ -71,7 +71,7 @@ describe('README', () => {
     expect(existsSync(path.join(folder, 'runs/swiss-roll/pipeline/unet/model.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'runs/photos/pipeline/unet_ema/model.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'image.png'))).toBe(true);
-    expect(readFileSync(path.join(folder, 'runs/l1/metrics.jsonl'), 'utf8')).toMatch(/"largest_error":\d/);
+    expect(readFileSync(path.join(folder, 'runs/logistic/metrics.jsonl'), 'utf8')).toMatch(/"largest_error":\d/);
   }, 120_000);
 
   it('names npm scripts that exist', () => {

@@ -20,4 +20,6 @@ export {
 } from './loss.ts';
 export { minimiserScale, noiseScaleForLambda, type TrainedIsotropy } from './minimiser.ts';
 export { type LossFactory, type LossFactoryOptions, losses, lossFromConfig } from './registry.ts';
+export { type HuberLossOptions, huberLoss, l1Loss } from './robust.ts';
 export { simpleLoss } from './simple.ts';
+export { type MinSnrLossOptions, minSnrLoss, type P2LossOptions, p2Loss, snrLoss } from './weighted.ts';

@@ -93,15 +93,15 @@ export interface DefineLossOptions {
  * @param build adds the loss to the graph of the inputs, with ops of `iso-diffusion/graph`.
  * @throws {GraphError} from the loss, when its inputs do not fit together.
  * @example
- * import { abs, reduceMean, sub } from 'iso-diffusion/graph';
+ * import { reduceMean, softplus, square, sub } from 'iso-diffusion/graph';
  *
- * const l1Loss = () =>
- *   defineLoss({ name: 'l1' }, (inputs) => {
- *     const loss = reduceMean(abs(sub(inputs.modelOutput, regressionTarget(inputs))));
+ * const logisticLoss = () =>
+ *   defineLoss({ name: 'logistic' }, (inputs) => {
+ *     const loss = reduceMean(softplus(square(sub(inputs.modelOutput, regressionTarget(inputs)))));
  *     return { loss, terms: { base_loss: loss } };
  *   });
- * losses.register('l1', l1Loss);
- * const isoL1 = isoLoss({ lambda: 0.1, base: l1Loss() });
+ * losses.register('logistic', logisticLoss);
+ * const isoLogistic = isoLoss({ lambda: 0.1, base: logisticLoss() });
  */
 export function defineLoss(
   config: LossConfig,

@@ -4,7 +4,9 @@ import { Registry } from '../registry.ts';
 import { hybridLoss } from './hybrid.ts';
 import { isoLoss } from './iso.ts';
 import type { DiffusionLoss } from './loss.ts';
+import { huberLoss, l1Loss } from './robust.ts';
 import { simpleLoss } from './simple.ts';
+import { minSnrLoss, p2Loss, snrLoss } from './weighted.ts';
 
 /**
  * Makes a loss from the options of its config, those beside `name`: numbers and words as they are in JSON, and `base`
@@ -24,11 +26,16 @@ const base = z.custom<DiffusionLoss>((value) => typeof value === 'function').opt
  * The losses that a config and `--loss` can name.
  *
  * @example
- * losses.register('l1', () => l1Loss());
+ * losses.register('cauchy', () => cauchyLoss());
  */
 export const losses = new Registry<LossFactory>('loss', {
   simple: factory(z.strictObject({}), simpleLoss),
   iso: factory(z.strictObject({ lambda: z.number().min(0), base }), isoLoss),
+  l1: factory(z.strictObject({}), l1Loss),
+  huber: factory(z.strictObject({ delta: z.number().optional() }), huberLoss),
+  'min-snr': factory(z.strictObject({ snr_gamma: z.number().optional() }), minSnrLoss),
+  p2: factory(z.strictObject({ p2_gamma: z.number().optional(), p2_k: z.number().optional() }), p2Loss),
+  snr: factory(z.strictObject({}), snrLoss),
   hybrid: factory(z.strictObject({ vlb_weight: z.number().min(0).optional(), base }), hybridLoss),
 });
 

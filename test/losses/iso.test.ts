@@ -40,7 +40,7 @@ const targets = {
 } as const;
 /** As a user writes one: with a term of its own, and without those of the isotropy. */
 const l1Loss = () =>
-  defineLoss({ name: 'l1' }, (inputs) => {
+  defineLoss({ name: 'own-l1' }, (inputs) => {
     const error = abs(sub(inputs.modelOutput, regressionTarget(inputs)));
     return {
       loss: reduceMean(error),
@@ -180,8 +180,8 @@ describe('loss configs', () => {
   });
 
   it('know a loss that was registered, also as a base', () => {
-    losses.register('l1', l1Loss);
-    expect(losses.names()).toEqual(expect.arrayContaining(['simple', 'iso', 'hybrid', 'l1']));
+    losses.register('own-l1', l1Loss);
+    expect(losses.names()).toEqual(expect.arrayContaining(['simple', 'iso', 'hybrid', 'l1', 'own-l1']));
     const iso = isoLoss({ lambda: 0.1, base: l1Loss() });
     expect(lossFromConfig(iso.config).config).toEqual(iso.config);
     expect(lossFromConfig({ name: 'hybrid', base: iso.config }).config.base).toEqual(iso.config);

@@ -59,6 +59,11 @@ const ownOptions = {
       jsonSchema.optional(),
       'options of the loss, such as {"lambda": 0.1}',
     ),
+    base_loss: option(
+      '--base-loss <name|json>',
+      jsonSchema.optional(),
+      'what iso adds its penalty to: simple (default), or another loss: min-snr, or {"name": "min-snr", "snr_gamma": 5}',
+    ),
     lambda: option(
       '--lambda <weight>',
       z.number().optional(),
@@ -176,15 +181,27 @@ function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Setti
 
 async function chosenLoss(
   { kind }: DatasetName,
-  { loss, lambda, loss_options }: Settings<typeof options>,
+  { loss, lambda, base_loss, loss_options }: Settings<typeof options>,
 ): Promise<DiffusionLoss> {
   const given = await jsonObject('--loss-options', loss_options);
-  if (loss === 'iso') return lossFromConfig({ name: loss, lambda: lambda ?? LAMBDA[kind], ...given });
+  if (loss === 'iso') {
+    const base = base_loss === undefined ? {} : { base: await baseLoss(base_loss) };
+    return lossFromConfig({ name: loss, lambda: lambda ?? LAMBDA[kind], ...base, ...given });
+  }
+  if (base_loss !== undefined)
+    throw new InvalidArgumentError(
+      `--base-loss belongs to --loss iso, but the loss is '${loss}': leave one of them out`,
+    );
   if (lambda !== undefined)
     throw new InvalidArgumentError(
       `--lambda is ${lambda}, but it belongs to --loss iso: leave it out, or put the options of '${loss}' into --loss-options`,
     );
   return lossFromConfig({ name: loss, ...given });
+}
+
+/** The config of a loss that was given by its name alone, or with options. */
+async function baseLoss(given: string | Record<string, unknown>): Promise<Record<string, unknown>> {
+  return typeof given === 'string' && losses.find(given) ? { name: given } : jsonObject('--base-loss', given);
 }
 
 function newTrainer(
