@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { type Fields, parseOptions } from '../options.ts';
 import { DEVICES, type Device } from '../runtime/device.ts';
+import { LR_SCHEDULERS, parseStepRules } from './schedules.ts';
 
 const finite = z.number().refine(Number.isFinite, 'must be finite');
 const wholeNumber = z.int().min(0);
@@ -36,10 +37,25 @@ export interface TrainingArguments {
   readonly class_dropout_prob?: number | undefined;
   /** Adam's step size, at least 0; default 1e-3. */
   readonly learning_rate?: number | undefined;
-  /** How the learning rate goes on after the warm-up: 'constant' (default), or down to 0 as 'linear' or 'cosine'. */
-  readonly lr_scheduler_type?: 'constant' | 'linear' | 'cosine' | undefined;
+  /**
+   * How the learning rate goes on after the warm-up, by diffusers' names: 'constant' (default) or 'constant_with_warmup',
+   * which are one here; down to 0 as 'linear', 'cosine' or 'cosine_with_restarts'; down to `lr_end` as 'polynomial'; or
+   * 'piecewise_constant' by `lr_step_rules`.
+   */
+  readonly lr_scheduler_type?: (typeof LR_SCHEDULERS)[number] | undefined;
   /** Steps in which the learning rate rises from 0 to `learning_rate`, at least 0; default 0. */
   readonly warmup_steps?: number | undefined;
+  /** Of 'cosine_with_restarts': how often the rate falls to 0, at least 1; default 1. */
+  readonly lr_num_cycles?: number | undefined;
+  /** Of 'polynomial': the exponent of what is left of the run, above 0; default 1. */
+  readonly lr_power?: number | undefined;
+  /** Of 'polynomial': the learning rate at the end, 0 to below `learning_rate`; default 1e-7. */
+  readonly lr_end?: number | undefined;
+  /**
+   * Of 'piecewise_constant', which needs it: factors of `learning_rate`, at least 0, with the steps up to which they
+   * hold, and the last factor. '1:50,0.1:120,0.01' is 1 up to step 50, 0.1 up to step 120, then 0.01. Default: none.
+   */
+  readonly lr_step_rules?: string | undefined;
   /** 'adam' (default), or 'adamw' with decoupled weight decay. */
   readonly optim?: 'adam' | 'adamw' | undefined;
   /** Decay of Adam's mean of gradients, 0 to below 1; default 0.9. */
@@ -60,6 +76,12 @@ export interface TrainingArguments {
   readonly ema_power?: number | undefined;
   /** Largest decay of the moving average, 0 to 1; default 0.9999. */
   readonly ema_max_decay?: number | undefined;
+  /** Smallest decay of the moving average once it has begun, 0 to `ema_max_decay`; default 0. */
+  readonly ema_min_decay?: number | undefined;
+  /** Steps at the end of which the average is the weights themselves, at least 0; default 0. */
+  readonly ema_update_after_step?: number | undefined;
+  /** Whether the decay follows `ema_inv_gamma` and `ema_power`; false: (1 + step) / (10 + step). Default true. */
+  readonly use_ema_warmup?: boolean | undefined;
   /**
    * Seed of the initial weights, the order of the data, noise, timesteps, augmentation and dropout: a whole number from 0;
    * default 0.
@@ -95,8 +117,12 @@ const schema = z.strictObject({
   random_flip: z.boolean().default(false),
   class_dropout_prob: fraction.default(0),
   learning_rate: finite.min(0).default(1e-3),
-  lr_scheduler_type: z.enum(['constant', 'linear', 'cosine']).default('constant'),
+  lr_scheduler_type: z.enum(LR_SCHEDULERS).default('constant'),
   warmup_steps: wholeNumber.default(0),
+  lr_num_cycles: z.int().min(1).optional(),
+  lr_power: finite.positive().optional(),
+  lr_end: finite.min(0).optional(),
+  lr_step_rules: z.string().optional(),
   optim: z.enum(['adam', 'adamw']).default('adam'),
   adam_beta1: fraction.default(0.9),
   adam_beta2: fraction.default(0.999),
@@ -107,6 +133,9 @@ const schema = z.strictObject({
   ema_inv_gamma: finite.positive().default(1),
   ema_power: finite.positive().default(0.75),
   ema_max_decay: finite.min(0).max(1).default(0.9999),
+  ema_min_decay: finite.min(0).max(1).optional(),
+  ema_update_after_step: wholeNumber.optional(),
+  use_ema_warmup: z.boolean().optional(),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   device: z.enum(DEVICES).default('auto'),
   logging_steps: z.int().min(1).default(100),
@@ -125,5 +154,45 @@ export function resolveTrainingArguments(args: TrainingArguments): ResolvedTrain
   if (optim === 'adam' && weight_decay !== 0) {
     throw new InvalidArgumentError(`weight_decay is ${weight_decay}, but optim 'adam' has none: use optim 'adamw'`);
   }
-  return { ...checked, weight_decay };
+  const { ema_min_decay = 0, ema_max_decay } = checked;
+  if (ema_min_decay > ema_max_decay)
+    throw new InvalidArgumentError(`ema_min_decay is ${ema_min_decay}, above ema_max_decay, ${ema_max_decay}`);
+  return { ...checked, weight_decay, ...learningRateOptions(checked) };
+}
+
+/** The schedule that has an option. */
+const SCHEDULE_OF = {
+  lr_num_cycles: 'cosine_with_restarts',
+  lr_power: 'polynomial',
+  lr_end: 'polynomial',
+  lr_step_rules: 'piecewise_constant',
+} as const;
+
+/** The options of the schedule with their defaults: a run records them. */
+function learningRateOptions(args: z.output<typeof schema>) {
+  const { lr_scheduler_type: type, learning_rate, warmup_steps } = args;
+  for (const [name, schedule] of Object.entries(SCHEDULE_OF)) {
+    const value = args[name as keyof typeof SCHEDULE_OF];
+    if (value !== undefined && type !== schedule)
+      throw new InvalidArgumentError(
+        `${name} is ${value}, but belongs to lr_scheduler_type '${schedule}', not to '${type}': leave one of them out`,
+      );
+  }
+  if (type === 'cosine_with_restarts') return { lr_num_cycles: args.lr_num_cycles ?? 1 };
+  if (type === 'polynomial') {
+    const { lr_power = 1, lr_end = 1e-7 } = args;
+    if (lr_end >= learning_rate)
+      throw new InvalidArgumentError(`lr_end is ${lr_end}, but must be below learning_rate, ${learning_rate}`);
+    return { lr_power, lr_end };
+  }
+  if (type === 'piecewise_constant') {
+    if (args.lr_step_rules === undefined)
+      throw new InvalidArgumentError("lr_scheduler_type 'piecewise_constant' needs lr_step_rules: '1:50,0.1:120,0.01'");
+    if (warmup_steps > 0)
+      throw new InvalidArgumentError(
+        `warmup_steps is ${warmup_steps}, but 'piecewise_constant' has no warm-up: put it into lr_step_rules`,
+      );
+    parseStepRules(args.lr_step_rules);
+  }
+  return {};
 }

@@ -182,8 +182,10 @@ describe('from-diffusers', () => {
 
   it.each([
     ['--lr_scheduler=constant', '--lr-scheduler-type constant', '--warmup-steps'],
-    ['--lr_scheduler=constant_with_warmup', '--lr-scheduler-type constant --warmup-steps 500', '_with_'],
-    ['--lr_scheduler=polynomial', '--lr-scheduler-type linear --warmup-steps 500', 'polynomial'],
+    ['--lr_scheduler=constant_with_warmup', '--lr-scheduler-type constant_with_warmup --warmup-steps 500', 'cosine'],
+    ['--lr_scheduler=polynomial', '--lr-scheduler-type polynomial --warmup-steps 500', 'linear'],
+    ['--prediction_type=sample', '--prediction-type sample --base-loss snr', 'epsilon'],
+    ['--prediction_type=epsilon', '--dataset a/b', '--base-loss'],
     ['--lr_warmup_steps=0', '--lr-scheduler-type cosine', '--warmup-steps'],
     ['--gradient_accumulation_steps=4', '--warmup-steps 2000', '--warmup-steps 500'],
     ['--center_crop', '--center-crop', '--random-crop'],

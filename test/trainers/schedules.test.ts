@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import { emaDecayAt, learningRateAt } from '../../src/trainers/schedules.ts';
+import { emaDecayAt, LR_SCHEDULERS, learningRateAt } from '../../src/trainers/schedules.ts';
 import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
 
 type LrSchedulerType = 'constant' | 'linear' | 'cosine';
@@ -52,6 +52,46 @@ describe('learningRateAt', () => {
   });
 });
 
+interface PublishedSchedule {
+  name: (typeof LR_SCHEDULERS)[number];
+  options: {
+    num_warmup_steps?: number;
+    num_training_steps?: number;
+    num_cycles?: number;
+    power?: number;
+    step_rules?: string;
+  };
+  base_learning_rate: number;
+  learning_rate_of_step: number[];
+}
+// By diffusers' get_scheduler.
+const schedules: PublishedSchedule[] = JSON.parse(
+  readFileSync(new URL('../fixtures/optim/lr_schedules.json', import.meta.url), 'utf8'),
+);
+
+describe('the schedules of diffusers', () => {
+  it('all have a case', () => {
+    expect(new Set(schedules.map(({ name }) => name))).toEqual(new Set(LR_SCHEDULERS));
+  });
+
+  it.each(schedules)('$name $options', ({ name, options: given, base_learning_rate, learning_rate_of_step }) => {
+    const { num_warmup_steps = 0, num_training_steps = 200 } = given;
+    const args = resolveTrainingArguments({
+      output_dir: 'run',
+      learning_rate: base_learning_rate,
+      lr_scheduler_type: name,
+      warmup_steps: num_warmup_steps,
+      lr_num_cycles: name === 'cosine_with_restarts' ? given.num_cycles : undefined,
+      lr_power: given.power,
+      lr_step_rules: given.step_rules,
+    });
+    expect(learning_rate_of_step).toHaveLength(200);
+    // Both compute in float64.
+    for (const [done, expected] of learning_rate_of_step.entries())
+      expect(Math.abs(learningRateAt(done + 1, args, num_training_steps) - expected)).toBeLessThan(1e-17);
+  });
+});
+
 describe('emaDecayAt', () => {
   const fixture = JSON.parse(readFileSync(new URL('../fixtures/optim/optimizers.json', import.meta.url), 'utf8')) as {
     adam: { ema_decay: number[] };
@@ -63,6 +103,31 @@ describe('emaDecayAt', () => {
     fixture.adam.ema_decay.forEach((expected, i) => {
       expect(emaDecayAt(i + 1, defaults)).toBeCloseTo(expected, 15);
     });
+  });
+
+  it("equals diffusers' EMAModel.get_decay with and without warm-up, with a least decay and a later start", () => {
+    const cases: {
+      use_ema_warmup: boolean;
+      decay: number;
+      min_decay: number;
+      update_after_step: number;
+      inv_gamma: number;
+      power: number;
+      decay_of_step: number[];
+    }[] = JSON.parse(readFileSync(new URL('../fixtures/optim/ema_decays.json', import.meta.url), 'utf8'));
+    expect(cases).toHaveLength(3);
+    for (const { decay_of_step, ...given } of cases)
+      for (const [i, expected] of decay_of_step.entries())
+        expect(
+          emaDecayAt(i + 1, {
+            ema_inv_gamma: given.inv_gamma,
+            ema_power: given.power,
+            ema_max_decay: given.decay,
+            ema_min_decay: given.min_decay,
+            ema_update_after_step: given.update_after_step,
+            use_ema_warmup: given.use_ema_warmup,
+          }),
+        ).toBeCloseTo(expected, 15);
   });
 
   it('has the published decays: 0.999 at 31.6k steps with power 2/3, at 10k steps with power 3/4', () => {
@@ -93,6 +158,19 @@ it.each([
   { ema_max_decay: -0.1 },
   { ema_max_decay: 1.1 },
   { ema_max_decay: Number.NaN },
+  { ema_min_decay: 0.99999 },
+  { ema_update_after_step: -1 },
+  { lr_num_cycles: 2 },
+  { lr_scheduler_type: 'cosine_with_restarts' as const, lr_num_cycles: 0 },
+  { lr_scheduler_type: 'cosine' as const, lr_power: 2 },
+  { lr_scheduler_type: 'polynomial' as const, lr_power: 0 },
+  { lr_scheduler_type: 'polynomial' as const, lr_end: 1 },
+  { lr_scheduler_type: 'piecewise_constant' as const },
+  { lr_scheduler_type: 'piecewise_constant' as const, lr_step_rules: '1:50,0.1', warmup_steps: 5 },
+  { lr_scheduler_type: 'piecewise_constant' as const, lr_step_rules: '1:50,0.1:50,0.01' },
+  { lr_scheduler_type: 'piecewise_constant' as const, lr_step_rules: '1:50,x' },
+  { lr_scheduler_type: 'piecewise_constant' as const, lr_step_rules: '1:50' },
+  { lr_scheduler_type: 'piecewise_constant' as const, lr_step_rules: '1:x,0.1' },
 ])('arguments refuse %o', (wrong) => {
   expect(() => resolveTrainingArguments({ output_dir: 'run', ...wrong })).toThrow(InvalidArgumentError);
 });

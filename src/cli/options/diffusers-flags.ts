@@ -114,11 +114,7 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
     notedAt: ({ gradient_accumulation_steps: steps }) => Number(steps) > 1,
   }),
   same('learning_rate', 'float', 1e-4, '--learning-rate', 2e-4, { here: '`--lr`' }),
-  same('lr_scheduler', 'str', 'cosine', '--lr-scheduler-type', 'constant', {
-    note: '`constant_with_warmup` is `constant` here; `cosine_with_restarts` has one cycle in the script, so it is `cosine`; `polynomial` has power 1, so it is `linear`, which ends at 0 and not at 1e-7',
-    notedAt: ({ lr_scheduler }) => /with_|polynomial/.test(String(lr_scheduler)),
-    words: ({ lr_scheduler }) => ['--lr-scheduler-type', SCHEDULERS[String(lr_scheduler)] ?? String(lr_scheduler)],
-  }),
+  same('lr_scheduler', 'str', 'cosine', '--lr-scheduler-type', 'constant', {}),
   same('lr_warmup_steps', 'int', 500, '--warmup-steps', 0, {
     note: 'the script has no warm-up with `constant`',
     notedAt: (values, given) => given && !warmsUp(values),
@@ -165,8 +161,10 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
   none('mixed_precision', 'str', 'no', 'weights and steps are in float32', { choices: ['no', 'fp16', 'bf16'] }),
   same('prediction_type', 'str', 'epsilon', '--prediction-type', 'epsilon', {
     choices: ['epsilon', 'sample'],
-    note: 'with `sample` the script weights the error of each image by its signal-to-noise ratio; here all weigh the same',
+    note: 'with `sample` the script weights the error of each image by its signal-to-noise ratio, as `--base-loss snr` does',
     notedAt: ({ prediction_type }) => prediction_type === 'sample',
+    words: ({ prediction_type: type }) =>
+      type === 'sample' ? ['--prediction-type', 'sample', '--base-loss', 'snr'] : [],
   }),
   same('ddpm_num_steps', 'int', 1000, '--num-train-timesteps', 1000),
   none('ddpm_num_inference_steps', 'int', 1000, 'samples while training take 50 steps of DDIM, not 1000 of DDPM', {
@@ -195,13 +193,6 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
   ),
   none('preserve_input_precision', 'switch', false, 'images are read with 8 bits a channel'),
 ];
-
-/** diffusers' names of schedules that have another one here. `num_cycles` is 1 and `power` 1 in the script. */
-const SCHEDULERS: Readonly<Record<string, string>> = {
-  constant_with_warmup: 'constant',
-  cosine_with_restarts: 'cosine',
-  polynomial: 'linear',
-};
 
 /** The further names of an option of `train`, by its key. */
 export function diffusersNames(key: string): string[] {

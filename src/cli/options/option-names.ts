@@ -12,6 +12,9 @@ per_device_train_batch_size batch_size train_batch_size per_gpu_train_batch_size
 gradient_accumulation_steps grad_accumulation_steps gradient_accumulate_every accumulate_grad_batches grad_accum accum_steps
 gradient_checkpointing use_checkpoint enable_gradient_checkpointing
 lr_scheduler_type lr_scheduler lr_schedule scheduler_type
+lr_num_cycles num_cycles
+lr_power
+lr_step_rules step_rules
 warmup_steps lr_warmup_steps num_warmup_steps warmup lr_warmup
 optim optimizer opt
 adam_beta1 beta1
@@ -23,6 +26,8 @@ use_ema ema
 ema_max_decay ema_decay ema_rate
 ema_inv_gamma inv_gamma
 ema_power power
+ema_min_decay min_decay
+ema_update_after_step update_after_step ema_start step_start_ema
 seed random_seed manual_seed rng_seed
 output_dir output out out_dir save_dir results_folder results_dir log_dir logging_dir logdir save_path output_path
 save_steps checkpointing_steps save_every save_interval save_freq save_and_sample_every checkpoint_every save_model_epochs
@@ -42,6 +47,7 @@ prediction_type objective parameterization pred_type
 learn_variance learn_sigma variance_type
 lambda lambda_iso iso_lambda lmbda reg_weight
 loss loss_type criterion
+base_loss base
 resolution image_size img_size im_size size
 channels num_channels in_channels img_channels image_channels
 random_flip hflip horizontal_flip augment_horizontal_flip random_horizontal_flip

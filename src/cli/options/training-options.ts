@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { DEVICES } from '../../runtime/device.ts';
+import { LR_SCHEDULERS } from '../../trainers/schedules.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
 import { grouped, listOption, option, type Settings } from './command-options.ts';
 
@@ -52,13 +53,21 @@ export const trainingOptions = grouped('Training:', {
   learning_rate: option('--lr, --learning-rate <rate>', number, `learning rate ${byKind('learning_rate')}`),
   lr_scheduler_type: option(
     '--lr-scheduler-type <name>',
-    z.enum(['constant', 'linear', 'cosine']).default(defaults.lr_scheduler_type),
-    'constant, linear or cosine',
+    z.enum(LR_SCHEDULERS).default(defaults.lr_scheduler_type),
+    LR_SCHEDULERS.join(', '),
   ),
   warmup_steps: option(
     '--warmup-steps <count>',
     numberOr(defaults.warmup_steps),
     'steps over which the learning rate rises from 0',
+  ),
+  lr_num_cycles: option('--lr-num-cycles <count>', number, 'cycles of cosine_with_restarts (default: 1)'),
+  lr_power: option('--lr-power <power>', number, 'exponent of polynomial (default: 1)'),
+  lr_end: option('--lr-end <rate>', number, 'last learning rate of polynomial (default: 1e-7)'),
+  lr_step_rules: option(
+    '--lr-step-rules <rules>',
+    z.string().optional(),
+    'factors of piecewise_constant with the steps they hold up to: 1:5000,0.1:8000,0.01',
   ),
   optim: option('--optim <name>', z.enum(['adam', 'adamw']).default(defaults.optim), 'adam or adamw'),
   adam_beta1: option('--adam-beta1 <beta>', numberOr(defaults.adam_beta1), "Adam's decay of the mean of gradients"),
@@ -82,6 +91,13 @@ export const trainingOptions = grouped('Training:', {
   ),
   ema_power: option('--ema-power <value>', numberOr(defaults.ema_power), 'power of the EMA warm-up'),
   ema_max_decay: option('--ema-max-decay <value>', numberOr(defaults.ema_max_decay), 'largest EMA decay'),
+  ema_min_decay: option('--ema-min-decay <value>', number, 'smallest EMA decay (default: 0)'),
+  ema_update_after_step: option('--ema-update-after-step <count>', number, 'steps before the EMA begins (default: 0)'),
+  use_ema_warmup: option(
+    '--use-ema-warmup <boolean>',
+    z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')]).optional(),
+    'whether the EMA decay follows inverse gamma and power (default: true)',
+  ),
   seed: option(
     '--seed <seed>',
     numberOr(defaults.seed),

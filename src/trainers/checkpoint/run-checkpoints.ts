@@ -5,7 +5,7 @@ import { randomUUID } from '#platform/system';
 import { CheckpointError, NonFiniteLossError } from '../../errors.ts';
 import type { FolderLock } from '../../files/folder-lock.ts';
 import type { NamedTensor } from '../../files/safetensors.ts';
-import { learningRateAt } from '../schedules.ts';
+import { LR_SCHEDULERS, learningRateAt } from '../schedules.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import {
@@ -200,8 +200,12 @@ async function readStart(directory: string, { identity, lengths }: RunFolder) {
 const scheduleSchema = z.object({
   arguments: z.object({
     learning_rate: z.number(),
-    lr_scheduler_type: z.enum(['constant', 'linear', 'cosine']),
+    lr_scheduler_type: z.enum(LR_SCHEDULERS),
     warmup_steps: z.number(),
+    lr_num_cycles: z.number().optional(),
+    lr_power: z.number().optional(),
+    lr_end: z.number().optional(),
+    lr_step_rules: z.string().optional(),
     max_steps: z.number(),
   }),
 });

@@ -27,7 +27,16 @@ export interface RecordedChange extends SettingChange {
 }
 
 /** Arguments that a continuation may change, and that change what a step computes. */
-const CHANGEABLE = ['learning_rate', 'lr_scheduler_type', 'warmup_steps', 'max_grad_norm'];
+const CHANGEABLE = [
+  'learning_rate',
+  'lr_scheduler_type',
+  'warmup_steps',
+  'lr_num_cycles',
+  'lr_power',
+  'lr_end',
+  'lr_step_rules',
+  'max_grad_norm',
+];
 /** Arguments that it may change, and that leave a step as it is. */
 const WITHOUT_EFFECT = [
   'max_steps',
