@@ -21,7 +21,7 @@ const rooms = {
   pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
   evaluation: 'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
   experiments:
-    'random threads terminal files models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
+    'random threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
   cli: 'threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
 };
 // These files lie below every room but platform; options.ts imports the two others, registry.ts errors.ts.

@@ -47,6 +47,7 @@ export const extractors = new Registry<never>('feature extractor', {});
 
 export const sweep = nodeOnly('sweep', 'it starts other processes');
 export const reportSweep = nodeOnly('reportSweep', 'it reads the folders of runs');
+export const compareRuns = nodeOnly('compareRuns', 'it reads the folders of runs');
 
 const pushAdvice = 'it reads a folder. Download the pipeline with zipFolder and push it from Node';
 export const pushToHub = nodeOnly('pushToHub', pushAdvice);

@@ -67,6 +67,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/sweep.ts')).defineSweep,
   },
   {
+    name: 'compare',
+    description: 'Runs that exist side by side: settings that differ, curves, samples from the same noise, metrics.',
+    load: async () => (await import('./commands/compare.ts')).defineCompare,
+  },
+  {
     name: 'push',
     description: 'Upload a saved pipeline to the Hugging Face Hub, with its model card.',
     load: async () => (await import('./commands/push.ts')).definePush,

@@ -15,6 +15,7 @@ import {
 } from './chosen-metrics.ts';
 import { writePointSheets } from './contact-sheets/point-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
+import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { evaluateImages } from './images.ts';
 import { type EvaluationInput, identify, loadPointPair } from './inputs.ts';
 import {
@@ -48,6 +49,18 @@ import {
  * console.log(report.metrics.fid, report.extractor.checksum);
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationReport> {
+  return evaluateWith(options, new Map());
+}
+
+/**
+ * `evaluate` with extractors that are loaded already, and stay so.
+ *
+ * @param kept by the names that metrics and options give them.
+ */
+export async function evaluateWith(
+  options: EvaluateOptions,
+  kept: ReadonlyMap<string, FeatureExtractor>,
+): Promise<EvaluationReport> {
   const settings = checkedSettings(options);
   const possible = chooseMetrics(settings.metrics ?? DEFAULT_METRICS.images, options);
   const real = await identify('real', options.real);
@@ -69,7 +82,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
   refuseOtherKinds(chosen, isOfPoints ? 'points' : 'images');
   return isOfPoints
     ? evaluatePoints(chosen, real, fake, settings, options)
-    : evaluateImages(chosen, real, fake, settings, options);
+    : evaluateImages(chosen, real, fake, settings, options, kept);
 }
 
 /** @throws {InvalidArgumentError} when a split or another part is asked for of what has none. */

@@ -4,6 +4,7 @@ import { type ChosenMetric, computeMetrics, reportedOptions, resolveOptions } fr
 import { writeImageSheets } from './contact-sheets/image-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
 import { SpooledImages } from './contact-sheets/spool.ts';
+import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { type ResolveExtractorOptions, resolveExtractor } from './extractors/registry.ts';
 import { probeExtractor } from './feature-pass.ts';
 import { type Extractors, loadExtractors, type Side, sideOf, sidesOf } from './image-features.ts';
@@ -22,13 +23,14 @@ import {
 /** Marks a resource to be disposed of at the end, and returns it. */
 type Own = <Resource extends { dispose(): Promise<void> }>(resource: Resource) => Resource;
 
-/** `evaluate` for images, on one side or on both. */
+/** `evaluate` for images, on one side or on both. @param kept extractors that are loaded already, by their names. */
 export async function evaluateImages(
   possible: readonly ChosenMetric[],
   realInput: EvaluationInput,
   fakeInput: EvaluationInput,
   settings: EvaluateSettings,
   options: EvaluateOptions,
+  kept: ReadonlyMap<string, FeatureExtractor>,
 ): Promise<EvaluationReport> {
   const opened: { dispose(): Promise<void> }[] = [];
   const own: Own = (resource) => {
@@ -45,7 +47,8 @@ export async function evaluateImages(
     const folder = settings.contact_sheets;
     if (folder !== undefined) await prepareContactSheets(folder, chosen, counts);
     const channels: 1 | 3 = [real, fake].every(({ images }) => (images?.channels ?? 1) === 1) ? 1 : 3;
-    const load = (spec: string, given: ResolveExtractorOptions) => resolveExtractor(spec, given).then(own);
+    const load = async (spec: string, given: ResolveExtractorOptions) =>
+      kept.get(spec) ?? own(await resolveExtractor(spec, given));
     const extractors = await loadExtractors(chosen, real.images ?? fake.images, channels, settings, options, load);
     // First of all, because an extractor may refuse the size of the generated images.
     if (fake.images)

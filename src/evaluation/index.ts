@@ -1,8 +1,8 @@
 export {
   EvaluationCallback,
   type EvaluationCallbackOptions,
-  type EvaluationRecord,
 } from './callback/evaluation-callback.ts';
+export type { EvaluationRecord } from './callback/evaluation-log.ts';
 export { evaluate } from './evaluate.ts';
 export { type ConvertedExtractor, convertExtractor } from './extractors/convert-extractor.ts';
 export { type FeatureExtractor, type FeatureImage, RawPixels } from './extractors/feature-extractor.ts';

@@ -127,6 +127,8 @@ async function fromPipeline(
       num_inference_steps: generation?.num_inference_steps,
       scheduler: generation?.scheduler,
       eta: generation?.eta,
+      iso_lambda: generation?.iso_lambda,
+      noise_scale: generation?.noise_scale,
       batch_size: settings.num_samples ?? raw.count,
       seed: settings.seed,
       output_type: 'scaled',

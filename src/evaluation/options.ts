@@ -148,11 +148,14 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   /** Gives class logits, for 'is'. Default 'inception:logits_unbiased' where the extractor is 'inception', else none. */
   readonly logits_extractor?: FeatureExtractor | string | undefined;
   /**
-   * How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, and for images `class_labels`, `guidance_scale`.
-   * Default: the pipeline's own defaults.
+   * How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, `iso_lambda`, `noise_scale`, and for images
+   * `class_labels`, `guidance_scale`. Default: the pipeline's own defaults.
    */
   readonly generation?:
-    | Pick<ImageFolderOptions, 'num_inference_steps' | 'scheduler' | 'eta' | 'class_labels' | 'guidance_scale'>
+    | Pick<
+        ImageFolderOptions,
+        'num_inference_steps' | 'scheduler' | 'eta' | 'iso_lambda' | 'noise_scale' | 'class_labels' | 'guidance_scale'
+      >
     | undefined;
   /**
    * Folder to write pictures of what went wrong into, with `contact-sheets.json` beside them: real samples that no generated

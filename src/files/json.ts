@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
 import { ConfigError, errorText, InvalidArgumentError } from '../errors.ts';
 import { readWholeFile } from './regular-file.ts';
@@ -31,6 +32,18 @@ export async function readJsonFile<T>(
   { maxBytes = DEFAULT_MAX_BYTES, infinities = false }: { maxBytes?: number; infinities?: boolean } = {},
 ): Promise<T> {
   return parseJson(await readWholeFile(path, maxBytes, ConfigError), schema, path, infinities);
+}
+
+/** The values of a log with one JSON value a line, without damaged lines; none where there is no file. */
+export async function readJsonLines(path: string): Promise<unknown[]> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  return text.split('\n').flatMap((line) => {
+    try {
+      return line === '' ? [] : [JSON.parse(line)];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** Parses and validates JSON bytes as {@link readJsonFile} does; `where` names them in errors. */

@@ -23,6 +23,8 @@ export const pipelineFiles = {
   onnx: 'model.onnx',
   schedulerConfig: 'scheduler_config.json',
   isotropy: 'isotropy.json',
+  /** How the training points were scaled; only folders of points have it. */
+  pointScaler: 'point_scaler.json',
 } as const;
 
 /**

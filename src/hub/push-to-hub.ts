@@ -6,7 +6,8 @@ import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../e
 import { type CardResults, withResults } from './card-results.ts';
 import { accessToken, hubEndpoint, offlineReason } from './environment.ts';
 import { readPipelineFolder } from './open-pretrained.ts';
-import { type HubOptions, hubAccess } from './repository.ts';
+import { pipelineFiles } from './pipeline-folder.ts';
+import { HUB_ID, type HubOptions, hubAccess } from './repository.ts';
 
 /** How a pipeline is uploaded. `token` needs write access. */
 export interface PushToHubOptions extends Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> {
@@ -48,8 +49,7 @@ const THIS_FOLDER = /(['"])\.\/this-folder\1/g;
  * const { files, card } = await pushPlan('./runs/digits/pipeline', 'me/digits');
  */
 export async function pushPlan(folder: string, repo: string, options: PushToHubOptions = {}): Promise<PushPlan> {
-  if (!/^[\w.-]+\/[\w.-]+$/.test(repo))
-    throw new InvalidArgumentError(`'${repo}' is not a Hub id of the form owner/name`);
+  if (!HUB_ID.test(repo)) throw new InvalidArgumentError(`'${repo}' is not a Hub id of the form owner/name`);
   const { dir } = await readPipelineFolder(folder, { require: [] });
   const found = await readdir(dir, { recursive: true, withFileTypes: true });
   const paths = found
@@ -79,7 +79,7 @@ async function cardFor(repo: string, dir: string, paths: readonly string[], resu
   const stored = paths.includes(CARD) ? await readFile(path.join(dir, CARD), 'utf8') : undefined;
   const named = stored?.replace(THIS_FOLDER, (_, quote: string) => `${quote}${repo}${quote}`);
   if (!results) return named;
-  const drawn = paths.includes('point_scaler.json') ? 'point' : 'image';
+  const drawn = paths.includes(pipelineFiles.pointScaler) ? 'point' : 'image';
   return withResults(named ?? '', results, {
     name: repo.split('/')[1] ?? repo,
     task: `unconditional-${drawn}-generation`,

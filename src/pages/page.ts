@@ -137,7 +137,7 @@ table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-
 th, td { padding: 5px 12px; text-align: left; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 tr:first-child > * { border-top: 0; }
 th { color: var(--soft); font-weight: 500; }
-.number { text-align: right; }
+.number { text-align: right; white-space: nowrap; }
 .note { color: var(--soft); font-size: 13px; }
 @media print { body { background: none; } }
 `;

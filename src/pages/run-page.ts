@@ -32,6 +32,8 @@ export interface RunPage {
   readonly latest: Readonly<Record<string, number>>;
   readonly curves: Curves;
   readonly evaluations: Curves;
+  /** What the values of the evaluations must not be taken for, one sentence each. */
+  readonly warnings: readonly string[];
   /** The evaluation whose model was kept. */
   readonly best: { readonly metric: string; readonly step: number; readonly value: number } | undefined;
   /** The last samples, as large as they are shown. */
@@ -70,7 +72,8 @@ ${
   run.evaluations.step.length > 0
     ? html`<h2>Evaluation</h2>
 ${await plots(run.evaluations)}
-${evaluationTable(run.evaluations)}`
+${evaluationTable(run.evaluations)}
+${run.warnings.map((warning) => html`<p class="note">Warning: ${warning}.</p>`)}`
     : undefined
 }
 <h2>Settings</h2>

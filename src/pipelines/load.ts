@@ -114,13 +114,10 @@ export interface LoadedPipeline {
   readonly isotropy: TrainedIsotropy | undefined;
 }
 
-/** How the training points were scaled; only folders of points have it. */
-export const SCALER_FILE = 'point_scaler.json';
-
 /** Whether a folder draws points, not images. The model is not loaded. @throws {ConfigError} for a wrong model config. */
 export async function drawsPoints({ dir, unetConfig }: PipelineFolder): Promise<boolean> {
   if (models.find(unetConfig._class_name)) return modelFromConfig(unetConfig).sampleShape.length === 1;
-  return isFile(path.join(dir, SCALER_FILE));
+  return isFile(path.join(dir, pipelineFiles.pointScaler));
 }
 
 type Kind = 'points' | 'images';

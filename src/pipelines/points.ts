@@ -34,7 +34,6 @@ import {
   type LoadedPipeline,
   loadFolder,
   type PipelineOptions,
-  SCALER_FILE,
   withLocalModel,
 } from './load.ts';
 import type { ModelSession } from './model-session.ts';
@@ -256,7 +255,7 @@ function checkOutputType(output_type: string): asserts output_type is 'points' |
  * the units of the model.
  */
 async function readScaler(dir: string, dims: number): Promise<z.output<typeof scalerSchema>> {
-  const file = path.join(dir, SCALER_FILE);
+  const file = path.join(dir, pipelineFiles.pointScaler);
   if (!(await isFile(file)) && !(await isFile(path.join(dir, pipelineFiles.modelIndex)))) {
     warnOnce(`there is no ${file}: the points come in the units of the model, as they were scaled for training`);
     return { kind: 'none', offset: Array(dims).fill(0), scale: Array(dims).fill(1) };

@@ -10,6 +10,7 @@ import {
   DIFFUSERS_VERSION,
   type IsotropyFile,
   type PipelineLayout,
+  pipelineFiles,
   savePipelineFolder,
 } from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
@@ -99,7 +100,7 @@ export async function saveTrainedPipeline(
           }
         : {}),
       ...(picture ? { [PICTURE]: picture } : {}),
-      ...(points ? { 'point_scaler.json': scalerJson(points) } : {}),
+      ...(points ? { [pipelineFiles.pointScaler]: scalerJson(points) } : {}),
     },
   });
 }

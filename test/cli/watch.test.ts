@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CurveRecord } from '../../src/cli/ui/curve-record.ts';
 import { RunPageLogger } from '../../src/cli/ui/run-page.ts';
+import { CurveRecord } from '../../src/pages/curve-record.ts';
 import type { ChildOutput } from '../child-output.ts';
 import { runCli } from './run-cli.ts';
 

@@ -1,7 +1,11 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { hasChromium, openPage } from '../../scripts/sweep/browser.ts';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
 import { type JobResult, jobName, type PointJob } from '../../src/experiments/jobs/job.ts';
 import { sweepAdvice } from '../../src/experiments/sweep/advice.ts';
@@ -33,8 +37,24 @@ const tiny: Omit<SweepOptions, 'output_dir'> = {
 const names = ['sweep.html', 'sweep.md', 'sweep.json', 'sweep.csv'];
 const bytes = (folder: string) => names.map((name) => readFileSync(path.join(root, folder, name), 'utf8'));
 
+/** The same sweep on the command line, killed once a run is finished. scripts/sweep kills a longer one twice. */
+async function killed({ dataset, output_dir, lambda = [], ...settings }: SweepOptions): Promise<string | null> {
+  const script = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+  const { seeds, n, num_train_epochs, per_device_train_batch_size, num_inference_steps, nearest_k } = settings;
+  const flags = { dataset, lambda, seeds, n, num_train_epochs, per_device_train_batch_size, nearest_k };
+  const args = Object.entries({ ...flags, steps: num_inference_steps, jobs: 1, output: output_dir }).flatMap(
+    ([name, value]) => [`--${name.replaceAll('_', '-')}`, String(value)],
+  );
+  const child = spawn(process.execPath, [script, 'sweep', ...args], { stdio: 'ignore' });
+  const first = path.join(output_dir, 'jobs/moons-lambda-0-seed-0/result.json');
+  const timer = setInterval(() => existsSync(first) && child.kill('SIGKILL'), 5);
+  const [, signal] = await once(child, 'exit');
+  clearInterval(timer);
+  return signal;
+}
+
 describe('sweep', () => {
-  it('that was stopped twice ends with the bytes of an unbroken one, and so do shares of it', async () => {
+  it('that was killed and stopped ends with the bytes of an unbroken one, and so do shares of it', async () => {
     const whole = await sweep({ ...tiny, output_dir: path.join(root, 'whole') });
     expect(whole).toMatchObject({ num_train_epochs: 2, seeds: 2, unfinished: 0 });
     expect(whole.cells.map(({ lambda, place, runs }) => [lambda, place, runs])).toEqual([
@@ -44,13 +64,11 @@ describe('sweep', () => {
     ]);
 
     const broken = { ...tiny, output_dir: path.join(root, 'broken') };
-    for (const stop of [0.2, 0.3]) {
-      const controller = new AbortController();
-      const on_progress = (fraction: number) => fraction > stop && controller.abort(new Error('stopped'));
-      await expect(sweep({ ...broken, resume: true, signal: controller.signal, on_progress })).rejects.toThrow(
-        'stopped',
-      );
-    }
+    expect(await killed(broken)).toBe('SIGKILL');
+    expect(existsSync(path.join(broken.output_dir, 'sweep.html'))).toBe(false);
+    const controller = new AbortController();
+    const on_progress = (fraction: number) => fraction > 0.3 && controller.abort(new Error('stopped'));
+    await expect(sweep({ ...broken, resume: true, signal: controller.signal, on_progress })).rejects.toThrow('stopped');
     await sweep({ ...broken, resume: true });
     expect(bytes('broken')).toEqual(bytes('whole'));
 
@@ -80,6 +98,37 @@ describe('sweep', () => {
     );
     expect(csv.trim().split('\n')).toHaveLength(1 + 3 * 4);
     expect(markdown).toContain('| λ = 0.3 when sampling | 2');
+  });
+
+  it.runIf(hasChromium)('writes a page that a browser shows without asking for anything else', async () => {
+    const file = path.join(root, 'whole/sweep.html');
+    const opened = await openPage(file);
+    expect(opened).toEqual({ requests: [pathToFileURL(file).href], errors: [], broken: 0, overflows: false });
+    // What a page asks for is noticed.
+    const asking = path.join(root, 'asking.html');
+    writeFileSync(asking, '<img src="http://127.0.0.1:9/a.png" alt="">');
+    expect(await openPage(asking)).toMatchObject({
+      requests: [expect.any(String), 'http://127.0.0.1:9/a.png'],
+      broken: 1,
+    });
+  });
+
+  it('compares images too, and warns of raw pixels', async () => {
+    const output_dir = path.join(root, 'digits');
+    const { cells } = await sweep({
+      ...{ dataset: 'digits', lambda: [0.3], seeds: 1, at_sampling: true, output_dir, nearest_k: 3 },
+      ...{ resolution: 8, model: 'tiny', samples: 12, extractor: 'raw-pixels' },
+      ...{ num_train_epochs: 1, per_device_train_batch_size: 256, num_inference_steps: 2 },
+    });
+    expect(cells.map(({ place, values }) => [place, Object.keys(values)])).toEqual([
+      ['training', ['precision', 'recall', 'density', 'coverage', 'fid']],
+      ['sampling', ['precision', 'recall', 'density', 'coverage', 'fid']],
+    ]);
+    const [page = '', markdown = '', json = ''] = bytes('digits');
+    expect(page.match(/<img src="data:image\/png/g)).toHaveLength(2);
+    expect(page).toContain('Warning: raw pixels compare');
+    expect(markdown).toContain('**Warning: raw pixels compare');
+    expect(JSON.parse(json).warnings).toHaveLength(1);
   });
 
   it('refuses what it cannot run before it writes', async () => {

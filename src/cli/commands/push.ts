@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { isPointFile } from '../../datasets/points/point-files.ts';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
+import { exists } from '../../files/regular-file.ts';
 import type { CardResults } from '../../hub/card-results.ts';
 import { HUB_ID } from '../../hub/repository.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
@@ -68,6 +69,7 @@ async function readReport(file: string): Promise<CardResults> {
   const args = Object.fromEntries(
     Object.entries(given).filter((entry): entry is [string, string | number] => entry[1] != null),
   );
-  const isOnHub = HUB_ID.test(real) && !isPointFile(real);
+  // A folder such as photos/train looks like a name of the Hub.
+  const isOnHub = HUB_ID.test(real) && !isPointFile(real) && !(await exists(real));
   return { metrics, args, dataset: { name: real, hubId: isOnHub ? real : undefined } };
 }

@@ -2,12 +2,14 @@ import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import * as z from 'zod';
+import { readEvaluations } from '../../evaluation/callback/evaluation-log.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import { readJsonLines } from '../../files/json.ts';
+import { CurveRecord } from '../../pages/curve-record.ts';
 import { dataUri } from '../../pages/page.ts';
-import { type Curves, type Frame, type RunPage, runPage } from '../../pages/run-page.ts';
+import { type Frame, type RunPage, runPage } from '../../pages/run-page.ts';
 import type { LoggedRun, RunLogger, RunOutcome } from '../../trainers/logging/run-logger.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
-import { CurveRecord } from './curve-record.ts';
 
 /** The page of a run in its folder. */
 export const PAGE_FILE = 'run.html';
@@ -88,7 +90,7 @@ export class RunPageLogger implements RunLogger {
   }
 
   private async readLog(file: string, upTo: number): Promise<void> {
-    for (const line of await jsonLines(file)) {
+    for (const line of await readJsonLines(file)) {
       const change = changeSchema.safeParse(line);
       if (change.success) this.addChanges(change.data.step, change.data.changed);
       const record = valuesSchema.safeParse(line);
@@ -115,7 +117,7 @@ export class RunPageLogger implements RunLogger {
       written_at: new Date(),
       latest: this.latest,
       curves: this.curves.curves(),
-      evaluations: await this.readEvaluations(),
+      ...(await this.evaluations()),
       best: await this.best(),
       picture,
       film,
@@ -127,12 +129,12 @@ export class RunPageLogger implements RunLogger {
     this.nextWrite = performance.now() + Math.max(MIN_INTERVAL_MS, took / MOST_OF_THE_TIME);
   }
 
-  private async readEvaluations(): Promise<Curves> {
+  private async evaluations(): Promise<Pick<RunPage, 'evaluations' | 'warnings'>> {
     const { evaluation_dir } = this.options;
     const record = new CurveRecord();
-    const all = evaluation_dir === undefined ? [] : await evaluations(evaluation_dir);
+    const all = evaluation_dir === undefined ? [] : await readEvaluations(evaluation_dir);
     for (const { step, values } of all) record.add(step, values);
-    return record.curves();
+    return { evaluations: record.curves(), warnings: all.at(-1)?.warnings ?? [] };
   }
 
   private async best() {
@@ -176,25 +178,11 @@ export class RunPageLogger implements RunLogger {
 
 /** The pictures that an `EvaluationCallback` drew into a folder, in the order of their steps. */
 export async function samplePictures(samplesDir: string): Promise<{ step: number; file: string }[]> {
-  const lines = await jsonLines(path.join(samplesDir, METRICS_FILE));
+  const lines = await readJsonLines(path.join(samplesDir, METRICS_FILE));
   return lines.flatMap((line) => {
     const record = samplesSchema.safeParse(line);
     const name = record.data?.files.find((file) => file.endsWith('.png'));
     return record.success && name ? [{ step: record.data.step, file: path.join(samplesDir, path.basename(name)) }] : [];
-  });
-}
-
-/** The evaluations that an `EvaluationCallback` wrote into a folder, in their order. */
-export async function evaluations(
-  evaluationDir: string,
-): Promise<{ step: number; samples: number | undefined; values: Record<string, number> }[]> {
-  const lines = await jsonLines(path.join(evaluationDir, METRICS_FILE));
-  return lines.flatMap((line) => {
-    const record = evaluationSchema.safeParse(line);
-    if (!record.success) return [];
-    const { step, epoch: _, samples, ...others } = record.data;
-    const numbers = Object.entries(others).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
-    return [{ step, samples, values: Object.fromEntries(numbers) }];
   });
 }
 
@@ -213,17 +201,4 @@ const changeSchema = z.object({
   changed: z.record(z.string(), z.object({ from: z.unknown(), to: z.unknown() })),
 });
 const samplesSchema = z.looseObject({ step, files: z.array(z.string()) });
-const evaluationSchema = z.looseObject({ step, epoch: z.number(), samples: z.number().optional() });
 const bestSchema = z.object({ metric: z.string(), step, value: z.number() });
-
-/** The lines of a log, without those that are damaged. */
-async function jsonLines(file: string): Promise<unknown[]> {
-  const text = await readFile(file, 'utf8').catch(() => '');
-  return text.split('\n').flatMap((line) => {
-    try {
-      return line === '' ? [] : [JSON.parse(line)];
-    } catch {
-      return [];
-    }
-  });
-}

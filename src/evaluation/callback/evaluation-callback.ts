@@ -3,8 +3,8 @@ import path from 'node:path';
 import * as z from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
-import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
-import { removeLeftovers, writeFileAtomic } from '../../files/atomic.ts';
+import { InvalidArgumentError } from '../../errors.ts';
+import { removeLeftovers } from '../../files/atomic.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
 import { metrics } from '../../metrics/registry.ts';
 import { parseOptions } from '../../options.ts';
@@ -13,17 +13,11 @@ import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
 import { extractors, splitLayer } from '../extractors/registry.ts';
-import { DEFAULT_METRICS } from '../options.ts';
+import { DEFAULT_METRICS, type EvaluationReport } from '../options.ts';
 import { BestSnapshot } from './best-snapshot.ts';
+import { EvaluationLog, type EvaluationRecord, LOG_FILE } from './evaluation-log.ts';
 import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
-
-const LOG_FILE = 'metrics.jsonl';
-
-const recordSchema = z.looseObject({ step: z.int().min(0), epoch: z.number(), files: z.array(z.string()) });
-
-/** One evaluation of a run: its step, the images it wrote, and the metrics by name. */
-export type EvaluationRecord = z.infer<typeof recordSchema>;
 
 const extractorName = z
   .string('evaluations run in a process of their own: register the extractor in a module and give its name')
@@ -213,7 +207,7 @@ export class EvaluationCallback implements TrainerCallback {
       step,
       epoch: Number(epoch.toFixed(4)),
       files: [...files],
-      ...(report ? { ...report.metrics, extractor: report.extractor, samples: report.fake.count } : {}),
+      ...(report ? measured(report) : {}),
     };
     await log.add(record);
     await settle(active, snapshot, record);
@@ -251,6 +245,11 @@ export class EvaluationCallback implements TrainerCallback {
       registered: registeredHere(metrics),
     };
   }
+}
+
+/** What a record holds of a report. */
+function measured({ metrics: values, extractor, fake, warnings }: EvaluationReport) {
+  return { ...values, extractor, samples: fake.count, ...(warnings ? { warnings: [...warnings] } : {}) };
 }
 
 /** Keeps a snapshot that is the best one, and removes another. */
@@ -291,43 +290,4 @@ const snapshotPath = (directory: string, step: number) => path.join(directory, `
 async function snapshotSteps(directory: string): Promise<number[]> {
   const steps = (await readdir(directory)).flatMap((name) => SNAPSHOT.exec(name)?.[1] ?? []);
   return steps.map(Number).sort((a, b) => a - b);
-}
-
-/** The evaluations of a run as JSON lines in the order of their steps. Every line is whole, also after a kill. */
-class EvaluationLog {
-  private constructor(
-    private readonly file: string,
-    private readonly records: Map<number, EvaluationRecord>,
-  ) {}
-
-  /**
-   * @param upTo the step a run goes on from: what was logged after it is dropped; 0 starts an empty log.
-   * @throws {FileFormatError} when the file is not such a log; it stays as it is.
-   */
-  static async open(file: string, upTo: number): Promise<EvaluationLog> {
-    const text = upTo === 0 ? '' : await readFile(file, 'utf8').catch(() => '');
-    const records = text
-      .split('\n')
-      .flatMap((line, i) => (line === '' ? [] : [parsed(line, `${file}, line ${i + 1}`)]));
-    const kept = records.filter(({ step }) => step <= upTo);
-    return new EvaluationLog(file, new Map(kept.map((record) => [record.step, record])));
-  }
-
-  find(step: number): EvaluationRecord | undefined {
-    return this.records.get(step);
-  }
-
-  async add(record: EvaluationRecord): Promise<void> {
-    this.records.set(record.step, record);
-    const ordered = [...this.records.values()].sort((a, b) => a.step - b.step);
-    await writeFileAtomic(this.file, ordered.map((one) => `${JSON.stringify(one)}\n`).join(''));
-  }
-}
-
-function parsed(line: string, where: string): EvaluationRecord {
-  try {
-    return recordSchema.parse(JSON.parse(line));
-  } catch (cause) {
-    throw new FileFormatError(`${where} is not a record of an evaluation. Move the file away`, { cause });
-  }
 }

@@ -16,7 +16,7 @@ import type { Registry } from '../../registry.ts';
 import { serve } from '../../threads/channel.ts';
 import { importModules } from '../../threads/imported-modules.ts';
 import { chooseMetrics, neededForms } from '../chosen-metrics.ts';
-import { evaluate } from '../evaluate.ts';
+import { evaluateWith } from '../evaluate.ts';
 import type { FeatureExtractor } from '../extractors/feature-extractor.ts';
 import { extractors as knownExtractors, resolveExtractor } from '../extractors/registry.ts';
 import {
@@ -82,6 +82,8 @@ type AnyPipeline = UnconditionalImageGenerationPipeline | UnconditionalPointGene
 interface LoadedExtractors {
   readonly extractor?: FeatureExtractor | undefined;
   readonly logits_extractor?: FeatureExtractor | undefined;
+  /** Those that metrics are defined for, by their names. */
+  readonly own?: ReadonlyMap<string, FeatureExtractor> | undefined;
 }
 
 /** Draws and measures the snapshots of a run, one after another. */
@@ -112,7 +114,12 @@ class SnapshotEvaluation {
     const extractor = isShared ? await resolveExtractor(metrics.extractor ?? 'inception', options) : undefined;
     const logits = neededForms(chosen, 'real', 'fake').has('logits') && logitsExtractorOf<never>(metrics);
     const logits_extractor = logits ? await resolveExtractor(logits, options) : undefined;
-    return new SnapshotEvaluation(settings, images, { extractor, logits_extractor });
+    const own = new Map<string, FeatureExtractor>();
+    for (const { metric } of chosen)
+      if (metric.extractor !== undefined && !own.has(metric.extractor))
+        // A metric's own extractor has its own preprocessing.
+        own.set(metric.extractor, await resolveExtractor(metric.extractor, { ...options, preprocessing: undefined }));
+    return new SnapshotEvaluation(settings, images, { extractor, logits_extractor, own });
   }
 
   /** @param image where to write the samples, without extension. */
@@ -154,17 +161,19 @@ class SnapshotEvaluation {
     const real = this.settings.real.kind === 'points' ? this.settings.real.points : this.images;
     if (!metrics || !real) return undefined;
     const num_samples = metrics.num_samples ?? Math.min(DEFAULT_SAMPLES, real.count);
-    return evaluate({
+    const { own = new Map(), ...extractors } = this.extractors;
+    const options = {
       seed,
       ...metrics,
-      ...this.extractors,
+      ...extractors,
       device,
       num_samples,
       num_real: metrics.num_real ?? real.count,
       real,
       fake: draw,
       generation: this.generation(draw, num_samples),
-    });
+    };
+    return evaluateWith(options, own);
   }
 
   private generation({ model, scheduler: own }: AnyPipeline, count: number) {

@@ -35,7 +35,7 @@ export async function runDrawJob(job: DrawJob, folder: string, context: JobConte
   return result;
 }
 
-type Drawn = Pick<DrawResult, 'noise_scale' | 'isotropy' | 'metrics'>;
+type Drawn = Pick<DrawResult, 'noise_scale' | 'isotropy' | 'metrics' | 'warnings'>;
 
 async function drawPoints(
   model: PointJob,
@@ -49,7 +49,7 @@ async function drawPoints(
     const [noise_scale] = readNoiseScale(scaling, generate.isotropy) ?? [1];
     const real = await pointsOf(model);
     const metrics = await drawAndMeasurePoints(generate, model, real, folder, { ...context, scaling });
-    return { noise_scale, isotropy: generate.isotropy?.isotropy ?? null, metrics };
+    return { noise_scale, isotropy: generate.isotropy?.isotropy ?? null, metrics, warnings: [] };
   } finally {
     await generate.dispose();
   }
@@ -66,8 +66,8 @@ async function drawImages(
   try {
     const [noise_scale] = readNoiseScale(scaling, generate.isotropy) ?? [1];
     const real = await imagesOf(model);
-    const { metrics } = await drawAndMeasureImages(generate, model, real, folder, { ...context, scaling });
-    return { noise_scale, isotropy: generate.isotropy?.isotropy ?? null, metrics };
+    const { metrics, warnings } = await drawAndMeasureImages(generate, model, real, folder, { ...context, scaling });
+    return { noise_scale, isotropy: generate.isotropy?.isotropy ?? null, metrics, warnings };
   } finally {
     await generate.dispose();
   }

@@ -101,7 +101,7 @@ async function measure(
   real: ImageSet,
   folder: string,
   { signal, onProgress }: JobContext,
-): Promise<Pick<ImageResult, 'extractor' | 'logits_extractor' | 'metrics'>> {
+): Promise<Pick<ImageResult, 'extractor' | 'logits_extractor' | 'metrics' | 'warnings'>> {
   const report = await evaluate({
     real,
     fake: path.join(folder, IMAGES_FOLDER),
@@ -120,11 +120,12 @@ async function measure(
     signal,
   });
   const { fid, is_mean: inception_score = null, precision, recall, density, coverage } = report.metrics;
-  const { extractor: features, logits_extractor: logits } = report;
+  const { extractor: features, logits_extractor: logits, warnings = [] } = report;
   return {
     extractor: { name: features.name, checksum: features.checksum },
     logits_extractor: logits ? { name: logits.name, checksum: logits.checksum } : null,
     metrics: imageMetricsSchema.parse({ fid, inception_score, precision, recall, density, coverage }),
+    warnings: [...warnings],
   };
 }
 

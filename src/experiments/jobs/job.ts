@@ -137,6 +137,8 @@ const pointResultSchema = z.strictObject({
 export type PointResult = z.output<typeof pointResultSchema>;
 export type PointMeasured = Omit<PointResult, keyof TrainingResult>;
 
+/** What the metrics must not be taken for, one sentence each. */
+const warningsSchema = z.array(z.string()).default([]);
 const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
 export const imageMetricsSchema = z.strictObject({
   fid: finite,
@@ -153,6 +155,7 @@ const imageResultSchema = z.strictObject({
   extractor: extractorSchema,
   logits_extractor: extractorSchema.nullable(),
   metrics: imageMetricsSchema,
+  warnings: warningsSchema,
   ...trainingResult,
 });
 export type ImageResult = z.output<typeof imageResultSchema>;
@@ -165,6 +168,7 @@ const drawResultSchema = z.strictObject({
   /** The model's own isotropy, as its folder says. */
   isotropy: finite.nullable(),
   metrics: z.union([pointMetricsSchema, imageMetricsSchema]),
+  warnings: warningsSchema,
   ...commonResult,
 });
 export type DrawResult = z.output<typeof drawResultSchema>;

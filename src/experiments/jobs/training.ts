@@ -2,6 +2,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
+import { errorText, FileFormatError } from '../../errors.ts';
 import { isoLoss } from '../../losses/index.ts';
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../trainers/index.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
@@ -30,13 +31,23 @@ const recordSchema = z.object({ step: z.int() }).catchall(z.number().nullable())
 /** Logged names that are not metrics. */
 const NO_METRICS = ['epoch', 'steps_per_second'];
 
-/** The curves that a run logged, before and after it was resumed: one for every name that all records have. */
+/**
+ * The curves that a run logged, before and after it was resumed: one for every name that all records have.
+ *
+ * @throws {FileFormatError} when there is no log, or it is not one.
+ */
 export async function readTrainingCurve(outputDir: string): Promise<TrainingCurve> {
-  const lines = (await readFile(path.join(outputDir, METRICS_FILE), 'utf8')).split('\n').filter(Boolean);
-  const entries: unknown[] = lines.map((line) => JSON.parse(line));
-  // A line on changed settings has no metrics.
-  const isRecord = (entry: unknown) => !(typeof entry === 'object' && entry !== null && 'changed' in entry);
-  const records = entries.filter(isRecord).map((entry) => recordSchema.parse(entry));
+  const file = path.join(outputDir, METRICS_FILE);
+  let records: z.output<typeof recordSchema>[];
+  try {
+    const lines = (await readFile(file, 'utf8')).split('\n').filter(Boolean);
+    const entries: unknown[] = lines.map((line) => JSON.parse(line));
+    // A line on changed settings has no metrics.
+    const isRecord = (entry: unknown) => !(typeof entry === 'object' && entry !== null && 'changed' in entry);
+    records = entries.filter(isRecord).map((entry) => recordSchema.parse(entry));
+  } catch (cause) {
+    throw new FileFormatError(`${file} cannot be read as the log of a run: ${errorText(cause)}`, { cause });
+  }
   const names = Object.keys(records[0] ?? {}).filter(
     (name) => !NO_METRICS.includes(name) && records.every((record) => typeof record[name] === 'number'),
   );

@@ -1,6 +1,6 @@
-import { intervalText } from '../statistics/spread.ts';
-import { METRIC_TITLES, signed } from '../text.ts';
-import { isBetter, isClear, type SweepCell, type SweepMetric, type SweepValue } from './cells.ts';
+import { changeText, isBetter, isClear } from '../statistics/change.ts';
+import { METRIC_TITLES } from '../text.ts';
+import type { SweepCell, SweepMetric, SweepValue } from './cells.ts';
 
 /**
  * One sentence on what the sweep shows, which claims only changes whose 95 % intervals leave out 0. It names the weight with the
@@ -25,12 +25,12 @@ export function sweepAdvice(cells: readonly SweepCell[]): string {
 
 function clearChanges({ values }: SweepCell): { gains: string[]; losses: string[]; unclear: string } {
   const measured = Object.entries(values) as [SweepMetric, SweepValue][];
-  const clear = measured.filter(([, value]) => isClear(value));
-  const unclear = measured.filter(([, value]) => !isClear(value)).map(([metric]) => METRIC_TITLES[metric]);
-  const text = ([metric, value]: [SweepMetric, SweepValue]) => changeText(value, METRIC_TITLES[metric]);
+  const clear = measured.filter(([, { change }]) => isClear(change));
+  const unclear = measured.filter(([, { change }]) => !isClear(change)).map(([metric]) => METRIC_TITLES[metric]);
+  const text = ([metric, { change }]: [SweepMetric, SweepValue]) => changeText(change, METRIC_TITLES[metric]);
   return {
-    gains: clear.filter(([metric, value]) => isBetter(metric, value)).map(text),
-    losses: clear.filter(([metric, value]) => !isBetter(metric, value)).map(text),
+    gains: clear.filter(([metric, { change }]) => isBetter(metric, change)).map(text),
+    losses: clear.filter(([metric, { change }]) => !isBetter(metric, change)).map(text),
     unclear: unclear.length === 0 ? '' : `; ${unclear.join(', ')} unclear`,
   };
 }
@@ -38,10 +38,4 @@ function clearChanges({ values }: SweepCell): { gains: string[]; losses: string[
 /** "λ = 0.1", or with the place where it comes in when that is not the training. */
 export function weightText({ lambda, place }: Pick<SweepCell, 'lambda' | 'place'>): string {
   return place === 'training' ? `λ = ${lambda}` : `λ = ${lambda} when sampling`;
-}
-
-/** "+0.0113 Density [−0.0078, +0.0304]", without the interval for one pair. */
-export function changeText({ change }: SweepValue, metric = ''): string {
-  if (!change) return '–';
-  return [signed(change.mean), metric, intervalText(change)].filter(Boolean).join(' ');
 }

@@ -68,13 +68,3 @@ function metricOf(metrics: object | undefined, name: SweepMetric): number | unde
   const value = Object.entries(metrics ?? {}).find(([key]) => key === name)?.[1];
   return typeof value === 'number' ? value : undefined;
 }
-
-/** Whether the interval of a change leaves out 0, and on the better side. */
-export function isClear({ change }: SweepValue): boolean {
-  return change?.half_width !== undefined && Math.abs(change.mean) > change.half_width;
-}
-
-/** Lower is better for the FID alone. */
-export function isBetter(metric: SweepMetric, { change }: SweepValue): boolean {
-  return metric === 'fid' ? (change?.mean ?? 0) < 0 : (change?.mean ?? 0) > 0;
-}

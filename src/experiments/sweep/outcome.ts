@@ -16,6 +16,12 @@ export interface SweepOutcome {
   readonly unfinished: number;
 }
 
+/** What the metrics must not be taken for, one sentence each. */
+export function warningsOf({ stored }: Pick<SweepOutcome, 'stored'>): string[] {
+  const all = [...stored.values()].flatMap(({ result }) => ('warnings' in result ? result.warnings : []));
+  return [...new Set(all)];
+}
+
 /** The settings that all runs share. */
 export function settingsText({ first, seeds }: SweepOutcome): string {
   const { epochs, batch_size, learning_rate, num_inference_steps, nearest_k, seed, device } = first;

@@ -3,22 +3,18 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadPoints } from '../../datasets/index.ts';
 import { readNpyRows } from '../../files/npy.ts';
-import { dataUri, html, htmlPage, Markup } from '../../pages/page.ts';
-import { curveSvg } from '../../plots/curves.ts';
+import { html, htmlPage, Markup } from '../../pages/page.ts';
 import { type PlaneValue, planePlot } from '../../plots/plane.ts';
-import { PAGE_LOOK, svgToPng } from '../../plots/render.ts';
-import { scatterPlot } from '../../plots/scatter.ts';
-import { GENERATED_FILE, GRID_FILE, isTrained, jobName, setName, type TrainedResult } from '../jobs/job.ts';
+import { PAGE_LOOK } from '../../plots/render.ts';
+import { curveFigure, meanCurve, SAMPLES_PIXELS, samplesFigure, scatterPng } from '../figures.ts';
+import { GENERATED_FILE, GRID_FILE, isTrained, jobName, setName } from '../jobs/job.ts';
+import { changeText } from '../statistics/change.ts';
 import { intervalOf, type Spread, spreadText } from '../statistics/spread.ts';
 import { METRIC_TITLES } from '../text.ts';
-import { changeText, sweepAdvice, weightText } from './advice.ts';
+import { sweepAdvice, weightText } from './advice.ts';
 import type { SweepCell, SweepMetric } from './cells.ts';
 import { drawnWithLambda, withLambda } from './jobs.ts';
-import { type SweepOutcome, settingsText } from './outcome.ts';
-
-/** Points of each kind in a scatter. */
-const MAX_POINTS = 1500;
-const SCATTER_PIXELS = 240;
+import { type SweepOutcome, settingsText, warningsOf } from './outcome.ts';
 
 /** Title, advice, planes of the metrics, samples beside each other, curves and the table of changes. */
 export async function sweepPage(outcome: SweepOutcome): Promise<string> {
@@ -32,6 +28,7 @@ export async function sweepPage(outcome: SweepOutcome): Promise<string> {
 <h2>What it shows</h2>
 <p>${sweepAdvice(cells)}</p>
 <p class="note">Changes are against λ = 0, over pairs of runs with the same seed, with the 95 % interval of Student's t. Of 20 changes that are none, one looks clear by chance.</p>
+${warningsOf(outcome).map((warning) => html`<p class="note">Warning: ${warning}.</p>`)}
 <h2>Fidelity and diversity</h2>
 <div class="plots">${await Promise.all([
     planeFigure(cells, 'recall', 'precision'),
@@ -48,7 +45,7 @@ export async function sweepPage(outcome: SweepOutcome): Promise<string> {
     title: `λ on ${setName(first)}`,
     badge: unfinished > 0 ? 'partial' : undefined,
     body,
-    style: `.strip img { width: ${SCATTER_PIXELS}px; }`,
+    style: `.strip img { width: ${SAMPLES_PIXELS}px; }`,
   });
 }
 
@@ -85,10 +82,7 @@ async function sampleFigures({ first, cells, stored }: SweepOutcome): Promise<Ma
       const job = place === 'training' ? withLambda(first, lambda) : drawnWithLambda(first, lambda);
       const found = stored.get(jobName(job));
       const png = found && (await samplesPng(found.folder, first));
-      return (
-        png &&
-        html`<figure><img src="${dataUri('image/png', png)}" alt=""><figcaption>${weightText(cell)}</figcaption></figure>`
-      );
+      return png && samplesFigure(png, weightText(cell));
     }),
   );
   return figures.flatMap((figure) => figure ?? []);
@@ -100,11 +94,11 @@ async function samplesPng(folder: string, first: SweepOutcome['first']): Promise
   if (dims !== 2) return undefined;
   const real = await loadPoints(first.dataset, { n: first.points ?? undefined, seed: first.seed });
   const fake = { data: Float32Array.from(data), count: data.length / dims, dims };
-  return svgToPng(await scatterPlot({ real, fake, title: '' }, { size: SCATTER_PIXELS, max_points: MAX_POINTS }));
+  return scatterPng(real, fake);
 }
 
 /** Every term that the loss reports, as means over the seeds. */
-async function curveFigures({ bases, cells, stored }: SweepOutcome): Promise<Markup[]> {
+async function curveFigures({ bases, cells, stored }: SweepOutcome): Promise<(Markup | undefined)[]> {
   const trained = cells
     .filter(({ place }) => place === 'training')
     .map(({ lambda }) => ({
@@ -117,22 +111,17 @@ async function curveFigures({ bases, cells, stored }: SweepOutcome): Promise<Mar
     .filter(({ runs }) => runs.length > 0);
   const names = Object.keys(trained[0]?.runs[0]?.training ?? {}).filter((name) => ['loss', 'isotropy'].includes(name));
   return Promise.all(
-    names.map(async (name) => {
-      const series = trained.map(({ lambda, runs }) => ({ name: `λ = ${lambda}`, ...meanCurve(runs, name) }));
-      const svg = await curveSvg(
-        { title: name, x_label: 'step', y_label: name, series },
-        { ...PAGE_LOOK, height: 220 },
-      );
-      return html`<figure>${new Markup(svg)}</figure>`;
+    names.map((name) => {
+      const series = trained.map(({ lambda, runs }) => ({
+        name: `λ = ${lambda}`,
+        ...meanCurve(
+          runs.map(({ training: { step, ...values } }) => ({ step, values })),
+          name,
+        ),
+      }));
+      return curveFigure(name, series);
     }),
   );
-}
-
-function meanCurve(runs: readonly TrainedResult[], name: string): { x: number[]; y: number[] } {
-  const steps = runs[0]?.training.step ?? [];
-  const x = steps.filter((_, i) => runs.every(({ training }) => training[name]?.[i] !== undefined));
-  const y = x.map((_, i) => runs.reduce((sum, { training }) => sum + (training[name]?.[i] ?? 0), 0) / runs.length);
-  return { x, y };
 }
 
 function valueTable(cells: readonly SweepCell[]): Markup {
@@ -143,7 +132,7 @@ ${cells.map(
   (cell) =>
     html`<tr><td>${weightText(cell)}</td><td class="number">${cell.runs}</td>${metrics.map((metric) => {
       const value = cell.values[metric];
-      const change = value?.change ? html`<br><span class="note">${changeText(value)}</span>` : undefined;
+      const change = value?.change ? html`<br><span class="note">${changeText(value.change)}</span>` : undefined;
       return html`<td class="number">${spreadText(value?.spread)}${change}</td>`;
     })}</tr>`,
 )}

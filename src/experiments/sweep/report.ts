@@ -1,11 +1,12 @@
 import path from 'node:path';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { setName } from '../jobs/job.ts';
+import { changeText } from '../statistics/change.ts';
 import { intervalColumns, spreadText } from '../statistics/spread.ts';
 import { csvText, METRIC_TITLES, markdownTable } from '../text.ts';
-import { changeText, sweepAdvice, weightText } from './advice.ts';
+import { sweepAdvice, weightText } from './advice.ts';
 import type { SweepCell, SweepMetric } from './cells.ts';
-import { type SweepOutcome, settingsText } from './outcome.ts';
+import { type SweepOutcome, settingsText, warningsOf } from './outcome.ts';
 import { sweepPage } from './page.ts';
 
 /**
@@ -17,7 +18,12 @@ import { sweepPage } from './page.ts';
 export async function writeSweepReport(folder: string, outcome: SweepOutcome): Promise<string[]> {
   const { first, cells, planned, unfinished } = outcome;
   const rows = cells.flatMap(rowsOf);
-  const data = { dataset: setName(first), advice: sweepAdvice(cells), settings: first, planned, unfinished, rows };
+  const warnings = warningsOf(outcome);
+  const data = {
+    ...{ dataset: setName(first), advice: sweepAdvice(cells), settings: first, planned, unfinished },
+    ...(warnings.length > 0 ? { warnings } : {}),
+    rows,
+  };
   const files = {
     'sweep.html': await sweepPage(outcome),
     'sweep.md': markdown(outcome),
@@ -41,6 +47,7 @@ function markdown(outcome: SweepOutcome): string {
     sweepAdvice(cells),
     ...(unfinished > 0 ? [`**${unfinished} of ${planned} runs are not finished: this report is partial.**`] : []),
     settingsText(outcome),
+    ...warningsOf(outcome).map((warning) => `**Warning: ${warning}.**`),
     'Mean and half width of the 95 % interval over the seeds:',
     markdownTable(
       ['', 'runs', ...titles],
@@ -55,10 +62,7 @@ function markdown(outcome: SweepOutcome): string {
       ['', ...titles],
       cells
         .filter(({ lambda }) => lambda > 0)
-        .map((cell) => [
-          weightText(cell),
-          ...metrics.map((metric) => (cell.values[metric] ? changeText(cell.values[metric]) : '–')),
-        ]),
+        .map((cell) => [weightText(cell), ...metrics.map((metric) => changeText(cell.values[metric]?.change))]),
     ),
   ].join('\n\n')}\n`;
 }

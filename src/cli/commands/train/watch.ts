@@ -1,6 +1,7 @@
 import path from 'node:path';
 import * as z from 'zod';
 import { EvaluationCallback } from '../../../evaluation/callback/evaluation-callback.ts';
+import { readEvaluations } from '../../../evaluation/callback/evaluation-log.ts';
 import { extractors } from '../../../evaluation/extractors/registry.ts';
 import type { CardResults } from '../../../hub/card-results.ts';
 import { metrics } from '../../../metrics/registry.ts';
@@ -8,7 +9,7 @@ import type { Device } from '../../../runtime/device.ts';
 import type { RunLogger } from '../../../trainers/logging/run-logger.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import { grouped, listOption, option, type Settings } from '../../options/command-options.ts';
-import { evaluations, PAGE_FILE, RunPageLogger } from '../../ui/run-page.ts';
+import { PAGE_FILE, RunPageLogger } from '../../ui/run-page.ts';
 
 /** How often samples are drawn, in steps, and how many. */
 const DEFAULTS = {
@@ -114,7 +115,7 @@ export function watchRun(kind: 'points' | 'images', settings: WatchSettings): Wa
     samples_dir,
     async resultsAt(step) {
       if (eval_every === 0) return undefined;
-      const last = (await evaluations(evaluation_dir)).findLast((each) => each.step === step);
+      const last = (await readEvaluations(evaluation_dir)).findLast((each) => each.step === step);
       if (last === undefined) return undefined;
       const { samples, values } = last;
       const extractor = kind === 'images' ? { extractor: eval_extractor ?? 'inception' } : {};

@@ -53,8 +53,9 @@ export async function parquetSource(
   { name, state, files, classNames }: ParquetFiles,
   choice: Pick<SourceChoice, 'labelColumn'>,
 ): Promise<ImageSource> {
-  const first = (await files[0]?.()) ?? name;
-  const { label, classNames: stored } = await openParquet(first, choice);
+  const path = (await files[0]?.()) ?? name;
+  const first = await openParquet(path, choice);
+  const { label, classNames: stored } = first;
   const names = stored ?? (label === undefined ? undefined : classNames?.(label));
   return {
     name,
@@ -62,11 +63,13 @@ export async function parquetSource(
     cacheKey: `parquet ${label} ${state}${stored === names ? '' : ` ${JSON.stringify(names)}`}`,
     async *images() {
       let rows = 0;
-      for (const ready of files)
-        for await (const image of parquetImages(await ready(), choice)) {
+      for (const [i, ready] of files.entries()) {
+        const opened = i === 0 ? first : await openParquet(await ready(), choice);
+        for await (const image of parquetImages(opened)) {
           rows++;
           yield image;
         }
+      }
       if (rows === 0) throw new DatasetError(`${name} has no rows`);
     },
   };
@@ -78,6 +81,7 @@ export async function localParquet(name: string, paths: readonly string[]): Prom
 }
 
 interface OpenParquet {
+  readonly path: string;
   readonly file: AsyncBuffer;
   readonly metadata: FileMetaData;
   /** The column of the images. */
@@ -106,7 +110,7 @@ async function openParquet(path: string, choice: Pick<SourceChoice, 'labelColumn
       `${path}: has no column ${IMAGE_COLUMNS.map((column) => `'${column}'`).join(' or ')}, only ${columns.join(', ')}`,
     );
   const label = labelColumnOf(columns, choice, path);
-  return { file, metadata, image, label, classNames: label === undefined ? undefined : features[label]?.names };
+  return { path, file, metadata, image, label, classNames: label === undefined ? undefined : features[label]?.names };
 }
 
 const hubFeatures = z.record(
@@ -126,8 +130,7 @@ function hubFeaturesOf({ key_value_metadata = [] }: FileMetaData): z.output<type
   }
 }
 
-async function* parquetImages(path: string, choice: Pick<SourceChoice, 'labelColumn'>): AsyncGenerator<SourceImage> {
-  const { file, metadata, image, label } = await openParquet(path, choice);
+async function* parquetImages({ path, file, metadata, image, label }: OpenParquet): AsyncGenerator<SourceImage> {
   let rowStart = 0;
   for (const group of metadata.row_groups) {
     const rows = Number(group.num_rows);

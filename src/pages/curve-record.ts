@@ -1,4 +1,4 @@
-import type { Curves } from '../../pages/run-page.ts';
+import type { Curves } from './run-page.ts';
 
 /** Points of a curve that are kept: of more, neighbours become their mean. */
 const MOST_POINTS = 512;
