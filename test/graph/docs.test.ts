@@ -13,7 +13,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 it('the examples of docs/graph.md run, and the graph has the gradient of its loss', async () => {
   const text = readFileSync(path.join(root, 'docs/graph.md'), 'utf8');
   const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, block = '']) => block);
-  expect(blocks).toHaveLength(3);
+  expect(blocks).toHaveLength(4);
   for (const [i, block] of blocks.entries()) {
     const file = path.join(folder, `example-${i}.mts`);
     const local = block

@@ -201,7 +201,9 @@ async function chosenLoss(
 
 /** The config of a loss that was given by its name alone, or with options. */
 async function baseLoss(given: string | Record<string, unknown>): Promise<Record<string, unknown>> {
-  return typeof given === 'string' && losses.find(given) ? { name: given } : jsonObject('--base-loss', given);
+  if (typeof given !== 'string' || /^\s*\{|\.json$/.test(given)) return jsonObject('--base-loss', given);
+  losses.get(given);
+  return { name: given };
 }
 
 function newTrainer(
