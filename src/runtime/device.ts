@@ -1,3 +1,4 @@
+import { warn as platformWarn } from '#platform/system';
 import { GPU_ADVICE, tryCpu, tryGpu, WHERE_TO_LOOK } from '#runtime/devices';
 import { DeviceError, InvalidArgumentError } from '../errors.ts';
 import { Graph } from '../graph/graph.ts';
@@ -33,7 +34,7 @@ export function parseDevice(device: string): Device {
  */
 export async function resolveDevice(
   device: Device,
-  warn: (message: string) => void = process.emitWarning,
+  warn: (message: string) => void = platformWarn,
 ): Promise<ConcreteDevice> {
   if (device === 'auto' || device === 'gpu') {
     for (const candidate of ['cuda', 'webgpu'] as const) if (await isAvailable(candidate)) return candidate;

@@ -9,7 +9,7 @@ import type { Scenarios } from './page/scenarios.ts';
 
 /*
  * A real browser with the package in it. The pages are those of users: a bundle that esbuild makes with nothing but the
- * condition `browser`, and the .wasm files of onnxruntime-web beside it.
+ * condition `browser`, and the .wasm file of onnxruntime-web beside it.
  */
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -19,7 +19,7 @@ const FLAGS = [
   '--enable-unsafe-webgpu',
   '--use-webgpu-adapter=swiftshader',
   '--enable-features=Vulkan',
-  '--js-flags=--expose-gc',
+  '--enable-blink-features=ForceEagerMeasureMemory',
 ];
 
 export const hasChromium = existsSync(CHROMIUM);
@@ -27,18 +27,6 @@ if (!hasChromium) console.warn(`skipping the tests in a browser: no ${CHROMIUM} 
 
 const here = import.meta.dirname;
 const ortFiles = path.join(here, '../../node_modules/onnxruntime-web/dist');
-
-// TODO out when the seams are there.
-const nodeStubs = {
-  name: 'node-stubs',
-  setup(build: import('esbuild').PluginBuild) {
-    build.onResolve({ filter: /^(node:.*|sharp|vega|@huggingface\/.*)$/ }, ({ path }) => ({ path, namespace: 'stub' }));
-    build.onLoad({ filter: /.*/, namespace: 'stub' }, () => ({
-      contents:
-        'const p = () => new Proxy(function () {}, { get: (t, k) => k === "__esModule" ? undefined : typeof k === "symbol" ? undefined : p(), apply: () => p(), construct: () => ({}) }); module.exports = p();',
-    }));
-  },
-};
 
 /** The bundles of the page and of its worker by their paths. */
 async function bundles(): Promise<Map<string, Uint8Array>> {
@@ -51,7 +39,7 @@ async function bundles(): Promise<Map<string, Uint8Array>> {
     outdir: '/',
     write: false,
     logLevel: 'error',
-    plugins: [nodeStubs],
+    alias: { 'iso-diffusion': path.join(here, '../../src/index.web.ts') },
   });
   return new Map(outputFiles.map((file) => [file.path, file.contents]));
 }

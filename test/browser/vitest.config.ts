@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** `npm run test:browser`: what needs a real browser. One file at a time, because each measures times. */
 export default defineConfig({
+  resolve: { alias: { 'iso-diffusion': new URL('../../src/index.ts', import.meta.url).pathname } },
   test: {
     root: new URL('../..', import.meta.url).pathname,
     include: ['test/browser/**/*.test.ts'],

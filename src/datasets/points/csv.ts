@@ -1,4 +1,4 @@
-import { parse } from 'csv-parse/sync';
+import { parse } from '#csv';
 import { DatasetError, errorText } from '../../errors.ts';
 import { isColumnName, isHeader, isMissing, NAME_RULE } from './columns.ts';
 import type { RawPoints } from './points.ts';

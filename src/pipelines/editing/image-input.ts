@@ -1,7 +1,8 @@
 // Images that are given to a pipeline, as transformers.js takes them, and masks.
-import { fileURLToPath } from 'node:url';
+
 import type { RawImage } from '@huggingface/transformers';
 import * as z from 'zod';
+import { fileURLToPath } from '#platform/path';
 import { inFormat, withDecoded } from '../../datasets/images/decode.ts';
 import type { PixelImage } from '../../datasets/images/image-set.ts';
 import { MAX_ENCODED_BYTES } from '../../datasets/images/sources/image-source.ts';

@@ -59,3 +59,6 @@ export function relative(from: string, to: string): string {
 }
 
 export const posix = { basename, dirname, extname, isAbsolute, join, parse, relative, resolve, sep };
+
+/** The path that a `file:` URL names. */
+export const fileURLToPath = (url: string): string => decodeURIComponent(new URL(url).pathname);

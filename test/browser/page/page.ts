@@ -3,18 +3,57 @@ import { type ScenarioName, scenarios } from './scenarios.ts';
 declare global {
   /** Runs a scenario here or in a new worker. */
   var runScenario: (name: ScenarioName, args: readonly unknown[], where: 'page' | 'worker') => Promise<unknown>;
+  /** Milliseconds from the message that stops a run in a worker to the worker's answer, once it has run for a while. */
+  var stopLatency: (batch: number) => Promise<number>;
+  /** The longest time in milliseconds for which this thread did not come to its timer while `work` was under way. */
+  var longestGap: (work: Promise<unknown>) => Promise<number>;
 }
 
-globalThis.runScenario = async (name, args, where) => {
-  if (where === 'page') return (scenarios[name] as (...args: readonly unknown[]) => unknown)(...args);
+/** @param onBegun called when the scenario says that it has begun. */
+async function inWorker(name: ScenarioName, args: readonly unknown[], onBegun?: (worker: Worker) => void) {
   const worker = new Worker('/worker.js', { type: 'module' });
   try {
     return await new Promise((resolve, reject) => {
-      worker.onmessage = ({ data }) => ('error' in data ? reject(new Error(data.error)) : resolve(data.result));
+      worker.onmessage = ({ data }) => {
+        if ('event' in data) onBegun?.(worker);
+        else if ('error' in data) reject(new Error(data.error));
+        else resolve(data.result);
+      };
       worker.onerror = ({ message }) => reject(new Error(message));
       worker.postMessage({ name, args });
     });
   } finally {
     worker.terminate();
   }
+}
+
+globalThis.runScenario = async (name, args, where) => {
+  if (where === 'worker') return inWorker(name, args);
+  return (scenarios[name] as (...args: readonly unknown[]) => unknown)(...args);
+};
+
+globalThis.stopLatency = async (batch) => {
+  let stoppedAt = 0;
+  await inWorker('trainUntilStopped', [batch], (worker) => {
+    if (stoppedAt > 0) return;
+    stoppedAt = Number.POSITIVE_INFINITY;
+    setTimeout(() => {
+      stoppedAt = performance.now();
+      worker.postMessage('stop');
+    }, 1000);
+  });
+  return performance.now() - stoppedAt;
+};
+
+globalThis.longestGap = async (work) => {
+  let last = performance.now();
+  let longest = 0;
+  const timer = setInterval(() => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  }, 1);
+  await work;
+  clearInterval(timer);
+  return longest;
 };

@@ -1,14 +1,20 @@
-import { configureRuntime } from '../../../src/runtime/configure.ts';
+import { configureRuntime } from 'iso-diffusion';
 import { trainPoints, trainUNet } from './training.ts';
+import { runInOpfs, sampleAndMeasure, startOften, trainAndExport, trainUntilStopped } from './whole-runs.ts';
 
 // With threads where the server allows it: they need the files of onnxruntime-web by themselves.
 if (globalThis.crossOriginIsolated) configureRuntime({ wasm_paths: `${location.origin}/ort/` });
 
-/** What the tests run in Node.js and in the browser alike. */
+/** What the tests run in the browser, and some of it in Node.js too. */
 export const scenarios = {
   environment: () => ({ isolated: globalThis.crossOriginIsolated, cores: navigator.hardwareConcurrency }),
   trainPoints,
   trainUNet,
+  trainAndExport,
+  sampleAndMeasure,
+  runInOpfs,
+  trainUntilStopped,
+  startOften,
 };
 export type Scenarios = typeof scenarios;
 export type ScenarioName = keyof Scenarios;

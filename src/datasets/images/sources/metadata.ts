@@ -1,5 +1,5 @@
 import { dirname, join, posix } from 'node:path';
-import { parse } from 'csv-parse/sync';
+import { parse } from '#csv';
 import { DatasetError, errorText, InvalidArgumentError } from '../../../errors.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
 import { classOf, labelColumnOf, type SourceChoice } from './image-source.ts';

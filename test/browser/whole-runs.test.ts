@@ -1,0 +1,64 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hasChromium, type Tab, TestBrowser } from './harness.ts';
+import { sampleAndMeasure } from './page/whole-runs.ts';
+
+describe.skipIf(!hasChromium)('whole runs in a browser', () => {
+  let browser: TestBrowser;
+  let isolated: Tab;
+  let plain: Tab;
+  beforeAll(async () => {
+    browser = await TestBrowser.launch();
+    isolated = await browser.openTab({ isolated: true });
+    plain = await browser.openTab({ isolated: false });
+  });
+  afterAll(() => browser?.close());
+
+  it('a pipeline that was trained there is opened in Node.js: the same points, and the same precision and recall', async () => {
+    const zip = await plain.run('trainAndExport', ['trained', 300], 'worker');
+    const here = await sampleAndMeasure(zip, 50);
+    for (const [tab, where] of [
+      [plain, 'page'],
+      [isolated, 'worker'],
+    ] as const) {
+      const there = await tab.run('sampleAndMeasure', [zip, 50], where);
+      const largest = there.points.reduce(
+        (most, value, i) => Math.max(most, Math.abs(value - (here.points[i] ?? Number.NaN))),
+        0,
+      );
+      console.log(`${where}: points differ by at most ${largest.toExponential(1)}, ${JSON.stringify(there.prdc)}`);
+      expect(largest).toBeLessThan(1e-5);
+      expect(there.prdc).toEqual(here.prdc);
+    }
+  });
+
+  it.each([128, 512])('a run in a worker stops within 300 ms: batch %i', async (batch) => {
+    for (const tab of [plain, isolated]) {
+      const latency = await tab.page.evaluate((batch) => globalThis.stopLatency(batch), batch);
+      console.log(`stopped after ${latency.toFixed(0)} ms`);
+      expect(latency).toBeLessThan(300);
+    }
+  });
+
+  it('a checkpoint outlives the page, and the run goes on with the same bits', async () => {
+    const whole = await plain.run('runInOpfs', ['unbroken']);
+    await plain.run('runInOpfs', ['broken', 40]);
+    await plain.reload();
+    expect(await plain.run('runInOpfs', ['broken', undefined, 'latest'])).toEqual(whole);
+  });
+
+  it('20 starts leave no memory behind', async () => {
+    const memory = () =>
+      isolated.page.evaluate(async () => {
+        const measurable = performance as Performance & {
+          measureUserAgentSpecificMemory(): Promise<{ bytes: number }>;
+        };
+        return (await measurable.measureUserAgentSpecificMemory()).bytes / 2 ** 20;
+      });
+    await isolated.run('startOften', [3]);
+    const before = await memory();
+    await isolated.run('startOften', [20]);
+    const after = await memory();
+    console.log(`memory of the page: ${before.toFixed(0)} MiB, after 20 more starts ${after.toFixed(0)} MiB`);
+    expect(after - before).toBeLessThan(0.05 * before);
+  });
+});
