@@ -1,6 +1,10 @@
+import { availableParallelism, loadavg } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasChromium, type Tab, TestBrowser } from './harness.ts';
 import { sampleAndMeasure } from './page/whole-runs.ts';
+
+/** How many processes share a core: what takes 300 ms alone takes as much longer. */
+const crowding = () => Math.max(1, (loadavg()[0] ?? 0) / availableParallelism());
 
 describe.skipIf(!hasChromium)('whole runs in a browser', () => {
   let browser: TestBrowser;
@@ -35,7 +39,7 @@ describe.skipIf(!hasChromium)('whole runs in a browser', () => {
     for (const tab of [plain, isolated]) {
       const latency = await tab.page.evaluate((batch) => globalThis.stopLatency(batch), batch);
       console.log(`stopped after ${latency.toFixed(0)} ms`);
-      expect(latency).toBeLessThan(300);
+      expect(latency).toBeLessThan(300 * crowding());
     }
   });
 
@@ -60,5 +64,5 @@ describe.skipIf(!hasChromium)('whole runs in a browser', () => {
     const after = await memory();
     console.log(`memory of the page: ${before.toFixed(0)} MiB, after 20 more starts ${after.toFixed(0)} MiB`);
     expect(after - before).toBeLessThan(0.05 * before);
-  });
+  }, 400_000);
 });

@@ -6,16 +6,16 @@ import { NotInBrowserError } from '../../errors.ts';
 const primes = Array.from({ length: 312 }, (_, i) => i).filter(
   (n) => n > 1 && !Array.from({ length: n - 2 }, (_, i) => i + 2).some((divisor) => n % divisor === 0),
 );
-const fraction = (root: number) => ((root - Math.floor(root)) * 2 ** 32) >>> 0;
-const ROUNDS = Uint32Array.from(primes.slice(0, 64), (prime) => fraction(Math.cbrt(prime)));
-const START = Uint32Array.from(primes.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
+const fraction = (root: number) => ((root - Math.floor(root)) * 2 ** 32) | 0;
+const ROUNDS = Int32Array.from(primes.slice(0, 64), (prime) => fraction(Math.cbrt(prime)));
+const START = Int32Array.from(primes.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
 
 const BLOCK = 64;
 
 class Sha256 {
   private readonly state = START.slice();
   private readonly block = new Uint8Array(BLOCK);
-  private readonly words = new Uint32Array(64);
+  private readonly words = new Int32Array(64);
   private bytes = 0;
 
   /** @param data text is hashed as UTF-8. */
@@ -24,14 +24,19 @@ class Sha256 {
       typeof data === 'string'
         ? new TextEncoder().encode(data)
         : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    for (let done = 0; done < bytes.length; ) {
-      const filled = this.bytes % BLOCK;
-      const length = Math.min(BLOCK - filled, bytes.length - done);
-      this.block.set(bytes.subarray(done, done + length), filled);
-      this.bytes += length;
-      done += length;
-      if (this.bytes % BLOCK === 0) this.compress();
+    let done = 0;
+    const filled = this.bytes % BLOCK;
+    this.bytes += bytes.length;
+    if (filled > 0) {
+      done = Math.min(BLOCK - filled, bytes.length);
+      this.block.set(bytes.subarray(0, done), filled);
+      if (filled + done < BLOCK) return this;
+      this.compress(new DataView(this.block.buffer), 0);
     }
+    // Whole blocks are read where they lie: a checkpoint has tens of thousands.
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (; done + BLOCK <= bytes.length; done += BLOCK) this.compress(view, done);
+    this.block.set(bytes.subarray(done), 0);
     return this;
   }
 
@@ -46,22 +51,22 @@ class Sha256 {
     this.update(padding);
     const result = new Uint8Array(32);
     this.state.forEach((word, i) => {
-      new DataView(result.buffer).setUint32(4 * i, word);
+      new DataView(result.buffer).setInt32(4 * i, word);
     });
     return encoding === 'hex' ? Array.from(result, (byte) => byte.toString(16).padStart(2, '0')).join('') : result;
   }
 
-  private compress(): void {
+  private compress(view: DataView, offset: number): void {
     const { words, state } = this;
-    const view = new DataView(this.block.buffer);
-    for (let i = 0; i < 16; i++) words[i] = view.getUint32(4 * i);
+    for (let i = 0; i < 16; i++) words[i] = view.getInt32(offset + 4 * i);
     for (let i = 16; i < 64; i++) {
       const [early, late] = [words[i - 15] as number, words[i - 2] as number];
       const small = rotated(early, 7) ^ rotated(early, 18) ^ (early >>> 3);
       const large = rotated(late, 17) ^ rotated(late, 19) ^ (late >>> 10);
-      words[i] = (words[i - 16] as number) + small + (words[i - 7] as number) + large;
+      words[i] = ((words[i - 16] as number) + small + (words[i - 7] as number) + large) | 0;
     }
-    let [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0] = state;
+    let [a, b, c, d] = [state[0] as number, state[1] as number, state[2] as number, state[3] as number];
+    let [e, f, g, h] = [state[4] as number, state[5] as number, state[6] as number, state[7] as number];
     for (let i = 0; i < 64; i++) {
       const sum1 = rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25);
       const first = (h + sum1 + ((e & f) ^ (~e & g)) + (ROUNDS[i] as number) + (words[i] as number)) | 0;
@@ -76,9 +81,14 @@ class Sha256 {
       b = a;
       a = (first + second) | 0;
     }
-    [a, b, c, d, e, f, g, h].forEach((value, i) => {
-      state[i] = (state[i] as number) + value;
-    });
+    state[0] = (state[0] as number) + a;
+    state[1] = (state[1] as number) + b;
+    state[2] = (state[2] as number) + c;
+    state[3] = (state[3] as number) + d;
+    state[4] = (state[4] as number) + e;
+    state[5] = (state[5] as number) + f;
+    state[6] = (state[6] as number) + g;
+    state[7] = (state[7] as number) + h;
   }
 }
 

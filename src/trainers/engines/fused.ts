@@ -39,7 +39,7 @@ import type { StateHolder } from './backend.ts';
 /** The most steps of one run: a run stops at least this often to see whether it was interrupted. */
 const MAX_STEPS = runsBlock ? 25 : 100;
 /** Where a run blocks its thread, it also ends after about this long. */
-const MAX_RUN_MS = 150;
+const MAX_RUN_MS = 100;
 
 /**
  * Many whole training steps in one ONNX Loop, whose carried values are the state: for models so small that calling a step

@@ -64,7 +64,12 @@ export async function trainUntilStopped(batch: number): Promise<number> {
   return (await trainer.train({ signal: controller.signal })).global_step;
 }
 
-/** Starts and ends runs, each with a model and an engine of its own, and draws from the last. */
+/** Starts and ends runs, each with a model, an engine and a pipeline of its own. */
 export async function startOften(times: number): Promise<void> {
-  for (let i = 0; i < times; i++) await sampleAndMeasure(await trainAndExport('often', 10), 10);
+  for (let i = 0; i < times; i++) {
+    const zip = await trainAndExport('often', 5);
+    const generate = await pipeline('unconditional-point-generation', zip, { device: 'cpu' });
+    await generate({ batch_size: 100, num_inference_steps: 5 });
+    await generate.dispose();
+  }
 }
