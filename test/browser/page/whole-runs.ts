@@ -64,10 +64,12 @@ export async function trainUntilStopped(batch: number): Promise<number> {
   return (await trainer.train({ signal: controller.signal })).global_step;
 }
 
-/** Starts and ends runs, each with a model, an engine and a pipeline of its own. */
-export async function startOften(times: number): Promise<void> {
+/** Starts and ends runs, each with a model, an engine and files of its own, and a pipeline each. */
+export async function startOften(times: number, zip: Uint8Array): Promise<void> {
   for (let i = 0; i < times; i++) {
-    const zip = await trainAndExport('often', 5);
+    // A store keeps the checkpoints of all runs.
+    useStore();
+    await (await rollTrainer({ output_dir: 'often', max_steps: 5 })).train();
     const generate = await pipeline('unconditional-point-generation', zip, { device: 'cpu' });
     await generate({ batch_size: 100, num_inference_steps: 5 });
     await generate.dispose();
