@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
+import { readFile } from '#platform/fs';
 import { ConfigError, errorText, InvalidArgumentError } from '../errors.ts';
 import { readWholeFile } from './regular-file.ts';
 
@@ -36,7 +36,10 @@ export async function readJsonFile<T>(
 
 /** The values of a log with one JSON value a line, without damaged lines; none where there is no file. */
 export async function readJsonLines(path: string): Promise<unknown[]> {
-  const text = await readFile(path, 'utf8').catch(() => '');
+  const text = await readFile(path).then(
+    (bytes) => new TextDecoder().decode(bytes),
+    () => '',
+  );
   return text.split('\n').flatMap((line) => {
     try {
       return line === '' ? [] : [JSON.parse(line)];
