@@ -11,6 +11,7 @@ import { type HubOptions, isFilePath, type ListedFile, Repository } from './repo
 const NEEDED = [
   /^model_index\.json$/,
   /^((unet|unet_ema)\/)?(config\.json|model\.onnx)$/,
+  /^onnx\/model\.onnx$/,
   /^(scheduler\/)?scheduler_config\.json$/,
   /^point_scaler\.json$/,
 ];

@@ -63,12 +63,18 @@ export function modelCard(facts: ModelCardFacts): string {
 }
 
 function usage({ task, className, isInDiffusers, averaged, layout = 'nested' }: ModelCardFacts): string {
-  const subfolder = averaged ? 'unet_ema' : layout === 'nested' ? 'unet' : undefined;
+  const subfolder = averaged ? 'unet_ema' : layout === 'flat' ? undefined : 'unet';
   const here = `\`\`\`ts
 import { pipeline } from 'iso-diffusion';
 
 const generate = await pipeline('${task}', './this-folder');
 const output = await generate({ batch_size: 4, seed: 0 });
+\`\`\``;
+  const autoModel = `\`\`\`js
+import { AutoModel } from '@huggingface/transformers';
+
+const model = await AutoModel.from_pretrained('./this-folder');
+const { out_sample } = await model({ sample, timestep });
 \`\`\``;
   const transformers = `\`\`\`js
 import { PreTrainedModel, PretrainedConfig } from '@huggingface/transformers';
@@ -85,5 +91,7 @@ unet = ${className}.from_pretrained("./this-folder"${subfolder ? `, subfolder="$
 pipe = DDPMPipeline.from_pretrained("./this-folder", unet=unet)
 image = pipe().images[0]
 \`\`\``;
-  return [here, transformers, ...(isInDiffusers ? [python] : [])].join('\n\n');
+  return [here, layout === 'transformers.js' ? autoModel : transformers, ...(isInDiffusers ? [python] : [])].join(
+    '\n\n',
+  );
 }

@@ -158,13 +158,19 @@ export async function readPipelineFolder(
     dir: root,
     unetConfig: unetConfig as ComponentConfig,
     schedulerConfig: schedulerConfig as ComponentConfig,
-    paths: { onnx: join(unetFolder, pipelineFiles.onnx), weights },
-    emaPaths: emaWeights ? { onnx: join(emaFolder, pipelineFiles.onnx), weights: emaWeights } : undefined,
+    paths: { onnx: await onnxOf(unetFolder, root), weights },
+    emaPaths: emaWeights ? { onnx: await onnxOf(emaFolder, root), weights: emaWeights } : undefined,
     variant,
     autoencoder: ['vae', 'vqvae', 'movq'].find((name) => isComponent(Reflect.get(index, name))),
   };
   await requireFiles(folder, required);
   return folder;
+}
+
+/** The ONNX file of a model; in the layout `transformers.js` one of the models has it beside the components. */
+async function onnxOf(folder: string, root: string): Promise<string> {
+  const [own, shared] = [join(folder, pipelineFiles.onnx), join(root, pipelineFiles.transformersOnnx)];
+  return !(await isFile(own)) && (await isFile(shared)) ? shared : own;
 }
 
 /** In `model_index.json`: [library, class], both null for a component that is left out. */

@@ -25,18 +25,24 @@ export const pipelineFiles = {
   isotropy: 'isotropy.json',
   /** How the training points were scaled; only folders of points have it. */
   pointScaler: 'point_scaler.json',
+  /** Of the layout `transformers.js`. */
+  transformersOnnx: 'onnx/model.onnx',
 } as const;
 
 /**
  * `nested`: each component in a folder of its own, as diffusers saves a pipeline. `flat`: all in one folder, as
- * google/ddpm-* are published. diffusers loads both.
+ * google/ddpm-* are published. `transformers.js`: as `nested`, but the ONNX file of the model that `pipeline()` takes is
+ * `onnx/model.onnx`, and `config.json` beside `model_index.json` lets `AutoModel.from_pretrained` open it. diffusers loads
+ * all of them.
  */
-export type PipelineLayout = 'nested' | 'flat';
+export type PipelineLayout = (typeof PIPELINE_LAYOUTS)[number];
+export const PIPELINE_LAYOUTS = ['nested', 'flat', 'transformers.js'] as const;
 
 /** The folders of the components. `unet_ema` holds the averaged weights in the same form as `unet` the raw ones. */
 export const componentFolders = {
   nested: { unet: 'unet', unetEma: 'unet_ema', scheduler: 'scheduler' },
   flat: { unet: '', unetEma: 'unet_ema', scheduler: '' },
+  'transformers.js': { unet: 'unet', unetEma: 'unet_ema', scheduler: 'scheduler' },
 } as const;
 
 const component = z.tuple([z.string(), z.string()]);
@@ -144,7 +150,18 @@ function filesOf(parts: PipelineParts) {
   };
   addModel(folders.unet, parts.unet);
   if (parts.unetEma) addModel(folders.unetEma, parts.unetEma);
+  if (parts.layout === 'transformers.js') {
+    const shown = parts.unetEma ? folders.unetEma : folders.unet;
+    files.delete(inFolder(shown, pipelineFiles.onnx));
+    files.set(pipelineFiles.transformersOnnx, (parts.unetEma ?? parts.unet).onnx);
+    files.set(pipelineFiles.config, stringifySorted(transformersConfig(unetConfig)));
+  }
   return files;
+}
+
+/** transformers.js would look for a quantised model on wasm unless the config names the type. */
+function transformersConfig({ _class_name }: ComponentConfig): JsonObject {
+  return { architectures: [_class_name], model_type: 'iso_diffusion', 'transformers.js_config': { dtype: 'fp32' } };
 }
 
 function inFolder(folder: string, name: string): string {

@@ -30,6 +30,8 @@ const isStore = (model: object): model is Store => ['stat', 'read', 'list'].ever
 
 interface FetchOptions {
   readonly variant?: string | undefined;
+  /** Whether to take averaged weights where there are some. */
+  readonly ema: boolean;
   /** The large file to fetch where there are both. */
   readonly prefer: ModelFile;
   readonly headers?: Readonly<Record<string, string>>;
@@ -86,32 +88,34 @@ async function writeInto(path: string, content: Uint8Array): Promise<void> {
   await writeFile(path, content);
 }
 
-/** What a pipeline needs besides its large files; a server says which of them there are. */
-const SMALL_FILES = [
-  pipelineFiles.modelIndex,
-  'point_scaler.json',
-  ...['', 'scheduler/'].map((folder) => folder + pipelineFiles.schedulerConfig),
-  ...['', 'unet/', 'unet_ema/'].flatMap((folder) => [folder + pipelineFiles.config, folder + pipelineFiles.isotropy]),
-];
-
 /** Fetches a pipeline from a server into a folder. @throws {HubError} when there is none, or no server. */
 export async function fetchPipeline(folder: string, address: string, options: FetchOptions): Promise<void> {
   const base = address.endsWith('/') ? address : `${address}/`;
-  const get = async (file: string) => {
+  const get = async (file: string, target = file) => {
     const content = await fetchFile(new URL(file, base), options.headers);
-    if (content) await writeInto(join(folder, file), content);
+    if (content) await writeInto(join(folder, target), content);
     return content !== undefined;
   };
-  const found = new Set<string>();
-  await Promise.all(SMALL_FILES.map(async (file) => (await get(file)) && found.add(file)));
-  const has = (file: string) => found.has(file);
-  if (!has(pipelineFiles.modelIndex) && !has(pipelineFiles.config))
-    throw new HubError(`there is no saved pipeline at ${address}: the server has no ${pipelineFiles.modelIndex} there`);
-  const own = ['unet_ema/', 'unet/', ''].find((each) => has(each + pipelineFiles.config)) ?? '';
-  const large = { onnx: pipelineFiles.onnx, weights: weightsFile(options.variant) };
-  const order = options.prefer === 'onnx' ? [large.onnx, large.weights] : [large.weights, large.onnx];
-  for (const name of order) if (await get(own + name)) return;
-  throw new HubError(`the pipeline at ${address} has neither ${own}${order.join(` nor ${own}`)}`);
+  const { modelIndex, config, isotropy, schedulerConfig, onnx, transformersOnnx } = pipelineFiles;
+  const isNested = await get(modelIndex);
+  const candidates = isNested ? [...(options.ema ? ['unet_ema/'] : []), 'unet/', ''] : [''];
+  let own: string | undefined;
+  // Averaged weights take the place of the others, which are then not fetched.
+  const place = (name: string) => `${own === 'unet_ema/' ? 'unet/' : own}${name}`;
+  for (own of candidates) if (await get(own + config, place(config))) break;
+  if (!(await isFile(join(folder, place(config)))))
+    throw new HubError(`there is no saved pipeline at ${address}: the server has no ${modelIndex} or ${config} there`);
+  await Promise.all([
+    get(own + isotropy, place(isotropy)),
+    get('point_scaler.json'),
+    get(`scheduler/${schedulerConfig}`).then((found) => found || get(schedulerConfig)),
+  ]);
+  const weights = weightsFile(options.variant);
+  const models = [() => get(own + onnx, place(onnx)), () => get(transformersOnnx)];
+  const stored = () => get(own + weights, place(weights));
+  for (const fetched of options.prefer === 'onnx' ? [...models, stored] : [stored, ...models])
+    if (await fetched()) return;
+  throw new HubError(`the pipeline at ${address} has none of ${own}${onnx}, ${transformersOnnx} and ${own}${weights}`);
 }
 
 /** @returns undefined where the server has no such file. */

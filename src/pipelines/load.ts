@@ -92,12 +92,12 @@ export function checkPipelineArguments(model: unknown, options: unknown): Pipeli
  */
 export async function withLocalModel<T>(
   model: string | PipelineSource | null | undefined,
-  { variant }: PipelineOptions,
+  { variant, ema = true }: PipelineOptions,
   kind: Kind,
   use: (name: string | null | undefined) => Promise<T>,
 ): Promise<T> {
   if (!isPipelineSource(model) && !(typeof model === 'string' && isWebAddress(model))) return use(model);
-  return withPipelineFolder(model, { variant, prefer: kind === 'points' ? 'onnx' : 'weights' }, use);
+  return withPipelineFolder(model, { variant, ema, prefer: kind === 'points' ? 'onnx' : 'weights' }, use);
 }
 
 /** What a pipeline is made of. */

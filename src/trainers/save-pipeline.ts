@@ -53,7 +53,10 @@ export interface SaveFormat {
   readonly dtype?: WeightsDtype | undefined;
   /** Marks the safetensors, as diffusers does: 'fp16' writes `diffusion_pytorch_model.fp16.safetensors`. Default none. */
   readonly variant?: string | undefined;
-  /** 'nested' (default): `unet/`, `scheduler/`; 'flat': all files in one folder, as google/ddpm-* are published. */
+  /**
+   * 'nested' (default): `unet/`, `scheduler/`; 'flat': all files in one folder, as google/ddpm-* are published;
+   * 'transformers.js': nested, with `config.json` and `onnx/model.onnx` for `AutoModel.from_pretrained` of transformers.js.
+   */
   readonly layout?: PipelineLayout | undefined;
 }
 

@@ -19,6 +19,7 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
   const address = `${hubEndpoint(endpoint)}/${name}/resolve/${encodeURIComponent(revision)}/`;
   await fetchPipeline(folder, address, {
     variant,
+    ema: true,
     prefer: 'weights',
     ...(token ? { headers: { authorization: `Bearer ${token}` } } : {}),
   });

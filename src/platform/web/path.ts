@@ -42,9 +42,8 @@ export function extname(path: string): string {
 
 export function parse(path: string): { dir: string; name: string; ext: string; base: string } {
   const [base, ext] = [basename(path), extname(path)];
-  const dir = dirname(path);
   return {
-    dir: dir === '.' && !path.startsWith('.') ? '' : dir,
+    dir: path.includes('/') ? dirname(path) : '',
     base,
     ext,
     name: base.slice(0, base.length - ext.length),

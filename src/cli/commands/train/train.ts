@@ -6,6 +6,7 @@ import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
+import { PIPELINE_LAYOUTS } from '../../../hub/pipeline-folder.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import { InterruptedError, withInterrupt } from '../../../terminal/interrupt.ts';
@@ -94,6 +95,11 @@ const ownOptions = {
       z.union([z.boolean(), z.string()]).optional(),
       'continue from a checkpoint: its path, or the latest in the output folder',
     ),
+    layout: option(
+      '--layout <name>',
+      z.enum(PIPELINE_LAYOUTS).default('nested'),
+      'folder of the pipeline: nested, flat or transformers.js (which AutoModel of transformers.js opens)',
+    ),
   }),
 };
 
@@ -152,7 +158,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const pipelineDir = path.join(output_dir, 'pipeline');
   const picture = (await samplePictures(watched.samples_dir)).at(-1)?.file;
   const { metrics, args: metric_args } = (await watched.resultsAt(result.global_step)) ?? {};
-  await trainer.savePipeline(pipelineDir, { picture, metrics, metric_args });
+  await trainer.savePipeline(pipelineDir, { layout: settings.layout, picture, metrics, metric_args });
   const plots = settings.report_to.includes('jsonl') ? await writeTrainingPlots(output_dir, settings.dataset) : [];
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
