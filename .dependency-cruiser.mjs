@@ -30,6 +30,18 @@ const ground = ['errors', 'options', 'registry'];
 // What users import: in Node, and in a browser.
 const doors = ['index', 'index\\.web'];
 
+// Only these import modules of Node: a browser gets none of them. Everything else asks src/platform.
+const ofNode = [
+  '^src/(platform|runtime|threads)/node/',
+  '^src/(terminal|evaluation|experiments|cli)/',
+  '^src/datasets/images/(sources/|open-source\\.ts)',
+  '^src/files/(download|folder-lock|package-files)\\.ts',
+  '^src/hub/(dataset-repository|download|push-to-hub|repository)\\.ts',
+  '^src/runtime/(session-worker\\.cjs|worker-session\\.ts)',
+  '^src/threads/(channel|imported-modules)\\.ts',
+  '^src/trainers/data/batch-worker\\.ts',
+];
+
 const within = (names) => `^src/(${names.join('|')})/`;
 const ofGround = (names) => `^src/(${names.join('|')})\\.ts$`;
 
@@ -56,6 +68,13 @@ export default {
       from: { path: within([room]) },
       to: { path: '^src/', pathNot: [within([room, ...belowOf(room)]), ofGround(ground)] },
     })),
+    {
+      name: 'modules-of-node',
+      comment: 'what differs in a browser is asked of src/platform, by #platform/...',
+      severity: 'error',
+      from: { path: '^src/', pathNot: ofNode },
+      to: { dependencyTypes: ['core'] },
+    },
     { name: 'cycle', severity: 'error', from: {}, to: { circular: true } },
     {
       name: 'room-without-rule',
@@ -75,7 +94,8 @@ export default {
   options: {
     parser: 'swc',
     tsPreCompilationDeps: true,
-    includeOnly: '^src/',
+    // Modules of Node have names without a folder, or with one of these.
+    includeOnly: '^(src/|node:|[a-z_]+$|(fs|timers|stream|util)/promises$)',
     enhancedResolveOptions: { extensions: ['.ts', '.cjs'] },
   },
 };

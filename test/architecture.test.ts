@@ -75,6 +75,13 @@ describe('the architecture check', () => {
     ).toEqual([expect.stringMatching(/^room-without-rule: src\/drawer/)]);
   });
 
+  it('refuses a module of Node outside of what a browser does not get', () => {
+    const text = "import { readFile } from 'node:fs/promises';\nexport const read = readFile;";
+    expect(violations({ 'losses/read.ts': text, 'platform/node/read.ts': text, 'cli/read.ts': text })).toEqual([
+      'modules-of-node: src/losses/read.ts -> fs/promises',
+    ]);
+  });
+
   it('refuses an import of the public door from inside', () => {
     expect(
       violations({ 'index.ts': 'export const x = 1;', 'cli/main.ts': "export { x } from '../index.ts';" }),

@@ -1,5 +1,4 @@
 // Images that are given to a pipeline, as transformers.js takes them, and masks.
-
 import type { RawImage } from '@huggingface/transformers';
 import * as z from 'zod';
 import { fileURLToPath } from '#platform/path';

@@ -105,9 +105,12 @@ export async function readdir(path: string, options?: { withFileTypes: true }) {
   return Promise.all(names.map(async (name) => Object.assign(await stat(join(full, name)), { name })));
 }
 
-export async function readFile(path: string): Promise<Uint8Array> {
+export function readFile(path: string): Promise<Uint8Array>;
+export function readFile(path: string, encoding: 'utf8'): Promise<string>;
+export async function readFile(path: string, encoding?: 'utf8'): Promise<Uint8Array | string> {
   const [store, full] = at(path);
-  return store.read(full);
+  const bytes = await store.read(full);
+  return encoding ? new TextDecoder().decode(bytes) : bytes;
 }
 
 export async function writeFile(path: string | FileHandle, content: Content): Promise<void> {
