@@ -1,0 +1,136 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { loadavg } from 'node:os';
+import path from 'node:path';
+import { build } from 'esbuild';
+import { chromium, type Page } from 'playwright-core';
+import { median, printRatio } from '../harness.ts';
+import type { ContenderName } from './page.ts';
+
+/*
+ * Whole training steps of the paper's 2-D network in one Chromium, in turns: this package, jax-js and tfjs. Each contender
+ * has a tab of its own, and only one computes at a time.
+ */
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const FLAGS = [
+  '--no-sandbox',
+  '--enable-unsafe-webgpu',
+  '--use-webgpu-adapter=swiftshader',
+  '--enable-features=Vulkan',
+];
+const ROUNDS = 5;
+
+const modules = path.join(import.meta.dirname, '../../node_modules');
+
+async function serve(isolated: boolean): Promise<Server> {
+  const { outputFiles } = await build({
+    entryPoints: [path.join(import.meta.dirname, 'page.ts')],
+    bundle: true,
+    format: 'esm',
+    platform: 'browser',
+    conditions: ['browser'],
+    write: false,
+    logLevel: 'error',
+  });
+  const script = outputFiles[0]?.contents ?? new Uint8Array();
+  const page = '<!doctype html><link rel="icon" href="data:,"><script type="module" src="/page.js"></script>';
+  const content = (url: string) => {
+    const name = path.basename(url);
+    if (url === '/') return page;
+    if (url === '/page.js') return script;
+    if (name.startsWith('ort-wasm')) return readFile(path.join(modules, 'onnxruntime-web/dist', name));
+    if (name.startsWith('tfjs-backend-wasm'))
+      return readFile(path.join(modules, '@tensorflow/tfjs-backend-wasm/dist', name));
+    return undefined;
+  };
+  const types: Record<string, string> = {
+    '.wasm': 'application/wasm',
+    '.js': 'text/javascript',
+    '.mjs': 'text/javascript',
+  };
+  const server = createServer(async ({ url = '/' }, response) => {
+    const body = await content(url);
+    const isolation = isolated
+      ? { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' }
+      : {};
+    response.writeHead(body === undefined ? 404 : 200, {
+      ...isolation,
+      'Content-Type': types[path.extname(url)] ?? 'text/html',
+    });
+    response.end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+  return server;
+}
+
+/** @param argv 'threads' also measures with COOP and COEP. */
+export async function run(argv: readonly string[]): Promise<void> {
+  if (!existsSync(CHROMIUM)) throw new Error(`there is no ${CHROMIUM}: apt-get install chromium, or set CHROMIUM`);
+  for (const isolated of argv.includes('threads') ? [false, true] : [false]) {
+    const server = await serve(isolated);
+    const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: 120_000 });
+    console.log(`Chromium ${browser.version()}, ${isolated ? 'with' : 'without'} COOP and COEP`);
+    const openTab = async () => {
+      const page = await browser.newPage();
+      page.setDefaultTimeout(300_000);
+      page.on('pageerror', (error) => console.error(error));
+      await page.goto(`http://localhost:${(server.address() as AddressInfo).port}/`);
+      await page.waitForFunction(() => 'steps' in globalThis);
+      return page;
+    };
+    try {
+      for (const batch of [128, 512]) {
+        const steps = batch === 128 ? 50 : 20;
+        const wasm = await compare(['ours wasm', 'jax-js wasm', 'tfjs wasm'], batch, steps, openTab);
+        printRatio(`browser-jax-${batch}`, (wasm['jax-js wasm'] ?? 0) / (wasm['ours wasm'] ?? 1));
+        printRatio(`browser-tfjs-${batch}`, (wasm['tfjs wasm'] ?? 0) / (wasm['ours wasm'] ?? 1));
+        if (!isolated) await compare(['ours webgpu', 'jax-js webgpu', 'tfjs webgl'], batch, 5, openTab);
+      }
+    } finally {
+      await browser.close();
+      server.close();
+    }
+  }
+}
+
+/** Seconds a step of each, the median of the rounds. */
+async function compare(
+  names: readonly ContenderName[],
+  batch: number,
+  steps: number,
+  openTab: () => Promise<Page>,
+): Promise<Partial<Record<ContenderName, number>>> {
+  const tabs = new Map<ContenderName, Page>();
+  const seconds = new Map<ContenderName, number[]>();
+  for (const name of names) {
+    const page = await openTab();
+    const first = await page.evaluate(([name, batch]) => globalThis.prepare(name, batch), [name, batch] as const);
+    console.log(
+      `${name}, batch ${batch}: first step ${first.seconds.toFixed(2)} s with its compilation, loss ${first.loss.toFixed(6)}`,
+    );
+    tabs.set(name, page);
+  }
+  for (let round = 0; round <= ROUNDS; round++)
+    for (const [name, page] of tabs) {
+      const result = await page.evaluate((count) => globalThis.steps(count), steps);
+      // The first round warms up.
+      if (round > 0) seconds.set(name, [...(seconds.get(name) ?? []), result.seconds / steps]);
+      const rate = (steps / result.seconds).toFixed(1);
+      console.log(
+        `${name}, batch ${batch}, round ${round}: ${rate} steps/s, loss ${result.loss.toFixed(6)}, load ${loadavg()[0]?.toFixed(1)}`,
+      );
+    }
+  for (const page of tabs.values()) await page.close();
+  return Object.fromEntries(
+    [...seconds].map(([name, values]) => {
+      const all = values.map((value) => 1 / value);
+      console.log(
+        `${name}, batch ${batch}: ${(1 / median(values)).toFixed(1)} steps/s (${Math.min(...all).toFixed(1)}-${Math.max(...all).toFixed(1)})`,
+      );
+      return [name, median(values)];
+    }),
+  );
+}
