@@ -89,7 +89,7 @@ export class TestBrowser {
 
   private constructor(
     private readonly browser: Browser,
-    private readonly files: ReadonlyMap<string, Uint8Array>,
+    private readonly files: Map<string, Uint8Array>,
   ) {}
 
   static async launch(): Promise<TestBrowser> {
@@ -123,6 +123,11 @@ export class TestBrowser {
         await page.waitForFunction(() => 'runScenario' in globalThis);
       },
     };
+  }
+
+  /** Serves files of a folder below `path` from now on. */
+  addFiles(path: string, files: Readonly<Record<string, Uint8Array>>): void {
+    for (const [name, content] of Object.entries(files)) this.files.set(`${path}/${name}`, content);
   }
 
   async close(): Promise<void> {

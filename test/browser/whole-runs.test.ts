@@ -1,4 +1,6 @@
 import { availableParallelism, loadavg } from 'node:os';
+import { unzipSync } from 'fflate';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasChromium, type Tab, TestBrowser } from './harness.ts';
 import { sampleAndMeasure } from './page/whole-runs.ts';
@@ -33,6 +35,21 @@ describe.skipIf(!hasChromium)('whole runs in a browser', () => {
       expect(largest).toBeLessThan(1e-5);
       expect(there.prdc).toEqual(here.prdc);
     }
+  });
+
+  it('a pipeline that was trained there is opened by transformers.js in the tab', async () => {
+    const files = unzipSync(await plain.run('trainAndExport', ['opened', 5], 'worker'));
+    browser.addFiles('/models/roll', files);
+    const session = await InferenceSession.create(files['onnx/model.onnx'] ?? new Uint8Array());
+    const { out_sample } = await session.run({
+      sample: new Tensor('float32', Float32Array.of(0.5, -0.25), [1, 2]),
+      timestep: new Tensor('int64', BigInt64Array.of(10n), [1]),
+    });
+    const there = await plain.run('openByTransformers', ['roll']);
+    expect(there).toHaveLength(2);
+    there.forEach((value, i) => {
+      expect(value).toBeCloseTo(Number(out_sample?.data[i]), 5);
+    });
   });
 
   it.each([128, 512])('a run in a worker stops within 300 ms: batch %i', async (batch) => {

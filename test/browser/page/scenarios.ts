@@ -1,6 +1,13 @@
 import { configureRuntime } from 'iso-diffusion';
 import { trainPoints, trainUNet } from './training.ts';
-import { runInOpfs, sampleAndMeasure, startOften, trainAndExport, trainUntilStopped } from './whole-runs.ts';
+import {
+  openByTransformers,
+  runInOpfs,
+  sampleAndMeasure,
+  startOften,
+  trainAndExport,
+  trainUntilStopped,
+} from './whole-runs.ts';
 
 // With threads where the server allows it: they need the files of onnxruntime-web by themselves.
 if (globalThis.crossOriginIsolated) configureRuntime({ wasm_paths: `${location.origin}/ort/` });
@@ -15,6 +22,7 @@ export const scenarios = {
   runInOpfs,
   trainUntilStopped,
   startOften,
+  openByTransformers,
 };
 export type Scenarios = typeof scenarios;
 export type ScenarioName = keyof Scenarios;

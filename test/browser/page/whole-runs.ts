@@ -29,7 +29,7 @@ async function rollTrainer(args: TrainingArguments, stop?: { readonly step: numb
 export async function trainAndExport(folder: string, max_steps: number): Promise<Uint8Array> {
   const trainer = await rollTrainer({ output_dir: `${folder}/run`, max_steps });
   await trainer.train();
-  await trainer.savePipeline(`${folder}/pipeline`);
+  await trainer.savePipeline(`${folder}/pipeline`, { layout: 'transformers.js' });
   return zipFolder(`${folder}/pipeline`);
 }
 
@@ -74,4 +74,18 @@ export async function startOften(times: number, zip: Uint8Array): Promise<void> 
     await generate({ batch_size: 100, num_inference_steps: 5 });
     await generate.dispose();
   }
+}
+
+/** Opens a saved model by transformers.js from the server, as `repo` of the Hub. @returns its output at one point. */
+export async function openByTransformers(repo: string): Promise<number[]> {
+  const { AutoModel, env, Tensor } = await import('@huggingface/transformers');
+  env.allowLocalModels = true;
+  env.allowRemoteModels = false;
+  env.localModelPath = '/models/';
+  env.useBrowserCache = false;
+  Object.assign(env.backends.onnx.wasm ?? {}, { wasmPaths: `${location.origin}/ort/` });
+  const model = await AutoModel.from_pretrained(repo);
+  const sample = new Tensor('float32', Float32Array.of(0.5, -0.25), [1, 2]);
+  const { out_sample } = await model({ sample, timestep: new Tensor('int64', BigInt64Array.of(10n), [1]) });
+  return [...out_sample.data];
 }
