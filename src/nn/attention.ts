@@ -7,12 +7,12 @@ import { GroupNorm, Linear } from './layers.ts';
 import { type Layer, type ParameterSpec, parametersOf } from './parameters.ts';
 
 /** The query, key, value and output layers of an attention, named as in diffusers. */
-function projections(name: string, channels: number) {
+function projections(name: string, channels: number, inner = channels) {
   return {
-    query: new Linear(`${name}.to_q`, channels, channels),
-    key: new Linear(`${name}.to_k`, channels, channels),
-    value: new Linear(`${name}.to_v`, channels, channels),
-    output: new Linear(`${name}.to_out.0`, channels, channels),
+    query: new Linear(`${name}.to_q`, channels, inner),
+    key: new Linear(`${name}.to_k`, channels, inner),
+    value: new Linear(`${name}.to_v`, channels, inner),
+    output: new Linear(`${name}.to_out.0`, inner, channels),
   };
 }
 
@@ -64,7 +64,7 @@ export class Attention implements Layer {
 export interface PixelAttentionOptions {
   /** Channels of the feature maps. */
   readonly channels: number;
-  /** Channels of a head, a divisor of `channels`; null is one head. */
+  /** Channels of a head, 1 to `channels`; there are as many heads as fit. null is one head. */
   readonly head_dim: number | null;
   /** Groups of the normalisation before; null is none. */
   readonly norm_num_groups: number | null;
@@ -91,7 +91,8 @@ export class PixelAttention implements Layer {
     this.outputScale = output_scale_factor;
     this.norm =
       norm_num_groups === null ? undefined : new GroupNorm(`${name}.group_norm`, norm_num_groups, channels, norm_eps);
-    this.layers = projections(name, channels);
+    const heads = Math.floor(channels / this.headDim);
+    this.layers = projections(name, channels, heads * this.headDim);
     this.parameters = parametersOf([this.norm, ...Object.values(this.layers)]);
   }
 

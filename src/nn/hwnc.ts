@@ -8,6 +8,7 @@ import {
   type MapOrder,
   matmul,
   mul,
+  reduceMean,
   reshape,
   softmax,
   transpose,
@@ -52,16 +53,22 @@ export const hwnc: Layout = {
     return reshape(expandTo(single, [height, 2, width, 2, batch, channels]), [2 * height, 2 * width, batch, channels]);
   },
 
+  averagePool2x: (maps) => {
+    const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+    return reduceMean(reshape(maps, [height / 2, 2, width / 2, 2, batch, channels]), [1, 3]);
+  },
+
   attention: (maps, { query, key, value, output }, headDim) => {
     const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+    const [inner = 1] = fixedShape(query.weight.shape);
     const rows = reshape(maps, [-1, channels]);
     const project = ({ weight, bias }: Projection, x: Value) => gemm(x, weight, bias, { transB: true });
     // [batch, heads, pixels, headDim]
     const toHeads = (projection: Projection) =>
-      transpose(reshape(project(projection, rows), [height * width, batch, channels / headDim, headDim]), [1, 2, 0, 3]);
+      transpose(reshape(project(projection, rows), [height * width, batch, inner / headDim, headDim]), [1, 2, 0, 3]);
     const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
     const weights = softmax(matmul(scaled, transpose(toHeads(key), [0, 1, 3, 2])));
     const mixed = transpose(matmul(weights, toHeads(value)), [2, 0, 1, 3]);
-    return reshape(project(output, reshape(mixed, [-1, channels])), [height, width, batch, channels]);
+    return reshape(project(output, reshape(mixed, [-1, inner])), [height, width, batch, channels]);
   },
 };

@@ -12,6 +12,7 @@ import {
   relu,
   reshape,
   silu,
+  softplus,
   tanh,
   transpose,
 } from '../graph/ops/index.ts';
@@ -258,7 +259,12 @@ export function geluTanh(x: Value): Value {
   return mul(mul(x, scalarLike(x, 0.5)), add(inner, scalarLike(x, 1)));
 }
 
-const activations = { silu, swish: silu, relu, gelu };
+/** Mish (Misra 2019), x tanh(softplus(x)), as torch's nn.Mish. */
+export function mish(x: Value): Value {
+  return mul(x, tanh(softplus(x)));
+}
+
+const activations = { silu, swish: silu, relu, gelu, mish };
 
 /** Names of activations, as diffusers' `act_fn`. */
 export type ActivationName = keyof typeof activations;

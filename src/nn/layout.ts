@@ -1,6 +1,7 @@
 import type { Value } from '../graph/graph.ts';
 import {
   add,
+  averagePool,
   type Conv2dOptions,
   concat,
   conv2d,
@@ -37,9 +38,11 @@ export interface Layout {
   concatChannels(maps: readonly Value[]): Value;
   /** Every pixel twice in both directions. */
   upsampleNearest2x(maps: Value): Value;
+  /** Means over windows of 2 x 2 pixels; height and width are even. */
+  averagePool2x(maps: Value): Value;
   /**
-   * Self-attention over the pixels, softmax(q k^T / sqrt(d)) v in heads of `headDim` channels. Each projection is
-   * a dense layer with weight [channels, channels] and bias [channels].
+   * Self-attention over the pixels, softmax(q k^T / sqrt(d)) v in heads of `headDim` channels. Query, key and value have
+   * weights [heads x headDim, channels], and the output [channels, heads x headDim].
    */
   attention(maps: Value, projections: AttentionProjections, headDim: number): Value;
 }
@@ -50,7 +53,7 @@ export interface Projection {
   readonly bias: Value;
 }
 
-/** The four dense layers of an attention, each of all channels to all channels. */
+/** The four dense layers of an attention. */
 export interface AttentionProjections {
   readonly query: Projection;
   readonly key: Projection;
@@ -68,15 +71,17 @@ export const nchw: Layout = {
   perChannel: (values) => unsqueeze(values, [2, 3]),
   concatChannels: (maps) => concat(maps, 1),
   upsampleNearest2x,
+  averagePool2x: (maps) => averagePool(maps, [2, 2]),
   attention: (maps, { query, key, value, output }, headDim) => {
     const [channels = 1, height = 1, width = 1] = fixedShape(maps.shape.slice(1));
+    const [inner = 1] = fixedShape(query.weight.shape);
     const pixels = reshape(maps, [0, channels, height * width]);
     const toHeads = (projection: Projection) =>
-      reshape(project(projection, pixels), [0, channels / headDim, headDim, height * width]);
+      reshape(project(projection, pixels), [0, inner / headDim, headDim, height * width]);
     const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
     const weights = softmax(matmul(transpose(scaled, [0, 1, 3, 2]), toHeads(key)));
     const mixed = matmul(toHeads(value), transpose(weights, [0, 1, 3, 2]));
-    const joined = project(output, reshape(mixed, [0, channels, height * width]));
+    const joined = project(output, reshape(mixed, [0, inner, height * width]));
     return reshape(joined, [0, channels, height, width]);
   },
 };

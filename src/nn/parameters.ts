@@ -1,7 +1,7 @@
 import type { Value } from '../graph/graph.ts';
 import type { RandomStream } from '../random/random-stream.ts';
 
-/** One trainable tensor of a model, named as in the model's state dict. */
+/** One tensor of a model, named as in the model's state dict. */
 export interface ParameterSpec {
   /** The name in the state dict, such as `conv_in.weight`. */
   readonly name: string;
@@ -9,6 +9,8 @@ export interface ParameterSpec {
   readonly shape: readonly number[];
   /** Whether it holds a convolution's filters, [out, in, height, width], whose axes a `Layout` may reorder. Default false. */
   readonly isFilter?: boolean | undefined;
+  /** Whether training leaves it as it is. The forward pass must then pass no gradient on to it. Default false. */
+  readonly isFrozen?: boolean | undefined;
   /** Fills `target`, which has the parameter's size, with initial values drawn from `stream`. */
   init(stream: RandomStream, target: Float32Array): void;
 }

@@ -37,6 +37,34 @@ export function sinusoidalEmbedding(
   return channels % 2 === 0 ? embedding : pad(embedding, [0, 0, 0, 1]);
 }
 
+/**
+ * diffusers' `TimestepEmbedding`: two dense layers, `linear_1` and `linear_2`, with SiLU between them.
+ *
+ * @example
+ * const embedding = new TimestepEmbedding('time_embedding', 64, 256);
+ */
+export class TimestepEmbedding implements Layer {
+  readonly parameters: readonly ParameterSpec[];
+  private readonly linear1: Linear;
+  private readonly linear2: Linear;
+
+  constructor(name: string, inFeatures: number, outFeatures: number) {
+    this.linear1 = new Linear(`${name}.linear_1`, inFeatures, outFeatures);
+    this.linear2 = new Linear(`${name}.linear_2`, outFeatures, outFeatures);
+    this.parameters = parametersOf([this.linear1, this.linear2]);
+  }
+
+  /** @param x [batch or 1, inFeatures]. @returns [batch or 1, outFeatures]. */
+  forward(x: Value, context: ForwardContext): Value {
+    return this.linear2.forward(silu(this.linear1.forward(x, context)), context);
+  }
+
+  /** The type of the weights, in which x must be. */
+  dtype(context: ForwardContext): DType {
+    return this.linear1.bias(context).dtype;
+  }
+}
+
 /** Options of `TimeEmbedding`. */
 export interface TimeEmbeddingOptions extends SinusoidalEmbeddingOptions {
   /** Length of the sinusoidal embedding. */
@@ -54,17 +82,14 @@ export interface TimeEmbeddingOptions extends SinusoidalEmbeddingOptions {
  */
 export class TimeEmbedding implements Layer {
   readonly parameters: readonly ParameterSpec[];
-  private readonly linear1: Linear;
-  private readonly linear2: Linear;
+  private readonly layers: TimestepEmbedding;
 
   constructor(
     name: string,
     private readonly options: TimeEmbeddingOptions,
   ) {
-    const { in_channels, time_embed_dim } = options;
-    this.linear1 = new Linear(`${name}.linear_1`, in_channels, time_embed_dim);
-    this.linear2 = new Linear(`${name}.linear_2`, time_embed_dim, time_embed_dim);
-    this.parameters = parametersOf([this.linear1, this.linear2]);
+    this.layers = new TimestepEmbedding(name, options.in_channels, options.time_embed_dim);
+    this.parameters = this.layers.parameters;
   }
 
   /**
@@ -72,9 +97,8 @@ export class TimeEmbedding implements Layer {
    * @returns [batch or 1, time_embed_dim].
    */
   forward(timestep: Value, context: ForwardContext): Value {
-    const { dtype } = this.linear1.bias(context);
-    const waves = sinusoidalEmbedding(timestep, this.options.in_channels, dtype, this.options);
-    return this.linear2.forward(silu(this.linear1.forward(waves, context)), context);
+    const waves = sinusoidalEmbedding(timestep, this.options.in_channels, this.layers.dtype(context), this.options);
+    return this.layers.forward(waves, context);
   }
 }
 

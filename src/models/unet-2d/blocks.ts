@@ -13,6 +13,8 @@ interface ResnetBlockOptions {
   readonly timeChannels: number;
   /** What the result is divided by; default 1. */
   readonly outputScale?: number | undefined;
+  /** Whether the block halves the resolution by means of 2 x 2 pixels, or doubles it by repeating them; default neither. */
+  readonly resample?: 'down' | 'up' | undefined;
 }
 
 /** diffusers' `ResnetBlock2D`: two convolutions with the time embedding between them, and a residual connection. */
@@ -28,9 +30,11 @@ class ResnetBlock implements Layer {
   private readonly scalesAndShifts: boolean;
   private readonly dropout: number;
   private readonly outputScale: number;
+  private readonly resample: 'down' | 'up' | undefined;
 
   constructor(name: string, config: UNet2DConfig, options: ResnetBlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
+    this.resample = options.resample;
     const { norm_num_groups, norm_eps } = config;
     this.scalesAndShifts = config.resnet_time_scale_shift === 'scale_shift';
     this.dropout = config.dropout;
@@ -50,12 +54,19 @@ class ResnetBlock implements Layer {
 
   /** @param activatedTime the time embedding after the activation, [batch or 1, timeChannels]. */
   forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
-    let hidden = this.conv1.forward(this.activate(this.norm1.forward(x, context)), context);
+    const activated = this.activate(this.norm1.forward(x, context));
+    let hidden = this.conv1.forward(this.resampled(activated, context), context);
     hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, context), context);
     hidden = this.conv2.forward(context.dropout(this.activate(hidden), this.dropout), context);
-    const residual = this.shortcut ? this.shortcut.forward(x, context) : x;
+    const direct = this.resampled(x, context);
+    const residual = this.shortcut ? this.shortcut.forward(direct, context) : direct;
     const sum = add(residual, hidden);
     return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
+  }
+
+  private resampled(x: Value, { layout }: ForwardContext): Value {
+    if (this.resample === 'down') return layout.averagePool2x(x);
+    return this.resample === 'up' ? layout.upsampleNearest2x(x) : x;
   }
 
   private normWithTime(hidden: Value, time: Value, context: ForwardContext): Value {
@@ -73,16 +84,16 @@ export interface BlockOptions {
   readonly outChannels: number;
   readonly timeChannels: number;
   readonly attention: boolean;
-  /** Whether the block ends by halving, or doubling, the resolution. */
-  readonly resample: boolean;
+  /** How the block ends by halving, or doubling, the resolution; undefined: it keeps it. */
+  readonly resample: 'conv' | 'resnet' | undefined;
 }
 
-/** `DownBlock2D` and `AttnDownBlock2D`. */
+/** `DownBlock2D`, `AttnDownBlock2D` and `ResnetDownsampleBlock2D`. */
 export class DownBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly resnets: readonly ResnetBlock[];
   private readonly attentions: readonly PixelAttention[];
-  private readonly downsample: Conv2d | undefined;
+  private readonly downsample: Conv2d | ResnetBlock | undefined;
 
   constructor(name: string, config: UNet2DConfig, options: BlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
@@ -98,11 +109,7 @@ export class DownBlock implements Layer {
     this.attentions = options.attention
       ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
       : [];
-    // With downsample_padding 0 diffusers pads one row below and one column to the right.
-    const pads = config.downsample_padding === 0 ? ([0, 0, 1, 1] as const) : ([1, 1, 1, 1] as const);
-    this.downsample = options.resample
-      ? new Conv2d(`${name}.downsamplers.0.conv`, outChannels, outChannels, 3, { strides: [2, 2], pads })
-      : undefined;
+    this.downsample = downsampler(`${name}.downsamplers.0`, config, options);
     this.parameters = parametersOf([...this.attentions, ...this.resnets, this.downsample]);
   }
 
@@ -115,7 +122,7 @@ export class DownBlock implements Layer {
       hidden = attend(this.attentions[i], hidden, context);
       states.push(hidden);
     });
-    if (this.downsample) states.push(this.downsample.forward(hidden, context));
+    if (this.downsample) states.push(resample(this.downsample, hidden, activatedTime, context));
     return states;
   }
 }
@@ -125,12 +132,12 @@ export interface UpBlockOptions extends BlockOptions {
   readonly skipChannels: readonly number[];
 }
 
-/** `UpBlock2D` and `AttnUpBlock2D`. */
+/** `UpBlock2D`, `AttnUpBlock2D` and `ResnetUpsampleBlock2D`. */
 export class UpBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly resnets: readonly ResnetBlock[];
   private readonly attentions: readonly PixelAttention[];
-  private readonly upsample: Conv2d | undefined;
+  private readonly upsample: Conv2d | ResnetBlock | undefined;
 
   constructor(name: string, config: UNet2DConfig, options: UpBlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
@@ -145,7 +152,7 @@ export class UpBlock implements Layer {
     this.attentions = options.attention
       ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
       : [];
-    this.upsample = options.resample ? sameConv(`${name}.upsamplers.0.conv`, outChannels, outChannels) : undefined;
+    this.upsample = upsampler(`${name}.upsamplers.0`, config, options);
     this.parameters = parametersOf([...this.attentions, ...this.resnets, this.upsample]);
   }
 
@@ -160,8 +167,30 @@ export class UpBlock implements Layer {
       );
       hidden = attend(this.attentions[i], hidden, context);
     });
-    return this.upsample ? this.upsample.forward(context.layout.upsampleNearest2x(hidden), context) : hidden;
+    if (!this.upsample) return hidden;
+    // A residual block doubles the resolution itself.
+    const enlarged = this.upsample instanceof ResnetBlock ? hidden : context.layout.upsampleNearest2x(hidden);
+    return resample(this.upsample, enlarged, activatedTime, context);
   }
+}
+
+function downsampler(name: string, config: UNet2DConfig, { outChannels, timeChannels, resample }: BlockOptions) {
+  if (resample === 'resnet')
+    return new ResnetBlock(name, config, { inChannels: outChannels, outChannels, timeChannels, resample: 'down' });
+  // With downsample_padding 0 diffusers pads one row below and one column to the right.
+  const pads = config.downsample_padding === 0 ? ([0, 0, 1, 1] as const) : ([1, 1, 1, 1] as const);
+  return resample && new Conv2d(`${name}.conv`, outChannels, outChannels, 3, { strides: [2, 2], pads });
+}
+
+function upsampler(name: string, config: UNet2DConfig, { outChannels, timeChannels, resample }: BlockOptions) {
+  if (resample === 'resnet')
+    return new ResnetBlock(name, config, { inChannels: outChannels, outChannels, timeChannels, resample: 'up' });
+  return resample && sameConv(`${name}.conv`, outChannels, outChannels);
+}
+
+function resample(layer: Conv2d | ResnetBlock, x: Value, activatedTime: Value, context: ForwardContext): Value {
+  if (!(layer instanceof ResnetBlock)) return layer.forward(x, context);
+  return context.checkpoint((part) => layer.forward(part, activatedTime, context), [x]);
 }
 
 /** `UNetMidBlock2D`. */

@@ -24,8 +24,11 @@ export interface UNet2DOptions {
   readonly out_channels?: number | undefined;
   /** Maps the sample to 2 x - 1 first; default false. */
   readonly center_input_sample?: boolean | undefined;
-  /** How the timestep is encoded; default, and the only one there is, 'positional' (sinusoidal). */
-  readonly time_embedding_type?: 'positional' | undefined;
+  /**
+   * How the timestep is encoded: 'positional' (default, sinusoidal); 'fourier', random frequencies of its logarithm, which
+   * are not trained, for models that are told noise levels above 0; 'learned', a vector for each of `num_train_timesteps`.
+   */
+  readonly time_embedding_type?: 'positional' | 'fourier' | 'learned' | undefined;
   /** Length of the time embedding, 1 to 65,536; default null: four times the channels of the first level. */
   readonly time_embedding_dim?: number | null | undefined;
   /** What is subtracted from the count of frequencies where their exponents are made, 0 to 64; default 0. */
@@ -33,12 +36,12 @@ export interface UNet2DOptions {
   /** Cosines before sines in the encoding of the timestep; default true. */
   readonly flip_sin_to_cos?: boolean | undefined;
   /**
-   * Blocks on the way down, 1 to 16, from the outside in; the 'Attn' ones hold self-attention. Default one 'DownBlock2D' and
-   * three 'AttnDownBlock2D'.
+   * Blocks on the way down, 1 to 16, from the outside in; the 'Attn' ones hold self-attention, the 'Resnet' ones halve the
+   * resolution in a residual block. Default one 'DownBlock2D' and three 'AttnDownBlock2D'.
    */
-  readonly down_block_types?: readonly ('DownBlock2D' | 'AttnDownBlock2D')[] | undefined;
+  readonly down_block_types?: readonly (typeof DOWN_BLOCKS)[number][] | undefined;
   /** Blocks on the way up, from the inside out, as many. Default three 'AttnUpBlock2D' and one 'UpBlock2D'. */
-  readonly up_block_types?: readonly ('UpBlock2D' | 'AttnUpBlock2D')[] | undefined;
+  readonly up_block_types?: readonly (typeof UP_BLOCKS)[number][] | undefined;
   /** Channels of each level, multiples of `norm_num_groups`, each 1 to 16,384; default [224, 448, 672, 896]. */
   readonly block_out_channels?: readonly number[] | undefined;
   /** Residual blocks a level on the way down, 1 to 64; one more on the way up. Default 2. */
@@ -49,15 +52,18 @@ export interface UNet2DOptions {
   readonly mid_block_scale_factor?: number | undefined;
   /** 1 pads all sides of a downsampling convolution (default), 0 only the right and bottom ones. */
   readonly downsample_padding?: 0 | 1 | undefined;
-  /** How the size is halved; default, and the only one there is, 'conv' (stride 2). */
-  readonly downsample_type?: 'conv' | undefined;
-  /** How the size is doubled; default, and the only one there is, 'conv' (nearest neighbours, then a convolution). */
-  readonly upsample_type?: 'conv' | undefined;
+  /** How 'AttnDownBlock2D' halves the size: 'conv' (default, stride 2), or 'resnet', in a residual block. */
+  readonly downsample_type?: 'conv' | 'resnet' | undefined;
+  /** How 'AttnUpBlock2D' doubles the size: 'conv' (default, nearest neighbours, then a convolution), or 'resnet'. */
+  readonly upsample_type?: 'conv' | 'resnet' | undefined;
   /** Probability that a residual block drops an activation in training, 0 to below 1; default 0. */
   readonly dropout?: number | undefined;
   /** Activation function; 'swish' is another name of 'silu', the default. */
-  readonly act_fn?: 'silu' | 'swish' | 'relu' | undefined;
-  /** Channels of one attention head, 1 to 16,384; null for one head over all channels. Default 8. */
+  readonly act_fn?: 'silu' | 'swish' | 'relu' | 'gelu' | 'mish' | undefined;
+  /**
+   * Channels of one attention head, 1 to those of the level, which has as many heads as fit; null for one head over all
+   * channels. Default 8.
+   */
   readonly attention_head_dim?: number | null | undefined;
   /** Groups of the group normalisations, 1 to 16,384, a divisor of every level's channels; default 32. */
   readonly norm_num_groups?: number | undefined;
@@ -73,9 +79,12 @@ export interface UNet2DOptions {
   readonly class_embed_type?: null | undefined;
   /** Classes that can be asked for, 1 to 1,000,000; default null: the model knows no classes. */
   readonly num_class_embeds?: number | null | undefined;
-  /** Timesteps, at least 1, for learned time embeddings only, which are not there; default null. */
+  /** Timesteps that a 'learned' time embedding has vectors for, at least 1; default null. */
   readonly num_train_timesteps?: number | null | undefined;
 }
+
+const DOWN_BLOCKS = ['DownBlock2D', 'AttnDownBlock2D', 'ResnetDownsampleBlock2D'] as const;
+const UP_BLOCKS = ['UpBlock2D', 'AttnUpBlock2D', 'ResnetUpsampleBlock2D'] as const;
 
 const configSchema = z.strictObject({
   sample_size: z
@@ -85,17 +94,17 @@ const configSchema = z.strictObject({
   in_channels: channelCount.default(3),
   out_channels: channelCount.default(3),
   center_input_sample: z.boolean().default(false),
-  time_embedding_type: z.literal('positional').default('positional'),
+  time_embedding_type: z.enum(['positional', 'fourier', 'learned']).default('positional'),
   time_embedding_dim: z.int().min(1).max(65_536).nullable().default(null),
   freq_shift: z.number().min(0).max(64).default(0),
   flip_sin_to_cos: z.boolean().default(true),
   down_block_types: z
-    .array(z.enum(['DownBlock2D', 'AttnDownBlock2D']))
+    .array(z.enum(DOWN_BLOCKS))
     .min(1)
     .max(16)
     .default(['DownBlock2D', 'AttnDownBlock2D', 'AttnDownBlock2D', 'AttnDownBlock2D']),
   up_block_types: z
-    .array(z.enum(['UpBlock2D', 'AttnUpBlock2D']))
+    .array(z.enum(UP_BLOCKS))
     .min(1)
     .max(16)
     .default(['AttnUpBlock2D', 'AttnUpBlock2D', 'AttnUpBlock2D', 'UpBlock2D']),
@@ -104,10 +113,10 @@ const configSchema = z.strictObject({
   mid_block_type: z.literal('UNetMidBlock2D').nullable().default('UNetMidBlock2D'),
   mid_block_scale_factor: z.number().positive().default(1),
   downsample_padding: z.literal([0, 1]).default(1),
-  downsample_type: z.literal('conv').default('conv'),
-  upsample_type: z.literal('conv').default('conv'),
+  downsample_type: z.enum(['conv', 'resnet']).default('conv'),
+  upsample_type: z.enum(['conv', 'resnet']).default('conv'),
   dropout: z.number().min(0).lt(1).default(0),
-  act_fn: z.enum(['silu', 'swish', 'relu']).default('silu'),
+  act_fn: z.enum(['silu', 'swish', 'relu', 'gelu', 'mish']).default('silu'),
   attention_head_dim: channelCount.nullable().default(8),
   norm_num_groups: channelCount.default(32),
   attn_norm_num_groups: channelCount.nullable().default(null),
@@ -186,8 +195,11 @@ function refuseConflicts(config: z.output<typeof configSchema>): void {
       (config.mid_block_type !== null && config.add_attention && i === levels - 1),
   );
   for (const channels of attended)
-    if (attention_head_dim !== null && channels % attention_head_dim !== 0)
-      fail(`attention_head_dim ${attention_head_dim} does not divide the ${channels} channels of a block`);
+    if (attention_head_dim !== null && channels < attention_head_dim)
+      fail(`attention_head_dim ${attention_head_dim} is more than the ${channels} channels of a block`);
+  const { time_embedding_type, num_train_timesteps } = config;
+  if (time_embedding_type === 'learned' && num_train_timesteps === null)
+    fail("time_embedding_type 'learned' needs num_train_timesteps");
   const { sample_size } = config;
   const halvings = 2 ** (levels - 1);
   for (const length of sample_size === null ? [] : [sample_size].flat())

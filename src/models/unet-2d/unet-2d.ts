@@ -1,16 +1,17 @@
 import { ConfigError, GraphError } from '../../errors.ts';
 import type { Value } from '../../graph/graph.ts';
-import { add, mul, silu, sub } from '../../graph/ops/index.ts';
+import { add, cast, div, mul, reshape, silu, sub } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { formatShape } from '../../graph/types.ts';
 import type { PretrainedOptions } from '../../hub/open-pretrained.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import { activation, type Conv2d, Embedding, GroupNorm, sameConv } from '../../nn/layers.ts';
 import { type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
-import { TimeEmbedding } from '../../nn/time-embedding.ts';
+import { TimestepEmbedding } from '../../nn/time-embedding.ts';
 import { type DiffusionModel, type ModelInputs, parametersFrom } from '../model.ts';
 import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
 import { optionsFromJson, parseUNet2DOptions, sampleSize, type UNet2DConfig, type UNet2DOptions } from './config.ts';
+import { type TimeProjection, timeProjection } from './time-projection.ts';
 
 /**
  * The U-Net of DDPM (Ho et al. 2020) as diffusers' `UNet2DModel`: the same configuration, the same names and shapes of
@@ -23,13 +24,14 @@ import { optionsFromJson, parseUNet2DOptions, sampleSize, type UNet2DConfig, typ
 export class UNet2DModel implements DiffusionModel {
   readonly config: UNet2DConfig;
   readonly library = 'diffusers';
-  readonly takesFractionalTimesteps = true;
+  readonly takesFractionalTimesteps: boolean;
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
   readonly outputChannels: number;
   readonly classCount: number | undefined;
   private readonly convIn: Conv2d;
-  private readonly timeEmbedding: TimeEmbedding;
+  private readonly timeProjection: TimeProjection;
+  private readonly timeEmbedding: TimestepEmbedding;
   private readonly classEmbedding: Embedding | undefined;
   private readonly downBlocks: readonly DownBlock[];
   private readonly upBlocks: readonly UpBlock[];
@@ -45,6 +47,7 @@ export class UNet2DModel implements DiffusionModel {
   constructor(options: UNet2DOptions, weights?: ReadonlyMap<string, Float32Array>) {
     const config = parseUNet2DOptions(options);
     this.config = config;
+    this.takesFractionalTimesteps = config.time_embedding_type !== 'learned';
     this.sampleShape = [config.in_channels, ...sampleSize(config)];
     this.outputChannels = config.out_channels;
     this.classCount = config.num_class_embeds ?? undefined;
@@ -53,12 +56,8 @@ export class UNet2DModel implements DiffusionModel {
     const deepest = channels.at(-1) ?? firstChannels;
     const timeChannels = config.time_embedding_dim ?? 4 * firstChannels;
     this.convIn = sameConv('conv_in', config.in_channels, firstChannels);
-    this.timeEmbedding = new TimeEmbedding('time_embedding', {
-      in_channels: firstChannels,
-      time_embed_dim: timeChannels,
-      flip_sin_to_cos: config.flip_sin_to_cos,
-      freq_shift: config.freq_shift,
-    });
+    this.timeProjection = timeProjection(config);
+    this.timeEmbedding = new TimestepEmbedding('time_embedding', this.timeProjection.features, timeChannels);
     this.classEmbedding =
       config.num_class_embeds === null
         ? undefined
@@ -70,7 +69,7 @@ export class UNet2DModel implements DiffusionModel {
     this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
     this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
     const parameters = parametersOf([
-      ...[this.convIn, this.timeEmbedding, this.classEmbedding],
+      ...[this.convIn, this.timeProjection, this.timeEmbedding, this.classEmbedding],
       ...[...this.downBlocks, ...this.upBlocks, this.midBlock, this.normOut, this.convOut],
     ]);
     this.parameters = weights ? parametersFrom({ config, parameters }, weights, ConfigError) : parameters;
@@ -135,17 +134,29 @@ export class UNet2DModel implements DiffusionModel {
     }
     hidden = this.midBlock?.forward(hidden, time, context) ?? hidden;
     for (const block of this.upBlocks) hidden = block.forward(hidden, skips, time, context);
-    return context.layout.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
+    const images = context.layout.toImages(this.convOut.forward(silu(this.normOut.forward(hidden, context)), context));
+    if (this.config.time_embedding_type !== 'fourier') return images;
+    // A model with this encoding is told noise levels, and predicts the score times the level.
+    return div(images, reshape(cast(inputs.timestep, images.dtype), [-1, 1, 1, 1]));
   }
 
   private embed({ timestep, class_labels }: ModelInputs, context: ForwardContext): Value {
-    const time = this.timeEmbedding.forward(timestep, context);
+    const encoded = this.timeProjection.forward(timestep, this.timeEmbedding.dtype(context), context);
+    const time = this.timeEmbedding.forward(encoded, context);
     if (!this.classEmbedding) return time;
     if (!class_labels)
       throw new GraphError(`UNet2DModel: the model has ${this.classCount} classes and needs class labels`);
     return add(time, this.classEmbedding.forward(class_labels, context));
   }
 }
+
+/** How blocks change the resolution; those with attention do as the config says. */
+const RESAMPLERS: Readonly<Record<string, 'conv' | 'resnet'>> = {
+  DownBlock2D: 'conv',
+  UpBlock2D: 'conv',
+  ResnetDownsampleBlock2D: 'resnet',
+  ResnetUpsampleBlock2D: 'resnet',
+};
 
 function downBlocks(config: UNet2DConfig, timeChannels: number): DownBlock[] {
   const channels = config.block_out_channels;
@@ -156,7 +167,7 @@ function downBlocks(config: UNet2DConfig, timeChannels: number): DownBlock[] {
         outChannels: channels[i] ?? 1,
         timeChannels,
         attention: type === 'AttnDownBlock2D',
-        resample: i < channels.length - 1,
+        resample: i === channels.length - 1 ? undefined : (RESAMPLERS[type] ?? config.downsample_type),
       }),
   );
 }
@@ -174,7 +185,7 @@ function upBlocks(config: UNet2DConfig, timeChannels: number): UpBlock[] {
       // The level's own states, then what came into it: from the level above, or from conv_in.
       skipChannels: [...Array<number>(config.layers_per_block).fill(outChannels), nextChannels],
       attention: type === 'AttnUpBlock2D',
-      resample: i < last,
+      resample: i === last ? undefined : (RESAMPLERS[type] ?? config.upsample_type),
     });
   });
 }

@@ -69,6 +69,26 @@ describe('the exported graph', () => {
     expect(data.every(Number.isFinite)).toBe(true);
   });
 
+  it('gives with learned timesteps what it gives with sines, where these are what was learned', async () => {
+    const sines = new UNet2DModel(small);
+    const options = { ...small, time_embedding_type: 'learned', num_train_timesteps: 10 } as const;
+    const weights = initialParameters(sines, 0);
+    const table = Array.from({ length: 10 }, (_, t) =>
+      Array.from({ length: 8 }, (_, i) => (i < 4 ? Math.cos : Math.sin)(t * 10_000 ** (-(i % 4) / 4))),
+    );
+    const learned = new UNet2DModel(
+      options,
+      new Map([...weights, ['time_proj.weight', Float32Array.from(table.flat())]]),
+    );
+    expect(learned.takesFractionalTimesteps).toBe(false);
+    const given = new UNet2DModel(small, weights);
+    const [a, b] = [await outputs(learned, 2, [3, 9]), await outputs(given, 2, [3, 9])];
+    // The table was rounded to float32.
+    a.data.forEach((value, i) => {
+      expect(value).toBeCloseTo(b.data[i] as number, 5);
+    });
+  });
+
   it('depends on the class where there are classes', async () => {
     const model = new UNet2DModel({ ...small, num_class_embeds: 4 });
     const [a, b] = [await outputs(model, 2, [5], [0, 1]), await outputs(model, 2, [5], [1, 1])];
@@ -94,12 +114,13 @@ describe('the config', () => {
 
   it.each<[object, RegExp]>([
     [{ norm_num_groups: 3 }, /norm_num_groups 3 does not divide the 8 channels/],
-    [{ attention_head_dim: 5 }, /attention_head_dim 5 does not divide the 16/],
+    [{ attention_head_dim: 17 }, /attention_head_dim 17 is more than the 16 channels/],
     [{ sample_size: 9 }, /sample_size 9 must be a multiple of 2/],
     [{ sample_size: null }, /sample_size is null/],
     [{ up_block_types: ['UpBlock2D'] }, /must be of one length/],
     [{ down_block_types: ['CrossAttnDownBlock2D', 'DownBlock2D'] }, /down_block_types/],
-    [{ time_embedding_type: 'fourier' }, /time_embedding_type/],
+    [{ time_embedding_type: 'sinusoidal' }, /time_embedding_type/],
+    [{ time_embedding_type: 'learned' }, /time_embedding_type 'learned' needs num_train_timesteps/],
     [{ chanels: 3 }, /chanels/],
   ])('refuses %j', (options, message) => {
     expect(() => new UNet2DModel({ ...small, ...options } as UNet2DOptions)).toThrow(ConfigError);
@@ -156,7 +177,7 @@ describe('keys of files', () => {
   });
 
   it.each<[object, RegExp]>([
-    [{ time_embedding_type: 'fourier' }, /time_embedding_type/],
+    [{ down_block_types: ['SkipDownBlock2D', 'AttnDownBlock2D'] }, /down_block_types/],
     [{ class_embed_type: 'timestep' }, /class_embed_type/],
     [{ mid_block_type: 'UNetMidBlock2DCrossAttn' }, /mid_block_type/],
     [{ downsample_type: 'fir' }, /downsample_type/],
