@@ -2,7 +2,6 @@ import { mkdir, mkdtemp, readdir, rm, temporaryPrefix, writeFile } from '#platfo
 import { dirname, join } from '#platform/path';
 import { errorText, FileFormatError, HubError } from '../errors.ts';
 import { isFile } from '../files/regular-file.ts';
-import { unzipInto } from '../files/zip.ts';
 import type { Store } from '../platform/stores/store.ts';
 import type { ModelFile } from './open-pretrained.ts';
 import { pipelineFiles, weightsFile } from './pipeline-folder.ts';
@@ -52,7 +51,10 @@ export async function withPipelineFolder<T>(
   try {
     if (typeof source === 'string' || source instanceof URL) await fetchPipeline(folder, String(source), options);
     else if (isStore(source)) await copyStore(source, '/', folder);
-    else await unzipInto(folder, await bytesOf(source));
+    else {
+      const { unzipInto } = await import('../files/zip.ts');
+      await unzipInto(folder, await bytesOf(source));
+    }
     return await use(await rootOf(folder));
   } finally {
     await rm(folder, { recursive: true, force: true });

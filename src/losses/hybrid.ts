@@ -1,7 +1,7 @@
+import { requireFunction, requireObject } from '../arguments.ts';
 import { GraphError, InvalidArgumentError } from '../errors.ts';
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { requireFunction, requireObject } from '../options.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 import { variationalBoundOf } from './variational-bound.ts';

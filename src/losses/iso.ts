@@ -1,6 +1,6 @@
+import { requireFunction, requireObject } from '../arguments.ts';
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { requireFunction, requireObject } from '../options.ts';
 import { checkLambda } from './arrays/iso.ts';
 import { isotropyOf } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';

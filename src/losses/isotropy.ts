@@ -1,7 +1,7 @@
+import { requireObject } from '../arguments.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, div, mul, neg, reduceMean, sqrt, square, sub } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { requireObject } from '../options.ts';
 import type { LossInputs } from './loss.ts';
 
 // What a model's output stands for under each prediction type, and the isotropy of the noise in it.

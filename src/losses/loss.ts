@@ -1,7 +1,7 @@
+import { requireFunction, requireObject } from '../arguments.ts';
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { broadcastShapes, formatType, sameShape } from '../graph/types.ts';
-import { requireFunction, requireObject } from '../options.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
 
 // The contract of a loss: a function that adds the loss of a batch, and the terms to report, to the graph of its inputs.

@@ -1,7 +1,7 @@
+import { requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { abs, minimum, mul, reduceMean, sub } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { requireObject } from '../options.ts';
 import { isotropyOf, regressionTarget } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss } from './loss.ts';
 

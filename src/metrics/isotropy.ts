@@ -1,5 +1,5 @@
+import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireArray, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import { checkPointCloud, type PointCloud, requireInteger } from './metric.ts';
 

@@ -1,5 +1,5 @@
+import { requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import { kernelSum } from './kernel-sum.ts';
 import { createBlockGemm } from './linalg/block-gemm.ts';

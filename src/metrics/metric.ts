@@ -3,8 +3,8 @@
  * the names, prepare what a metric `needs` of each side, and report what it computes.
  */
 
+import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireArray, requireObject } from '../options.ts';
 import type { GaussianStatistics } from './frechet/statistics.ts';
 
 /** Points or feature vectors, one a row: `data` is row-major, `count` x `dims`. */

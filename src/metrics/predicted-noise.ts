@@ -1,6 +1,7 @@
 // What a trained model's predicted noise looks like, timestep by timestep.
+
+import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError, NonFiniteSampleError } from '../errors.ts';
-import { requireArray, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { PredictionType } from '../schedulers/schedule.ts';
 import { noiseCoefficients } from '../schedulers/steps.ts';

@@ -1,10 +1,10 @@
+import { requireArray, requireFunction, requireObject } from '../arguments.ts';
 import { ConfigError, InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { elementCount, formatShape } from '../graph/types.ts';
 import { ForwardContext } from '../nn/context.ts';
 import type { ParameterSpec } from '../nn/parameters.ts';
-import { requireArray, requireFunction, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 
 /** A model's JSON configuration, as it is saved in `config.json`: snake_case keys, `_class_name` names the class. */

@@ -22,7 +22,6 @@ import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
 import { onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
-import { readModelWeights } from '../models/weights.ts';
 import { type Fields, numbersOption, parseOptions } from '../options.ts';
 import { type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
@@ -215,6 +214,7 @@ async function modelSource(
   architecture: DiffusionModel | undefined,
 ): Promise<Uint8Array | string> {
   if (!architecture) return onnxSource(onnx);
+  const { readModelWeights } = await import('../models/weights.ts');
   const timestepType = architecture.takesFractionalTimesteps ? 'float32' : 'int64';
   return writeOnnx(exportModelGraph(architecture, await readModelWeights(architecture, weights), timestepType));
 }

@@ -1,8 +1,8 @@
+import { requireArray } from '../arguments.ts';
 import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { decodeFloat16, encodeFloat16 } from '../files/float-formats.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from '../models/onnx/inputs.ts';
-import { requireArray } from '../options.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session } from '../runtime/session.ts';
 

@@ -3,7 +3,6 @@ import { InvalidArgumentError } from '../errors.ts';
 import { importTransformers } from '../hub/environment.ts';
 import type { PipelineSource } from '../hub/pipeline-source.ts';
 import type { UnconditionalImageGenerationPipeline } from './image-pipeline.ts';
-import { loadUnconditionalImageGeneration } from './images.ts';
 import type { ImagePipelineOptions } from './load.ts';
 import {
   loadUnconditionalPointGeneration,
@@ -57,8 +56,11 @@ export async function pipeline(
     );
   if (task === 'unconditional-point-generation')
     return loadUnconditionalPointGeneration(model, options as PointPipelineOptions);
-  if (task === 'unconditional-image-generation')
+  if (task === 'unconditional-image-generation') {
+    // A page that draws points does not load what decodes images.
+    const { loadUnconditionalImageGeneration } = await import('./images.ts');
     return loadUnconditionalImageGeneration(model, options as ImagePipelineOptions);
+  }
   const transformers = await importTransformers();
   return transformers.pipeline(task, model as string, options as PretrainedModelOptions);
 }

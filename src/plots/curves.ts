@@ -1,6 +1,6 @@
 import type { Spec } from 'vega';
+import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireArray, requireObject } from '../options.ts';
 import { linesBy, PAPER_LOOK, type PlotLook, plotFrame, renderSvg } from './render.ts';
 
 /** One curve. */

@@ -1,7 +1,7 @@
 import { imageDecoder, type Layer, layeredPng } from '#platform/image-codec';
+import { requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { requireObject, requireText } from '../options.ts';
 
 /** Images of one size, such as `generate({ output_type: 'uint8' })` gives. */
 export interface GridImages {

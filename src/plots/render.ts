@@ -1,7 +1,7 @@
 import type { Config, Mark, Spec } from 'vega';
 import { svgToPng as drawnPng } from '#platform/image-codec';
+import { requireText } from '../arguments.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { requireText } from '../options.ts';
 
 /** Okabe & Ito's palette, which people with any kind of colour vision can tell apart. */
 export const PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'] as const;

@@ -1,6 +1,6 @@
 import type { Mark, Spec } from 'vega';
+import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireArray, requireObject } from '../options.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import { PALETTE, renderSvg } from './render.ts';
 

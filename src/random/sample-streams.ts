@@ -1,5 +1,5 @@
+import { requireArray } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireArray } from '../options.ts';
 import { STREAM, streamState } from './random-stream.ts';
 
 /** One seed for all samples, or one seed for each. */

@@ -1,7 +1,7 @@
 import * as ort from '#ort';
 import { isFixed } from '#runtime/binding';
+import { requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { requireObject, requireText } from '../options.ts';
 import { limitThreads } from '../threads/threads.ts';
 
 export interface RuntimeOptions {

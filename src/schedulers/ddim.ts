@@ -1,6 +1,7 @@
 import * as z from 'zod';
+import { requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { type Complete, type Fields, requireObject } from '../options.ts';
+import type { Complete, Fields } from '../options.ts';
 import { refuseOtherProcess } from './config-file.ts';
 import { type PredictionType, parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';

@@ -1,10 +1,11 @@
 // The contract of a scheduler. A pipeline runs a copy of it: `setTimesteps`, then for each of `timesteps` the model on
 // `scaleModelInput` and one `step`. Training reads `config`, `betas` and `alphasCumprod`.
+
+import { requireArray, requireObject } from '../arguments.ts';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import type { JsonObject } from '../files/json.ts';
 import type { PretrainedOptions } from '../hub/open-pretrained.ts';
 import { DIFFUSERS_VERSION } from '../hub/pipeline-folder.ts';
-import { requireArray, requireObject } from '../options.ts';
 import { warnOfUnusedKeys } from './config-file.ts';
 import { deepCopy } from './deep-copy.ts';
 import {

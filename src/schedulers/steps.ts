@@ -1,7 +1,8 @@
 // One reverse step: what `Scheduler.step` takes and gives, and the combination that DDPM and DDIM share.
 import * as z from 'zod';
+import { requireArray } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { type Complete, type Fields, requireArray } from '../options.ts';
+import type { Complete, Fields } from '../options.ts';
 import type { PredictionType, SchedulerConfig } from './schedule.ts';
 
 const { fround } = Math;

@@ -1,8 +1,8 @@
+import { requireArray, requireFunction, requireObject, requireText } from '../arguments.ts';
 import { GraphError, InvalidArgumentError } from '../errors.ts';
 import { formatShape, sameShape } from '../graph/types.ts';
 import type { DiffusionLoss, LossResult } from '../losses/index.ts';
 import { type DiffusionModel, learnsVariance } from '../models/model.ts';
-import { requireArray, requireFunction, requireObject, requireText } from '../options.ts';
 import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';

@@ -1,6 +1,6 @@
+import { requireObject } from '../arguments.ts';
 import { CheckpointError, InvalidArgumentError } from '../errors.ts';
 import type { LossScalar } from '../losses/loss.ts';
-import { requireObject } from '../options.ts';
 import type { RecordedChange, SettingChange } from './checkpoint/run-identity.ts';
 
 /** What `Trainer.change` sets; what is left out stays as it is. */

@@ -1,11 +1,12 @@
 import { readFile } from '#platform/fs';
+import { requireText } from '../arguments.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import { FileFormatError, NonFiniteWeightsError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import { startsWith } from '../files/known-files.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
-import { type ModelCardFacts, modelCard } from '../hub/model-card.ts';
+import type { ModelCardFacts } from '../hub/model-card.ts';
 import {
   DIFFUSERS_VERSION,
   type IsotropyFile,
@@ -14,7 +15,6 @@ import {
   savePipelineFolder,
 } from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel } from '../models/model.ts';
-import { requireText } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
 interface TrainedPipeline {
@@ -94,7 +94,7 @@ export async function saveTrainedPipeline(
     extraFiles: {
       ...(card
         ? {
-            'README.md': modelCard({
+            'README.md': (await import('../hub/model-card.ts')).modelCard({
               ...card,
               isInDiffusers: library === 'diffusers',
               layout,

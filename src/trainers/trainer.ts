@@ -1,6 +1,7 @@
 import { withFolderLock } from '#files/folder-lock';
 import { hasTerminal, warn } from '#platform/system';
 import { receivesSignals, withDeferredInterrupt } from '#terminal/interrupt';
+import { requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import type { FolderLock } from '../files/folder-lock.ts';
@@ -8,8 +9,7 @@ import { elementCount } from '../graph/types.ts';
 import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
 import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
-import { OnnxModel, type OnnxModelOptions } from '../models/onnx/model.ts';
-import { requireObject, requireText } from '../options.ts';
+import type { OnnxModelOptions } from '../models/onnx/model.ts';
 import { resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
@@ -144,6 +144,7 @@ export class Trainer {
     const own = ownCopy(options);
     const { train_dataset: data } = own;
     const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
+    const { OnnxModel } = await import('../models/onnx/model.ts');
     return new Trainer({ ...own, model: await OnnxModel.fromFile(file, { sample_shape, ...onnx }) });
   }
 

@@ -1,5 +1,5 @@
+import { requireArray, requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 import type { SizedPixels } from './image-set.ts';
 
 /** The size of an image, in bytes [height, width, channels]. */

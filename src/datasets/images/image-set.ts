@@ -1,6 +1,6 @@
 import { createHash } from '#platform/hash';
+import { requireArray, requireObject } from '../../arguments.ts';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 
 /**
  * Images of one size, as bytes. `loadImages` reads a set from files, `imagesFromArray` makes one of bytes in memory; an

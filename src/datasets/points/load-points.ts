@@ -1,6 +1,7 @@
 import * as z from 'zod';
+import { requireText } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { type Fields, parseOptions, requireText } from '../../options.ts';
+import { type Fields, parseOptions } from '../../options.ts';
 import { isPointFile, POINT_FILES, readPoints } from './point-files.ts';
 import { type PointSet, pointsFromArray, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';

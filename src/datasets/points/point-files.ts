@@ -1,12 +1,11 @@
 import * as path from '#platform/path';
+import { requireArray, requireText } from '../../arguments.ts';
 import { DatasetError, errorText, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { describeFile, HEAD_BYTES, kindNote } from '../../files/known-files.ts';
 import { npyBytes, readNpyRows } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
-import { requireArray, requireText } from '../../options.ts';
 import { checkColumns } from './columns.ts';
-import { parseCsvPoints } from './csv.ts';
 import type { RawPoints } from './points.ts';
 
 /** V8 cannot hold a longer string. */
@@ -27,7 +26,9 @@ export function isPointFile(file: string): boolean {
  */
 export async function readPoints(file: string): Promise<RawPoints> {
   if (path.extname(file).toLowerCase() === '.npy') return readNpyRows(file);
-  return parseCsvPoints(await readTextFile(file), file);
+  const text = await readTextFile(file);
+  const { parseCsvPoints } = await import('./csv.ts');
+  return parseCsvPoints(text, file);
 }
 
 /**

@@ -1,5 +1,5 @@
+import { requireArray, requireObject } from '../../arguments.ts';
 import { DatasetError, InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 import { checkColumns } from './columns.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
+import { requireArray, requireObject } from '../../arguments.ts';
 import { DisposedError, InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 
 /** An 8-bit image: height x width x channels, row-major, channels 1 (grey) or 3 (RGB). */
 export interface FeatureImage {

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
+import { requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { requireInteger } from '../../metrics/metric.ts';
 import { onnxChecksum } from '../../models/onnx/file.ts';
-import { requireObject } from '../../options.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';

@@ -1,9 +1,9 @@
 import path from 'node:path';
+import { requireObject, requireText } from '../../arguments.ts';
 import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { exists, fileDigest } from '../../files/regular-file.ts';
 import { importTransformers } from '../../hub/environment.ts';
 import { requireInteger } from '../../metrics/metric.ts';
-import { requireObject, requireText } from '../../options.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 

@@ -1,5 +1,5 @@
+import { requireArray, requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 
 export interface IsoDiffusionLossInputs<T extends Float32Array | Float64Array = Float32Array> {
   /** The noise the model predicts: the whole batch, flattened in any order. */

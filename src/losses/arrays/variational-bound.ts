@@ -1,5 +1,5 @@
+import { requireArray, requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 
 /** Half the distance between two of the 256 levels of an image in [-1, 1]. */
 export const HALF_LEVEL = 1 / 255;

@@ -1,5 +1,5 @@
+import { requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { requireObject } from '../../options.ts';
 import { semidefiniteCholesky } from '../linalg/cholesky.ts';
 import { symmetricEigenvalues } from '../linalg/eigenvalues.ts';
 import { addRowProducts } from '../linalg/products.ts';

@@ -1,10 +1,10 @@
 import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
+import { requireText } from '../../arguments.ts';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { kindNote, startsWith } from '../../files/known-files.ts';
 import { npyBytes, parseNpyArray } from '../../files/npy.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
-import { requireText } from '../../options.ts';
 import { checkShape, type GaussianStatistics } from './statistics.ts';
 
 /** 8,192 dimensions, the most that NumPy files are read with, need 512 MiB of float64. */

@@ -1,5 +1,5 @@
+import { requireArray, requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { requireArray, requireObject } from '../../options.ts';
 import { addRowProducts } from '../linalg/products.ts';
 
 /** Rows whose outer products are summed before they join the total: 4 MB at 2,048 dimensions, about the L2 cache. */

@@ -1,5 +1,5 @@
+import { requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { requireObject } from '../../options.ts';
 import type { Device } from '../../runtime/device.ts';
 import type { BlockProducts } from '../linalg/products.ts';
 import {

@@ -1,4 +1,5 @@
 import { createHash } from '#platform/hash';
+import { requireObject, requireText } from '../../arguments.ts';
 import { GradientError, GraphError, InvalidArgumentError, OnnxFormatError } from '../../errors.ts';
 import { encodeFloat16 } from '../../files/float-formats.ts';
 import { nodesWithoutRule } from '../../graph/autodiff/gradients.ts';
@@ -12,7 +13,6 @@ import { cast, concat, reshape, slice, unsqueeze } from '../../graph/ops/index.t
 import { type Dim, type DType, fixedShape, formatShape } from '../../graph/types.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
-import { requireObject, requireText } from '../../options.ts';
 import type { DiffusionModel, ModelConfig, ModelInputs } from '../model.ts';
 import { type OnnxFile, readInitializers, readOnnxFile, storedTypes } from './file.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from './inputs.ts';

@@ -15,10 +15,7 @@ import type { StepReport } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import type { Backend, StateHolder } from './backend.ts';
-import { DeviceBackend } from './device.ts';
 import { FusedBackend } from './fused.ts';
-import { HostBackend } from './host.ts';
-import { TfjsBackend } from './tfjs.ts';
 
 /** Below this many parameters one step is so short that calling it from JavaScript would dominate: use a Loop. */
 const LOOP_MAX_PARAMETERS = 4_000_000;
@@ -57,12 +54,21 @@ export class Engine {
     schedule: StepSchedule,
   ): Promise<Engine> {
     const withBackend = (backend: Backend | FusedBackend) => new Engine(backend, settings, batches, schedule);
-    if ('tf' in compute) return withBackend(await TfjsBackend.create(asTfjs(compute.tf), settings, initial));
+    // A page that trains points on wasm loads none of the other backends.
+    if ('tf' in compute) {
+      const { TfjsBackend } = await import('./tfjs.ts');
+      return withBackend(await TfjsBackend.create(asTfjs(compute.tf), settings, initial));
+    }
     const { device } = compute;
-    if (device === 'webgpu') return withBackend(await DeviceBackend.create(settings, device, initial));
+    if (device === 'webgpu') {
+      const { DeviceBackend } = await import('./device.ts');
+      return withBackend(await DeviceBackend.create(settings, device, initial));
+    }
     const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-    if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS))
+    if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS)) {
+      const { HostBackend } = await import('./host.ts');
       return withBackend(await HostBackend.create(settings, initial));
+    }
     return withBackend(await FusedBackend.create(settings, device, initial, batches, schedule));
   }
 

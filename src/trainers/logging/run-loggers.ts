@@ -4,7 +4,6 @@ import { freePath } from '../../files/regular-file.ts';
 import type { FormerLog } from '../checkpoint/run-checkpoints.ts';
 import { JsonlLogger } from './jsonl-logger.ts';
 import type { RunLogger, RunLoggers } from './run-logger.ts';
-import { TensorBoardLogger } from './tensorboard-logger.ts';
 
 /** Where a run's metrics can be reported to. */
 type ReportTarget = 'jsonl' | 'tensorboard';
@@ -26,7 +25,7 @@ export async function openLoggers(
   resumeStep?: number,
 ): Promise<RunLoggers> {
   if (targets.includes('jsonl') && formerLog !== 'own') await keepLog(outputDir, formerLog);
-  const loggers = [...new Set(targets)].map((target) => openLogger(outputDir, target, resumeStep));
+  const loggers = await Promise.all([...new Set(targets)].map((target) => openLogger(outputDir, target, resumeStep)));
   return together([...loggers, ...own]);
 }
 
@@ -59,9 +58,9 @@ async function keepLog(outputDir: string, formerLog: Exclude<FormerLog, 'own'>):
   await (formerLog === 'parent' ? copyFile(log, kept) : rename(log, kept));
 }
 
-function openLogger(outputDir: string, target: ReportTarget, resumeStep?: number): RunLogger {
+async function openLogger(outputDir: string, target: ReportTarget, resumeStep?: number): Promise<RunLogger> {
   const options = resumeStep === undefined ? {} : { resume_step: resumeStep };
-  return target === 'jsonl'
-    ? new JsonlLogger(path.join(outputDir, METRICS_FILE), options)
-    : new TensorBoardLogger(path.join(outputDir, 'tensorboard'), options);
+  if (target === 'jsonl') return new JsonlLogger(path.join(outputDir, METRICS_FILE), options);
+  const { TensorBoardLogger } = await import('./tensorboard-logger.ts');
+  return new TensorBoardLogger(path.join(outputDir, 'tensorboard'), options);
 }
