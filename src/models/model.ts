@@ -64,6 +64,8 @@ export interface DiffusionModel {
    * pipeline then asks the model at the whole timesteps below and above, and interpolates.
    */
   readonly takesFractionalTimesteps?: boolean | undefined;
+  /** The least and the greatest timestep that the model can encode. Default: every one from 0. */
+  readonly timestepRange?: readonly [least: number, greatest: number] | undefined;
   /** Number of classes of a class-conditional model. Default: the model takes no class labels. */
   readonly classCount?: number | undefined;
   /**

@@ -104,6 +104,17 @@ export function refuseMismatch(model: DiffusionModel, source: Samples): void {
   );
 }
 
+/** @throws {InvalidArgumentError} when the model cannot encode every timestep of the schedule. */
+export function refuseTimesteps({ config, timestepRange }: DiffusionModel, { config: schedule }: Scheduler): void {
+  const [least, greatest] = timestepRange ?? [0, Number.POSITIVE_INFINITY];
+  const last = schedule.num_train_timesteps - 1;
+  if (least <= 0 && last <= greatest) return;
+  const range = least > 0 ? 'timesteps above 0' : `the timesteps from ${least} to ${greatest}`;
+  throw new InvalidArgumentError(
+    `the ${config._class_name} takes ${range}, but the noise schedule has those from 0 to ${last}: choose another time_embedding_type or num_train_timesteps`,
+  );
+}
+
 /** @throws {InvalidArgumentError} when model, loss and scheduler disagree on whether the variance is learned. */
 export function refuseVarianceMismatch(model: DiffusionModel, loss: DiffusionLoss, { config }: Scheduler): void {
   const [channels = 1] = model.sampleShape;

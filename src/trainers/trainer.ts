@@ -17,6 +17,7 @@ import { decidingArguments, flatSettings, type RunIdentity, runIdentity } from '
 import {
   refuseChangedConfig,
   refuseMismatch,
+  refuseTimesteps,
   refuseVarianceMismatch,
   refuseWrongEngine,
   refuseWrongLabels,
@@ -100,6 +101,7 @@ export class Trainer {
     const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, this.args) : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
     refuseMismatch(model, samples);
+    refuseTimesteps(model, noise_scheduler);
     const dropout = this.args.class_dropout_prob;
     refuseWrongLabels(model, samples, dropout);
     this.batches = new BatchStream(samples, {

@@ -25,6 +25,7 @@ export class UNet2DModel implements DiffusionModel {
   readonly config: UNet2DConfig;
   readonly library = 'diffusers';
   readonly takesFractionalTimesteps: boolean;
+  readonly timestepRange: readonly [number, number] | undefined;
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
   readonly outputChannels: number;
@@ -48,6 +49,7 @@ export class UNet2DModel implements DiffusionModel {
     const config = parseUNet2DOptions(options);
     this.config = config;
     this.takesFractionalTimesteps = config.time_embedding_type !== 'learned';
+    this.timestepRange = timestepRange(config);
     this.sampleShape = [config.in_channels, ...sampleSize(config)];
     this.outputChannels = config.out_channels;
     this.classCount = config.num_class_embeds ?? undefined;
@@ -148,6 +150,12 @@ export class UNet2DModel implements DiffusionModel {
       throw new GraphError(`UNet2DModel: the model has ${this.classCount} classes and needs class labels`);
     return add(time, this.classEmbedding.forward(class_labels, context));
   }
+}
+
+function timestepRange({ time_embedding_type, num_train_timesteps }: UNet2DConfig) {
+  if (time_embedding_type === 'learned') return [0, (num_train_timesteps ?? 1) - 1] as const;
+  // The logarithm of 0 is not finite.
+  return time_embedding_type === 'fourier' ? ([Number.MIN_VALUE, Number.POSITIVE_INFINITY] as const) : undefined;
 }
 
 /** How blocks change the resolution; those with attention do as the config says. */
