@@ -10,7 +10,7 @@ import sharp from 'sharp';
 import { documentPath, writeSection } from '../samplers/document.ts';
 import { openPage } from './browser.ts';
 
-const ARGUMENTS = 'sweep --dataset swiss-roll --lambda 0.05 0.1 --seeds 3 --budget 10m --jobs 2';
+const ARGUMENTS = 'sweep --dataset swiss-roll --lambda 0.05 0.1 --seeds 3 --n 3000 --budget 10m --jobs 2';
 const FILES = ['sweep.html', 'sweep.md', 'sweep.json', 'sweep.csv'];
 /** Finished runs, of 15, at which the sweep is killed. */
 const KILLED_AT = [1, 6];

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { InvalidArgumentError } from '../errors.ts';
+import { HUB_ID } from '../hub/hub-options.ts';
 import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
 import { type PointCloud, requireSameDims } from '../metrics/metric.ts';
 import {
@@ -17,7 +18,7 @@ import { writePointSheets } from './contact-sheets/point-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { evaluateImages } from './images.ts';
-import { type EvaluationInput, identify, loadPointPair } from './inputs.ts';
+import { type EvaluationInput, hubPart, identify, loadPointPair } from './inputs.ts';
 import {
   checkedSettings,
   DEFAULT_METRICS,
@@ -63,7 +64,7 @@ export async function evaluateWith(
 ): Promise<EvaluationReport> {
   const settings = checkedSettings(options);
   const possible = chooseMetrics(settings.metrics ?? DEFAULT_METRICS.images, options);
-  const real = await identify('real', options.real);
+  const real = await identify('real', options.real, hubPart(settings));
   const fake = await identify('fake', options.fake);
   refuseUnusedSplit('split', settings.split, real);
   refuseUnusedSplit('fake_split', settings.fake_split, fake);
@@ -88,6 +89,7 @@ export async function evaluateWith(
 /** @throws {InvalidArgumentError} when a split or another part is asked for of what has none. */
 function refuseUnusedSplit(option: string, split: string | undefined, input: EvaluationInput): void {
   if (split === undefined || (input.kind === 'images' && typeof input.source === 'string')) return;
+  if (input.kind === 'points' && typeof input.source === 'string' && HUB_ID.test(input.source)) return;
   const what =
     input.kind === 'images' ? 'a loaded set' : input.kind.endsWith('pipeline') ? 'of a pipeline' : input.kind;
   throw new InvalidArgumentError(

@@ -1,9 +1,11 @@
 import path from 'node:path';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { IMAGE_SET_NAMES } from '../datasets/images/sources/oxford.ts';
+import { dataSetKind } from '../datasets/named-data-set.ts';
 import { loadPoints } from '../datasets/points/load-points.ts';
 import { isPointFile, POINT_FILES } from '../datasets/points/point-files.ts';
 import { applyScaler, invertScaler, type PointSet, type Scaler } from '../datasets/points/points.ts';
+import type { HubPart } from '../datasets/points/stored-points.ts';
 import { SYNTHETIC_SETS } from '../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { exists, isFolder } from '../files/regular-file.ts';
@@ -27,12 +29,12 @@ export type EvaluationInput =
 /**
  * Finds out what an input is.
  *
- * @param role its name in messages.
+ * @param role its name in messages. @param part what is read of a data set of the Hub.
  * @throws {InvalidArgumentError} when it is not one of the inputs above.
  * @throws {StatisticsFileError} for a damaged `.npz`, and the errors of a pipeline folder.
  */
-export async function identify(role: 'real' | 'fake', input: FakeInput): Promise<EvaluationInput> {
-  if (typeof input === 'string') return identifySource(role, input);
+export async function identify(role: 'real' | 'fake', input: FakeInput, part: HubPart = {}): Promise<EvaluationInput> {
+  if (typeof input === 'string') return identifySource(role, input, part);
   if ((typeof input !== 'object' && typeof input !== 'function') || input === null)
     throw new InvalidArgumentError(
       `${role} must be a path, a data set, a pipeline or statistics, not ${input === null ? 'null' : typeof input}`,
@@ -47,7 +49,7 @@ export async function identify(role: 'real' | 'fake', input: FakeInput): Promise
   return { kind: 'statistics', name: `${role} statistics`, statistics: input };
 }
 
-async function identifySource(role: string, source: string): Promise<EvaluationInput> {
+async function identifySource(role: string, source: string, part: HubPart): Promise<EvaluationInput> {
   if (Object.hasOwn(SYNTHETIC_SETS, source)) return { kind: 'points', source };
   if (IMAGE_SET_NAMES.includes(source)) return { kind: 'images', source };
   if (await isFolder(source)) return identifyFolder(source);
@@ -57,7 +59,9 @@ async function identifySource(role: string, source: string): Promise<EvaluationI
   if (extension === '.onnx') return { kind: 'image-pipeline', source };
   if (await exists(source)) return { kind: 'images', source };
   if (HUB_ID.test(source))
-    return role === 'fake' ? identifyFolder(await pipelineFolderOf(source)) : { kind: 'images', source };
+    return role === 'fake'
+      ? identifyFolder(await pipelineFolderOf(source))
+      : { kind: await dataSetKind(source, part), source };
   const named = [...Object.keys(SYNTHETIC_SETS), ...IMAGE_SET_NAMES];
   throw new InvalidArgumentError(
     `${role} '${source}' does not exist and is not a data set: give ${named.join(', ')}, a folder or file of images, a ${POINT_FILES} file of points, ${role === 'fake' ? 'a pipeline folder, ' : ''}or an .npz file of statistics`,
@@ -68,6 +72,11 @@ async function identifyFolder(folder: string): Promise<EvaluationInput> {
   if (!(await isPipelineFolder(folder))) return { kind: 'images', source: folder };
   const points = await drawsPoints(await readPipelineFolder(folder, { require: [] }));
   return { kind: points ? 'point-pipeline' : 'image-pipeline', source: path.resolve(folder) };
+}
+
+/** What is read of real samples of the Hub, by the options of an evaluation. */
+export function hubPart({ split, dataset_config_name, dataset_revision, cache_dir }: EvaluateSettings): HubPart {
+  return { split, dataset_config_name, revision: dataset_revision, cache_dir };
 }
 
 /** Real and generated points in the same units. */
@@ -89,9 +98,10 @@ export async function loadPointPair(
   if (real.kind !== 'points')
     throw new InvalidArgumentError(`the generated samples are points, but the real ones are ${real.kind}`);
   const { num_samples, num_real = num_samples, data_seed } = settings;
+  const { on_warning } = options;
   const loadReal = (scaling: 'min-max' | 'none') =>
     typeof real.source === 'string'
-      ? loadPoints(real.source, { n: num_real, seed: data_seed, scaling })
+      ? loadPoints(real.source, { n: num_real, seed: data_seed, scaling, on_warning, ...hubPart(settings) })
       : Promise.resolve(firstPoints(real.source, num_real));
   if (fake.kind === 'point-pipeline') return fromPipeline(await loadReal('none'), fake.source, settings, options);
   if (fake.kind !== 'points')

@@ -298,7 +298,7 @@ export class Trainer {
       task: isImageSet(train_dataset) ? 'unconditional-image-generation' : 'unconditional-point-generation',
       className: model.config._class_name,
       dataset: train_dataset.name,
-      hubId: isImageSet(train_dataset) ? train_dataset.hubId : undefined,
+      hubId: train_dataset.hubId,
       steps,
       loss: loss.config,
       settings: { ...decidingArguments(this.identity), ...changesWhileRunning(this.checkpoints?.recordedChanges) },

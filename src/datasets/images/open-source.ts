@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { HubError, InvalidArgumentError } from '../../errors.ts';
+import { InvalidArgumentError } from '../../errors.ts';
 import { exists, isFile, isFolder } from '../../files/regular-file.ts';
 import { HUB_ID } from '../../hub/hub-options.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
@@ -19,7 +19,7 @@ export async function openSource(
   places: SourceChoice & { readonly cacheDir: string; readonly dataDir: string | undefined; readonly hub: HubChoice },
 ): Promise<ImageSource> {
   const path = resolve(source);
-  if (HUB_ID.test(source) && !(await exists(path))) return hubOrNothing(source, places);
+  if (HUB_ID.test(source) && !(await exists(path))) return hubSource(source, places);
   const { config, revision } = places.hub;
   const [unused] = Object.entries({ dataset_config_name: config, revision }).filter(([, value]) => value !== undefined);
   if (unused)
@@ -41,19 +41,4 @@ export async function openSource(
     `'${source}' ${(await exists(path)) ? 'is not a kind of image set that is read' : 'does not exist'}: give ${IMAGE_SET_NAMES.map((name) => `'${name}'`).join(', ')}, ` +
       'a folder of images, a .tar, .tar.gz, .tgz or .parquet file, an IDX file (train-images-idx3-ubyte), a file of CIFAR, or owner/name of a data set of the Hub',
   );
-}
-
-/** A misspelt path may look like a data set of the Hub. */
-async function hubOrNothing(name: string, choice: SourceChoice & { readonly hub: HubChoice }): Promise<ImageSource> {
-  try {
-    return await hubSource(name, choice);
-  } catch (cause) {
-    if (!(cause instanceof HubError)) throw cause;
-    const { unreachable, status } = cause;
-    throw new HubError(`there is no file or folder '${name}', and as a data set of the Hub: ${cause.message}`, {
-      cause,
-      unreachable,
-      status,
-    });
-  }
 }

@@ -1,10 +1,12 @@
 import * as z from 'zod';
+import { readStored } from '#datasets/points/stored-points';
+import { warn as warnUser } from '#platform/system';
 import { requireText } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { type Fields, parseOptions } from '../../options.ts';
-import { isPointFile, POINT_FILES, readPoints } from './point-files.ts';
+import { type Fields, functionOption, parseOptions } from '../../options.ts';
+import { isPointFile } from './point-files.ts';
 import { type PointSet, pointsFromArray, type RawPoints, SCALINGS } from './points.ts';
-import { isSyntheticName, SYNTHETIC_SETS, syntheticPoints } from './synthetic.ts';
+import { isSyntheticName, syntheticPoints } from './synthetic.ts';
 
 /** Which points {@link loadPoints} gives, and how they are scaled. */
 export interface LoadPointsOptions {
@@ -19,6 +21,25 @@ export interface LoadPointsOptions {
   readonly seed?: number | undefined;
   /** 'min-max' scales each axis to [-1, 1] (default), 'standardise' to mean 0 and standard deviation 1; or 'none'. */
   readonly scaling?: (typeof SCALINGS)[number] | undefined;
+  /**
+   * Of a parquet file or a data set of the Hub: the names of the columns to read, at least one. Default `x` and `y`, else the
+   * first two that hold numbers, with a warning where there are more.
+   */
+  readonly columns?: readonly string[] | undefined;
+  /** Of a data set of the Hub: the split, as for `loadImages`. Default 'train', with a warning that names the others. */
+  readonly split?: string | undefined;
+  /** Of a data set of the Hub: the configuration, as for `loadImages`. Default: its only or default one. */
+  readonly dataset_config_name?: string | undefined;
+  /** Of a data set of the Hub: a branch, tag or commit; default 'main'. */
+  readonly revision?: string | undefined;
+  /** For the Hub: an access token, for private and gated data sets; default the environment's HF_TOKEN, or none. */
+  readonly token?: string | undefined;
+  /** Whether to use what was downloaded from the Hub before, without asking it; default false. */
+  readonly local_files_only?: boolean | undefined;
+  /** Folder of downloads; default `$XDG_CACHE_HOME/iso-diffusion` or `~/.cache/iso-diffusion`. */
+  readonly cache_dir?: string | undefined;
+  /** Called with one line about what was chosen without being asked. Default `process.emitWarning`. */
+  readonly on_warning?: ((message: string) => void) | undefined;
 }
 
 const optionsSchema = z.strictObject({
@@ -26,35 +47,49 @@ const optionsSchema = z.strictObject({
   noise: z.number().min(0).refine(Number.isFinite, 'must be finite').optional(),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   scaling: z.enum(SCALINGS).default('min-max'),
+  columns: z.array(z.string().min(1)).min(1).optional(),
+  split: z.string().min(1).optional(),
+  dataset_config_name: z.string().min(1).optional(),
+  revision: z.string().min(1).optional(),
+  token: z.string().optional(),
+  local_files_only: z.boolean().optional(),
+  cache_dir: z.string().min(1).optional(),
+  on_warning: functionOption<(message: string) => void>().optional(),
 } satisfies Fields<LoadPointsOptions>);
 
 /**
  * A set of points to train on.
  *
- * @param source 'swiss-roll', 'moons', 's-curve', '8-gaussians', or the path of a .csv, .tsv, .txt or .npy file of numbers,
- * one point a row. Columns of text may be separated by commas, semicolons, tabs or blanks, and named in the first line.
+ * @param source 'swiss-roll', 'moons', 's-curve', '8-gaussians', or the path of a .csv, .tsv, .txt, .npy or .parquet file of
+ * numbers, one point a row; or `owner/name`, where there is no such file: the parquet files of a data set of the Hugging Face
+ * Hub. Columns of text may be separated by commas, semicolons, tabs or blanks, and named in the first line.
  * @throws {InvalidArgumentError} when the source is unknown or an option is wrong.
  * @throws {DatasetError} when a file cannot be read or holds anything but finite numbers.
+ * @throws {HubError} when the Hub refuses, or cannot be reached and the set is not cached.
  * @example
  * const points = await loadPoints('moons', { n: 2000, seed: 1 });
  */
 export async function loadPoints(source: string, options: LoadPointsOptions = {}): Promise<PointSet> {
   requireText('the data set', source);
-  const { n, noise, seed, scaling } = parseOptions(optionsSchema, options, `options for the data set '${source}'`);
-  const { data, dims, columns } = isSyntheticName(source)
-    ? { data: syntheticPoints(source, { count: n, noise, seed }), dims: 2, columns: undefined }
-    : firstPoints(await readPointFile(source, noise), options.n);
-  return pointsFromArray(data, dims, { name: source, scaling, columns });
+  const checked = parseOptions(optionsSchema, options, `options for the data set '${source}'`);
+  if (isSyntheticName(source) || isPointFile(source)) refuseOfTables(source, checked);
+  const { n, noise, seed, scaling, on_warning: warn = warnUser } = checked;
+  if (isSyntheticName(source))
+    return pointsFromArray(syntheticPoints(source, { count: n, noise, seed }), 2, { name: source, scaling });
+  const { hubId, ...stored } = await readStored(source, { ...checked, n: options.n, warn });
+  const { data, dims, columns } = firstPoints(stored, options.n);
+  const points = pointsFromArray(data, dims, { name: source, scaling, columns });
+  return hubId === undefined ? points : { ...points, hubId };
 }
 
-async function readPointFile(source: string, noise: number | undefined): Promise<RawPoints> {
-  if (!isPointFile(source))
-    throw new InvalidArgumentError(
-      `data set '${source}' is unknown: use ${Object.keys(SYNTHETIC_SETS).join(', ')}, or the path of a ${POINT_FILES} file`,
-    );
-  if (noise !== undefined)
-    throw new InvalidArgumentError(`noise is ${noise}, but '${source}' is a file: its points are used as they are`);
-  return readPoints(source);
+/** @throws {InvalidArgumentError} for an option of parquet files and the Hub. */
+function refuseOfTables(source: string, checked: z.output<typeof optionsSchema>): void {
+  const names = ['columns', 'split', 'dataset_config_name', 'revision'] as const;
+  const unused = names.find((name) => checked[name] !== undefined);
+  if (unused === undefined) return;
+  throw new InvalidArgumentError(
+    `${unused} is ${JSON.stringify(checked[unused])}, but '${source}' is neither a parquet file nor a data set of the Hub: leave it out`,
+  );
 }
 
 function firstPoints(points: RawPoints, n: number | undefined): RawPoints {

@@ -14,6 +14,8 @@ export interface PointSet {
   readonly dims: number;
   /** What logs and errors call the set. */
   readonly name: string;
+  /** `owner/name` of a data set of the Hub. Default: none. */
+  readonly hubId?: string | undefined;
   /** One name a dimension, for the axes of plots and the first line of generated files. Default: none. */
   readonly columns?: readonly string[] | undefined;
   /** How the raw points were scaled; generated ones are scaled back with it. */

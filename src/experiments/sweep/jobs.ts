@@ -3,6 +3,7 @@ import { loadPoints } from '../../datasets/index.ts';
 import { dataSetKind } from '../../datasets/named-data-set.ts';
 import { isSyntheticName } from '../../datasets/points/synthetic.ts';
 import { InvalidArgumentError } from '../../errors.ts';
+import { exists } from '../../files/regular-file.ts';
 import { checkImageSet } from '../jobs/image-sets.ts';
 import { type CompareJob, type DrawJob, type Job, nameOfSource, type TrainingJob } from '../jobs/job.ts';
 import type { SweepSettings } from './options.ts';
@@ -50,7 +51,7 @@ export async function firstJob(settings: SweepSettings): Promise<{ first: Traini
     const first: TrainingJob = {
       ...common,
       kind: 'points',
-      dataset: isSyntheticName(dataset) ? dataset : path.resolve(dataset),
+      dataset: (await exists(dataset)) ? path.resolve(dataset) : dataset,
       points: settings.n ?? (isSyntheticName(dataset) ? count : null),
       epochs: num_train_epochs ?? 1000,
       batch_size: batch_size ?? 512,

@@ -6,7 +6,7 @@ import { modelFromConfig } from '../../../models/registry.ts';
 import type { Scheduler } from '../../../schedulers/index.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerOptions } from '../../../trainers/trainer-options.ts';
-import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
+import { givenFlag, grouped, listOption, option, type Settings } from '../../options/command-options.ts';
 import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 
 export const pointOptions = grouped('Points:', {
@@ -20,6 +20,12 @@ export const pointOptions = grouped('Points:', {
     z.enum(['min-max', 'standardise', 'none']).optional(),
     'min-max (default), standardise or none',
   ),
+  columns: listOption(
+    'names',
+    '--columns <names...>',
+    z.array(z.string()).min(1).optional(),
+    'columns of a parquet file or a set of the Hub (default: x y, else the first two of numbers)',
+  ),
   data_seed: option('--data-seed <seed>', z.number().optional(), 'seed of synthetic points (default: 0)'),
   hidden_features: option('--hidden-features <width>', z.number().optional(), 'width of the network (default: 128)'),
   num_hidden_layers: option('--num-hidden-layers <count>', z.number().optional(), 'hidden layers (default: 3)'),
@@ -27,6 +33,10 @@ export const pointOptions = grouped('Points:', {
 
 type PointTrainingSettings = Settings<typeof pointOptions & typeof modelOptions> & {
   readonly n: number | undefined;
+  readonly split: string | undefined;
+  readonly dataset_config_name: string | undefined;
+  readonly dataset_revision: string | undefined;
+  readonly cache_dir: string | undefined;
 };
 
 /** A trainer of the paper's 2-D network, or of the class that `--model` names. */
@@ -35,8 +45,10 @@ export async function pointTrainer(
   settings: PointTrainingSettings,
   common: Omit<TrainerOptions, 'model' | 'train_dataset'>,
 ): Promise<Trainer> {
-  const { n, noise, data_seed, scaling } = settings;
-  const train_dataset = await loadPoints(source, { n, noise, seed: data_seed, scaling });
+  const { n, noise, data_seed: seed, scaling, columns, split, dataset_config_name, cache_dir } = settings;
+  const ofHub = { split, dataset_config_name, revision: settings.dataset_revision, cache_dir };
+  const { on_warning } = common;
+  const train_dataset = await loadPoints(source, { n, noise, seed, scaling, columns, ...ofHub, on_warning });
   const model = await newModel(settings, train_dataset.dims, common.noise_scheduler);
   return new Trainer({ ...common, model, train_dataset });
 }

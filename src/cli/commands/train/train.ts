@@ -6,6 +6,7 @@ import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
+import { HUB_ID } from '../../../hub/hub-options.ts';
 import { PIPELINE_LAYOUTS } from '../../../hub/pipeline-folder.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
@@ -49,7 +50,7 @@ const ownOptions = {
     dataset: option(
       '--dataset <name|path|hub-id>',
       z.string().default('swiss-roll'),
-      `points: ${POINT_SET_NAMES.join(', ')}, or a ${POINT_FILES} file; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, a .tar, .parquet, MNIST or CIFAR-10 file, or owner/name of the Hugging Face Hub`,
+      `points: ${POINT_SET_NAMES.join(', ')}, or a ${POINT_FILES} file; images or points: a .parquet file, or owner/name of the Hugging Face Hub; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, a .tar, MNIST or CIFAR-10 file`,
     ),
     n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
@@ -138,7 +139,8 @@ differ, which is said and logged. After a run diverged, --resume with a lower --
 async function train(settings: Settings<typeof options>): Promise<void> {
   const { output_dir } = settings;
   const source = settings.dataset;
-  const dataset = { kind: await dataSetKind(source), source };
+  const { split, dataset_config_name, dataset_revision: revision, cache_dir } = settings;
+  const dataset = { kind: await dataSetKind(source, { split, dataset_config_name, revision, cache_dir }), source };
   refuseOptionsOfOtherKind(dataset, settings);
   const loss = await chosenLoss(dataset, settings);
   const resume = settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
@@ -180,7 +182,12 @@ function withAdvice(error: unknown): never {
 /** An option without effect is most likely a mistake. */
 function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Settings<typeof options>): void {
   const [otherKind, table] = kind === 'points' ? ['images', imageOptions] : ['points', pointOptions];
-  const other = givenFlag(settings, Object.keys(table));
+  // Points of the Hub have splits and configurations too.
+  const shared = HUB_ID.test(source) ? ['split', 'dataset_config_name', 'dataset_revision', 'cache_dir'] : [];
+  const other = givenFlag(
+    settings,
+    Object.keys(table).filter((name) => !shared.includes(name)),
+  );
   if (other !== undefined)
     throw new InvalidArgumentError(`option ${other} is for ${otherKind}, but '${source}' has ${kind}`);
 }

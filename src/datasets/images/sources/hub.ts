@@ -4,6 +4,7 @@ import { readWholeFile } from '../../../files/regular-file.ts';
 import { type DatasetCard, type DatasetConfig, matchesPattern, parseDatasetCard } from '../../../hub/dataset-card.ts';
 import { CONVERTED, type DatasetSnapshot, openDataset } from '../../../hub/dataset-repository.ts';
 import type { HubOptions } from '../../../hub/repository.ts';
+import type { ParquetFiles } from '../../parquet/table.ts';
 import type { ImageSource, SourceChoice } from './image-source.ts';
 import { parquetSource } from './parquet.ts';
 import { canonical, chosenSplit, splitsByFile, splitsByFolder } from './splits.ts';
@@ -15,7 +16,7 @@ export interface HubChoice
   readonly config?: string | undefined;
 }
 
-type Choice = SourceChoice & { readonly hub: HubChoice };
+type Choice = Omit<SourceChoice, 'labelColumn'> & { readonly hub: HubChoice };
 
 /** A parquet file of a configuration. */
 interface ConfigFile {
@@ -28,8 +29,16 @@ interface ConfigFile {
 const PUSHED = /^data\/[\w.]+-\d{5}-of-\d{5}[^/]*\.parquet$/;
 const MAX_CARD_BYTES = 4 * 1024 * 1024;
 
+/** The images of a data set of the Hugging Face Hub. @throws as {@link hubFiles}. */
+export async function hubSource(
+  name: string,
+  choice: SourceChoice & { readonly hub: HubChoice },
+): Promise<ImageSource> {
+  return { ...(await parquetSource(await hubFiles(name, choice), choice)), hubId: name };
+}
+
 /**
- * The images of a data set of the Hugging Face Hub, found as its `datasets` finds them: the repository's own parquet files,
+ * The files of a data set of the Hugging Face Hub, found as its `datasets` finds them: the repository's own parquet files,
  * as its card or their names divide them, else those into which the Hub has converted it. One file is downloaded at a time,
  * when the one before it has been read.
  *
@@ -38,9 +47,9 @@ const MAX_CARD_BYTES = 4 * 1024 * 1024;
  * @throws {InvalidArgumentError} when a configuration or split has to be chosen, or is not there; lists those there are.
  * @throws {DatasetError} when there are no parquet files, or the card is damaged.
  */
-export async function hubSource(name: string, choice: Choice): Promise<ImageSource> {
+export async function hubFiles(name: string, choice: Choice): Promise<ParquetFiles> {
   const { config: _, ...options } = choice.hub;
-  const own = await openDataset(name, options);
+  const own = await openDataset(name, options).catch((error: unknown) => refuseMisspelt(name, error));
   const card = await cardOf(name, own);
   const ownFiles = filesOfCard(name, card, parquetOf(own), choice);
   const snapshot = ownFiles.length > 0 ? own : await convertedSnapshot(name, options);
@@ -52,16 +61,23 @@ export async function hubSource(name: string, choice: Choice): Promise<ImageSour
   if (partial !== undefined)
     choice.warn(`${name}: the Hub has converted only a part of it, which is read: ${posix.dirname(partial)}`);
   const [{ config = '' } = {}] = files;
-  const source = await parquetSource(
-    {
-      name,
-      state: JSON.stringify(['hub', name, snapshot.commit, paths]),
-      files: paths.map((path) => () => snapshot.fetch(path)),
-      classNames: (column) => card.classNames(config, column),
-    },
-    choice,
-  );
-  return { ...source, hubId: name };
+  return {
+    name,
+    state: JSON.stringify(['hub', name, snapshot.commit, paths]),
+    files: paths.map((path) => () => snapshot.fetch(path)),
+    classNames: (column) => card.classNames(config, column),
+  };
+}
+
+/** A misspelt path may look like a data set of the Hub. */
+function refuseMisspelt(name: string, cause: unknown): never {
+  if (!(cause instanceof HubError)) throw cause;
+  const { unreachable, status } = cause;
+  throw new HubError(`there is no file or folder '${name}', and as a data set of the Hub: ${cause.message}`, {
+    cause,
+    unreachable,
+    status,
+  });
 }
 
 const parquetOf = ({ files }: DatasetSnapshot) => files.filter((path) => path.endsWith('.parquet'));
