@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { copyFile, mkdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import sharp from 'sharp';
@@ -73,8 +73,9 @@ const tables = readFileSync(path.join(killed, 'sweep.md'), 'utf8').split('\n\n')
 await writeSection(
   'sweeps.md',
   'swiss roll',
-  `\`iso-diffusion ${ARGUMENTS}\` planned ${settings.epochs} epochs. It was killed twice, after ${KILLED_AT.join(' and ')} of its 15 runs, and
-resumed: ${(seconds / 60).toFixed(1)} minutes in all. An unbroken sweep of the same plan wrote the same bytes.
+  `\`iso-diffusion ${ARGUMENTS}\` planned ${settings.epochs} epochs.
+It was killed twice (SIGKILL), after ${KILLED_AT.join(' and ')} of its 15 runs, and resumed: ${(seconds / 60).toFixed(1)} minutes in all on ${availableParallelism()} cores. An unbroken sweep of
+the same plan wrote the same bytes. Its first line:
 
 > ${advice}
 

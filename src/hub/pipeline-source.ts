@@ -109,7 +109,7 @@ export async function fetchPipeline(folder: string, address: string, options: Fe
     throw new HubError(`there is no saved pipeline at ${address}: the server has no ${modelIndex} or ${config} there`);
   await Promise.all([
     get(own + isotropy, place(isotropy)),
-    get('point_scaler.json'),
+    get(pipelineFiles.pointScaler),
     get(`scheduler/${schedulerConfig}`).then((found) => found || get(schedulerConfig)),
   ]);
   const weights = weightsFile(options.variant);

@@ -1,5 +1,5 @@
 // Points that somebody stored: in a file, or on the Hub.
-import path from 'node:path';
+import { join } from '#platform/path';
 import { InvalidArgumentError } from '../../errors.ts';
 import { exists } from '../../files/regular-file.ts';
 import { HUB_ID } from '../../hub/hub-options.ts';
@@ -61,6 +61,6 @@ export async function readStored(source: string, choice: StoredChoice): Promise<
 /** Where and how a data set of the Hub is read. */
 export function hubChoice(part: HubPart, warn: (message: string) => void) {
   const { split, dataset_config_name: config, revision, token, local_files_only, cache_dir } = part;
-  const folder = cache_dir && path.join(cache_dir, 'hub');
+  const folder = cache_dir && join(cache_dir, 'hub');
   return { split, warn, hub: { config, revision, token, local_files_only, cache_dir: folder } };
 }
