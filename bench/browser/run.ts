@@ -66,7 +66,7 @@ async function serve(isolated: boolean): Promise<Server> {
   return server;
 }
 
-/** @param argv 'threads' also measures with COOP and COEP. */
+/** @param argv 'threads' also measures with COOP and COEP, 'webgpu' also on SwiftShader. */
 export async function run(argv: readonly string[]): Promise<void> {
   if (!existsSync(CHROMIUM)) throw new Error(`there is no ${CHROMIUM}: apt-get install chromium, or set CHROMIUM`);
   for (const isolated of argv.includes('threads') ? [false, true] : [false]) {
@@ -81,13 +81,20 @@ export async function run(argv: readonly string[]): Promise<void> {
       await page.waitForFunction(() => 'steps' in globalThis);
       return page;
     };
+    const device = await browser.newBrowserCDPSession();
+    const cpuSeconds = async () => {
+      const { processInfo } = await device.send('SystemInfo.getProcessInfo');
+      return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
+    };
+    const bench = { openTab, cpuSeconds };
     try {
       for (const batch of [128, 512]) {
-        const steps = batch === 128 ? 50 : 20;
-        const wasm = await compare(['ours wasm', 'jax-js wasm', 'tfjs wasm'], batch, steps, openTab);
+        const steps = batch === 128 ? 100 : 25;
+        const wasm = await compare(['ours wasm', 'jax-js wasm', 'tfjs wasm'], batch, steps, bench);
         printRatio(`browser-jax-${batch}`, (wasm['jax-js wasm'] ?? 0) / (wasm['ours wasm'] ?? 1));
         printRatio(`browser-tfjs-${batch}`, (wasm['tfjs wasm'] ?? 0) / (wasm['ours wasm'] ?? 1));
-        if (!isolated) await compare(['ours webgpu', 'jax-js webgpu', 'tfjs webgl'], batch, 5, openTab);
+        if (!isolated && argv.includes('webgpu'))
+          await compare(['ours webgpu', 'jax-js webgpu', 'tfjs webgl'], batch, 5, bench);
       }
     } finally {
       await browser.close();
@@ -96,41 +103,51 @@ export async function run(argv: readonly string[]): Promise<void> {
   }
 }
 
-/** Seconds a step of each, the median of the rounds. */
+interface Bench {
+  readonly openTab: () => Promise<Page>;
+  /** Processor time of all processes of the browser: other programs on the machine do not change it. */
+  readonly cpuSeconds: () => Promise<number>;
+}
+
+/** Processor seconds a step of each, the median of the rounds. */
 async function compare(
   names: readonly ContenderName[],
   batch: number,
   steps: number,
-  openTab: () => Promise<Page>,
+  { openTab, cpuSeconds }: Bench,
 ): Promise<Partial<Record<ContenderName, number>>> {
   const tabs = new Map<ContenderName, Page>();
-  const seconds = new Map<ContenderName, number[]>();
   for (const name of names) {
     const page = await openTab();
     const first = await page.evaluate(([name, batch]) => globalThis.prepare(name, batch), [name, batch] as const);
-    console.log(
-      `${name}, batch ${batch}: first step ${first.seconds.toFixed(2)} s with its compilation, loss ${first.loss.toFixed(6)}`,
-    );
+    const seconds = first.seconds.toFixed(2);
+    console.log(`${name}, batch ${batch}: first step ${seconds} s with its compilation, loss ${first.loss.toFixed(6)}`);
     tabs.set(name, page);
   }
+  const rounds = new Map(names.map((name) => [name, { wall: [] as number[], cpu: [] as number[] }]));
   for (let round = 0; round <= ROUNDS; round++)
     for (const [name, page] of tabs) {
-      const result = await page.evaluate((count) => globalThis.steps(count), steps);
-      // The first round warms up.
-      if (round > 0) seconds.set(name, [...(seconds.get(name) ?? []), result.seconds / steps]);
-      const rate = (steps / result.seconds).toFixed(1);
+      const before = await cpuSeconds();
+      const { seconds, loss } = await page.evaluate((count) => globalThis.steps(count), steps);
+      const cpu = (await cpuSeconds()) - before;
+      const figures = `${(steps / seconds).toFixed(1)} steps/s, ${((1000 * cpu) / steps).toFixed(2)} ms of processor a step`;
       console.log(
-        `${name}, batch ${batch}, round ${round}: ${rate} steps/s, loss ${result.loss.toFixed(6)}, load ${loadavg()[0]?.toFixed(1)}`,
+        `${name}, batch ${batch}, round ${round}: ${figures}, loss ${loss.toFixed(6)}, load ${loadavg()[0]?.toFixed(1)}`,
       );
+      // The first round warms up.
+      if (round === 0) continue;
+      rounds.get(name)?.wall.push(steps / seconds);
+      rounds.get(name)?.cpu.push(cpu / steps);
     }
   for (const page of tabs.values()) await page.close();
   return Object.fromEntries(
-    [...seconds].map(([name, values]) => {
-      const all = values.map((value) => 1 / value);
+    [...rounds].map(([name, { wall, cpu }]) => {
+      const range = `${Math.min(...wall).toFixed(1)}-${Math.max(...wall).toFixed(1)}`;
+      const milliseconds = (1000 * median(cpu)).toFixed(2);
       console.log(
-        `${name}, batch ${batch}: ${(1 / median(values)).toFixed(1)} steps/s (${Math.min(...all).toFixed(1)}-${Math.max(...all).toFixed(1)})`,
+        `${name}, batch ${batch}: ${median(wall).toFixed(1)} steps/s (${range}), ${milliseconds} ms of processor a step`,
       );
-      return [name, median(values)];
+      return [name, median(cpu)];
     }),
   );
 }
