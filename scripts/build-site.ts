@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { type BuildOptions, build } from 'esbuild';
 
 /*
  * Builds the page of `iso-diffusion play`, into dist/site for the package, or with a folder as argument as a whole static
@@ -14,13 +14,15 @@ const site = path.join(root, 'site');
 const ORT_FILES = path.join(root, 'node_modules/onnxruntime-web/dist');
 /** What onnxruntime-web fetches on a CPU. */
 const WASM = 'ort-wasm-simd-threaded.wasm';
+/** And where a page has a GPU, for images only. */
+const WEBGPU_WASM = 'ort-wasm-simd-threaded.asyncify.wasm';
 
 const [given] = process.argv.slice(2);
 const out = path.resolve(given ?? path.join(root, 'dist/site'));
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
-await build({
-  entryPoints: { page: path.join(site, 'page/page.ts'), worker: path.join(site, 'worker/worker.ts') },
+const imageWorker = path.join(site, 'worker/image-worker.ts');
+const shared = {
   outdir: out,
   bundle: true,
   splitting: true,
@@ -29,20 +31,39 @@ await build({
   target: 'es2022',
   platform: 'browser',
   conditions: ['browser'],
-  // On the CPU alone, which is half as large as with WebGPU.
-  alias: { '#ort': 'onnxruntime-web/wasm' },
-  loader: { '.wasm': 'file' },
+  // Only opening a model of the Hub would need it, which the page does not.
+  external: ['@huggingface/*'],
   legalComments: 'none',
-  logLevel: 'warning',
+  logLevel: 'error',
+} satisfies BuildOptions;
+await build({
+  ...shared,
+  entryPoints: {
+    page: path.join(site, 'page/page.ts'),
+    worker: path.join(site, 'worker/worker.ts'),
+    'image-worker': imageWorker,
+  },
+  // For the CPU alone, which is half as large as with WebGPU.
+  alias: { '#ort': 'onnxruntime-web/wasm' },
+  define: { USES_WEBGPU: 'false' },
+});
+await build({
+  ...shared,
+  entryPoints: { 'image-worker-webgpu': imageWorker },
+  alias: { '#ort': 'onnxruntime-web/webgpu' },
+  define: { USES_WEBGPU: 'true' },
 });
 for (const name of ['index.html', 'style.css', 'icon.svg', 'first.json'])
   await cp(path.join(site, 'static', name), path.join(out, name));
-if (given) await cp(path.join(ORT_FILES, WASM), path.join(out, WASM));
+await cp(path.join(root, 'assets/digits/digits.csv.gz'), path.join(out, 'digits.csv.gz'));
+if (given) for (const name of [WASM, WEBGPU_WASM]) await cp(path.join(ORT_FILES, name), path.join(out, name));
 await writeServiceWorker();
 
 /** The service worker keeps exactly the files of this build. */
 async function writeServiceWorker(): Promise<void> {
-  const files = [...new Set([...(await readdir(out)), WASM])].filter((name) => name !== 'index.html').sort();
+  const files = [...new Set([...(await readdir(out)), WASM])]
+    .filter((name) => name !== 'index.html' && name !== WEBGPU_WASM)
+    .sort();
   const hash = createHash('sha256');
   for (const name of await readdir(out)) hash.update(await readFile(path.join(out, name)));
   const source = await readFile(path.join(site, 'static/service-worker.js'), 'utf8');

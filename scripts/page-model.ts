@@ -19,7 +19,7 @@ const points = { name: 'swiss-roll', data: syntheticPoints('swiss-roll', { count
 const setup = { points, seed: 0, batchSize: 128, learningRate: 0.003 };
 const reverse = async (lambda: number): Promise<Frames> => {
   const run = await ModelRun.begin({ ...setup, lambda, lambdaChanges: false });
-  for (let step = 0; step < STEPS; step += CHUNK) await run.train(CHUNK);
+  for (let step = 0; step < STEPS; step += CHUNK) await run.training.train(CHUNK);
   const { quality } = await run.measure({ count: 2000, steps: 20 });
   console.log(lambda, quality);
   const frames = await run.reverse({ count: POINTS, steps: 20 });

@@ -5,15 +5,25 @@ export interface PointData {
   readonly data: Float64Array;
 }
 
-/** What a run is. Equal runs give equal numbers. */
-export interface RunSetup {
-  readonly points: PointData;
+/** What decides the numbers of a training beside the data. */
+export interface TrainingSetup {
   readonly seed: number;
   readonly batchSize: number;
   readonly learningRate: number;
   readonly lambda: number;
   /** Whether lambda may change while the run lasts; else it is a constant, and 0 is the plain loss. */
   readonly lambdaChanges: boolean;
+}
+
+/** What a run of points is. Equal runs give equal numbers. */
+export interface RunSetup extends TrainingSetup {
+  readonly points: PointData;
+}
+
+/** What changes while a run lasts; what is left out stays. */
+export interface Changes {
+  readonly lambda?: number;
+  readonly learningRate?: number;
 }
 
 /** One step of a run, for the curves. */
@@ -56,8 +66,11 @@ export interface IsotropyByTime {
   readonly predicted: readonly number[];
 }
 
-/** What a worker can be asked, each with what it is given and what it answers. */
-export interface Commands {
+/** Commands by name, each with what it is given and what it answers. */
+export type CommandTable = Readonly<Record<string, { readonly given: unknown; readonly answer: unknown }>>;
+
+/** What a worker with a model of points can be asked. */
+export type Commands = {
   /** Begins a run, in place of the one before. Answers with the points as the model sees them. */
   begin: { given: RunSetup; answer: { readonly real: Float32Array } };
   /** Takes steps, at most a chunk. Answers with none when the run has ended. */
@@ -66,7 +79,7 @@ export interface Commands {
     answer: { readonly rows: readonly Row[]; readonly learningRate: number };
   };
   /** From the next step on. */
-  change: { given: { readonly lambda?: number; readonly learningRate?: number }; answer: null };
+  change: { given: Changes; answer: null };
   draw: { given: SamplingSetup; answer: Float32Array };
   measure: { given: SamplingSetup; answer: { readonly quality: Quality; readonly points: Float32Array } };
   reverse: { given: SamplingSetup; answer: Frames };
@@ -76,16 +89,34 @@ export interface Commands {
   save: { given: { readonly format: 'onnx' | 'zip' }; answer: Uint8Array<ArrayBuffer> };
   /** Weights from a file that `save` gave, or another ONNX file of this network. */
   load: { given: { readonly name: string; readonly bytes: Uint8Array<ArrayBuffer> }; answer: null };
+};
+
+/** Images to learn, in [0, 255]. */
+export interface ImageData8 {
+  readonly name: string;
+  /** [count, side, side, channels]. */
+  readonly pixels: Uint8Array;
+  readonly side: number;
+  readonly channels: 1 | 3;
 }
 
-export type CommandName = keyof Commands;
-export type Given<Name extends CommandName> = Commands[Name]['given'];
-export type Answer<Name extends CommandName> = Commands[Name]['answer'];
+/** What a worker with a model of images can be asked. */
+export type ImageCommands = {
+  /** Answers with where the model runs. */
+  begin: { given: TrainingSetup & { readonly images: ImageData8 }; answer: 'cpu' | 'webgpu' };
+  train: Commands['train'];
+  change: Commands['change'];
+  /** Images [count, side, side, channels] in [0, 255], from the noise of the images `first`, `first + 1` and so on. */
+  draw: {
+    given: { readonly first: number; readonly count: number; readonly steps: number };
+    answer: Uint8ClampedArray<ArrayBuffer>;
+  };
+};
 
-export interface Request<Name extends CommandName = CommandName> {
+export interface Request {
   readonly id: number;
-  readonly name: Name;
-  readonly given: Given<Name>;
+  readonly name: string;
+  readonly given: unknown;
 }
 
-export type Reply = { readonly id: number } & ({ readonly answer: Answer<CommandName> } | { readonly error: string });
+export type Reply = { readonly id: number } & ({ readonly answer: unknown } | { readonly error: string });

@@ -19,12 +19,17 @@ export class App {
   private log: Both<Row[]> = { plain: [], iso: [] };
   private speed = { steps: 0, since: 0, text: '' };
   private urlTimer: number | undefined;
+  /** What the models and pictures follow. */
+  private applied: PageState;
+  /** The points that the models learn, to return to. */
+  private learned: Pick<PageState, 'set' | 'own'> = FIRST_STATE;
 
   constructor(
     private readonly controls: Controls,
     workerScript: URL,
   ) {
     this.state = fromHash(location.hash);
+    this.applied = this.state;
     this.experiment = new Experiment(workerScript, this.listener());
     showState(controls, this.state);
   }
@@ -67,15 +72,23 @@ export class App {
   async restart(): Promise<void> {
     const { isPlaying } = this.experiment;
     const { state } = this;
-    const points = pointDataOf(state);
+    const { set, own } = state;
     this.say('Loading…');
-    await this.experiment.begin({
-      points,
-      seed: state.seed,
-      batchSize: state.batch,
-      learningRate: state.rate,
-      lambda: state.lambda,
-    });
+    try {
+      await this.experiment.begin({
+        points: pointDataOf(state),
+        seed: state.seed,
+        batchSize: state.batch,
+        learningRate: state.rate,
+        lambda: state.lambda,
+      });
+    } catch (error) {
+      this.state = { ...this.state, ...this.learned };
+      this.applied = this.state;
+      this.showControls();
+      throw error;
+    }
+    this.learned = { set, own };
     this.say('');
     this.experiment.predicted = state.predicted ? state.lambda : undefined;
     if (isPlaying) this.experiment.play();
@@ -83,14 +96,19 @@ export class App {
     this.showControls();
   }
 
-  /** Takes over what the controls say. */
-  async update(): Promise<void> {
-    const before = this.state;
-    const now = { ...before, ...readControls(this.controls) };
-    this.state = now;
+  /** Takes over what the controls say. `apply` then does what follows from it. */
+  readControls(): void {
+    this.state = { ...this.state, ...readControls(this.controls) };
     this.showControls();
+    this.show();
+  }
+
+  /** Does what follows from the changes of the state since the last call. */
+  async apply(): Promise<void> {
+    const before = this.applied;
+    const now = this.state;
+    this.applied = now;
     const isNew = now.set !== before.set || now.seed !== before.seed || now.batch !== before.batch;
-    if (isNew && this.experiment.hasBegun) return this.restart();
     if (isNew) return this.restart();
     this.experiment.predicted = now.predicted ? now.lambda : undefined;
     if (now.lambda !== before.lambda || now.rate !== before.rate)
@@ -101,8 +119,16 @@ export class App {
     this.show();
   }
 
+  /** Shows the other tab; what trains on this one pauses. */
+  async showTab(tab: PageState['tab']): Promise<void> {
+    if (tab === 'images') await this.experiment.pause();
+    this.state = { ...this.state, tab };
+    this.showControls();
+  }
+
   async useOwn(own: Float64Array): Promise<void> {
     this.state = { ...this.state, own, set: OWN_SET };
+    this.applied = this.state;
     showState(this.controls, this.state);
     await this.restart();
   }
@@ -158,19 +184,22 @@ export class App {
       },
       drawn: (points) => {
         this.views.setDrawn(points);
-        if (this.state.view === 'reverse') void this.refreshFrames();
         this.show();
+        const { view } = this.state;
+        if (view === 'reverse' || !this.views.hasFrames(view)) this.refreshFrames().catch((error) => this.fail(error));
       },
       measured: (quality, isotropy) => this.views.setMeasured(quality, isotropy),
       stopped: (reason) => {
         if (reason === 'finished') this.say(`The ${MAX_STEPS} steps are done. Reset begins anew.`);
         this.showControls();
       },
-      failed: (error) => {
-        this.say(error.message);
-        this.showControls();
-      },
+      failed: (error) => this.fail(error),
     };
+  }
+
+  private fail(error: Error): void {
+    this.say(error.message);
+    this.showControls();
   }
 
   private async predict(): Promise<void> {
@@ -196,6 +225,8 @@ export class App {
     const { steps, isPlaying } = experiment;
     this.state = { ...this.state, steps };
     controls.play.textContent = isPlaying ? 'Pause' : 'Train';
+    controls.main.ariaBusy = String(experiment.isBusy);
+    if (!isPlaying) this.speed.text = '';
     const seconds = (performance.now() - this.speed.since) / 1000;
     if (isPlaying && seconds > 1)
       this.speed.text = ` · ${Math.round((steps - this.speed.steps) / seconds)} steps a second`;

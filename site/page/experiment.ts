@@ -1,4 +1,4 @@
-import type { Frames, IsotropyByTime, PointData, Quality, Row } from '../messages.ts';
+import type { Changes, Commands, Frames, IsotropyByTime, PointData, Quality, Row } from '../messages.ts';
 import { CHUNK, MEASURED_POINTS, SHOWN_POINTS } from '../settings.ts';
 import { ModelWorker } from './model-worker.ts';
 
@@ -12,6 +12,8 @@ const SAMPLING_STEPS = 20;
 /** Milliseconds between two pictures and between two measurements, at least. */
 const PICTURE_INTERVAL = 700;
 const MEASURE_INTERVAL = 4000;
+/** Milliseconds that a chunk of steps should take: so long a command can have to wait. */
+const CHUNK_TIME = 100;
 /** Pictures and measurements take at most about a quarter of the time. */
 const SHARE = 3;
 
@@ -33,13 +35,19 @@ export interface Listener {
   failed(error: Error): void;
 }
 
+class PointWorker extends ModelWorker<Commands> {}
+
 /** The two models, each in a worker: the same seed, batches and noise, one without the penalty. */
 export class Experiment {
-  private readonly workers: Both<ModelWorker>;
+  private readonly workers: Both<PointWorker>;
   private settings: Settings | undefined;
   private playing = false;
+  /** Whether a run of steps, or its last picture, is not over. */
+  isBusy = false;
   private loop: Promise<void> = Promise.resolve();
   private next = { picture: 0, measure: 0 };
+  /** Steps of the next chunk. */
+  private chunk = 1;
   /** Steps that both have taken. */
   steps = 0;
   /** Lambda that the left model is shown with, without training with it. */
@@ -49,7 +57,7 @@ export class Experiment {
     script: URL,
     private readonly listener: Listener,
   ) {
-    this.workers = { plain: new ModelWorker(script), iso: new ModelWorker(script) };
+    this.workers = { plain: new PointWorker(script), iso: new PointWorker(script) };
   }
 
   get isPlaying(): boolean {
@@ -63,8 +71,6 @@ export class Experiment {
   /** New models in place of those before. */
   async begin(settings: Settings): Promise<void> {
     await this.pause();
-    this.settings = undefined;
-    this.steps = 0;
     const { points, seed, batchSize, learningRate, lambda } = settings;
     const shared = { points, seed, batchSize, learningRate };
     const [{ real }] = await Promise.all([
@@ -72,6 +78,7 @@ export class Experiment {
       this.workers.iso.ask('begin', { ...shared, lambda, lambdaChanges: true }),
     ]);
     this.settings = settings;
+    this.steps = 0;
     this.listener.begun(real);
   }
 
@@ -79,6 +86,7 @@ export class Experiment {
   play(until = Number.POSITIVE_INFINITY): void {
     if (this.playing) return;
     this.playing = true;
+    this.isBusy = true;
     this.loop = this.run(until);
   }
 
@@ -93,7 +101,7 @@ export class Experiment {
     await this.picture();
   }
 
-  async change(changes: { readonly lambda?: number; readonly learningRate?: number }): Promise<void> {
+  async change(changes: Changes): Promise<void> {
     if (!this.settings) return;
     this.settings = { ...this.settings, ...changes };
     await this.both((worker) => worker.ask('change', changes));
@@ -131,16 +139,22 @@ export class Experiment {
     let finished = false;
     try {
       while (this.playing && !finished && this.steps < until) {
-        finished = !(await this.train(Math.min(CHUNK, until - this.steps)));
+        const begun = performance.now();
+        const steps = Math.min(this.chunk, until - this.steps);
+        finished = !(await this.train(steps));
+        const fitting = Math.floor((steps * CHUNK_TIME) / (performance.now() - begun));
+        this.chunk = Math.min(CHUNK, Math.max(1, fitting, Math.ceil(this.chunk / 2)), 2 * this.chunk);
         if (performance.now() > this.next.picture) this.next.picture = await after(PICTURE_INTERVAL, this.picture());
         if (performance.now() > this.next.measure) this.next.measure = await after(MEASURE_INTERVAL, this.measure());
       }
       await this.picture();
       await this.measure();
       this.playing = false;
+      this.isBusy = false;
       this.listener.stopped(finished ? 'finished' : 'paused');
     } catch (error) {
       this.playing = false;
+      this.isBusy = false;
       this.listener.failed(error instanceof Error ? error : new Error(String(error)));
     }
   }
@@ -158,7 +172,7 @@ export class Experiment {
     return { count, steps: SAMPLING_STEPS, ...(lambda === undefined ? {} : { lambda }) };
   }
 
-  private async both<T>(ask: (worker: ModelWorker, side: Side) => Promise<T>): Promise<Both<T>> {
+  private async both<T>(ask: (worker: PointWorker, side: Side) => Promise<T>): Promise<Both<T>> {
     const [plain, iso] = await Promise.all([ask(this.workers.plain, 'plain'), ask(this.workers.iso, 'iso')]);
     return { plain, iso };
   }

@@ -1,17 +1,17 @@
-import type { Answer, CommandName, Given, Reply, Request } from '../messages.ts';
+import type { CommandTable, Reply, Request } from '../messages.ts';
 
 interface Waiting {
-  readonly resolve: (answer: Answer<CommandName>) => void;
+  readonly resolve: (answer: unknown) => void;
   readonly reject: (error: Error) => void;
 }
 
 /** A model in a worker, from the side of the page. */
-export class ModelWorker {
+export class ModelWorker<Table extends CommandTable> {
   private readonly worker: Worker;
   private readonly waiting = new Map<number, Waiting>();
   private sent = 0;
 
-  constructor(script: string | URL) {
+  constructor(script: URL) {
     this.worker = new Worker(script, { type: 'module' });
     this.worker.onmessage = ({ data }: MessageEvent<Reply>) => {
       const waiting = this.waiting.get(data.id);
@@ -22,11 +22,11 @@ export class ModelWorker {
     this.worker.onerror = (event) => this.fail(event.message || 'The worker could not be loaded.');
   }
 
-  ask<Name extends CommandName>(name: Name, given: Given<Name>): Promise<Answer<Name>> {
+  ask<Name extends keyof Table & string>(name: Name, given: Table[Name]['given']): Promise<Table[Name]['answer']> {
     const id = ++this.sent;
-    const request: Request<Name> = { id, name, given };
+    const request: Request = { id, name, given };
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve: (answer) => resolve(answer as Answer<Name>), reject });
+      this.waiting.set(id, { resolve, reject });
       this.worker.postMessage(request);
     });
   }

@@ -2,17 +2,31 @@ import { App } from './app.ts';
 import { findControls } from './controls.ts';
 import { DrawPad } from './draw-pad.ts';
 import type { Side } from './experiment.ts';
+import { ImageTab } from './images.ts';
 import { byId } from './page-elements.ts';
 
 const controls = findControls();
 const app = new App(controls, new URL('./worker.js', import.meta.url));
+const imageTab = new ImageTab();
 const pad = new DrawPad(byId('pad', HTMLCanvasElement));
 
-/** Does something, and says what went wrong. */
+let last: Promise<unknown> = Promise.resolve();
+let updates = false;
+
+/** Does something after what was asked for before, and says what went wrong. */
 function attempt(action: () => unknown): void {
-  Promise.resolve()
-    .then(action)
-    .catch((error: unknown) => app.say(error instanceof Error ? error.message : String(error)));
+  last = last.then(action).catch((error: unknown) => app.say(error instanceof Error ? error.message : String(error)));
+}
+
+/** Takes over the controls, and follows them: once for all that moves before it is its turn. */
+function update(): void {
+  app.readControls();
+  if (updates) return;
+  updates = true;
+  attempt(() => {
+    updates = false;
+    return app.apply();
+  });
 }
 
 function onClick(id: string, action: () => unknown): void {
@@ -22,6 +36,11 @@ function onClick(id: string, action: () => unknown): void {
   });
 }
 
+onClick('tab-points', async () => {
+  await imageTab.pause();
+  await app.showTab('points');
+});
+onClick('tab-images', () => app.showTab('images'));
 onClick('play', () => app.playOrPause());
 onClick('step', () => app.oneStep());
 onClick('reset', () => app.restart());
@@ -38,9 +57,9 @@ onClick('copy-link', async () => {
 });
 
 const { set, lambda, rate, batch, seed, view, time, paths, predicted } = controls;
-for (const control of [set, batch, seed, view, paths, predicted])
-  control.addEventListener('change', () => attempt(() => app.update()));
-for (const control of [lambda, rate, time]) control.addEventListener('input', () => attempt(() => app.update()));
+for (const control of [set, batch, rate, seed, view, paths, predicted])
+  control.addEventListener('change', () => update());
+for (const control of [lambda, time]) control.addEventListener('input', () => update());
 
 for (const id of ['csv', 'model'])
   byId(id, HTMLInputElement).addEventListener('change', ({ currentTarget }) => {
@@ -57,8 +76,9 @@ document.addEventListener('dragleave', () => document.body.classList.remove('dro
 document.addEventListener('drop', (event) => {
   event.preventDefault();
   document.body.classList.remove('dropping');
-  const file = event.dataTransfer?.files[0];
-  if (file) openFile(file);
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (app.state.tab === 'images') imageTab.open(files);
+  else if (files[0]) openFile(files[0]);
 });
 
 function openFile(file: File): void {

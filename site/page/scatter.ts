@@ -2,7 +2,9 @@ import { Surface } from './canvas.ts';
 
 /** Points further out are not shown: noise has a standard deviation of 1, the data one of 2. */
 const HALF_WIDTH = 5.5;
+/** Half the edge of a point, in pixels: less on small canvases. */
 const RADIUS = 1.7;
+const FULL_SIZE = 400;
 
 export interface Picture {
   /** Points of the data, in grey behind the others; none where there is nothing yet. */
@@ -41,7 +43,8 @@ export class Scatter {
         for (let i = 0; i < points.length; i += 2)
           context.fillRect(x(points[i] ?? 0) - radius, y(points[i + 1] ?? 0) - radius, 2 * radius, 2 * radius);
       };
-      dots(real, color('--real'), 1);
+      const radius = RADIUS * Math.min(1, Math.max(0.5, width / FULL_SIZE));
+      dots(real, color('--real'), 0.6 * radius);
       if (paths) {
         context.strokeStyle = color(this.color);
         context.globalAlpha = 0.25;
@@ -55,7 +58,7 @@ export class Scatter {
         context.stroke();
         context.globalAlpha = 1;
       }
-      dots(drawn, color(this.color), RADIUS);
+      dots(drawn, color(this.color), radius);
     });
   }
 }

@@ -1,10 +1,13 @@
 import { SYNTHETIC_SETS } from '../../src/datasets/points/synthetic.ts';
 
+/** What is learned. */
+export const TABS = ['points', 'images'] as const;
 /** What the panels show: the points as they are now, or a moment of one of the two processes. */
 export const VIEWS = ['live', 'reverse', 'forward'] as const;
 export const OWN_SET = 'own';
 export const SETS = Object.keys(SYNTHETIC_SETS);
 export const BATCH_SIZES = [64, 128, 256, 512];
+export const RATES = [1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 3e-2];
 /** More points than this do not fit into a link. */
 const MAX_LINKED_POINTS = 600;
 /** Coordinates in a link are whole numbers up to this. */
@@ -12,6 +15,7 @@ const LINK_SCALE = 2 ** 15 - 1;
 
 /** All that the page shows follows from this, and it is in the URL. */
 export interface PageState {
+  readonly tab: (typeof TABS)[number];
   readonly set: string;
   /** x and y of the user's own points; only with the set 'own'. */
   readonly own: Float64Array | undefined;
@@ -30,6 +34,7 @@ export interface PageState {
 }
 
 export const FIRST_STATE: PageState = {
+  tab: 'points',
   set: 'swiss-roll',
   own: undefined,
   seed: 0,
@@ -54,7 +59,7 @@ export function toHash(state: PageState): string {
 /** Reads a link. What is missing or out of range is as it is at first. */
 export function fromHash(hash: string): PageState {
   const given = new URLSearchParams(hash.replace(/^#/, ''));
-  const number = (name: 'seed' | 'lambda' | 'rate' | 'time' | 'steps', most: number, whole = false) => {
+  const number = (name: 'seed' | 'lambda' | 'time' | 'steps', most: number, whole = false) => {
     const value = Number(given.get(name) ?? Number.NaN);
     const fits = value >= 0 && value <= most && (!whole || Number.isInteger(value));
     return fits ? value : FIRST_STATE[name];
@@ -62,13 +67,15 @@ export function fromHash(hash: string): PageState {
   const own = decodePoints(given.get('own'));
   const set = given.get('set') ?? '';
   const batch = Number(given.get('batch'));
+  const rate = Number(given.get('rate'));
   return {
+    tab: given.get('tab') === 'images' ? 'images' : 'points',
     set: SETS.includes(set) || (set === OWN_SET && own) ? set : FIRST_STATE.set,
     own,
     seed: number('seed', 2 ** 31, true),
     batch: BATCH_SIZES.includes(batch) ? batch : FIRST_STATE.batch,
     lambda: number('lambda', 1),
-    rate: number('rate', 0.1),
+    rate: RATES.includes(rate) ? rate : FIRST_STATE.rate,
     view: VIEWS.find((view) => view === given.get('view')) ?? FIRST_STATE.view,
     time: number('time', 1),
     paths: given.get('paths') === '1',

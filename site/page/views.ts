@@ -50,6 +50,10 @@ export class Views {
     this.drawn = drawn;
   }
 
+  hasFrames(process: PageState['view']): boolean {
+    return this.frames[process] !== undefined;
+  }
+
   setFrames(process: PageState['view'], frames: Both<Frames>): void {
     this.frames[process] = frames;
   }

@@ -16,7 +16,7 @@ self.addEventListener('activate', (event) => {
   );
 });
 
-// Everything comes from the cache, the page too, so that its parts are always of one build. A new build shows at the next load.
+// What is not in the list, as what a GPU needs, is kept when it was fetched once. Everything comes from the cache, the page too, so that its parts are always of one build. A new build shows at the next load.
 self.addEventListener('fetch', (event) => {
   const { request } = event;
   if (request.method !== 'GET' || !request.url.startsWith(self.registration.scope)) return;
@@ -24,5 +24,10 @@ self.addEventListener('fetch', (event) => {
     const cache = await caches.open(CACHE);
     return cache.match(request.mode === 'navigate' ? './' : request, { ignoreSearch: true });
   };
-  event.respondWith(kept().then((found) => found ?? fetch(request)));
+  const fetched = async () => {
+    const response = await fetch(request);
+    if (response.ok) await (await caches.open(CACHE)).put(request, response.clone());
+    return response;
+  };
+  event.respondWith(kept().then((found) => found ?? fetched()));
 });

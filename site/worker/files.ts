@@ -12,7 +12,7 @@ const FOLDER = 'model';
 /** The averaged weights as an ONNX file, or as a pipeline folder in a zip file. */
 export async function savedModel(run: ModelRun, format: 'onnx' | 'zip'): Promise<Uint8Array<ArrayBuffer>> {
   const { model, scheduler, points } = run;
-  const weights = namedViews(model.parameters, await run.weights());
+  const weights = namedViews(model.parameters, await run.training.weights());
   if (format === 'onnx') return new Uint8Array(exportModel(model, weights));
   await saveTrainedPipeline(FOLDER, { model, weights, scheduler, points });
   return zipFolder(FOLDER);

@@ -1,22 +1,16 @@
 import type { PointSet } from '../../src/datasets/points/points.ts';
-import { isoLoss } from '../../src/losses/iso.ts';
 import { noiseScaleForLambda } from '../../src/losses/minimiser.ts';
 import { precisionRecallDensityCoverage } from '../../src/metrics/prdc/prdc.ts';
 import { ConditionalDense } from '../../src/models/conditional-dense.ts';
-import { initialVector } from '../../src/models/model.ts';
 import { RandomStream, STREAM } from '../../src/random/random-stream.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
-import { DPMSolverMultistepScheduler } from '../../src/schedulers/solvers/dpm-solver.ts';
-import { BatchStream } from '../../src/trainers/data/batch-stream.ts';
 import { pointSamples } from '../../src/trainers/data/samples.ts';
-import { Engine } from '../../src/trainers/engines/engine.ts';
-import { learningRateAt } from '../../src/trainers/schedules.ts';
-import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
-import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
-import { Denoiser } from '../engine/denoiser.ts';
-import type { Frames, IsotropyByTime, Quality, Row, RunSetup, SamplingSetup } from '../messages.ts';
-import { CHUNK, EMA_DECAY, MAX_STEPS, NEAREST_K, NETWORK, SCHEDULE, TIMESTEPS, WARMUP_STEPS } from '../settings.ts';
+import type { Frames, IsotropyByTime, Quality, RunSetup, SamplingSetup } from '../messages.ts';
+import { NEAREST_K, NETWORK, SCHEDULE, TIMESTEPS } from '../settings.ts';
+import { Denoiser } from './denoiser.ts';
 import { someOf, trainingPoints } from './points.ts';
+import { reverseProcess } from './reverse-process.ts';
+import { Training } from './training.ts';
 
 /** Noise for the forward process and for what is measured by timestep. */
 const MEASURED_NOISE = 1;
@@ -25,118 +19,38 @@ const TIMESTEP_STRIDE = 3;
 
 /** A model of points that is being trained, and what the page asks of it. */
 export class ModelRun {
-  readonly model = new ConditionalDense(NETWORK);
-  readonly scheduler = new DDPMScheduler({ ...SCHEDULE, clip_sample: false });
+  readonly model: ConditionalDense;
+  readonly scheduler: DDPMScheduler;
+  /** Points of the data that are shown and measured. */
   readonly real: Float32Array;
-  /** Read anew for each step. */
-  private readonly live: { learningRate: number; lossScalars: Record<string, number> };
-  private done = 0;
 
   private constructor(
     private readonly setup: RunSetup,
     readonly points: PointSet,
+    readonly training: Training,
     private readonly denoiser: Denoiser,
+    { model, scheduler }: { readonly model: ConditionalDense; readonly scheduler: DDPMScheduler },
   ) {
+    this.model = model;
+    this.scheduler = scheduler;
     this.real = someOf(points);
-    this.live = {
-      learningRate: setup.learningRate,
-      lossScalars: setup.lambdaChanges ? { lambda: setup.lambda } : {},
-    };
   }
-
-  private engine: Engine | undefined;
 
   static async begin(setup: RunSetup): Promise<ModelRun> {
     const points = trainingPoints(setup.points);
-    const denoiser = await Denoiser.create(new ConditionalDense(NETWORK));
-    const run = new ModelRun(setup, points, denoiser);
-    await run.restart(initialVector(run.model, setup.seed));
-    return run;
-  }
-
-  /** Begins to train from these weights. */
-  async restart(parameters: Float32Array): Promise<void> {
-    const { setup, live, model, scheduler } = this;
-    const args = this.arguments;
-    const settings = stepSettings(
-      {
-        model,
-        loss: isoLoss({ lambda: setup.lambda }),
-        noise_scheduler: scheduler,
-        changeable_scalars: Object.keys(live.lossScalars),
-      },
-      args,
-    );
-    const batches = new BatchStream(pointSamples(this.points), {
-      batchSize: setup.batchSize,
-      trainTimesteps: TIMESTEPS,
-      seed: setup.seed,
-    });
-    const initial = new Map([
-      ['parameters' as const, parameters],
-      ['ema' as const, parameters],
-    ]);
-    await this.engine?.release();
-    this.engine = await Engine.create(
-      settings,
-      { device: 'cpu' },
-      initial,
-      batches,
-      stepSchedule(args, MAX_STEPS, live),
-    );
-    this.done = 0;
-  }
-
-  private get arguments() {
-    return resolveTrainingArguments({
-      output_dir: 'page',
-      max_steps: MAX_STEPS,
-      per_device_train_batch_size: this.setup.batchSize,
-      learning_rate: this.live.learningRate,
-      lr_scheduler_type: 'cosine',
-      warmup_steps: WARMUP_STEPS,
-      use_ema: true,
-      ema_max_decay: EMA_DECAY,
-      seed: this.setup.seed,
-    });
-  }
-
-  change({ lambda, learningRate }: { readonly lambda?: number; readonly learningRate?: number }): void {
-    if (lambda !== undefined && 'lambda' in this.live.lossScalars) this.live.lossScalars.lambda = lambda;
-    if (learningRate !== undefined) this.live.learningRate = learningRate;
-  }
-
-  async train(steps: number): Promise<{ rows: Row[]; learningRate: number }> {
-    const count = Math.min(steps, CHUNK, MAX_STEPS - this.done);
-    const reports = this.engine && count > 0 ? await this.engine.run(this.done, count) : [];
-    const rows = reports.map(({ loss = Number.NaN, isotropy = Number.NaN }, i) => ({
-      step: this.done + i + 1,
-      loss,
-      isotropy,
-    }));
-    this.done += rows.length;
-    return { rows, learningRate: learningRateAt(Math.max(1, this.done), this.arguments, MAX_STEPS) };
-  }
-
-  /** The averaged weights, as one vector. */
-  async weights(): Promise<Float32Array> {
-    return (await this.engine?.state())?.get('ema') ?? new Float32Array();
+    const model = new ConditionalDense(NETWORK);
+    const scheduler = new DDPMScheduler({ ...SCHEDULE, clip_sample: false });
+    const denoiser = await Denoiser.create(model);
+    const training = await Training.begin({ model, scheduler, samples: pointSamples(points), device: 'cpu' }, setup);
+    return new ModelRun(setup, points, training, denoiser, { model, scheduler });
   }
 
   /** The frames of the reverse process: pure noise first, the drawn points last. */
   async reverse({ count, steps, lambda }: SamplingSetup): Promise<Frames> {
     const scale = await this.noiseScale(lambda);
     await this.lookAtModel();
-    const solver = new DPMSolverMultistepScheduler({ ...this.scheduler.config, timestep_spacing: 'trailing' });
-    solver.setTimesteps(steps);
-    let x: Float32Array = new RandomStream(this.setup.seed, STREAM.sampling).fillNormal(new Float32Array(2 * count));
-    const frames = [x];
-    for (const timestep of solver.timesteps) {
-      const epsilon = await this.denoiser.predict(x, timestep);
-      x = solver.step(scale === 1 ? epsilon : epsilon.map((value) => scale * value), timestep, x).prev_sample;
-      frames.push(x);
-    }
-    return { timesteps: [...solver.timesteps, -1], frames };
+    const noise = new RandomStream(this.setup.seed, STREAM.sampling).fillNormal(new Float32Array(2 * count));
+    return reverseProcess(this.denoiser, this.scheduler, noise, { steps, scale });
   }
 
   async draw(setup: SamplingSetup): Promise<Float32Array> {
@@ -173,7 +87,7 @@ export class ModelRun {
   }
 
   async release(): Promise<void> {
-    await this.engine?.release();
+    await this.training.release();
     await this.denoiser.release();
   }
 
@@ -191,7 +105,7 @@ export class ModelRun {
   }
 
   private async lookAtModel(): Promise<void> {
-    this.denoiser.use(await this.weights());
+    this.denoiser.use(await this.training.weights());
   }
 }
 

@@ -26,6 +26,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.json': 'application/json',
   '.svg': 'image/svg+xml',
   '.wasm': 'application/wasm',
+  '.gz': 'application/octet-stream',
 };
 /** Only this machine can reach the page. */
 const HOST = '127.0.0.1';
