@@ -94,6 +94,14 @@ describe('compareRuns', () => {
     expect(text('compare.csv').trim().split('\n')).toHaveLength(1 + rows.length);
     expect(text('compare.md')).toMatch(/\| lambda +\| 0 +\| 0\.3 +\|/);
 
+    cpSync(bases[0] ?? '', at('again'), { recursive: true });
+    const repeated = await compare([...bases, at('again')], { sample_count: 0 });
+    expect(repeated.sides.map(({ name, seeds: each }) => [name, each])).toEqual([
+      ['moons-lambda-0', [3, 4]],
+      ['again', [3]],
+    ]);
+    expect(repeated.sides[1]?.values.recall?.change?.mean).toBe(0);
+
     const drawn = await finished(drawnWithLambda(pointJob({ lambda: 0, seed: 3 }), 0.3));
     const against = await compare([bases[0] ?? '', drawn]);
     expect(against.settings).toEqual({ iso_lambda: [undefined, 0.3] });
@@ -111,7 +119,7 @@ describe('compareRuns', () => {
     const [before, after] = sides.map(({ values }) => values.recall);
     expect(after?.change?.mean).toBeCloseTo((after?.spread.mean ?? 0) - (before?.spread.mean ?? 0), 12);
     expect(after?.change?.half_width).toBeUndefined();
-    expect(summary).toContain('1 pair, so that what is chance cannot be told');
+    expect(summary).toContain('one pair of runs');
     expect(warnings).toEqual([]);
     expect(text('compare.md')).toContain('40 samples against 40 of moons');
 

@@ -49,14 +49,17 @@ export function sidesOf(runs: readonly StoredRun[]): Side[] {
       `${first.folder} draws ${kindOf(first)}, but ${other.folder} draws ${kindOf(other)}: they cannot be compared`,
     );
   const names = distinctNames(runs.map(({ folder }) => folder));
-  const groups = new Map<string, MeasuredRun[]>();
+  const groups: { readonly key: string; readonly runs: MeasuredRun[] }[] = [];
   for (const [i, run] of runs.entries()) {
-    // A pipeline does not say its seed, so that two of the same settings are still two sides.
+    // A pipeline does not say its seed: two of the same settings are two sides.
     const key = run.seed === undefined ? `run ${i}` : JSON.stringify(Object.entries(run.settings).sort());
-    const group = groups.get(key) ?? [];
-    groups.set(key, [...group, { ...run, name: names[i] ?? run.folder }]);
+    const named = { ...run, name: names[i] ?? run.folder };
+    // A run that somebody repeated is compared with the first one.
+    const group = groups.find((one) => one.key === key && one.runs.every(({ seed }) => seed !== run.seed));
+    if (group) group.runs.push(named);
+    else groups.push({ key, runs: [named] });
   }
-  return [...groups.values()].map((group) => ({ name: commonName(group.map(({ name }) => name)), runs: group }));
+  return groups.map((group) => ({ name: commonName(group.runs.map(({ name }) => name)), runs: group.runs }));
 }
 
 /** The last parts of paths that tell them apart. */
@@ -70,7 +73,7 @@ function distinctNames(folders: readonly string[]): string[] {
   throw new InvalidArgumentError(`${twice} is named twice: name runs that differ`);
 }
 
-function commonName(names: readonly [string, ...string[]] | readonly string[]): string {
+function commonName(names: readonly string[]): string {
   const [first = '', ...others] = names;
   if (others.length === 0) return first;
   let length = first.length;
@@ -140,8 +143,7 @@ function sideText({ name, values }: ComparedSide, base: ComparedSide): string {
   const against = `${name} against ${base.name}`;
   if (measured.length === 0) return `${against}: nothing was measured on both.`;
   const pairs = Math.max(...measured.map(([, { change }]) => change?.runs ?? 0));
-  if (pairs < 2)
-    return `${against}: 1 pair, so that what is chance cannot be told; differences need at least 2 seeds a side.`;
+  if (pairs < 2) return `${against}: one pair of runs. Only several seeds a side can tell a change from chance.`;
   const clear = measured.filter(([, { change }]) => isClear(change));
   const unclear = measured.filter(([, { change }]) => !isClear(change)).map(([metric]) => metricTitle(metric));
   const changes = clear.map(([metric, { change }]) => {

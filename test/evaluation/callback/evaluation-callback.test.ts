@@ -72,6 +72,7 @@ describe('evaluation while a model is trained', () => {
         coverage: expect.any(Number),
         extractor: { name: 'raw-pixels 8x8x1' },
         samples: 12,
+        warnings: [expect.stringMatching(/^raw pixels/)],
       });
     // The epoch went on before its own evaluation had ended.
     expect(events.indexOf('trained 4')).toBeLessThan(events.indexOf('evaluated 4'));
