@@ -137,7 +137,8 @@ describe('compareRuns', () => {
   it('compares images, with what evaluations warn of', async () => {
     await writeSquares(at('squares'));
     const squares = { name: 'squares', source: at('squares'), extractor: 'raw-pixels' } as const;
-    const runs = await Promise.all([0, 0.1].map((lambda) => finished(imageJob({ ...squares, lambda }))));
+    const base = imageJob({ ...squares, lambda: 0 });
+    const runs = [await finished(base), await finished(drawnWithLambda(base, 0.1))];
     const { warnings, sides } = await compare(runs, { sample_count: 4 });
     expect(warnings).toEqual([expect.stringContaining('raw pixels')]);
     expect(Object.keys(sides[1]?.values ?? {})).toContain('fid');
