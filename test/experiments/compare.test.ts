@@ -65,7 +65,7 @@ describe('compareRuns', () => {
       ['moons-lambda-0', [3, 4]],
       ['moons-lambda-0.3', [4, 3]],
     ]);
-    expect(settings).toEqual({ lambda: [0, 0.3] });
+    expect(settings).toEqual({ 'loss.lambda': [0, 0.3] });
     expect(summary).toMatch(/^moons-lambda-0.3 against moons-lambda-0: .*; 2 pairs\.$/);
 
     const result = (lambda: number, seed: number) =>
@@ -92,7 +92,7 @@ describe('compareRuns', () => {
       }),
     );
     expect(text('compare.csv').trim().split('\n')).toHaveLength(1 + rows.length);
-    expect(text('compare.md')).toMatch(/\| lambda +\| 0 +\| 0\.3 +\|/);
+    expect(text('compare.md')).toMatch(/\| loss.lambda +\| 0 +\| 0\.3 +\|/);
 
     cpSync(bases[0] ?? '', at('again'), { recursive: true });
     const repeated = await compare([...bases, at('again')], { sample_count: 0 });
@@ -104,7 +104,7 @@ describe('compareRuns', () => {
 
     const drawn = await finished(drawnWithLambda(pointJob({ lambda: 0, seed: 3 }), 0.3));
     const against = await compare([bases[0] ?? '', drawn]);
-    expect(against.settings).toEqual({ iso_lambda: [undefined, 0.3] });
+    expect(against.settings).toEqual({ iso_lambda: ['as trained', 0.3] });
     expect(text('compare.html').match(/<img src="data:image\/png/g)).toHaveLength(2);
   });
 
@@ -122,6 +122,14 @@ describe('compareRuns', () => {
     expect(summary).toContain('one pair of runs');
     expect(warnings).toEqual([]);
     expect(text('compare.md')).toContain('40 samples against 40 of moons');
+
+    // A run of a sweep calls its settings otherwise.
+    const mixed = await compare([iso, at('jobs', jobName(pointJob({ lambda: 0.3, seed: 3 })))], { sample_count: 0 });
+    expect(mixed.settings).toMatchObject({ 'loss.lambda': [0.2, 0.3], per_device_train_batch_size: [512, 32] });
+    expect(Object.keys(mixed.settings).filter((name) => name.startsWith('model.'))).toEqual([
+      'model.num_train_timesteps',
+    ]);
+    expect(text('compare.md')).toMatch(/Not all folders say: .*dataset_sha256/);
 
     // The same models by themselves: the same noise gives the same samples, and there are no curves.
     const pictures = () => text('compare.html').match(/data:image\/png;base64,[^"]*/g);

@@ -6,7 +6,7 @@ import { type CompareOptions, type CompareSettings, compareSettings } from './op
 import { warningsOf } from './outcome.ts';
 import { writeComparison } from './report.ts';
 import { readRun, type Setting, type StoredMetrics, type StoredRun } from './run.ts';
-import { type ComparedSide, comparedSides, comparisonText, differingSettings, type Side, sidesOf } from './sides.ts';
+import { type ComparedSide, comparedSettings, comparedSides, comparisonText, type Side, sidesOf } from './sides.ts';
 
 /** What `compareRuns` found. */
 export interface CompareReport {
@@ -49,7 +49,7 @@ export async function compareRuns(options: CompareOptions): Promise<CompareRepor
   return {
     summary: comparisonText(compared),
     sides: compared,
-    settings: differingSettings(sides),
+    settings: comparedSettings(sides).differing,
     warnings: warningsOf(outcome),
     files,
   };

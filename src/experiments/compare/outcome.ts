@@ -38,3 +38,8 @@ export function howText({ measured, settings, sides }: CompareOutcome): string |
     : '';
   return `${own}: ${first.how}${steps}.${paired}`;
 }
+
+/** A sentence on settings that cannot be compared. */
+export function untoldText(untold: readonly string[]): string {
+  return `Not all folders say: ${untold.join(', ')}.`;
+}

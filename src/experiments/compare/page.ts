@@ -3,8 +3,8 @@ import { html, htmlPage, type Markup } from '../../pages/page.ts';
 import { curveFigure, meanCurve, SAMPLES_PIXELS, samplesFigure } from '../figures.ts';
 import { changeText, metricTitle } from '../statistics/change.ts';
 import { spreadText } from '../statistics/spread.ts';
-import { type CompareOutcome, howText, warningsOf } from './outcome.ts';
-import { comparisonText, differingSettings } from './sides.ts';
+import { type CompareOutcome, howText, untoldText, warningsOf } from './outcome.ts';
+import { comparedSettings, comparisonText } from './sides.ts';
 
 /** The summary, metrics, samples from the same noise, curves, and the settings that differ. */
 export async function comparePage(outcome: CompareOutcome): Promise<string> {
@@ -31,7 +31,7 @@ ${
 <h2>Training</h2>
 ${curves.length === 0 ? html`<p class="note">None of the runs has a log: pipelines come without.</p>` : html`<div class="plots">${curves}</div>`}
 <h2>Settings that differ</h2>
-<div class="scroll">${settingsTable(outcome)}</div>`;
+${settingsTable(outcome)}`;
   return htmlPage({
     title: sides.map(({ name }) => name).join(' and '),
     subtitle: `${sides.reduce((sum, { runs }) => sum + runs.length, 0)} runs side by side`,
@@ -70,10 +70,12 @@ ${compared.map(
 }
 
 function settingsTable({ sides }: CompareOutcome): Markup {
-  const rows = Object.entries(differingSettings(sides));
-  return html`<table>
+  const { differing, untold } = comparedSettings(sides);
+  const rows = Object.entries(differing);
+  return html`<div class="scroll"><table>
 <tr><th></th>${sides.map(({ name }) => html`<th>${name}</th>`)}</tr>
 <tr><th>seed</th>${sides.map(({ runs }) => html`<td>${runs.map(({ seed }) => seed ?? '–').join(', ')}</td>`)}</tr>
 ${rows.map(([name, values]) => html`<tr><th>${name}</th>${values.map((value) => html`<td>${value === undefined ? '–' : String(value)}</td>`)}</tr>`)}
-</table>`;
+</table></div>
+${untold.length === 0 ? undefined : html`<p class="note">${untoldText(untold)}</p>`}`;
 }

@@ -3,9 +3,9 @@ import { writeFileAtomic } from '../../files/atomic.ts';
 import { changeText, metricTitle } from '../statistics/change.ts';
 import { intervalColumns, spreadText } from '../statistics/spread.ts';
 import { csvText, markdownTable } from '../text.ts';
-import { type CompareOutcome, howText, warningsOf } from './outcome.ts';
+import { type CompareOutcome, howText, untoldText, warningsOf } from './outcome.ts';
 import { comparePage } from './page.ts';
-import { type ComparedSide, comparisonText, differingSettings } from './sides.ts';
+import { type ComparedSide, comparedSettings, comparisonText } from './sides.ts';
 
 /**
  * Writes `compare.html`, `.md`, `.json` and `.csv`.
@@ -15,14 +15,16 @@ import { type ComparedSide, comparisonText, differingSettings } from './sides.ts
 export async function writeComparison(folder: string, outcome: CompareOutcome): Promise<string[]> {
   const { compared, sides } = outcome;
   const rows = compared.flatMap(rowsOf);
+  const { differing, untold } = comparedSettings(sides);
   const data = {
     summary: comparisonText(compared),
     measured: howText(outcome) ?? null,
     warnings: warningsOf(outcome),
     sides: compared.map(({ name, runs, seeds }) => ({ name, runs, seeds: seeds.map((seed) => seed ?? null) })),
     settings: Object.fromEntries(
-      Object.entries(differingSettings(sides)).map(([name, values]) => [name, values.map((value) => value ?? null)]),
+      Object.entries(differing).map(([name, values]) => [name, values.map((value) => value ?? null)]),
     ),
+    untold,
     rows,
   };
   const files = {
@@ -43,7 +45,7 @@ function markdown(outcome: CompareOutcome): string {
   const { compared, sides } = outcome;
   const metrics = [...new Set(compared.flatMap(({ values }) => Object.keys(values)))];
   const how = howText(outcome);
-  const differing = Object.entries(differingSettings(sides));
+  const { differing, untold } = comparedSettings(sides);
   const names = compared.map(({ name }) => name);
   return `${[
     `# ${names.join(' and ')}`,
@@ -74,9 +76,10 @@ function markdown(outcome: CompareOutcome): string {
       ['', ...names],
       [
         ['seed', ...compared.map(({ seeds }) => seeds.map((seed) => seed ?? '–').join(', '))],
-        ...differing.map(([name, values]) => [name, ...values.map((value) => String(value ?? '–'))]),
+        ...Object.entries(differing).map(([name, values]) => [name, ...values.map((value) => String(value ?? '–'))]),
       ],
     ),
+    ...(untold.length === 0 ? [] : [untoldText(untold)]),
   ].join('\n\n')}\n`;
 }
 

@@ -41,7 +41,7 @@ export interface StoredRun {
   readonly task: 'points' | 'images';
   /** Of the training; undefined for a pipeline, which does not say. */
   readonly seed: number | undefined;
-  /** All that decides its numbers, by name, but for the seed. */
+  /** All that decides its numbers, as far as the folder tells, by the names of training arguments; not the seed. */
   readonly settings: Readonly<Record<string, Setting>>;
   /** What was logged; undefined for a pipeline, and for a run that only draws. */
   readonly curves: Curves | undefined;
@@ -78,15 +78,24 @@ export async function readRun(folder: string): Promise<StoredRun> {
     folder,
     task: (await drawsPoints(model)) ? 'points' : 'images',
     seed: undefined,
-    settings: { ...flat(unetConfig, 'model.'), ...flat(schedulerConfig, 'noise_scheduler.') },
     curves: undefined,
     measured: undefined,
     scaling: undefined,
     shape: models.find(unetConfig._class_name) && modelFromConfig(unetConfig).sampleShape,
     classes: typeof classes === 'number' ? classes : undefined,
     ...found,
+    settings: {
+      ...flat(unetConfig, 'model.'),
+      ...flat(schedulerConfig, 'noise_scheduler.'),
+      ...found.settings,
+      ...DRAWN_AS_TRAINED,
+      ...found.scaling,
+    },
   };
 }
+
+/** What `scaling` changes. */
+const DRAWN_AS_TRAINED = { iso_lambda: 'as trained', noise_scale: 1 };
 
 type Found = Pick<StoredRun, 'pipeline'> & Partial<StoredRun>;
 
@@ -98,7 +107,7 @@ async function runOfJob(folder: string): Promise<Found | undefined> {
   const result = await readResult(folder);
   if (!result || !('metrics' in result)) throw new InvalidArgumentError(`${folder} is not finished: resume it first`);
   const model = isTraining(job) ? job : job.model;
-  const { seed, ...settings } = model;
+  const { seed, kind: _, lambda, batch_size, epochs, num_train_timesteps: __, ...settings } = model;
   const scaling = isTraining(job) ? undefined : job.scaling;
   const names = Object.entries(result.metrics).filter(
     (entry): entry is [string, number] => typeof entry[1] === 'number',
@@ -106,7 +115,12 @@ async function runOfJob(folder: string): Promise<Found | undefined> {
   return {
     pipeline: pipelineFolder(scaling ? path.join(path.dirname(folder), jobName(model)) : folder),
     seed,
-    settings: flat({ ...settings, ...scaling }),
+    settings: flat({
+      'loss.lambda': lambda,
+      per_device_train_batch_size: batch_size,
+      num_train_epochs: epochs,
+      ...settings,
+    }),
     curves: 'training' in result ? curvesOf(result.training) : undefined,
     measured: {
       values: Object.fromEntries(names),
@@ -141,7 +155,7 @@ async function runOfTraining(folder: string): Promise<Found | undefined> {
   return {
     pipeline,
     ...(typeof seed === 'number' ? { seed } : {}),
-    ...(head && run ? { settings: { steps: head.step, ...settings } } : {}),
+    ...(head && run ? { settings: flat({ steps: head.step, ...settings }) } : {}),
     curves: curvesOf(await readTrainingCurve(folder)),
     measured: last && {
       values: last.values,
@@ -160,9 +174,10 @@ function curvesOf({ step, ...values }: TrainingCurve): Curves {
   return record.curves();
 }
 
-/** Names and values of plain settings; what begins with `_` are notes of the library that wrote them. */
+/** Names and values of plain settings, without the notes of the library that wrote them. */
 function flat(object: object, prefix = ''): Record<string, Setting> {
-  const entries = Object.entries(object).filter(([name, value]) => value !== null && !name.startsWith('_'));
+  const isNote = (name: string) => /(^|\.)_/.test(name) && !name.endsWith('_class_name');
+  const entries = Object.entries(object).filter(([name, value]) => value !== null && !isNote(name));
   return Object.fromEntries(
     entries.map(([name, value]) => [
       `${prefix}${name}`,

@@ -83,14 +83,24 @@ function commonName(names: readonly string[]): string {
   );
 }
 
-/** The settings that are not the same for all sides, by name: a value for each side, undefined where it has none. */
-export function differingSettings(sides: readonly Side[]): Record<string, (Setting | undefined)[]> {
+/** The settings of sides, by name. */
+export interface ComparedSettings {
+  /** Those that are not the same: a value for each side, undefined where its folder does not say. */
+  readonly differing: Readonly<Record<string, readonly (Setting | undefined)[]>>;
+  /** The names of those that only some folders say, where these agree. */
+  readonly untold: readonly string[];
+}
+
+export function comparedSettings(sides: readonly Side[]): ComparedSettings {
   const all = sides.map(({ runs }) => runs[0]?.settings ?? {});
   const names = [...new Set(all.flatMap((settings) => Object.keys(settings)))];
   const rows = names.map((name) => [name, all.map((settings) => settings[name])] as const);
-  return Object.fromEntries(
-    rows.filter(([, values]) => new Set(values).size > 1).map(([name, row]) => [name, [...row]]),
-  );
+  const known = (values: readonly (Setting | undefined)[]) => new Set(values.filter((value) => value !== undefined));
+  const isUntold = (values: readonly (Setting | undefined)[]) => known(values).size === 1 && values.includes(undefined);
+  return {
+    differing: Object.fromEntries(rows.filter(([, values]) => known(values).size > 1)),
+    untold: rows.filter(([, values]) => isUntold(values)).map(([name]) => name),
+  };
 }
 
 /** @param measured the values of each run, by its folder; runs without any are left out. */
