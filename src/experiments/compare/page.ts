@@ -33,7 +33,7 @@ ${curves.length === 0 ? html`<p class="note">None of the runs has a log: pipelin
 <h2>Settings that differ</h2>
 ${settingsTable(outcome)}`;
   return htmlPage({
-    title: sides.map(({ name }) => name).join(' and '),
+    title: sides.map(({ name }) => name).join(', '),
     subtitle: `${sides.reduce((sum, { runs }) => sum + runs.length, 0)} runs side by side`,
     body,
     style: `.strip img { width: ${SAMPLES_PIXELS}px; }`,

@@ -48,7 +48,7 @@ function markdown(outcome: CompareOutcome): string {
   const { differing, untold } = comparedSettings(sides);
   const names = compared.map(({ name }) => name);
   return `${[
-    `# ${names.join(' and ')}`,
+    `# ${names.join(', ')}`,
     comparisonText(compared),
     ...(how === undefined ? [] : [how]),
     ...warningsOf(outcome).map((warning) => `**Warning: ${warning}.**`),
