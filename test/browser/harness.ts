@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { build } from 'esbuild';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, type CDPSession, chromium, type Page } from 'playwright-core';
 import type { Scenarios } from './page/scenarios.ts';
 
 /*
@@ -86,6 +86,7 @@ export interface Tab {
 /** Chromium with a server for its tabs; `close` ends both. */
 export class TestBrowser {
   private readonly servers: Server[] = [];
+  private protocol: CDPSession | undefined;
 
   private constructor(
     private readonly browser: Browser,
@@ -123,6 +124,13 @@ export class TestBrowser {
         await page.waitForFunction(() => 'runScenario' in globalThis);
       },
     };
+  }
+
+  /** Processor time of all processes of the browser so far, in seconds. */
+  async processorSeconds(): Promise<number> {
+    this.protocol ??= await this.browser.newBrowserCDPSession();
+    const { processInfo } = await this.protocol.send('SystemInfo.getProcessInfo');
+    return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
   }
 
   /** Serves files of a folder below `path` from now on. */

@@ -2,6 +2,7 @@ import { NotInBrowserError } from '../../errors.ts';
 import { MemoryStore } from '../stores/memory-store.ts';
 import { noSuchFile, type Store } from '../stores/store.ts';
 import { join, resolve } from './path.ts';
+import { joined } from './system.ts';
 
 /*
  * What this package uses of node:fs/promises, over the store of the page. There are no links, rights or times, and a
@@ -35,8 +36,8 @@ async function bytesOf(content: Content): Promise<Uint8Array> {
   if (typeof content === 'string') return new TextEncoder().encode(content);
   if (content instanceof Uint8Array) return content;
   const parts: Uint8Array[] = [];
-  for await (const part of content) parts.push(new Uint8Array(part));
-  return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+  for await (const part of content) parts.push(part.slice());
+  return joined(parts);
 }
 
 function failure(code: string, path: string): Error {

@@ -1,4 +1,5 @@
 import { NotInBrowserError } from '../../errors.ts';
+import { joined } from './system.ts';
 
 /* SHA-256 (FIPS 180-4). Web Crypto has it too, but neither step by step nor without a promise. */
 
@@ -53,7 +54,7 @@ class Sha256 {
     this.state.forEach((word, i) => {
       new DataView(result.buffer).setInt32(4 * i, word);
     });
-    return encoding === 'hex' ? Array.from(result, (byte) => byte.toString(16).padStart(2, '0')).join('') : result;
+    return encoding === 'hex' ? hexadecimal(result) : result;
   }
 
   private compress(view: DataView, offset: number): void {
@@ -99,4 +100,21 @@ function rotated(word: number, bits: number): number {
 export function createHash(algorithm: string): Sha256 {
   if (algorithm === 'sha256') return new Sha256();
   throw new NotInBrowserError(`${algorithm} checksums are not computed in a browser, only sha256`);
+}
+
+/** Longer content is not copied for Web Crypto, which takes it in one piece. */
+const MOST_COPIED_BYTES = 2 ** 26;
+
+/** The SHA-256 of parts that follow each other, in hexadecimal digits: by Web Crypto where the page has it. */
+export async function sha256Of(parts: readonly Uint8Array[]): Promise<string> {
+  const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  if (globalThis.crypto?.subtle && length <= MOST_COPIED_BYTES)
+    return hexadecimal(new Uint8Array(await crypto.subtle.digest('SHA-256', joined(parts))));
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+}
+
+function hexadecimal(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

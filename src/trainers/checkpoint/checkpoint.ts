@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { createReadStream, stat } from '#platform/fs';
-import { createHash } from '#platform/hash';
+import { createHash, sha256Of } from '#platform/hash';
 import { join } from '#platform/path';
 import { CheckpointError, FileFormatError, InvalidArgumentError } from '../../errors.ts';
 import { interruptedReplacement, writeDirectoryAtomic, writeFileSynced } from '../../files/atomic.ts';
@@ -65,13 +65,11 @@ export async function writeCheckpoint(
     throw new InvalidArgumentError(`The step of a checkpoint must be an integer >= 0, not ${step}.`);
   }
   const chunks = [...safetensorsChunks(tensors)];
-  const hash = createHash('sha256');
-  for (const chunk of chunks) hash.update(chunk);
   const head: Head = {
     format_version: formatVersion,
     step,
     tensors_bytes: chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0),
-    tensors_sha256: hash.digest('hex'),
+    tensors_sha256: await sha256Of(chunks),
     state,
     ...(origin ? { origin: { ...origin } } : {}),
   };

@@ -3,8 +3,10 @@ import { type ScenarioName, scenarios } from './scenarios.ts';
 declare global {
   /** Runs a scenario here or in a new worker. */
   var runScenario: (name: ScenarioName, args: readonly unknown[], where: 'page' | 'worker') => Promise<unknown>;
-  /** Milliseconds from the message that stops a run in a worker to the worker's answer, once it has run for a while. */
-  var stopLatency: (batch: number) => Promise<number>;
+  /** Starts a run in a worker that goes on until it is stopped. Resolves when its first steps are done. */
+  var startRun: (batch: number) => Promise<void>;
+  /** Stops it. @returns the milliseconds from the message that stops it to the answer. */
+  var stopRun: () => Promise<number>;
   /** The longest time in milliseconds for which this thread did not come to its timer while `work` was under way. */
   var longestGap: (work: Promise<unknown>) => Promise<number>;
 }
@@ -32,17 +34,22 @@ globalThis.runScenario = async (name, args, where) => {
   return (scenarios[name] as (...args: readonly unknown[]) => unknown)(...args);
 };
 
-globalThis.stopLatency = async (batch) => {
-  let stoppedAt = 0;
-  await inWorker('trainUntilStopped', [batch], (worker) => {
-    if (stoppedAt > 0) return;
-    stoppedAt = Number.POSITIVE_INFINITY;
-    setTimeout(() => {
-      stoppedAt = performance.now();
-      worker.postMessage('stop');
-    }, 1000);
+let running: { readonly worker: Worker; readonly ended: Promise<unknown> } | undefined;
+
+globalThis.startRun = (batch) =>
+  new Promise((resolve, reject) => {
+    const ended = inWorker('trainUntilStopped', [batch], (worker) => {
+      running = { worker, ended };
+      resolve();
+    });
+    ended.catch(reject);
   });
-  return performance.now() - stoppedAt;
+
+globalThis.stopRun = async () => {
+  const start = performance.now();
+  running?.worker.postMessage('stop');
+  await running?.ended;
+  return performance.now() - start;
 };
 
 globalThis.longestGap = async (work) => {
