@@ -20,10 +20,13 @@ export const HUGGING_FACE = 'https://huggingface.co';
 /** Undefined until the package's entry is imported: the command line does without transformers.js where it can. */
 let settings: Settings | undefined;
 let defaultCacheDir: string | null = null;
+/** False in a browser, where it is about the files of the page's server; those of a store are always allowed. */
+let allowsByDefault = true;
 
 /** Makes every lookup of a model follow transformers.js's `env`, whatever is set in it later. */
 export function followEnv(env: Settings): void {
   settings = env;
+  allowsByDefault = env.allowLocalModels;
   defaultCacheDir = ownFolder('.cache/') ?? env.cacheDir;
 }
 
@@ -79,7 +82,7 @@ export function localModelFolder(name: string): string | undefined {
 
 /** Whether local folders may be opened. */
 export function allowsLocalModels(): boolean {
-  return settings?.allowLocalModels ?? true;
+  return settings === undefined || settings.allowLocalModels || !allowsByDefault;
 }
 
 /** @throws {InvalidArgumentError} when local models are forbidden. */

@@ -11,7 +11,9 @@ export type RuntimeTensor = ort.Tensor;
 export type TensorMap = Readonly<Record<string, RuntimeTensor>>;
 
 /** An ONNX Runtime session failed while it ran. */
-export class RuntimeExecutionError extends IsoDiffusionError {}
+export class RuntimeExecutionError extends IsoDiffusionError {
+  static override readonly name: string = 'RuntimeExecutionError';
+}
 
 /** Wraps host data, row-major, as a tensor without copying. */
 export function hostTensor(dtype: DType, shape: readonly number[], data: TensorData): RuntimeTensor {

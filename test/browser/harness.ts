@@ -25,6 +25,10 @@ const FLAGS = [
 export const hasChromium = existsSync(CHROMIUM);
 if (!hasChromium) console.warn(`skipping the tests in a browser: no ${CHROMIUM} (apt-get install chromium)`);
 
+export function launchChromium(): Promise<Browser> {
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: 60_000 });
+}
+
 const here = import.meta.dirname;
 const ortFiles = path.join(here, '../../node_modules/onnxruntime-web/dist');
 
@@ -94,10 +98,7 @@ export class TestBrowser {
   ) {}
 
   static async launch(): Promise<TestBrowser> {
-    const [browser, files] = await Promise.all([
-      chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: 60_000 }),
-      bundles(),
-    ]);
+    const [browser, files] = await Promise.all([launchChromium(), bundles()]);
     return new TestBrowser(browser, files);
   }
 

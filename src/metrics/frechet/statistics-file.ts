@@ -14,7 +14,9 @@ const MAX_ENTRIES = 100;
 const KEYS = ['mu', 'sigma', 'count'] as const;
 
 /** A file of statistics is missing, damaged, or holds other arrays than `mu` and `sigma`. */
-export class StatisticsFileError extends FileFormatError {}
+export class StatisticsFileError extends FileFormatError {
+  static override readonly name: string = 'StatisticsFileError';
+}
 
 /**
  * Writes statistics as a NumPy `.npz` with `mu` (dims) and `sigma` (dims x dims) as pytorch-fid reads them, in
