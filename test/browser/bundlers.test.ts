@@ -107,14 +107,16 @@ describe.skipIf(!hasChromium)('the module for CDNs', () => {
         const model = new iso.ConditionalDense({ hidden_features: 16, num_train_timesteps: 50 });
         const trainer = new iso.Trainer({
           model,
-          args: { output_dir: 'run', max_steps: 20, per_device_train_batch_size: 32 },
+          args: { output_dir: 'run', max_steps: 20, per_device_train_batch_size: 32, device: 'cpu' },
           train_dataset: await iso.loadPoints('moons', { n: 200 }),
           loss: iso.isoLoss({ lambda: 0.1 }),
           noise_scheduler: new iso.DDPMScheduler({ num_train_timesteps: 50 }),
         });
         await trainer.train();
         await trainer.savePipeline('roll', { layout: 'transformers.js' });
-        const generate = await iso.pipeline('unconditional-point-generation', await iso.zipFolder('roll'));
+        const generate = await iso.pipeline('unconditional-point-generation', await iso.zipFolder('roll'), {
+          device: 'cpu',
+        });
         const { points } = await generate({ batch_size: 3, num_inference_steps: 5, seed: 0 });
         const refused = await iso.loadImages('digits').catch((error: Error) => `${error.name}: ${error.message}`);
         return { points: [...points], refused };
