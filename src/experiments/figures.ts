@@ -3,16 +3,20 @@ import { dataUri, html, Markup } from '../pages/page.ts';
 import type { Curves } from '../pages/run-page.ts';
 import { type CurveSeries, curveSvg } from '../plots/curves.ts';
 import { PAGE_LOOK, svgToPng } from '../plots/render.ts';
-import { type PlotPoints, scatterPlot } from '../plots/scatter.ts';
+import { type Axis, type ScatterPanel, scatterSvg } from '../plots/scatter.ts';
 
 /** Points of each kind in a scatter. */
 const MAX_POINTS = 1500;
 /** Width of the samples of a run, in pixels. */
 export const SAMPLES_PIXELS = 240;
 
-/** Generated points over the real ones, as PNG. */
-export async function scatterPng(real: PlotPoints | undefined, fake: PlotPoints): Promise<Uint8Array> {
-  return svgToPng(await scatterPlot({ real, fake, title: '' }, { size: SAMPLES_PIXELS, max_points: MAX_POINTS }));
+/** Generated points over the real ones, as PNG. @param axes default: they span the points. */
+export async function scatterPng(
+  { real, fake }: Omit<ScatterPanel, 'title'>,
+  axes?: readonly Axis[],
+): Promise<Uint8Array> {
+  const options = { size: SAMPLES_PIXELS, max_points: MAX_POINTS };
+  return svgToPng(await scatterSvg([{ real, fake, title: '' }], options, axes));
 }
 
 /** The samples of a run, for a `strip`. */

@@ -87,14 +87,22 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
               orient: look.legend,
               // Vega's own default cuts a name off at 160 pixels.
               labelLimit: 0,
-              ...(look.legend === 'top' ? TOP_LEGEND : {}),
+              ...(look.legend === 'top' ? topLegend(series) : {}),
             },
           ],
     marks: [linesBy('name', { width: 1.8 })],
   } satisfies Spec);
 }
 
-const TOP_LEGEND = { direction: 'horizontal', offset: 2, padding: 0 } as const;
+/** Characters of all names that fit beside each other over a plot. */
+const LONGEST_LEGEND = 30;
+
+/** Long names stand below each other: the plot would become wider, and smaller on its page. */
+function topLegend(series: readonly CurveSeries[]) {
+  const characters = series.reduce((sum, { name }) => sum + name.length, 0);
+  const direction = characters > LONGEST_LEGEND ? ('vertical' as const) : ('horizontal' as const);
+  return { direction, offset: 2, padding: 0 };
+}
 
 function checkSeries({ name, x, y }: CurveSeries, positiveX: boolean, positiveY: boolean): void {
   if (x.length === 0 || x.length !== y.length) {

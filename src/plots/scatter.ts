@@ -52,7 +52,16 @@ export function scatterPlot(panel: ScatterPanel, options: ScatterOptions = {}): 
  *
  * @throws {InvalidArgumentError} as `scatterPlot`, and when there is no panel or an option is out of range.
  */
-export async function scatterPanels(panels: readonly ScatterPanel[], options: ScatterOptions = {}): Promise<string> {
+export function scatterPanels(panels: readonly ScatterPanel[], options: ScatterOptions = {}): Promise<string> {
+  return scatterSvg(panels, options);
+}
+
+/** `scatterPanels` with axes that are given: without, they span the points of all panels. */
+export async function scatterSvg(
+  panels: readonly ScatterPanel[],
+  options: ScatterOptions,
+  axes?: readonly Axis[],
+): Promise<string> {
   requireArray('the panels', panels);
   requireObject('the options of the plot', options);
   for (const panel of panels) {
@@ -69,7 +78,7 @@ export async function scatterPanels(panels: readonly ScatterPanel[], options: Sc
     if (real) checkPoints(real, `the real points of '${title}'`);
     checkPoints(fake, `the generated points of '${title}'`);
   }
-  const domain = commonSquare(panels.map(({ real, fake }) => real ?? fake));
+  const domain = axes ?? commonSquare(panels.map(({ real, fake }) => real ?? fake));
   const kinds = panels.some(({ real }) => real) ? KINDS : KINDS.slice(1);
   return renderSvg({
     $schema: 'https://vega.github.io/schema/vega/v6.json',

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { InvalidArgumentError } from '../../errors.ts';
 import { identify } from '../../evaluation/inputs.ts';
-import { drawRun } from './measure.ts';
+import { drawRun, picturesOf, type Samples } from './measure.ts';
 import { type CompareOptions, type CompareSettings, compareSettings } from './options.ts';
 import { warningsOf } from './outcome.ts';
 import { writeComparison } from './report.ts';
@@ -67,17 +67,17 @@ async function checkDataset({ dataset }: CompareSettings, [first]: readonly Stor
 
 async function drawAll(runs: readonly StoredRun[], sides: readonly Side[], settings: CompareSettings) {
   const measured = new Map<string, StoredMetrics>();
-  const pictures = new Map<Side, Uint8Array>();
+  const shown = new Map<Side, Samples>();
   for (const [i, run] of runs.entries()) {
     settings.signal?.throwIfAborted();
     const side = sides.find(({ runs: [first] }) => first?.folder === run.folder);
     const drawn = await drawRun(run, settings, side !== undefined, (fraction) =>
       settings.on_progress?.((i + fraction) / runs.length, run.folder),
     );
-    const { picture, measured: values = run.measured } = drawn;
+    const { samples, measured: values = run.measured } = drawn;
     if (values) measured.set(run.folder, values);
-    if (side && picture) pictures.set(side, picture);
+    if (side && samples) shown.set(side, samples);
     settings.on_progress?.((i + 1) / runs.length, run.folder);
   }
-  return { measured, pictures };
+  return { measured, pictures: await picturesOf(shown) };
 }

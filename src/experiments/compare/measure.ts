@@ -5,6 +5,7 @@ import type { EvaluateOptions } from '../../evaluation/options.ts';
 import { loadUnconditionalImageGeneration } from '../../pipelines/images.ts';
 import { loadUnconditionalPointGeneration } from '../../pipelines/points.ts';
 import { imageGrid } from '../../plots/image-grid.ts';
+import { commonSquare, type ScatterPanel } from '../../plots/scatter.ts';
 import { SAMPLES_PIXELS, scatterPng } from '../figures.ts';
 import type { CompareSettings } from './options.ts';
 import type { StoredMetrics, StoredRun } from './run.ts';
@@ -12,10 +13,13 @@ import type { StoredMetrics, StoredRun } from './run.ts';
 /** Samples in the picture of a run by default. */
 const SAMPLES = { images: 16, points: 1000 } as const;
 
+/** Samples of a run: images as a PNG file, or points with the real ones. */
+export type Samples = { readonly png: Uint8Array } | { readonly points: Omit<ScatterPanel, 'title'> };
+
 /** What is made of a run. */
 interface DrawnRun {
-  /** A PNG file; undefined where none is wanted, and for points that are not 2-D. */
-  readonly picture: Uint8Array | undefined;
+  /** Undefined where none are wanted, and for points that are not 2-D. */
+  readonly samples: Samples | undefined;
   /** Undefined without a data set. */
   readonly measured: StoredMetrics | undefined;
 }
@@ -37,14 +41,14 @@ export async function drawRun(
 ): Promise<DrawnRun> {
   const { sample_count = SAMPLES[run.task], dataset, device } = settings;
   const wantsPicture = withPicture && sample_count > 0;
-  if (!wantsPicture && dataset === undefined) return { picture: undefined, measured: undefined };
+  if (!wantsPicture && dataset === undefined) return { samples: undefined, measured: undefined };
   const draw =
     run.task === 'images'
       ? await loadUnconditionalImageGeneration(run.pipeline, { device })
       : await loadUnconditionalPointGeneration(run.pipeline, { device });
   try {
-    const picture = wantsPicture ? await drawPicture(draw, run, settings, sample_count) : undefined;
-    return { picture, measured: dataset === undefined ? undefined : await measure(draw, run, settings, onProgress) };
+    const samples = wantsPicture ? await drawSamples(draw, run, settings, sample_count) : undefined;
+    return { samples, measured: dataset === undefined ? undefined : await measure(draw, run, settings, onProgress) };
   } finally {
     await draw.dispose();
   }
@@ -62,24 +66,35 @@ function generation({ scheduler, model }: AnyPipeline, run: StoredRun, settings:
   };
 }
 
-async function drawPicture(
+async function drawSamples(
   draw: AnyPipeline,
   run: StoredRun,
   settings: CompareSettings,
   count: number,
-): Promise<Uint8Array | undefined> {
+): Promise<Samples | undefined> {
   const { seed, signal, dataset } = settings;
   const options = { batch_size: count, seed, signal, ...generation(draw, run, settings, count) };
   if (draw.task === 'unconditional-image-generation') {
     const images = await draw({ ...options, output_type: 'uint8' });
     const columns = Math.ceil(Math.sqrt(count));
-    return imageGrid(images, { scale: Math.max(1, Math.round(SAMPLES_PIXELS / (columns * images.width))) });
+    const scale = Math.max(1, Math.round(SAMPLES_PIXELS / (columns * images.width)));
+    return { png: await imageGrid(images, { scale }) };
   }
   const { points: data, dims } = await draw(options);
   if (dims[1] !== 2) return undefined;
   const real: PointSet | undefined =
     dataset === undefined ? undefined : await loadPoints(dataset, { n: count, scaling: 'none' });
-  return scatterPng(real, { data, count, dims: 2 });
+  return { points: { real, fake: { data, count, dims: 2 } } };
+}
+
+/** The samples of runs as PNG files. Points of all runs have the same axes. */
+export async function picturesOf<Key>(drawn: ReadonlyMap<Key, Samples>): Promise<Map<Key, Uint8Array>> {
+  const sets = [...drawn.values()].flatMap((samples) => ('points' in samples ? [samples.points] : []));
+  const axes = sets.length > 0 ? commonSquare(sets.map(({ real, fake }) => real ?? fake)) : undefined;
+  const pictures = new Map<Key, Uint8Array>();
+  for (const [key, samples] of drawn)
+    pictures.set(key, 'png' in samples ? samples.png : await scatterPng(samples.points, axes));
+  return pictures;
 }
 
 async function measure(

@@ -94,7 +94,7 @@ async function samplesPng(folder: string, first: SweepOutcome['first']): Promise
   if (dims !== 2) return undefined;
   const real = await loadPoints(first.dataset, { n: first.points ?? undefined, seed: first.seed });
   const fake = { data: Float32Array.from(data), count: data.length / dims, dims };
-  return scatterPng(real, fake);
+  return scatterPng({ real, fake });
 }
 
 /** Every term that the loss reports, as means over the seeds. */
