@@ -40,6 +40,14 @@ describe.skipIf(!hasChromium)('training in a browser', () => {
     expect(await plain.run('environment', [])).toMatchObject({ isolated: false });
   });
 
+  it('knows its devices', async () => {
+    expect(await plain.run('deviceReports', [], 'worker')).toMatchObject([
+      { device: 'cpu', available: true },
+      { device: 'webgpu', available: true },
+      { device: 'cuda', available: false, advice: expect.stringContaining('cannot be used in a browser') },
+    ]);
+  });
+
   describe('100 steps of the 2-D network', () => {
     const run = { batch: 128, steps: 100 };
     const reference = trainPoints(run);

@@ -7,8 +7,6 @@ declare global {
   var startRun: (batch: number) => Promise<void>;
   /** Stops it. @returns the milliseconds from the message that stops it to the answer. */
   var stopRun: () => Promise<number>;
-  /** The longest time in milliseconds for which this thread did not come to its timer while `work` was under way. */
-  var longestGap: (work: Promise<unknown>) => Promise<number>;
 }
 
 /** @param onBegun called when the scenario says that it has begun. */
@@ -50,17 +48,4 @@ globalThis.stopRun = async () => {
   running?.worker.postMessage('stop');
   await running?.ended;
   return performance.now() - start;
-};
-
-globalThis.longestGap = async (work) => {
-  let last = performance.now();
-  let longest = 0;
-  const timer = setInterval(() => {
-    const now = performance.now();
-    longest = Math.max(longest, now - last);
-    last = now;
-  }, 1);
-  await work;
-  clearInterval(timer);
-  return longest;
 };

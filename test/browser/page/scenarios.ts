@@ -1,4 +1,4 @@
-import { configureRuntime } from 'iso-diffusion';
+import { configureRuntime, deviceReports } from 'iso-diffusion';
 import { trainPoints, trainUNet } from './training.ts';
 import {
   openByTransformers,
@@ -15,6 +15,7 @@ if (globalThis.crossOriginIsolated) configureRuntime({ wasm_paths: `${location.o
 /** What the tests run in the browser, and some of it in Node.js too. */
 export const scenarios = {
   environment: () => ({ isolated: globalThis.crossOriginIsolated, cores: navigator.hardwareConcurrency }),
+  deviceReports,
   trainPoints,
   trainUNet,
   trainAndExport,
