@@ -2,8 +2,8 @@ import { requireFunction, requireObject } from '../arguments.ts';
 import { add, mul } from '../graph/ops/index.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { checkLambda } from './arrays/iso.ts';
-import { isotropyOf } from './isotropy.ts';
-import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
+import { isotropyOf, withPenalty } from './isotropy.ts';
+import { type DiffusionLoss, defineLoss, type LossInputs, type LossResult } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 
 export interface IsoLossOptions {
@@ -34,10 +34,10 @@ export function isoLoss(options: IsoLossOptions): DiffusionLoss {
   const build = (inputs: LossInputs) => {
     const { lambda: changeable, ...ofBase } = inputs.scalars ?? {};
     const { loss, terms } = base({ ...inputs, scalars: ofBase });
-    const isotropy = terms.isotropy_penalty ? { isotropy_penalty: terms.isotropy_penalty } : isotropyOf(inputs);
-    const penalty = isotropy.isotropy_penalty;
     // 0 times a penalty beyond float32 would not be 0.
     const isOff = !changeable && lambda === 0;
+    const isotropy = stepIsotropy(inputs, terms, isOff);
+    const penalty = isotropy.isotropy_penalty;
     const weighted_isotropy_penalty = isOff
       ? scalarLike(penalty, 0)
       : mul(penalty, changeable ?? scalarLike(penalty, lambda, 'lambda'));
@@ -49,4 +49,12 @@ export function isoLoss(options: IsoLossOptions): DiffusionLoss {
   const { config, learnsVariance } = base;
   const scalars = { ...base.scalars, lambda: { value: lambda, min: 0 } };
   return defineLoss({ name: 'iso', lambda, base: config }, build, { learnsVariance, scalars });
+}
+
+/** The isotropy terms that count: of the whole step where that is asked for and the penalty is on, else of the batch. */
+function stepIsotropy(inputs: LossInputs, terms: LossResult['terms'], isOff: boolean) {
+  const { isotropy, isotropy_penalty } = terms;
+  if (inputs.overStep && !isOff)
+    return withPenalty(inputs.overStep('isotropy', isotropy ?? isotropyOf(inputs).isotropy));
+  return isotropy_penalty ? { isotropy_penalty } : isotropyOf(inputs);
 }

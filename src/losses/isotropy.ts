@@ -19,7 +19,11 @@ export function isotropyOf(inputs: LossInputs): {
   readonly isotropy_penalty: Value;
 } {
   requireObject('the inputs of a loss', inputs);
-  const isotropy = reduceMean(square(predictedEpsilon(inputs)));
+  return withPenalty(reduceMean(square(predictedEpsilon(inputs))));
+}
+
+/** An isotropy with its penalty, (isotropy - 1)^2. */
+export function withPenalty(isotropy: Value): { readonly isotropy: Value; readonly isotropy_penalty: Value } {
   return { isotropy, isotropy_penalty: square(sub(isotropy, scalarLike(isotropy, 1))) };
 }
 

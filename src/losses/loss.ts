@@ -20,6 +20,13 @@ export interface LossInputs {
   readonly alphaCumprod: Value;
   /** What `modelOutput` predicts. */
   readonly predictionType: PredictionType;
+  /**
+   * Where a step has several batches, and the trainer is exact over the step: turns a mean over this batch into the mean
+   * over all of them, whose gradient is that of this batch. A loss asks for it where it takes a function of a mean that is
+   * not linear, such as the square in the isotropy penalty. Each mean, a scalar, has a name of its own. A batch then needs a
+   * second forward pass. Default: none, for the batch is the whole step.
+   */
+  readonly overStep?: ((name: string, mean: Value) => Value) | undefined;
   /** The second half of the output channels, where the model learns its variance. Default: none. */
   readonly learnedVariance?: LearnedVariance | undefined;
   /**

@@ -18,11 +18,14 @@ export interface TrainingArguments {
   readonly max_steps?: number | undefined;
   /** Samples in a batch, 1 to 1,000,000; default 512. */
   readonly per_device_train_batch_size?: number | undefined;
-  /**
-   * Batches whose mean gradient makes one step, 1 to 65,536; default 1. Each batch has its own loss: the expectation in
-   * the iso loss runs over a batch, not over the whole step.
-   */
+  /** Batches whose mean gradient makes one step, 1 to 65,536; default 1. */
   readonly gradient_accumulation_steps?: number | undefined;
+  /**
+   * What the expectation in the isotropy penalty runs over where a step has several batches: 'step' (default), all of
+   * them, as one large batch would, for which every batch takes a second forward pass; or 'batch', each by itself, whose
+   * penalty is larger on average. Without a penalty it has no effect.
+   */
+  readonly isotropy_over?: 'step' | 'batch' | undefined;
   /**
    * Keeps only the inputs of the model's blocks, and computes what is inside again in the backward pass; default false.
    * A step takes about a third longer and less memory, and its results are the same to the bit.
@@ -113,6 +116,7 @@ const schema = z.strictObject({
   max_steps: z.union([z.literal(-1), z.int().min(1)]).default(-1),
   per_device_train_batch_size: z.int().min(1).max(1_000_000).default(512),
   gradient_accumulation_steps: z.int().min(1).max(65_536).default(1),
+  isotropy_over: z.enum(['step', 'batch']).default('step'),
   gradient_checkpointing: z.boolean().default(false),
   random_flip: z.boolean().default(false),
   class_dropout_prob: fraction.default(0),

@@ -22,18 +22,20 @@ interface Variant {
   readonly model?: UNet2DModel;
   readonly loss?: DiffusionLoss;
   readonly gradientCheckpointing?: boolean;
+  readonly isotropyOver?: 'step' | 'batch';
 }
 
 /** Three steps by a backend that `Trainer` would not choose on the cpu. */
 async function threeSteps(
   accumulationSteps: number,
-  { model = plain, loss = isoLoss({ lambda: 0.1 }), gradientCheckpointing = false }: Variant,
+  { model = plain, loss = isoLoss({ lambda: 0.1 }), gradientCheckpointing = false, isotropyOver = 'step' }: Variant,
   create: (...given: Parameters<typeof FusedBackend.create>) => Promise<Backend | FusedBackend>,
 ) {
   const args = resolveTrainingArguments({
     output_dir: 'unused',
     per_device_train_batch_size: 4 / accumulationSteps,
     gradient_accumulation_steps: accumulationSteps,
+    isotropy_over: isotropyOver,
     gradient_checkpointing: gradientCheckpointing,
     optim: 'adamw',
     max_grad_norm: 0.5,
@@ -71,6 +73,10 @@ const bySums = (accumulationSteps: number, variant: Variant = {}) =>
     DeviceBackend.create(settings, device, initial, { maxVectorElements: 3000 }),
   );
 
+/** The form of the cpu: sums in memory of the host. */
+const onHost = (accumulationSteps: number, variant: Variant = {}) =>
+  threeSteps(accumulationSteps, variant, (settings, _device, initial) => HostBackend.create(settings, initial));
+
 type Outcome = Awaited<ReturnType<typeof threeSteps>>;
 
 function expectEqual(actual: Outcome, expected: Outcome): void {
@@ -90,10 +96,39 @@ function expectEqual(actual: Outcome, expected: Outcome): void {
 }
 
 describe('several batches a step in the graph', () => {
-  it('equal the gradients added up on the host, with the penalty of each batch', async () => {
-    const split = await threeSteps(2, {}, (settings, _device, initial) => HostBackend.create(settings, initial));
-    expectEqual(await inGraph(2), split);
-    expectEqual(await bySums(2), split);
+  it.each(['step', 'batch'] as const)(
+    'equal the gradients added up on the host, with the penalty of the %s',
+    async (isotropyOver) => {
+      const split = await onHost(2, { isotropyOver });
+      expectEqual(await inGraph(2, { isotropyOver }), split);
+      expectEqual(await bySums(2, { isotropyOver }), split);
+    },
+  );
+
+  it.each(Object.entries({ onHost, inGraph, bySums }))(
+    '%s: are one large batch, whatever their number, where the penalty is of the step',
+    async (_, run) => {
+      // So large that the spread of the batches' isotropies is seen.
+      const loss = isoLoss({ lambda: 30 });
+      const [one, two, four] = [await run(1, { loss }), await run(2, { loss }), await run(4, { loss })];
+      expectEqual(two, one);
+      expectEqual(four, one);
+      for (const { rows } of [two, four])
+        rows[0]?.forEach((value, i) => {
+          const wanted = one.rows[0]?.[i] ?? Number.NaN;
+          // Loss, terms and the norm of the first gradient: sums of float32 in another order.
+          expect(Math.abs(value - wanted)).toBeLessThan(2e-6 * Math.max(1, Math.abs(wanted)));
+        });
+      const apart = await run(4, { loss, isotropyOver: 'batch' });
+      const difference = Math.abs(Number(apart.rows[0]?.[0]) - Number(one.rows[0]?.[0]));
+      expect(difference).toBeGreaterThan(1e-4);
+    },
+  );
+
+  it('cost no second pass, and keep their bits, without a penalty', async () => {
+    for (const loss of [simpleLoss(), isoLoss({ lambda: 0 })])
+      for (const run of [onHost, inGraph, bySums])
+        expect(await run(2, { loss })).toEqual(await run(2, { loss, isotropyOver: 'batch' }));
   });
 
   // On the host the cpu trains in hwnc, so a mask falls on other elements: only these two can be compared.

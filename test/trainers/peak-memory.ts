@@ -36,6 +36,7 @@ const { graph } = buildGradientGraph(
     maxGradNorm: 0,
     ema: false,
     gradientCheckpointing: process.argv[2] === 'true',
+    overStep: false,
     lossScalars: [],
   },
   nchw,

@@ -45,6 +45,11 @@ export const trainingOptions = grouped('Training:', {
     numberOr(defaults.gradient_accumulation_steps),
     'batches per step',
   ),
+  isotropy_over: option(
+    '--isotropy-over <what>',
+    z.enum(['step', 'batch']).default(defaults.isotropy_over),
+    'the isotropy penalty is of all batches of a step, or of each by itself: step or batch',
+  ),
   gradient_checkpointing: option(
     '--gradient-checkpointing',
     z.boolean().default(defaults.gradient_checkpointing),

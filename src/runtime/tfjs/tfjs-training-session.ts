@@ -13,6 +13,8 @@ interface TrainedLoss {
   readonly loss: Value;
   /** A vector of floats to report. */
   readonly terms: Value;
+  /** A vector of floats that `means` gives; default none. */
+  readonly means?: Value | undefined;
 }
 
 /** The state as flat vectors; a moment that is missing starts at zero, and without `ema` no average is kept. */
@@ -35,6 +37,7 @@ export class TfjsTrainingSession {
   private constructor(
     private readonly tf: Tfjs,
     private readonly interpreter: GraphInterpreter,
+    private readonly measuring: GraphInterpreter | undefined,
     private readonly trained: TrainedLoss,
     private readonly flatVector: FlatVector,
     /** The indices of the parameters that have a gradient. */
@@ -57,10 +60,11 @@ export class TfjsTrainingSession {
     const differentiable = trained.parameters.flatMap((value, index) => (ancestors.has(value) ? [index] : []));
     if (differentiable.length === 0) throw new GraphError('the loss depends on no parameter');
     const interpreter = GraphInterpreter.compile(tf, [trained.loss, trained.terms]);
+    const measuring = trained.means && GraphInterpreter.compile(tf, [trained.means]);
     const { parameters, first_moment, second_moment, ema } = initial;
     // tfjs's cpu backend computes on the array it is given.
     const upload = (vector: Float32Array) => tf.tensor(vector.slice(), [flatVector.length], 'float32');
-    return new TfjsTrainingSession(tf, interpreter, trained, flatVector, differentiable, {
+    return new TfjsTrainingSession(tf, interpreter, measuring, trained, flatVector, differentiable, {
       parameters: upload(parameters),
       first_moment: upload(first_moment),
       second_moment: upload(second_moment),
@@ -86,6 +90,28 @@ export class TfjsTrainingSession {
       });
       this.clear();
       [this.gradient, this.terms] = [gradient, terms];
+    } catch (error) {
+      throw missingKernel(error) ?? error;
+    } finally {
+      disposeAll(feeds.values());
+    }
+  }
+
+  /**
+   * The means of one batch, by a forward pass.
+   *
+   * @param feeds as for `accumulate`; they are disposed of.
+   */
+  async means(feeds: ReadonlyMap<Value, TfTensor>): Promise<Float32Array> {
+    const { tf, trained, measuring } = this;
+    try {
+      const [means] = tf.tidy(() => {
+        const values = new Map([...feeds, ...pairs(trained.parameters, this.parameterTensors())]);
+        return measuring?.run(values) ?? [];
+      });
+      const found = means ? await read(means) : new Float32Array();
+      means?.dispose();
+      return found;
     } catch (error) {
       throw missingKernel(error) ?? error;
     } finally {
@@ -147,6 +173,7 @@ export class TfjsTrainingSession {
   release(): void {
     this.clear();
     this.interpreter.dispose();
+    this.measuring?.dispose();
     disposeAll(present(this.vectors));
   }
 

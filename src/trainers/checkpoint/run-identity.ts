@@ -59,7 +59,9 @@ export function runIdentity(
   args: ResolvedTrainingArguments,
   maxSteps: number,
 ): RunIdentity {
-  const recorded = without({ ...args, max_steps: maxSteps }, NOT_RECORDED);
+  // Older versions knew 'batch' alone, and a step of one batch is the same either way.
+  const isotropy_over = args.gradient_accumulation_steps > 1 && args.isotropy_over === 'step' ? 'step' : undefined;
+  const recorded = without({ ...args, isotropy_over, max_steps: maxSteps }, NOT_RECORDED);
   return JSON.parse(JSON.stringify({ ...parts, arguments: recorded }));
 }
 

@@ -21,6 +21,10 @@ export interface StateHolder {
 export interface Backend extends StateHolder {
   /** The dropouts whose random integers every batch brings along. */
   readonly dropouts: readonly DropoutInput[];
+  /** The means over the step that the loss asks for, by name; every batch brings them along. Often there are none. */
+  readonly stepMeans: readonly string[];
+  /** A forward pass for the means of a batch, in the order of `stepMeans`. */
+  means(batch: BatchInputs): Promise<Float32Array>;
   /** Adds the gradient of a batch, its loss and its terms to those of the step, which the first batch begins. */
   accumulate(batch: BatchInputs, isFirst: boolean): Promise<void>;
   /**

@@ -12,6 +12,7 @@ import {
   declareScalars,
   declareState,
   flatGradients,
+  flatMeans,
   joinVectors,
   outputState,
   type StateKind,
@@ -23,6 +24,7 @@ import {
   vectorsOf,
 } from '../step/update.ts';
 import type { Backend } from './backend.ts';
+import { MEANS, MeansSession } from './means-session.ts';
 
 /** WebGPU guarantees 128 MiB for a storage buffer binding (maxStorageBufferBindingSize). */
 const WEBGPU_MAX_VECTOR = 2 ** 25;
@@ -49,6 +51,7 @@ export class DeviceBackend implements Backend {
     /** The session of the sums, for several batches. */
     private readonly accumulation: TrainingSession | undefined,
     private readonly graphs: DeviceGraphs,
+    private readonly measuring: MeansSession | undefined,
   ) {}
 
   /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
@@ -67,7 +70,9 @@ export class DeviceBackend implements Backend {
     try {
       const start = splitByVector(vectors, initial);
       const updating = await TrainingSession.create(update, vectors, start, device, options);
-      return new DeviceBackend(updating, accumulation, graphs);
+      const { measure, means } = graphs;
+      const measuring = measure && (await MeansSession.create(measure, means, device, options));
+      return new DeviceBackend(updating, accumulation, graphs, measuring);
     } catch (error) {
       await accumulation?.release();
       throw error;
@@ -80,6 +85,15 @@ export class DeviceBackend implements Backend {
 
   get dropouts(): readonly DropoutInput[] {
     return this.graphs.dropouts;
+  }
+
+  get stepMeans(): readonly string[] {
+    return this.graphs.means;
+  }
+
+  async means(batch: BatchInputs): Promise<Float32Array> {
+    const feeds = { ...this.updating.tensors, ...asHostTensors(batch) };
+    return (await this.measuring?.run(feeds)) ?? new Float32Array();
   }
 
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
@@ -105,12 +119,17 @@ export class DeviceBackend implements Backend {
   }
 
   async release(): Promise<void> {
+    await this.measuring?.release();
     await this.accumulation?.release();
     await this.updating.release();
   }
 }
 
 interface DeviceGraphs {
+  /** Takes the parameters and a batch, and gives its `means`. */
+  readonly measure?: Graph | undefined;
+  /** The names of the means over the step. */
+  readonly means: readonly string[];
   /** Adds the gradients and terms of one batch to the sums: `sum_next = sumScale * sum + gradient`. */
   readonly accumulate?: Graph;
   /** Takes the state, the scalars, float32 [1], and a batch or the sums. Gives the next state and the report. */
@@ -130,7 +149,7 @@ function stepGraph(settings: StepSettings, vectors: readonly StateVector[]): Dev
   const parameters = vectorsOf('parameters', vectors, state);
   const { flat, terms } = flatGradients(settings, parameters, batch, inputs);
   addUpdate(update, settings, vectors, state, flat, terms.values);
-  return { update, vectors, sums: [], reported: reportedNames(terms), dropouts };
+  return { update, vectors, sums: [], means: [], reported: reportedNames(terms), dropouts };
 }
 
 /**
@@ -162,7 +181,17 @@ function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): Dev
   });
   addUpdate(update, settings, vectors, state, means.slice(0, -1), means.at(-1) as Value);
   const reported = reportedNames(terms);
-  return { accumulate, update, vectors, sums, reported, dropouts };
+  return { accumulate, update, ...meansGraph(settings, own), vectors, sums, reported, dropouts };
+}
+
+function meansGraph(settings: StepSettings, own: readonly StateVector[]): Pick<DeviceGraphs, 'measure' | 'means'> {
+  const measure = new Graph('step_means');
+  const parameters = vectorsOf('parameters', own, declareState(measure, own));
+  const { batch, inputs } = declareBatch(measure, settings, 'means');
+  const found = flatMeans(settings, parameters, batch, inputs);
+  if (!found) return { means: [] };
+  measure.output(MEANS, found.values);
+  return { measure, means: found.names };
 }
 
 /** The scalars of the step and the update, with the outputs: the next state, and `metrics`, float32 [1, n]. */

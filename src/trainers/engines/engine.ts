@@ -7,9 +7,11 @@ import {
   type BatchInputs,
   batchInputs,
   type DropoutInput,
+  type HostBatch,
   type HostInput,
   lossScalarInputs,
   mapBatch,
+  stepMeanName,
 } from '../step/batch.ts';
 import type { StepReport } from '../step/loss-graph.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
@@ -118,23 +120,49 @@ export class Engine {
     const lossScalars = lossScalarInputs(
       mapBatch(this.schedule.lossScalars(index + 1), (value) => Float32Array.of(value)),
     );
+    const samples = await this.batches.steps(index, 1);
+    const inputs = () => batchesOfStep(this.settings, backend.dropouts, this.batches, samples, index);
+    const means = await stepMeans(backend, inputs, lossScalars);
     let isFirst = true;
-    for await (const batch of batchesOfStep(this.settings, backend.dropouts, this.batches, index)) {
-      await backend.accumulate({ ...batch, ...lossScalars }, isFirst);
+    for (const batch of inputs()) {
+      await backend.accumulate({ ...batch, ...lossScalars, ...means }, isFirst);
       isFirst = false;
     }
     return backend.update(this.schedule.update(index + 1), (report) => refuseNonFinite(report, index + 1));
   }
 }
 
+/** The means over all batches of a step that the loss asks for, as inputs. */
+async function stepMeans(
+  backend: Backend,
+  batches: () => Iterable<BatchInputs>,
+  lossScalars: BatchInputs,
+): Promise<BatchInputs> {
+  const names = backend.stepMeans;
+  if (names.length === 0) return {};
+  const sums = names.map(() => 0);
+  let count = 0;
+  for (const batch of batches()) {
+    const means = await backend.means({ ...batch, ...lossScalars });
+    for (const [i, mean] of means.entries()) sums[i] = (sums[i] ?? 0) + mean;
+    count += 1;
+  }
+  return Object.fromEntries(
+    names.map((name, i) => [
+      stepMeanName(name),
+      { dtype: 'float32', shape: [1], data: Float32Array.of((sums[i] ?? 0) / count) },
+    ]),
+  );
+}
+
 /** The inputs of each batch of step `index` (from 0), one after another. */
-async function* batchesOfStep(
+function* batchesOfStep(
   { model, batchSize, accumulationSteps }: StepSettings,
   dropouts: readonly DropoutInput[],
   batches: Batches,
+  step: HostBatch,
   index: number,
-): AsyncGenerator<BatchInputs> {
-  const step = await batches.steps(index, 1);
+): Generator<BatchInputs> {
   for (let batch = 0; batch < accumulationSteps; batch++) {
     const own = mapBatch(step, (values) => {
       const length = values.length / accumulationSteps;

@@ -1,13 +1,15 @@
 import { runsBlock } from '#runtime/binding';
 import { Graph, type Value } from '../../graph/graph.ts';
-import { add, expandTo, gather, loop, mul, reduceMean, reshape } from '../../graph/ops/index.ts';
+import { add, expandTo, gather, loop, mul, reduceMean, reshape, split } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
+import { nchw } from '../../nn/layout.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
 import { asHostTensors, batchInputs, type DropoutInput, lossScalarInputs, mapBatch } from '../step/batch.ts';
 import {
+  buildLossGraph,
   DropoutInputs,
   declareBatches,
   declareLossScalars,
@@ -23,6 +25,7 @@ import {
   declareState,
   type FlatGradients,
   flatGradients,
+  flatMeans,
   joinVectors,
   outputState,
   type StateKind,
@@ -184,7 +187,11 @@ function buildLoopGraph(settings: StepSettings): LoopGraph {
     const drops = new DropoutInputs(graph, 'steps', row);
     const inputs = { dropoutNumbers: drops.numbers, lossScalars: mapBatch(lossScalars, row) };
     const parameters = vectorsOf('parameters', vectors, carried);
-    const { flat, terms } = meanGradients(settings, parameters, mapBatch(batches, row), inputs);
+    const samples = mapBatch(batches, row);
+    const means = stepMeans(settings, parameters, samples, inputs);
+    drops.again();
+    const stepMean = (name: string) => means[name] ?? scalarLike(samples.noisy, Number.NaN);
+    const { flat, terms } = meanGradients(settings, parameters, samples, { ...inputs, stepMean });
     const values = mapBatch(scalars, row);
     const { next, metrics } = updateStep(settings, vectors, carried, flat, terms.values, values);
     dropouts.push(...drops.all);
@@ -196,6 +203,52 @@ function buildLoopGraph(settings: StepSettings): LoopGraph {
   return { graph, vectors, dropouts, reported };
 }
 
+/** The means over all batches of a step that the loss asks for, by an inner Loop. */
+function stepMeans(
+  settings: StepSettings,
+  parameters: VectorValues,
+  samples: NoisedBatch,
+  inputs: StepInputs,
+): Readonly<Record<string, Value>> {
+  if (!settings.overStep || buildLossGraph(settings, nchw, 'means').means.size === 0) return {};
+  let names: readonly string[] = [];
+  const { perTrip } = overBatches(settings, samples, inputs, [], (batch, own) => {
+    const means = flatMeans(settings, parameters, batch, own);
+    names = means?.names ?? [];
+    return { state: [], perTrip: means ? [means.values] : [] };
+  });
+  const [values] = perTrip;
+  if (!values) return {};
+  const whole = reduceMean(values, [0]);
+  const parts = split(
+    whole,
+    names.map(() => 1),
+    0,
+  );
+  return Object.fromEntries(names.map((name, i) => [name, reshape(parts[i] ?? whole, [])]));
+}
+
+/** An inner Loop over the batches of a step, which carries `initial`. */
+function overBatches(
+  { batchSize, accumulationSteps }: StepSettings,
+  samples: NoisedBatch,
+  inputs: StepInputs,
+  initial: readonly Value[],
+  body: (batch: NoisedBatch, inputs: StepInputs, carried: readonly Value[]) => { state: Value[]; perTrip: Value[] },
+) {
+  const { graph } = samples.noisy;
+  const perBatch = (value: Value, length: number) =>
+    reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
+  const byBatch = mapBatch(samples, (value) => perBatch(value, batchSize));
+  const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
+  return loop(trips, initial, (_body, trip, carried) => {
+    const batch = mapBatch(byBatch, (value) => gather(value, trip));
+    const dropoutNumbers = (length: number) =>
+      gather(perBatch(inputs.dropoutNumbers(accumulationSteps * length), length), trip);
+    return body(batch, { ...inputs, dropoutNumbers }, carried);
+  });
+}
+
 /** The mean over the batches of a step, by an inner Loop where there are several. */
 function meanGradients(
   settings: StepSettings,
@@ -203,21 +256,13 @@ function meanGradients(
   samples: NoisedBatch,
   inputs: StepInputs,
 ): FlatGradients {
-  const { batchSize, accumulationSteps } = settings;
+  const { accumulationSteps } = settings;
   if (accumulationSteps === 1) return flatGradients(settings, parameters, samples, inputs);
-  const { graph } = samples.noisy;
-  const perBatch = (value: Value, length: number) =>
-    reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
-  const byBatch = mapBatch(samples, (value) => perBatch(value, batchSize));
   const zero = scalarLike(samples.noisy, 0);
   const zeros = parameters.map(({ vector }) => expandTo(zero, [vector.length]));
-  const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
   let names: readonly string[] = [];
-  const { state, perTrip } = loop(trips, zeros, (_body, trip, sums) => {
-    const batch = mapBatch(byBatch, (value) => gather(value, trip));
-    const dropoutNumbers = (length: number) =>
-      gather(perBatch(inputs.dropoutNumbers(accumulationSteps * length), length), trip);
-    const { flat, terms } = flatGradients(settings, parameters, batch, { ...inputs, dropoutNumbers });
+  const { state, perTrip } = overBatches(settings, samples, inputs, zeros, (batch, own, sums) => {
+    const { flat, terms } = flatGradients(settings, parameters, batch, own);
     names = terms.names;
     return { state: flat.map((value, i) => add(sums[i] ?? value, value)), perTrip: [terms.values] };
   });

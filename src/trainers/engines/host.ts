@@ -2,19 +2,23 @@ import { collectGarbage } from '#platform/system';
 import type { StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
+import { hostTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
 import {
   buildGradientGraph,
+  buildLossGraph,
   gradientName,
   reportedNames,
   type StackedTerms,
   type StepReport,
   shapeIn,
+  stackMeans,
 } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
 import { HostState } from './host-state.ts';
+import { MEANS, MeansSession } from './means-session.ts';
 
 /** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
 const LAYOUT = hwnc;
@@ -34,6 +38,7 @@ export class HostBackend implements Backend {
     private readonly settings: StepSettings,
     terms: StackedTerms,
     readonly dropouts: readonly DropoutInput[],
+    private readonly measuring: MeansSession | undefined,
   ) {
     this.terms = new Float32Array(terms.names.length);
     this.reported = reportedNames(terms);
@@ -43,7 +48,7 @@ export class HostBackend implements Backend {
   static async create(settings: StepSettings, initial: TrainingState): Promise<HostBackend> {
     const { model, ema, accumulationSteps } = settings;
     const held = new HostState(model.parameters, LAYOUT, { ema, sum: accumulationSteps > 1 }, initial);
-    const { graph, terms, dropouts } = buildGradientGraph(settings, LAYOUT);
+    const { graph, terms, means, dropouts } = buildGradientGraph(settings, LAYOUT);
     const parameters = held.parameters().map(({ spec, value, gradient }) => ({
       name: spec.name,
       gradientName: gradientName(spec.name),
@@ -52,7 +57,20 @@ export class HostBackend implements Backend {
       gradient,
     }));
     const session = await GradientSession.create(graph, parameters);
-    return new HostBackend(session, held, settings, terms, dropouts);
+    const measuring = means.size > 0 ? await meansSession(settings) : undefined;
+    return new HostBackend(session, held, settings, terms, dropouts, measuring);
+  }
+
+  get stepMeans(): readonly string[] {
+    return this.measuring?.names ?? [];
+  }
+
+  async means(batch: BatchInputs): Promise<Float32Array> {
+    const parameters = this.held
+      .parameters()
+      .map(({ spec, value }) => [spec.name, hostTensor('float32', shapeIn(LAYOUT, spec), value)] as const);
+    const feeds = { ...asHostTensors(batch), ...Object.fromEntries(parameters) };
+    return (await this.measuring?.run(feeds)) ?? new Float32Array();
   }
 
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
@@ -83,7 +101,14 @@ export class HostBackend implements Backend {
     return this.held.withState(use);
   }
 
-  release(): Promise<void> {
-    return this.session.release();
+  async release(): Promise<void> {
+    await this.measuring?.release();
+    await this.session.release();
   }
+}
+
+function meansSession(settings: StepSettings): Promise<MeansSession> {
+  const { graph, means } = buildLossGraph(settings, LAYOUT, 'means');
+  graph.output(MEANS, stackMeans(means));
+  return MeansSession.create(graph, [...means.keys()], 'cpu', { plansMemory: false });
 }

@@ -3,10 +3,10 @@ import { planFlatVectors } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
 import type { StepScalars } from '../../graph/optimizer.ts';
 import { nchw } from '../../nn/layout.ts';
-import type { Tfjs } from '../../runtime/tfjs/tf-module.ts';
+import type { Tfjs, TfTensor } from '../../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
-import { buildLossGraph, reportedNames, type StackedTerms, type StepReport } from '../step/loss-graph.ts';
+import { buildLossGraph, reportedNames, type StackedTerms, type StepReport, stackMeans } from '../step/loss-graph.ts';
 import type { StepSettings } from '../step/settings.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
@@ -25,6 +25,7 @@ export class TfjsBackend implements Backend {
     private readonly inputs: readonly Value[],
     terms: StackedTerms,
     readonly dropouts: readonly DropoutInput[],
+    readonly stepMeans: readonly string[],
   ) {
     this.reported = reportedNames(terms);
   }
@@ -43,11 +44,16 @@ export class TfjsBackend implements Backend {
       );
     const [flatVector] = planFlatVectors(settings.model.parameters);
     if (!flatVector) throw new InvalidArgumentError('the model has no parameters');
-    const { graph, parameters, loss, terms, dropouts } = buildLossGraph(settings, nchw);
+    const { graph, parameters, loss, terms, means, dropouts } = buildLossGraph(settings, nchw);
     const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(flatVector.length);
     const session = await TfjsTrainingSession.create(
       tf,
-      { parameters: [...parameters.values()], loss, terms: terms.values },
+      {
+        parameters: [...parameters.values()],
+        loss,
+        terms: terms.values,
+        means: means.size > 0 ? stackMeans(means) : undefined,
+      },
       flatVector,
       {
         parameters: vector('parameters'),
@@ -56,18 +62,26 @@ export class TfjsBackend implements Backend {
         ema: settings.ema ? vector('ema') : undefined,
       },
     );
-    return new TfjsBackend(tf, session, settings, graph.inputs, terms, dropouts);
+    return new TfjsBackend(tf, session, settings, graph.inputs, terms, dropouts, [...means.keys()]);
+  }
+
+  means(batch: BatchInputs): Promise<Float32Array> {
+    return this.session.means(this.feeds(batch));
   }
 
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
     if (isFirst) this.session.clear();
+    this.session.accumulate(this.feeds(batch));
+  }
+
+  private feeds(batch: BatchInputs): Map<Value, TfTensor> {
     const feeds = this.inputs.flatMap((input) => {
       const given = batch[input.name];
       if (!given) return [];
       // tfjs's cpu backend computes on the array it is given.
       return [[input, this.tf.tensor(given.data.slice(), [...given.shape], given.dtype)] as const];
     });
-    this.session.accumulate(new Map(feeds));
+    return new Map(feeds);
   }
 
   async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport> {

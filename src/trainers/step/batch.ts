@@ -59,6 +59,9 @@ export function lossScalarInputs(values: Readonly<Record<string, Float32Array>>)
 /** The input of a graph that holds a scalar of the loss, float32 ['steps']. A parameter cannot have the name by chance. */
 export const lossScalarName = (scalar: string) => `loss_scalar/${scalar}`;
 
+/** The input of a graph that holds a mean over all batches of the step, float32 [1]. */
+export const stepMeanName = (name: string) => `step_mean/${name}`;
+
 /** What one input of a graph takes, on the host; the data may be a view of a longer array. */
 export interface HostInput {
   readonly dtype: Extract<DType, 'float32' | 'int32'>;

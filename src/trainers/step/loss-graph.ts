@@ -9,6 +9,8 @@ import {
   mul,
   reshape,
   split,
+  stopGradient,
+  sub,
   unsqueeze,
 } from '../../graph/ops/index.ts';
 import type { LossResult } from '../../losses/index.ts';
@@ -17,7 +19,7 @@ import { ForwardContext } from '../../nn/context.ts';
 import type { Layout } from '../../nn/layout.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import { refuseUnusableTerms } from '../checks.ts';
-import { type Batch, type DropoutInput, lossScalarName, mapBatch, sampleTypes } from './batch.ts';
+import { type Batch, type DropoutInput, lossScalarName, mapBatch, sampleTypes, stepMeanName } from './batch.ts';
 import type { StepSettings } from './settings.ts';
 
 // The forward half of a training step as a graph: noising, the model, the loss and its terms.
@@ -57,17 +59,26 @@ export interface StepInputs {
   readonly dropoutNumbers: DropoutNumbers;
   /** By name, float32 []. */
   readonly lossScalars: Readonly<Record<string, Value>>;
+  /** The mean of that name over all batches of the step, float32 []; default: each batch has its own. */
+  readonly stepMean?: ((name: string) => Value) | undefined;
 }
 
-/** The one batch of inputs whose first axis is 1, its dropouts, and the scalars of the loss. */
+/**
+ * The one batch of inputs whose first axis is 1, its dropouts, and the scalars of the loss.
+ *
+ * @param pass 'means' is the pass that finds the means over the batches, which the other one takes as inputs.
+ */
 export function declareBatch(
   graph: Graph,
   settings: StepSettings,
+  pass: 'gradients' | 'means' = 'gradients',
 ): { readonly batch: NoisedBatch; readonly inputs: StepInputs; readonly dropouts: readonly DropoutInput[] } {
   const batch = declareBatches(graph, settings, [1, settings.batchSize]);
   const lossScalars = mapBatch(declareLossScalars(graph, settings, 1), onlyStep);
   const dropouts = new DropoutInputs(graph, 1, onlyStep);
-  const inputs = { dropoutNumbers: dropouts.numbers, lossScalars };
+  const stepMean =
+    pass === 'means' ? undefined : (name: string) => onlyStep(graph.input(stepMeanName(name), 'float32', [1]));
+  const inputs = { dropoutNumbers: dropouts.numbers, lossScalars, stepMean };
   return { batch: mapBatch(batch, onlyStep), inputs, dropouts: dropouts.all };
 }
 
@@ -88,6 +99,8 @@ function onlyStep(value: Value): Value {
 /** Declares the inputs `dropout.0`, `dropout.1`, ... of a graph, in the order in which the model asks for them. */
 export class DropoutInputs {
   readonly all: DropoutInput[] = [];
+  private readonly values: Value[] = [];
+  private next = 0;
 
   /** @param ofStep picks the step at hand from an input, ['steps', length]. */
   constructor(
@@ -98,16 +111,34 @@ export class DropoutInputs {
 
   /** The numbers of the next dropout: [length]. */
   readonly numbers: DropoutNumbers = (length) => {
-    const name = `dropout.${this.all.length}`;
-    this.all.push({ name, length });
-    return this.ofStep(this.graph.input(name, 'float32', [this.steps, length]));
+    const index = this.next++;
+    const name = `dropout.${index}`;
+    const input = this.values[index] ?? this.graph.input(name, 'float32', [this.steps, length]);
+    if (index === this.values.length) {
+      this.values.push(input);
+      this.all.push({ name, length });
+    }
+    return this.ofStep(input);
   };
+
+  /** Another forward pass of the same batches asks from the first dropout on. */
+  again(): void {
+    this.next = 0;
+  }
 }
 
 /** The loss of a batch and its terms as a vector, float32 [n], with their names. */
 export interface StackedTerms {
   readonly names: readonly string[];
   readonly values: Value;
+}
+
+/** The loss of a batch in a graph. */
+interface BatchLoss {
+  readonly loss: Value;
+  readonly terms: StackedTerms;
+  /** The means over the batch that the loss wants over all batches of the step, by name. */
+  readonly means: ReadonlyMap<string, Value>;
 }
 
 /**
@@ -117,12 +148,12 @@ export interface StackedTerms {
  * @throws {GraphError | InvalidArgumentError} when the loss has a term that cannot be reported.
  */
 export function batchLoss(
-  { model, loss, predictionType, betas, gradientCheckpointing }: StepSettings,
+  { model, loss, predictionType, betas, gradientCheckpointing, overStep }: StepSettings,
   batch: NoisedBatch,
-  { dropoutNumbers, lossScalars }: StepInputs,
+  { dropoutNumbers, lossScalars, stepMean }: StepInputs,
   parameters: ParameterValues,
   layout?: Layout,
-): { readonly loss: Value; readonly terms: StackedTerms } {
+): BatchLoss {
   const { noisy, clean, noise, timestep, alphaCumprod, class_labels } = batch;
   const context = new ForwardContext(parameters, {
     modelName: model.config._class_name,
@@ -133,6 +164,7 @@ export function batchLoss(
   const output = model.forward({ sample: noisy, timestep, class_labels }, context);
   const [channels = 1] = model.sampleShape;
   const [modelOutput = output, variance] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
+  const means = new Map<string, Value>();
   const result = loss({
     modelOutput,
     epsilon: noise,
@@ -142,9 +174,25 @@ export function batchLoss(
     predictionType,
     learnedVariance: variance && { output: variance, timestep, betas },
     scalars: lossScalars,
+    overStep: overStep
+      ? (name, mean) => {
+          means.set(name, mean);
+          const whole = stepMean?.(name);
+          // The value of the whole step, with the gradient of this batch.
+          return whole ? add(mean, stopGradient(sub(whole, mean))) : mean;
+        }
+      : undefined,
   });
   refuseUnusableTerms(loss.config.name, result);
-  return { loss: result.loss, terms: stackTerms(result) };
+  return { loss: result.loss, terms: stackTerms(result), means };
+}
+
+/** The means as a vector, float32 [n], in their order. */
+export function stackMeans(means: ReadonlyMap<string, Value>): Value {
+  return concat(
+    [...means.values()].map((mean) => reshape(mean, [1])),
+    0,
+  );
 }
 
 function stackTerms({ loss, terms }: LossResult): StackedTerms {
@@ -173,24 +221,30 @@ interface LossGraph {
   readonly parameters: ReadonlyMap<string, Value>;
   readonly loss: Value;
   readonly terms: StackedTerms;
+  readonly means: ReadonlyMap<string, Value>;
   readonly dropouts: readonly DropoutInput[];
 }
 
 /**
  * Inputs: every parameter under its name, filters in the order of `layout`; `clean` and `noise` float32 [1, batch, ...],
  * `timestep` int32 [1, batch]; for a model with classes `class_labels` int32 [1, batch]; for one with dropout the
- * `dropouts`; the scalars of the loss that are inputs, float32 [1].
+ * `dropouts`; the scalars of the loss that are inputs, float32 [1]; but for the pass of the means, the means over the step
+ * that the loss asks for, float32 [1].
  */
-export function buildLossGraph(settings: StepSettings, layout: Layout): LossGraph {
+export function buildLossGraph(
+  settings: StepSettings,
+  layout: Layout,
+  pass: 'gradients' | 'means' = 'gradients',
+): LossGraph {
   const graph = new Graph('gradients');
   const parameters = new Map(
     settings.model.parameters.map(
       (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(layout, spec))] as const,
     ),
   );
-  const { batch, inputs, dropouts } = declareBatch(graph, settings);
-  const { loss, terms } = batchLoss(settings, batch, inputs, parameters, layout);
-  return { graph, parameters, loss, terms, dropouts };
+  const { batch, inputs, dropouts } = declareBatch(graph, settings, pass);
+  const { loss, terms, means } = batchLoss(settings, batch, inputs, parameters, layout);
+  return { graph, parameters, loss, terms, means, dropouts };
 }
 
 /**

@@ -16,8 +16,10 @@ export interface StepSettings {
   readonly alphasCumprod: Float32Array;
   /** Samples of one batch. */
   readonly batchSize: number;
-  /** Batches whose mean gradient makes one step. Each has its own loss, and so its own isotropy penalty. */
+  /** Batches whose mean gradient makes one step. */
   readonly accumulationSteps: number;
+  /** Whether a loss is told the means over all batches of the step; see `LossInputs.overStep`. */
+  readonly overStep: boolean;
   readonly adam: AdamSettings;
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
@@ -60,6 +62,7 @@ export function stepSettings(
     alphasCumprod: noise_scheduler.alphasCumprod,
     batchSize: args.per_device_train_batch_size,
     accumulationSteps: args.gradient_accumulation_steps,
+    overStep: args.gradient_accumulation_steps > 1 && args.isotropy_over === 'step',
     adam: adamSettings(args),
     maxGradNorm: args.max_grad_norm,
     ema: args.use_ema,

@@ -6,7 +6,7 @@ import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } fro
 import { concatenated } from '../../graph/types.ts';
 import type { DiffusionModel } from '../../models/model.ts';
 import { nextName } from '../../runtime/ort/training-session.ts';
-import { batchLoss, type NoisedBatch, type StackedTerms, type StepInputs } from './loss-graph.ts';
+import { batchLoss, type NoisedBatch, type StackedTerms, type StepInputs, stackMeans } from './loss-graph.ts';
 import type { StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
@@ -99,11 +99,28 @@ export function flatGradients(
   batch: NoisedBatch,
   inputs: StepInputs,
 ): FlatGradients {
-  const values = new Map(parameters.flatMap(({ vector, value }) => [...unflatten(value, vector)]));
+  const values = tensorsOf(parameters);
   const { loss, terms } = batchLoss(settings, batch, inputs, values);
   const found = gradients(loss, [...values.values()]);
   const byName = new Map([...values.keys()].map((name, index) => [name, found[index] as Value]));
   return { flat: parameters.map(({ vector }) => flatten(byName, vector)), terms };
+}
+
+/** A forward pass of one batch for the means that the loss wants over the step: float32 [n]; undefined where it wants none. */
+export function flatMeans(
+  settings: StepSettings,
+  parameters: VectorValues,
+  batch: NoisedBatch,
+  inputs: StepInputs,
+): { readonly names: readonly string[]; readonly values: Value } | undefined {
+  if (!settings.overStep) return undefined;
+  const { means } = batchLoss(settings, batch, { ...inputs, stepMean: undefined }, tensorsOf(parameters));
+  return means.size === 0 ? undefined : { names: [...means.keys()], values: stackMeans(means) };
+}
+
+/** The tensors of the model by name, cut from their vectors. */
+function tensorsOf(parameters: VectorValues): Map<string, Value> {
+  return new Map(parameters.flatMap(({ vector, value }) => [...unflatten(value, vector)]));
 }
 
 /**

@@ -1,0 +1,36 @@
+import type { Graph } from '../../graph/graph.ts';
+import { writeOnnx } from '../../graph/onnx/write.ts';
+import type { ConcreteDevice } from '../../runtime/device.ts';
+import { float32Data, Session, type SessionOptions, type TensorMap } from '../../runtime/session.ts';
+
+/** The output of the graph. */
+export const MEANS = 'means';
+
+/** A forward pass of a batch, for the means that a loss wants over all batches of a step. */
+export class MeansSession {
+  private constructor(
+    private readonly session: Session,
+    readonly names: readonly string[],
+  ) {}
+
+  /** @param graph with the output `means`, float32 [n], in the order of `names`. */
+  static async create(
+    graph: Graph,
+    names: readonly string[],
+    device: ConcreteDevice,
+    options: SessionOptions = {},
+  ): Promise<MeansSession> {
+    return new MeansSession(await Session.create(writeOnnx(graph), device, options), names);
+  }
+
+  /** @param feeds may have more than the inputs of the graph. */
+  async run(feeds: TensorMap): Promise<Float32Array> {
+    const used = Object.entries(feeds).filter(([name]) => this.session.inputNames.includes(name));
+    const outputs = await this.session.run(Object.fromEntries(used));
+    return float32Data(outputs[MEANS], MEANS);
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+}
