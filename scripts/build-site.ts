@@ -53,7 +53,7 @@ await build({
   alias: { '#ort': 'onnxruntime-web/webgpu' },
   define: { USES_WEBGPU: 'true' },
 });
-for (const name of ['index.html', 'style.css', 'icon.svg', 'first.json'])
+for (const name of ['index.html', 'style.css', 'icon.svg', 'first.json', 'ready-plain.f16', 'ready-iso.f16'])
   await cp(path.join(site, 'static', name), path.join(out, name));
 await cp(path.join(root, 'assets/digits/digits.csv.gz'), path.join(out, 'digits.csv.gz'));
 if (given) for (const name of [WASM, WEBGPU_WASM]) await cp(path.join(ORT_FILES, name), path.join(out, name));

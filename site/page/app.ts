@@ -2,7 +2,7 @@ import type { Row } from '../messages.ts';
 import { MAX_STEPS, SHOWN_POINTS } from '../settings.ts';
 import { type Controls, readControls, showState } from './controls.ts';
 import { type Both, Experiment, type Listener, type Side } from './experiment.ts';
-import { readFirstPicture } from './first-picture.ts';
+import { readFirstPicture, readyWeights } from './first-picture.ts';
 import { download } from './page-elements.ts';
 import { pointDataOf, readCsv } from './point-data.ts';
 import { FIRST_STATE, fromHash, OWN_SET, type PageState, toHash } from './state.ts';
@@ -19,6 +19,8 @@ export class App {
   private log: Both<Row[]> = { plain: [], iso: [] };
   private speed = { steps: 0, since: 0, text: '' };
   private urlTimer: number | undefined;
+  /** Whether the models are those that come with the page. */
+  private isReady = false;
   /** What the models and pictures follow. */
   private applied: PageState;
   /** The points that the models learn, to return to. */
@@ -42,20 +44,22 @@ export class App {
       if (steps > 0) this.experiment.play(steps);
       return this.showControls();
     }
-    const { real, reverse, forward } = await readFirstPicture();
+    const { real, reverse, forward, measured } = await readFirstPicture();
     if (this.experiment.hasBegun) return;
     this.views.clear(real);
     const end = (side: Side) => reverse[side].frames.at(-1) ?? new Float32Array();
     this.views.setDrawn({ plain: end('plain'), iso: end('iso') });
     this.views.setFrames('reverse', reverse);
     this.views.setFrames('forward', forward);
+    const { plain, iso } = measured;
+    this.views.setMeasured({ plain: plain.quality, iso: iso.quality }, { plain: plain.isotropy, iso: iso.isotropy });
     this.show();
   }
 
   async playOrPause(): Promise<void> {
     if (this.experiment.isPlaying) await this.experiment.pause();
     else {
-      if (!this.experiment.hasBegun) await this.restart();
+      if (!this.experiment.hasBegun || this.isReady) await this.restart();
       this.speed = { steps: this.experiment.steps, since: performance.now(), text: '' };
       this.experiment.play();
     }
@@ -63,7 +67,7 @@ export class App {
   }
 
   async oneStep(): Promise<void> {
-    if (!this.experiment.hasBegun) await this.restart();
+    if (!this.experiment.hasBegun || this.isReady) await this.restart();
     await this.experiment.oneStep();
     this.showControls();
   }
@@ -88,6 +92,7 @@ export class App {
       this.showControls();
       throw error;
     }
+    this.isReady = false;
     this.learned = { set, own };
     this.say('');
     this.experiment.predicted = state.predicted ? state.lambda : undefined;
@@ -139,7 +144,9 @@ export class App {
     if (file.size > MAX_MODEL_BYTES)
       throw new Error(`${file.name} is too large: the models of this page have less than 2 MB.`);
     if (!this.experiment.hasBegun) await this.restart();
-    await this.experiment.load({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) });
+    const given = { name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) };
+    await this.experiment.load({ plain: given, iso: given });
+    this.isReady = false;
     this.log = { plain: [], iso: [] };
     await this.experiment.picture();
     await this.experiment.measure();
@@ -147,7 +154,7 @@ export class App {
   }
 
   async save(side: Side, format: 'onnx' | 'zip'): Promise<void> {
-    if (!this.experiment.hasBegun) throw new Error('There is no model of yours yet: press Train first.');
+    if (!this.experiment.hasBegun) await this.openReady();
     const bytes = await this.experiment.save(side, format);
     download(format === 'onnx' ? 'model.onnx' : 'pipeline.zip', bytes, 'application/octet-stream');
   }
@@ -203,10 +210,19 @@ export class App {
   }
 
   private async predict(): Promise<void> {
-    if (!this.experiment.hasBegun) await this.restart();
+    if (!this.experiment.hasBegun) await this.openReady();
     if (this.experiment.isPlaying) return;
     await this.experiment.picture();
     await this.experiment.measure();
+  }
+
+  /** The models of the first picture, for what needs more than the picture. Training begins with new ones. */
+  private async openReady(): Promise<void> {
+    await this.restart();
+    await this.experiment.load(await readyWeights());
+    this.isReady = true;
+    await this.experiment.picture();
+    this.showControls();
   }
 
   private async refreshFrames(): Promise<void> {
@@ -230,8 +246,11 @@ export class App {
     const seconds = (performance.now() - this.speed.since) / 1000;
     if (isPlaying && seconds > 1)
       this.speed.text = ` · ${Math.round((steps - this.speed.steps) / seconds)} steps a second`;
-    if (experiment.hasBegun) controls.progress.textContent = `${steps} of ${MAX_STEPS} steps${this.speed.text}`;
+    if (experiment.hasBegun && !this.isReady)
+      controls.progress.textContent = `${steps} of ${MAX_STEPS} steps${this.speed.text}`;
     showState(controls, this.state);
+    // What comes with the page was trained with the first lambda.
+    if (!experiment.hasBegun || this.isReady) controls.isoTitle.textContent = `λ = ${FIRST_STATE.lambda}`;
     this.urlTimer ??= window.setTimeout(() => {
       this.urlTimer = undefined;
       history.replaceState(null, '', toHash(this.state));

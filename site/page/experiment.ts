@@ -128,10 +128,10 @@ export class Experiment {
     return this.workers[side].ask('save', { format });
   }
 
-  /** Puts the weights of a file into both models. */
-  async load(file: { readonly name: string; readonly bytes: Uint8Array<ArrayBuffer> }): Promise<void> {
+  /** Puts the weights of a file into each model. */
+  async load(files: Both<Commands['load']['given']>): Promise<void> {
     await this.pause();
-    await this.both((worker) => worker.ask('load', file));
+    await this.both((worker, side) => worker.ask('load', files[side]));
     this.steps = 0;
   }
 

@@ -1,4 +1,5 @@
 import { unzipSync } from 'fflate';
+import { decodeFloat16 } from '../../src/files/float-formats.ts';
 import { zipFolder } from '../../src/files/zip.ts';
 import { exportModel, initialParameters, namedViews } from '../../src/models/model.ts';
 import { OnnxModel } from '../../src/models/onnx/model.ts';
@@ -18,13 +19,15 @@ export async function savedModel(run: ModelRun, format: 'onnx' | 'zip'): Promise
   return zipFolder(FOLDER);
 }
 
-/** The weights in a file that `savedModel` gave, as one vector. */
+/** The weights in a file that `savedModel` gave, or that comes with the page, as one vector. */
 export function loadedWeights(
   { model }: ModelRun,
   { name, bytes }: { readonly name: string; readonly bytes: Uint8Array },
 ): Float32Array {
   if (bytes.length > MAX_FILE_BYTES)
     throw new Error(`${name} has ${Math.round(bytes.length / 2 ** 20)} MB. The models of this page have less than 2.`);
+  if (name.endsWith('.f16'))
+    return decodeFloat16(new Uint16Array(bytes.slice().buffer), new Float32Array(bytes.length / 2));
   const onnx = name.toLowerCase().endsWith('.zip') ? onnxOf(name, bytes) : bytes;
   const found = parametersOf(name, onnx);
   return Float32Array.from(

@@ -56,11 +56,37 @@ export class PlayBrowser {
     return { page, context, errors };
   }
 
+  /**
+   * How long each task of the page kept its main thread busy, in milliseconds of processor time, which other programs on the
+   * machine do not change.
+   */
+  async tasksOf(page: Page, milliseconds: number): Promise<number[]> {
+    await this.browser.startTracing(page, { categories: ['toplevel'] });
+    await page.waitForTimeout(milliseconds);
+    const trace = (await this.browser.stopTracing()).toString();
+    const { traceEvents } = JSON.parse(trace) as { traceEvents: TraceEvent[] };
+    const threads = traceEvents.filter(({ name, args }) => name === 'thread_name' && args?.name === 'CrRendererMain');
+    const ofPages = new Set(threads.map(({ pid, tid }) => `${pid}/${tid}`));
+    return traceEvents
+      .filter(({ name, pid, tid }) => name.endsWith('RunTask') && ofPages.has(`${pid}/${tid}`))
+      .flatMap(({ tdur }) => (tdur === undefined ? [] : [tdur / 1000]));
+  }
+
   async close(): Promise<void> {
     await this.browser.close();
     this.server.kill('SIGTERM');
     await new Promise((resolve) => this.server.once('exit', resolve));
   }
+}
+
+/** What is used of an event of Chromium's traces. */
+interface TraceEvent {
+  readonly name: string;
+  readonly pid: number;
+  readonly tid: number;
+  /** Processor time in microseconds. */
+  readonly tdur?: number;
+  readonly args?: { readonly name?: string };
 }
 
 export interface OpenPage {
