@@ -102,6 +102,12 @@ it('push --metrics puts the report on the card, in the form of model-index, with
     },
   ]);
   expect(card).toMatch(/## Metrics\n\n\| \| \|\n\|---\|---\|\n\| precision \| 0\.5 \|/);
+
+  // A folder that is there is not a data set of the Hub, whatever its name.
+  await writeFile(report, JSON.stringify({ ...written, real: 'test/cli' }));
+  await runHere(['push', '--model', folder, '--hub-model-id', 'me/roll', '--metrics', report]);
+  expect(`${hub.uploads.committed.get('README.md')}`).not.toContain('type: test/cli');
+
   await writeFile(report, '{"real": "x"}');
   const empty = await runHere(['push', '--model', folder, '--hub-model-id', 'me/roll', '--metrics', report]);
   expect(empty).toMatchObject({ code: 2, stderr: expect.stringContaining('has no metrics') });

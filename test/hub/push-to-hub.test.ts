@@ -69,6 +69,7 @@ it('says what is wrong before or when the Hub refuses', async () => {
   const { committed } = hub.uploads;
   const folder = await savePipeline(root);
   await expect(pushToHub(folder, 'roll', { token: 'hf_write', endpoint })).rejects.toThrow(InvalidArgumentError);
+  await expect(pushToHub(folder, 'me/..', { token: 'hf_write', endpoint })).rejects.toThrow(InvalidArgumentError);
   await expect(pushToHub(folder, 'me/roll', { token: 'hf_read', endpoint })).rejects.toThrow(/no write access/);
   await writeFile(path.join(root, 'thesis.tex'), 'private');
   await expect(pushToHub(root, 'me/roll', { token: 'hf_write', endpoint })).rejects.toThrow(FileFormatError);
