@@ -96,6 +96,8 @@ export class Channel<Request, Answer, Event = never> {
       },
       kill: () => {
         child.ref();
+        // `close` waits for the end of stderr too, which alone would not keep this process alive.
+        if (child.stderr instanceof Socket) child.stderr.ref();
         child.kill('SIGKILL');
         return closed;
       },
