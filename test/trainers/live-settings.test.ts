@@ -227,6 +227,19 @@ describe('Trainer.change', () => {
     expect(warnings).toEqual([]);
   });
 
+  it('a learning rate of 0 leaves the weights as they are', async () => {
+    const still: Trainer = trainer(
+      'still',
+      {},
+      { callbacks: [{ interval_steps: 6, onInterval: () => still.change({ learning_rate: 0 }) }] },
+    );
+    await still.train();
+    const stop = new AbortController();
+    const half = trainer('half', {}, { callbacks: [{ interval_steps: 6, onInterval: () => stop.abort() }] });
+    await half.train({ signal: stop.signal });
+    expect(still.weights()).toEqual(half.weights());
+  });
+
   it('the arguments of a resumed run count more than an earlier change of the learning rate', async () => {
     const own: Trainer = trainer('given', { max_steps: 8 }, { callbacks: [changing(() => own)] });
     await own.train();
