@@ -25,7 +25,8 @@ const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'evaluate',
-    description: 'FID, KID, Inception Score, Precision, Recall, Density and Coverage of generated samples.',
+    description:
+      'FID, KID, Inception Score, Precision, Recall, Density and Coverage of generated samples; perceptual path length.',
     load: async () => (await import('./commands/evaluate.ts')).defineEvaluate,
   },
   {

@@ -31,3 +31,4 @@ export type {
   ReportedContactSheets,
   ReportedExtractor,
 } from './options.ts';
+export { type PathLengthOptions, type PathLengthReport, perceptualPathLength } from './path-length/path-length.ts';

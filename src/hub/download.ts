@@ -10,7 +10,7 @@ import { type HubOptions, isFilePath, type ListedFile, Repository } from './repo
 /** What a pipeline may need besides weights; demo images and training logs are left out. */
 const NEEDED = [
   /^model_index\.json$/,
-  /^((unet|unet_ema)\/)?(config\.json|model\.onnx)$/,
+  /^((unet|unet_ema)\/)?(config\.json|model\.onnx|isotropy\.json)$/,
   /^onnx\/model\.onnx$/,
   /^(scheduler\/)?scheduler_config\.json$/,
   /^point_scaler\.json$/,

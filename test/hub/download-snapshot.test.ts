@@ -67,6 +67,15 @@ describe('downloadSnapshot', () => {
     ]);
   });
 
+  it('gets what is known of the isotropy, for iso_lambda', async () => {
+    const known = Buffer.from('{"isotropy": 0.97, "standard_error": 0.01, "samples": 100, "lambda": 0}');
+    hub.files.set('unet/isotropy.json', known);
+    hub.files.set('unet_ema/isotropy.json', known);
+    const folder = await download();
+    for (const model of ['unet', 'unet_ema'])
+      expect(await readFile(path.join(folder, model, 'isotropy.json'))).toEqual(known);
+  });
+
   it('makes a pipeline of a Hub id', async () => {
     process.env.HF_ENDPOINT = hub.endpoint;
     try {

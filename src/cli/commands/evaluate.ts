@@ -17,6 +17,7 @@ import { scatterPlot, writePlot } from '../../plots/index.ts';
 import { withInterrupt } from '../../terminal/interrupt.ts';
 import {
   addOptions,
+  givenFlag,
   jsonObject,
   jsonSchema,
   listOption,
@@ -34,13 +35,14 @@ import {
 } from '../options/shared-options.ts';
 import { withStageBars } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
+import { pathLengthOptions, printPathLength, refuseWithoutPpl } from './path-length.ts';
 
 const options = {
   real: listOption(
     'files',
     '--real <sources...>',
-    z.array(z.string(), 'name a data set').min(1, 'name a data set'),
-    'the real samples; several .npz files are merged',
+    z.array(z.string(), 'name a data set').min(1, 'name a data set').optional(),
+    'the real samples, which all but --ppl need; several .npz files are merged',
   ),
   fake: option('--fake <source>', z.string('name a pipeline, a folder or a file'), 'the generated samples'),
   metrics: listOption(
@@ -55,6 +57,7 @@ const options = {
     'options of registered metrics, such as \'{"power": 1}\'',
   ),
   ...metricOptions,
+  ...pathLengthOptions,
   ...extractorOptions,
   logits_extractor: option(
     '--logits-extractor <name|file:output>',
@@ -129,13 +132,40 @@ side can be an .npz of 'mu' and 'sigma', as pytorch-fid writes it.
 Statistics of real images are cached in ~/.cache/iso-diffusion/statistics.
 
 Points: a pipeline is compared in its own units: the real points are scaled as its training data was. Two files are
-compared after scaling both by the minimum and maximum of the real points.`,
+compared after scaling both by the minimum and maximum of the real points.
+
+Perceptual path length: --ppl --ppl-lpips-weights weights-vgg16-lpips.pth --fake runs/digits/pipeline --scheduler ddim. It is of
+the pipeline alone, which must not add noise. docs/metrics.md says where the file of weights is.`,
   );
-  addOptions(command, options).action(async (flags) => printEvaluation(await readSettings(options, flags)));
+  addOptions(command, options).action(async (flags) => {
+    const settings = await readSettings(options, flags);
+    await (settings.ppl ? evaluatePathLength(settings) : printEvaluation(settings));
+  });
+}
+
+/** What `--ppl` goes by, and what has a default. */
+const WITH_PPL = new Set([
+  ...Object.keys(pathLengthOptions),
+  ...['fake', 'json', 'n', 'batch_size', 'seed', 'device', 'steps', 'scheduler', 'class_labels', 'k', 'data_seed'],
+]);
+
+/** `--ppl`: the generator alone. */
+async function evaluatePathLength(settings: EvaluateSettings): Promise<void> {
+  const others = (Object.keys(options) as (keyof typeof options)[]).filter((key) => !WITH_PPL.has(key));
+  const flag = givenFlag(settings, others);
+  if (flag !== undefined)
+    throw new InvalidArgumentError(
+      `--ppl measures the generator alone, and ${flag} is for other metrics: evaluate these by themselves`,
+    );
+  const { n: num_samples, batch_size, seed, device, steps: num_inference_steps, scheduler } = settings;
+  const generation = { num_inference_steps, scheduler, class_labels: labelsInTurn(settings) };
+  await printPathLength(settings, { num_samples, batch_size, seed, device, generation });
 }
 
 async function printEvaluation(settings: EvaluateSettings): Promise<void> {
+  refuseWithoutPpl(settings);
   const { json, plot } = settings;
+  if (!settings.real) throw new InvalidArgumentError('option --real <sources...>: name a data set');
   const real = await realInput(settings.real);
   const report = await withInterrupt('interrupted', (signal) =>
     withStageBars(async (on_progress) => {

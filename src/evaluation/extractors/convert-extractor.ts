@@ -72,6 +72,7 @@ export async function convertedExtractor(
 
 type Entry = Pick<TorchTensor, 'dtype' | 'shape'>;
 
+/** The tensors of a file of weights. */
 interface WeightsFile {
   readonly entries: ReadonlyMap<string, Entry>;
   /** The tensors of these names; a file of torch gives all that it holds. */
@@ -83,7 +84,8 @@ export function isTorchFileName(file: string): boolean {
   return /\.(pth|pt|bin|pkl|ckpt)$/i.test(file);
 }
 
-async function weightsFile(weights: string): Promise<WeightsFile> {
+/** Opens the weights in a .safetensors file, or in one of torch. */
+export async function weightsFile(weights: string): Promise<WeightsFile> {
   if (isTorchFileName(weights)) {
     const tensors = await readTorchStateDict(weights);
     return { entries: tensors, open: async () => tensors };
@@ -107,8 +109,9 @@ function networkOf(names: readonly string[], networks: readonly FeatureNetwork[]
   );
 }
 
-function checkTensors(
-  network: FeatureNetwork,
+/** @throws {ExtractorWeightsError} when tensors are missing, unknown, or of another shape or dtype. */
+export function checkTensors(
+  network: Pick<FeatureNetwork, 'name' | 'unused'>,
   shapes: ReadonlyMap<string, readonly number[]>,
   given: ReadonlyMap<string, Entry>,
   weights: string,

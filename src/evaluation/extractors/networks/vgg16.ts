@@ -36,18 +36,8 @@ export function vgg16({ narrow = 1 }: Vgg16Options = {}): FeatureNetwork {
 }
 
 function buildVgg(narrow: number, images: Value, parameter: ParameterSource, keep: KeepLayer): void {
-  let x = keep('normalised', imagenetScale(images));
-  let index = 0;
-  for (const stage of FILTERS) {
-    for (const filters of stage) {
-      const name = `features.${index}`;
-      const options = { pads: [1, 1, 1, 1], bias: true } as const;
-      x = keep(name, relu(convolution(x, parameter, name, filters / narrow, [3, 3], options)));
-      index += 2;
-    }
-    x = keep(`features.${index}`, maxPool(x, [2, 2]));
-    index += 1;
-  }
+  const last = vgg16Convolutions(narrow, images, parameter, keep).at(-1) as Value;
+  const x = keep('features.30', maxPool(last, [2, 2]));
   const linear = (name: string, input: Value, outputs: number) => {
     const [inputs = 0] = fixedShape(input.shape.slice(1));
     const weight = parameter(`${name}.weight`, [outputs, inputs]);
@@ -58,6 +48,34 @@ function buildVgg(narrow: number, images: Value, parameter: ParameterSource, kee
   const fc2 = keep('fc2', linear('classifier.3', fc1, 4096 / narrow));
   const activated = keep('fc2_relu', relu(fc2));
   keep('logits', linear('classifier.6', activated, 1000));
+}
+
+/**
+ * The convolutions with the max pools between them: what the last convolution of each stage gives, after its ReLU.
+ *
+ * @param images [batch, 3, height, width], RGB in [-1, 1], of at least 16 pixels a side.
+ */
+export function vgg16Convolutions(
+  narrow: number,
+  images: Value,
+  parameter: ParameterSource,
+  keep: KeepLayer = (_, value) => value,
+): Value[] {
+  let x = keep('normalised', imagenetScale(images));
+  let index = 0;
+  return FILTERS.map((stage, number) => {
+    if (number > 0) {
+      x = keep(`features.${index}`, maxPool(x, [2, 2]));
+      index += 1;
+    }
+    for (const filters of stage) {
+      const name = `features.${index}`;
+      const options = { pads: [1, 1, 1, 1], bias: true } as const;
+      x = keep(name, relu(convolution(x, parameter, name, filters / narrow, [3, 3], options)));
+      index += 2;
+    }
+    return x;
+  });
 }
 
 /** From [-1, 1] to mean 0 and variance 1 of the colours of ImageNet. */
