@@ -1,12 +1,15 @@
 import { configDefaults, defineConfig } from 'vitest/config';
 
-export default defineConfig({
+/** SwiftShader takes a minute for these: `npm run test:webgpu`, which CI runs too. */
+const WEBGPU_TESTS = 'test/runtime/webgpu*.test.ts';
+
+export default defineConfig(({ mode }) => ({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, 'test/browser/**'],
+    exclude: [...configDefaults.exclude, 'test/browser/**', ...(mode === 'webgpu' ? [] : [WEBGPU_TESTS])],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
-});
+}));

@@ -11,6 +11,9 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const text = readFileSync(new URL('../../docs/losses.md', import.meta.url), 'utf8');
 const commands = [...text.matchAll(/```bash\n([\s\S]*?)```/g)].flatMap(([, block = '']) => block.trim().split('\n'));
 
+/** Few points, and neither plots nor samples. */
+const QUICK = ['--device', 'cpu', '--n', '200', '--report-to', 'tensorboard', '--sample-every', '0'];
+
 describe('docs/losses.md', () => {
   it.each([
     [0, { name: 'iso', lambda: 0.1, base: { name: 'min-snr', snr_gamma: 5 } }],
@@ -20,7 +23,7 @@ describe('docs/losses.md', () => {
     expect(commands).toHaveLength(3);
     const words = shellWords(commands[index] ?? '').slice(2);
     const output = path.join(folder, String(index));
-    const { code, stderr } = await runHere([...words.slice(0, -1), output, '--device', 'cpu', '--n', '200']);
+    const { code, stderr } = await runHere([...words.slice(0, -1), output, ...QUICK]);
     expect([code, stderr]).toEqual([0, '']);
     const checkpoint = readdirSync(output).find((name) => name.startsWith('checkpoint-')) ?? '';
     const state = readFileSync(path.join(output, checkpoint, 'trainer_state.json'), 'utf8');
