@@ -33,6 +33,7 @@ const metricsAdvice =
   'it reads files and weights of extractors. Call precisionRecallDensityCoverage, frechetDistance or kernelDistance';
 export const evaluate = nodeOnly('evaluate', metricsAdvice);
 export const imageStatistics = nodeOnly('imageStatistics', metricsAdvice);
+export const perceptualPathLength = nodeOnly('perceptualPathLength', 'it reads weights of VGG16 from files');
 export const EvaluationCallback = nodeOnly('EvaluationCallback', 'it evaluates in another process');
 
 const extractorsAdvice = 'feature extractors are files on a disk';
