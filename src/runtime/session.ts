@@ -99,6 +99,12 @@ export class Session {
     return metadata?.isTensor ? { dtype: metadata.type, shape: metadata.shape } : undefined;
   }
 
+  /** Those of the feeds that the model takes: an input that nothing uses is not among those of a session. */
+  used(feeds: TensorMap): Record<string, RuntimeTensor> {
+    const names = new Set(this.session.inputNames);
+    return Object.fromEntries(Object.entries(feeds).filter(([name]) => names.has(name)));
+  }
+
   get outputNames(): readonly string[] {
     return this.session.outputNames;
   }

@@ -121,9 +121,7 @@ export class SquaredNoiseSession {
     );
     return async (batch) => {
       const feeds = { ...Object.fromEntries(parameters), ...asHostTensors(batchInputs(model, batch, [1, batchSize])) };
-      const { inputNames } = this.session;
-      const used = Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
-      const { squares } = await this.session.run(used);
+      const { squares } = await this.session.run(this.session.used(feeds));
       return float32Data(squares, 'squares');
     };
   }

@@ -3,9 +3,10 @@ import { openForReading } from '#platform/fs';
 import { createHash } from '#platform/hash';
 import { DatasetError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
-import { bytesOfLatin1, joinedBytes } from '../../files/bytes.ts';
+import { bytesOfLatin1 } from '../../files/bytes.ts';
 import { startsWith } from '../../files/known-files.ts';
 import { type RegularFile, withRegularFile } from '../../files/regular-file.ts';
+import { joinedBytes } from '../../platform/bytes.ts';
 import { centerOf } from './augment.ts';
 import type { PreparedImage } from './decode.ts';
 import {

@@ -6,10 +6,10 @@ import { inFormat, withDecoded } from '../../datasets/images/decode.ts';
 import type { PixelImage } from '../../datasets/images/image-set.ts';
 import { MAX_ENCODED_BYTES } from '../../datasets/images/sources/image-source.ts';
 import { errorText, InvalidArgumentError } from '../../errors.ts';
-import { joinedBytes } from '../../files/bytes.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
 import { concatenated, elementCount } from '../../graph/types.ts';
 import type { Fields } from '../../options.ts';
+import { joinedBytes } from '../../platform/bytes.ts';
 import { encodePng } from '../image-output.ts';
 import { type Edit, type EditOptions, editShape, readEditSettings } from './edit.ts';
 

@@ -1,3 +1,4 @@
+import { joinedBytes } from '../bytes.ts';
 import { noSuchFile, type Store, type StoreEntry, type StoreFiles } from './store.ts';
 
 /**
@@ -36,10 +37,7 @@ export class MemoryStore implements Store {
 
   async append(path: string, content: Uint8Array): Promise<void> {
     const before = this.files.get(path) ?? new Uint8Array();
-    const joined = new Uint8Array(before.length + content.length);
-    joined.set(before);
-    joined.set(content, before.length);
-    this.put(path, joined);
+    this.put(path, joinedBytes([before, content]));
   }
 
   async list(folder: string): Promise<string[]> {

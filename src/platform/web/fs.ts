@@ -1,8 +1,8 @@
 import { NotInBrowserError } from '../../errors.ts';
+import { joinedBytes } from '../bytes.ts';
 import { MemoryStore } from '../stores/memory-store.ts';
 import { noSuchFile, type Store } from '../stores/store.ts';
 import { join, resolve } from './path.ts';
-import { joined } from './system.ts';
 
 /*
  * What this package uses of node:fs/promises, over the store of the page. There are no links, rights or times, and a
@@ -37,7 +37,7 @@ async function bytesOf(content: Content): Promise<Uint8Array> {
   if (content instanceof Uint8Array) return content;
   const parts: Uint8Array[] = [];
   for await (const part of content) parts.push(part.slice());
-  return joined(parts);
+  return joinedBytes(parts);
 }
 
 function failure(code: string, path: string): Error {

@@ -1,6 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { NotInBrowserError } from '../../errors.ts';
-import { joined } from './system.ts';
+import { joinedBytes } from '../bytes.ts';
 
 /** SHA-256 step by step, which Web Crypto does not have, with the methods of Node's `Hash`. */
 class Sha256 {
@@ -36,7 +36,7 @@ const MOST_COPIED_BYTES = 2 ** 26;
 export async function sha256Of(parts: readonly Uint8Array[]): Promise<string> {
   const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
   if (globalThis.crypto?.subtle && length <= MOST_COPIED_BYTES)
-    return hexadecimal(new Uint8Array(await crypto.subtle.digest('SHA-256', joined(parts))));
+    return hexadecimal(new Uint8Array(await crypto.subtle.digest('SHA-256', joinedBytes(parts))));
   const hash = createHash('sha256');
   for (const part of parts) hash.update(part);
   return hash.digest('hex');

@@ -33,14 +33,3 @@ export const environmentVariable = (_name: string): string | undefined => undefi
 
 /** A browser decides by itself when to free what nothing refers to. */
 export function collectGarbage(): void {}
-
-/** Bytes that follow each other, as one copy. */
-export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.byteLength;
-  }
-  return whole;
-}

@@ -58,9 +58,7 @@ export class GradientSession {
 
   /** Computes the gradients of a batch. Returns the graph's output `terms`. */
   async run(feeds: TensorMap): Promise<Float32Array> {
-    // An input that nothing uses is not among those of the session.
-    const used = Object.entries(feeds).filter(([name]) => this.session.inputNames.includes(name));
-    const all = { ...Object.fromEntries(used), ...this.parameterFeeds };
+    const all = { ...this.session.used(feeds), ...this.parameterFeeds };
     if (this.writesGiven) await runUnreturned(this.session, all, this.fetches);
     else copyInto(this.fetches, await this.session.run(all));
     return this.terms.slice();

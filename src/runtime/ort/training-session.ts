@@ -66,10 +66,9 @@ export class TrainingSession {
     return new TrainingSession(session, vectors, initial, writesGiven);
   }
 
-  /** Those of the feeds that the graph has: an input that nothing uses is not among those of a session. */
+  /** See `Session.used`. */
   used(feeds: TensorMap): Record<string, RuntimeTensor> {
-    const names = new Set(this.session.inputNames);
-    return Object.fromEntries(Object.entries(feeds).filter(([name]) => names.has(name)));
+    return this.session.used(feeds);
   }
 
   /** The state where it lies, to be fed to another session of the device; valid until the next run. */

@@ -25,8 +25,7 @@ export class MeansSession {
 
   /** @param feeds may have more than the inputs of the graph. */
   async run(feeds: TensorMap): Promise<Float32Array> {
-    const used = Object.entries(feeds).filter(([name]) => this.session.inputNames.includes(name));
-    const outputs = await this.session.run(Object.fromEntries(used));
+    const outputs = await this.session.run(this.session.used(feeds));
     return float32Data(outputs[MEANS], MEANS);
   }
 

@@ -1,6 +1,6 @@
 import { AppendFile } from '#platform/append-file';
 import { FileFormatError } from '../../errors.ts';
-import { joinedBytes } from '../../files/bytes.ts';
+import { joinedBytes } from '../../platform/bytes.ts';
 import type { SettingChange } from '../checkpoint/run-identity.ts';
 import type { RunLogger } from './run-logger.ts';
 
