@@ -1,11 +1,11 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { loadavg } from 'node:os';
 import path from 'node:path';
 import { build } from 'esbuild';
-import { chromium, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
+import { CHROMIUM, hasChromium, launchChromium, processorClock, WEBGPU_FLAGS } from '../../scripts/chromium.ts';
 import { median, printRatio } from '../harness.ts';
 import type { ContenderName } from './page.ts';
 
@@ -14,13 +14,6 @@ import type { ContenderName } from './page.ts';
  * has a tab of its own, and only one computes at a time.
  */
 
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const FLAGS = [
-  '--no-sandbox',
-  '--enable-unsafe-webgpu',
-  '--use-webgpu-adapter=swiftshader',
-  '--enable-features=Vulkan',
-];
 const ROUNDS = 5;
 
 const modules = path.join(import.meta.dirname, '../../node_modules');
@@ -68,10 +61,10 @@ async function serve(isolated: boolean): Promise<Server> {
 
 /** @param argv 'threads' also measures with COOP and COEP, 'webgpu' also on SwiftShader. */
 export async function run(argv: readonly string[]): Promise<void> {
-  if (!existsSync(CHROMIUM)) throw new Error(`there is no ${CHROMIUM}: apt-get install chromium, or set CHROMIUM`);
+  if (!hasChromium) throw new Error(`there is no ${CHROMIUM}: apt-get install chromium, or set CHROMIUM`);
   for (const isolated of argv.includes('threads') ? [false, true] : [false]) {
     const server = await serve(isolated);
-    const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: 120_000 });
+    const browser = await launchChromium(WEBGPU_FLAGS);
     console.log(`Chromium ${browser.version()}, ${isolated ? 'with' : 'without'} COOP and COEP`);
     const openTab = async () => {
       const page = await browser.newPage();
@@ -81,12 +74,7 @@ export async function run(argv: readonly string[]): Promise<void> {
       await page.waitForFunction(() => 'steps' in globalThis);
       return page;
     };
-    const device = await browser.newBrowserCDPSession();
-    const cpuSeconds = async () => {
-      const { processInfo } = await device.send('SystemInfo.getProcessInfo');
-      return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
-    };
-    const bench = { openTab, cpuSeconds };
+    const bench = { openTab, cpuSeconds: await processorClock(browser) };
     try {
       for (const batch of [128, 512]) {
         const steps = batch === 128 ? 100 : 25;

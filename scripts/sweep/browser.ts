@@ -1,11 +1,5 @@
-import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { chromium } from 'playwright-core';
-
-const CHROMIUM = '/usr/bin/chromium';
-
-/** Whether pages can be opened here: Debian's package has the browser at this place. */
-export const hasChromium = existsSync(CHROMIUM);
+import { launchChromium } from '../chromium.ts';
 
 /** What a browser did with a page. */
 export interface OpenedPage {
@@ -28,7 +22,7 @@ export async function openPage(
   file: string,
   { picture, width = 1160 }: { readonly picture?: string; readonly width?: number } = {},
 ): Promise<OpenedPage> {
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+  const browser = await launchChromium();
   try {
     const page = await browser.newPage({ viewport: { width, height: 800 } });
     const requests: string[] = [];

@@ -7,7 +7,7 @@ import { build as vite } from 'vite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import webpack from 'webpack';
 import { makePackedProject, succeed } from '../public-api/packed-project.ts';
-import { hasChromium, launchChromium } from './harness.ts';
+import { hasChromium, launchTestChromium } from './harness.ts';
 
 /*
  * The packed package, as npm installs it, in bundles of three bundlers without a plugin, an alias or a setting of the
@@ -91,7 +91,7 @@ describe.skipIf(!hasChromium)('the module for CDNs', () => {
       response.setHeader('content-type', 'text/javascript').end(readFileSync(file));
     });
     await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
-    const browser = await launchChromium();
+    const browser = await launchTestChromium();
     try {
       const page = await browser.newPage();
       await page.route('https://cdn.jsdelivr.net/npm/onnxruntime-web@*/dist/**', (route) => {

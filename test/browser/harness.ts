@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { build } from 'esbuild';
-import { type Browser, type CDPSession, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
+import { CHROMIUM, hasChromium, launchChromium, processorClock, WEBGPU_FLAGS } from '../../scripts/chromium.ts';
 import type { Scenarios } from './page/scenarios.ts';
 
 /*
@@ -12,21 +12,13 @@ import type { Scenarios } from './page/scenarios.ts';
  * condition `browser`, and the .wasm file of onnxruntime-web beside it.
  */
 
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-/** Chromium brings SwiftShader, a GPU in software, and gives it to pages with these flags. */
-const FLAGS = [
-  '--no-sandbox',
-  '--enable-unsafe-webgpu',
-  '--use-webgpu-adapter=swiftshader',
-  '--enable-features=Vulkan',
-  '--enable-blink-features=ForceEagerMeasureMemory',
-];
-
-export const hasChromium = existsSync(CHROMIUM);
 if (!hasChromium) console.warn(`skipping the tests in a browser: no ${CHROMIUM} (apt-get install chromium)`);
 
-export function launchChromium(): Promise<Browser> {
-  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: 60_000 });
+export { hasChromium };
+
+/** Chromium with WebGPU, in which a page can measure its memory at once. */
+export function launchTestChromium(): Promise<Browser> {
+  return launchChromium([...WEBGPU_FLAGS, '--enable-blink-features=ForceEagerMeasureMemory']);
 }
 
 const here = import.meta.dirname;
@@ -90,7 +82,7 @@ export interface Tab {
 /** Chromium with a server for its tabs; `close` ends both. */
 export class TestBrowser {
   private readonly servers: Server[] = [];
-  private protocol: CDPSession | undefined;
+  private clock: (() => Promise<number>) | undefined;
 
   private constructor(
     private readonly browser: Browser,
@@ -98,7 +90,7 @@ export class TestBrowser {
   ) {}
 
   static async launch(): Promise<TestBrowser> {
-    const [browser, files] = await Promise.all([launchChromium(), bundles()]);
+    const [browser, files] = await Promise.all([launchTestChromium(), bundles()]);
     return new TestBrowser(browser, files);
   }
 
@@ -129,9 +121,8 @@ export class TestBrowser {
 
   /** Processor time of all processes of the browser so far, in seconds. */
   async processorSeconds(): Promise<number> {
-    this.protocol ??= await this.browser.newBrowserCDPSession();
-    const { processInfo } = await this.protocol.send('SystemInfo.getProcessInfo');
-    return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
+    this.clock ??= await processorClock(this.browser);
+    return this.clock();
   }
 
   /** Serves files of a folder below `path` from now on. */

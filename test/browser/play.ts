@@ -1,14 +1,13 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { launchChromium } from '../../scripts/chromium.ts';
 
 /*
  * The page of `iso-diffusion play` as users get it: built, served by the command, opened in Chromium.
  */
 
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-export const hasChromium = existsSync(CHROMIUM);
+export { hasChromium } from '../../scripts/chromium.ts';
 export const root = path.join(import.meta.dirname, '../..');
 
 export const DESKTOP = { width: 1200, height: 900 };
@@ -39,7 +38,7 @@ export class PlayBrowser {
       });
       server.on('close', (code) => reject(new Error(`iso-diffusion play ended with ${code}: ${output}`)));
     });
-    const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'], timeout: 60_000 });
+    const browser = await launchChromium();
     return new PlayBrowser(server, browser, url);
   }
 
