@@ -4,8 +4,8 @@
  *
  *   npx tsx examples/tfjs-engine.ts --steps 200 --output runs/tfjs
  *
- * Here tfjs runs on its plain CPU backend. With `@tensorflow/tfjs-node` or `@tensorflow/tfjs-node-gpu` installed,
- * require that instead; nothing else changes. docs/tfjs.md says which to take.
+ * It takes `@tensorflow/tfjs-node-gpu`, `@tensorflow/tfjs-node` or `@tensorflow/tfjs`, the first that is installed.
+ * docs/tfjs.md says what each can do, and which GPUs `tfjs-node-gpu` knows.
  */
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -14,7 +14,27 @@ import type * as Tf from '@tensorflow/tfjs';
 import { ConditionalDense, DDPMScheduler, isoLoss, loadPoints, pipeline, Trainer } from 'iso-diffusion';
 
 // In a bundler: import * as tf from '@tensorflow/tfjs'. Its ES modules do not resolve in Node.
-const tf: typeof Tf = createRequire(import.meta.url)('@tensorflow/tfjs');
+const require = createRequire(import.meta.url);
+// tfjs-node 4.22 calls this function, which Node.js 23 removed.
+const util: { isNullOrUndefined?: (value: unknown) => boolean } = require('node:util');
+util.isNullOrUndefined ??= (value) => value === null || value === undefined;
+
+const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node', '@tensorflow/tfjs'] as const;
+
+function loadTfjs(): { name: string; tf: typeof Tf } {
+  for (const name of PACKAGES) {
+    try {
+      return { name, tf: require(name) };
+    } catch (error) {
+      // One that is installed but does not load lacks its native library, or CUDA.
+      const [reason = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+      if (!reason.includes(`Cannot find module '${name}'`)) console.log(`${name} does not load: ${reason}`);
+    }
+  }
+  throw new Error(`install one of ${PACKAGES.join(', ')}`);
+}
+
+const { name, tf } = loadTfjs();
 const { values } = parseArgs({
   options: {
     steps: { type: 'string', default: '200' },
@@ -23,7 +43,7 @@ const { values } = parseArgs({
 });
 
 await tf.ready();
-console.log(`tfjs ${tf.version.tfjs}, backend ${tf.getBackend()}`);
+console.log(`${name} ${tf.version.tfjs}, backend ${tf.getBackend()}`);
 const trainer = new Trainer({
   model: new ConditionalDense({ hidden_features: 64 }),
   args: {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -28,7 +28,7 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
   },
   'tfjs-engine.ts': {
     args: ['--steps', '5', '--output', 'tfjs'],
-    prints: /backend cpu[\s\S]*5 steps[\s\S]*drew 500 points/,
+    prints: /^@tensorflow\/tfjs 4\S+, backend cpu[\s\S]*5 steps[\s\S]*drew 500 points/,
     writes: ['tfjs/pipeline/unet/model.onnx'],
   },
   'tfjs-loss.ts': { args: ['20'], prints: /step 20 {2}loss \d/, writes: [] },
@@ -54,4 +54,21 @@ describe('every example runs', () => {
     },
     120_000,
   );
+
+  it('tfjs-engine.ts takes tfjs-node, where tfjs-node-gpu is installed without its CUDA libraries', async () => {
+    const modules = path.join(folder, 'modules');
+    const install = (name: string, source: string) => {
+      mkdirSync(path.join(modules, '@tensorflow', name), { recursive: true });
+      writeFileSync(path.join(modules, '@tensorflow', name, 'index.js'), source);
+    };
+    install('tfjs-node-gpu', "throw new Error('libcudart.so.11.0: cannot open shared object file')");
+    install(
+      'tfjs-node',
+      `module.exports = require(${JSON.stringify(fileURLToPath(import.meta.resolve('@tensorflow/tfjs/dist/tf.node.js')))})`,
+    );
+    const args = ['--steps', '2', '--output', 'tfjs-node'];
+    const printed = await runExample(path.join(examples, 'tfjs-engine.ts'), args, folder, { NODE_PATH: modules });
+    expect(printed).toMatch(/tfjs-node-gpu does not load: libcudart.so.11.0/);
+    expect(printed).toMatch(/^@tensorflow\/tfjs-node 4\S+, backend [\s\S]*2 steps/m);
+  }, 120_000);
 });

@@ -1,7 +1,7 @@
 import type { Attribute, NamedTensorInfoMap } from '@tensorflow/tfjs-core';
 import { tf } from './load-tf.ts';
 
-/** One run of a kernel of the cpu backend. */
+/** One run of a kernel. */
 export interface KernelRun {
   readonly name: string;
   readonly attributes: Readonly<Record<string, Attribute>>;
@@ -9,15 +9,15 @@ export interface KernelRun {
 }
 
 /**
- * Has tfjs note every kernel and every gradient function that it runs from now on. It is not taken back: use it in a
- * test file of its own.
+ * Has tfjs note every kernel of a backend and every gradient function that it runs from now on. It is not taken back:
+ * use it in a test file of its own.
  */
-export function recordKernels(): { readonly kernels: KernelRun[]; readonly gradients: Set<string> } {
+export function recordKernels(backend: string): { readonly kernels: KernelRun[]; readonly gradients: Set<string> } {
   const kernels: KernelRun[] = [];
   const gradients = new Set<string>();
-  for (const config of tf.getKernelsForBackend('cpu')) {
+  for (const config of tf.getKernelsForBackend(backend)) {
     const name = config.kernelName;
-    tf.unregisterKernel(name, 'cpu');
+    tf.unregisterKernel(name, backend);
     tf.registerKernel({
       ...config,
       kernelFunc: (params) => {
