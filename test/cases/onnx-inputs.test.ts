@@ -7,7 +7,7 @@ import type { ImageSet } from '../../src/datasets/index.ts';
 import { loadPoints } from '../../src/datasets/index.ts';
 import { InvalidArgumentError, OnnxFormatError } from '../../src/errors.ts';
 import { encodeFloat16 } from '../../src/files/float-formats.ts';
-import { type GraphProto, ModelMessage, type ModelProto } from '../../src/graph/onnx/schema.ts';
+import { decodeModelProto, encodeModelProto, type GraphProto } from '../../src/graph/onnx/schema.ts';
 import { simpleLoss } from '../../src/losses/index.ts';
 import { ConditionalDense, OnnxModel } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
@@ -27,11 +27,11 @@ const open = (file: string, options = {}) =>
 
 /** A model file whose parts `change` may change, under a name of its own. */
 async function written(name: string, bytes: Uint8Array, change: (graph: GraphProto) => void = () => undefined) {
-  const model = ModelMessage.toObject(ModelMessage.decode(bytes), { longs: Number }) as ModelProto;
+  const model = decodeModelProto(bytes);
   change(model.graph ?? {});
   const file = path.join(root, name);
   await mkdir(path.dirname(file), { recursive: true });
-  await writeFile(file, ModelMessage.encode(ModelMessage.fromObject(model)).finish());
+  await writeFile(file, encodeModelProto(model));
   return file;
 }
 

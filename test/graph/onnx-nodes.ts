@@ -1,7 +1,7 @@
 import {
   ATTRIBUTE_TYPE,
   type AttributeProto,
-  ModelMessage,
+  encodeModelProto,
   type NodeProto,
   type TensorProto,
 } from '../../src/graph/onnx/schema.ts';
@@ -49,7 +49,7 @@ export function onnxFile(parts: {
       output: (parts.outputs ?? ['y']).map((name) => floats(name, undefined)),
     },
   };
-  return ModelMessage.encode(ModelMessage.fromObject(model)).finish();
+  return encodeModelProto(model);
 }
 
 export function tensor({ shape, values, type = 'float' }: Contents, name = '') {

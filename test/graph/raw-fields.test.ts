@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { OnnxFormatError } from '../../src/errors.ts';
 import { externalLocations } from '../../src/graph/onnx/raw-fields.ts';
-import { type NodeProto, TensorMessage, type TensorProto } from '../../src/graph/onnx/schema.ts';
+import { encodeTensorProto, type NodeProto, type TensorProto } from '../../src/graph/onnx/schema.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { node, onnxFile, tensor } from './onnx-nodes.ts';
 
@@ -56,7 +56,7 @@ describe('the locations of external data', () => {
 
   it('are found in functions, lists of tensors and sparse tensors, of which this package knows nothing else', async () => {
     const graphOf = (bytes: Uint8Array) => field(7, bytes);
-    const alone = TensorMessage.encode(TensorMessage.fromObject(external('data'))).finish();
+    const alone = encodeTensorProto(external('data'));
     const inGraph = field(5, alone);
     const places: Uint8Array[] = [
       field(25, field(7, field(5, field(5, alone)))),

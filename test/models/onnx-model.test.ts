@@ -6,7 +6,7 @@ import { OnnxFormatError } from '../../src/errors.ts';
 import { readSafetensors } from '../../src/files/safetensors.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
-import { ModelMessage, type ModelProto } from '../../src/graph/onnx/schema.ts';
+import { decodeModelProto } from '../../src/graph/onnx/schema.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { identity } from '../../src/graph/ops/index.ts';
 import { isoLoss } from '../../src/losses/index.ts';
@@ -200,7 +200,7 @@ describe('OnnxModel', () => {
     ).toBeLessThan(1e-4);
 
     const plain = (file: Uint8Array) => {
-      const decoded = ModelMessage.toObject(ModelMessage.decode(file), { longs: Number }) as ModelProto;
+      const decoded = decodeModelProto(file);
       const initializer = decoded.graph?.initializer?.map(({ name, dims, dataType }) => ({
         name,
         dims,
@@ -237,7 +237,7 @@ describe('OnnxModel', () => {
 });
 
 function readRaw(file: Uint8Array, name: string): Uint8Array | undefined {
-  const model = ModelMessage.toObject(ModelMessage.decode(file)) as ModelProto;
+  const model = decodeModelProto(file);
   const raw = model.graph?.initializer?.find((tensor) => tensor.name === name)?.rawData;
   return raw && new Uint8Array(raw);
 }

@@ -2,14 +2,11 @@
  * What is done with the bytes of an ONNX file without decoding the whole of it: finding the files that its tensors lie in, and
  * giving initializers other contents. A protobuf message is a row of fields, each a tag with a number and a value.
  */
-import protobuf from 'protobufjs/light.js';
 import { errorText, IsoDiffusionError, OnnxFormatError } from '../../errors.ts';
 import { HEAD_BYTES, kindNote } from '../../files/known-files.ts';
+import { LENGTH_DELIMITED, lengthHeader, Reader, VARINT } from '../../files/protobuf.ts';
 import { concatenated } from '../types.ts';
-import { EntryMessage, MAX_ONNX_BYTES, TensorMessage, type TensorProto } from './schema.ts';
-
-const VARINT = 0;
-const LENGTH_DELIMITED = 2;
+import { decodeEntryProto, decodeTensorProto, MAX_ONNX_BYTES } from './schema.ts';
 
 interface Range {
   readonly begin: number;
@@ -32,15 +29,14 @@ interface Field {
  * @param end where the message ends.
  */
 function readField(bytes: Uint8Array, { begin, end }: Range): Field {
-  const reader = protobuf.Reader.create(bytes);
-  const tag = reader.uint32();
-  const wireType = tag & 7;
-  const number = wireType === VARINT ? reader.uint32() : undefined;
-  const length = wireType === LENGTH_DELIMITED ? reader.uint32() : 0;
-  if (wireType !== VARINT && wireType !== LENGTH_DELIMITED) reader.skipType(wireType);
-  const value = { begin: begin + reader.pos, end: begin + reader.pos + length };
-  if (value.end > end) throw new OnnxFormatError('not an ONNX model, or a truncated one');
-  return { id: tag >>> 3, wireType, begin, value, number };
+  const reader = new Reader(bytes);
+  const { id, wireType } = reader.tag();
+  const number = wireType === VARINT ? reader.varint() : undefined;
+  const length = wireType === LENGTH_DELIMITED ? reader.varint() : 0;
+  if (wireType !== VARINT && wireType !== LENGTH_DELIMITED) reader.skip(wireType);
+  const value = { begin: begin + reader.position, end: begin + reader.position + length };
+  if (length < 0 || value.end > end) throw new OnnxFormatError('not an ONNX model, or a truncated one');
+  return { id, wireType, begin, value, number };
 }
 
 /** An ONNX file that need not be in memory. */
@@ -113,8 +109,8 @@ async function visitTensor(window: Window, range: Range, found: Set<string>): Pr
   for await (const { id, value, number } of fieldsIn(window, range)) {
     if (id === TENSOR_DATA_LOCATION) isExternal = number === EXTERNAL;
     if (id !== TENSOR_EXTERNAL_DATA) continue;
-    const entry = EntryMessage.toObject(EntryMessage.decode(await window.entry(value)));
-    if (entry.key === 'location') location = String(entry.value ?? '');
+    const entry = decodeEntryProto(await window.entry(value));
+    if (entry.key === 'location') location = entry.value ?? '';
   }
   if (isExternal) found.add(location);
 }
@@ -169,7 +165,7 @@ const TENSOR_CONTENTS = new Set([4, 5, 6, 7, 9, 10, 11, 13, 14]);
 export function replaceInitializers(model: Uint8Array, contents: (name: string) => Uint8Array | undefined): Uint8Array {
   const pieces = rewritten(model, MODEL_GRAPH, (graph) =>
     rewritten(graph, GRAPH_INITIALIZER, (tensor) => {
-      const { name = '' } = TensorMessage.toObject(TensorMessage.decode(tensor)) as TensorProto;
+      const { name = '' } = decodeTensorProto(tensor);
       const bytes = contents(name);
       return bytes ? withContents(tensor, bytes) : [tensor];
     }),
@@ -185,7 +181,7 @@ function rewritten(message: Uint8Array, id: number, rewrite: (value: Uint8Array)
   return [...fieldsOf(message)].flatMap(({ begin, value, ...field }) => {
     if (field.id !== id || field.wireType !== LENGTH_DELIMITED) return [message.subarray(begin, value.end)];
     const replaced = rewrite(message.subarray(value.begin, value.end));
-    return [header(id, lengthOf(replaced)), ...replaced];
+    return [lengthHeader(id, lengthOf(replaced)), ...replaced];
   });
 }
 
@@ -193,16 +189,9 @@ function withContents(tensor: Uint8Array, bytes: Uint8Array): Uint8Array[] {
   const kept = [...fieldsOf(tensor)].filter(({ id }) => !TENSOR_CONTENTS.has(id));
   return [
     ...kept.map(({ begin, value }) => tensor.subarray(begin, value.end)),
-    header(TENSOR_RAW_DATA, bytes.length),
+    lengthHeader(TENSOR_RAW_DATA, bytes.length),
     bytes,
   ];
-}
-
-function header(id: number, length: number): Uint8Array {
-  return protobuf.Writer.create()
-    .uint32((id << 3) | LENGTH_DELIMITED)
-    .uint32(length)
-    .finish();
 }
 
 function* fieldsOf(message: Uint8Array): Generator<Field> {

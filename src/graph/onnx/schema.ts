@@ -1,104 +1,26 @@
-import protobuf from 'protobufjs/light.js';
 import { errorText, OnnxFormatError } from '../../errors.ts';
 import { kindNote } from '../../files/known-files.ts';
+import { choice, decodeMessage, encodeMessage, type FieldsOf, field, list } from '../../files/protobuf.ts';
 
 /** protobuf, and with it a single ONNX file, ends at 2 GiB. */
 export const MAX_ONNX_BYTES = 2 ** 31 - 1;
 
-/**
- * The messages of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, Apache-2.0) that this package
- * writes and reads, as a protobufjs descriptor. Unknown fields of other writers are skipped.
- */
-const field = (type: string, id: number) => ({ type, id });
-const list = (type: string, id: number) => ({ rule: 'repeated', type, id });
-const packed = (type: string, id: number) => ({ ...list(type, id), options: { packed: true } });
-
-const root = protobuf.Root.fromJSON({
-  nested: {
-    ModelProto: {
-      fields: {
-        irVersion: field('int64', 1),
-        producerName: field('string', 2),
-        producerVersion: field('string', 3),
-        graph: field('GraphProto', 7),
-        opsetImport: list('OperatorSetIdProto', 8),
-        metadataProps: list('StringStringEntryProto', 14),
-      },
-    },
-    OperatorSetIdProto: { fields: { domain: field('string', 1), version: field('int64', 2) } },
-    StringStringEntryProto: { fields: { key: field('string', 1), value: field('string', 2) } },
-    GraphProto: {
-      fields: {
-        node: list('NodeProto', 1),
-        name: field('string', 2),
-        initializer: list('TensorProto', 5),
-        input: list('ValueInfoProto', 11),
-        output: list('ValueInfoProto', 12),
-      },
-    },
-    NodeProto: {
-      fields: {
-        input: list('string', 1),
-        output: list('string', 2),
-        name: field('string', 3),
-        opType: field('string', 4),
-        attribute: list('AttributeProto', 5),
-        domain: field('string', 7),
-      },
-    },
-    AttributeProto: {
-      fields: {
-        name: field('string', 1),
-        f: field('float', 2),
-        i: field('int64', 3),
-        s: field('bytes', 4),
-        t: field('TensorProto', 5),
-        g: field('GraphProto', 6),
-        floats: list('float', 7),
-        ints: list('int64', 8),
-        strings: list('bytes', 9),
-        type: field('int32', 20),
-      },
-    },
-    TensorProto: {
-      fields: {
-        dims: list('int64', 1),
-        dataType: field('int32', 2),
-        floatData: packed('float', 4),
-        int32Data: packed('int32', 5),
-        int64Data: packed('int64', 7),
-        name: field('string', 8),
-        rawData: field('bytes', 9),
-        doubleData: packed('double', 10),
-        externalData: list('StringStringEntryProto', 13),
-        dataLocation: field('int32', 14),
-      },
-    },
-    ValueInfoProto: { fields: { name: field('string', 1), type: field('TypeProto', 2) } },
-    TypeProto: { fields: { tensorType: field('TensorTypeProto', 1), sequenceType: field('SequenceTypeProto', 4) } },
-    SequenceTypeProto: { fields: { elemType: field('TypeProto', 1) } },
-    TensorTypeProto: { fields: { elemType: field('int32', 1), shape: field('TensorShapeProto', 2) } },
-    TensorShapeProto: { fields: { dim: list('DimensionProto', 1) } },
-    DimensionProto: {
-      fields: { dimValue: field('int64', 1), dimParam: field('string', 2) },
-      // As in onnx.proto; it also keeps a length of 0, which a field of its own would leave out as its default.
-      oneofs: { value: { oneof: ['dimValue', 'dimParam'] } },
-    },
-  },
-});
-
-export const ModelMessage = root.lookupType('ModelProto');
-export const TensorMessage = root.lookupType('TensorProto');
-export const EntryMessage = root.lookupType('StringStringEntryProto');
-
-/** The plain objects that the messages encode from and decode to. Decoding leaves out fields that were not set. */
+/** The messages as plain objects. Decoding leaves out fields that were not set. */
 export interface ModelProto {
   irVersion?: number;
   producerName?: string;
   producerVersion?: string;
   graph?: GraphProto;
-  opsetImport?: { domain?: string; version?: number }[];
-  metadataProps?: { key?: string; value?: string }[];
+  opsetImport?: OperatorSetProto[];
+  metadataProps?: EntryProto[];
+}
+interface OperatorSetProto {
+  domain?: string;
+  version?: number;
+}
+export interface EntryProto {
+  key?: string;
+  value?: string;
 }
 export interface GraphProto {
   node?: NodeProto[];
@@ -137,7 +59,7 @@ export interface TensorProto {
   rawData?: Uint8Array;
   doubleData?: number[];
   /** Where the bytes lie, with the keys location, offset and length; used where `dataLocation` is 1. */
-  externalData?: { key?: string; value?: string }[] | undefined;
+  externalData?: EntryProto[] | undefined;
   dataLocation?: number;
 }
 export interface ValueInfoProto {
@@ -145,12 +67,104 @@ export interface ValueInfoProto {
   type?: TypeProto;
 }
 interface TypeProto {
-  tensorType?: {
-    elemType?: number | undefined;
-    shape?: { dim?: { dimValue?: number; dimParam?: string }[] | undefined };
-  };
-  sequenceType?: { elemType?: TypeProto | undefined };
+  tensorType?: TensorTypeProto;
+  sequenceType?: SequenceTypeProto;
 }
+interface SequenceTypeProto {
+  elemType?: TypeProto | undefined;
+}
+interface TensorTypeProto {
+  elemType?: number | undefined;
+  shape?: TensorShapeProto;
+}
+interface TensorShapeProto {
+  dim?: DimensionProto[] | undefined;
+}
+interface DimensionProto {
+  dimValue?: number;
+  dimParam?: string;
+}
+
+/*
+ * The messages of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, Apache-2.0) that this package
+ * writes and reads.
+ */
+
+const ENTRY: FieldsOf<EntryProto> = { key: field(1, 'string'), value: field(2, 'string') };
+
+const DIMENSION: FieldsOf<DimensionProto> = { dimValue: choice(1, 'int64'), dimParam: choice(2, 'string') };
+const TENSOR_SHAPE: FieldsOf<TensorShapeProto> = { dim: list(1, () => DIMENSION) };
+const TENSOR_TYPE: FieldsOf<TensorTypeProto> = { elemType: field(1, 'int32'), shape: field(2, () => TENSOR_SHAPE) };
+const SEQUENCE_TYPE: FieldsOf<SequenceTypeProto> = { elemType: field(1, () => TYPE) };
+const TYPE: FieldsOf<TypeProto> = {
+  tensorType: field(1, () => TENSOR_TYPE),
+  sequenceType: field(4, () => SEQUENCE_TYPE),
+};
+const VALUE_INFO: FieldsOf<ValueInfoProto> = { name: field(1, 'string'), type: field(2, () => TYPE) };
+
+const TENSOR: FieldsOf<TensorProto> = {
+  dims: list(1, 'int64'),
+  dataType: field(2, 'int32'),
+  floatData: list(4, 'float'),
+  int32Data: list(5, 'int32'),
+  int64Data: list(7, 'int64'),
+  name: field(8, 'string'),
+  rawData: field(9, 'bytes'),
+  doubleData: list(10, 'double'),
+  externalData: list(13, () => ENTRY),
+  dataLocation: field(14, 'int32'),
+};
+
+const ATTRIBUTE: FieldsOf<AttributeProto> = {
+  name: field(1, 'string'),
+  f: field(2, 'float'),
+  i: field(3, 'int64'),
+  s: field(4, 'bytes'),
+  t: field(5, () => TENSOR),
+  g: field(6, () => GRAPH),
+  floats: list(7, 'float'),
+  ints: list(8, 'int64'),
+  strings: list(9, 'bytes'),
+  type: field(20, 'int32'),
+};
+
+const NODE: FieldsOf<NodeProto> = {
+  input: list(1, 'string'),
+  output: list(2, 'string'),
+  name: field(3, 'string'),
+  opType: field(4, 'string'),
+  attribute: list(5, () => ATTRIBUTE),
+  domain: field(7, 'string'),
+};
+
+const GRAPH: FieldsOf<GraphProto> = {
+  node: list(1, () => NODE),
+  name: field(2, 'string'),
+  initializer: list(5, () => TENSOR),
+  input: list(11, () => VALUE_INFO),
+  output: list(12, () => VALUE_INFO),
+};
+
+const OPERATOR_SET: FieldsOf<OperatorSetProto> = { domain: field(1, 'string'), version: field(2, 'int64') };
+
+const MODEL: FieldsOf<ModelProto> = {
+  irVersion: field(1, 'int64'),
+  producerName: field(2, 'string'),
+  producerVersion: field(3, 'string'),
+  graph: field(7, () => GRAPH),
+  opsetImport: list(8, () => OPERATOR_SET),
+  metadataProps: list(14, () => ENTRY),
+};
+
+/*
+ * The messages as bytes. What decodes throws a RangeError where the bytes are none.
+ */
+
+export const encodeModelProto = (model: ModelProto): Uint8Array<ArrayBuffer> => encodeMessage(MODEL, model);
+export const decodeModelProto = (bytes: Uint8Array): ModelProto => decodeMessage(MODEL, bytes);
+export const encodeTensorProto = (tensor: TensorProto): Uint8Array<ArrayBuffer> => encodeMessage(TENSOR, tensor);
+export const decodeTensorProto = (bytes: Uint8Array): TensorProto => decodeMessage(TENSOR, bytes);
+export const decodeEntryProto = (bytes: Uint8Array): EntryProto => decodeMessage(ENTRY, bytes);
 
 /** AttributeProto.AttributeType. */
 export const ATTRIBUTE_TYPE = {
@@ -193,11 +207,7 @@ export function decodeModel(bytes: Uint8Array): { graph: GraphProto; opset: numb
 
 function decode(bytes: Uint8Array): ModelProto {
   try {
-    return ModelMessage.toObject(ModelMessage.decode(bytes), {
-      longs: Number,
-      arrays: false,
-      defaults: false,
-    }) as ModelProto;
+    return decodeModelProto(bytes);
   } catch (cause) {
     throw new OnnxFormatError(`not an ONNX model, or a truncated one${kindNote(bytes)}: ${errorText(cause)}`, {
       cause,

@@ -4,9 +4,9 @@ import { ONNX_DATA_TYPE, type Shape, type TensorData, type TensorType } from '..
 import {
   ATTRIBUTE_TYPE,
   type AttributeProto,
+  encodeModelProto,
   type GraphProto,
   MAX_ONNX_BYTES,
-  ModelMessage,
   type ModelProto,
   type NodeProto,
   type TensorProto,
@@ -31,7 +31,7 @@ export function writeOnnx(graph: Graph, metadata: Readonly<Record<string, string
 
 /** @throws {GraphError} when the model exceeds protobuf's 2 GiB. */
 export function encodeModel(model: ModelProto): Uint8Array {
-  const bytes = ModelMessage.encode(ModelMessage.fromObject(model)).finish();
+  const bytes = encodeModelProto(model);
   if (bytes.length > MAX_ONNX_BYTES)
     throw new GraphError(`the ONNX model has ${bytes.length} bytes; one file can hold ${MAX_ONNX_BYTES}`);
   return bytes;

@@ -1,90 +1,58 @@
-import protobuf from 'protobufjs/light.js';
+import { choice, encodeMessage, field, list } from '../../files/protobuf.ts';
 
-const SETTINGS: protobuf.IMapField = { keyType: 'string', type: 'Value', id: 1 };
-
-/**
+/*
  * The part of TensorBoard's event.proto, summary.proto, tensor.proto and plugins/hparams/*.proto that is written
  * (https://github.com/tensorflow/tensorboard/tree/master/tensorboard, Apache-2.0), and of google/protobuf/struct.proto.
  */
-const root = protobuf.Root.fromJSON({
-  nested: {
-    Event: {
-      fields: {
-        wallTime: { type: 'double', id: 1 },
-        step: { type: 'int64', id: 2 },
-        fileVersion: { type: 'string', id: 3 },
-        summary: { type: 'Summary', id: 5 },
-        sessionLog: { type: 'SessionLog', id: 7 },
-      },
-    },
-    Summary: {
-      fields: { value: { rule: 'repeated', type: 'Value', id: 1 } },
-      nested: {
-        Value: {
-          fields: {
-            tag: { type: 'string', id: 1 },
-            simpleValue: { type: 'float', id: 2 },
-            image: { type: 'Image', id: 4 },
-            tensor: { type: 'Tensor', id: 8 },
-            metadata: { type: 'Metadata', id: 9 },
-          },
-          // As in summary.proto: without the oneof, a value of 0 would not be written at all.
-          oneofs: { value: { oneof: ['simpleValue', 'image', 'tensor'] } },
-        },
-        Image: {
-          fields: {
-            height: { type: 'int32', id: 1 },
-            width: { type: 'int32', id: 2 },
-            colorspace: { type: 'int32', id: 3 },
-            encodedImageString: { type: 'bytes', id: 4 },
-          },
-        },
-        Metadata: { fields: { pluginData: { type: 'PluginData', id: 1 }, dataClass: { type: 'int32', id: 4 } } },
-        PluginData: { fields: { pluginName: { type: 'string', id: 1 }, content: { type: 'bytes', id: 2 } } },
-        Tensor: {
-          fields: {
-            dtype: { type: 'int32', id: 1 },
-            tensorShape: { type: 'Shape', id: 2 },
-            floatVal: { rule: 'repeated', type: 'float', id: 5 },
-            stringVal: { rule: 'repeated', type: 'bytes', id: 8 },
-          },
-        },
-        Shape: { fields: { dim: { rule: 'repeated', type: 'Dim', id: 2 } } },
-        Dim: { fields: { size: { type: 'int64', id: 1 } } },
-      },
-    },
-    SessionLog: { fields: { status: { type: 'int32', id: 1 } } },
-    HParamsPluginData: {
-      fields: {
-        sessionStartInfo: { type: 'SessionStartInfo', id: 3 },
-        sessionEndInfo: { type: 'SessionEndInfo', id: 4 },
-      },
-      nested: {
-        SessionStartInfo: {
-          fields: {
-            hparams: SETTINGS,
-            startTimeSecs: { type: 'double', id: 5 },
-          },
-        },
-        SessionEndInfo: { fields: { status: { type: 'int32', id: 1 }, endTimeSecs: { type: 'double', id: 2 } } },
-        Value: {
-          fields: {
-            numberValue: { type: 'double', id: 2 },
-            stringValue: { type: 'string', id: 3 },
-            boolValue: { type: 'bool', id: 4 },
-          },
-          oneofs: { kind: { oneof: ['numberValue', 'stringValue', 'boolValue'] } },
-        },
-      },
-    },
-  },
-});
-const eventType = root.lookupType('Event');
-const hparamsType = root.lookupType('HParamsPluginData');
+
+const IMAGE = {
+  height: field(1, 'int32'),
+  width: field(2, 'int32'),
+  colorspace: field(3, 'int32'),
+  encodedImageString: field(4, 'bytes'),
+};
+const DIM = { size: field(1, 'int64') };
+const SHAPE = { dim: list(2, () => DIM) };
+const TENSOR = {
+  dtype: field(1, 'int32'),
+  tensorShape: field(2, () => SHAPE),
+  floatVal: list(5, 'float'),
+  stringVal: list(8, 'bytes'),
+};
+const PLUGIN_DATA = { pluginName: field(1, 'string'), content: field(2, 'bytes') };
+const METADATA = { pluginData: field(1, () => PLUGIN_DATA), dataClass: field(4, 'int32') };
+// As in summary.proto, a oneof: a value of 0 is written.
+const VALUE = {
+  tag: field(1, 'string'),
+  simpleValue: choice(2, 'float'),
+  image: choice(4, () => IMAGE),
+  tensor: choice(8, () => TENSOR),
+  metadata: field(9, () => METADATA),
+};
+const SUMMARY = { value: list(1, () => VALUE) };
+const SESSION_LOG = { status: field(1, 'int32') };
+const EVENT = {
+  wallTime: field(1, 'double'),
+  step: field(2, 'int64'),
+  fileVersion: field(3, 'string'),
+  summary: field(5, () => SUMMARY),
+  sessionLog: field(7, () => SESSION_LOG),
+};
+
+const SETTING_VALUE = {
+  numberValue: choice(2, 'double'),
+  stringValue: choice(3, 'string'),
+  boolValue: choice(4, 'bool'),
+};
+/** An entry of a map. */
+const SETTING = { key: choice(1, 'string'), value: choice(2, () => SETTING_VALUE) };
+const SESSION_START = { hparams: list(1, () => SETTING), startTimeSecs: field(5, 'double') };
+const SESSION_END = { status: field(1, 'int32'), endTimeSecs: field(2, 'double') };
+const HPARAMS = { sessionStartInfo: field(3, () => SESSION_START), sessionEndInfo: field(4, () => SESSION_END) };
 
 /** The bytes of an event message. Without a `step` it is that of step 0. */
 export function encodeEvent(event: Readonly<Record<string, unknown>>): Uint8Array {
-  return eventType.encode(eventType.create({ wallTime: Date.now() / 1000, ...event })).finish();
+  return encodeMessage(EVENT, { wallTime: Date.now() / 1000, ...event });
 }
 
 /** A PNG file as an image of a summary. Its size is in the file's first chunk. */
@@ -119,7 +87,7 @@ export function textValue(tag: string, text: string): object {
 
 /** The settings of a run, for the page "HParams". TensorBoard gathers those of several runs into its table. */
 export function sessionStart(settings: Readonly<Record<string, string | number | boolean>>): object {
-  const hparams = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, settingValue(value)]));
+  const hparams = Object.entries(settings).map(([key, value]) => ({ key, value: settingValue(value) }));
   return hparamsValue('_hparams_/session_start_info', {
     sessionStartInfo: { hparams, startTimeSecs: Date.now() / 1000 },
   });
@@ -140,7 +108,7 @@ function settingValue(value: string | number | boolean): object {
 
 /** The plugin reads the content of the metadata. Its tensor is a 0 that means nothing. */
 function hparamsValue(tag: string, data: Readonly<Record<string, unknown>>): object {
-  const content = hparamsType.encode(hparamsType.create(data)).finish();
+  const content = encodeMessage(HPARAMS, data);
   const tensor = { dtype: FLOAT, tensorShape: { dim: [{ size: 1 }] }, floatVal: [0] };
   return { tag, metadata: { pluginData: { pluginName: 'hparams', content }, dataClass: TENSOR_CLASS }, tensor };
 }
