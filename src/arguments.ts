@@ -19,6 +19,10 @@ export function requireText(what: string, value: unknown): void {
   if (typeof value !== 'string' || value === '') refuseType(what, 'a text that is not empty', value);
 }
 
+export function requireBoolean(what: string, value: unknown): void {
+  if (typeof value !== 'boolean') refuseType(what, 'true or false', value);
+}
+
 export function requireFunction(what: string, value: unknown): void {
   if (typeof value !== 'function') refuseType(what, 'a function', value);
 }

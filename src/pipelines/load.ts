@@ -2,6 +2,7 @@
 
 import * as z from 'zod';
 import * as path from '#platform/path';
+import { setTf32 } from '#runtime/tf32';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
@@ -23,7 +24,7 @@ import { onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
 import { type Fields, numbersOption, parseOptions } from '../options.ts';
-import { type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
+import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { asScheduler, type GivenScheduler, schedulerOfFolder } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -32,8 +33,14 @@ import { schedulerOption } from './sampling-options.ts';
 
 /** Options of `pipeline()` for points and for images, named as transformers.js names them. */
 export interface PipelineOptions extends PretrainedOptions {
-  /** Where the model runs; default 'auto', the best device there is. 'gpu' is any GPU. */
+  /** Where the model runs; default 'auto', the best device there is, and the cpu for points. 'gpu' is any GPU. */
   readonly device?: Device | null | undefined;
+  /**
+   * Whether the device `cuda` multiplies float32 in TF32, with 10 bits of mantissa instead of 23: faster, and less exact.
+   * It is set for the whole process, before CUDA is loaded. Default: as the environment says, true unless
+   * `NVIDIA_TF32_OVERRIDE` is 0. Without effect on other devices.
+   */
+  readonly tf32?: boolean | undefined;
   /** The type of the weights while the model runs; only 'fp32', the default. */
   readonly dtype?: 'fp32' | null | undefined;
   /** Whether to take the averaged weights, `unet_ema`; default true where the folder has them. */
@@ -65,6 +72,7 @@ const textOrNull = <Text extends string>() =>
 const pipelineSchema = z.strictObject({
   ...pretrainedShape,
   device: textOrNull<Device>(),
+  tf32: z.boolean().optional(),
   dtype: textOrNull<'fp32'>(),
   ema: z.boolean().optional(),
   sample_shape: numbersOption.optional(),
@@ -126,7 +134,8 @@ type Kind = 'points' | 'images';
  * file, and one beside could be outdated. For points, whose ONNX file is the small one, and for a class that is not
  * registered, the folder's ONNX file is opened where there is one.
  *
- * @throws {InvalidArgumentError} for an unknown device or dtype. @throws {DeviceError} when the device cannot be used.
+ * @throws {InvalidArgumentError} for an unknown device or dtype. @throws {DeviceError} when the device cannot be used, or
+ * `tf32` comes too late.
  * @throws {FileFormatError} when a file is missing or malformed, or the model is of another kind.
  */
 export async function loadFolder(
@@ -154,7 +163,7 @@ export async function loadFolder(
     );
   const scheduler = schedulerOfFolder(folder.schedulerConfig, options.scheduler);
   const isotropy = await readIsotropy(path.dirname(paths.onnx));
-  const device = await resolveDevice(wantedDevice);
+  const device = await deviceFor(wantedDevice, options, kind);
   const onnx = await modelSource(paths, kind === 'images' || !hasOnnx ? architecture : undefined);
   const shape =
     architecture?.sampleShape ??
@@ -184,7 +193,7 @@ export async function loadImageOnnx(file: string, options: ImagePipelineOptions)
   const ddpm = new DDPMScheduler();
   const scheduler = options.scheduler === undefined ? ddpm : asScheduler(options.scheduler, ddpm);
   const onnx = await onnxSource(file);
-  const device = await resolveDevice(wantedDevice);
+  const device = await deviceFor(wantedDevice, options, 'images');
   const shape = (declared: DeclaredSample) => openShape(declared, options.sample_shape, {}, file, 'images');
   const model = await ModelSession.create(onnx, {}, shape, device, options.input_names);
   return { model, scheduler, dir: undefined, onnx, classCount: undefined, isotropy: undefined };
@@ -194,6 +203,12 @@ function checkedDevice({ device, dtype }: PipelineOptions, kind: Kind): Device {
   if ((dtype ?? 'fp32') !== 'fp32')
     throw new InvalidArgumentError(`dtype '${dtype}': models of ${kind} are 'fp32' only`);
   return parseDevice(device ?? 'auto');
+}
+
+async function deviceFor(wanted: Device, { tf32 }: PipelineOptions, samples: Kind): Promise<ConcreteDevice> {
+  const device = await resolveDevice(wanted, { samples });
+  if (device === 'cuda' && tf32 !== undefined) setTf32(tf32);
+  return device;
 }
 
 function refuseOtherKind({ config, sampleShape }: DiffusionModel, dir: string, kind: Kind): void {

@@ -1,6 +1,7 @@
 import * as ort from '#ort';
 import { isFixed } from '#runtime/binding';
-import { requireObject, requireText } from '../arguments.ts';
+import { setTf32 } from '#runtime/tf32';
+import { requireBoolean, requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { limitThreads } from '../threads/threads.ts';
 
@@ -15,6 +16,11 @@ export interface RuntimeOptions {
    * it ends in '/'. Default: the `.wasm` file where the bundler put it, or beside the bundle. Without effect in Node.js.
    */
   readonly wasm_paths?: string | undefined;
+  /**
+   * Whether the device `cuda` multiplies float32 in TF32, with 10 bits of mantissa instead of 23: faster, and less exact.
+   * Default: as the environment says, true unless `NVIDIA_TF32_OVERRIDE` is 0. Without effect on other devices.
+   */
+  readonly tf32?: boolean | undefined;
 }
 
 /**
@@ -22,17 +28,22 @@ export interface RuntimeOptions {
  * fixes it. (Threads need `wasm_paths` there, because without it each thread would run the page's own script again.)
  *
  * @throws {InvalidArgumentError} for a wrong value, or in a browser once a model was loaded.
+ * @throws {DeviceError} for another `tf32` than so far once CUDA was loaded, and in a worker thread.
  * @example
  * configureRuntime({ wasm_paths: '/assets/', threads: 2 });
  */
 export function configureRuntime(options: RuntimeOptions): void {
   requireObject('the options of configureRuntime()', options);
-  const { threads, wasm_paths } = options;
+  const { threads, wasm_paths, tf32 } = options;
   if (isFixed())
     throw new InvalidArgumentError(
       'configureRuntime() comes too late: onnxruntime-web has loaded a model already. Call it first',
     );
   if (wasm_paths !== undefined) requireText('wasm_paths', wasm_paths);
+  if (tf32 !== undefined) {
+    requireBoolean('tf32', tf32);
+    setTf32(tf32);
+  }
   if (threads !== undefined) limitThreads(threads);
   if (wasm_paths !== undefined) ort.env.wasm.wasmPaths = wasm_paths;
 }

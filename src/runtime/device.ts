@@ -1,5 +1,6 @@
 import { warn as platformWarn } from '#platform/system';
 import { GPU_ADVICE, tryCpu, tryGpu, WHERE_TO_LOOK } from '#runtime/devices';
+import { usesTf32 } from '#runtime/tf32';
 import { DeviceError, InvalidArgumentError } from '../errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
@@ -12,10 +13,14 @@ export type Device = (typeof DEVICES)[number];
 export type ConcreteDevice = 'cpu' | 'webgpu' | 'cuda';
 
 export interface DeviceReport {
+  /** The device. */
   readonly device: ConcreteDevice;
+  /** Whether a session computes on it. */
   readonly available: boolean;
   /** What is missing and how to get it; empty where the device is available. */
   readonly advice: string;
+  /** Of cuda: whether it multiplies float32 in TF32 (see `configureRuntime`). */
+  readonly tf32?: boolean | undefined;
 }
 
 /** @throws {InvalidArgumentError} when `device` is not the name of a device. */
@@ -25,17 +30,27 @@ export function parseDevice(device: string): Device {
   throw new InvalidArgumentError(`device '${device}' is unknown: use one of ${DEVICES.join(', ')}`);
 }
 
+/** Why `auto` does not look for a GPU where the samples are points. */
+export const AUTO_ON_POINTS = 'their models are so small that a GPU would wait for its next command most of the time';
+
+interface Resolving {
+  /** What the model draws; default unknown, which is as for images. */
+  readonly samples?: 'points' | 'images' | undefined;
+  /** Receives the one warning of `auto`; default `process.emitWarning`. */
+  readonly warn?: ((message: string) => void) | undefined;
+}
+
 /**
  * Finds the device to run on. A named device must be there; `auto` tries cuda, webgpu and cpu, `gpu` the first two,
- * and `auto` says so once when it ends on the cpu.
+ * and `auto` says so once when it ends on the cpu. For points `auto` is the cpu.
  *
- * @param warn receives the one warning of `auto`; default `process.emitWarning`.
  * @throws {DeviceError} when the device is not usable, with what to install.
  */
 export async function resolveDevice(
   device: Device,
-  warn: (message: string) => void = platformWarn,
+  { samples, warn = platformWarn }: Resolving = {},
 ): Promise<ConcreteDevice> {
+  if (device === 'auto' && samples === 'points') return 'cpu';
   if (device === 'auto' || device === 'gpu') {
     for (const candidate of ['cuda', 'webgpu'] as const) if (await isAvailable(candidate)) return candidate;
     if (device === 'gpu')
@@ -59,7 +74,8 @@ export async function deviceReports(): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [];
   for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
     const advice = await whatIsMissing(device);
-    reports.push({ device, available: advice === undefined, advice: advice ?? '' });
+    const tf32 = device === 'cuda' ? { tf32: usesTf32() } : {};
+    reports.push({ device, available: advice === undefined, advice: advice ?? '', ...tf32 });
   }
   return reports;
 }

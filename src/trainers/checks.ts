@@ -48,7 +48,7 @@ export function refuseWrongTypes(options: {
 /** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
 export function refuseWrongEngine(
   { engine = 'onnxruntime', tf }: { readonly engine?: string | undefined; readonly tf?: TfjsModule | undefined },
-  device: Device,
+  { device, tf32 }: { readonly device: Device; readonly tf32?: boolean | undefined },
 ): void {
   if (engine !== 'onnxruntime' && engine !== 'tfjs')
     throw new InvalidArgumentError(`engine '${engine}' is unknown: use 'onnxruntime' or 'tfjs'`);
@@ -59,6 +59,10 @@ export function refuseWrongEngine(
   if (device !== 'auto')
     throw new InvalidArgumentError(
       `device is '${device}', but engine 'tfjs' runs on the backend that tf has: leave device out, and choose with tf.setBackend()`,
+    );
+  if (tf32 !== undefined)
+    throw new InvalidArgumentError(
+      `tf32 is ${tf32}, but engine 'tfjs' runs on the libraries that tf has loaded: leave tf32 out, and set NVIDIA_TF32_OVERRIDE=0 in the environment of the process for full float32`,
     );
 }
 

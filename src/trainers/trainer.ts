@@ -1,5 +1,6 @@
 import { withFolderLock } from '#files/folder-lock';
 import { hasTerminal, warn } from '#platform/system';
+import { setTf32, usesTf32 } from '#runtime/tf32';
 import { receivesSignals, withDeferredInterrupt } from '#terminal/interrupt';
 import { requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
@@ -10,10 +11,10 @@ import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
 import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
 import type { OnnxModelOptions } from '../models/onnx/model.ts';
-import { resolveDevice } from '../runtime/device.ts';
+import { type ConcreteDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
-import { decidingArguments, flatSettings, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
+import { decidingArguments, flatSettings, onCuda, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
 import {
   refuseChangedConfig,
   refuseMismatch,
@@ -77,7 +78,7 @@ export class Trainer {
   /** Steps the whole run takes. */
   readonly maxSteps: number;
   private readonly batches: BatchStream;
-  private readonly identity: RunIdentity;
+  private identity: RunIdentity;
   private readonly options: TrainerOptions;
   private state: TrainingState;
   private step = 0;
@@ -97,7 +98,7 @@ export class Trainer {
     this.options = { ...own, train_dataset: trainingSet(own) };
     const { model, train_dataset, loss, noise_scheduler } = this.options;
     this.args = Object.freeze(resolveTrainingArguments(this.options.args));
-    refuseWrongEngine(options, this.args.device);
+    refuseWrongEngine(options, this.args);
     const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, this.args) : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
     refuseMismatch(model, samples);
@@ -171,7 +172,7 @@ export class Trainer {
    * @throws {InvalidArgumentError} when another process trains into `output_dir`; names its host and its process id.
    * @throws {NonFiniteLossError} when the loss or the weights diverge; the message names the checkpoint to resume from.
    * @throws {CheckpointError} when the checkpoint to resume from is damaged or of another run.
-   * @throws {DeviceError} when the device cannot be used, or tfjs's backend lacks a kernel.
+   * @throws {DeviceError} when the device cannot be used, tfjs's backend lacks a kernel, or `tf32` comes too late.
    * @throws {GraphError} that lists all that the engine 'tfjs' cannot compute.
    */
   async train(options: TrainOptions = {}): Promise<TrainOutput> {
@@ -323,7 +324,7 @@ export class Trainer {
 
   private async squaredNoiseSession(): Promise<SquaredNoiseSession> {
     const { args, options } = this;
-    const device = options.tf ? 'cpu' : await resolveDevice(args.device);
+    const device = options.tf ? 'cpu' : await this.device();
     return SquaredNoiseSession.create(stepSettings(options, args), device);
   }
 
@@ -347,9 +348,11 @@ export class Trainer {
    * state: for a large model a second copy would be most of what a step needs.
    */
   private async startEngine(lock: FolderLock, batches: Batches, resume: string | undefined, live: LiveSettings) {
-    const { args, identity } = this;
+    const { args } = this;
     const { model, tf, callbacks = [], on_warning = warn } = this.options;
-    const compute = tf ? { tf } : { device: await resolveDevice(args.device) };
+    const compute = tf ? { tf } : { device: await this.device() };
+    if (compute.device === 'cuda') this.identity = onCuda(this.identity, usesTf32());
+    const { identity } = this;
     const length = model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
     const kinds = STATE_KINDS.filter((kind) => args.use_ema || kind !== 'ema');
     const lengths = new Map(kinds.map((kind) => [kind, length]));
@@ -368,6 +371,15 @@ export class Trainer {
     // A log that goes on has the changes of the checkpoint's run already.
     const noted = checkpoints.formerLog === 'other' ? [...inherited, ...changes] : changes;
     return { engine, checkpoints, start: start && { step, window, changes: noted } };
+  }
+
+  /** Where onnxruntime computes, with TF32 on cuda as the arguments say. */
+  private async device(): Promise<ConcreteDevice> {
+    const { device, tf32 } = this.args;
+    const samples = isImageSet(this.options.train_dataset) ? 'images' : 'points';
+    const found = await resolveDevice(device, { samples });
+    if (found === 'cuda' && tf32 !== undefined) setTf32(tf32);
+    return found;
   }
 
   private loggedRun(global_step: number): LoggedRun {

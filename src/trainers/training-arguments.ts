@@ -90,8 +90,14 @@ export interface TrainingArguments {
    * default 0.
    */
   readonly seed?: number | undefined;
-  /** Where the steps run; default 'auto': the best device there is. */
+  /** Where the steps run; default 'auto': the best device there is, and the cpu for points. */
   readonly device?: Device | undefined;
+  /**
+   * Whether the device `cuda` multiplies float32 in TF32, with 10 bits of mantissa instead of 23: faster, and less exact.
+   * It is set for the whole process, before CUDA is loaded. Default: as the environment says, true unless
+   * `NVIDIA_TF32_OVERRIDE` is 0. Without effect on other devices. Checkpoints of cuda record it.
+   */
+  readonly tf32?: boolean | undefined;
   /** Steps between two lines of the log, at least 1; default 100. */
   readonly logging_steps?: number | undefined;
   /** Steps between two checkpoints, at least 0; default 0: only at the end, and when the run is interrupted. */
@@ -142,6 +148,7 @@ const schema = z.strictObject({
   use_ema_warmup: z.boolean().optional(),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   device: z.enum(DEVICES).default('auto'),
+  tf32: z.boolean().optional(),
   logging_steps: z.int().min(1).default(100),
   save_steps: wholeNumber.default(0),
   save_total_limit: z.int().min(1).default(2),

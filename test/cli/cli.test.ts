@@ -207,5 +207,14 @@ describe('iso-diffusion', () => {
       'webgpu',
       'cuda',
     ]);
+    expect(JSON.parse(stdout)).toMatchObject({ auto: { points: 'cpu' }, devices: [{}, {}, { tf32: true }] });
+  });
+
+  it('sets tf32 for the process, by a flag or the config file', async () => {
+    writeFileSync(path.join(folder, 'tf32.yaml'), 'tf32: sometimes\n');
+    const refused = await cli(['generate', '--model', 'run/pipeline', '--config', 'tf32.yaml']);
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("'tf32': must be true or false") });
+    const drawn = await cli(['generate', '--model', 'run/pipeline', '--tf32', 'false', '--n', '5', '--steps', '2']);
+    expect(drawn).toMatchObject({ code: 0, stderr: '' });
   });
 });

@@ -32,10 +32,18 @@ describe('devices', () => {
   it('auto falls back to the cpu with one warning', async () => {
     const gpu = (await isAvailable('cuda')) || (await isAvailable('webgpu'));
     const warn = vi.fn();
-    const first = await resolveDevice('auto', warn);
-    await resolveDevice('auto', warn);
+    const first = await resolveDevice('auto', { warn });
+    await resolveDevice('auto', { warn });
     expect(first === 'cpu').toBe(!gpu);
     expect(warn).toHaveBeenCalledTimes(gpu ? 0 : 1);
+  });
+});
+
+describe('device auto for points', () => {
+  it('is the cpu, whatever GPU there is, and says nothing of it', async () => {
+    const warn = vi.fn();
+    expect(await resolveDevice('auto', { samples: 'points', warn })).toBe('cpu');
+    expect(warn).not.toHaveBeenCalled();
   });
 });
 
@@ -53,7 +61,7 @@ describe('looking for a GPU', () => {
 
   it('writes nothing, whatever the driver says to a session that is made at once', () => {
     const program = `const { resolveDevice, deviceReports } = await import('${module}');
-      await resolveDevice('auto', () => undefined);
+      await resolveDevice('auto', { warn: () => undefined });
       console.log((await deviceReports()).length);`;
     const { stdout, stderr } = node(program, without);
     expect({ stdout, stderr }).toEqual({ stdout: '3\n', stderr: '' });

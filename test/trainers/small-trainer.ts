@@ -32,6 +32,7 @@ export function smallTrainer(
   callbacks: TrainerCallback[] = [],
   train_dataset = circle(),
   loggers: RunLogger[] = [],
+  on_warning?: (message: string) => void,
 ): Trainer {
   return new Trainer({
     model: new ConditionalDense({ hidden_features: 16 }),
@@ -53,5 +54,6 @@ export function smallTrainer(
     noise_scheduler: new DDPMScheduler(),
     callbacks,
     loggers,
+    on_warning,
   });
 }

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import * as z from 'zod';
 import { DeviceError } from '../../errors.ts';
 import { environment } from '../../experiments/jobs/job.ts';
-import { deviceReports } from '../../runtime/device.ts';
+import { AUTO_ON_POINTS, deviceReports, resolveDevice } from '../../runtime/device.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
 
@@ -27,6 +27,11 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
     },
     machine: { platform, cpu_cores: os.availableParallelism(), memory_gib: Math.round(os.totalmem() / 2 ** 30) },
     devices: await deviceReports(),
+    auto: {
+      images: await resolveDevice('auto', { samples: 'images', warn: () => undefined }),
+      points: await resolveDevice('auto', { samples: 'points' }),
+      reason: AUTO_ON_POINTS,
+    },
   };
   if (json) console.log(JSON.stringify(report, undefined, 2));
   else console.log(asText(report));
@@ -34,10 +39,12 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
     throw new DeviceError('the cpu device does not work, and nothing runs without it');
 }
 
-function asText({ versions, machine, devices }: Report): string {
-  const deviceLines = devices.map(({ device, available, advice }) =>
-    available ? `  ${device}: available` : `  ${device}: not available. ${advice}`,
+function asText({ versions, machine, devices, auto }: Report): string {
+  const deviceLines = devices.map(({ device, available, advice, tf32 }) =>
+    available ? `  ${device}: available${tf32Text(tf32)}` : `  ${device}: not available. ${advice}`,
   );
+  const forPoints = auto.points === auto.images ? '' : ` for images, ${auto.points} for points: ${auto.reason}`;
+  deviceLines.push(`  auto: ${auto.images}${forPoints}`);
   return [
     formatTable(['package', 'version'], Object.entries(versions)),
     formatTable(
@@ -48,10 +55,18 @@ function asText({ versions, machine, devices }: Report): string {
   ].join('\n\n');
 }
 
+function tf32Text(tf32: boolean | undefined): string {
+  if (tf32 === undefined) return '';
+  return tf32
+    ? ', float32 is multiplied in TF32 (--tf32 false: in full)'
+    : ', float32 is multiplied in full (--tf32 true: in TF32)';
+}
+
 interface Report {
   readonly versions: Readonly<Record<string, string>>;
   readonly machine: Readonly<Record<string, string | number>>;
   readonly devices: Awaited<ReturnType<typeof deviceReports>>;
+  readonly auto: Readonly<Record<'images' | 'points' | 'reason', string>>;
 }
 
 /** Not every package exports its package.json, so this looks for the folder of the package's module. */

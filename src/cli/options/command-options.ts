@@ -75,11 +75,28 @@ export function withAliases<Table extends OptionTable>(
   return Object.fromEntries(entries) as Table;
 }
 
+/** A flag with a value: `--name true`. */
+export const booleanSchema = z
+  .union([z.boolean(), z.enum(['true', 'false'])], 'must be true or false')
+  .transform((value) => value === true || value === 'true');
+
+const tf32Option = option(
+  '--tf32 <boolean>',
+  booleanSchema.optional(),
+  'on cuda, multiply float32 in TF32: faster, less exact (default: true, unless NVIDIA_TF32_OVERRIDE is 0)',
+);
+
+/** The options of a command, with those of the process: each that has `--device` has `--tf32`. */
+function withProcessOptions(table: OptionTable): OptionTable {
+  const { device } = table;
+  return device ? { ...table, tf32: { ...tf32Option, heading: device.heading } } : table;
+}
+
 /** Adds `--config`, `--import` and the flags of the table. The defaults are in the schemas, not in commander. */
 export function addOptions(command: Command, table: OptionTable): Command {
   command.option('--config <file>', 'options from a .json or .yaml file; flags override it');
   addImportOption(command);
-  for (const one of Object.values(table)) {
+  for (const one of Object.values(withProcessOptions(table))) {
     const { flags, description, schema, heading } = one;
     const fallback = schema.safeParse(undefined).data;
     const note = fallback === undefined || fallback === false ? '' : ` (default: ${fallback})`;
@@ -108,15 +125,16 @@ const importSchema = z.array(z.string().min(1)).default([]);
 
 /**
  * The settings of a run. Flags override the config file, which overrides the defaults. The modules of `--import` and of
- * the config file's `import` are imported first.
+ * the config file's `import` are imported first. `--tf32` is set here for the process, and is none of the settings.
  *
  * @throws {ConfigError} for the config file. @throws {InvalidArgumentError} for a flag, or a module that cannot be
  * imported.
  */
 export async function readSettings<Table extends OptionTable>(
-  table: Table,
+  commandTable: Table,
   flags: Readonly<Record<string, unknown>>,
 ): Promise<Settings<Table>> {
+  const table = withProcessOptions(commandTable);
   const { config, import: modules, ...given } = flags;
   const names = Object.entries(table).map(([key, one]) => [key, spellings(one)] as const);
   const keyOf = new Map(names.flatMap(([key, spelt]) => spelt.map((name) => [name, key])));
@@ -152,7 +170,12 @@ export async function readSettings<Table extends OptionTable>(
     if (key in fromFile && !(key in fromFlags)) throw new ConfigError(`${config}: '${key}': ${problem}`);
     throw new InvalidArgumentError(`option ${flagNames}: ${problem}`);
   }
-  return settings as Settings<Table>;
+  const { tf32, ...ofCommand } = settings;
+  if (typeof tf32 === 'boolean') {
+    const { configureRuntime } = await import('../../runtime/configure.ts');
+    configureRuntime({ tf32 });
+  }
+  return ofCommand as Settings<Table>;
 }
 
 function snakeCase(camelCase: string): string {

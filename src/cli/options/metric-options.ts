@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { grouped, option, type Settings } from './command-options.ts';
+import { booleanSchema, grouped, option, type Settings } from './command-options.ts';
 
 /** Options of the built-in metrics, under torch-fidelity's names. `evaluate` checks their values. */
 export const metricOptions = grouped('Metrics:', {
@@ -19,10 +19,7 @@ export const metricOptions = grouped('Metrics:', {
   ),
   is_shuffle: option(
     '--is-shuffle <true|false>',
-    z
-      .union([z.boolean(), z.enum(['true', 'false'])], 'must be true or false')
-      .transform((value) => value === true || value === 'true')
-      .optional(),
+    booleanSchema.optional(),
     'whether the images go to the parts of is in a random order (default: true)',
   ),
 });

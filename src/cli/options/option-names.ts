@@ -28,6 +28,7 @@ ema_inv_gamma inv_gamma
 ema_power power
 ema_min_decay min_decay
 ema_update_after_step update_after_step ema_start step_start_ema
+tf32 allow_tf32
 seed random_seed manual_seed rng_seed
 output_dir output out out_dir save_dir results_folder results_dir log_dir logging_dir logdir save_path output_path
 save_steps checkpointing_steps save_every save_interval save_freq save_and_sample_every checkpoint_every save_model_epochs

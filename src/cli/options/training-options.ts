@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { DEVICES } from '../../runtime/device.ts';
 import { LR_SCHEDULERS } from '../../trainers/schedules.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
-import { grouped, listOption, option, type Settings } from './command-options.ts';
+import { booleanSchema, grouped, listOption, option, type Settings } from './command-options.ts';
 
 const defaults = resolveTrainingArguments({ output_dir: '-' });
 
@@ -100,7 +100,7 @@ export const trainingOptions = grouped('Training:', {
   ema_update_after_step: option('--ema-update-after-step <count>', number, 'steps before the EMA begins (default: 0)'),
   use_ema_warmup: option(
     '--use-ema-warmup <boolean>',
-    z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')]).optional(),
+    booleanSchema.optional(),
     'whether the EMA decay follows inverse gamma and power (default: true)',
   ),
   seed: option(

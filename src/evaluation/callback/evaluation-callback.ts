@@ -240,7 +240,7 @@ export class EvaluationCallback implements TrainerCallback {
       guidance_scale,
       classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
       seed,
-      device: await resolveDevice(device),
+      device: await resolveDevice(device, { samples: images ? 'images' : 'points' }),
       imports: [this.options.import ?? []].flat(),
       registered: registeredHere(metrics),
     };

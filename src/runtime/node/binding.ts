@@ -14,7 +14,7 @@ import { resolveDependency } from '../../files/package-files.ts';
 type Realm = typeof globalThis;
 type Tensors<T> = Readonly<Record<string, T>>;
 
-const mainRealm: Realm = vm.runInThisContext('globalThis');
+export const mainRealm: Realm = vm.runInThisContext('globalThis');
 /** Whether this code runs in another realm than the native half of onnxruntime-node. */
 const isForeign = mainRealm.Float32Array !== Float32Array;
 

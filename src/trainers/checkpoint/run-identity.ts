@@ -36,6 +36,7 @@ const CHANGEABLE = [
   'lr_end',
   'lr_step_rules',
   'max_grad_norm',
+  'tf32',
 ];
 /** Arguments that it may change, and that leave a step as it is. */
 const WITHOUT_EFFECT = [
@@ -49,9 +50,9 @@ const WITHOUT_EFFECT = [
 ];
 /**
  * The folder is where the checkpoint lies, `max_steps` says what the epochs amount to, and a progress line is of its
- * process.
+ * process. TF32 is recorded by `onCuda`.
  */
-const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm'];
+const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm', 'tf32'];
 
 /** @param maxSteps steps of the whole run, which `args` may give as epochs. */
 export function runIdentity(
@@ -63,6 +64,11 @@ export function runIdentity(
   const isotropy_over = args.gradient_accumulation_steps > 1 && args.isotropy_over === 'step' ? 'step' : undefined;
   const recorded = without({ ...args, isotropy_over, max_steps: maxSteps }, NOT_RECORDED);
   return JSON.parse(JSON.stringify({ ...parts, arguments: recorded }));
+}
+
+/** The identity of a run on cuda, where TF32 changes the numbers. @param tf32 whether it is on. */
+export function onCuda(identity: RunIdentity, tf32: boolean): RunIdentity {
+  return { ...identity, arguments: { ...identity.arguments, tf32 } };
 }
 
 /** The arguments that decide the numbers of a step. */
@@ -86,7 +92,7 @@ export function changesNumbers({ name }: SettingChange): boolean {
 }
 
 /**
- * What a continuation changes: learning rate, clipping, length, device, logs and checkpoints.
+ * What a continuation changes: learning rate, clipping, length, device, TF32, logs and checkpoints.
  *
  * @param saved the identity in a checkpoint.
  * @throws {CheckpointError} that lists what makes it another run: model, data, loss, noise schedule or other arguments.
@@ -108,7 +114,7 @@ export function changedSettings(saved: unknown, current: RunIdentity, where: str
   if (refused.length === 0) return changes;
   const more = refused.length > MOST_LISTED ? `, and ${refused.length - MOST_LISTED} more settings differ` : '';
   throw new CheckpointError(
-    `${where} is of another run: ${refused.slice(0, MOST_LISTED).join('; ')}${more}. Resume with the same settings, or choose another output_dir. The learning rate and its schedule, clipping, max_steps, device, logging and saving may change`,
+    `${where} is of another run: ${refused.slice(0, MOST_LISTED).join('; ')}${more}. Resume with the same settings, or choose another output_dir. The learning rate and its schedule, clipping, max_steps, device, tf32, logging and saving may change`,
   );
 }
 
