@@ -31,11 +31,20 @@ export function float32Data(tensor: RuntimeTensor | undefined, name: string): Fl
 export interface SessionOptions {
   /** Outputs to leave on the device, to be fed straight back; only webgpu can. */
   readonly deviceOutputs?: readonly string[] | undefined;
-  /** Whether the cpu lays memory out ahead from the second run on, in one block beside what it has; default true. */
+  /**
+   * Whether onnxruntime lays memory out ahead from the second run on, in one block beside what it has. Default: not on
+   * cuda, where that doubles the memory of a training step and saves no time.
+   */
   readonly plansMemory?: boolean | undefined;
   /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
   readonly forbidFallback?: boolean | undefined;
 }
+
+/**
+ * Optimizers of onnxruntime that harm on cuda: the first makes one Split of the Slices that cut the parameters, whose table
+ * of 8 bytes a parameter is built on the host and uploaded at every step; the second puts uneven pads back into a Conv.
+ */
+const CUDA_HARMFUL = 'GatherSliceToSplitFusion;Pad_Fusion';
 
 /** One ONNX model, loaded on one device. */
 export class Session {
@@ -61,10 +70,11 @@ export class Session {
       executionProviders: [device],
       logSeverityLevel: 3,
       executionMode: 'sequential',
-      enableMemPattern: options.plansMemory ?? true,
+      enableMemPattern: options.plansMemory ?? device !== 'cuda',
       graphOptimizationLevel: 'all',
       ...(threads ? { intraOpNumThreads: threads } : {}),
       extra: {
+        ...(device === 'cuda' ? { optimization: { disable_specified_optimizers: CUDA_HARMFUL } } : {}),
         session: {
           set_denormal_as_zero: '1',
           ...(options.forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}),

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { flatten, planFlatVectors, unflatten } from '../../src/graph/flat-vectors.ts';
+import { flatten, planFlatVectors, unflatten, withGaps, withoutGaps } from '../../src/graph/flat-vectors.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import {
@@ -116,9 +116,28 @@ describe('flat vectors', () => {
   const tensors = [3, 4, 5].map((length, i) => ({ name: `t${i}`, shape: [length] }));
 
   it('split where one buffer would be too long', () => {
-    expect(planFlatVectors(tensors, 8).map(({ length }) => length)).toEqual([7, 5]);
+    expect(planFlatVectors(tensors, { maxElements: 8 }).map(({ length }) => length)).toEqual([7, 5]);
     expect(planFlatVectors(tensors)).toHaveLength(1);
-    expect(() => planFlatVectors(tensors, 4)).toThrow(/'t2' has 5 elements/);
+    expect(() => planFlatVectors(tensors, { maxElements: 4 })).toThrow(/'t2' has 5 elements/);
+  });
+
+  it('can begin every tensor at a multiple, with zeros before it', async () => {
+    const [vector] = planFlatVectors(tensors, { alignment: 4 });
+    if (!vector) throw new Error('no vector');
+    expect(vector).toMatchObject({ length: 16, alignment: 4 });
+    expect(vector.entries.map(({ offset }) => offset)).toEqual([0, 4, 8]);
+    const packed = Float32Array.from({ length: 12 }, (_, i) => i + 1);
+    const spread = withGaps(packed, vector);
+    expect([...spread]).toEqual([1, 2, 3, 0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0]);
+    expect([...withoutGaps(spread, vector)]).toEqual([...packed]);
+
+    const graph = new Graph('round_trip');
+    const values = unflatten(graph.input('x', 'float32', [16]), vector);
+    graph.output('y', flatten(values, vector));
+    const session = await Session.create(writeOnnx(graph), 'cpu');
+    const { y } = await session.run({ x: hostTensor('float32', [16], spread) });
+    expect([...float32Data(y, 'y')]).toEqual([...spread]);
+    await session.release();
   });
 
   it('refuse a tensor that is missing', () => {

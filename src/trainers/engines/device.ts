@@ -62,7 +62,7 @@ export class DeviceBackend implements Backend {
     { maxVectorElements, forbidFallback }: DeviceBackendOptions = {},
   ): Promise<DeviceBackend> {
     const longest = maxVectorElements ?? (device === 'webgpu' ? WEBGPU_MAX_VECTOR : undefined);
-    const vectors = stateVectors(settings.model, settings.ema, longest);
+    const vectors = stateVectors(settings.model, settings.ema, { maxElements: longest });
     const graphs = settings.accumulationSteps > 1 ? sumGraphs(settings, vectors) : stepGraph(settings, vectors);
     const { accumulate, update, sums } = graphs;
     const options = { forbidFallback };

@@ -47,7 +47,7 @@ export class HostState {
   ) {
     let first = 0;
     let offset = 0;
-    this.parts = planFlatVectors(specs, maxLength).map(({ entries, length }) => {
+    this.parts = planFlatVectors(specs, { maxElements: maxLength }).map(({ entries, length }) => {
       const part = {
         specs: specs.slice(first, first + entries.length),
         offset,

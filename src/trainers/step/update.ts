@@ -1,5 +1,14 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
-import { type FlatVector, flatten, planFlatVectors, unflatten } from '../../graph/flat-vectors.ts';
+import {
+  type FlatVector,
+  type FlatVectorLimits,
+  flatten,
+  planFlatVectors,
+  tensorElements,
+  unflatten,
+  withGaps,
+  withoutGaps,
+} from '../../graph/flat-vectors.ts';
 import type { Graph, Value } from '../../graph/graph.ts';
 import { concat, reshape } from '../../graph/ops/index.ts';
 import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
@@ -35,9 +44,9 @@ export interface StateVector extends FlatVector {
   readonly name: string;
 }
 
-/** @param maxElements the longest vector that a device can hold in one buffer; default: one vector for all. */
-export function stateVectors(model: DiffusionModel, ema: boolean, maxElements?: number): StateVector[] {
-  const plan = planFlatVectors(model.parameters, maxElements);
+/** @param limits of the device; default: one vector for all, without gaps. */
+export function stateVectors(model: DiffusionModel, ema: boolean, limits?: FlatVectorLimits): StateVector[] {
+  const plan = planFlatVectors(model.parameters, limits);
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
   return kinds.flatMap((kind) => plan.map((vector, index) => ({ ...vector, kind, name: `${kind}.${index}` })));
 }
@@ -57,11 +66,13 @@ export function outputState(graph: Graph, vectors: readonly StateVector[], next:
 export function splitByVector(vectors: readonly StateVector[], state: TrainingState): Map<string, Float32Array> {
   const pieces = new Map<string, Float32Array>();
   const ends = new Map<StateKind, number>();
-  for (const { kind, name, length } of vectors) {
+  for (const vector of vectors) {
+    const { kind, name } = vector;
     const start = ends.get(kind) ?? 0;
-    ends.set(kind, start + length);
+    const end = start + tensorElements(vector);
+    ends.set(kind, end);
     const whole = state.get(kind);
-    if (whole) pieces.set(name, whole.subarray(start, start + length));
+    if (whole) pieces.set(name, withGaps(whole.subarray(start, end), vector));
   }
   return pieces;
 }
@@ -72,7 +83,9 @@ export function joinVectors(
   pieces: ReadonlyMap<string, Float32Array>,
 ): Map<StateKind, Float32Array> {
   const partsOf = (kind: StateKind) =>
-    vectors.flatMap((vector) => (vector.kind === kind ? [pieces.get(vector.name) ?? new Float32Array()] : []));
+    vectors.flatMap((vector) =>
+      vector.kind === kind ? [withoutGaps(pieces.get(vector.name) ?? new Float32Array(), vector)] : [],
+    );
   const kinds = new Set(vectors.map(({ kind }) => kind));
   return new Map([...kinds].map((kind) => [kind, concatenated(partsOf(kind))]));
 }

@@ -58,9 +58,15 @@ function attributesOf(weight: Value, options: Conv2dOptions) {
 
 /**
  * Convolution as in torch: x [batch, in, height, width], weight [out, in / group, kernel height, kernel width], bias
- * [out]; gives [batch, out, ...].
+ * [out]; gives [batch, out, ...]. Uneven pads become a node of their own, as in torch: onnxruntime's ConvTranspose, the
+ * gradient, has no uneven pads on cuda, and not every cuDNN runs a Conv with them.
  */
 export function conv2d(x: Value, weight: Value, bias?: Value, options: Conv2dOptions = {}): Value {
+  const [top, left, bottom, right] = options.pads ?? [0, 0, 0, 0];
+  if (top !== bottom || left !== right) {
+    const padded = pad(x, [0, 0, top, left, 0, 0, bottom, right]);
+    return conv2d(padded, weight, bias, { ...options, pads: [0, 0, 0, 0] });
+  }
   return convolution(x, weight, bias, attributesOf(weight, options));
 }
 

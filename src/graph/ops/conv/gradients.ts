@@ -79,7 +79,14 @@ function isPlain({ strides, dilations, group }: ConvGeometry): boolean {
 
 function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry: ConvGeometry): Value {
   const { strides, pads, dilations } = geometry;
-  const [, , height = 1, width = 1] = inputShape;
+  const [batch = 1, channels = 1, height = 1, width = 1] = inputShape;
+  const [top, left, bottom, right] = pads;
+  if (top !== bottom || left !== right) {
+    // On cuda, onnxruntime's ConvTranspose has no uneven pads: the gradient of the padded images, cut.
+    const paddedShape = [batch, channels, top + height + bottom, left + width + right];
+    const padded = transposedConv(dy, weight, paddedShape, { ...geometry, pads: [0, 0, 0, 0] });
+    return slice(slice(padded, top, top + height, 2), left, left + width, 3);
+  }
   const [, , outHeight = 1, outWidth = 1] = fixedShape(dy.shape);
   const [, , kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
   // Rows at the end that no filter reached, because the stride does not divide the length.
