@@ -85,10 +85,7 @@ function stepOf(batchSize: number): Graph {
     use_ema: true,
   });
   const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
-  const settings = stepSettings(
-    { model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() },
-    args,
-  );
+  const settings = stepSettings({ model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() }, args);
   const graph = new Graph('training_step');
   const vectors = stateVectors(model, true);
   const state = declareState(graph, vectors);
