@@ -17,6 +17,12 @@ export type Attribute =
 /** The attributes of a node, by their ONNX names. Make them with `int`, `ints`, `float` and `text`. */
 export type Attributes = Readonly<Record<string, Attribute>>;
 
+/**
+ * Where a graph is going to run, for rules that have a form for it: cuda, or `any` device. A graph of either kind gives the
+ * same everywhere, up to rounding.
+ */
+export type GraphTarget = 'any' | 'cuda';
+
 /** One tensor in a graph, with its dtype and shape. It holds numbers only where it is a constant. */
 export interface Value extends TensorType {
   /** Its name in the ONNX file, unique in the graph. */
@@ -67,10 +73,14 @@ export class Graph {
   private readonly sharedConstants = new Map<string, Value>();
   private readonly reserved = new Set<string>();
 
-  /** @param parent the enclosing graph, for the body of a Loop: its values may be used here. */
+  /**
+   * @param parent the enclosing graph, for the body of a Loop: its values may be used here.
+   * @param target default that of the parent, or `any`.
+   */
   constructor(
     readonly name: string,
     readonly parent?: Graph,
+    readonly target: GraphTarget = parent?.target ?? 'any',
   ) {
     // Names are unique over a graph and all bodies inside it: in ONNX a body must not shadow outer names.
     this.names = parent ? parent.names : new Map();

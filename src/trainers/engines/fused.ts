@@ -1,5 +1,5 @@
 import { runsBlock } from '#runtime/binding';
-import { Graph, type Value } from '../../graph/graph.ts';
+import { Graph, type GraphTarget, type Value } from '../../graph/graph.ts';
 import { add, expandTo, gather, loop, mul, reduceMean, reshape, split } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { nchw } from '../../nn/layout.ts';
@@ -69,7 +69,7 @@ export class FusedBackend implements StateHolder {
     batches: Batches,
     schedule: StepSchedule,
   ): Promise<FusedBackend> {
-    const built = buildLoopGraph(settings, device === 'cuda' ? CUDA_ROW : 1);
+    const built = buildLoopGraph(settings, device === 'cuda' ? 'cuda' : 'any');
     const start = splitByVector(built.vectors, initial);
     const session = await TrainingSession.create(built.graph, built.vectors, start, device);
     return new FusedBackend(session, built, settings, batches, schedule);
@@ -172,10 +172,10 @@ interface LoopGraph {
  * inputs, float32 ['steps']; `trips`, int64 []. Outputs: the
  * next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of `reported`.
  */
-function buildLoopGraph(settings: StepSettings, alignment: number): LoopGraph {
+function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph {
   const { model, ema, batchSize, accumulationSteps } = settings;
-  const graph = new Graph('training_step');
-  const vectors = stateVectors(model, ema, { alignment });
+  const graph = new Graph('training_step', undefined, target);
+  const vectors = stateVectors(model, ema, { alignment: target === 'cuda' ? CUDA_ROW : 1 });
   const state = declareState(graph, vectors);
   // Noised for all steps at once: outside the Loop this costs its nodes once a run instead of once a step.
   const batches = declareBatches(graph, settings, ['steps', batchSize * accumulationSteps]);

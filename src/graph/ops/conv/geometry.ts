@@ -44,6 +44,23 @@ export function convGeometry(attributes: Attributes, where: string): ConvGeometr
   };
 }
 
+/** Whether every pad is smaller than the filter, as a convolution by `turnedGeometry` needs it. */
+export function padsFit({ pads }: ConvGeometry, [height, width]: Pair): boolean {
+  return Math.max(pads[0], pads[2]) < height && Math.max(pads[1], pads[3]) < width;
+}
+
+/** For stride 1: how a filter rotated by 180 degrees meets every pixel of dy that its output reached. */
+export function turnedGeometry([height, width]: Pair, { pads, dilations }: ConvGeometry): ConvGeometry {
+  const [down, across] = [dilations[0] * (height - 1), dilations[1] * (width - 1)];
+  const turnedPads = [down - pads[0], across - pads[1], down - pads[2], across - pads[3]] as const;
+  return { strides: [1, 1], pads: turnedPads, dilations, group: 1 };
+}
+
+/** Without strides, dilations and groups. */
+export function isPlain({ strides, dilations, group }: ConvGeometry): boolean {
+  return group === 1 && [...strides, ...dilations].every((step) => step === 1);
+}
+
 /** The attributes of a convolution with these filters. */
 function attributesOf(weight: Value, options: Conv2dOptions) {
   const { strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], group = 1 } = options;

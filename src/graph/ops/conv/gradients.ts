@@ -4,11 +4,12 @@ import { fixedShape, type Shape, toTensorData } from '../../types.ts';
 import { pad, slice } from '../indexing.ts';
 import { gemm, matmul } from '../matmul.ts';
 import { concat, reshape, transpose } from '../shape.ts';
-import { type ConvGeometry, conv2d, convTranspose2d, type Pair } from './geometry.ts';
+import { gatheredColumnProduct } from './gathered-columns.ts';
+import { type ConvGeometry, conv2d, convTranspose2d, isPlain, type Pair, padsFit, turnedGeometry } from './geometry.ts';
 
 /** How a gradient of a convolution is computed; all give the same up to rounding. See docs/performance.md. */
 export type InputFormulation = 'conv-transpose' | 'flipped-conv' | 'product';
-export type WeightFormulation = 'columns' | 'response-columns' | 'transposed-conv';
+export type WeightFormulation = 'columns' | 'response-columns' | 'gathered-columns' | 'transposed-conv';
 
 /**
  * dL/dx of a convolution, [batch, in, height, width], from dy [batch, out, ...] and the weight [out, in / group, kh, kw].
@@ -35,6 +36,7 @@ export function convWeightGradient(
 ): Value {
   const shape = fixedShape(weightShape);
   if (formulation === 'columns') return columnProduct(dy, x, shape, geometry);
+  if (formulation === 'gathered-columns') return gatheredColumnProduct(dy, x, shape, geometry);
   if (formulation === 'response-columns') return responseColumnProduct(dy, x, shape, geometry);
   return convOverBatch(dy, x, shape, geometry);
 }
@@ -55,26 +57,10 @@ function weightFormulation(dy: Value, weightShape: Shape, geometry: ConvGeometry
   const [, , height = 1, width = 1] = fixedShape(dy.shape);
   const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weightShape);
   if (geometry.group > 1) return 'transposed-conv';
+  if (dy.graph.target === 'cuda') return 'gathered-columns';
   const fewer = (height * width >= 1024 && filters < channels) || filters * 16 <= channels;
   const fits = padsFit(geometry, [kernelHeight, kernelWidth]);
   return isPlain(geometry) && fits && fewer ? 'response-columns' : 'columns';
-}
-
-/** Whether every pad is smaller than the filter, as a convolution by `turnedGeometry` needs it. */
-function padsFit({ pads }: ConvGeometry, [height, width]: Pair): boolean {
-  return Math.max(pads[0], pads[2]) < height && Math.max(pads[1], pads[3]) < width;
-}
-
-/** For stride 1: how a filter rotated by 180 degrees meets every pixel of dy that its output reached. */
-function turnedGeometry([height, width]: Pair, { pads, dilations }: ConvGeometry): ConvGeometry {
-  const [down, across] = [dilations[0] * (height - 1), dilations[1] * (width - 1)];
-  const turnedPads = [down - pads[0], across - pads[1], down - pads[2], across - pads[3]] as const;
-  return { strides: [1, 1], pads: turnedPads, dilations, group: 1 };
-}
-
-/** Without strides, dilations and groups. */
-function isPlain({ strides, dilations, group }: ConvGeometry): boolean {
-  return group === 1 && [...strides, ...dilations].every((step) => step === 1);
 }
 
 function transposedConv(dy: Value, weight: Value, inputShape: number[], geometry: ConvGeometry): Value {
