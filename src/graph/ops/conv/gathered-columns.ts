@@ -1,16 +1,14 @@
 import type { Graph, Value } from '../../graph.ts';
 import { scalarLike } from '../../registry.ts';
-import { elementCount, fixedShape } from '../../types.ts';
+import { fixedShape } from '../../types.ts';
 import { gather } from '../indexing.ts';
-import { gemm, matmul } from '../matmul.ts';
-import { reduceSum } from '../reduce.ts';
+import { gemm } from '../matmul.ts';
 import { concat, expandTo, reshape, transpose } from '../shape.ts';
 import { type ConvGeometry, isPlain, type Pair, padsFit, turnedGeometry } from './geometry.ts';
 
 /**
- * dL/dweight of a convolution without groups, [out, in, kh, kw]: a product with columns that one Gather makes, where a Slice
- * for each filter position and a Concat would move twice as many bytes. For GPUs: the cpu gathers single values slowly.
- * The columns are those of dy where these are fewer.
+ * dL/dweight of a convolution without groups, [out, in, kh, kw]: one product of columns that a Gather makes, where a Slice
+ * for each filter position and a Concat would move twice as many bytes. For cuda: the cpu gathers single values slowly.
  */
 export function gatheredColumnProduct(
   dy: Value,
@@ -20,21 +18,56 @@ export function gatheredColumnProduct(
 ): Value {
   const [filters = 1, channels = 1, height = 1, width = 1] = weightShape;
   const kernel = [height, width] as const;
-  const [outSize, inSize] = [dy, x].map(({ shape }) => fixedShape(shape.slice(2))) as [number[], number[]];
-  if (filters >= channels || !isPlain(geometry) || !padsFit(geometry, kernel)) {
-    const product = productWithColumns(dy, x, offsetsOf(inSize, outSize, kernel, geometry));
-    return reshape(product, [filters, channels, height, width]);
+  const isSymmetric = isPlain(geometry) && padsFit(geometry, kernel);
+  const [fewer, more] = [Math.min(filters, channels), Math.max(filters, channels)];
+  // What the two ways read and write, in images of one channel.
+  const bySides = 4 * (fewer + more) + (1 + 2 * width) * channels + (1 + 2 * height) * filters;
+  const byColumns = 2 * (fewer + more) + 3 * (1 + height * width) * fewer + more;
+  if (isSymmetric && height * width > 1 && bySides < byColumns) return productOfSides(dy, x, weightShape, geometry);
+  const [outSize, inSize] = [sizeOf(dy), sizeOf(x)];
+  if (!isSymmetric || filters >= channels) {
+    const columns = gathered(x, offsetsOf(inSize, outSize, kernel, geometry));
+    return reshape(gemm(gathered(dy), columns, undefined, { transB: true }), [filters, channels, height, width]);
   }
-  // Where x meets dy at an offset, dy meets x at the opposite one.
-  const offsets = offsetsOf(outSize, inSize, kernel, turnedGeometry(kernel, geometry)).reverse();
-  const product = reshape(productWithColumns(x, dy, offsets), [channels, filters, height * width]);
-  return reshape(transpose(product, [1, 0, 2]), [filters, channels, height, width]);
+  // Columns of dy, which are fewer. Where x meets dy at an offset, dy meets x at the opposite one.
+  const columns = gathered(dy, offsetsOf(outSize, inSize, kernel, turnedGeometry(kernel, geometry)).reverse());
+  const product = gemm(gathered(x), columns, undefined, { transB: true });
+  const byFilter = transpose(reshape(product, [channels, filters, height * width]), [1, 0, 2]);
+  return reshape(byFilter, [filters, channels, height, width]);
+}
+
+/**
+ * For a convolution without strides: x is shifted along the width, dy the opposite way along the height, and one product
+ * has every pair of shifts. Instead of height x width copies of one side this takes `width` of x and `height` of dy.
+ */
+function productOfSides(
+  dy: Value,
+  x: Value,
+  [filters = 1, channels = 1, height = 1, width = 1]: readonly number[],
+  { pads }: ConvGeometry,
+): Value {
+  const [outSize, inSize] = [sizeOf(dy), sizeOf(x)];
+  // The rows of x, and the columns of dy.
+  const grid = [inSize[0], outSize[1]] as const;
+  const across = { ...PLAIN, pads: [0, pads[1], 0, 0] as const };
+  const down = { ...PLAIN, pads: [height - 1 - pads[0], 0, 0, 0] as const };
+  const ofX = gathered(x, offsetsOf(inSize, grid, [1, width], across));
+  const ofDy = gathered(dy, offsetsOf(outSize, grid, [height, 1], down).reverse());
+  const product = gemm(ofDy, ofX, undefined, { transB: true });
+  return transpose(reshape(product, [filters, height, channels, width]), [0, 2, 1, 3]);
+}
+
+const PLAIN = { strides: [1, 1], dilations: [1, 1], group: 1 } as const;
+
+function sizeOf({ shape }: Value): Pair {
+  const [height = 1, width = 1] = fixedShape(shape.slice(2));
+  return [height, width];
 }
 
 /** For each filter position: the pixel it meets at each pixel of the output, -1 where that lies outside. */
 function offsetsOf(
-  [height = 1, width = 1]: readonly number[],
-  [outHeight = 1, outWidth = 1]: readonly number[],
+  [height, width]: Pair,
+  [outHeight, outWidth]: Pair,
   [kernelHeight, kernelWidth]: Pair,
   { strides, pads, dilations }: ConvGeometry,
 ): number[][] {
@@ -49,37 +82,22 @@ function offsetsOf(
   });
 }
 
-/** `rows` [batch, m, ...pixels] times the columns of `image` [batch, n, ...pixels], over all pixels: [m, n * positions]. */
-function productWithColumns(rows: Value, image: Value, offsets: readonly number[][]): Value {
-  const [batch = 1, count = 1] = fixedShape(rows.shape);
-  const [, channels = 1] = fixedShape(image.shape);
-  const width = channels * offsets.length;
-  // A product for each image writes a result for each; one for all needs both with their channels first.
-  const copied = (elementCount(rows.shape) + elementCount(image.shape)) / batch;
-  if (count * width <= copied) {
-    const columns = reshape(gathered(image, offsets, 1), [batch, width, -1]);
-    return reduceSum(matmul(reshape(rows, [batch, count, -1]), transpose(columns, [0, 2, 1])), [0]);
-  }
-  const byChannel = (value: Value) => transpose(value, [1, 0, 2, 3]);
-  const columns = reshape(gathered(byChannel(image), offsets, batch), [width, -1]);
-  return gemm(reshape(byChannel(rows), [count, -1]), columns, undefined, { transB: true });
-}
-
 /**
- * The pixels of images [a, b, height, width] at the offsets: [a, b, positions, pixels], or with `images` = b, where one
- * index goes over all of them, [a, positions, b, pixels].
+ * The pixels at the offsets of all images [batch, channels, height, width]: [channels * positions, batch * pixels]. Without
+ * offsets, every pixel as it is.
  */
-function gathered(value: Value, offsets: readonly number[][], images: number): Value {
-  const [a = 1, b = 1, height = 1, width = 1] = fixedShape(value.shape);
+function gathered(images: Value, offsets?: readonly number[][]): Value {
+  const [batch = 1, channels = 1, height = 1, width = 1] = fixedShape(images.shape);
   const pixels = height * width;
-  const flat = reshape(value, [a, b, pixels]);
-  const [only = []] = offsets;
-  if (offsets.length === 1 && only.length === pixels && only.every((offset, pixel) => offset === pixel)) return flat;
-  // A pixel of zeros stands for all that lie outside.
+  const byChannel = reshape(transpose(images, [1, 0, 2, 3]), [channels, batch, pixels]);
+  const isWhole =
+    offsets?.length === 1 && offsets[0]?.length === pixels && offsets[0].every((at, pixel) => at === pixel);
+  if (!offsets || isWhole) return reshape(byChannel, [channels, batch * pixels]);
+  // A pixel of zeros after each image stands for all that lie outside.
   const isPadded = offsets.some((row) => row.includes(-1));
-  const padded = isPadded ? concat([flat, expandTo(scalarLike(value, 0), [a, b, 1])], 2) : flat;
-  const table = indexTable(value.graph, offsets, images, pixels + (isPadded ? 1 : 0));
-  return images === 1 ? gather(padded, table, 2) : gather(reshape(padded, [a, -1]), table, 1);
+  const padded = isPadded ? concat([byChannel, expandTo(scalarLike(images, 0), [channels, batch, 1])], 2) : byChannel;
+  const table = indexTable(images.graph, offsets, batch, pixels + (isPadded ? 1 : 0));
+  return reshape(gather(reshape(padded, [channels, -1]), table, 1), [channels * offsets.length, -1]);
 }
 
 const tables = new WeakMap<Graph, Map<string, Value>>();

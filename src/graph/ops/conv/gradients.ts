@@ -49,6 +49,8 @@ function inputFormulation(dy: Value, weight: Value, geometry: ConvGeometry): Inp
   const [filters = 1, channels = 1, kernelHeight = 1, kernelWidth = 1] = fixedShape(weight.shape);
   if (!isPlain(geometry)) return 'conv-transpose';
   if (kernelHeight * kernelWidth === 1) return 'product';
+  // cuDNN's own kernel for it.
+  if (dy.graph.target === 'cuda') return 'conv-transpose';
   const worthIt = batch * height * width >= FLIP_FROM_PIXELS || filters * 16 <= channels;
   return worthIt && padsFit(geometry, [kernelHeight, kernelWidth]) ? 'flipped-conv' : 'conv-transpose';
 }
