@@ -4,6 +4,7 @@ import { setTf32 } from '#runtime/tf32';
 import { requireBoolean, requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { limitThreads } from '../threads/threads.ts';
+import { allowFallback } from './session.ts';
 
 export interface RuntimeOptions {
   /**
@@ -21,6 +22,11 @@ export interface RuntimeOptions {
    * Default: as the environment says, true unless `NVIDIA_TF32_OVERRIDE` is 0. Without effect on other devices.
    */
   readonly tf32?: boolean | undefined;
+  /**
+   * Whether nodes that `cuda` or `webgpu` cannot run may run on the cpu, with copies from and to the GPU at every call.
+   * Default: false, a model with such nodes is refused.
+   */
+  readonly cpu_fallback?: boolean | undefined;
 }
 
 /**
@@ -34,7 +40,7 @@ export interface RuntimeOptions {
  */
 export function configureRuntime(options: RuntimeOptions): void {
   requireObject('the options of configureRuntime()', options);
-  const { threads, wasm_paths, tf32 } = options;
+  const { threads, wasm_paths, tf32, cpu_fallback } = options;
   if (isFixed())
     throw new InvalidArgumentError(
       'configureRuntime() comes too late: onnxruntime-web has loaded a model already. Call it first',
@@ -43,6 +49,10 @@ export function configureRuntime(options: RuntimeOptions): void {
   if (tf32 !== undefined) {
     requireBoolean('tf32', tf32);
     setTf32(tf32);
+  }
+  if (cpu_fallback !== undefined) {
+    requireBoolean('cpu_fallback', cpu_fallback);
+    allowFallback(cpu_fallback);
   }
   if (threads !== undefined) limitThreads(threads);
   if (wasm_paths !== undefined) ort.env.wasm.wasmPaths = wasm_paths;

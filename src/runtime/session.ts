@@ -1,5 +1,6 @@
 import * as ort from '#ort';
 import { afterRun, localData, localTensors, nativeBytes, nativeOrt, nativeTensors } from '#runtime/binding';
+import { nodesOnCpu } from '#runtime/placement';
 import { DeviceError, DisposedError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
@@ -36,8 +37,10 @@ export interface SessionOptions {
    * cuda, where that doubles the memory of a training step and saves no time.
    */
   readonly plansMemory?: boolean | undefined;
-  /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
+  /** Whether a node that the device cannot run is an error; else it runs on the cpu. Default: as `allowFallback` says. */
   readonly forbidFallback?: boolean | undefined;
+  /** Whether the model has graphs within nodes, such as the body of a Loop, where onnxruntime itself forbids nothing. */
+  readonly hasBodies?: boolean | undefined;
 }
 
 /**
@@ -45,6 +48,13 @@ export interface SessionOptions {
  * of 8 bytes a parameter is built on the host and uploaded at every step; the second puts uneven pads back into a Conv.
  */
 const CUDA_HARMFUL = 'GatherSliceToSplitFusion;Pad_Fusion';
+
+let fallbackAllowed = false;
+
+/** Whether nodes that a GPU cannot run may run on the cpu, for sessions from now on; at first not. */
+export function allowFallback(allowed: boolean): void {
+  fallbackAllowed = allowed;
+}
 
 /** One ONNX model, loaded on one device. */
 export class Session {
@@ -57,7 +67,7 @@ export class Session {
 
   /**
    * @throws {OnnxFormatError} when onnxruntime refuses the model.
-   * @throws {DeviceError} when the device cannot run it, or would compute it wrongly.
+   * @throws {DeviceError} when the device cannot run it, would compute it wrongly, or would leave nodes to the cpu.
    */
   static async create(
     model: Uint8Array | string,
@@ -66,6 +76,7 @@ export class Session {
   ): Promise<Session> {
     // Else onnxruntime's default: one a physical core.
     const threads = threadLimit();
+    const forbidFallback = device !== 'cpu' && (options.forbidFallback ?? !fallbackAllowed);
     const settings: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
       logSeverityLevel: 3,
@@ -77,7 +88,7 @@ export class Session {
         ...(device === 'cuda' ? { optimization: { disable_specified_optimizers: CUDA_HARMFUL } } : {}),
         session: {
           set_denormal_as_zero: '1',
-          ...(options.forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}),
+          ...(forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}),
         },
       },
     };
@@ -87,12 +98,18 @@ export class Session {
     try {
       if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
       const { InferenceSession } = nativeOrt();
+      const misplaced = forbidFallback && options.hasBodies ? nodesOnCpu(model, settings) : [];
       const session = await (typeof model === 'string'
         ? InferenceSession.create(model, settings)
         : InferenceSession.create(nativeBytes(model), settings));
-      return new Session(session, device);
+      const nodes = await misplaced;
+      if (nodes.length === 0) return new Session(session, device);
+      await session.release();
+      throw fallbackError(device, nodes);
     } catch (cause) {
       if (cause instanceof IsoDiffusionError) throw cause;
+      if (forbidFallback && errorText(cause).includes('fallback to CPU EP has been explicitly disabled'))
+        throw fallbackError(device, await nodesOnCpu(model, settings));
       if (device !== 'cpu')
         throw new DeviceError(`the model cannot run on '${device}': ${errorText(cause)}`, { cause });
       throw new OnnxFormatError(`onnxruntime cannot load the model: ${errorText(cause)}`, { cause });
@@ -149,4 +166,15 @@ export class Session {
     this.released ??= this.session.release();
     return this.released;
   }
+}
+
+/** The most nodes that an error lists. */
+const MOST_LISTED = 5;
+
+function fallbackError(device: ConcreteDevice, nodes: readonly string[]): DeviceError {
+  const others = nodes.length > MOST_LISTED ? ` and ${nodes.length - MOST_LISTED} others` : '';
+  const list = nodes.length === 0 ? 'nodes' : `${nodes.slice(0, MOST_LISTED).join(', ')}${others}`;
+  return new DeviceError(
+    `'${device}' cannot run all of the model: ${list} would run on the cpu, with copies from and to the GPU at every call. Change the model, use device 'cpu', or allow it with configureRuntime({ cpu_fallback: true }) (--cpu-fallback true)`,
+  );
 }

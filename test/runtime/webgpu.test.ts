@@ -1,8 +1,13 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { Graph } from '../../src/graph/graph.ts';
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { add, loop } from '../../src/graph/ops/index.ts';
 import { type DiffusionLoss, hybridLoss, isoLoss } from '../../src/losses/index.ts';
 import { ConditionalDense, type DiffusionModel, UNet2DModel } from '../../src/models/index.ts';
 import { initialVector } from '../../src/models/model.ts';
+import { configureRuntime } from '../../src/runtime/configure.ts';
 import type { ConcreteDevice } from '../../src/runtime/device.ts';
+import { float32Data, hostTensor, Session } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { BatchStream } from '../../src/trainers/data/batch-stream.ts';
 import type { Samples } from '../../src/trainers/data/samples.ts';
@@ -84,10 +89,7 @@ async function run(name: string, device: ConcreteDevice, steps: number, accumula
     ['ema' as const, parameters],
   ]);
   expect(parameters.length).toBeGreaterThan(maxVectorElements);
-  const backend = await DeviceBackend.create(settings, device, initial, {
-    maxVectorElements,
-    forbidFallback: device !== 'cpu',
-  });
+  const backend = await DeviceBackend.create(settings, device, initial, { maxVectorElements });
   const engine = new Engine(backend, settings, batches, schedule);
   const reports = await engine.run(0, steps);
   const state = await engine.state();
@@ -133,3 +135,28 @@ describe.skipIf(!hasWebgpu)('several batches a step on webgpu', () => {
     // Shaders are compiled for a processor here, which a busy machine takes its time for.
   }, 300_000);
 });
+
+it.skipIf(!hasWebgpu)(
+  'a model with a node that webgpu cannot run is refused by its name, unless that is allowed',
+  async () => {
+    const graph = new Graph('looped');
+    const x = graph.input('x', 'float32', [4]);
+    const { state } = loop(graph.input('trips', 'int64', []), [x], (_body, _trip, [value = x]) => ({
+      state: [add(value, value)],
+    }));
+    graph.output('y', state[0] ?? x);
+    const model = writeOnnx(graph);
+    await expect(Session.create(model, 'webgpu')).rejects.toThrow(
+      /^'webgpu' cannot run all of the model: Loop \(Loop_\d+\).* would run on the cpu.*configureRuntime\({ cpu_fallback: true }\)/,
+    );
+    configureRuntime({ cpu_fallback: true });
+    onTestFinished(() => configureRuntime({ cpu_fallback: false }));
+    const session = await Session.create(model, 'webgpu');
+    const { y } = await session.run({
+      x: hostTensor('float32', [4], Float32Array.of(1, 2, 3, 4)),
+      trips: hostTensor('int64', [], BigInt64Array.of(3n)),
+    });
+    expect([...float32Data(y, 'y')]).toEqual([8, 16, 24, 32]);
+    await session.release();
+  },
+);

@@ -86,10 +86,20 @@ const tf32Option = option(
   'on cuda, multiply float32 in TF32: faster, less exact (default: true, unless NVIDIA_TF32_OVERRIDE is 0)',
 );
 
-/** The options of a command, with those of the process: each that has `--device` has `--tf32`. */
+const cpuFallbackOption = option(
+  '--cpu-fallback <boolean>',
+  booleanSchema.optional(),
+  'let nodes that cuda or webgpu cannot run run on the cpu, instead of refusing the model (default: false)',
+);
+
+const processSchema = z.object({ tf32: z.boolean().optional(), cpu_fallback: z.boolean().optional() });
+
+/** The options of a command, with those of the process: each that has `--device` has `--tf32` and `--cpu-fallback`. */
 function withProcessOptions(table: OptionTable): OptionTable {
   const { device } = table;
-  return device ? { ...table, tf32: { ...tf32Option, heading: device.heading } } : table;
+  if (!device) return table;
+  const { heading } = device;
+  return { ...table, tf32: { ...tf32Option, heading }, cpu_fallback: { ...cpuFallbackOption, heading } };
 }
 
 /** Adds `--config`, `--import` and the flags of the table. The defaults are in the schemas, not in commander. */
@@ -125,7 +135,7 @@ const importSchema = z.array(z.string().min(1)).default([]);
 
 /**
  * The settings of a run. Flags override the config file, which overrides the defaults. The modules of `--import` and of
- * the config file's `import` are imported first. `--tf32` is set here for the process, and is none of the settings.
+ * the config file's `import` are imported first. The options of the process are set here, and are none of the settings.
  *
  * @throws {ConfigError} for the config file. @throws {InvalidArgumentError} for a flag, or a module that cannot be
  * imported.
@@ -170,10 +180,10 @@ export async function readSettings<Table extends OptionTable>(
     if (key in fromFile && !(key in fromFlags)) throw new ConfigError(`${config}: '${key}': ${problem}`);
     throw new InvalidArgumentError(`option ${flagNames}: ${problem}`);
   }
-  const { tf32, ...ofCommand } = settings;
-  if (typeof tf32 === 'boolean') {
+  const { tf32, cpu_fallback, ...ofCommand } = settings;
+  if (tf32 !== undefined || cpu_fallback !== undefined) {
     const { configureRuntime } = await import('../../runtime/configure.ts');
-    configureRuntime({ tf32 });
+    configureRuntime(processSchema.parse({ tf32, cpu_fallback }));
   }
   return ofCommand as Settings<Table>;
 }

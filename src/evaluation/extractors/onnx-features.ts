@@ -67,7 +67,9 @@ export class OnnxFeatures extends ModelFeatures {
     checkTensorOptions(options);
     const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
     const checksum = await onnxChecksum(source);
-    const session = await Session.create(source, await resolveDevice(options.device ?? 'cpu'));
+    // Exported networks compute shapes, which belong on the cpu.
+    const device = await resolveDevice(options.device ?? 'cpu');
+    const session = await Session.create(source, device, { forbidFallback: false });
     try {
       const input = chosen('input', session.inputNames, options.input_name, name);
       const usual = USUAL_OUTPUTS.find((usualName) => session.outputNames.includes(usualName));

@@ -38,7 +38,6 @@ export class TrainingSession {
 
   /**
    * @param initial the first value of each vector; one that is missing starts at zero.
-   * @param options.forbidFallback see `SessionOptions`.
    * @throws {StateNotUpdatedError} when onnxruntime does not hand on a state on this device.
    */
   static async create(
@@ -46,10 +45,9 @@ export class TrainingSession {
     vectors: readonly HeldVector[],
     initial: ReadonlyMap<string, Float32Array>,
     device: ConcreteDevice,
-    options: { forbidFallback?: boolean | undefined } = {},
   ): Promise<TrainingSession> {
     await selfTest(device);
-    return TrainingSession.untested(graph, vectors, initial, device, options);
+    return TrainingSession.untested(graph, vectors, initial, device);
   }
 
   /** Without the test that this device hands on a state, which is made with such a session itself. */
@@ -58,11 +56,11 @@ export class TrainingSession {
     vectors: readonly HeldVector[],
     initial: ReadonlyMap<string, Float32Array>,
     device: ConcreteDevice,
-    options: { forbidFallback?: boolean | undefined } = {},
   ): Promise<TrainingSession> {
     const deviceOutputs = vectors.map(({ name }) => nextName(name));
     const writesGiven = device !== 'webgpu' && (await writesGivenOutputs());
-    const session = await Session.create(writeOnnx(graph), device, { ...options, deviceOutputs });
+    const hasBodies = graph.nodes.some(({ opType }) => opType === 'Loop');
+    const session = await Session.create(writeOnnx(graph), device, { deviceOutputs, hasBodies });
     return new TrainingSession(session, vectors, initial, writesGiven);
   }
 

@@ -32,8 +32,6 @@ const WEBGPU_MAX_VECTOR = 2 ** 25;
 interface DeviceBackendOptions {
   /** The longest vector of state; default: what the device guarantees. */
   readonly maxVectorElements?: number | undefined;
-  /** Makes a node that the device cannot run an error instead of a silent fallback to the cpu. */
-  readonly forbidFallback?: boolean | undefined;
 }
 
 /**
@@ -59,19 +57,18 @@ export class DeviceBackend implements Backend {
     settings: StepSettings,
     device: ConcreteDevice,
     initial: TrainingState,
-    { maxVectorElements, forbidFallback }: DeviceBackendOptions = {},
+    { maxVectorElements }: DeviceBackendOptions = {},
   ): Promise<DeviceBackend> {
     const longest = maxVectorElements ?? (device === 'webgpu' ? WEBGPU_MAX_VECTOR : undefined);
     const vectors = stateVectors(settings.model, settings.ema, { maxElements: longest });
     const graphs = settings.accumulationSteps > 1 ? sumGraphs(settings, vectors) : stepGraph(settings, vectors);
     const { accumulate, update, sums } = graphs;
-    const options = { forbidFallback };
-    const accumulation = accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device, options));
+    const accumulation = accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device));
     try {
       const start = splitByVector(vectors, initial);
-      const updating = await TrainingSession.create(update, vectors, start, device, options);
+      const updating = await TrainingSession.create(update, vectors, start, device);
       const { measure, means } = graphs;
-      const measuring = measure && (await MeansSession.create(measure, means, device, options));
+      const measuring = measure && (await MeansSession.create(measure, means, device));
       return new DeviceBackend(updating, accumulation, graphs, measuring);
     } catch (error) {
       await accumulation?.release();

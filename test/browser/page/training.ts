@@ -69,12 +69,7 @@ async function train(
   const initial = new Map([['parameters' as const, initialVector(model, 0)]]);
   const engine =
     device === 'webgpu'
-      ? new Engine(
-          await DeviceBackend.create(settings, device, initial, { forbidFallback: true }),
-          settings,
-          batches,
-          schedule,
-        )
+      ? new Engine(await DeviceBackend.create(settings, device, initial), settings, batches, schedule)
       : await Engine.create(settings, { device }, initial, batches, schedule);
   try {
     const start = performance.now();

@@ -1,0 +1,59 @@
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { InferenceSession } from 'onnxruntime-node';
+import { resolveDependency } from '../../files/package-files.ts';
+
+const TIMEOUT_MS = 120_000;
+
+/** Runs in the child, as text for the reason that `gpu-probe.ts` gives. It reads the model from stdin or a file. */
+const PROGRAM = `
+const [, entry, options, file] = process.argv;
+const { InferenceSession } = require(entry);
+const model = file ?? require('node:fs').readFileSync(0);
+InferenceSession.create(model, JSON.parse(options)).then(() => process.exit(0), () => process.exit(1));
+`;
+
+/**
+ * The nodes of a model that onnxruntime runs on the cpu when it is told to run on a GPU, in all of its graphs, as
+ * 'ConvTranspose (down_0)'. onnxruntime says it nowhere but in its verbose log, which goes to the stderr of the process:
+ * a process of its own makes the session and is read. Empty where that fails.
+ *
+ * @param settings of the session in question.
+ */
+export async function nodesOnCpu(
+  model: Uint8Array | string,
+  settings: InferenceSession.SessionOptions,
+): Promise<string[]> {
+  const options = { ...settings, logSeverityLevel: 0, logVerbosityLevel: 0, extra: withFallback(settings.extra) };
+  const args = ['--eval', PROGRAM, resolveDependency('onnxruntime-node'), JSON.stringify(options)];
+  const child = spawn(process.execPath, typeof model === 'string' ? [...args, model] : args, {
+    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
+    stdio: ['pipe', 'ignore', 'pipe'],
+    timeout: TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+    windowsHide: true,
+  });
+  child.on('error', () => undefined);
+  // A child that ends early leaves its input unread.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(typeof model === 'string' ? undefined : model);
+  const found = new Set<string>();
+  let ofCpu = false;
+  for await (const line of createInterface({ input: child.stderr })) {
+    const placed = /placed on \[(\w+)\]/.exec(line);
+    if (placed) ofCpu = placed[1] === 'CPUExecutionProvider';
+    // session_state.cc: two lines of a kind, the second with more spaces.
+    const node = ofCpu ? /VerifyEachNodeIsAssignedToAnEp\] {3,}(\S+ \(.*\))/.exec(line) : undefined;
+    if (node?.[1]) found.add(node[1]);
+    // Where all nodes are on the cpu, that list is not printed, but this line is.
+    const fallback = /Fallback to CPU execution provider for Op type: (\S+) node name: ([\w/.:-]*)/.exec(line);
+    if (fallback) found.add(`${fallback[1]} (${fallback[2]})`);
+  }
+  return [...found];
+}
+
+/** Else the session is not made at all. */
+function withFallback(extra: InferenceSession.SessionOptions['extra']): Record<string, unknown> {
+  const { session, ...others } = (extra ?? {}) as Record<string, Record<string, unknown>>;
+  return { ...others, session: { ...session, disable_cpu_ep_fallback: '0' } };
+}

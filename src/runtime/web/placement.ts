@@ -1,0 +1,2 @@
+/** onnxruntime-web names them in the console of the page alone. See node/placement.ts for the same in Node.js. */
+export const nodesOnCpu = async (): Promise<string[]> => [];
