@@ -1,8 +1,9 @@
 """One training step of diffusers' UNet2DModel in eager torch (float32): forward, iso loss, backward, gradient clipping,
 AdamW and EMA. Driven over JSON lines: {"command": "load", "config", "weights": path of a safetensors file, "batch",
-"threads", "lambda", "dtype", "device"}, {"command": "loss"} for a check on fixed inputs, {"command": "predict", "folder",
-"sample", "shape", "timestep"} for the output of a saved model, and {"command": "steps",
-"count"} as often as wanted, which answers the seconds of each step and the peak of the resident set in bytes."""
+"threads", "lambda", "dtype", "device", "tf32", "channels_last", "compile"}, {"command": "loss"} for a check on fixed inputs,
+{"command": "predict", "folder", "sample", "shape", "timestep"} for the output of a saved model, {"command": "steps",
+"count"} as often as wanted, which answers the seconds of each step and the peak of the resident set in bytes, and
+{"command": "run", "count"}, which answers the seconds of all steps together, as a GPU takes them."""
 
 import json
 import math
@@ -176,14 +177,16 @@ def peak_bytes():
 class Trainer:
     def __init__(self, message):
         torch.set_num_threads(message["threads"])
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = message.get("tf32", False)
         torch.backends.cudnn.benchmark = True
         self.device = message.get("device", "cpu")
         self.autocast = message.get("dtype", "float32") == "bfloat16"
         self.strength, self.batch, config = message["lambda"], message["batch"], message["config"]
         self.model = UNet(config)
         self.model.load_state_dict(read_safetensors(message["weights"]))
-        self.model.to(self.device)
+        self.layout = torch.channels_last if message.get("channels_last", False) else torch.contiguous_format
+        self.model.to(self.device, memory_format=self.layout)
+        self.net = torch.compile(self.model) if message.get("compile", False) else self.model
         self.shape = (self.batch, config["in_channels"], config["sample_size"], config["sample_size"])
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.01)
         self.average = [p.detach().clone() for p in self.model.parameters()]
@@ -195,7 +198,7 @@ class Trainer:
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         kind = "cuda" if self.device == "cuda" else "cpu"
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.autocast):
-            predicted = self.model(noisy, timestep)
+            predicted = self.net(noisy.to(memory_format=self.layout), timestep)
         predicted = predicted.float()
         return F.mse_loss(predicted, noise) + self.strength * ((predicted**2).mean() - 1) ** 2
 
@@ -215,6 +218,8 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_mul_(self.average, 0.999)
             torch._foreach_add_(self.average, list(self.model.parameters()), alpha=0.001)
+
+    def wait(self):
         if self.device == "cuda":
             torch.cuda.synchronize()
 
@@ -250,11 +255,18 @@ def main():
             elif message["command"] == "loss":
                 with torch.no_grad():
                     answer = {"loss": trainer.loss(*trainer.fixed_inputs()).item()}
+            elif message["command"] == "run":
+                start = time.perf_counter()
+                for _ in range(message["count"]):
+                    trainer.step()
+                trainer.wait()
+                answer = {"seconds": time.perf_counter() - start}
             else:
                 seconds = []
                 for _ in range(message["count"]):
                     start = time.perf_counter()
                     trainer.step()
+                    trainer.wait()
                     seconds.append(time.perf_counter() - start)
                 answer = {"seconds": seconds, "peakBytes": peak_bytes()}
         except Exception as error:
