@@ -71,10 +71,28 @@ function fusedValues({ nodes }: Graph): ReadonlySet<Value> {
   const readers = new Map<Value, GraphNode[]>();
   for (const node of nodes)
     for (const input of node.inputs) if (input) readers.set(input, [...(readers.get(input) ?? []), node]);
-  const isFused = ({ opType, inputs: [x], outputs: [y], attributes }: GraphNode) => {
-    const [reader, ...others] = (y && readers.get(y)) ?? [];
-    if (!reader || others.length > 0) return false;
-    if (opType === 'Sigmoid') return reader.opType === 'Mul' && reader.inputs.includes(x ?? null);
+  const onlyReader = (value: Value | undefined) => {
+    const [reader, ...others] = (value && readers.get(value)) ?? [];
+    return others.length === 0 ? reader : undefined;
+  };
+  /** Whether the node is the sigmoid of x sigmoid(a x). */
+  const gates = ({ opType, inputs: [x], outputs: [y] }: GraphNode) => {
+    if (opType !== 'Sigmoid') return false;
+    const product = onlyReader(y);
+    const unscaled = x?.producer?.opType === 'Mul' && onlyReader(x) ? x.producer.inputs : [];
+    return product?.opType === 'Mul' && [x, ...unscaled].some((one) => one && product.inputs.includes(one));
+  };
+  const isFused = (node: GraphNode) => {
+    const {
+      opType,
+      outputs: [y],
+      attributes,
+    } = node;
+    const reader = onlyReader(y);
+    if (!reader) return false;
+    if (gates(node)) return true;
+    if (opType === 'Mul' && gates(reader) && node.inputs.some((input) => input?.data && input.shape.length === 0))
+      return true;
     const perm = opType === 'Transpose' && attributes.perm?.kind === 'ints' ? attributes.perm.value : [];
     const rank = perm.length;
     const swaps = perm.every((axis, i) => axis === (i < rank - 2 ? i : 2 * rank - 3 - i));

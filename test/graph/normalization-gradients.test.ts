@@ -16,47 +16,50 @@ function expectClose(actual: Float32Array | undefined, expected: Float64Array): 
   expect(error).toBeLessThan(2e-5 * Math.hypot(...expected) + 1e-6);
 }
 
-describe('ops of the U-Net against plain float64 and its central differences', () => {
-  it.each(plainCases)('$name', async ({ shapes, build, plain }) => {
-    const graph = new Graph('case');
-    const inputs = shapes.map((shape, i) => graph.input(`x${i}`, 'float32', shape));
-    const y = build(inputs);
-    const dy = graph.input('dy', 'float32', y.shape);
-    graph.output('y', identity(y));
-    gradients(reduceSum(mul(y, dy)), inputs).forEach((gradient, i) => {
-      expect(gradient.shape).toEqual(shapes[i]);
-      graph.output(`d${i}`, identity(gradient));
-    });
-    const stream = new RandomStream(5);
-    // An offset of the mean, because the statistics must not depend on one.
-    const point = shapes.map((shape) =>
-      stream.fillNormal(new Float32Array(elementCount(shape))).map((value) => value + 0.5),
-    );
-    const weights = stream.fillNormal(new Float32Array(elementCount(y.shape)));
-    const session = await Session.create(writeOnnx(graph), 'cpu');
-    const feeds = point.map((data, i) => [`x${i}`, hostTensor('float32', shapes[i] ?? [], data)] as const);
-    const outputs = await session.run({
-      ...Object.fromEntries(feeds),
-      dy: hostTensor('float32', y.shape.map(Number), weights),
-    });
-
-    const wide = point.map((data) => Float64Array.from(data));
-    const loss = () => plain(wide).reduce((sum, value, i) => sum + value * (weights[i] as number), 0);
-    expectClose(outputs.y?.data as Float32Array, plain(wide));
-    for (const [i, data] of wide.entries()) {
-      const numeric = data.map((kept, j) => {
-        data[j] = kept + 1e-5;
-        const above = loss();
-        data[j] = kept - 1e-5;
-        const below = loss();
-        data[j] = kept;
-        return (above - below) / 2e-5;
+describe.each(['any', 'cuda'] as const)(
+  'ops of the U-Net for %s against plain float64 and its central differences',
+  (target) => {
+    it.each(plainCases)('$name', async ({ shapes, build, plain }) => {
+      const graph = new Graph('case', undefined, target);
+      const inputs = shapes.map((shape, i) => graph.input(`x${i}`, 'float32', shape));
+      const y = build(inputs);
+      const dy = graph.input('dy', 'float32', y.shape);
+      graph.output('y', identity(y));
+      gradients(reduceSum(mul(y, dy)), inputs).forEach((gradient, i) => {
+        expect(gradient.shape).toEqual(shapes[i]);
+        graph.output(`d${i}`, identity(gradient));
       });
-      expectClose(outputs[`d${i}`]?.data as Float32Array, numeric);
-    }
-    await session.release();
-  });
-});
+      const stream = new RandomStream(5);
+      // An offset of the mean, because the statistics must not depend on one.
+      const point = shapes.map((shape) =>
+        stream.fillNormal(new Float32Array(elementCount(shape))).map((value) => value + 0.5),
+      );
+      const weights = stream.fillNormal(new Float32Array(elementCount(y.shape)));
+      const session = await Session.create(writeOnnx(graph), 'cpu');
+      const feeds = point.map((data, i) => [`x${i}`, hostTensor('float32', shapes[i] ?? [], data)] as const);
+      const outputs = await session.run({
+        ...Object.fromEntries(feeds),
+        dy: hostTensor('float32', y.shape.map(Number), weights),
+      });
+
+      const wide = point.map((data) => Float64Array.from(data));
+      const loss = () => plain(wide).reduce((sum, value, i) => sum + value * (weights[i] as number), 0);
+      expectClose(outputs.y?.data as Float32Array, plain(wide));
+      for (const [i, data] of wide.entries()) {
+        const numeric = data.map((kept, j) => {
+          data[j] = kept + 1e-5;
+          const above = loss();
+          data[j] = kept - 1e-5;
+          const below = loss();
+          data[j] = kept;
+          return (above - below) / 2e-5;
+        });
+        expectClose(outputs[`d${i}`]?.data as Float32Array, numeric);
+      }
+      await session.release();
+    });
+  },
+);
 
 it('refuses what is not supported by name', () => {
   const graph = new Graph('g');

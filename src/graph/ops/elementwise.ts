@@ -13,7 +13,16 @@ import {
   required,
   scalarLike,
 } from '../registry.ts';
-import { broadcastShapes, type DType, dtypeFromOnnx, isFloat, ONNX_DATA_TYPE, type TensorType } from '../types.ts';
+import {
+  broadcastShapes,
+  type DType,
+  dtypeFromOnnx,
+  fixedShape,
+  isFloat,
+  ONNX_DATA_TYPE,
+  type TensorType,
+} from '../types.ts';
+import { reshape } from './shape.ts';
 
 // Functions of one tensor.
 
@@ -241,6 +250,7 @@ export function square(x: Value): Value {
 
 /** x sigmoid(x), also called swish. */
 export function silu(x: Value): Value {
+  if (x.graph.target === 'cuda') return siluOfOneKernel(x);
   const y = siluFromGate(x, sigmoid(x));
   if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(recomputed(x, trigger)).y);
   return y;
@@ -253,6 +263,20 @@ export function siluFromGate(x: Value, gateOfX: Value): Value {
     const anew = recomputed(x, dy);
     const { y, gate } = anew === x ? kept : siluOf(anew);
     return [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))];
+  });
+}
+
+/**
+ * `silu` for cuda, where onnxruntime makes one kernel of x sigmoid(a x) if nothing else needs the sigmoid (QuickGelu). The
+ * derivative is sigmoid(x) (1 + x sigmoid(-x)).
+ */
+function siluOfOneKernel(x: Value): Value {
+  return withGradient(mul(x, sigmoid(x)), [x], (dy) => {
+    // In another shape: else onnxruntime would find that the sigmoid exists, and keep it.
+    const [flat, flatDy] = [reshape(x, [-1]), reshape(dy, [-1])];
+    const opposite = mul(flat, sigmoid(mul(flat, scalarLike(x, -1))));
+    const slope = mul(mul(flatDy, sigmoid(flat)), add(opposite, scalarLike(x, 1)));
+    return [reshape(slope, fixedShape(x.shape))];
   });
 }
 

@@ -4,6 +4,7 @@ import { orderedAfter, recomputable } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
 import {
   apply,
+  applyOp,
   axisAttribute,
   defineOp,
   float,
@@ -15,8 +16,9 @@ import {
 } from '../registry.ts';
 import { elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
 import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
+import { gemm } from './matmul.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
-import { reshape } from './shape.ts';
+import { expandTo, reshape } from './shape.ts';
 
 /** The axes of feature maps of rank 4, and how the backward pass gets the result. */
 export interface MapOrder {
@@ -60,6 +62,7 @@ export function groupNorm(
   if (x.shape.length !== 4 || channels % groups !== 0)
     throw new GraphError(`groupNorm: ${groups} groups do not divide the channels of ${formatShape(x.shape)}`);
   const perGroup = channels / groups;
+  if (x.graph.target === 'cuda' && channelAxis === 1) return groupNormOfKernels(x, groups, weight, bias, epsilon);
   const count = scalarLike(x, perGroup * height * width);
   // Statistics are [batch, groups, 1], what belongs to channels [batch, groups, channels per group].
   const sumOverPixels = (value: Value) => reshape(reduceSum(value, pixelAxes), [0, groups, perGroup]);
@@ -89,6 +92,59 @@ export function groupNorm(
     const overBatch = (value: Value) => reshape(reduceSum(value, [0]), [channels]);
     return [dx, overBatch(dyNormalised), overBatch(dyTotal)];
   });
+}
+
+/**
+ * `groupNorm` of [batch, channels, height, width] for cuda, where memory is what takes time, and every node some microseconds.
+ * LayerNormalization reads the pixels once and gives the statistics, BatchNormalization is factor and summand at once.
+ */
+function groupNormOfKernels(x: Value, groups: number, weight: Value, bias: Value, epsilon: number): Value {
+  const [batch = 1, channels = 1, height = 1, width = 1] = fixedShape(x.shape);
+  const perGroup = channels / groups;
+  const count = perGroup * height * width;
+  const [normalised = x, , inverse = x] = applyOp(
+    'LayerNormalization',
+    [reshape(x, [batch, groups, count]), expandTo(scalarLike(x, 1), [count])],
+    { attributes: { axis: int(-1), epsilon: float(epsilon) }, outputCount: 3 },
+  );
+  const images = reshape(normalised, [batch, channels, height, width]);
+  return withGradient(scaledAndShifted(images, weight, bias), [x, weight, bias], (dy) => {
+    const byGroup = (value: Value) => reshape(value, [batch, groups, perGroup]);
+    const dyTotal = byGroup(sumOverPixels(dy));
+    const dyNormalised = byGroup(sumOverPixels(mul(dy, images)));
+    const grouped = reshape(weight, [groups, perGroup]);
+    // [batch, groups, 1], less the mean over the group.
+    const minusMean = (value: Value) =>
+      mul(mul(reduceSum(mul(value, grouped), [2], { keepdims: true }), inverse), scalarLike(x, -1 / count));
+    const rest = scaledAndShifted(
+      reshape(normalised, [1, batch * groups, perGroup * height, width]),
+      reshape(minusMean(dyNormalised), [-1]),
+      reshape(minusMean(dyTotal), [-1]),
+    );
+    const factor = reshape(mul(grouped, inverse), [batch, channels, 1, 1]);
+    const overBatch = (value: Value) => reshape(reduceSum(value, [0]), [channels]);
+    return [
+      add(mul(dy, factor), reshape(rest, [batch, channels, height, width])),
+      overBatch(dyNormalised),
+      overBatch(dyTotal),
+    ];
+  });
+}
+
+/** A factor and a summand for each channel of [batch, channels, height, width]. */
+function scaledAndShifted(x: Value, scale: Value, bias: Value): Value {
+  const channels = fixedShape(scale.shape);
+  const [mean, variance] = [0, 1].map((value) => expandTo(scalarLike(x, value), channels)) as [Value, Value];
+  return batchNorm(x, { scale, bias, mean, variance }, 0);
+}
+
+/** [batch, channels]. Of few pixels a product is the faster sum: onnxruntime's kernel gives each row a block. */
+function sumOverPixels(x: Value): Value {
+  const [batch = 1, channels = 1, height = 1, width = 1] = fixedShape(x.shape);
+  const pixels = height * width;
+  if (pixels > 256) return reduceSum(x, [2, 3]);
+  const ones = expandTo(scalarLike(x, 1), [pixels, 1]);
+  return reshape(gemm(reshape(x, [-1, pixels]), ones), [batch, channels]);
 }
 
 function onesLike({ graph, dtype }: Value, shape: readonly number[]): Value {

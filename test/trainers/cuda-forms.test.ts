@@ -1,0 +1,73 @@
+import { expect, it } from 'vitest';
+import { gradients } from '../../src/graph/autodiff/gradients.ts';
+import { Graph, type GraphTarget } from '../../src/graph/graph.ts';
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { elementCount, fixedShape } from '../../src/graph/types.ts';
+import { isoLoss } from '../../src/losses/index.ts';
+import { initialParameters } from '../../src/models/index.ts';
+import { RandomStream } from '../../src/random/random-stream.ts';
+import { hostTensor, Session } from '../../src/runtime/session.ts';
+import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
+import { batchLoss, declareBatch } from '../../src/trainers/step/loss-graph.ts';
+import { stepSettings } from '../../src/trainers/step/settings.ts';
+import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
+
+const batch = 2;
+const model = tinyUNet({
+  block_out_channels: [8, 24],
+  act_fn: 'silu',
+  downsample_padding: 0,
+  add_attention: true,
+  // More and fewer pixels than the limit of sums by products.
+  sample_size: 20,
+});
+const weights = initialParameters(model, 3);
+
+/** The loss and the gradients of a U-Net by the forms for a device, run on the cpu. */
+async function gradientsFor(target: GraphTarget, changes: { gradient_checkpointing?: boolean } = {}) {
+  const args = resolveTrainingArguments({ output_dir: 'unused', per_device_train_batch_size: batch, ...changes });
+  const settings = stepSettings({ model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() }, args);
+  const graph = new Graph('gradients', undefined, target);
+  const parameters = new Map(
+    model.parameters.map(({ name, shape }) => [name, graph.input(name, 'float32', shape)] as const),
+  );
+  const inputs = declareBatch(graph, settings);
+  const { loss } = batchLoss(settings, inputs.batch, inputs.inputs, parameters);
+  gradients(loss, [...parameters.values()]).forEach((value, i) => {
+    graph.output(`d/${i}`, value);
+  });
+  const session = await Session.create(writeOnnx(graph), 'cpu');
+  const stream = new RandomStream(8);
+  const feeds = Object.fromEntries(
+    graph.inputs.map(({ name, shape, dtype }) => {
+      const size = fixedShape(shape);
+      if (dtype === 'int32') return [name, hostTensor('int32', size, Int32Array.of(20, 700))];
+      const data = weights.get(name) ?? stream.fillNormal(new Float32Array(elementCount(size)));
+      return [name, hostTensor('float32', size, data)];
+    }),
+  );
+  const outputs = await session.run(feeds);
+  const found = model.parameters.map(({ name }, i) => [name, outputs[`d/${i}`]?.data as Float32Array] as const);
+  await session.release();
+  return { graph, found: new Map(found.map(([name, data]) => [name, Float32Array.from(data)])) };
+}
+
+it('the forms for cuda give the gradients of those for any device, of every parameter', async () => {
+  const [any, cuda, again] = [
+    await gradientsFor('any'),
+    await gradientsFor('cuda'),
+    await gradientsFor('cuda', { gradient_checkpointing: true }),
+  ];
+  const largest = Math.max(...[...any.found.values()].map((values) => Math.hypot(...values)));
+  for (const [name, expected] of any.found) {
+    const actual = cuda.found.get(name) ?? new Float32Array();
+    const error = Math.hypot(...expected.map((value, i) => value - (actual[i] ?? Number.NaN)));
+    // Some dozens of roundings of float32 in another order; the gradient of a key's bias is nothing but roundings.
+    expect(error, name).toBeLessThan(2e-5 * Math.hypot(...expected) + 1e-7 * largest);
+  }
+  expect(again.found).toEqual(cuda.found);
+  const ops = (graph: Graph) => new Set(graph.nodes.map(({ opType }) => opType));
+  expect([...ops(cuda.graph)]).toEqual(expect.arrayContaining(['LayerNormalization', 'BatchNormalization']));
+  expect(ops(any.graph)).not.toContain('BatchNormalization');
+});
