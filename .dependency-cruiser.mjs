@@ -40,6 +40,7 @@ const ofNode = [
   '^src/runtime/(session-worker\\.cjs|worker-session\\.ts)',
   '^src/threads/(channel|imported-modules)\\.ts',
   '^src/trainers/data/batch-worker\\.ts',
+  '^src/pipelines/noise-worker\\.ts',
 ];
 
 const within = (names) => `^src/(${names.join('|')})/`;

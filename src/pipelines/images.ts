@@ -24,6 +24,7 @@ import {
   readLatents,
   startNoise,
 } from './editing/latents.ts';
+import { DenoisingLoop } from './fused/loop.ts';
 import { type ClassCall, type ClassOptions, classShape, guidedPrediction, readClassOptions } from './guidance.ts';
 import { type GenerationRecord, generateIntoFolder, toImageBytes } from './image-output.ts';
 import type {
@@ -87,10 +88,11 @@ export async function loadUnconditionalImageGeneration(
 
 /** @param sha256 of the model, with its external data. */
 function imagePipeline(
-  { model, scheduler, classCount, isotropy }: LoadedPipeline,
+  { model, scheduler, onnx, classCount, isotropy }: LoadedPipeline,
   sha256: string,
 ): UnconditionalImageGenerationPipeline {
   const { sampleShape } = model;
+  const loop = DenoisingLoop.of(onnx, model);
   /** All that a call needs but the images it is given, read before it waits for anything. */
   const read = (options: SamplingOptions & ClassOptions & ImageEditOptions, count: number) => {
     const call = {
@@ -108,13 +110,14 @@ function imagePipeline(
     const result = new Float32Array(count * size);
     for (let done = 0; done < count; done += group) {
       const batchSize = Math.min(group, count - done);
-      const samples = await sample(model, {
+      const run = {
         ...call,
         batchSize,
         firstSample: first + done,
         predict: guidedPrediction(model, classCount, call, first + done),
-        onProgress: (fraction) => call.onProgress?.((done + fraction * batchSize) / count),
-      });
+        onProgress: (fraction: number) => call.onProgress?.((done + fraction * batchSize) / count),
+      };
+      const samples = (await loop?.tryRun(run)) ?? (await sample(model, run));
       result.set(samples, done * size);
     }
     return result;
@@ -251,7 +254,10 @@ function imagePipeline(
       reading.catch(() => undefined);
       return drawBatches(reading);
     },
-    dispose: () => model.release(),
+    dispose: async () => {
+      await model.release();
+      await loop?.release();
+    },
   }) as UnconditionalImageGenerationPipeline;
   return self;
 }

@@ -71,6 +71,9 @@ export interface NoiseCall {
   readonly blend?: Blend | undefined;
 }
 
+/** What a call's noise comes from, without the rest of the call. */
+export const noiseOf = ({ seed, latents, blend }: NoiseCall): NoiseCall => ({ seed, latents, blend });
+
 /** The noise of some samples of a call, each from a stream of its own. */
 export interface NoiseStreams {
   readonly count: number;

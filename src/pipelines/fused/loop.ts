@@ -1,21 +1,24 @@
-// Many steps of the reverse process inside one ONNX graph. The numbers are those of `sample`, bit for bit.
+// Many steps of the reverse process inside one ONNX graph. The numbers are those of `sample`: of points on the cpu bit for
+// bit, of images on cuda up to the order of sums in convolutions.
 import { startSession } from '#runtime/worker';
 import { GraphError, OnnxFormatError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { readOnnx } from '../../graph/onnx/read.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
+import type { ConcreteDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
 import type { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
 import { parallelSessions } from '../../threads/threads.ts';
-import { type NoiseStreams, noiseStreams, startNoise } from '../editing/latents.ts';
+import { noiseOf, noiseStreams } from '../editing/latents.ts';
 import { allFinite } from '../finite-checks.ts';
 import type { ModelSession } from '../model-session.ts';
 import { outputScales } from '../noise-scale.ts';
 import { initialNoise, type SamplingRun } from '../sample.ts';
 import { startedScheduler } from '../sampling-options.ts';
+import { type StepNoise, stepNoise } from '../step-noise.ts';
 import { denoisingGraph, type StepForm, scalarsOf, timeGraph, timeValueName } from './graphs.ts';
 import { splitByTime, type TimeSplit } from './time-split.ts';
 
@@ -55,12 +58,18 @@ export class DenoisingLoop {
   }
 
   /**
-   * Undefined where it gains nothing, or is not possible: on a GPU; for images, of which a step is long; and for a model
-   * that this package cannot read or put into a Loop.
+   * Undefined where it gains nothing, or is not possible: for images on the cpu, of which a step is long; on webgpu, whose
+   * Loop copies what it carries to the host; and for a model that this package cannot read or put into a Loop.
    */
   static of(onnx: Uint8Array | string, model: ModelSession): DenoisingLoop | undefined {
-    const { device, sampleShape, takesFloat32 } = model;
-    if (device !== 'cpu' || sampleShape.length !== 1 || !takesFloat32 || typeof onnx === 'string') return undefined;
+    const { device, sampleShape } = model;
+    const gains = device === 'cuda' || (device === 'cpu' && sampleShape.length === 1);
+    return gains ? DenoisingLoop.read(onnx, model) : undefined;
+  }
+
+  /** Undefined for a model that this package cannot read or put into a Loop. */
+  static read(onnx: Uint8Array | string, model: ModelSession): DenoisingLoop | undefined {
+    if (!model.takesFloat32 || typeof onnx === 'string') return undefined;
     try {
       // All samples go through a step at once: one timestep for the batch.
       const inputShapes = (name: string, declared: readonly Dim[]) =>
@@ -95,6 +104,7 @@ export class DenoisingLoop {
     const blocks = blocksOf(batchSize, Math.min(BLOCK_SAMPLES, Math.ceil(MAX_NOISE_VALUES / size)));
     const result = new Float32Array(batchSize * size);
     const process: Process = {
+      scheduler,
       coefficients,
       needsNoise: scheduler.timesteps.map((timestep) => scheduler.needsNoise(timestep, run.eta)),
       timeValues: await this.timeValues(scheduler.timesteps),
@@ -110,9 +120,13 @@ export class DenoisingLoop {
     const takeBlocks = async (runner: Runner) => {
       for (let block = blocks.shift(); block; block = blocks.shift()) {
         const first = firstSample + block.first;
+        const spec = { ...noiseOf(run), count: block.count, size, first };
         const streams = noiseStreams(run, block.count, size, first);
-        const start = initialNoise(startNoise(run, streams, first), scheduler);
-        const samples = await this.runBlock(start, streams, process, runner, beforeChunk);
+        const noisySteps = process.needsNoise.filter(Boolean).length;
+        const noise = stepNoise(spec, streams, { ahead: this.model.device !== 'cpu', noisySteps });
+        const samples = await this.runBlock(block.count, noise, process, runner, beforeChunk).finally(() =>
+          noise.close(),
+        );
         if (samples) result.set(samples, block.first * size);
         else {
           wasFinite = false;
@@ -138,30 +152,26 @@ export class DenoisingLoop {
 
   /** Undefined where something was not finite. */
   private async runBlock(
-    start: Float32Array,
-    streams: NoiseStreams,
-    { coefficients, needsNoise, timeValues }: Process,
+    count: number,
+    noise: StepNoise,
+    { scheduler, coefficients, needsNoise, timeValues }: Process,
     runner: Runner,
     beforeChunk: (sampleSteps: number) => void,
   ): Promise<Float32Array | undefined> {
     const form = formOf(coefficients);
-    const shape = [streams.count, ...this.sampleShape];
-    const size = streams.count * streams.valuesPerSample;
-    const chunk = Math.min(CHUNK_STEPS, Math.max(1, Math.floor(MAX_NOISE_VALUES / size)));
-    const noise = new Float32Array(form.usesNoise ? chunk * size : 0);
-    let sample = start;
+    const shape = [count, ...this.sampleShape];
+    const chunk = Math.min(CHUNK_STEPS, Math.max(1, Math.floor(MAX_NOISE_VALUES / elementCount(shape))));
+    let sample = initialNoise(await noise.start(), scheduler);
     for (let step = 0; step < coefficients.length; step += chunk) {
       const end = Math.min(step + chunk, coefficients.length);
-      beforeChunk((end - step) * streams.count);
+      beforeChunk((end - step) * count);
       const feeds: Record<string, RuntimeTensor> = {
         sample: hostTensor('float32', shape, sample),
         ...chunkFeeds(form, coefficients.slice(step, end), timeValues, step),
       };
       if (form.usesNoise) {
-        for (let i = step; i < end; i++)
-          if (needsNoise[i]) streams.fillNormal(noise.subarray((i - step) * size, (i - step + 1) * size));
-        const used = noise.subarray(0, (end - step) * size);
-        feeds.noise = hostTensor('float32', [end - step, ...shape], used);
+        const drawn = await noise.take(needsNoise.slice(step, end), needsNoise.slice(end, end + chunk));
+        feeds.noise = hostTensor('float32', [end - step, ...shape], drawn);
       }
       const { previous_sample, finite } = await runner.run(feeds);
       if (!allFinite(float32Data(finite, 'finite'))) return undefined;
@@ -173,7 +183,7 @@ export class DenoisingLoop {
   /** Each crossing value for all timesteps, [timesteps, ...]. */
   private async timeValues(timesteps: readonly number[]): Promise<RuntimeTensor[]> {
     if (this.timeTypes.length === 0) return [];
-    const session = await this.session('time', () => this.timeModel);
+    const session = await this.session('time', () => this.timeModel, 'cpu');
     const outputs = await session.run({
       timesteps: hostTensor('int64', [timesteps.length, 1], BigInt64Array.from(timesteps, BigInt)),
       step_count: int64Scalar(timesteps.length),
@@ -185,20 +195,21 @@ export class DenoisingLoop {
   private async runners(form: StepForm, blocks: number): Promise<readonly Runner[]> {
     const key = JSON.stringify(form);
     const build = () => writeOnnx(denoisingGraph(this.split, this.timeTypes, this.sampleShape, form));
-    const count = Math.min(blocks, parallelSessions());
+    const { device } = this.model;
+    const count = device === 'cpu' ? Math.min(blocks, parallelSessions()) : 1;
     this.model.checkUsable();
-    if (count === 1 || this.modelBytes > MAX_WORKER_MODEL_BYTES) return [await this.session(key, build)];
+    if (count === 1 || this.modelBytes > MAX_WORKER_MODEL_BYTES) return [await this.session(key, build, device)];
     const workers = this.workers.get(key) ?? [];
     this.workers.set(key, workers);
     while (workers.length < count) workers.push(startSession(build()));
     return workers.slice(0, count);
   }
 
-  private session(key: string, build: () => Uint8Array): Promise<Session> {
+  private session(key: string, build: () => Uint8Array, device: ConcreteDevice): Promise<Session> {
     const known = this.sessions.get(key);
     if (known) return known;
     this.model.checkUsable();
-    const session = Session.create(build(), 'cpu');
+    const session = Session.create(build(), device, { hasBodies: true });
     this.sessions.set(key, session);
     return session;
   }
@@ -206,6 +217,7 @@ export class DenoisingLoop {
 
 /** What all blocks of a run have in common. */
 interface Process {
+  readonly scheduler: Scheduler;
   /** One for each timestep, as is `needsNoise`. */
   readonly coefficients: readonly FusedStep[];
   readonly needsNoise: readonly boolean[];
