@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { Graph, type GraphNode, type GraphTarget, type Value } from '../src/graph/graph.ts';
 import { reshape } from '../src/graph/ops/index.ts';
-import { elementCount, fixedShape } from '../src/graph/types.ts';
+import { bytesPerElement, elementCount, fixedShape } from '../src/graph/types.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
@@ -12,6 +12,7 @@ import {
   declareScalars,
   declareState,
   flatGradients,
+  lossScalerIn,
   outputState,
   stateVectors,
   updateStep,
@@ -25,16 +26,22 @@ const FREE = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Identity']);
 
 /**
  * The bytes that the nodes of one training step of the 35.7 M-parameter DDPM U-Net read and write at `--batch` 128, by op:
- * each node reads its inputs once and writes its outputs once. GPUs are bound by this sum. Nothing is run.
+ * each node reads its inputs once and writes its outputs once. GPUs are bound by this sum. Nothing is run. With
+ * `--mixed-precision fp16` the step is that of float16.
  */
 export async function run(argv: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...argv],
-    options: { batch: { type: 'string', default: '128' }, shapes: { type: 'boolean', default: false } },
+    options: {
+      batch: { type: 'string', default: '128' },
+      shapes: { type: 'boolean', default: false },
+      'mixed-precision': { type: 'string', default: 'no' },
+    },
   });
   const batch = Number(values.batch);
+  const precision = values['mixed-precision'] === 'fp16' ? 'fp16' : 'no';
   const rows = new Map<string, { nodes: number; bytes: number; flops: number }>();
-  const graph = stepOf(batch, 'cuda');
+  const graph = stepOf(batch, 'cuda', precision);
   const fused = fusedValues(graph);
   for (const node of graph.nodes) {
     const key = values.shapes ? `${node.opType} ${node.outputs[0]?.shape.join('x')}` : node.opType;
@@ -52,7 +59,7 @@ export async function run(argv: readonly string[]): Promise<void> {
   const total = sorted.reduce((sum, [, { bytes }]) => sum + bytes, 0);
   const flops = sorted.reduce((sum, [, row]) => sum + row.flops, 0);
   console.log(`batch ${batch}: ${(total / 1e9).toFixed(1)} GB and ${(flops / 1e12).toFixed(3)} TFLOP a step`);
-  const general = stepOf(batch, 'any');
+  const general = stepOf(batch, 'any', precision);
   const inGeneral = fusedValues(general);
   const before = general.nodes.reduce((sum, node) => sum + trafficOf(node, inGeneral), 0);
   console.log(`in the form for any device: ${(before / 1e9).toFixed(1)} GB`);
@@ -61,7 +68,7 @@ export async function run(argv: readonly string[]): Promise<void> {
 
 const pad = (value: number, width: number, digits = 0) => value.toFixed(digits).padStart(width);
 
-const bytesOf = (value: Value | null) => (value ? 4 * elementCount(value.shape) : 0);
+const bytesOf = (value: Value | null) => (value ? bytesPerElement(value.dtype) * elementCount(value.shape) : 0);
 
 /**
  * Values that onnxruntime does not make, because it fuses their node with the only one that reads them: a Transpose of the
@@ -122,20 +129,23 @@ function flopsOf({ opType, inputs: [a, b], outputs: [y], attributes }: GraphNode
 }
 
 /** A step of one batch, as it runs inside the Loop on cuda. */
-function stepOf(batchSize: number, target: GraphTarget): Graph {
+function stepOf(batchSize: number, target: GraphTarget, mixed_precision: 'no' | 'fp16'): Graph {
   const args = resolveTrainingArguments({
     output_dir: 'unused',
     per_device_train_batch_size: batchSize,
     optim: 'adamw',
     use_ema: true,
+    mixed_precision,
   });
   const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
   const settings = stepSettings({ model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() }, args);
   const graph = new Graph('training_step', undefined, target);
-  const vectors = stateVectors(model, true);
+  const vectors = stateVectors(settings);
   const state = declareState(graph, vectors);
   const { batch, inputs } = declareBatch(graph, settings);
-  const { flat, terms } = flatGradients(settings, vectorsOf('parameters', vectors, state), batch, inputs);
+  const lossScale = lossScalerIn(vectors, state)?.scale;
+  const parameters = vectorsOf('parameters', vectors, state);
+  const { flat, terms } = flatGradients(settings, parameters, batch, { ...inputs, lossScale });
   const scalars = mapBatch(declareScalars(graph, 1), (value) => reshape(value, []));
   const { next, metrics } = updateStep(settings, vectors, state, flat, terms.values, scalars);
   outputState(graph, vectors, next);

@@ -1,4 +1,5 @@
 import { GraphError } from '../errors.ts';
+import { encodeFloat16 } from '../files/float-formats.ts';
 
 /** Element types a graph value can have, by their ONNX names in lower case. */
 export type DType = 'float32' | 'float64' | 'float16' | 'int64' | 'int32' | 'uint8' | 'bool';
@@ -77,11 +78,10 @@ export function holds(dtype: DType, data: TensorData): boolean {
   return kindOf(data) === arrayConstructors[dtype].name;
 }
 
-/** Converts plain numbers to the array of `dtype`. */
-export function toTensorData(dtype: DType, values: readonly number[]): TensorData {
-  if (dtype === 'int64') return BigInt64Array.from(values, (value) => BigInt(value));
-  if (dtype === 'float16')
-    throw new GraphError('a float16 constant cannot be made from numbers: build it in float32 and cast it');
+/** Converts plain numbers to the array of `dtype`; in float16 they are rounded to the nearest. */
+export function toTensorData(dtype: DType, values: ArrayLike<number>): TensorData {
+  if (dtype === 'int64') return BigInt64Array.from(Array.from(values, BigInt));
+  if (dtype === 'float16') return encodeFloat16(Float32Array.from(values));
   return arrayConstructors[dtype].from(values);
 }
 

@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { ConfigError, GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, gather, relu } from '../graph/ops/index.ts';
-import { formatShape } from '../graph/types.ts';
+import { formatShape, toTensorData } from '../graph/types.ts';
 import type { ForwardContext } from '../nn/context.ts';
 import { Linear } from '../nn/layers.ts';
 import { type Layer, type ParameterSpec, parametersOf } from '../nn/parameters.ts';
@@ -93,7 +93,7 @@ export class ConditionalDense implements DiffusionModel {
   private encodeTimesteps(sample: Value, timestep: Value): Value {
     const { num_train_timesteps, time_embedding_dim } = this.config;
     const table = sinusoidalTable(num_train_timesteps, time_embedding_dim);
-    const data = sample.dtype === 'float64' ? table : Float32Array.from(table);
+    const data = toTensorData(sample.dtype, table);
     const rows = timestep.graph.constant(sample.dtype, [num_train_timesteps, time_embedding_dim], data);
     return gather(rows, timestep);
   }

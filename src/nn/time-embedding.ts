@@ -19,7 +19,7 @@ export interface SinusoidalEmbeddingOptions {
  *
  * @param timestep [batch] or [1], any integer or float type.
  * @param channels length of the embedding.
- * @param dtype of the result, float32 or float64.
+ * @param dtype of the result. For float16 the waves are computed in float32: float16 rounds angles near 999 to halves.
  * @returns [batch or 1, channels].
  */
 export function sinusoidalEmbedding(
@@ -30,10 +30,11 @@ export function sinusoidalEmbedding(
 ): Value {
   const half = Math.floor(channels / 2);
   const frequencies = Array.from({ length: half }, (_, i) => Math.exp((-Math.log(10_000) * i) / (half - freq_shift)));
-  const row = timestep.graph.constant(dtype, [1, half], toTensorData(dtype, frequencies));
-  const angles = mul(unsqueeze(cast(timestep, dtype), [1]), row);
+  const wide = dtype === 'float16' ? 'float32' : dtype;
+  const row = timestep.graph.constant(wide, [1, half], toTensorData(wide, frequencies));
+  const angles = mul(unsqueeze(cast(timestep, wide), [1]), row);
   const waves = [sin(angles), cos(angles)];
-  const embedding = concat(flip_sin_to_cos ? waves.reverse() : waves, 1);
+  const embedding = cast(concat(flip_sin_to_cos ? waves.reverse() : waves, 1), dtype);
   return channels % 2 === 0 ? embedding : pad(embedding, [0, 0, 0, 1]);
 }
 

@@ -8,7 +8,7 @@ import type { MapGeometry } from './column-convolution.ts';
 /**
  * 3x3 convolutions by Winograd's F(4x4, 3x3) with the points 0, 1, -1, 2, -2 and infinity (Lavin & Gray 2016, "Fast
  * Algorithms for Convolutional Neural Networks", section 4): a tile of 4x4 outputs takes 36 products instead of 144,
- * in the gradients too. In float32 the error is about ten times that of the plain sum.
+ * in the gradients too. In float32 the error is about ten times that of the plain sum, and float16 has no digits to spare.
  */
 const INPUT = [
   [4, 0, -5, 0, 1, 0],
@@ -47,6 +47,7 @@ export function fitsWinograd(maps: Value, filters: Value, { strides, pads }: Map
     kernelHeight === 3 && kernelWidth === 3 && strides.every((s) => s === 1) && pads.every((p) => p === 1);
   const tiles = (batch * height * width) / TILE ** 2;
   return (
+    maps.dtype !== 'float16' &&
     geometryFits &&
     height % TILE === 0 &&
     width % TILE === 0 &&

@@ -4,7 +4,7 @@ import { usesTf32 } from '#runtime/tf32';
 import { DeviceError, InvalidArgumentError } from '../errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { add } from '../graph/ops/index.ts';
+import { add, cast } from '../graph/ops/index.ts';
 
 /** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
 export const DEVICES = ['auto', 'gpu', 'cpu', 'webgpu', 'cuda'] as const;
@@ -19,6 +19,8 @@ export interface DeviceReport {
   readonly available: boolean;
   /** What is missing and how to get it; empty where the device is available. */
   readonly advice: string;
+  /** Whether it also computes in float16, as `mixed_precision: 'fp16'` and `dtype: 'fp16'` need it. */
+  readonly float16: boolean;
   /** Of cuda: whether it multiplies float32 in TF32 (see `configureRuntime`). */
   readonly tf32?: boolean | undefined;
 }
@@ -74,8 +76,10 @@ export async function deviceReports(): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [];
   for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
     const advice = await whatIsMissing(device);
+    const available = advice === undefined;
+    const float16 = available && (await whatIsMissing(device, 'float16')) === undefined;
     const tf32 = device === 'cuda' ? { tf32: usesTf32() } : {};
-    reports.push({ device, available: advice === undefined, advice: advice ?? '', ...tf32 });
+    reports.push({ device, available, advice: advice ?? '', float16, ...tf32 });
   }
   return reports;
 }
@@ -85,21 +89,34 @@ export async function isAvailable(device: ConcreteDevice): Promise<boolean> {
   return (await whatIsMissing(device)) === undefined;
 }
 
-const probes = new Map<ConcreteDevice, Promise<string | undefined>>();
+/** @throws {DeviceError} when a device that is available does not compute in float16. @param option what asks for it. */
+export async function requireFloat16(device: ConcreteDevice, option: string): Promise<void> {
+  if ((await whatIsMissing(device, 'float16')) === undefined) return;
+  const reason = device === 'webgpu' ? "its adapter lacks the feature 'shader-f16'" : 'its kernels do not run';
+  throw new DeviceError(
+    `${option} needs float16, in which device '${device}' does not compute: ${reason}. Leave it out, or use another device`,
+  );
+}
+
+type ProbedDType = 'float32' | 'float16';
+const probes = new Map<string, Promise<string | undefined>>();
 
 /** What is missing and how to get it; undefined where the device computes. Tried once a process. */
-function whatIsMissing(device: ConcreteDevice): Promise<string | undefined> {
-  const known = probes.get(device);
+function whatIsMissing(device: ConcreteDevice, dtype: ProbedDType = 'float32'): Promise<string | undefined> {
+  const key = `${device}/${dtype}`;
+  const known = probes.get(key);
   if (known) return known;
-  const probe = device === 'cpu' ? tryCpu(doublingModel()) : tryGpu(device, doublingModel());
-  probes.set(device, probe);
+  const model = doublingModel(dtype);
+  const probe = device === 'cpu' ? tryCpu(model) : tryGpu(device, model);
+  probes.set(key, probe);
   return probe;
 }
 
-/** y = x + x for one float: enough to tell whether a device computes. */
-export function doublingModel(): Uint8Array {
+/** y = x + x for one float, added in `dtype`: enough to tell whether a device computes. */
+export function doublingModel(dtype: ProbedDType = 'float32'): Uint8Array {
   const graph = new Graph('probe');
   const x = graph.input('x', 'float32', [1]);
-  graph.output('y', add(x, x));
+  const added = cast(x, dtype);
+  graph.output('y', cast(add(added, added), 'float32'));
   return writeOnnx(graph);
 }

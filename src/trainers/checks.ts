@@ -8,6 +8,7 @@ import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import type { Samples } from './data/samples.ts';
 import type { RunLogger } from './logging/run-logger.ts';
+import { SCALER_REPORT } from './step/loss-scaler.ts';
 import { refuseWrongIntervals, type TrainerCallback } from './trainer-callback.ts';
 
 // What a trainer refuses before it begins: parts that do not fit together.
@@ -45,10 +46,14 @@ export function refuseWrongTypes(options: {
   }
 }
 
-/** @throws {InvalidArgumentError} when engine, tf and device do not go together. */
+/** @throws {InvalidArgumentError} when engine, tf, device and precision do not go together. */
 export function refuseWrongEngine(
   { engine = 'onnxruntime', tf }: { readonly engine?: string | undefined; readonly tf?: TfjsModule | undefined },
-  { device, tf32 }: { readonly device: Device; readonly tf32?: boolean | undefined },
+  {
+    device,
+    tf32,
+    mixed_precision,
+  }: { readonly device: Device; readonly tf32?: boolean | undefined; readonly mixed_precision: string },
 ): void {
   if (engine !== 'onnxruntime' && engine !== 'tfjs')
     throw new InvalidArgumentError(`engine '${engine}' is unknown: use 'onnxruntime' or 'tfjs'`);
@@ -63,6 +68,10 @@ export function refuseWrongEngine(
   if (tf32 !== undefined)
     throw new InvalidArgumentError(
       `tf32 is ${tf32}, but engine 'tfjs' runs on the libraries that tf has loaded: leave tf32 out, and set NVIDIA_TF32_OVERRIDE=0 in the environment of the process for full float32`,
+    );
+  if (mixed_precision !== 'no')
+    throw new InvalidArgumentError(
+      `mixed_precision is '${mixed_precision}', but engine 'tfjs' has no float16: leave it out, or use engine 'onnxruntime'`,
     );
 }
 
@@ -148,7 +157,7 @@ export function refuseVarianceMismatch(model: DiffusionModel, loss: DiffusionLos
 }
 
 /** What the trainer reports under names of its own. */
-const RESERVED = ['step', 'loss', 'grad_norm', 'learning_rate', 'epoch', 'steps_per_second'];
+const RESERVED = ['step', 'loss', 'grad_norm', 'learning_rate', 'epoch', 'steps_per_second', ...SCALER_REPORT];
 const TERM_NAME = /^[A-Za-z][\w./-]{0,63}$/;
 
 /**

@@ -32,7 +32,9 @@ export interface TrainerState {
 
 /**
  * What is logged, by name: means over the steps since the last log, except the learning rate, which is the last step's.
- * The names are `loss`, the terms of the loss (see `LossResult`), `grad_norm` and `learning_rate`.
+ * The names are `loss`, the terms of the loss (see `LossResult`), `grad_norm` and `learning_rate`. With `mixed_precision`
+ * there are also `loss_scale` and `skipped_steps`, the steps of the run so far that were skipped because their gradient
+ * overflowed; both are the last step's, and the means are over the others.
  */
 export interface StepMetrics {
   /** What is minimised. */

@@ -34,8 +34,9 @@ import type { LoggedRun, RunLoggers, RunOutcome } from './logging/run-logger.ts'
 import { openLoggers } from './logging/run-loggers.ts';
 import { progressLine } from './progress-line.ts';
 import { readPicture, refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
+import { LOSS_SCALER_LENGTH } from './step/loss-scaler.ts';
 import { stepSchedule, stepSettings } from './step/settings.ts';
-import { STATE_KINDS, type TrainingState } from './step/update.ts';
+import { STATE_KINDS, type StateKind, type TrainingState } from './step/update.ts';
 import { notifyAll, type TrainerRun } from './trainer-callback.ts';
 import { ownCopy, type TrainerOptions, trainingSet } from './trainer-options.ts';
 import { type ResolvedTrainingArguments, resolveTrainingArguments } from './training-arguments.ts';
@@ -355,7 +356,8 @@ export class Trainer {
     const { identity } = this;
     const length = model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
     const kinds = STATE_KINDS.filter((kind) => args.use_ema || kind !== 'ema');
-    const lengths = new Map(kinds.map((kind) => [kind, length]));
+    const lengths = new Map<StateKind, number>(kinds.map((kind) => [kind, length]));
+    if (args.mixed_precision === 'fp16') lengths.set('loss_scaler', LOSS_SCALER_LENGTH);
     const folder = { outputDir: args.output_dir, keep: args.save_total_limit, identity, lengths, lock };
     const { checkpoints, start } = await RunCheckpoints.open(folder, resume, (skipped) =>
       notifyAll(callbacks, (callback) => callback.onCheckpointSkipped?.(skipped)),

@@ -6,6 +6,7 @@ import type { LiveSettings } from './live-settings.ts';
 import type { RunLoggers } from './logging/run-logger.ts';
 import { learningRateAt } from './schedules.ts';
 import type { StepReport } from './step/loss-graph.ts';
+import { SCALER_REPORT } from './step/loss-scaler.ts';
 import {
   notifyAll,
   type StepMetrics,
@@ -116,8 +117,10 @@ export class TrainingLoop {
     this.reported = { step: this.done, time: now };
     const { args, maxSteps, live } = this.settings;
     const { loss = Number.NaN, grad_norm = Number.NaN, ...terms } = this.window.means();
-    const learning_rate = learningRateAt(this.done, { ...args, learning_rate: live.learningRate }, maxSteps);
-    const metrics = { loss, ...terms, grad_norm, learning_rate };
+    const { skipped_steps = 0 } = this.window.levels;
+    const updates = Math.max(1, this.done - skipped_steps);
+    const learning_rate = learningRateAt(updates, { ...args, learning_rate: live.learningRate }, maxSteps);
+    const metrics = { loss, ...terms, grad_norm, learning_rate, ...this.window.levels };
     this.metrics = metrics;
     this.window.clear();
     const progress = this.progress(stepsPerSecond);
@@ -164,17 +167,21 @@ export class TrainingLoop {
 
 /**
  * Sums of what steps reported since the last log, by name. They are part of a checkpoint: a resumed run logs what an
- * unbroken one would.
+ * unbroken one would. Steps that were skipped, whose gradient is not finite, are not among them.
  */
 export class MetricsWindow {
+  /** What counts as the last step left it: the scale of the loss and the skipped steps, where the loss is scaled. */
+  levels: StepReport = {};
   private steps = 0;
   private readonly sums: Map<string, number>;
 
   constructor(names: readonly string[]) {
-    this.sums = new Map(names.map((name) => [name, 0]));
+    this.sums = new Map(names.filter((name) => !isLevel(name)).map((name) => [name, 0]));
   }
 
   add(report: StepReport): void {
+    this.levels = Object.fromEntries(Object.entries(report).filter(([name]) => isLevel(name)));
+    if (report.loss_scale !== undefined && !Number.isFinite(report.grad_norm)) return;
     this.steps += 1;
     for (const [name, sum] of this.sums) this.sums.set(name, sum + (report[name] ?? Number.NaN));
   }
@@ -204,6 +211,10 @@ export class MetricsWindow {
     this.steps = parsed.data.steps;
     for (const name of names) this.sums.set(name, parsed.data.sums[name] ?? 0);
   }
+}
+
+function isLevel(name: string): boolean {
+  return SCALER_REPORT.some((level) => level === name);
 }
 
 const windowSchema = z.strictObject({ steps: z.int().nonnegative(), sums: z.record(z.string(), z.number()) });

@@ -1,7 +1,9 @@
 import { expect, it } from 'vitest';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph, type GraphTarget } from '../../src/graph/graph.ts';
-import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { encodeModel, modelProto } from '../../src/graph/onnx/write.ts';
+import { cast, mul } from '../../src/graph/ops/index.ts';
+import { scalarLike } from '../../src/graph/registry.ts';
 import { elementCount, fixedShape } from '../../src/graph/types.ts';
 import { isoLoss } from '../../src/losses/index.ts';
 import { initialParameters } from '../../src/models/index.ts';
@@ -25,7 +27,10 @@ const model = tinyUNet({
 const weights = initialParameters(model, 3);
 
 /** The loss and the gradients of a U-Net by the forms for a device, run on the cpu. */
-async function gradientsFor(target: GraphTarget, changes: { gradient_checkpointing?: boolean } = {}) {
+async function gradientsFor(
+  target: GraphTarget,
+  changes: { gradient_checkpointing?: boolean; mixed_precision?: 'fp16' } = {},
+) {
   const args = resolveTrainingArguments({ output_dir: 'unused', per_device_train_batch_size: batch, ...changes });
   const settings = stepSettings({ model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() }, args);
   const graph = new Graph('gradients', undefined, target);
@@ -33,11 +38,14 @@ async function gradientsFor(target: GraphTarget, changes: { gradient_checkpointi
     model.parameters.map(({ name, shape }) => [name, graph.input(name, 'float32', shape)] as const),
   );
   const inputs = declareBatch(graph, settings);
-  const { loss } = batchLoss(settings, inputs.batch, inputs.inputs, parameters);
-  gradients(loss, [...parameters.values()]).forEach((value, i) => {
-    graph.output(`d/${i}`, value);
+  const computed = new Map([...parameters].map(([name, value]) => [name, cast(value, settings.computeDtype)]));
+  const { loss } = batchLoss(settings, inputs.batch, inputs.inputs, computed);
+  // As high as float16 needs it, and a power of two, which changes no digit of float32.
+  const scale = 1024;
+  gradients(mul(loss, scalarLike(loss, scale)), [...parameters.values()]).forEach((value, i) => {
+    graph.output(`d/${i}`, mul(value, scalarLike(value, 1 / scale)));
   });
-  const session = await Session.create(writeOnnx(graph), 'cpu');
+  const session = await Session.create(encodeModel(modelProto(graph, {}, { roundsFloat16: true })), 'cpu');
   const stream = new RandomStream(8);
   const feeds = Object.fromEntries(
     graph.inputs.map(({ name, shape, dtype }) => {
@@ -59,12 +67,16 @@ it('the forms for cuda give the gradients of those for any device, of every para
     await gradientsFor('cuda'),
     await gradientsFor('cuda', { gradient_checkpointing: true }),
   ];
+  const half = await gradientsFor('cuda', { mixed_precision: 'fp16' });
   const largest = Math.max(...[...any.found.values()].map((values) => Math.hypot(...values)));
   for (const [name, expected] of any.found) {
     const actual = cuda.found.get(name) ?? new Float32Array();
     const error = Math.hypot(...expected.map((value, i) => value - (actual[i] ?? Number.NaN)));
     // Some dozens of roundings of float32 in another order; the gradient of a key's bias is nothing but roundings.
     expect(error, name).toBeLessThan(2e-5 * Math.hypot(...expected) + 1e-7 * largest);
+    // In float16 within a hundredth.
+    const halfError = Math.hypot(...expected.map((value, i) => value - (half.found.get(name)?.[i] ?? Number.NaN)));
+    expect(halfError, name).toBeLessThan(1e-2 * Math.hypot(...expected) + 1e-4 * largest);
   }
   expect(again.found).toEqual(cuda.found);
   const ops = (graph: Graph) => new Set(graph.nodes.map(({ opType }) => opType));

@@ -38,6 +38,7 @@ const { graph } = buildGradientGraph(
     gradientCheckpointing: process.argv[2] === 'true',
     overStep: false,
     lossScalars: [],
+    computeDtype: 'float32',
   },
   nchw,
 );

@@ -40,9 +40,11 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
 }
 
 function asText({ versions, machine, devices, auto }: Report): string {
-  const deviceLines = devices.map(({ device, available, advice, tf32 }) =>
-    available ? `  ${device}: available${tf32Text(tf32)}` : `  ${device}: not available. ${advice}`,
-  );
+  const deviceLines = devices.map(({ device, available, advice, tf32, float16 }) => {
+    if (!available) return `  ${device}: not available. ${advice}`;
+    const lacking = device === 'webgpu' ? ": its adapter lacks 'shader-f16'" : '';
+    return `  ${device}: available${tf32Text(tf32)}${float16 ? ', also in fp16' : `, but not in fp16${lacking}`}`;
+  });
   const forPoints = auto.points === auto.images ? '' : ` for images, ${auto.points} for points: ${auto.reason}`;
   deviceLines.push(`  auto: ${auto.images}${forPoints}`);
   return [

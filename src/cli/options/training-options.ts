@@ -55,6 +55,11 @@ export const trainingOptions = grouped('Training:', {
     z.boolean().default(defaults.gradient_checkpointing),
     'recompute the blocks of a U-Net in the backward pass: less memory, more time',
   ),
+  mixed_precision: option(
+    '--mixed-precision <type>',
+    z.enum(['no', 'fp16', 'bf16']).default(defaults.mixed_precision),
+    'type in which the model computes: no is float32, fp16 is float16 with a scaled loss',
+  ),
   learning_rate: option('--lr, --learning-rate <rate>', number, `learning rate ${byKind('learning_rate')}`),
   lr_scheduler_type: option(
     '--lr-scheduler-type <name>',

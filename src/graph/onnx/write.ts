@@ -37,15 +37,31 @@ export function encodeModel(model: ModelProto): Uint8Array {
   return bytes;
 }
 
-/** The messages of a graph. The contents of constants are shared, not copied. */
-export function modelProto(graph: Graph, metadata: Readonly<Record<string, string>> = {}): ModelProto {
+/** How nodes are written: the names of values, and whether results in float16 are rounded to it. */
+interface Writing {
+  readonly names: Names;
+  readonly roundsFloat16: boolean;
+}
+
+/**
+ * The messages of a graph. The contents of constants are shared, not copied.
+ *
+ * @param options.roundsFloat16 for onnxruntime's cpu, which computes most float16 nodes in float32 and leaves out the rounding
+ * between two of them: results then have digits, and a range, that float16 has not. A Reshape after each of these nodes,
+ * which has a float16 kernel and copies nothing, keeps the rounding. Default false.
+ */
+export function modelProto(
+  graph: Graph,
+  metadata: Readonly<Record<string, string>> = {},
+  { roundsFloat16 = false }: { readonly roundsFloat16?: boolean | undefined } = {},
+): ModelProto {
   const domains = [...domainsOf(graph)].filter((domain) => domain !== '');
   return {
     irVersion: IR_VERSION,
     producerName: 'iso-diffusion',
     opsetImport: [{ domain: '', version: OPSET_VERSION }, ...domains.map((domain) => ({ domain, version: 1 }))],
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
-    graph: graphProto(graph, outputNames(graph)),
+    graph: graphProto(graph, { names: outputNames(graph), roundsFloat16 }),
   };
 }
 
@@ -76,7 +92,8 @@ function outputNames(graph: Graph, names = new Map<Value, string>()): Map<Value,
   return names;
 }
 
-function graphProto(graph: Graph, names: Names): GraphProto {
+function graphProto(graph: Graph, writing: Writing): GraphProto {
+  const { names, roundsFloat16 } = writing;
   const renames = graph.outputs
     .filter(({ name, value }) => name !== nameOf(value, names))
     .map(({ name, value }) => ({
@@ -87,8 +104,11 @@ function graphProto(graph: Graph, names: Names): GraphProto {
     }));
   return {
     name: graph.name,
-    node: [...graph.nodes.map((node) => nodeProto(node, names)), ...renames],
-    initializer: graph.constants.map((value) => tensorProto(value, value.data, value.name)),
+    node: [...graph.nodes.flatMap((node) => nodeProtos(node, writing)), ...renames],
+    initializer: [
+      ...graph.constants.map((value) => tensorProto(value, value.data, value.name)),
+      ...(roundsFloat16 && !graph.parent ? sameShapes(graph) : []),
+    ],
     input: graph.inputs.map((value) => valueInfo(value.name, value)),
     output: graph.outputs.map(({ name, value }) => valueInfo(name, value)),
   };
@@ -98,18 +118,61 @@ function nameOf(value: Value, names: Names): string {
   return names.get(value) ?? value.name;
 }
 
-function nodeProto(node: GraphNode, names: Names): NodeProto {
+function nodeProtos(node: GraphNode, writing: Writing): NodeProto[] {
+  const { names, roundsFloat16 } = writing;
+  const proto = nodeProto(node, writing);
+  if (!roundsFloat16) return [proto];
+  const isHalf = node.outputs.map(({ dtype }) => dtype === 'float16');
+  const exact = node.outputs.map((output, i) => `${nameOf(output, names)}${isHalf[i] ? '/exact' : ''}`);
+  const rounded = node.outputs.flatMap((output, i) =>
+    isHalf[i]
+      ? [
+          {
+            opType: 'Reshape',
+            name: `${node.name}/rounded_${i}`,
+            input: [exact[i] ?? '', sameShapeName(output.shape)],
+            output: [nameOf(output, names)],
+          },
+        ]
+      : [],
+  );
+  return [{ ...proto, output: exact }, ...rounded];
+}
+
+/** The constant that reshapes a tensor to the shape that it has: a 0 copies an axis. */
+const sameShapeName = ({ length }: Shape) => `same_shape/${length}`;
+
+function sameShapes(graph: Graph): TensorProto[] {
+  const outputs = allNodes(graph).flatMap((node) => node.outputs);
+  const ranks = new Set(outputs.filter(({ dtype }) => dtype === 'float16').map(({ shape }) => shape.length));
+  return [...ranks].map((rank) =>
+    tensorProto({ dtype: 'int64', shape: [rank] }, new BigInt64Array(rank), sameShapeName(Array<number>(rank))),
+  );
+}
+
+/** The nodes of a graph and of the bodies in it. */
+function allNodes(graph: Graph): GraphNode[] {
+  return graph.nodes.flatMap((node) => [
+    node,
+    ...Object.values(node.attributes).flatMap((attribute) =>
+      attribute.kind === 'graph' ? allNodes(attribute.value) : [],
+    ),
+  ]);
+}
+
+function nodeProto(node: GraphNode, writing: Writing): NodeProto {
+  const { names } = writing;
   return {
     name: node.name,
     opType: node.opType,
     domain: node.domain,
     input: node.inputs.map((input) => (input ? nameOf(input, names) : '')),
     output: node.outputs.map((output) => nameOf(output, names)),
-    attribute: Object.entries(node.attributes).map(([name, attribute]) => attributeProto(name, attribute, names)),
+    attribute: Object.entries(node.attributes).map(([name, attribute]) => attributeProto(name, attribute, writing)),
   };
 }
 
-function attributeProto(name: string, attribute: Attribute, names: Names): AttributeProto {
+function attributeProto(name: string, attribute: Attribute, writing: Writing): AttributeProto {
   const type = ATTRIBUTE_TYPE[attribute.kind];
   switch (attribute.kind) {
     case 'int':
@@ -125,7 +188,7 @@ function attributeProto(name: string, attribute: Attribute, names: Names): Attri
     case 'tensor':
       return { name, type, t: tensorProto(attribute.value, attribute.value.data) };
     case 'graph':
-      return { name, type, g: graphProto(attribute.value, names) };
+      return { name, type, g: graphProto(attribute.value, writing) };
   }
 }
 

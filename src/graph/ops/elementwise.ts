@@ -114,6 +114,11 @@ export function cast(x: Value, dtype: DType): Value {
   return x.dtype === dtype ? x : apply('Cast', [x], { to: int(ONNX_DATA_TYPE[dtype]) });
 }
 
+/** x in float32 where it is float16, whose sums over many elements would be wrong or infinite; else x itself. */
+export function widened(x: Value): Value {
+  return x.dtype === 'float16' ? cast(x, 'float32') : x;
+}
+
 // Functions of two tensors, whose shapes broadcast as in NumPy.
 
 function inferBroadcast({ where, inputs }: InferenceContext, first = 0): TensorType {

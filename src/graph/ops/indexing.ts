@@ -14,7 +14,7 @@ import {
   textAttribute,
 } from '../registry.ts';
 import { type Dim, elementCount, fixedShape, formatShape, normalizeAxis } from '../types.ts';
-import { cast } from './elementwise.ts';
+import { cast, widened } from './elementwise.ts';
 import { reduceSum } from './reduce.ts';
 import { expandTo, reshape, transpose, unsqueeze } from './shape.ts';
 
@@ -59,10 +59,11 @@ function scatterAddAlong(axis: number, data: Value, indices: Value, dy: Value): 
 
 /** Adds each row of dy to the row of zeros-like-data that it was gathered from. */
 function scatterAddRows(data: Value, indices: Value, dy: Value): Value {
-  const zeros = expandTo(scalarLike(data, 0), data.shape);
+  const rows = widened(dy);
+  const zeros = expandTo(scalarLike(rows, 0), data.shape);
   // ScatterND takes int64 only.
   const positions = unsqueeze(cast(indices, 'int64'), [indices.shape.length]);
-  return apply('ScatterND', [zeros, positions, dy], { reduction: text('add') });
+  return cast(apply('ScatterND', [zeros, positions, rows], { reduction: text('add') }), dy.dtype);
 }
 
 defineOp({ opType: 'ScatterND', infer: ({ x }) => x });

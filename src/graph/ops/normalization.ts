@@ -15,7 +15,7 @@ import {
   scalarLike,
 } from '../registry.ts';
 import { elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
-import { add, div, mul, neg, reciprocal, sqrt, square, sub } from './elementwise.ts';
+import { add, cast, div, mul, neg, reciprocal, sqrt, square, sub, widened } from './elementwise.ts';
 import { gemm } from './matmul.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 import { expandTo, reshape } from './shape.ts';
@@ -44,7 +44,7 @@ const CHANNELS_FIRST: MapOrder = {
  * `order`, weight and bias [channels].
  *
  * Scale and shift are folded into one factor and one summand for each image and channel. The forward pass reads the pixels four
- * times. The backward pass needs only x, and reads them seven times.
+ * times. The backward pass needs only x, and reads them seven times. Sums and statistics of float16 are float32.
  *
  * @throws {GraphError} when the groups do not divide the channels.
  */
@@ -63,40 +63,42 @@ export function groupNorm(
     throw new GraphError(`groupNorm: ${groups} groups do not divide the channels of ${formatShape(x.shape)}`);
   const perGroup = channels / groups;
   if (x.graph.target === 'cuda' && channelAxis === 1) return groupNormOfKernels(x, groups, weight, bias, epsilon);
-  const count = scalarLike(x, perGroup * height * width);
+  const [pixels, gamma, beta] = [widened(x), widened(weight), widened(bias)];
+  const count = scalarLike(pixels, perGroup * height * width);
   // Statistics are [batch, groups, 1], what belongs to channels [batch, groups, channels per group].
   const sumOverPixels = (value: Value) => reshape(reduceSum(value, pixelAxes), [0, groups, perGroup]);
   const sumOverGroup = (value: Value) => reduceSum(value, [2], { keepdims: true });
-  const toPixels = (value: Value) => reshape(value, perChannel(channels));
+  const toPixels = (value: Value) => cast(reshape(value, perChannel(channels)), x.dtype);
   const grouped = (value: Value) => reshape(value, [groups, perGroup]);
-  const mean = div(sumOverGroup(sumOverPixels(x)), count);
-  const variance = sub(div(sumOverGroup(sumOverPixels(square(x))), count), square(mean));
-  const inverse = reciprocal(sqrt(add(variance, scalarLike(x, epsilon))));
-  const scale = mul(inverse, grouped(weight));
-  const shift = sub(grouped(bias), mul(mean, scale));
+  const mean = div(sumOverGroup(sumOverPixels(pixels)), count);
+  const variance = sub(div(sumOverGroup(sumOverPixels(square(pixels))), count), square(mean));
+  const inverse = reciprocal(sqrt(add(variance, scalarLike(pixels, epsilon))));
+  const scale = mul(inverse, grouped(gamma));
+  const shift = sub(grouped(beta), mul(mean, scale));
   const factor = toPixels(scale);
   const summand = toPixels(shift);
   const output = add(mul(x, factor), summand);
   if (recomputed) recomputable(output, (trigger) => add(mul(x, orderedAfter(factor, [trigger])), summand));
 
   return withGradient(output, [x, weight, bias], (dy) => {
-    const dyTotal = sumOverPixels(dy);
-    // The sum of dy times the normalised x, which is not kept.
-    const dyNormalised = mul(sub(sumOverPixels(mul(dy, x)), mul(mean, dyTotal)), inverse);
-    const meanOfDy = div(sumOverGroup(mul(dyTotal, grouped(weight))), count);
-    const meanOfProduct = div(sumOverGroup(mul(dyNormalised, grouped(weight))), count);
+    const dyTotal = sumOverPixels(widened(dy));
+    // The sum of dy times the normalised x, which is not kept. Nor is x in float32, so the product is of the type of x.
+    const dyNormalised = mul(sub(sumOverPixels(widened(mul(dy, x))), mul(mean, dyTotal)), inverse);
+    const meanOfDy = div(sumOverGroup(mul(dyTotal, grouped(gamma))), count);
+    const meanOfProduct = div(sumOverGroup(mul(dyNormalised, grouped(gamma))), count);
     const slope = neg(mul(mul(inverse, inverse), meanOfProduct));
     const offset = neg(add(mul(slope, mean), mul(inverse, meanOfDy)));
-    const sameInGroup = (value: Value) => toPixels(mul(value, onesLike(x, [groups, perGroup])));
+    const sameInGroup = (value: Value) => toPixels(mul(value, onesLike(value, [groups, perGroup])));
     const dx = add(add(mul(dy, factor), mul(x, sameInGroup(slope))), sameInGroup(offset));
-    const overBatch = (value: Value) => reshape(reduceSum(value, [0]), [channels]);
+    const overBatch = (value: Value) => cast(reshape(reduceSum(value, [0]), [channels]), weight.dtype);
     return [dx, overBatch(dyNormalised), overBatch(dyTotal)];
   });
 }
 
 /**
  * `groupNorm` of [batch, channels, height, width] for cuda, where memory is what takes time, and every node some microseconds.
- * LayerNormalization reads the pixels once and gives the statistics, BatchNormalization is factor and summand at once.
+ * LayerNormalization reads the pixels once and gives the statistics, BatchNormalization is factor and summand at once. Of
+ * float16, both kernels and the sums over pixels compute in float32, and so does all that is not as large as x.
  */
 function groupNormOfKernels(x: Value, groups: number, weight: Value, bias: Value, epsilon: number): Value {
   const [batch = 1, channels = 1, height = 1, width = 1] = fixedShape(x.shape);
@@ -110,19 +112,19 @@ function groupNormOfKernels(x: Value, groups: number, weight: Value, bias: Value
   const images = reshape(normalised, [batch, channels, height, width]);
   return withGradient(scaledAndShifted(images, weight, bias), [x, weight, bias], (dy) => {
     const byGroup = (value: Value) => reshape(value, [batch, groups, perGroup]);
-    const dyTotal = byGroup(sumOverPixels(dy));
-    const dyNormalised = byGroup(sumOverPixels(mul(dy, images)));
-    const grouped = reshape(weight, [groups, perGroup]);
+    const dyTotal = byGroup(widened(sumOverPixels(dy)));
+    const dyNormalised = byGroup(widened(sumOverPixels(mul(dy, images))));
+    const grouped = reshape(widened(weight), [groups, perGroup]);
     // [batch, groups, 1], less the mean over the group.
     const minusMean = (value: Value) =>
-      mul(mul(reduceSum(mul(value, grouped), [2], { keepdims: true }), inverse), scalarLike(x, -1 / count));
+      mul(mul(reduceSum(mul(value, grouped), [2], { keepdims: true }), inverse), scalarLike(inverse, -1 / count));
     const rest = scaledAndShifted(
       reshape(normalised, [1, batch * groups, perGroup * height, width]),
-      reshape(minusMean(dyNormalised), [-1]),
-      reshape(minusMean(dyTotal), [-1]),
+      cast(reshape(minusMean(dyNormalised), [-1]), x.dtype),
+      cast(reshape(minusMean(dyTotal), [-1]), x.dtype),
     );
-    const factor = reshape(mul(grouped, inverse), [batch, channels, 1, 1]);
-    const overBatch = (value: Value) => reshape(reduceSum(value, [0]), [channels]);
+    const factor = cast(reshape(mul(grouped, inverse), [batch, channels, 1, 1]), x.dtype);
+    const overBatch = (value: Value) => cast(reshape(reduceSum(value, [0]), [channels]), weight.dtype);
     return [
       add(mul(dy, factor), reshape(rest, [batch, channels, height, width])),
       overBatch(dyNormalised),
@@ -206,12 +208,12 @@ defineOp({
     const epsilon = floatAttribute(attributes, 'epsilon', 1e-5);
     const perChannel = reshape(scale, [-1, ...axes.map(() => 1)]);
     const { normalised, inverse } = normalise(x, axes, epsilon);
-    const product = mul(dy, normalised);
     const others = [0, ...axes];
+    const sum = (value: Value) => cast(reduceSum(value, others), scale.dtype);
     return [
       normalisedGradient(mul(dy, perChannel), normalised, inverse, axes),
-      reduceSum(product, others),
-      reduceSum(dy, others),
+      sum(mul(widened(dy), normalised)),
+      sum(widened(dy)),
     ];
   },
 });
@@ -222,7 +224,9 @@ defineOp({
   infer: (context) => {
     const { dtype, shape } = context.x;
     const axis = axisAttribute(context, shape.length, -1);
-    const statistics = { dtype, shape: shape.map((dim, i) => (i < axis ? dim : 1)) };
+    // ONNX's stash_type: those of float16 are computed and given in float32.
+    const wide = dtype === 'float16' ? 'float32' : dtype;
+    const statistics = { dtype: wide, shape: shape.map((dim, i) => (i < axis ? dim : 1)) } as const;
     return [{ dtype, shape }, statistics, statistics].slice(0, context.outputCount);
   },
   gradient: (context) => {
@@ -235,10 +239,12 @@ defineOp({
     const axis = axisAttribute(context, x.shape.length, -1);
     const [before, axes] = [[...x.shape.keys()].slice(0, axis), [...x.shape.keys()].slice(axis)];
     const { normalised, inverse } = normalise(x, axes, floatAttribute(attributes, 'epsilon', 1e-5));
+    const sumTo = (value: Value, { dtype, shape }: Value) =>
+      cast(reshape(reduceSum(value, before), fixedShape(shape)), dtype);
     return [
       normalisedGradient(mul(dy, scale), normalised, inverse, axes),
-      reshape(reduceSum(mul(dy, normalised), before), fixedShape(scale.shape)),
-      bias ? reshape(reduceSum(dy, before), fixedShape(bias.shape)) : undefined,
+      sumTo(mul(widened(dy), normalised), scale),
+      bias ? sumTo(widened(dy), bias) : undefined,
     ];
   },
 });
@@ -255,17 +261,20 @@ export function layerNorm(x: Value, weight: Value | undefined, bias: Value | und
   });
 }
 
-/** x with mean 0 and variance 1 over `axes`, and the factor that made it so. */
+/** x with mean 0 and variance 1 over `axes`, and the factor that made it so; in float32 where x is float16. */
 function normalise(x: Value, axes: readonly number[], epsilon: number): { normalised: Value; inverse: Value } {
-  const centred = sub(x, reduceMean(x, axes, { keepdims: true }));
+  const wide = widened(x);
+  const centred = sub(wide, reduceMean(wide, axes, { keepdims: true }));
   const variance = reduceMean(square(centred), axes, { keepdims: true });
-  const inverse = reciprocal(sqrt(add(variance, scalarLike(x, epsilon))));
+  const inverse = reciprocal(sqrt(add(variance, scalarLike(wide, epsilon))));
   return { normalised: mul(centred, inverse), inverse };
 }
 
+/** In the type of dy. */
 function normalisedGradient(dy: Value, normalised: Value, inverse: Value, axes: readonly number[]): Value {
   const mean = (value: Value) => reduceMean(value, axes, { keepdims: true });
-  return mul(sub(sub(dy, mean(dy)), mul(normalised, mean(mul(dy, normalised)))), inverse);
+  const wide = widened(dy);
+  return cast(mul(sub(sub(wide, mean(wide)), mul(normalised, mean(mul(wide, normalised)))), inverse), dy.dtype);
 }
 
 defineOp({
@@ -277,7 +286,7 @@ defineOp({
     return sub(product, mul(y, reduceSum(product, [axis], { keepdims: true })));
   },
 });
-/** exp(x) over its sum along `axis`. */
+/** exp(x) over its sum along `axis`; computed in float32 where x is float16. */
 export function softmax(x: Value, axis = -1): Value {
-  return apply('Softmax', [x], { axis: int(axis) });
+  return cast(apply('Softmax', [widened(x)], { axis: int(axis) }), x.dtype);
 }

@@ -15,7 +15,7 @@ import {
 } from '../registry.ts';
 import { type Dim, elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
 import { convTranspose2d, type Pair } from './conv/conv.ts';
-import { mul } from './elementwise.ts';
+import { cast, mul, widened } from './elementwise.ts';
 import { expandTo, reshape } from './shape.ts';
 
 /** Options of `maxPool`. */
@@ -162,12 +162,13 @@ defineOp({
     const shape = fixedShape(x.shape);
     const indices = applyOp('MaxPool', [x], { attributes, outputCount: 2 })[1];
     if (!indices) throw new GraphError(`${where}: MaxPool has no indices`);
-    const zeros = expandTo(scalarLike(dy, 0), [elementCount(shape)]);
-    const flat = apply('ScatterElements', [zeros, reshape(indices, [-1]), reshape(dy, [-1])], {
+    const wide = widened(dy);
+    const zeros = expandTo(scalarLike(wide, 0), [elementCount(shape)]);
+    const flat = apply('ScatterElements', [zeros, reshape(indices, [-1]), reshape(wide, [-1])], {
       axis: int(0),
       reduction: text('add'),
     });
-    return reshape(flat, shape);
+    return cast(reshape(flat, shape), dy.dtype);
   },
 });
 

@@ -44,10 +44,11 @@ class FourierProjection implements TimeProjection {
   }
 
   forward(timestep: Value, dtype: DType, context: ForwardContext): Value {
+    // In the type of the weight, which is not trained and so is float32 even where the model computes in float16.
     const weight = stopGradient(context.parameter('time_proj.weight'));
-    const logs = unsqueeze(log(cast(timestep, dtype)), [1]);
+    const logs = unsqueeze(log(cast(timestep, weight.dtype)), [1]);
     const angles = mul(mul(logs, weight), scalarLike(weight, 2 * Math.PI));
-    return concat([sin(angles), cos(angles)], 1);
+    return cast(concat([sin(angles), cos(angles)], 1), dtype);
   }
 }
 

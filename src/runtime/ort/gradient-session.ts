@@ -48,7 +48,7 @@ export class GradientSession {
   /** @param graph with the output `terms`, a vector, beside the gradients. */
   static async create(graph: Graph, parameters: readonly GradientParameter[]): Promise<GradientSession> {
     const writesGiven = await writesGivenOutputs();
-    const plain = hideShapes(modelProto(graph));
+    const plain = hideShapes(modelProto(graph, {}, { roundsFloat16: true }));
     const model = writesGiven ? withSequenceOutput(plain, 'terms') : plain;
     // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
     const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });

@@ -1,6 +1,6 @@
 import { StateNotUpdatedError } from '../../errors.ts';
 import { Graph } from '../../graph/graph.ts';
-import { writeOnnx } from '../../graph/onnx/write.ts';
+import { encodeModel, modelProto, writeOnnx } from '../../graph/onnx/write.ts';
 import { add, identity } from '../../graph/ops/index.ts';
 import type { DType, Shape } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../device.ts';
@@ -60,7 +60,8 @@ export class TrainingSession {
     const deviceOutputs = vectors.map(({ name }) => nextName(name));
     const writesGiven = device !== 'webgpu' && (await writesGivenOutputs());
     const hasBodies = graph.nodes.some(({ opType }) => opType === 'Loop');
-    const session = await Session.create(writeOnnx(graph), device, { deviceOutputs, hasBodies });
+    const model = encodeModel(modelProto(graph, {}, { roundsFloat16: device === 'cpu' }));
+    const session = await Session.create(model, device, { deviceOutputs, hasBodies });
     return new TrainingSession(session, vectors, initial, writesGiven);
   }
 

@@ -60,9 +60,10 @@ export function runIdentity(
   args: ResolvedTrainingArguments,
   maxSteps: number,
 ): RunIdentity {
-  // Older versions knew 'batch' alone, and a step of one batch is the same either way.
+  // Older versions knew 'batch' and float32 alone, and a step of one batch is the same either way.
   const isotropy_over = args.gradient_accumulation_steps > 1 && args.isotropy_over === 'step' ? 'step' : undefined;
-  const recorded = without({ ...args, isotropy_over, max_steps: maxSteps }, NOT_RECORDED);
+  const mixed_precision = args.mixed_precision === 'no' ? undefined : args.mixed_precision;
+  const recorded = without({ ...args, isotropy_over, mixed_precision, max_steps: maxSteps }, NOT_RECORDED);
   return JSON.parse(JSON.stringify({ ...parts, arguments: recorded }));
 }
 

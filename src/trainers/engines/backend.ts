@@ -1,6 +1,7 @@
 import type { StepScalars } from '../../graph/optimizer.ts';
 import type { BatchInputs, DropoutInput } from '../step/batch.ts';
 import { reportOf, type StepReport } from '../step/loss-graph.ts';
+import type { LossScaler } from '../step/loss-scaler.ts';
 import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 
@@ -35,9 +36,16 @@ export interface Backend extends StateHolder {
   update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport>;
 }
 
-/** The means of a step from the sums over its batches, in float32. */
-export function meanReport(names: readonly string[], terms: Float32Array, norm: number, batches: number): StepReport {
-  return reportOf(names, Float32Array.of(...terms.map((term) => term / batches), norm / batches));
+/** The means of a step from the sums over its batches, in float32, and the loss scaler after the step. */
+export function meanReport(
+  names: readonly string[],
+  terms: Float32Array,
+  norm: number,
+  batches: number,
+  scaler?: LossScaler<number>,
+): StepReport {
+  const levels = scaler ? [scaler.scale, scaler.skippedSteps] : [];
+  return reportOf(names, Float32Array.of(...terms.map((term) => term / batches), norm / batches, ...levels));
 }
 
 /** What an accumulated gradient is multiplied by: clipping to a global norm, and 1 over the batches in it. */

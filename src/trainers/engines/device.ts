@@ -14,6 +14,7 @@ import {
   flatGradients,
   flatMeans,
   joinVectors,
+  lossScalerIn,
   outputState,
   type StateKind,
   type StateVector,
@@ -22,6 +23,7 @@ import {
   type TrainingState,
   updateStep,
   vectorsOf,
+  withLossScaler,
 } from '../step/update.ts';
 import type { Backend } from './backend.ts';
 import { MEANS, MeansSession } from './means-session.ts';
@@ -60,12 +62,12 @@ export class DeviceBackend implements Backend {
     { maxVectorElements }: DeviceBackendOptions = {},
   ): Promise<DeviceBackend> {
     const longest = maxVectorElements ?? (device === 'webgpu' ? WEBGPU_MAX_VECTOR : undefined);
-    const vectors = stateVectors(settings.model, settings.ema, { maxElements: longest });
+    const vectors = stateVectors(settings, { maxElements: longest });
     const graphs = settings.accumulationSteps > 1 ? sumGraphs(settings, vectors) : stepGraph(settings, vectors);
     const { accumulate, update, sums } = graphs;
     const accumulation = accumulate && (await TrainingSession.create(accumulate, sums, new Map(), device));
     try {
-      const start = splitByVector(vectors, initial);
+      const start = splitByVector(vectors, withLossScaler(settings, initial));
       const updating = await TrainingSession.create(update, vectors, start, device);
       const { measure, means } = graphs;
       const measuring = measure && (await MeansSession.create(measure, means, device));
@@ -144,9 +146,10 @@ function stepGraph(settings: StepSettings, vectors: readonly StateVector[]): Dev
   const state = declareState(update, vectors);
   const { batch, inputs, dropouts } = declareBatch(update, settings);
   const parameters = vectorsOf('parameters', vectors, state);
-  const { flat, terms } = flatGradients(settings, parameters, batch, inputs);
+  const lossScale = lossScalerIn(vectors, state)?.scale;
+  const { flat, terms } = flatGradients(settings, parameters, batch, { ...inputs, lossScale });
   addUpdate(update, settings, vectors, state, flat, terms.values);
-  return { update, vectors, sums: [], means: [], reported: reportedNames(terms), dropouts };
+  return { update, vectors, sums: [], means: [], reported: reportedNames(settings, terms), dropouts };
 }
 
 /**
@@ -155,11 +158,13 @@ function stepGraph(settings: StepSettings, vectors: readonly StateVector[]): Dev
  */
 function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): DeviceGraphs {
   const accumulate = new Graph('accumulate');
-  const own = vectors.filter(({ kind }) => kind === 'parameters');
-  const parameters = vectorsOf('parameters', own, declareState(accumulate, own));
+  const own = vectors.filter(({ kind }) => kind === 'parameters' || kind === 'loss_scaler');
+  const held = declareState(accumulate, own);
+  const parameters = vectorsOf('parameters', own, held);
   const sumScale = accumulate.input('sumScale', 'float32', [1]);
   const { batch, inputs, dropouts } = declareBatch(accumulate, settings);
-  const { flat, terms } = flatGradients(settings, parameters, batch, inputs);
+  const lossScale = lossScalerIn(own, held)?.scale;
+  const { flat, terms } = flatGradients(settings, parameters, batch, { ...inputs, lossScale });
   const values = [...flat, terms.values];
   const sums = values.map((value, index) => ({
     name: index < flat.length ? `gradient_sum.${index}` : 'term_sum',
@@ -177,7 +182,7 @@ function sumGraphs(settings: StepSettings, vectors: readonly StateVector[]): Dev
     return mul(sum, scalarLike(sum, 1 / settings.accumulationSteps));
   });
   addUpdate(update, settings, vectors, state, means.slice(0, -1), means.at(-1) as Value);
-  const reported = reportedNames(terms);
+  const reported = reportedNames(settings, terms);
   return { accumulate, update, ...meansGraph(settings, own), vectors, sums, reported, dropouts };
 }
 

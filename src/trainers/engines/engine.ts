@@ -1,6 +1,6 @@
 import { NonFiniteLossError } from '../../errors.ts';
 import { elementCount } from '../../graph/types.ts';
-import type { ConcreteDevice } from '../../runtime/device.ts';
+import { type ConcreteDevice, requireFloat16 } from '../../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
 import {
@@ -14,6 +14,7 @@ import {
   stepMeanName,
 } from '../step/batch.ts';
 import type { StepReport } from '../step/loss-graph.ts';
+import { hasCollapsed, lossScalerOf } from '../step/loss-scaler.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import type { Backend, StateHolder } from './backend.ts';
@@ -34,12 +35,19 @@ export type Compute = { readonly device: ConcreteDevice } | { readonly tf: TfjsM
  * const reports = await engine.run(0, 10);
  */
 export class Engine {
+  /** Steps that did not update the state, because their gradient was not finite. */
+  private skippedSteps: number;
+
+  /** @param initial the state that the backend was made with. */
   constructor(
     private readonly backend: Backend | FusedBackend,
     private readonly settings: StepSettings,
     private readonly batches: Batches,
     private readonly schedule: StepSchedule,
-  ) {}
+    initial: TrainingState = new Map(),
+  ) {
+    this.skippedSteps = lossScalerOf(initial.get('loss_scaler')).skippedSteps;
+  }
 
   /**
    * An engine with the backend that suits device and model: a Loop over whole steps where steps are short, and on cuda,
@@ -47,6 +55,7 @@ export class Engine {
    * several batches a step.
    *
    * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
+   * @throws {DeviceError} when the device does not compute in the type of the settings.
    */
   static async create(
     settings: StepSettings,
@@ -55,13 +64,14 @@ export class Engine {
     batches: Batches,
     schedule: StepSchedule,
   ): Promise<Engine> {
-    const withBackend = (backend: Backend | FusedBackend) => new Engine(backend, settings, batches, schedule);
+    const withBackend = (backend: Backend | FusedBackend) => new Engine(backend, settings, batches, schedule, initial);
     // A page that trains points on wasm loads none of the other backends.
     if ('tf' in compute) {
       const { TfjsBackend } = await import('./tfjs.ts');
       return withBackend(await TfjsBackend.create(asTfjs(compute.tf), settings, initial));
     }
     const { device } = compute;
+    if (settings.computeDtype === 'float16') await requireFloat16(device, "mixed_precision 'fp16'");
     if (device === 'webgpu') {
       const { DeviceBackend } = await import('./device.ts');
       return withBackend(await DeviceBackend.create(settings, device, initial));
@@ -88,12 +98,14 @@ export class Engine {
    * Runs the steps `first + 1` to `first + count` (the first step of all is 1).
    *
    * @returns the report of each step.
-   * @throws {NonFiniteLossError} that names the first step whose loss or gradient was not finite.
+   * @throws {NonFiniteLossError} that names the first step whose loss or gradient was not finite; where the loss is scaled,
+   * the step at which so many had been skipped one after another that its scale means nothing any more.
    */
   async run(first: number, count: number): Promise<StepReport[]> {
     if (this.backend instanceof FusedBackend) {
-      const reports = await this.backend.steps(first, count);
-      for (const [i, report] of reports.entries()) refuseNonFinite(report, first + i + 1);
+      const reports = await this.backend.steps(first, count, this.skippedSteps);
+      for (const [i, report] of reports.entries()) refuseDiverged(report, first + i + 1);
+      this.skippedSteps = reports.at(-1)?.skipped_steps ?? 0;
       return reports;
     }
     const reports: StepReport[] = [];
@@ -128,7 +140,10 @@ export class Engine {
       await backend.accumulate({ ...batch, ...lossScalars, ...means }, isFirst);
       isFirst = false;
     }
-    return backend.update(this.schedule.update(index + 1), (report) => refuseNonFinite(report, index + 1));
+    const scalars = this.schedule.update(index + 1 - this.skippedSteps);
+    const report = await backend.update(scalars, (report) => refuseDiverged(report, index + 1));
+    this.skippedSteps = report.skipped_steps ?? 0;
+    return report;
   }
 }
 
@@ -176,9 +191,11 @@ function* batchesOfStep(
   }
 }
 
-function refuseNonFinite(report: StepReport, step: number): void {
+function refuseDiverged(report: StepReport, step: number): void {
   const values = Object.entries(report);
-  if (values.every(([, value]) => Number.isFinite(value))) return;
+  const { loss_scale } = report;
+  if (loss_scale === undefined ? values.every(([, value]) => Number.isFinite(value)) : !hasCollapsed(loss_scale))
+    return;
   const list = values.map(([name, value]) => `${name} ${value}`).join(', ');
   throw new NonFiniteLossError(`training diverged at step ${step}: ${list}`, step);
 }

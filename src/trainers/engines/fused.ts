@@ -1,6 +1,6 @@
 import { runsBlock } from '#runtime/binding';
 import { Graph, type GraphTarget, type Value } from '../../graph/graph.ts';
-import { add, expandTo, gather, loop, mul, reduceMean, reshape, split } from '../../graph/ops/index.ts';
+import { add, cast, expandTo, gather, loop, mul, reduceMean, reshape, split, sub } from '../../graph/ops/index.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { nchw } from '../../nn/layout.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
@@ -27,6 +27,7 @@ import {
   flatGradients,
   flatMeans,
   joinVectors,
+  lossScalerIn,
   outputState,
   type StateKind,
   type StateVector,
@@ -36,6 +37,7 @@ import {
   updateStep,
   type VectorValues,
   vectorsOf,
+  withLossScaler,
 } from '../step/update.ts';
 import type { StateHolder } from './backend.ts';
 
@@ -70,7 +72,7 @@ export class FusedBackend implements StateHolder {
     schedule: StepSchedule,
   ): Promise<FusedBackend> {
     const built = buildLoopGraph(settings, device === 'cuda' ? 'cuda' : 'any');
-    const start = splitByVector(built.vectors, initial);
+    const start = splitByVector(built.vectors, withLossScaler(settings, initial));
     const session = await TrainingSession.create(built.graph, built.vectors, start, device);
     return new FusedBackend(session, built, settings, batches, schedule);
   }
@@ -84,9 +86,9 @@ export class FusedBackend implements StateHolder {
     return this.runSteps;
   }
 
-  /** The reports of the steps `first + 1` to `first + count`. */
-  async steps(first: number, count: number): Promise<StepReport[]> {
-    const feeds = await this.feeds(first, count);
+  /** The reports of the steps `first + 1` to `first + count`. @param skipped how many of those before were skipped. */
+  async steps(first: number, count: number, skipped: number): Promise<StepReport[]> {
+    const feeds = await this.feeds(first, count, skipped);
     const start = performance.now();
     const outputs = await this.session.run(feeds);
     if (runsBlock) this.runSteps = stepsWithin(MAX_RUN_MS, (performance.now() - start) / count);
@@ -105,10 +107,10 @@ export class FusedBackend implements StateHolder {
     return this.session.release();
   }
 
-  private async feeds(first: number, count: number): Promise<Record<string, RuntimeTensor>> {
+  private async feeds(first: number, count: number, skipped: number): Promise<Record<string, RuntimeTensor>> {
     const { model, batchSize, accumulationSteps } = this.settings;
     const step = await this.batches.steps(first, count);
-    const update = this.overSteps(first, count, (at) => ({ ...this.schedule.update(at) }));
+    const update = this.overSteps(first - skipped, count, (at) => ({ ...this.schedule.update(at) }));
     const lossScalars = this.overSteps(first, count, (at) => this.schedule.lossScalars(at));
     const dropouts = this.built.dropouts.map(({ name, length }, dropout) => [
       name,
@@ -167,15 +169,15 @@ interface LoopGraph {
  * clipping, Adam and EMA.
  *
  * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
- * int32 ['steps', batch]; the scalars, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
+ * int32 ['steps', batch]; the scalars of the next updates, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
  * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; the scalars of the loss that are
  * inputs, float32 ['steps']; `trips`, int64 []. Outputs: the
  * next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of `reported`.
  */
 function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph {
-  const { model, ema, batchSize, accumulationSteps } = settings;
+  const { batchSize, accumulationSteps } = settings;
   const graph = new Graph('training_step', undefined, target);
-  const vectors = stateVectors(model, ema, { alignment: target === 'cuda' ? CUDA_ROW : 1 });
+  const vectors = stateVectors(settings, { alignment: target === 'cuda' ? CUDA_ROW : 1 });
   const state = declareState(graph, vectors);
   // Noised for all steps at once: outside the Loop this costs its nodes once a run instead of once a step.
   const batches = declareBatches(graph, settings, ['steps', batchSize * accumulationSteps]);
@@ -184,20 +186,29 @@ function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph 
   const trips = graph.input('trips', 'int64', []);
   const dropouts: DropoutInput[] = [];
   let reported: readonly string[] = [];
+  const scalerBefore = lossScalerIn(vectors, state);
   const looped = loop(trips, state, (_body, trip, carried) => {
     const row = (value: Value) => gather(value, trip);
     const drops = new DropoutInputs(graph, 'steps', row);
-    const inputs = { dropoutNumbers: drops.numbers, lossScalars: mapBatch(lossScalars, row) };
+    const scaler = lossScalerIn(vectors, carried);
+    const inputs = {
+      dropoutNumbers: drops.numbers,
+      lossScalars: mapBatch(lossScalars, row),
+      lossScale: scaler?.scale,
+    };
     const parameters = vectorsOf('parameters', vectors, carried);
     const samples = mapBatch(batches, row);
     const means = stepMeans(settings, parameters, samples, inputs);
     drops.again();
     const stepMean = (name: string) => means[name] ?? scalarLike(samples.noisy, Number.NaN);
     const { flat, terms } = meanGradients(settings, parameters, samples, { ...inputs, stepMean });
-    const values = mapBatch(scalars, row);
+    // Steps that are skipped are no updates.
+    const update =
+      scaler && scalerBefore ? sub(trip, cast(sub(scaler.skippedSteps, scalerBefore.skippedSteps), trip.dtype)) : trip;
+    const values = mapBatch(scalars, (value) => gather(value, update));
     const { next, metrics } = updateStep(settings, vectors, carried, flat, terms.values, values);
     dropouts.push(...drops.all);
-    reported = reportedNames(terms);
+    reported = reportedNames(settings, terms);
     return { state: next, perTrip: [metrics] };
   });
   outputState(graph, vectors, looped.state);

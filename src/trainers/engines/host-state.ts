@@ -125,7 +125,7 @@ export class HostState {
     }
   }
 
-  private load(kind: StateKind, whole: Float32Array): void {
+  private load(kind: (typeof STATE_KINDS)[number], whole: Float32Array): void {
     for (const { specs, offset, vectors } of this.parts) {
       const vector = vectors[kind];
       if (!vector) continue;

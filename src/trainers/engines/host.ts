@@ -8,12 +8,14 @@ import {
   buildGradientGraph,
   buildLossGraph,
   gradientName,
+  LOSS_SCALE,
   reportedNames,
   type StackedTerms,
   type StepReport,
   shapeIn,
   stackMeans,
 } from '../step/loss-graph.ts';
+import { type LossScaler, lossScalerOf, lossScalerVector, nextLossScaler } from '../step/loss-scaler.ts';
 import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
@@ -30,6 +32,7 @@ const LAYOUT = hwnc;
 export class HostBackend implements Backend {
   readonly reported: readonly string[];
   private readonly terms: Float32Array;
+  private scaler: LossScaler<number> | undefined;
   private begun = false;
 
   private constructor(
@@ -39,9 +42,11 @@ export class HostBackend implements Backend {
     terms: StackedTerms,
     readonly dropouts: readonly DropoutInput[],
     private readonly measuring: MeansSession | undefined,
+    initial: TrainingState,
   ) {
     this.terms = new Float32Array(terms.names.length);
-    this.reported = reportedNames(terms);
+    this.reported = reportedNames(settings, terms);
+    if (settings.computeDtype === 'float16') this.scaler = lossScalerOf(initial.get('loss_scaler'));
   }
 
   /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
@@ -58,7 +63,7 @@ export class HostBackend implements Backend {
     }));
     const session = await GradientSession.create(graph, parameters);
     const measuring = means.size > 0 ? await meansSession(settings) : undefined;
-    return new HostBackend(session, held, settings, terms, dropouts, measuring);
+    return new HostBackend(session, held, settings, terms, dropouts, measuring, initial);
   }
 
   get stepMeans(): readonly string[] {
@@ -76,7 +81,9 @@ export class HostBackend implements Backend {
   async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
     if (!this.begun) collectGarbage();
     this.begun = true;
-    const terms = await this.session.run(asHostTensors(batch));
+    const { scale = 1 } = this.scaler ?? {};
+    const lossScale = hostTensor('float32', [], Float32Array.of(scale));
+    const terms = await this.session.run({ ...asHostTensors(batch), [LOSS_SCALE]: lossScale });
     this.held.addGradient(isFirst);
     if (isFirst) this.terms.fill(0);
     terms.forEach((term, i) => {
@@ -86,19 +93,27 @@ export class HostBackend implements Backend {
 
   async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport> {
     const { held, settings } = this;
-    const norm = held.gradientNorm();
-    const report = meanReport(this.reported, this.terms, norm, settings.accumulationSteps);
+    const { scale = 1 } = this.scaler ?? {};
+    const norm = held.gradientNorm() / scale;
+    const counts = Number.isFinite(norm);
+    const scaler = this.scaler && nextLossScaler(this.scaler, counts);
+    const report = meanReport(this.reported, this.terms, norm, settings.accumulationSteps, scaler);
     check(report);
-    held.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
+    this.scaler = scaler;
+    if (counts) held.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) / scale });
     return report;
   }
 
   async state(): Promise<Map<StateKind, Float32Array>> {
-    return this.held.copy();
+    return new Map([...this.held.copy(), ...this.scalerState()]);
   }
 
   withState<Result>(use: (state: TrainingState) => Promise<Result>): Promise<Result> {
-    return this.held.withState(use);
+    return this.held.withState((state) => use(new Map([...state, ...this.scalerState()])));
+  }
+
+  private scalerState(): [StateKind, Float32Array][] {
+    return this.scaler ? [['loss_scaler', lossScalerVector(this.scaler)]] : [];
   }
 
   async release(): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Graph } from '../../graph/graph.ts';
-import { writeOnnx } from '../../graph/onnx/write.ts';
+import { encodeModel, modelProto } from '../../graph/onnx/write.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { float32Data, Session, type SessionOptions, type TensorMap } from '../../runtime/session.ts';
 
@@ -20,7 +20,8 @@ export class MeansSession {
     device: ConcreteDevice,
     options: SessionOptions = {},
   ): Promise<MeansSession> {
-    return new MeansSession(await Session.create(writeOnnx(graph), device, options), names);
+    const model = encodeModel(modelProto(graph, {}, { roundsFloat16: device === 'cpu' }));
+    return new MeansSession(await Session.create(model, device, options), names);
   }
 
   /** @param feeds may have more than the inputs of the graph. */

@@ -27,7 +27,7 @@ export class TfjsBackend implements Backend {
     readonly dropouts: readonly DropoutInput[],
     readonly stepMeans: readonly string[],
   ) {
-    this.reported = reportedNames(terms);
+    this.reported = reportedNames(settings, terms);
   }
 
   /**

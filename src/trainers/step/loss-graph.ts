@@ -2,6 +2,7 @@ import { gradients } from '../../graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../graph/graph.ts';
 import {
   add,
+  cast,
   concat,
   type DropoutNumbers,
   gather,
@@ -20,6 +21,7 @@ import type { Layout } from '../../nn/layout.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import { refuseUnusableTerms } from '../checks.ts';
 import { type Batch, type DropoutInput, lossScalarName, mapBatch, sampleTypes, stepMeanName } from './batch.ts';
+import { SCALER_REPORT } from './loss-scaler.ts';
 import type { StepSettings } from './settings.ts';
 
 // The forward half of a training step as a graph: noising, the model, the loss and its terms.
@@ -61,6 +63,8 @@ export interface StepInputs {
   readonly lossScalars: Readonly<Record<string, Value>>;
   /** The mean of that name over all batches of the step, float32 []; default: each batch has its own. */
   readonly stepMean?: ((name: string) => Value) | undefined;
+  /** What the loss is multiplied by for the gradients, float32 []; default: nothing. */
+  readonly lossScale?: Value | undefined;
 }
 
 /**
@@ -142,13 +146,15 @@ interface BatchLoss {
 }
 
 /**
- * The loss of a batch: the forward pass as it is in training, and the loss of its output.
+ * The loss of a batch: the forward pass as it is in training, and the loss of its output, which is float32.
  *
+ * @param parameters of type `computeDtype`. One that training leaves as it is stays float32: it may be a frequency, of which
+ * float16 has too few digits.
  * @param layout the memory order of feature maps; default `nchw`.
  * @throws {GraphError | InvalidArgumentError} when the loss has a term that cannot be reported.
  */
 export function batchLoss(
-  { model, loss, predictionType, betas, gradientCheckpointing, overStep }: StepSettings,
+  { model, loss, predictionType, betas, gradientCheckpointing, overStep, computeDtype }: StepSettings,
   batch: NoisedBatch,
   { dropoutNumbers, lossScalars, stepMean }: StepInputs,
   parameters: ParameterValues,
@@ -161,7 +167,8 @@ export function batchLoss(
     dropoutNumbers,
     checkpoints: gradientCheckpointing ? 'recomputed' : 'kept',
   });
-  const output = model.forward({ sample: noisy, timestep, class_labels }, context);
+  const sample = cast(noisy, computeDtype);
+  const output = cast(model.forward({ sample, timestep, class_labels }, context), noisy.dtype);
   const [channels = 1] = model.sampleShape;
   const [modelOutput = output, variance] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
   const means = new Map<string, Value>();
@@ -187,6 +194,11 @@ export function batchLoss(
   return { loss: result.loss, terms: stackTerms(result), means };
 }
 
+/** The gradients of the loss, times the scale of the loss where there is one. */
+export function scaledGradients(loss: Value, lossScale: Value | undefined, wrt: readonly Value[]): Value[] {
+  return gradients(lossScale ? mul(loss, lossScale) : loss, wrt);
+}
+
 /** The means as a vector, float32 [n], in their order. */
 export function stackMeans(means: ReadonlyMap<string, Value>): Value {
   return concat(
@@ -205,8 +217,11 @@ function stackTerms({ loss, terms }: LossResult): StackedTerms {
 export type StepReport = Readonly<Record<string, number>>;
 
 /** The names of a step's report, in order: the update puts the norm of the gradient after the terms. */
-export function reportedNames({ names }: Pick<StackedTerms, 'names'>): string[] {
-  return [...names, 'grad_norm'];
+export function reportedNames(
+  { computeDtype }: Pick<StepSettings, 'computeDtype'>,
+  { names }: Pick<StackedTerms, 'names'>,
+): string[] {
+  return [...names, 'grad_norm', ...(computeDtype === 'float16' ? SCALER_REPORT : [])];
 }
 
 /** The report of a row of numbers. */
@@ -243,19 +258,27 @@ export function buildLossGraph(
     ),
   );
   const { batch, inputs, dropouts } = declareBatch(graph, settings, pass);
-  const { loss, terms, means } = batchLoss(settings, batch, inputs, parameters, layout);
+  const values = new Map(
+    settings.model.parameters.map((spec) => {
+      const parameter = parameters.get(spec.name) as Value;
+      return [spec.name, spec.isFrozen ? parameter : cast(parameter, settings.computeDtype)];
+    }),
+  );
+  const { loss, terms, means } = batchLoss(settings, batch, inputs, values, layout);
   return { graph, parameters, loss, terms, means, dropouts };
 }
 
 /**
  * Forward and backward pass of one batch, for models so large that parameters and gradients should exist once.
  *
- * Inputs: those of `buildLossGraph`. Outputs: `d/<parameter>` for every parameter, and `terms`, float32 [n].
+ * Inputs: those of `buildLossGraph`, and in float16 `LOSS_SCALE`, float32 []. Outputs: `d/<parameter>` for every parameter,
+ * and `terms`, float32 [n].
  */
 export function buildGradientGraph(settings: StepSettings, layout: Layout): LossGraph {
   const built = buildLossGraph(settings, layout);
   const { graph, parameters, loss, terms } = built;
-  const found = gradients(loss, [...parameters.values()]);
+  const lossScale = settings.computeDtype === 'float16' ? graph.input(LOSS_SCALE, 'float32', []) : undefined;
+  const found = scaledGradients(loss, lossScale, [...parameters.values()]);
   [...parameters.keys()].forEach((name, index) => {
     const gradient = found[index];
     if (gradient) graph.output(gradientName(name), identity(gradient));
@@ -263,6 +286,9 @@ export function buildGradientGraph(settings: StepSettings, layout: Layout): Loss
   graph.output('terms', terms.values);
   return built;
 }
+
+/** The input that the loss is multiplied by. A parameter cannot have the name by chance. */
+export const LOSS_SCALE = 'loss_scaler/scale';
 
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;

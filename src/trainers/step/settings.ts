@@ -29,11 +29,16 @@ export interface StepSettings {
   readonly gradientCheckpointing: boolean;
   /** The scalars of the loss that are inputs of the graph, by name. */
   readonly lossScalars: readonly string[];
+  /**
+   * The type in which the model runs forward and backward. In float16 the loss is scaled (`loss-scaler.ts`). The state, the
+   * loss and the update are float32.
+   */
+  readonly computeDtype: 'float32' | 'float16';
 }
 
 /** The numbers that each step takes anew, counted from 1. */
 export interface StepSchedule {
-  /** What the optimizer and the moving average take. */
+  /** What the optimizer and the moving average take. @param step counts updates: steps that were not skipped. */
   update(step: number): StepScalars<number>;
   /** The value of each of `StepSettings.lossScalars`. */
   lossScalars(step: number): Readonly<Record<string, number>>;
@@ -68,6 +73,7 @@ export function stepSettings(
     ema: args.use_ema,
     gradientCheckpointing: args.gradient_checkpointing,
     lossScalars: changeable_scalars,
+    computeDtype: args.mixed_precision === 'fp16' ? 'float16' : 'float32',
   };
 }
 

@@ -1,4 +1,3 @@
-import { gradients } from '../../graph/autodiff/gradients.ts';
 import {
   type FlatVector,
   type FlatVectorLimits,
@@ -10,21 +9,40 @@ import {
   withoutGaps,
 } from '../../graph/flat-vectors.ts';
 import type { Graph, Value } from '../../graph/graph.ts';
-import { concat, reshape } from '../../graph/ops/index.ts';
+import { cast, concat, div, lessOrEqual, reshape, where } from '../../graph/ops/index.ts';
 import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
-import { concatenated } from '../../graph/types.ts';
-import type { DiffusionModel } from '../../models/model.ts';
+import { scalarLike } from '../../graph/registry.ts';
+import { concatenated, type DType } from '../../graph/types.ts';
 import { nextName } from '../../runtime/ort/training-session.ts';
-import { batchLoss, type NoisedBatch, type StackedTerms, type StepInputs, stackMeans } from './loss-graph.ts';
+import {
+  batchLoss,
+  type NoisedBatch,
+  type StackedTerms,
+  type StepInputs,
+  scaledGradients,
+  stackMeans,
+} from './loss-graph.ts';
+import {
+  LOSS_SCALER_LENGTH,
+  type LossScaler,
+  lossScalerOf,
+  lossScalerVector,
+  nextLossScalerVector,
+  splitLossScaler,
+} from './loss-scaler.ts';
 import type { StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
 // Adam and the moving average.
 
+/** The parts of the state that have a value for each parameter of the model. */
 export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'] as const;
-export type StateKind = (typeof STATE_KINDS)[number];
+export type StateKind = (typeof STATE_KINDS)[number] | 'loss_scaler';
 
-/** Parameters, moments and moving average, each as one vector in the order of the model's parameters. */
+/**
+ * Parameters, moments and moving average, each as one vector in the order of the model's parameters; where the loss is
+ * scaled, also the state of the scale.
+ */
 export type TrainingState = ReadonlyMap<StateKind, Float32Array>;
 
 /** Declares the scalars of a step as inputs of a graph, float32 [steps]. */
@@ -38,17 +56,23 @@ export function declareScalars(graph: Graph, steps: number | string): StepScalar
   };
 }
 
-/** One vector of the state: parameters, moments or moving averages of some tensors of the model. */
+/** One vector of the state: parameters, moments or moving averages of some tensors of the model, or the loss scaler. */
 export interface StateVector extends FlatVector {
   readonly kind: StateKind;
   readonly name: string;
 }
 
 /** @param limits of the device; default: one vector for all, without gaps. */
-export function stateVectors(model: DiffusionModel, ema: boolean, limits?: FlatVectorLimits): StateVector[] {
+export function stateVectors({ model, ema, computeDtype }: StepSettings, limits?: FlatVectorLimits): StateVector[] {
   const plan = planFlatVectors(model.parameters, limits);
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
-  return kinds.flatMap((kind) => plan.map((vector, index) => ({ ...vector, kind, name: `${kind}.${index}` })));
+  const vectors = (kind: StateKind, plan: readonly FlatVector[]) =>
+    plan.map((vector, index) => ({ ...vector, kind, name: `${kind}.${index}` }));
+  const scaler = planFlatVectors([{ name: 'loss_scaler', shape: [LOSS_SCALER_LENGTH] }]);
+  return [
+    ...kinds.flatMap((kind) => vectors(kind, plan)),
+    ...(computeDtype === 'float16' ? vectors('loss_scaler', scaler) : []),
+  ];
 }
 
 export function declareState(graph: Graph, vectors: readonly StateVector[]): Value[] {
@@ -60,6 +84,12 @@ export function outputState(graph: Graph, vectors: readonly StateVector[], next:
   vectors.forEach(({ name }, index) => {
     graph.output(nextName(name), next[index] as Value);
   });
+}
+
+/** The state with a loss scaler where the loss is scaled and there is none yet. */
+export function withLossScaler({ computeDtype }: StepSettings, state: TrainingState): TrainingState {
+  if (computeDtype === 'float32' || state.has('loss_scaler')) return state;
+  return new Map([...state, ['loss_scaler', lossScalerVector(lossScalerOf())]]);
 }
 
 /** The state cut into its vectors, by their names. */
@@ -90,7 +120,7 @@ export function joinVectors(
   return new Map([...kinds].map((kind) => [kind, concatenated(partsOf(kind))]));
 }
 
-/** Gradients as flat vectors, one for each vector of parameters, and the loss and its terms. */
+/** Gradients as flat vectors, one for each vector of parameters, times the scale of the loss, and the loss and its terms. */
 export interface FlatGradients {
   readonly flat: readonly Value[];
   readonly terms: StackedTerms;
@@ -112,11 +142,13 @@ export function flatGradients(
   batch: NoisedBatch,
   inputs: StepInputs,
 ): FlatGradients {
-  const values = tensorsOf(parameters);
+  const values = tensorsOf(settings, parameters);
   const { loss, terms } = batchLoss(settings, batch, inputs, values);
-  const found = gradients(loss, [...values.values()]);
-  const byName = new Map([...values.keys()].map((name, index) => [name, found[index] as Value]));
-  return { flat: parameters.map(({ vector }) => flatten(byName, vector)), terms };
+  const found = scaledGradients(loss, inputs.lossScale, [...values.values()]);
+  const byName = new Map(
+    [...values.keys()].map((name, index) => [name, cast(found[index] as Value, settings.computeDtype)]),
+  );
+  return { flat: parameters.map(({ vector, value }) => cast(flatten(byName, vector), value.dtype)), terms };
 }
 
 /** A forward pass of one batch for the means that the loss wants over the step: float32 [n]; undefined where it wants none. */
@@ -127,30 +159,71 @@ export function flatMeans(
   inputs: StepInputs,
 ): { readonly names: readonly string[]; readonly values: Value } | undefined {
   if (!settings.overStep) return undefined;
-  const { means } = batchLoss(settings, batch, { ...inputs, stepMean: undefined }, tensorsOf(parameters));
+  const { means } = batchLoss(settings, batch, { ...inputs, stepMean: undefined }, tensorsOf(settings, parameters));
   return means.size === 0 ? undefined : { names: [...means.keys()], values: stackMeans(means) };
 }
 
-/** The tensors of the model by name, cut from their vectors. */
-function tensorsOf(parameters: VectorValues): Map<string, Value> {
-  return new Map(parameters.flatMap(({ vector, value }) => [...unflatten(value, vector)]));
+/** The tensors of the model by name as `batchLoss` takes them: a vector is cast as a whole, and then cut. */
+function tensorsOf({ model, computeDtype }: StepSettings, parameters: VectorValues): Map<string, Value> {
+  const cut = (dtype: DType) =>
+    new Map(parameters.flatMap(({ vector, value }) => [...unflatten(cast(value, dtype), vector)]));
+  const values = cut(computeDtype);
+  const frozen = model.parameters.filter(({ isFrozen }) => isFrozen);
+  const exact = computeDtype === 'float16' && frozen.length > 0 ? cut('float32') : values;
+  for (const { name } of frozen) values.set(name, exact.get(name) as Value);
+  return values;
+}
+
+/** The loss scaler in a state; undefined where the loss is not scaled. */
+export function lossScalerIn(vectors: readonly StateVector[], state: readonly Value[]): LossScaler<Value> | undefined {
+  const [scaler] = vectorsOf('loss_scaler', vectors, state);
+  return scaler && splitLossScaler(scaler.value);
 }
 
 /**
- * Clipping, Adam and the moving average.
+ * Clipping, Adam and the moving average. Where the loss is scaled, a gradient that is not finite leaves all of the state as
+ * it is but the scale.
  *
+ * @param gradient times the scale of the loss.
  * @param terms the means over the batches of the step.
- * @returns the next state, and the loss, its terms and the gradient's norm in one vector.
+ * @returns the next state, and the loss, its terms, the gradient's norm and `SCALER_REPORT` in one vector.
  */
 export function updateStep(
-  { adam, maxGradNorm }: StepSettings,
+  settings: StepSettings,
   vectors: readonly StateVector[],
   state: readonly Value[],
   gradient: readonly Value[],
   terms: Value,
-  { emaRate, ...scalars }: StepScalars<Value>,
+  scalars: StepScalars<Value>,
 ): { readonly next: Value[]; readonly metrics: Value } {
-  const norm = globalNorm(gradient);
+  const scaler = lossScalerIn(vectors, state);
+  const scaledNorm = globalNorm(gradient);
+  if (!scaler) {
+    const next = nextState(settings, vectors, state, { gradient, norm: scaledNorm }, scalars);
+    return { next, metrics: concat([terms, reshape(scaledNorm, [1])], 0) };
+  }
+  const norm = div(scaledNorm, scaler.scale);
+  const unscaled = gradient.map((vector) => div(vector, scaler.scale));
+  const counts = lessOrEqual(norm, scalarLike(norm, MAX_FLOAT32));
+  const next = nextState(settings, vectors, state, { gradient: unscaled, norm }, scalars);
+  const nextScaler = nextLossScalerVector(scaler, counts);
+  const { scale, skippedSteps } = splitLossScaler(nextScaler);
+  return {
+    next: [...next.map((value, index) => where(counts, value, state[index] as Value)), nextScaler],
+    metrics: concat([terms, ...[norm, scale, skippedSteps].map((value) => reshape(value, [1]))], 0),
+  };
+}
+
+const MAX_FLOAT32 = (2 - 2 ** -23) * 2 ** 127;
+
+/** Parameters, moments and averages after a step. */
+function nextState(
+  { adam, maxGradNorm }: StepSettings,
+  vectors: readonly StateVector[],
+  state: readonly Value[],
+  { gradient, norm }: { readonly gradient: readonly Value[]; readonly norm: Value },
+  { emaRate, ...scalars }: StepScalars<Value>,
+): Value[] {
   const clipped = maxGradNorm > 0 ? clipByGlobalNorm(gradient, norm, maxGradNorm) : gradient;
   const current = (kind: StateKind) => vectorsOf(kind, vectors, state).map(({ value }) => value);
   const [firstMoments, secondMoments] = [current('first_moment'), current('second_moment')];
@@ -160,13 +233,10 @@ export function updateStep(
   });
   const parameters = updated.map((vector) => vector.parameters);
   const averages = current('ema').map((average, index) => emaStep(average, parameters[index] as Value, emaRate));
-  return {
-    next: [
-      ...parameters,
-      ...updated.map((vector) => vector.firstMoment),
-      ...updated.map((vector) => vector.secondMoment),
-      ...averages,
-    ],
-    metrics: concat([terms, reshape(norm, [1])], 0),
-  };
+  return [
+    ...parameters,
+    ...updated.map((vector) => vector.firstMoment),
+    ...updated.map((vector) => vector.secondMoment),
+    ...averages,
+  ];
 }
