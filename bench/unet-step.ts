@@ -27,7 +27,12 @@ export function namedWeights(model: UNet2DModel): Map<string, NamedTensor> {
 }
 
 /** Forward, iso loss, backward, clipping, AdamW and EMA. */
-export function createEngine(model: UNet2DModel, batch: number, device: ConcreteDevice): Promise<Engine> {
+export function createEngine(
+  model: UNet2DModel,
+  batch: number,
+  device: ConcreteDevice,
+  mixed_precision: 'no' | 'fp16' = 'no',
+): Promise<Engine> {
   const args = resolveTrainingArguments({
     output_dir: 'unused',
     per_device_train_batch_size: batch,
@@ -35,6 +40,7 @@ export function createEngine(model: UNet2DModel, batch: number, device: Concrete
     optim: 'adamw',
     max_grad_norm: 1,
     use_ema: true,
+    mixed_precision,
   });
   const initial = initialVector(model, 0);
   return Engine.create(

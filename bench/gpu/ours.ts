@@ -14,6 +14,8 @@ export interface OurSettings {
   /** Steps of the shorter run. */
   readonly steps: number;
   readonly tf32: boolean;
+  /** Default 'no'. */
+  readonly mixed_precision?: 'no' | 'fp16';
 }
 
 export interface OurTimes {
@@ -25,9 +27,10 @@ export interface OurTimes {
 
 const ROUNDS = 3;
 
-async function measure({ device, batch, steps, tf32 }: OurSettings): Promise<OurTimes> {
+async function measure({ device, batch, steps, tf32, mixed_precision }: OurSettings): Promise<OurTimes> {
   configureRuntime({ tf32 });
-  const engine = await createEngine(new UNet2DModel(unet2DPreset('ddpm-cifar10')), batch, device);
+  const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
+  const engine = await createEngine(model, batch, device, mixed_precision);
   let done = 0;
   const timed = async (count: number) => {
     const start = performance.now();

@@ -93,11 +93,16 @@ export async function runOnGpu({ device, batch, steps, only = '' }: GpuBench): P
 
 /** TF32 is of cuda alone. */
 function ours(device: ConcreteDevice, batch: number, steps: number): Variant[] {
-  const variant = (name: string, tf32: boolean): Variant => ({
+  const variant = (name: string, precision: Pick<OurSettings, 'tf32' | 'mixed_precision'>): Variant => ({
     name: `ours ${name}`,
-    measure: () => timeOurs({ device, batch, steps, tf32 }),
+    measure: () => timeOurs({ device, batch, steps, ...precision }),
   });
-  return [variant('float32', false), ...(device === 'cuda' ? [variant('TF32', true)] : [])];
+  const isCuda = device === 'cuda';
+  return [
+    variant('float32', { tf32: false }),
+    ...(isCuda ? [variant('TF32', { tf32: true })] : []),
+    variant('float16', { tf32: isCuda, mixed_precision: 'fp16' }),
+  ];
 }
 
 /** What fails, such as a precision that this torch has not, is a row too. */

@@ -44,7 +44,12 @@ export async function readTrainingCurve(outputDir: string): Promise<TrainingCurv
     const entries: unknown[] = lines.map((line) => JSON.parse(line));
     // A line on changed settings has no metrics.
     const isRecord = (entry: unknown) => !(typeof entry === 'object' && entry !== null && 'changed' in entry);
-    records = entries.filter(isRecord).map((entry) => recordSchema.parse(entry));
+    // A record whose steps were all skipped, in float16, has no loss.
+    const isWhole = (record: z.output<typeof recordSchema>) => Object.values(record).every((value) => value !== null);
+    records = entries
+      .filter(isRecord)
+      .map((entry) => recordSchema.parse(entry))
+      .filter(isWhole);
   } catch (cause) {
     throw new FileFormatError(`${file} cannot be read as the log of a run: ${errorText(cause)}`, { cause });
   }
