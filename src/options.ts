@@ -1,13 +1,13 @@
-import * as z from 'zod';
 import { warn } from '#platform/system';
 import { InvalidArgumentError } from './errors.ts';
 import { nearestName } from './registry.ts';
+import * as z from './zod.ts';
 
 /**
  * What a zod object of an options interface must hold: one schema a member, for no more and no fewer than the members.
  * The interface is written out, not inferred from the schema, because inferred types lose the comments that editors show.
  */
-export type Fields<Options> = { readonly [Name in keyof Options]-?: z.ZodType<unknown, Options[Name]> };
+export type Fields<Options> = { readonly [Name in keyof Options]-?: z.ZodMiniType<unknown, Options[Name]> };
 
 /** The options once defaults are filled in: every member is there. */
 export type Complete<Options> = {
@@ -21,7 +21,7 @@ export type Complete<Options> = {
  * @param Failure the class of the error.
  * @throws {Failure} that lists every option that is wrong or unknown, with the nearest name.
  */
-export function parseOptions<Schema extends z.ZodType>(
+export function parseOptions<Schema extends z.ZodMiniType>(
   schema: Schema,
   options: unknown,
   what: string,
@@ -32,8 +32,8 @@ export function parseOptions<Schema extends z.ZodType>(
   return parsed.data;
 }
 
-function withNearestNames({ issues }: z.ZodError, schema: z.ZodType) {
-  const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+function withNearestNames({ issues }: z.$ZodError, schema: z.ZodMiniType) {
+  const known = schema instanceof z.$ZodObject ? Object.keys(schema._zod.def.shape) : [];
   const advised = issues.map((issue) => {
     if (issue.code !== 'unrecognized_keys' || issue.path.length > 0) return issue;
     const names = issue.keys.map((key) => {

@@ -1,8 +1,8 @@
-import * as z from 'zod';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { parseOptions } from '../options.ts';
+import * as z from '../zod.ts';
 import { resolveExtractor } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
 import { consecutiveShare, openImages, randomPart } from './image-sources.ts';
@@ -10,12 +10,12 @@ import { type ExtractionOptions, extractionFields, type ReportedExtractor, repor
 
 const settingsSchema = z.object({
   ...extractionFields,
-  split: z.string().min(1).optional(),
-  share: z
-    .tuple([z.int().min(1), z.int().min(1)])
-    .readonly()
-    .refine(([index, shares]) => index <= shares, 'the share must be one of 1 to the number of shares')
-    .optional(),
+  split: z.optional(z.string().check(z.minLength(1))),
+  share: z.optional(
+    z
+      .readonly(z.tuple([z.int().check(z.gte(1)), z.int().check(z.gte(1))]))
+      .check(z.refine(([index, shares]) => index <= shares, 'the share must be one of 1 to the number of shares')),
+  ),
 });
 
 export interface ImageStatisticsOptions extends ExtractionOptions {

@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import type { ImageSet, SkippedImage } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
@@ -9,6 +8,7 @@ import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '.
 import type { UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import { nearestName } from '../registry.ts';
 import { DEVICES, type Device } from '../runtime/device.ts';
+import * as z from '../zod.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import type { ResolveExtractorOptions } from './extractors/registry.ts';
 
@@ -22,24 +22,32 @@ export const DEFAULT_METRICS = {
   statistics: ['fid'],
 } as const satisfies Record<string, readonly MetricName[]>;
 
-const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
-const side = z.int().min(1).max(8192);
+const seed = z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER));
+const side = z.int().check(z.gte(1), z.lte(8192));
 /** How images become features, for `evaluate` and `imageStatistics`. */
 export const extractionFields = {
-  batch_size: z.int().min(1).max(65_536).default(32),
-  resolution: z.union([side.transform((size) => [size, size] as const), z.tuple([side, side]).readonly()]).optional(),
-  strict: z.boolean().default(false),
-  device: z.enum(DEVICES).default('auto'),
+  batch_size: z._default(z.int().check(z.gte(1), z.lte(65_536)), 32),
+  resolution: z.optional(
+    z.union([
+      z.pipe(
+        side,
+        z.transform((size) => [size, size] as const),
+      ),
+      z.readonly(z.tuple([side, side])),
+    ]),
+  ),
+  strict: z._default(z.boolean(), false),
+  device: z._default(z.enum(DEVICES), 'auto'),
   // Only checked here; they are used as they were given.
-  extractor: z
-    .custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one')
-    .optional(),
-  logits_extractor: z
-    .custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one')
-    .optional(),
-  on_progress: functionOption<(...progress: never[]) => void>().optional(),
-  on_warning: functionOption<(message: string) => void>().optional(),
-  signal: signalOption.optional(),
+  extractor: z.optional(
+    z.custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one'),
+  ),
+  logits_extractor: z.optional(
+    z.custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one'),
+  ),
+  on_progress: z.optional(functionOption<(...progress: never[]) => void>()),
+  on_warning: z.optional(functionOption<(message: string) => void>()),
+  signal: z.optional(signalOption),
 };
 
 function isExtractor(given: unknown): boolean {
@@ -47,27 +55,29 @@ function isExtractor(given: unknown): boolean {
   return typeof given === 'object' && given !== null && typeof Reflect.get(given, 'extract') === 'function';
 }
 
-const metricName = z.string().refine((name) => metrics.find(name) !== undefined, {
-  error: ({ input }) => {
-    const nearest = nearestName(String(input), metrics.names());
-    const advice = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
-    return `'${input}' is not a metric: use ${metrics.names().join(', ')}, or register your own${advice}`;
-  },
-});
+const metricName = z.string().check(
+  z.refine((name) => metrics.find(name) !== undefined, {
+    error: ({ input }) => {
+      const nearest = nearestName(String(input), metrics.names());
+      const advice = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
+      return `'${input}' is not a metric: use ${metrics.names().join(', ')}, or register your own${advice}`;
+    },
+  }),
+);
 
 const settingsSchema = z.object({
   ...extractionFields,
-  split: z.string().min(1).optional(),
-  fake_split: z.string().min(1).optional(),
-  dataset_config_name: z.string().min(1).optional(),
-  dataset_revision: z.string().min(1).optional(),
-  metrics: z.array(metricName).min(1).optional(),
-  num_samples: z.int().min(2).optional(),
-  num_real: z.int().min(2).optional(),
-  seed: seed.default(0),
-  data_seed: seed.default(0),
-  cache_dir: z.string().min(1).optional(),
-  contact_sheets: z.string().min(1).optional(),
+  split: z.optional(z.string().check(z.minLength(1))),
+  fake_split: z.optional(z.string().check(z.minLength(1))),
+  dataset_config_name: z.optional(z.string().check(z.minLength(1))),
+  dataset_revision: z.optional(z.string().check(z.minLength(1))),
+  metrics: z.optional(z.array(metricName).check(z.minLength(1))),
+  num_samples: z.optional(z.int().check(z.gte(2))),
+  num_real: z.optional(z.int().check(z.gte(2))),
+  seed: z._default(seed, 0),
+  data_seed: z._default(seed, 0),
+  cache_dir: z.optional(z.string().check(z.minLength(1))),
+  contact_sheets: z.optional(z.string().check(z.minLength(1))),
 });
 
 /** Options of an evaluation, checked, with their defaults; those of metrics are with the metrics. */

@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { dirname, join } from '#platform/path';
 import { InvalidArgumentError, SafetensorsError } from '../errors.ts';
+import * as z from '../zod.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './float-formats.ts';
 import { readJsonFile } from './json.ts';
 import type { RegularFile } from './regular-file.ts';

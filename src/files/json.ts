@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { readFile } from '#platform/fs';
 import { ConfigError, errorText, InvalidArgumentError } from '../errors.ts';
+import * as z from '../zod.ts';
 import { readWholeFile } from './regular-file.ts';
 
 /*
@@ -28,7 +28,7 @@ const DEFAULT_MAX_BYTES = 16 * 1024 * 1024;
  */
 export async function readJsonFile<T>(
   path: string,
-  schema: z.ZodType<T>,
+  schema: z.ZodMiniType<T>,
   { maxBytes = DEFAULT_MAX_BYTES, infinities = false }: { maxBytes?: number; infinities?: boolean } = {},
 ): Promise<T> {
   return parseJson(await readWholeFile(path, maxBytes, ConfigError), schema, path, infinities);
@@ -50,7 +50,7 @@ export async function readJsonLines(path: string): Promise<unknown[]> {
 }
 
 /** Parses and validates JSON bytes as {@link readJsonFile} does; `where` names them in errors. */
-export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: string, infinities = false): T {
+export function parseJson<T>(bytes: Uint8Array, schema: z.ZodMiniType<T>, where: string, infinities = false): T {
   let value: JsonValue;
   try {
     value = parseStrictJson(bytes, infinities);

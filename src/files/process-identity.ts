@@ -1,12 +1,12 @@
-import * as z from 'zod';
+import * as z from '../zod.ts';
 
 export { isRunning, type ProcessIdentity, thisProcess } from '#platform/process';
 
 export const processIdentitySchema = z.object({
-  host: z.string().max(256),
-  machine: z.string().max(64),
-  pid: z.int().positive(),
-  started: z.string().max(64).nullable(),
+  host: z.string().check(z.maxLength(256)),
+  machine: z.string().check(z.maxLength(64)),
+  pid: z.int().check(z.positive()),
+  started: z.nullable(z.string().check(z.maxLength(64))),
 });
 
 /** After so long without a sign of life, a process of another machine counts as ended. */

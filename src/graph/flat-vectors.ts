@@ -1,6 +1,7 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from './graph.ts';
-import { concat, pad, reshape, slice } from './ops/index.ts';
+import { pad, slice } from './ops/indexing.ts';
+import { concat, reshape } from './ops/shape.ts';
 import { elementCount } from './types.ts';
 
 /** What lies in one vector: named tensors, one after another. */

@@ -1,5 +1,6 @@
 import type { Value } from './graph.ts';
-import { add, div, minimum, mul, reduceSum, sqrt, square, sub } from './ops/index.ts';
+import { add, div, minimum, mul, sqrt, square, sub } from './ops/elementwise.ts';
+import { reduceSum } from './ops/reduce.ts';
 import { scalarLike } from './registry.ts';
 
 export interface AdamSettings {

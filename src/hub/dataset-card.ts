@@ -1,6 +1,6 @@
 import { parse } from 'yaml';
-import * as z from 'zod';
 import { DatasetError, errorText } from '../errors.ts';
+import * as z from '../zod.ts';
 
 /*
  * What the README.md of a data set says in its YAML header: `configs`, the files of each configuration by split, and
@@ -23,44 +23,76 @@ export interface DatasetCard {
   classNames(config: string, column: string): readonly string[] | undefined;
 }
 
-const pattern = z.string().max(500);
-const paths = z.union([pattern.transform((one) => [one]), z.array(pattern).max(1000)]);
+const pattern = z.string().check(z.maxLength(500));
+const paths = z.union([
+  z.pipe(
+    pattern,
+    z.transform((one) => [one]),
+  ),
+  z.array(pattern).check(z.maxLength(1000)),
+]);
 const dataFiles = z.union([
-  paths.transform((all) => new Map([['train', all]])),
-  z
-    .array(z.looseObject({ split: z.string(), path: paths }))
-    .transform((splits) => new Map(splits.map(({ split, path }) => [split, path]))),
-  z.record(z.string(), paths).transform((splits) => new Map(Object.entries(splits))),
+  z.pipe(
+    paths,
+    z.transform((all) => new Map([['train', all]])),
+  ),
+  z.pipe(
+    z.array(z.looseObject({ split: z.string(), path: paths })),
+    z.transform((splits) => new Map(splits.map(({ split, path }) => [split, path]))),
+  ),
+  z.pipe(
+    z.record(z.string(), paths),
+    z.transform((splits) => new Map(Object.entries(splits))),
+  ),
 ]);
 
 /** `names` is a list, or an object by number in text. */
 const classLabel = z.union([
   z.array(z.string()),
-  z.record(z.string().regex(/^\d{1,9}$/), z.string()).transform((names) =>
-    Object.entries(names)
-      .sort(([a], [b]) => Number(a) - Number(b))
-      .map(([, name]) => name),
+  z.pipe(
+    z.record(z.string().check(z.regex(/^\d{1,9}$/)), z.string()),
+    z.transform((names) =>
+      Object.entries(names)
+        .sort(([a], [b]) => Number(a) - Number(b))
+        .map(([, name]) => name),
+    ),
   ),
 ]);
 const feature = z.looseObject({
-  name: z.string().optional(),
-  dtype: z.unknown().transform((dtype) => featureType.safeParse(dtype).data?.class_label.names),
+  name: z.optional(z.string()),
+  dtype: z.pipe(
+    z.unknown(),
+    z.transform((dtype) => featureType.safeParse(dtype).data?.class_label.names),
+  ),
 });
 const featureType = z.looseObject({ class_label: z.looseObject({ names: classLabel }) });
-const info = z.looseObject({ config_name: z.string().default('default'), features: z.array(feature).default([]) });
+const info = z.looseObject({
+  config_name: z._default(z.string(), 'default'),
+  features: z._default(z.array(feature), []),
+});
 
 const headerSchema = z.looseObject({
-  configs: z
-    .array(
+  configs: z._default(
+    z.array(
       z.looseObject({
-        config_name: z.string().default('default'),
-        default: z.boolean().default(false),
-        data_dir: z.string().default(''),
-        data_files: dataFiles.optional(),
+        config_name: z._default(z.string(), 'default'),
+        default: z._default(z.boolean(), false),
+        data_dir: z._default(z.string(), ''),
+        data_files: z.optional(dataFiles),
       }),
-    )
-    .default([]),
-  dataset_info: z.union([z.array(info), info.transform((one) => [one])]).default([]),
+    ),
+    [],
+  ),
+  dataset_info: z._default(
+    z.union([
+      z.array(info),
+      z.pipe(
+        info,
+        z.transform((one) => [one]),
+      ),
+    ]),
+    [],
+  ),
 });
 
 /**
@@ -75,7 +107,7 @@ export function parseDatasetCard(text: string, where: string): DatasetCard {
   try {
     header = headerSchema.parse(parse(yaml) ?? {});
   } catch (cause) {
-    const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : errorText(cause);
+    const reason = cause instanceof z.$ZodError ? z.prettifyError(cause) : errorText(cause);
     throw new DatasetError(`${where}: its header does not describe a data set: ${reason}`, { cause });
   }
   return {

@@ -1,9 +1,9 @@
 import path from 'node:path';
-import * as z from 'zod';
 import { HubError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
+import * as z from '../zod.ts';
 import { type HubOptions, type ListedFile, Repository } from './repository.ts';
 
 /** A data set of the Hub at a commit. */
@@ -18,10 +18,10 @@ export interface DatasetSnapshot {
 /** Where the Hub keeps its own conversion of a data set: `<configuration>/<split>/0000.parquet`. */
 export const CONVERTED = 'refs/convert/parquet';
 
-const listingSchema: z.ZodType<ListedFile[]> = z.array(
+const listingSchema: z.ZodMiniType<ListedFile[]> = z.array(
   z.strictObject({
     path: z.string(),
-    size: z.int().min(0),
+    size: z.int().check(z.gte(0)),
     digest: z.strictObject({ kind: z.enum(['sha256', 'git-sha1']), hex: z.string() }),
   }),
 );

@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { downloadSnapshot } from '#hub/download';
 import { readdir } from '#platform/fs';
 import { dirname, isAbsolute, join, resolve } from '#platform/path';
@@ -7,6 +6,7 @@ import { interruptedReplacement } from '../files/atomic.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile, isFolder } from '../files/regular-file.ts';
 import { type Fields, functionOption } from '../options.ts';
+import * as z from '../zod.ts';
 import { allowsLocalModels, localModelFolder, refuseLocalModel } from './environment.ts';
 import { HUB_ID, type HubOptions } from './hub-options.ts';
 import {
@@ -31,12 +31,12 @@ export type PretrainedOptions = Pick<
 >;
 
 export const pretrainedShape = {
-  revision: z.string().optional(),
-  variant: z.string().optional(),
-  cache_dir: z.string().nullish(),
-  local_files_only: z.boolean().optional(),
-  progress_callback: functionOption<NonNullable<HubOptions['progress_callback']>>().optional(),
-  token: z.string().optional(),
+  revision: z.optional(z.string()),
+  variant: z.optional(z.string()),
+  cache_dir: z.nullish(z.string()),
+  local_files_only: z.optional(z.boolean()),
+  progress_callback: z.optional(functionOption<NonNullable<HubOptions['progress_callback']>>()),
+  token: z.optional(z.string()),
 } satisfies Fields<PretrainedOptions>;
 
 /**

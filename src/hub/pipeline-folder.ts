@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { mkdir, readdir } from '#platform/fs';
 import { dirname, join } from '#platform/path';
 import { InvalidArgumentError } from '../errors.ts';
@@ -7,6 +6,7 @@ import { type JsonObject, stringifySorted } from '../files/json.ts';
 import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
 import { parseOptions } from '../options.ts';
+import * as z from '../zod.ts';
 
 /*
  * The layout of a saved pipeline: the names of its files, as in diffusers, and how a folder of them is written.
@@ -48,12 +48,12 @@ export const componentFolders = {
 const component = z.tuple([z.string(), z.string()]);
 export const modelIndexSchema = z.looseObject({
   // A pair where the pipeline's class lies in the repository: [module, class].
-  _class_name: z.union([z.string().min(1), component]),
-  _diffusers_version: z.string().optional(),
+  _class_name: z.union([z.string().check(z.minLength(1)), component]),
+  _diffusers_version: z.optional(z.string()),
   scheduler: component,
   unet: component,
 });
-export const configSchema = z.looseObject({ _class_name: z.string().min(1) });
+export const configSchema = z.looseObject({ _class_name: z.string().check(z.minLength(1)) });
 
 /** `model_index.json`: the pipeline's class, and for each component the library and class that load it. */
 export type ModelIndex = JsonObject & {
@@ -71,10 +71,10 @@ export type ComponentConfig = JsonObject & { _class_name: string };
  * training data, and the weight of the isotropy penalty in training, null for a loss of which it is not known.
  */
 export const isotropySchema = z.object({
-  isotropy: z.number().min(0),
-  standard_error: z.number().min(0),
-  samples: z.int().min(1),
-  lambda: z.number().min(0).nullable(),
+  isotropy: z.number().check(z.gte(0)),
+  standard_error: z.number().check(z.gte(0)),
+  samples: z.int().check(z.gte(1)),
+  lambda: z.nullable(z.number().check(z.gte(0))),
 });
 export type IsotropyFile = z.output<typeof isotropySchema>;
 

@@ -1,6 +1,6 @@
 import { requireFunction, requireObject } from '../arguments.ts';
 import { GraphError, InvalidArgumentError } from '../errors.ts';
-import { add, mul } from '../graph/ops/index.ts';
+import { add, mul } from '../graph/ops/elementwise.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
 import { simpleLoss } from './simple.ts';

@@ -1,5 +1,5 @@
 import { requireFunction, requireObject } from '../arguments.ts';
-import { add, mul } from '../graph/ops/index.ts';
+import { add, mul } from '../graph/ops/elementwise.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { checkLambda } from './arrays/iso.ts';
 import { isotropyOf, withPenalty } from './isotropy.ts';

@@ -1,6 +1,7 @@
 import { requireObject } from '../arguments.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, div, mul, neg, reduceMean, sqrt, square, sub } from '../graph/ops/index.ts';
+import { add, div, mul, neg, sqrt, square, sub } from '../graph/ops/elementwise.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
 import { scalarLike } from '../graph/registry.ts';
 import type { LossInputs } from './loss.ts';
 

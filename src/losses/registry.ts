@@ -1,6 +1,5 @@
-import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
-import { Registry } from '../registry.ts';
+import { nearestName, Registry } from '../registry.ts';
 import { hybridLoss } from './hybrid.ts';
 import { isoLoss } from './iso.ts';
 import type { DiffusionLoss } from './loss.ts';
@@ -20,8 +19,6 @@ export interface LossFactoryOptions {
   readonly [option: string]: unknown;
 }
 
-const base = z.custom<DiffusionLoss>((value) => typeof value === 'function').optional();
-
 /**
  * The losses that a config and `--loss` can name.
  *
@@ -29,21 +26,26 @@ const base = z.custom<DiffusionLoss>((value) => typeof value === 'function').opt
  * losses.register('cauchy', () => cauchyLoss());
  */
 export const losses = new Registry<LossFactory>('loss', {
-  simple: factory(z.strictObject({}), simpleLoss),
-  iso: factory(z.strictObject({ lambda: z.number().min(0), base }), isoLoss),
-  l1: factory(z.strictObject({}), l1Loss),
-  huber: factory(z.strictObject({ delta: z.number().optional() }), huberLoss),
-  'min-snr': factory(z.strictObject({ snr_gamma: z.number().optional() }), minSnrLoss),
-  p2: factory(z.strictObject({ p2_gamma: z.number().optional(), p2_k: z.number().optional() }), p2Loss),
-  snr: factory(z.strictObject({}), snrLoss),
-  hybrid: factory(z.strictObject({ vlb_weight: z.number().min(0).optional(), base }), hybridLoss),
+  simple: factory([], simpleLoss),
+  iso: factory(['lambda', 'base'], isoLoss),
+  l1: factory([], l1Loss),
+  huber: factory(['delta'], huberLoss),
+  'min-snr': factory(['snr_gamma'], minSnrLoss),
+  p2: factory(['p2_gamma', 'p2_k'], p2Loss),
+  snr: factory([], snrLoss),
+  hybrid: factory(['vlb_weight', 'base'], hybridLoss),
 });
 
-function factory<Options>(schema: z.ZodType<Options>, make: (options: Options) => DiffusionLoss): LossFactory {
+/** @param known the options of the loss, which checks their values itself. */
+function factory<Options>(known: readonly string[], make: (options: Options) => DiffusionLoss): LossFactory {
   return (options) => {
-    const parsed = schema.safeParse(options);
-    if (!parsed.success) throw new InvalidArgumentError(z.prettifyError(parsed.error));
-    return make(parsed.data);
+    for (const name of Object.keys(options)) {
+      if (known.some((one) => one === name)) continue;
+      const nearest = nearestName(name, known);
+      const advice = nearest === undefined ? '' : ` (did you mean '${nearest}'?)`;
+      throw new InvalidArgumentError(`unknown option '${name}'${advice}: there are ${known.join(', ') || 'none'}`);
+    }
+    return make(options as Options);
   };
 }
 
@@ -55,12 +57,12 @@ function factory<Options>(schema: z.ZodType<Options>, make: (options: Options) =
  * @throws {ConfigError} when a name is not known, or an option is unknown or out of range.
  */
 export function lossFromConfig(json: unknown): DiffusionLoss {
-  const parsed = z.looseObject({ name: z.string() }).safeParse(json);
-  if (!parsed.success) throw new ConfigError(`wrong loss config: ${z.prettifyError(parsed.error)}`);
-  const { name, base, ...options } = parsed.data;
+  if (typeof json !== 'object' || json === null || !('name' in json))
+    throw new ConfigError('the config of a loss must be an object with the name of the loss');
+  const { name, ...options } = json;
   const factory = losses.get(name, ConfigError);
   try {
-    return factory(base === undefined ? options : { ...options, base: lossFromConfig(base) });
+    return factory('base' in options ? { ...options, base: lossFromConfig(options.base) } : options);
   } catch (cause) {
     if (!(cause instanceof InvalidArgumentError)) throw cause;
     throw new ConfigError(`wrong config of the loss '${name}': ${cause.message}`, { cause });

@@ -1,6 +1,7 @@
 import { requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { abs, minimum, mul, reduceMean, sub } from '../graph/ops/index.ts';
+import { abs, minimum, mul, sub } from '../graph/ops/elementwise.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { isotropyOf, regressionTarget } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss } from './loss.ts';

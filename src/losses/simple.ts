@@ -1,4 +1,5 @@
-import { reduceMean, square, sub } from '../graph/ops/index.ts';
+import { square, sub } from '../graph/ops/elementwise.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
 import { isotropyOf, regressionTarget } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss } from './loss.ts';
 

@@ -4,21 +4,20 @@ import {
   add,
   clip,
   exp,
-  gather,
   greater,
   less,
   log,
   mul,
   neg,
-  reduceMean,
-  reshape,
   square,
   stopGradient,
   sub,
   tanh,
-  unsqueeze,
   where,
-} from '../graph/ops/index.ts';
+} from '../graph/ops/elementwise.ts';
+import { gather } from '../graph/ops/indexing.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
+import { reshape, unsqueeze } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { elementCount, fixedShape, formatShape, formatType, sameShape, toTensorData } from '../graph/types.ts';
 import { HALF_LEVEL, LAST_LEVEL, posteriorTables } from './arrays/variational-bound.ts';

@@ -1,7 +1,8 @@
 import { requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, div, minimum, mul, pow, reduceMean, square, sub } from '../graph/ops/index.ts';
+import { add, div, minimum, mul, pow, square, sub } from '../graph/ops/elementwise.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { isotropyOf, regressionTarget } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss, type LossConfig, type LossInputs } from './loss.ts';

@@ -1,16 +1,17 @@
-import * as z from 'zod';
 import { ConfigError, GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, gather, relu } from '../graph/ops/index.ts';
+import { add, relu } from '../graph/ops/elementwise.ts';
+import { gather } from '../graph/ops/indexing.ts';
 import { formatShape, toTensorData } from '../graph/types.ts';
 import type { ForwardContext } from '../nn/context.ts';
 import { Linear } from '../nn/layers.ts';
 import { type Layer, type ParameterSpec, parametersOf } from '../nn/parameters.ts';
 import { sinusoidalTable } from '../nn/time-embedding.ts';
 import { type Complete, type Fields, parseOptions } from '../options.ts';
+import * as z from '../zod.ts';
 import { configOptions, type DiffusionModel, type ModelInputs } from './model.ts';
 
-const featureCount = z.int().min(1).max(8192);
+const featureCount = z.int().check(z.gte(1), z.lte(8192));
 
 /** Options of `ConditionalDense`; every one may be left out. */
 export interface ConditionalDenseOptions {
@@ -27,11 +28,11 @@ export interface ConditionalDenseOptions {
 }
 
 const configSchema = z.strictObject({
-  in_features: featureCount.default(2),
-  hidden_features: featureCount.default(128),
-  num_hidden_layers: z.int().min(1).max(64).default(3),
-  time_embedding_dim: featureCount.optional(),
-  num_train_timesteps: z.int().min(1).max(10_000).default(1000),
+  in_features: z._default(featureCount, 2),
+  hidden_features: z._default(featureCount, 128),
+  num_hidden_layers: z._default(z.int().check(z.gte(1), z.lte(64)), 3),
+  time_embedding_dim: z.optional(featureCount),
+  num_train_timesteps: z._default(z.int().check(z.gte(1), z.lte(10_000)), 1000),
 } satisfies Fields<ConditionalDenseOptions>);
 
 /** The whole configuration, as it is written to `config.json`. */

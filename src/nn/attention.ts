@@ -1,6 +1,9 @@
 import { InvalidArgumentError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, matmul, mul, reshape, softmax, transpose } from '../graph/ops/index.ts';
+import { add, mul } from '../graph/ops/elementwise.ts';
+import { matmul } from '../graph/ops/matmul.ts';
+import { softmax } from '../graph/ops/normalization.ts';
+import { reshape, transpose } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import type { ForwardContext } from './context.ts';
 import { GroupNorm, Linear } from './layers.ts';

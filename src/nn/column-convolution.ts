@@ -1,6 +1,9 @@
 import { isRecomputable, recomputable, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, concat, gemm, matmul, pad, reshape, split, transpose } from '../graph/ops/index.ts';
+import { add } from '../graph/ops/elementwise.ts';
+import { pad } from '../graph/ops/indexing.ts';
+import { gemm, matmul } from '../graph/ops/matmul.ts';
+import { concat, reshape, split, transpose } from '../graph/ops/shape.ts';
 import { apply, int64Vector } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
 

@@ -1,7 +1,7 @@
 import { GraphError } from '../errors.ts';
 import { checkpoint } from '../graph/autodiff/checkpoint.ts';
 import type { Value } from '../graph/graph.ts';
-import { type DropoutNumbers, dropout } from '../graph/ops/index.ts';
+import { type DropoutNumbers, dropout } from '../graph/ops/dropout.ts';
 import { type Layout, nchw } from './layout.ts';
 import type { ParameterValues } from './parameters.ts';
 

@@ -1,18 +1,9 @@
 import type { Value } from '../graph/graph.ts';
-import {
-  add,
-  concat,
-  expandTo,
-  gemm,
-  groupNorm,
-  type MapOrder,
-  matmul,
-  mul,
-  reduceMean,
-  reshape,
-  softmax,
-  transpose,
-} from '../graph/ops/index.ts';
+import { add, mul } from '../graph/ops/elementwise.ts';
+import { gemm, matmul } from '../graph/ops/matmul.ts';
+import { groupNorm, type MapOrder, softmax } from '../graph/ops/normalization.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
+import { concat, expandTo, reshape, transpose } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
 import { columnConvolution, fitsShiftedProduct, shiftedProductConvolution } from './column-convolution.ts';

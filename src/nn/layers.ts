@@ -1,21 +1,11 @@
 import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import {
-  add,
-  type Conv2dOptions,
-  erf,
-  gather,
-  gemm,
-  layerNorm,
-  matmul,
-  mul,
-  relu,
-  reshape,
-  silu,
-  softplus,
-  tanh,
-  transpose,
-} from '../graph/ops/index.ts';
+import type { Conv2dOptions } from '../graph/ops/conv/geometry.ts';
+import { add, erf, mul, relu, silu, softplus, tanh } from '../graph/ops/elementwise.ts';
+import { gather } from '../graph/ops/indexing.ts';
+import { gemm, matmul } from '../graph/ops/matmul.ts';
+import { layerNorm } from '../graph/ops/normalization.ts';
+import { reshape, transpose } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { formatShape } from '../graph/types.ts';
 import type { ForwardContext } from './context.ts';

@@ -1,19 +1,10 @@
 import type { Value } from '../graph/graph.ts';
-import {
-  add,
-  averagePool,
-  type Conv2dOptions,
-  concat,
-  conv2d,
-  groupNorm,
-  matmul,
-  mul,
-  reshape,
-  softmax,
-  transpose,
-  unsqueeze,
-  upsampleNearest2x,
-} from '../graph/ops/index.ts';
+import { type Conv2dOptions, conv2d } from '../graph/ops/conv/geometry.ts';
+import { add, mul } from '../graph/ops/elementwise.ts';
+import { matmul } from '../graph/ops/matmul.ts';
+import { groupNorm, softmax } from '../graph/ops/normalization.ts';
+import { averagePool, upsampleNearest2x } from '../graph/ops/pooling.ts';
+import { concat, reshape, transpose, unsqueeze } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
 

@@ -1,5 +1,7 @@
 import type { Value } from '../graph/graph.ts';
-import { cast, concat, cos, mul, pad, silu, sin, unsqueeze } from '../graph/ops/index.ts';
+import { cast, cos, mul, silu, sin } from '../graph/ops/elementwise.ts';
+import { pad } from '../graph/ops/indexing.ts';
+import { concat, unsqueeze } from '../graph/ops/shape.ts';
 import { type DType, toTensorData } from '../graph/types.ts';
 import type { ForwardContext } from './context.ts';
 import { Linear } from './layers.ts';

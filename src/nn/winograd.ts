@@ -1,7 +1,10 @@
 import { withGradient } from '../graph/autodiff/custom.ts';
 import { orderedAfter, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, gemm, matmul, reduceSum, reshape, transpose } from '../graph/ops/index.ts';
+import { add } from '../graph/ops/elementwise.ts';
+import { gemm, matmul } from '../graph/ops/matmul.ts';
+import { reduceSum } from '../graph/ops/reduce.ts';
+import { reshape, transpose } from '../graph/ops/shape.ts';
 import { fixedShape, toTensorData } from '../graph/types.ts';
 import type { MapGeometry } from './column-convolution.ts';
 

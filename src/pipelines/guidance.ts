@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
 import { type Fields, numberOption, numberOrNumbersOption } from '../options.ts';
+import * as z from '../zod.ts';
 import type { ModelSession } from './model-session.ts';
 
 export interface ClassOptions {
@@ -18,8 +19,8 @@ export interface ClassOptions {
 
 /** The types alone. */
 export const classShape = {
-  class_labels: numberOrNumbersOption.optional(),
-  guidance_scale: numberOption.optional(),
+  class_labels: z.optional(numberOrNumbersOption),
+  guidance_scale: z.optional(numberOption),
 } satisfies Fields<ClassOptions>;
 
 /** The class options of a call, which shares nothing with the caller's objects. */

@@ -1,6 +1,5 @@
 // Images as bytes, as PNG files, and as a folder of PNG files with a record of how they were made.
 
-import * as z from 'zod';
 import { mkdir, readdir } from '#platform/fs';
 import { encodePng as encodePixels } from '#platform/image-codec';
 import * as path from '#platform/path';
@@ -9,6 +8,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { type JsonObject, type JsonValue, readJsonFile, stringifySorted } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
+import * as z from '../zod.ts';
 
 /** Images as bytes, [count, height, width, channels]. */
 export interface ImageBytes {

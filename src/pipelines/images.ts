@@ -1,11 +1,11 @@
 import type { RawImage } from '@huggingface/transformers';
-import * as z from 'zod';
 import { createHash } from '#platform/hash';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
 import type { PipelineSource } from '../hub/pipeline-source.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
+import * as z from '../zod.ts';
 import type { Edit } from './editing/edit.ts';
 import {
   type ImageEditOptions,
@@ -52,15 +52,15 @@ import {
 } from './sampling-options.ts';
 
 const drawingShape = { ...samplingShape, ...classShape } satisfies Fields<SamplingOptions & ClassOptions>;
-const callShape = { ...drawingShape, ...imageEditShape, batch_size: numberOption.optional() };
+const callShape = { ...drawingShape, ...imageEditShape, batch_size: z.optional(numberOption) };
 const generationSchema = z.strictObject({
   ...callShape,
   ...latentShape,
-  output_type: z.string('must be a text').optional(),
-  return_latents: z.boolean().optional(),
+  output_type: z.optional(z.string('must be a text')),
+  return_latents: z.optional(z.boolean()),
 } satisfies Fields<ImageGenerationOptions & { output_type?: string; return_latents?: boolean }>);
 const folderSchema = z.strictObject({ ...callShape, count: numberOption } satisfies Fields<ImageFolderOptions>);
-const interpolationSchema = z.strictObject({ ...drawingShape, seed: numberOption.optional() });
+const interpolationSchema = z.strictObject({ ...drawingShape, seed: z.optional(numberOption) });
 const inversionSchema = z.strictObject({
   ...inversionShape,
   ...classShape,

@@ -1,6 +1,5 @@
 // Opens what `pipeline()` is given: a saved folder, a Hub id, or an ONNX file.
 
-import * as z from 'zod';
 import * as path from '#platform/path';
 import { setTf32 } from '#runtime/tf32';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
@@ -28,6 +27,7 @@ import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '..
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { asScheduler, type GivenScheduler, schedulerOfFolder } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import * as z from '../zod.ts';
 import { ModelSession } from './model-session.ts';
 import { schedulerOption } from './sampling-options.ts';
 
@@ -66,18 +66,18 @@ export interface PipelineOptions extends PretrainedOptions {
 export interface ImagePipelineOptions extends PipelineOptions {}
 
 const textOrNull = <Text extends string>() =>
-  z.custom<Text | null>((value) => typeof value === 'string' || value === null, 'must be a text').optional();
+  z.optional(z.custom<Text | null>((value) => typeof value === 'string' || value === null, 'must be a text'));
 
 /** An unknown device or dtype is refused where it is looked up. */
 const pipelineSchema = z.strictObject({
   ...pretrainedShape,
   device: textOrNull<Device>(),
-  tf32: z.boolean().optional(),
+  tf32: z.optional(z.boolean()),
   dtype: textOrNull<'fp32'>(),
-  ema: z.boolean().optional(),
-  sample_shape: numbersOption.optional(),
-  input_names: inputNamesSchema.optional(),
-  scheduler: schedulerOption.optional(),
+  ema: z.optional(z.boolean()),
+  sample_shape: z.optional(numbersOption),
+  input_names: z.optional(inputNamesSchema),
+  scheduler: z.optional(schedulerOption),
 } satisfies Fields<PipelineOptions>);
 
 /**

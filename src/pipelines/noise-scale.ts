@@ -1,11 +1,12 @@
 // The predicted noise times a number: what lambda does to a trained model (docs/theory.md), and Epsilon Scaling.
-import * as z from 'zod';
+
 import { InvalidArgumentError } from '../errors.ts';
 import { noiseScaleForLambda, type TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption } from '../options.ts';
 import { alphaBarBetween, type PredictionType } from '../schedulers/schedule.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { noiseCoefficients } from '../schedulers/steps.ts';
+import * as z from '../zod.ts';
 
 export interface NoiseScaleOptions {
   /**
@@ -27,16 +28,17 @@ export interface NoiseScaleOptions {
 
 /** The types alone; ranges are checked together. */
 export const noiseScaleShape = {
-  iso_lambda: numberOption.optional(),
-  isotropy: numberOption.or(z.strictObject({ isotropy: numberOption, lambda: numberOption })).optional(),
-  noise_scale: numberOption
-    .or(
+  iso_lambda: z.optional(numberOption),
+  isotropy: z.optional(z.union([numberOption, z.strictObject({ isotropy: numberOption, lambda: numberOption })])),
+  noise_scale: z.optional(
+    z.union([
+      numberOption,
       z.custom<readonly [number, number]>(
         (value) => Array.isArray(value) && value.length === 2 && value.every((one) => typeof one === 'number'),
         'must be a number, or two of them for the first and the last step',
       ),
-    )
-    .optional(),
+    ]),
+  ),
 } satisfies Fields<NoiseScaleOptions>;
 
 /** The factors of the first and the last step. */

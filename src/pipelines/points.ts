@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import * as path from '#platform/path';
 import { isColumnName, NAME_RULE } from '../datasets/points/columns.ts';
 import { applyScaler, invertScaler, type Scaler } from '../datasets/points/points.ts';
@@ -10,6 +9,7 @@ import type { PipelineSource } from '../hub/pipeline-source.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, numberOption, parseOptions, warnOnce } from '../options.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import * as z from '../zod.ts';
 import { type InversionOptions, inversionCall, inversionSchema, invertedFrom } from './editing/inversion.ts';
 import {
   type InterpolationEnd,
@@ -124,26 +124,26 @@ export interface UnconditionalPointGenerationPipeline {
 
 const drawingShape = {
   ...samplingShape,
-  output_type: z.custom<'points' | 'scaled'>((value) => typeof value === 'string', 'must be a text').optional(),
+  output_type: z.optional(z.custom<'points' | 'scaled'>((value) => typeof value === 'string', 'must be a text')),
 };
 const generationSchema = z.strictObject({
   ...drawingShape,
   ...latentShape,
   ...pointEditShape,
-  batch_size: numberOption.optional(),
-  return_latents: z.boolean().optional(),
+  batch_size: z.optional(numberOption),
+  return_latents: z.optional(z.boolean()),
 } satisfies Fields<PointGenerationOptions>);
 const interpolationSchema = z.strictObject({
   ...drawingShape,
-  seed: numberOption.optional(),
+  seed: z.optional(numberOption),
 } satisfies Fields<PointInterpolationOptions>);
 
-const finite = z.number().refine(Number.isFinite);
+const finite = z.number().check(z.refine(Number.isFinite));
 const scalerSchema = z.object({
   kind: z.enum(['min-max', 'standardise', 'none']),
-  offset: z.array(finite).max(8192),
-  scale: z.array(finite.refine((scale) => scale !== 0, 'a scale must not be 0')).max(8192),
-  columns: z.array(z.string().refine(isColumnName, NAME_RULE)).max(8192).optional(),
+  offset: z.array(finite).check(z.maxLength(8192)),
+  scale: z.array(finite.check(z.refine((scale) => scale !== 0, 'a scale must not be 0'))).check(z.maxLength(8192)),
+  columns: z.optional(z.array(z.string().check(z.refine(isColumnName, NAME_RULE))).check(z.maxLength(8192))),
 });
 
 /** Loads a saved pipeline folder; see `pipeline`. */

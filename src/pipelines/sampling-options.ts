@@ -1,10 +1,10 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type Fields, functionOption, numberOption, numberOrNumbersOption, signalOption } from '../options.ts';
 import type { SampleSeed } from '../random/sample-streams.ts';
 import { asScheduler, type GivenScheduler } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import * as z from '../zod.ts';
 import type { Edit } from './editing/edit.ts';
 import type { NoiseCall } from './editing/latents.ts';
 import { type NoiseScale, type NoiseScaleOptions, noiseScaleShape, readNoiseScale } from './noise-scale.ts';
@@ -60,14 +60,14 @@ export const schedulerOption = z.custom<GivenScheduler>(
 /** The types alone; ranges are checked with the number of samples at hand. */
 export const samplingShape = {
   ...noiseScaleShape,
-  num_inference_steps: numberOption.optional(),
-  scheduler: schedulerOption.optional(),
-  seed: numberOrNumbersOption.optional(),
-  eta: numberOption.optional(),
-  use_clipped_model_output: z.boolean().optional(),
-  callback_on_step_end: functionOption<StepCallback>().optional(),
-  on_progress: functionOption<(fraction: number) => void>().optional(),
-  signal: signalOption.optional(),
+  num_inference_steps: z.optional(numberOption),
+  scheduler: z.optional(schedulerOption),
+  seed: z.optional(numberOrNumbersOption),
+  eta: z.optional(numberOption),
+  use_clipped_model_output: z.optional(z.boolean()),
+  callback_on_step_end: z.optional(functionOption<StepCallback>()),
+  on_progress: z.optional(functionOption<(fraction: number) => void>()),
+  signal: z.optional(signalOption),
 } satisfies Fields<SamplingOptions>;
 
 /** What one call draws with. It shares nothing with the caller's objects that could change while the call runs. */

@@ -4,7 +4,7 @@ import { usesTf32 } from '#runtime/tf32';
 import { DeviceError, InvalidArgumentError } from '../errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { add, cast } from '../graph/ops/index.ts';
+import { add, cast } from '../graph/ops/elementwise.ts';
 
 /** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
 export const DEVICES = ['auto', 'gpu', 'cpu', 'webgpu', 'cuda'] as const;

@@ -1,7 +1,7 @@
-import * as z from 'zod';
 import { requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
+import * as z from '../zod.ts';
 import { refuseOtherProcess } from './config-file.ts';
 import { type PredictionType, parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
@@ -26,7 +26,7 @@ export interface DDIMOptions extends SchedulerOptions, ClippingOptions {
 const configShape = {
   ...scheduleShape,
   ...clippingShape,
-  set_alpha_to_one: z.boolean().default(true),
+  set_alpha_to_one: z._default(z.boolean(), true),
 } satisfies Fields<DDIMOptions>;
 
 type DDIMStepOptions = Pick<StepOptions, 'eta' | 'use_clipped_model_output'>;

@@ -1,7 +1,7 @@
-import * as z from 'zod';
 import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
+import * as z from '../zod.ts';
 import { refuseOtherProcess } from './config-file.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape } from './schedule.ts';
 import { Scheduler } from './scheduler.ts';
@@ -41,7 +41,7 @@ export interface DDPMOptions extends SchedulerOptions, ClippingOptions {
 const configShape = {
   ...scheduleShape,
   ...clippingShape,
-  variance_type: z.enum(VARIANCE_TYPES).default('fixed_small'),
+  variance_type: z._default(z.enum(VARIANCE_TYPES), 'fixed_small'),
 } satisfies Fields<DDPMOptions>;
 
 /**

@@ -1,8 +1,9 @@
 // The noise schedule: the options that all schedulers share, the variances of the forward process, and the timesteps
 // that a reverse process visits.
-import * as z from 'zod';
+
 import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { type Complete, type Fields, parseOptions } from '../options.ts';
+import * as z from '../zod.ts';
 
 /** How the variances of the forward process grow with t; diffusers' names. */
 const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'] as const;
@@ -43,18 +44,18 @@ export interface SchedulerOptions {
 
 export type SchedulerConfig = Complete<SchedulerOptions>;
 
-const beta = z.number().min(0).lt(1);
+const beta = z.number().check(z.gte(0), z.lt(1));
 
 export const scheduleShape = {
-  num_train_timesteps: z.int().min(1).max(1_000_000).default(1000),
-  beta_start: beta.default(0.0001),
-  beta_end: beta.default(0.02),
-  beta_schedule: z.enum(BETA_SCHEDULES).default('linear'),
-  trained_betas: z.array(z.number().min(0).max(1)).nullable().default(null),
-  prediction_type: z.enum(PREDICTION_TYPES).default('epsilon'),
-  timestep_spacing: z.enum(TIMESTEP_SPACINGS).default('leading'),
-  steps_offset: z.int().min(0).default(0),
-  rescale_betas_zero_snr: z.boolean().default(false),
+  num_train_timesteps: z._default(z.int().check(z.gte(1), z.lte(1_000_000)), 1000),
+  beta_start: z._default(beta, 0.0001),
+  beta_end: z._default(beta, 0.02),
+  beta_schedule: z._default(z.enum(BETA_SCHEDULES), 'linear'),
+  trained_betas: z._default(z.nullable(z.array(z.number().check(z.gte(0), z.lte(1)))), null),
+  prediction_type: z._default(z.enum(PREDICTION_TYPES), 'epsilon'),
+  timestep_spacing: z._default(z.enum(TIMESTEP_SPACINGS), 'leading'),
+  steps_offset: z._default(z.int().check(z.gte(0)), 0),
+  rescale_betas_zero_snr: z._default(z.boolean(), false),
 } satisfies Fields<SchedulerOptions>;
 
 /**
@@ -67,7 +68,7 @@ export function parseSchedulerConfig<Shape extends typeof scheduleShape>(
   className: string,
   shape: Shape,
   options: unknown,
-): z.output<z.ZodObject<Shape>> {
+): z.output<z.ZodMiniObject<Shape>> {
   const given =
     typeof options === 'object' && options !== null && !Array.isArray(options)
       ? Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null))

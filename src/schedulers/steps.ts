@@ -1,8 +1,9 @@
 // One reverse step: what `Scheduler.step` takes and gives, and the combination that DDPM and DDIM share.
-import * as z from 'zod';
+
 import { requireArray } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { Complete, Fields } from '../options.ts';
+import * as z from '../zod.ts';
 import type { PredictionType, SchedulerConfig } from './schedule.ts';
 
 const { fround } = Math;
@@ -52,11 +53,11 @@ export interface ClippingOptions {
 }
 
 export const clippingShape = {
-  clip_sample: z.boolean().default(true),
-  clip_sample_range: z.number().positive().default(1),
-  thresholding: z.boolean().default(false),
-  dynamic_thresholding_ratio: z.number().min(0).max(1).default(0.995),
-  sample_max_value: z.number().positive().default(1),
+  clip_sample: z._default(z.boolean(), true),
+  clip_sample_range: z._default(z.number().check(z.positive()), 1),
+  thresholding: z._default(z.boolean(), false),
+  dynamic_thresholding_ratio: z._default(z.number().check(z.gte(0), z.lte(1)), 0.995),
+  sample_max_value: z._default(z.number().check(z.positive()), 1),
 } satisfies Fields<ClippingOptions>;
 
 type ClippingConfig = Complete<ClippingOptions>;

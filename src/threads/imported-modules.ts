@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs';
 import { register } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import * as z from 'zod';
 import { errorText, InvalidArgumentError } from '../errors.ts';
 import { packageFile, runsSources } from '../files/package-files.ts';
 import { isFile } from '../files/regular-file.ts';
+import * as z from '../zod.ts';
 
 /** In the order of their import. Another process of the same run imports them too, and so knows what they register. */
 const urls: string[] = [];

@@ -2,7 +2,9 @@
 // lambda can be changed after training (docs/theory.md).
 import { Graph } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
-import { reduceMean, split, square } from '../graph/ops/index.ts';
+import { square } from '../graph/ops/elementwise.ts';
+import { reduceMean } from '../graph/ops/reduce.ts';
+import { split } from '../graph/ops/shape.ts';
 import { elementCount } from '../graph/types.ts';
 import { predictedEpsilon } from '../losses/isotropy.ts';
 import type { LossConfig } from '../losses/loss.ts';

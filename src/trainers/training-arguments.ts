@@ -1,12 +1,12 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../errors.ts';
 import { type Fields, parseOptions } from '../options.ts';
 import { DEVICES, type Device } from '../runtime/device.ts';
+import * as z from '../zod.ts';
 import { LR_SCHEDULERS, parseStepRules } from './schedules.ts';
 
-const finite = z.number().refine(Number.isFinite, 'must be finite');
-const wholeNumber = z.int().min(0);
-const fraction = finite.min(0).lt(1);
+const finite = z.number().check(z.refine(Number.isFinite, 'must be finite'));
+const wholeNumber = z.int().check(z.gte(0));
+const fraction = finite.check(z.gte(0), z.lt(1));
 
 /** What `Trainer` is told of a run, by Hugging Face's names. */
 export interface TrainingArguments {
@@ -123,44 +123,44 @@ export interface TrainingArguments {
 }
 
 const schema = z.strictObject({
-  output_dir: z.string().min(1),
-  num_train_epochs: z.int().min(1).default(1000),
-  max_steps: z.union([z.literal(-1), z.int().min(1)]).default(-1),
-  per_device_train_batch_size: z.int().min(1).max(1_000_000).default(512),
-  gradient_accumulation_steps: z.int().min(1).max(65_536).default(1),
-  isotropy_over: z.enum(['step', 'batch']).default('step'),
-  gradient_checkpointing: z.boolean().default(false),
-  mixed_precision: z.enum(['no', 'fp16', 'bf16']).default('no'),
-  random_flip: z.boolean().default(false),
-  class_dropout_prob: fraction.default(0),
-  learning_rate: finite.min(0).default(1e-3),
-  lr_scheduler_type: z.enum(LR_SCHEDULERS).default('constant'),
-  warmup_steps: wholeNumber.default(0),
-  lr_num_cycles: z.int().min(1).optional(),
-  lr_power: finite.positive().optional(),
-  lr_end: finite.min(0).optional(),
-  lr_step_rules: z.string().optional(),
-  optim: z.enum(['adam', 'adamw']).default('adam'),
-  adam_beta1: fraction.default(0.9),
-  adam_beta2: fraction.default(0.999),
-  adam_epsilon: finite.positive().default(1e-8),
-  weight_decay: finite.min(0).optional(),
-  max_grad_norm: finite.min(0).default(0),
-  use_ema: z.boolean().default(false),
-  ema_inv_gamma: finite.positive().default(1),
-  ema_power: finite.positive().default(0.75),
-  ema_max_decay: finite.min(0).max(1).default(0.9999),
-  ema_min_decay: finite.min(0).max(1).optional(),
-  ema_update_after_step: wholeNumber.optional(),
-  use_ema_warmup: z.boolean().optional(),
-  seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  device: z.enum(DEVICES).default('auto'),
-  tf32: z.boolean().optional(),
-  logging_steps: z.int().min(1).default(100),
-  save_steps: wholeNumber.default(0),
-  save_total_limit: z.int().min(1).default(2),
-  report_to: z.array(z.enum(['jsonl', 'tensorboard'])).default(['jsonl', 'tensorboard']),
-  disable_tqdm: z.boolean().optional(),
+  output_dir: z.string().check(z.minLength(1)),
+  num_train_epochs: z._default(z.int().check(z.gte(1)), 1000),
+  max_steps: z._default(z.union([z.literal(-1), z.int().check(z.gte(1))]), -1),
+  per_device_train_batch_size: z._default(z.int().check(z.gte(1), z.lte(1_000_000)), 512),
+  gradient_accumulation_steps: z._default(z.int().check(z.gte(1), z.lte(65_536)), 1),
+  isotropy_over: z._default(z.enum(['step', 'batch']), 'step'),
+  gradient_checkpointing: z._default(z.boolean(), false),
+  mixed_precision: z._default(z.enum(['no', 'fp16', 'bf16']), 'no'),
+  random_flip: z._default(z.boolean(), false),
+  class_dropout_prob: z._default(fraction, 0),
+  learning_rate: z._default(finite.check(z.gte(0)), 1e-3),
+  lr_scheduler_type: z._default(z.enum(LR_SCHEDULERS), 'constant'),
+  warmup_steps: z._default(wholeNumber, 0),
+  lr_num_cycles: z.optional(z.int().check(z.gte(1))),
+  lr_power: z.optional(finite.check(z.positive())),
+  lr_end: z.optional(finite.check(z.gte(0))),
+  lr_step_rules: z.optional(z.string()),
+  optim: z._default(z.enum(['adam', 'adamw']), 'adam'),
+  adam_beta1: z._default(fraction, 0.9),
+  adam_beta2: z._default(fraction, 0.999),
+  adam_epsilon: z._default(finite.check(z.positive()), 1e-8),
+  weight_decay: z.optional(finite.check(z.gte(0))),
+  max_grad_norm: z._default(finite.check(z.gte(0)), 0),
+  use_ema: z._default(z.boolean(), false),
+  ema_inv_gamma: z._default(finite.check(z.positive()), 1),
+  ema_power: z._default(finite.check(z.positive()), 0.75),
+  ema_max_decay: z._default(finite.check(z.gte(0), z.lte(1)), 0.9999),
+  ema_min_decay: z.optional(finite.check(z.gte(0), z.lte(1))),
+  ema_update_after_step: z.optional(wholeNumber),
+  use_ema_warmup: z.optional(z.boolean()),
+  seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER)), 0),
+  device: z._default(z.enum(DEVICES), 'auto'),
+  tf32: z.optional(z.boolean()),
+  logging_steps: z._default(z.int().check(z.gte(1)), 100),
+  save_steps: z._default(wholeNumber, 0),
+  save_total_limit: z._default(z.int().check(z.gte(1)), 2),
+  report_to: z._default(z.array(z.enum(['jsonl', 'tensorboard'])), ['jsonl', 'tensorboard']),
+  disable_tqdm: z.optional(z.boolean()),
 } satisfies Fields<TrainingArguments>);
 
 export type ResolvedTrainingArguments = z.output<typeof schema> & { readonly weight_decay: number };

@@ -1,5 +1,5 @@
-import * as z from 'zod';
 import { CheckpointError, NonFiniteLossError } from '../errors.ts';
+import * as z from '../zod.ts';
 import type { Progress, RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import type { Engine } from './engines/engine.ts';
 import type { LiveSettings } from './live-settings.ts';
@@ -217,5 +217,5 @@ function isLevel(name: string): boolean {
   return SCALER_REPORT.some((level) => level === name);
 }
 
-const windowSchema = z.strictObject({ steps: z.int().nonnegative(), sums: z.record(z.string(), z.number()) });
+const windowSchema = z.strictObject({ steps: z.int().check(z.nonnegative()), sums: z.record(z.string(), z.number()) });
 type SavedWindow = z.output<typeof windowSchema>;

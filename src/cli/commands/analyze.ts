@@ -1,6 +1,5 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { applyScaler, loadPoints } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { csvText } from '../../experiments/text.ts';
@@ -10,6 +9,7 @@ import type { PointCloud } from '../../metrics/metric.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import { curvePlot, writePlot } from '../../plots/index.ts';
 import { DDPMScheduler } from '../../schedulers/index.ts';
+import * as z from '../../zod.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption } from '../options/shared-options.ts';
 import { withProgress } from '../ui/progress.ts';
@@ -17,29 +17,29 @@ import { formatTable } from '../ui/table.ts';
 import { saveIsotropy } from './save-isotropy.ts';
 
 const options = {
-  dataset: option('--dataset <name|file>', z.string().default('swiss-roll'), 'the data set'),
-  model: option('--model <folder>', z.string().optional(), 'a pipeline whose predicted noise is analysed too'),
-  n: option('--n <count>', z.number().optional(), 'number of points'),
+  dataset: option('--dataset <name|file>', z._default(z.string(), 'swiss-roll'), 'the data set'),
+  model: option('--model <folder>', z.optional(z.string()), 'a pipeline whose predicted noise is analysed too'),
+  n: option('--n <count>', z.optional(z.number()), 'number of points'),
   timesteps: option(
     '--timesteps <count>',
-    z.int().min(2).max(10_000).default(21),
+    z._default(z.int().check(z.gte(2), z.lte(10_000)), 21),
     'number of timesteps, evenly spaced',
   ),
-  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic points'),
-  seed: option('--seed <seed>', z.number().default(0), 'seed of the noise'),
+  data_seed: option('--data-seed <seed>', z._default(z.number(), 0), 'seed of synthetic points'),
+  seed: option('--seed <seed>', z._default(z.number(), 0), 'seed of the noise'),
   device: deviceOption(),
-  output: option('--output <folder>', z.string().optional(), 'write isotropy.csv, .svg and .png there'),
+  output: option('--output <folder>', z.optional(z.string()), 'write isotropy.csv, .svg and .png there'),
   save: option(
     '--save',
-    z.boolean().default(false),
+    z._default(z.boolean(), false),
     "measure the model's isotropy over the data set, points or images, and save it for generate --iso-lambda",
   ),
   trained_lambda: option(
     '--trained-lambda <weight>',
-    z.number().min(0).optional(),
+    z.optional(z.number().check(z.gte(0))),
     'with --save: weight of the penalty in the training (default: what the folder says, else 0)',
   ),
-  json: option('--json', z.boolean().default(false), 'print JSON'),
+  json: option('--json', z._default(z.boolean(), false), 'print JSON'),
 };
 
 /** Column name to value; `timestep` is the first. */

@@ -1,25 +1,25 @@
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { type CompareReport, compareRuns } from '../../experiments/compare/compare.ts';
 import { metrics } from '../../metrics/registry.ts';
+import * as z from '../../zod.ts';
 import { addOptions, grouped, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, schedulerOption } from '../options/shared-options.ts';
 import { withProgress } from '../ui/progress.ts';
 
-const count = z.int().min(1).optional();
+const count = z.optional(z.int().check(z.gte(1)));
 
 const options = {
-  output: option('--output <folder>', z.string().default('runs/compare'), 'output folder'),
+  output: option('--output <folder>', z._default(z.string(), 'runs/compare'), 'output folder'),
   ...grouped('Metrics:', {
     dataset: option(
       '--dataset <name|path|hub-id>',
-      z.string().optional(),
+      z.optional(z.string()),
       'real samples to measure all runs against (default: what the runs measured themselves is shown)',
     ),
     metrics: listOption(
       'names',
       '--metrics <names...>',
-      z.array(z.string()).min(1, 'name a metric').optional(),
+      z.optional(z.array(z.string()).check(z.minLength(1, 'name a metric'))),
       `${metrics.names().join(', ')}, or registered ones (default: images fid,kid,prdc; points prdc)`,
     ),
     num_samples: option(
@@ -27,19 +27,19 @@ const options = {
       count,
       'samples to measure each run with (default: images 10000, points as many as real ones)',
     ),
-    extractor: option('--extractor <spec>', z.string().optional(), 'features of images (default: inception)'),
+    extractor: option('--extractor <spec>', z.optional(z.string()), 'features of images (default: inception)'),
     resolution: option('--resolution <side>', count, 'side of the real images (default: that of the drawn ones)'),
     nearest_k: option('--nearest-k <k>', count, 'k of Precision, Recall, Density and Coverage (default: 5)'),
   }),
   ...grouped('Samples:', {
     sample_count: option(
       '--sample-count <count>',
-      z.int().min(0).optional(),
+      z.optional(z.int().check(z.gte(0))),
       'samples in the picture of each run; 0: none (default: points 1000, images 16)',
     ),
     num_inference_steps: option('--steps <count>', count, 'sampling steps (default: 50)'),
     scheduler: { ...schedulerOption(), description: 'how all runs draw (default: DDIM with the betas of each run)' },
-    seed: option('--seed <seed>', z.int().min(0).default(0), 'seed of what is drawn'),
+    seed: option('--seed <seed>', z._default(z.int().check(z.gte(0)), 0), 'seed of what is drawn'),
     device: deviceOption(),
   }),
 };

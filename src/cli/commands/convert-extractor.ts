@@ -1,14 +1,14 @@
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { convertExtractor } from '../../evaluation/extractors/convert-extractor.ts';
 import { extractorsFolder } from '../../evaluation/extractors/published-extractors.ts';
+import * as z from '../../zod.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
 
 const options = {
   weights: option('--weights <file>', z.string('name the .pth or .safetensors file'), 'the published weights'),
-  output: option('--output <file>', z.string().optional(), 'the .onnx file (default: in the extractors folder)'),
-  json: option('--json', z.boolean().default(false), 'print JSON'),
+  output: option('--output <file>', z.optional(z.string()), 'the .onnx file (default: in the extractors folder)'),
+  json: option('--json', z._default(z.boolean(), false), 'print JSON'),
 };
 
 export function defineConvertExtractor(command: Command): void {

@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { DeviceError } from '../../errors.ts';
 import { environment } from '../../experiments/jobs/job.ts';
 import { AUTO_ON_POINTS, deviceReports, resolveDevice } from '../../runtime/device.ts';
+import * as z from '../../zod.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
 
-const options = { json: option('--json', z.boolean().default(false), 'print JSON') };
+const options = { json: option('--json', z._default(z.boolean(), false), 'print JSON') };
 
 export function defineDoctor(command: Command): void {
   command.addHelpText('after', '\nExamples:\n  iso-diffusion doctor\n  iso-diffusion doctor --json');

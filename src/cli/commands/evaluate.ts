@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { evaluate } from '../../evaluation/evaluate.ts';
 import { identify, loadPointPair } from '../../evaluation/inputs.ts';
@@ -15,6 +14,7 @@ import { writeFileAtomic } from '../../files/atomic.ts';
 import { type MetricOptions, mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
 import { withInterrupt } from '../../terminal/interrupt.ts';
+import * as z from '../../zod.ts';
 import {
   addOptions,
   givenFlag,
@@ -41,19 +41,19 @@ const options = {
   real: listOption(
     'files',
     '--real <sources...>',
-    z.array(z.string(), 'name a data set').min(1, 'name a data set').optional(),
+    z.optional(z.array(z.string(), 'name a data set').check(z.minLength(1, 'name a data set'))),
     'the real samples, which all but --ppl need; several .npz files are merged',
   ),
   fake: option('--fake <source>', z.string('name a pipeline, a folder or a file'), 'the generated samples'),
   metrics: listOption(
     'names',
     '--metrics <names...>',
-    z.array(z.string()).min(1, 'name a metric').optional(),
+    z.optional(z.array(z.string()).check(z.minLength(1, 'name a metric'))),
     `${metrics.names().join(', ')}, or registered ones (default: images fid,kid,prdc; points prdc)`,
   ),
   metric_options: option(
     '--metric-options <json>',
-    jsonSchema.optional(),
+    z.optional(jsonSchema),
     'options of registered metrics, such as \'{"power": 1}\'',
   ),
   ...metricOptions,
@@ -61,53 +61,57 @@ const options = {
   ...extractorOptions,
   logits_extractor: option(
     '--logits-extractor <name|file:output>',
-    z.string().optional(),
+    z.optional(z.string()),
     "extractor of the class logits for 'is' (default: with the extractor inception its own classifier)",
   ),
   split: option(
     '--split <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'split of the real images: train (default), validation, test, or all',
   ),
   dataset_config_name: option(
     '--dataset-config-name <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'configuration of real images of the Hub (default: its only or default one)',
   ),
   dataset_revision: option(
     '--dataset-revision <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'branch, tag or commit of real images of the Hub (default: main)',
   ),
   fake_split: option(
     '--fake-split <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'split of the generated images, where they have any',
   ),
   n: option(
     '--n <count>',
-    z.number().optional(),
+    z.optional(z.number()),
     'number of generated samples, and of real points (default: all stored ones; 10000 from a pipeline)',
   ),
-  n_real: option('--n-real <count>', z.number().optional(), 'real samples (default: all)'),
-  k: option('--k <count>', z.number().default(5), 'nearest neighbours of prdc'),
-  steps: option('--steps <count>', z.number().optional(), 'steps of the reverse process (default: 1000)'),
+  n_real: option('--n-real <count>', z.optional(z.number()), 'real samples (default: all)'),
+  k: option('--k <count>', z._default(z.number(), 5), 'nearest neighbours of prdc'),
+  steps: option('--steps <count>', z.optional(z.number()), 'steps of the reverse process (default: 1000)'),
   scheduler: schedulerOption(),
   class_labels: classLabelsOption('classes that a class-conditional pipeline draws in turn, such as 0,1,2'),
-  data_seed: option('--data-seed <seed>', z.number().default(0), 'seed of synthetic real points'),
+  data_seed: option('--data-seed <seed>', z._default(z.number(), 0), 'seed of synthetic real points'),
   seed: option(
     '--rng-seed, --seed <seed>',
-    z.number().default(0),
+    z._default(z.number(), 0),
     'seed of the generated samples and of everything random',
   ),
   device: deviceOption(),
-  plot: option('--plot <path>', z.string().optional(), 'write a scatter plot of 2-D points as .svg and .png'),
+  plot: option('--plot <path>', z.optional(z.string()), 'write a scatter plot of 2-D points as .svg and .png'),
   contact_sheets: option(
     '--contact-sheets <folder>',
-    z.string().optional(),
+    z.optional(z.string()),
     'write pictures of what went wrong: uncovered real samples, generated ones outside, the best beside their nearest real ones',
   ),
-  json: option('--json [file]', z.union([z.boolean(), z.string()]).default(false), 'print JSON, or write it to a file'),
+  json: option(
+    '--json [file]',
+    z._default(z.union([z.boolean(), z.string()]), false),
+    'print JSON, or write it to a file',
+  ),
 };
 type EvaluateSettings = Settings<typeof options>;
 

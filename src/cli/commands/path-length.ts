@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import {
   type PathLengthOptions,
@@ -7,34 +6,35 @@ import {
 } from '../../evaluation/path-length/path-length.ts';
 import { INTERPOLATIONS } from '../../evaluation/path-length/path-steps.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
+import * as z from '../../zod.ts';
 import { givenFlag, grouped, option, type Settings } from '../options/command-options.ts';
 import { downloadBar, withProgress } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
 
-const percentile = z.number().optional();
+const percentile = z.optional(z.number());
 
 /** The options of `perceptualPathLength`, which checks their values, under torch-fidelity's names. */
 export const pathLengthOptions = grouped('Perceptual path length:', {
-  ppl: option('--ppl', z.boolean().optional(), 'measure this of the pipeline --fake alone, without --real'),
+  ppl: option('--ppl', z.optional(z.boolean()), 'measure this of the pipeline --fake alone, without --real'),
   ppl_lpips_weights: option(
     '--ppl-lpips-weights <file>',
-    z.string().optional(),
+    z.optional(z.string()),
     "the heads of LPIPS: torch-fidelity's weights-vgg16-lpips.pth; --ppl needs it",
   ),
-  ppl_epsilon: option('--ppl-epsilon <value>', z.number().optional(), 'step between two latents (default: 0.0001)'),
+  ppl_epsilon: option('--ppl-epsilon <value>', z.optional(z.number()), 'step between two latents (default: 0.0001)'),
   ppl_reduction: option(
     '--ppl-reduction <mean|none>',
-    z.enum(['mean', 'none']).optional(),
+    z.optional(z.enum(['mean', 'none'])),
     'none: also every distance, in --json (default: mean)',
   ),
   ppl_sample_similarity_resize: option(
     '--ppl-sample-similarity-resize <pixels>',
-    z.number().optional(),
+    z.optional(z.number()),
     'side that images are resized to (default: 64)',
   ),
   ppl_sample_similarity_dtype: option(
     '--ppl-sample-similarity-dtype <uint8|float32>',
-    z.enum(['uint8', 'float32']).optional(),
+    z.optional(z.enum(['uint8', 'float32'])),
     'compare bytes, or images as the model gives them (default: uint8)',
   ),
   ppl_discard_percentile_lower: option(
@@ -49,7 +49,7 @@ export const pathLengthOptions = grouped('Perceptual path length:', {
   ),
   ppl_z_interp_mode: option(
     `--ppl-z-interp-mode <${INTERPOLATIONS.join('|')}>`,
-    z.enum(INTERPOLATIONS).optional(),
+    z.optional(z.enum(INTERPOLATIONS)),
     'how a step is made (default: lerp)',
   ),
 });

@@ -5,15 +5,15 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { packageFile, resolveDependency } from '../../files/package-files.ts';
+import * as z from '../../zod.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 
 const options = {
   port: option(
     '--port <number>',
-    z.int().min(0).max(65_535).default(4747),
+    z._default(z.int().check(z.gte(0), z.lte(65_535)), 4747),
     'port of the page on this machine; 0 takes any that is free',
   ),
   open: option('--no-open', z.boolean(), 'do not open the page in the browser'),

@@ -1,12 +1,12 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { isPointFile } from '../../datasets/points/point-files.ts';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { exists } from '../../files/regular-file.ts';
 import type { CardResults } from '../../hub/card-results.ts';
 import { HUB_ID } from '../../hub/repository.ts';
+import * as z from '../../zod.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { hubOptions, push, pushTarget } from '../options/hub-options.ts';
 import { folderNamed } from '../options/saved-model.ts';
@@ -15,11 +15,11 @@ const options = {
   model: option('--model <folder>', z.string('name the folder of a pipeline, or of a run'), 'the saved pipeline'),
   metrics: option(
     '--metrics <report.json>',
-    z.string().optional(),
+    z.optional(z.string()),
     'report of evaluate --json: its metrics go on the model card that is sent',
   ),
-  revision: option('--revision <branch>', z.string().optional(), 'branch to commit to (default: main)'),
-  commit_message: option('--commit-message <text>', z.string().optional(), 'title of the commit'),
+  revision: option('--revision <branch>', z.optional(z.string()), 'branch to commit to (default: main)'),
+  commit_message: option('--commit-message <text>', z.optional(z.string()), 'title of the commit'),
   ...hubOptions,
 };
 
@@ -47,14 +47,20 @@ async function pushModel(settings: Settings<typeof options>): Promise<void> {
   console.log(await push(folder, { ...target, options: { ...target.options, revision, commit_message, results } }));
 }
 
-const named = z.union([z.string(), z.object({ name: z.string() }).transform(({ name }) => name)]);
+const named = z.union([
+  z.string(),
+  z.pipe(
+    z.object({ name: z.string() }),
+    z.transform(({ name }) => name),
+  ),
+]);
 const reportSchema = z.looseObject({
   real: z.string(),
-  real_count: z.number().nullish(),
-  fake_count: z.number().nullish(),
-  k: z.number().optional(),
-  extractor: named.optional(),
-  settings: z.record(z.string(), z.unknown()).optional(),
+  real_count: z.nullish(z.number()),
+  fake_count: z.nullish(z.number()),
+  k: z.optional(z.number()),
+  extractor: z.optional(named),
+  settings: z.optional(z.record(z.string(), z.unknown())),
 });
 
 /** The metrics of a report of `evaluate --json`, and what they were computed with. */

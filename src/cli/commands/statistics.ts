@@ -1,23 +1,23 @@
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { imageStatistics } from '../../evaluation/image-statistics.ts';
 import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
+import * as z from '../../zod.ts';
 import { addOptions, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
 import { downloadBar, withProgress } from '../ui/progress.ts';
 
 const { cache_dir: _, ...featureOptions } = extractorOptions;
 const options = {
-  images: option('--images <source>', z.string().optional(), 'a folder or file of images, or a named set'),
-  split: option('--split <name>', z.string().optional(), 'train (default), validation, test, or all'),
+  images: option('--images <source>', z.optional(z.string()), 'a folder or file of images, or a named set'),
+  split: option('--split <name>', z.optional(z.string()), 'train (default), validation, test, or all'),
   merge: listOption(
     'files',
     '--merge <files...>',
-    z.array(z.string()).optional(),
+    z.optional(z.array(z.string())),
     'merge the statistics of these .npz files instead',
   ),
-  share: option('--share <i/n>', z.string().optional(), 'only the i-th of n consecutive parts, such as 1/4'),
+  share: option('--share <i/n>', z.optional(z.string()), 'only the i-th of n consecutive parts, such as 1/4'),
   ...featureOptions,
   device: deviceOption(),
   out: option('--out <file>', z.string('name an .npz file to write'), 'the .npz file to write'),

@@ -1,50 +1,54 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { POINT_SET_NAMES } from '../../datasets/named-data-set.ts';
 import { IMAGE_MODELS } from '../../experiments/jobs/job.ts';
 import { reportSweep, type SweepReport, sweep } from '../../experiments/sweep/sweep.ts';
 import { InterruptedError } from '../../terminal/interrupt.ts';
 import { duration } from '../../terminal/progress.ts';
+import * as z from '../../zod.ts';
 import { addOptions, grouped, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption } from '../options/shared-options.ts';
 import { withProgress } from '../ui/progress.ts';
 
-const count = z.int().min(1).optional();
+const count = z.optional(z.int().check(z.gte(1)));
 const SECONDS = { s: 1, m: 60, h: 3600 } as const;
 
 /** "90s", "30m" or "2h" in seconds. */
-const durationSchema = z
-  .string()
-  .regex(/^\d+(\.\d+)?[smh]$/, 'must be a time such as 90s, 30m or 2h')
-  .transform((text) => Number.parseFloat(text) * SECONDS[text.slice(-1) as keyof typeof SECONDS]);
+const durationSchema = z.pipe(
+  z.string().check(z.regex(/^\d+(\.\d+)?[smh]$/, 'must be a time such as 90s, 30m or 2h')),
+  z.transform((text) => Number.parseFloat(text) * SECONDS[text.slice(-1) as keyof typeof SECONDS]),
+);
 
-const shardSchema = z
-  .string()
-  .regex(/^\d+\/\d+$/, 'must be INDEX/COUNT, such as 0/4')
-  .transform((text): [number, number] => [Number.parseInt(text, 10), Number(text.slice(text.indexOf('/') + 1))]);
+const shardSchema = z.pipe(
+  z.string().check(z.regex(/^\d+\/\d+$/, 'must be INDEX/COUNT, such as 0/4')),
+  z.transform((text): [number, number] => [Number.parseInt(text, 10), Number(text.slice(text.indexOf('/') + 1))]),
+);
 
 const options = {
   ...grouped('Sweep:', {
     dataset: option(
       '--dataset <name|path|hub-id>',
-      z.string().default('swiss-roll'),
+      z._default(z.string(), 'swiss-roll'),
       `points: ${POINT_SET_NAMES.join(', ')} or a file; images: digits, a folder or file, owner/name`,
     ),
     lambda: listOption(
       'names',
       '--lambda <weights...>',
-      z.array(z.number()).optional(),
+      z.optional(z.array(z.number())),
       'weights of the penalty; 0 is always among them (default: 0 0.01 0.05 0.1 0.2)',
     ),
     seeds: option('--seeds <count>', count, 'runs of each weight; intervals need 2 (default: 5)'),
-    seed: option('--seed <seed>', z.int().min(0).default(0), 'seed of the first run; each further run adds 1'),
+    seed: option(
+      '--seed <seed>',
+      z._default(z.int().check(z.gte(0)), 0),
+      'seed of the first run; each further run adds 1',
+    ),
     at_sampling: option(
       '--at-sampling',
-      z.boolean().default(false),
+      z._default(z.boolean(), false),
       'train with weight 0 alone, and draw every weight from these models',
     ),
-    budget: option('--budget <time>', durationSchema.optional(), 'plan epochs and seeds that fit: 90s, 30m, 2h'),
+    budget: option('--budget <time>', z.optional(durationSchema), 'plan epochs and seeds that fit: 90s, 30m, 2h'),
   }),
   ...grouped('Runs:', {
     num_train_epochs: option(
@@ -57,7 +61,7 @@ const options = {
       count,
       'samples per batch (default: points 512, images 16)',
     ),
-    learning_rate: option('--lr, --learning-rate <rate>', z.number().optional(), 'default: points 1e-3, images 2e-4'),
+    learning_rate: option('--lr, --learning-rate <rate>', z.optional(z.number()), 'default: points 1e-3, images 2e-4'),
     num_inference_steps: option('--steps <count>', count, 'sampling steps (default: points 1000, images 250)'),
     nearest_k: option('--nearest-k <k>', count, 'k of Precision, Recall, Density and Coverage (default: 5)'),
     device: deviceOption('cpu'),
@@ -68,19 +72,19 @@ const options = {
   }),
   ...grouped('Images:', {
     resolution: option('--resolution <side>', count, 'side of the images in pixels (default: 64)'),
-    model: option('--model <name>', z.enum(IMAGE_MODELS).optional(), `${IMAGE_MODELS.join(', ')} (default: small)`),
+    model: option('--model <name>', z.optional(z.enum(IMAGE_MODELS)), `${IMAGE_MODELS.join(', ')} (default: small)`),
     samples: option('--samples <count>', count, 'generated images (default: as many as real ones)'),
-    extractor: option('--extractor <spec>', z.string().optional(), 'features of the metrics (default: inception)'),
+    extractor: option('--extractor <spec>', z.optional(z.string()), 'features of the metrics (default: inception)'),
   }),
   ...grouped('Output:', {
-    output: option('--output <folder>', z.string().optional(), 'output folder (default: runs/sweep-DATASET)'),
-    resume: option('--resume', z.boolean().default(false), 'continue with what is in the output folder'),
+    output: option('--output <folder>', z.optional(z.string()), 'output folder (default: runs/sweep-DATASET)'),
+    resume: option('--resume', z._default(z.boolean(), false), 'continue with what is in the output folder'),
     shard: option(
       '--shard <index/count>',
-      shardSchema.optional(),
+      z.optional(shardSchema),
       'share of the seeds, for several processes or machines',
     ),
-    report_only: option('--report-only', z.boolean().default(false), 'run nothing, report the finished runs'),
+    report_only: option('--report-only', z._default(z.boolean(), false), 'run nothing, report the finished runs'),
   }),
 };
 

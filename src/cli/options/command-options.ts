@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { nearestName } from '../../registry.ts';
 import { importModules } from '../../threads/imported-modules.ts';
+import * as z from '../../zod.ts';
 import { readConfigFile } from './config-file.ts';
 
 /** One option of a command: a flag, and an entry of the config file under its key in snake_case. */
-export interface CommandOption<Schema extends z.ZodType = z.ZodType> {
+export interface CommandOption<Schema extends z.ZodMiniType = z.ZodMiniType> {
   readonly flags: string;
   readonly description: string;
   readonly schema: Schema;
@@ -28,7 +28,7 @@ export type Settings<Table extends OptionTable> = {
   readonly [Key in keyof Table]: z.output<Table[Key]['schema']>;
 };
 
-export function option<Schema extends z.ZodType>(
+export function option<Schema extends z.ZodMiniType>(
   flags: string,
   schema: Schema,
   description: string,
@@ -42,7 +42,7 @@ export function option<Schema extends z.ZodType>(
  *
  * @param flags of a variadic flag: '--metrics <names...>'.
  */
-export function listOption<Schema extends z.ZodType>(
+export function listOption<Schema extends z.ZodMiniType>(
   list: ListKind,
   flags: string,
   schema: Schema,
@@ -76,23 +76,24 @@ export function withAliases<Table extends OptionTable>(
 }
 
 /** A flag with a value: `--name true`. */
-export const booleanSchema = z
-  .union([z.boolean(), z.enum(['true', 'false'])], 'must be true or false')
-  .transform((value) => value === true || value === 'true');
+export const booleanSchema = z.pipe(
+  z.union([z.boolean(), z.enum(['true', 'false'])], 'must be true or false'),
+  z.transform((value) => value === true || value === 'true'),
+);
 
 const tf32Option = option(
   '--tf32 <boolean>',
-  booleanSchema.optional(),
+  z.optional(booleanSchema),
   'on cuda, multiply float32 in TF32: faster, less exact (default: true, unless NVIDIA_TF32_OVERRIDE is 0)',
 );
 
 const cpuFallbackOption = option(
   '--cpu-fallback <boolean>',
-  booleanSchema.optional(),
+  z.optional(booleanSchema),
   'let nodes that cuda or webgpu cannot run run on the cpu, instead of refusing the model (default: false)',
 );
 
-const processSchema = z.object({ tf32: z.boolean().optional(), cpu_fallback: z.boolean().optional() });
+const processSchema = z.object({ tf32: z.optional(z.boolean()), cpu_fallback: z.optional(z.boolean()) });
 
 /** The options of a command, with those of the process: each that has `--device` has `--tf32` and `--cpu-fallback`. */
 function withProcessOptions(table: OptionTable): OptionTable {
@@ -131,7 +132,7 @@ function addImportOption(command: Command): Command {
   );
 }
 
-const importSchema = z.array(z.string().min(1)).default([]);
+const importSchema = z._default(z.array(z.string().check(z.minLength(1))), []);
 
 /**
  * The settings of a run. Flags override the config file, which overrides the defaults. The modules of `--import` and of
@@ -205,7 +206,7 @@ export function longFlags(flags: string): string[] {
 }
 
 /** Flags are text. Where the schema refuses text, it is read as a number. */
-function flagValue(value: unknown, schema: z.ZodType): unknown {
+function flagValue(value: unknown, schema: z.ZodMiniType): unknown {
   if (Array.isArray(value) && !schema.safeParse(value).success)
     return value.map((part) => (part !== '' && Number.isFinite(Number(part)) ? Number(part) : part));
   if (typeof value !== 'string' || value.trim() === '' || schema.safeParse(value).success) return value;

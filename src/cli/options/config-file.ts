@@ -1,9 +1,9 @@
 import path from 'node:path';
 import { parse as parseYaml } from 'yaml';
-import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { withRegularFile } from '../../files/regular-file.ts';
+import * as z from '../../zod.ts';
 import { whyRefused } from './diffusers-flags.ts';
 import { meantName } from './option-names.ts';
 

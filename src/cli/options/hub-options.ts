@@ -1,7 +1,7 @@
 import path from 'node:path';
-import * as z from 'zod';
 import { HubError, InvalidArgumentError } from '../../errors.ts';
 import { hubUser, type PushPlan, type PushToHubOptions, pushPlan, pushToHub } from '../../hub/push-to-hub.ts';
+import * as z from '../../zod.ts';
 import { formatTable } from '../ui/table.ts';
 import { givenFlag, grouped, option, type Settings } from './command-options.ts';
 
@@ -9,16 +9,20 @@ import { givenFlag, grouped, option, type Settings } from './command-options.ts'
 export const hubOptions = grouped('Hub:', {
   hub_model_id: option(
     '--hub-model-id <owner/name>',
-    z.string().min(1).optional(),
+    z.optional(z.string().check(z.minLength(1))),
     "repository to push to (default: the output folder's name, of the user whose token it is)",
   ),
-  hub_private_repo: option('--hub-private-repo', z.boolean().optional(), 'a new repository is private'),
-  hub_token: option('--hub-token <token>', z.string().optional(), 'token with write access (default: HF_TOKEN)'),
-  dry_run: option('--dry-run', z.boolean().optional(), 'list what a push would send, and send nothing'),
+  hub_private_repo: option('--hub-private-repo', z.optional(z.boolean()), 'a new repository is private'),
+  hub_token: option('--hub-token <token>', z.optional(z.string()), 'token with write access (default: HF_TOKEN)'),
+  dry_run: option('--dry-run', z.optional(z.boolean()), 'list what a push would send, and send nothing'),
 });
 
 export const pushOptions = grouped('Hub:', {
-  push_to_hub: option('--push-to-hub', z.boolean().default(false), 'push the pipeline to the Hub when it is trained'),
+  push_to_hub: option(
+    '--push-to-hub',
+    z._default(z.boolean(), false),
+    'push the pipeline to the Hub when it is trained',
+  ),
   ...hubOptions,
 });
 

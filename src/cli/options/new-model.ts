@@ -1,5 +1,4 @@
 import path from 'node:path';
-import * as z from 'zod';
 import type { ImageSet } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { isFolder } from '../../files/regular-file.ts';
@@ -15,17 +14,18 @@ import {
 } from '../../models/index.ts';
 import { models } from '../../models/registry.ts';
 import { optionsFromJson } from '../../models/unet-2d/config.ts';
+import * as z from '../../zod.ts';
 import { didYouMean, grouped, jsonObject, jsonSchema, option, type Settings } from './command-options.ts';
 
 export const modelOptions = grouped('Model:', {
   model: option(
     '--model <name|config.json>',
-    z.string().optional(),
+    z.optional(z.string()),
     `images: small (default), ddpm-cifar10, ddpm-64, default (diffusers' script); or the config.json of a model, its folder or Hub id; or a registered class: ${models.names().join(', ')}`,
   ),
   model_config: option(
     '--model-config <json|file.json>',
-    jsonSchema.optional(),
+    z.optional(jsonSchema),
     'the config of the class that --model names',
   ),
 });

@@ -1,43 +1,43 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { isImageTarget, TARGETS, type Target } from '../../experiments/reproduce/paper/targets.ts';
 import { PRESETS } from '../../experiments/reproduce/presets.ts';
+import * as z from '../../zod.ts';
 import { didYouMean, givenFlag, listOption, option, type Settings } from './command-options.ts';
 import { deviceOption } from './shared-options.ts';
 
-const wholeNumber = z.int().min(1);
+const wholeNumber = z.int().check(z.gte(1));
 
 /** Options for images only. */
 const imageOptions = {
   data: listOption(
     'files',
     '--data <sources...>',
-    z.array(z.string().min(1)).optional(),
+    z.optional(z.array(z.string().check(z.minLength(1)))),
     'images, [NAME=]SOURCE: digits, oxford-flowers-102, oxford-iiit-pet, a folder or file, or a folder with the archive of an Oxford set (default: both Oxford sets; smoke: digits)',
   ),
   lambda: option(
     '--lambda <weight>',
-    z.number().positive().refine(Number.isFinite, 'must be finite').optional(),
+    z.optional(z.number().check(z.positive(), z.refine(Number.isFinite, 'must be finite'))),
     'weight of the penalty for images (default: 0.05)',
   ),
   resolution: option(
     '--resolution <side>',
-    wholeNumber.optional(),
+    z.optional(wholeNumber),
     'side of the images in pixels (default: 64; smoke: 8)',
   ),
   samples: option(
     '--samples <count>',
-    z.int().min(6).optional(),
+    z.optional(z.int().check(z.gte(6))),
     'generated images (default: as many as real ones; smoke: 128)',
   ),
   extractor: option(
     '--extractor <spec>',
-    z.string().min(1).optional(),
+    z.optional(z.string().check(z.minLength(1))),
     'features of FID, Precision and so on: inception, raw-pixels, FILE.onnx[:OUTPUT], a transformers.js model, or a registered one (default: inception; smoke: raw-pixels)',
   ),
   logits_extractor: option(
     '--logits-extractor <spec>',
-    z.string().min(1).optional(),
+    z.optional(z.string().check(z.minLength(1))),
     'class logits of the Inception Score (default: with the extractor inception its own classifier, else none)',
   ),
 };
@@ -45,38 +45,46 @@ const imageOptions = {
 export const reproduceOptions = {
   preset: option(
     '--preset <name>',
-    z.enum(PRESETS).default('paper'),
+    z._default(z.enum(PRESETS), 'paper'),
     'paper, or smoke: a tiny trial run without verdicts',
   ),
-  runs: option('--runs <count>', wholeNumber.optional(), 'runs to average over (default: 3; smoke: 2)'),
-  epochs: option('--epochs <count>', wholeNumber.optional(), 'epochs (default: 1000; smoke: 100, images 6)'),
-  seed: option('--seed <seed>', z.int().min(0).default(0), 'seed of the first run; each further run adds 1'),
+  runs: option('--runs <count>', z.optional(wholeNumber), 'runs to average over (default: 3; smoke: 2)'),
+  epochs: option('--epochs <count>', z.optional(wholeNumber), 'epochs (default: 1000; smoke: 100, images 6)'),
+  seed: option(
+    '--seed <seed>',
+    z._default(z.int().check(z.gte(0)), 0),
+    'seed of the first run; each further run adds 1',
+  ),
   points: option(
     '--points <count>',
-    z.int().min(6).optional(),
+    z.optional(z.int().check(z.gte(6))),
     'real and generated points (default: 10000; smoke: 1000)',
   ),
   batch_size: option(
     '--batch-size <count>',
-    wholeNumber.optional(),
+    z.optional(wholeNumber),
     'samples per batch (default: 512, images 64; smoke: 128, images 32)',
   ),
   steps: option(
     '--steps <count>',
-    z.int().min(1).max(1000).optional(),
+    z.optional(z.int().check(z.gte(1), z.lte(1000))),
     'sampling steps (default: 1000; smoke: 100, images 50)',
   ),
-  jobs: option('--jobs <count>', wholeNumber.optional(), 'runs at a time (default: on the cpu one per core, else 1)'),
+  jobs: option('--jobs <count>', z.optional(wholeNumber), 'runs at a time (default: on the cpu one per core, else 1)'),
   device: deviceOption('cpu'),
   ...imageOptions,
-  output: option('--output <folder>', z.string().min(1).optional(), 'output folder (default: runs/reproduce-PRESET)'),
-  resume: option('--resume', z.boolean().default(false), 'continue with what is in the output folder'),
+  output: option(
+    '--output <folder>',
+    z.optional(z.string().check(z.minLength(1))),
+    'output folder (default: runs/reproduce-PRESET)',
+  ),
+  resume: option('--resume', z._default(z.boolean(), false), 'continue with what is in the output folder'),
   report: option(
     '--report <file>',
-    z.string().regex(/\.md$/, 'must end in .md').optional(),
+    z.optional(z.string().check(z.regex(/\.md$/, 'must end in .md'))),
     'also write one Markdown file of all targets, with its plots in images/ next to it',
   ),
-  report_only: option('--report-only', z.boolean().default(false), 'run nothing, report the finished runs'),
+  report_only: option('--report-only', z._default(z.boolean(), false), 'run nothing, report the finished runs'),
 };
 
 export type ReproduceSettings = Settings<typeof reproduceOptions>;

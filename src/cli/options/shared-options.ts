@@ -1,18 +1,18 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors, PREPROCESSINGS } from '../../evaluation/extractors/registry.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulerNames } from '../../schedulers/registry.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
+import * as z from '../../zod.ts';
 import { listOption, option, type Settings } from './command-options.ts';
 
 /** `--device`. */
 export const deviceOption = (byDefault: Device = 'auto') =>
-  option('--device <name>', z.enum(DEVICES).default(byDefault), DEVICES.join(', '));
+  option('--device <name>', z._default(z.enum(DEVICES), byDefault), DEVICES.join(', '));
 
 /** `--strict`, for commands that read images. */
 export const strictOption = () =>
-  option('--strict', z.boolean().optional(), 'refuse a set with an unreadable file, instead of leaving that out');
+  option('--strict', z.optional(z.boolean()), 'refuse a set with an unreadable file, instead of leaving that out');
 
 const CLASS_NUMBERS = 'must be class numbers';
 
@@ -21,7 +21,7 @@ export const classLabelsOption = (description: string) =>
   listOption(
     'names',
     '--class-labels <numbers...>',
-    z.array(z.int(CLASS_NUMBERS).min(0, CLASS_NUMBERS)).min(1, CLASS_NUMBERS).optional(),
+    z.optional(z.array(z.int(CLASS_NUMBERS).check(z.gte(0, CLASS_NUMBERS))).check(z.minLength(1, CLASS_NUMBERS))),
     description,
   );
 
@@ -29,7 +29,7 @@ export const classLabelsOption = (description: string) =>
 export const schedulerOption = () =>
   option(
     '--scheduler <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     `${schedulerNames().join(', ')}, or the class name of a registered one (default: the model's own)`,
   );
 
@@ -46,43 +46,43 @@ export const samplingOptions = {
     z.string('name the folder of a pipeline, a Hub id, or an ONNX file'),
     'the saved model',
   ),
-  revision: option('--revision <name>', z.string().optional(), 'branch, tag or commit of a Hub id'),
-  n: option('--n <count>', z.number().optional(), 'number of samples (default: points 10000, images 64)'),
+  revision: option('--revision <name>', z.optional(z.string()), 'branch, tag or commit of a Hub id'),
+  n: option('--n <count>', z.optional(z.number()), 'number of samples (default: points 10000, images 64)'),
   steps: option(
     '--steps <count>',
-    z.number().optional(),
+    z.optional(z.number()),
     'steps of the reverse process (default: ddpm 1000, ddim and pndm 50, the others 20)',
   ),
   scheduler: schedulerOption(),
-  eta: option('--eta <value>', z.number().optional(), "ddim's eta, 0 to 1 (default: 0)"),
+  eta: option('--eta <value>', z.optional(z.number()), "ddim's eta, 0 to 1 (default: 0)"),
   iso_lambda: option(
     '--iso-lambda <weight>',
-    z.number().optional(),
+    z.optional(z.number()),
     'draw as if trained with this weight of the isotropy penalty (default: as trained)',
   ),
   isotropy: option(
     '--isotropy <value>',
-    z.number().optional(),
+    z.optional(z.number()),
     "for --iso-lambda: the isotropy of a model trained without the penalty (default: the saved model's)",
   ),
   noise_scale: listOption(
     'names',
     '--noise-scale <factors...>',
-    z.array(z.number()).min(1).max(2).optional(),
+    z.optional(z.array(z.number()).check(z.minLength(1), z.maxLength(2))),
     'multiply the predicted noise by this, or from the first factor to the second over the steps (default: 1)',
   ),
-  seed: option('--seed <seed>', z.number().default(0), 'seed; sample i depends only on it and on i'),
+  seed: option('--seed <seed>', z._default(z.number(), 0), 'seed; sample i depends only on it and on i'),
   interpolate: listOption(
     'names',
     '--interpolate <seeds...>',
-    z.array(z.int().min(0)).length(2, 'must be two seeds').optional(),
+    z.optional(z.array(z.int().check(z.gte(0))).check(z.length(2, 'must be two seeds'))),
     'draw --n samples from noise at even distances between that of two seeds',
   ),
   device: deviceOption(),
   out: listOption(
     'files',
     '--out <paths...>',
-    z.array(z.string()).min(1).optional(),
+    z.optional(z.array(z.string()).check(z.minLength(1))),
     'points: .csv, .npy, .svg and .png files (default: points.csv); images: a folder, a .png for a grid, or both (default: samples.png)',
   ),
 };
@@ -99,27 +99,27 @@ export function samplingCall({ steps, eta, seed, iso_lambda, isotropy, noise_sca
 export const extractorOptions = {
   extractor: option(
     '--extractor <name|file:output>',
-    z.string().optional(),
+    z.optional(z.string()),
     `${extractors.names().join(', ')}, model.onnx:output, a transformers.js model, or a registered one (default: inception)`,
   ),
   preprocessing: option(
     '--preprocessing <kind>',
-    z.enum(PREPROCESSINGS).optional(),
+    z.optional(z.enum(PREPROCESSINGS)),
     `for inception and vgg16: ${PREPROCESSINGS.join(', ')} (default: pytorch-fid)`,
   ),
   image_size: option(
     '--image-size <pixels>',
-    z.int().min(1).optional(),
+    z.optional(z.int().check(z.gte(1))),
     'side that images are resized to, for an ONNX extractor that does not declare it',
   ),
   resolution: option(
     '--resolution <pixels>',
-    z.number().optional(),
+    z.optional(z.number()),
     'resize stored images to this side first (default: their own size, which must be the same for all)',
   ),
   strict: strictOption(),
-  batch_size: option('--batch-size <count>', z.number().default(32), 'images per batch'),
-  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'folder of cached statistics and downloads'),
+  batch_size: option('--batch-size <count>', z._default(z.number(), 32), 'images per batch'),
+  cache_dir: option('--cache-dir <folder>', z.optional(z.string()), 'folder of cached statistics and downloads'),
 };
 
 /** The options of `evaluate` for these flags. */

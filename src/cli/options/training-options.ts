@@ -1,7 +1,7 @@
-import * as z from 'zod';
 import { DEVICES } from '../../runtime/device.ts';
 import { LR_SCHEDULERS } from '../../trainers/schedules.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
+import * as z from '../../zod.ts';
 import { booleanSchema, grouped, listOption, option, type Settings } from './command-options.ts';
 
 const defaults = resolveTrainingArguments({ output_dir: '-' });
@@ -28,8 +28,8 @@ const KIND_DEFAULTS = {
 const byKind = (key: keyof typeof KIND_DEFAULTS.points) =>
   `(default: points ${KIND_DEFAULTS.points[key]}, images ${KIND_DEFAULTS.images[key]})`;
 
-const number = z.number().optional();
-const numberOr = (standard: number) => z.number().default(standard);
+const number = z.optional(z.number());
+const numberOr = (standard: number) => z._default(z.number(), standard);
 
 /** `TrainingArguments` as options. The trainer has the defaults and checks the ranges. */
 export const trainingOptions = grouped('Training:', {
@@ -47,23 +47,23 @@ export const trainingOptions = grouped('Training:', {
   ),
   isotropy_over: option(
     '--isotropy-over <what>',
-    z.enum(['step', 'batch']).default(defaults.isotropy_over),
+    z._default(z.enum(['step', 'batch']), defaults.isotropy_over),
     'the isotropy penalty is of all batches of a step, or of each by itself: step or batch',
   ),
   gradient_checkpointing: option(
     '--gradient-checkpointing',
-    z.boolean().default(defaults.gradient_checkpointing),
+    z._default(z.boolean(), defaults.gradient_checkpointing),
     'recompute the blocks of a U-Net in the backward pass: less memory, more time',
   ),
   mixed_precision: option(
     '--mixed-precision <type>',
-    z.enum(['no', 'fp16', 'bf16']).default(defaults.mixed_precision),
+    z._default(z.enum(['no', 'fp16', 'bf16']), defaults.mixed_precision),
     'type in which the model computes: no is float32, fp16 is float16 with a scaled loss',
   ),
   learning_rate: option('--lr, --learning-rate <rate>', number, `learning rate ${byKind('learning_rate')}`),
   lr_scheduler_type: option(
     '--lr-scheduler-type <name>',
-    z.enum(LR_SCHEDULERS).default(defaults.lr_scheduler_type),
+    z._default(z.enum(LR_SCHEDULERS), defaults.lr_scheduler_type),
     LR_SCHEDULERS.join(', '),
   ),
   warmup_steps: option(
@@ -76,10 +76,10 @@ export const trainingOptions = grouped('Training:', {
   lr_end: option('--lr-end <rate>', number, 'last learning rate of polynomial (default: 1e-7)'),
   lr_step_rules: option(
     '--lr-step-rules <rules>',
-    z.string().optional(),
+    z.optional(z.string()),
     'factors of piecewise_constant with the steps they hold up to: 1:5000,0.1:8000,0.01',
   ),
-  optim: option('--optim <name>', z.enum(['adam', 'adamw']).default(defaults.optim), 'adam or adamw'),
+  optim: option('--optim <name>', z._default(z.enum(['adam', 'adamw']), defaults.optim), 'adam or adamw'),
   adam_beta1: option('--adam-beta1 <beta>', numberOr(defaults.adam_beta1), "Adam's decay of the mean of gradients"),
   adam_beta2: option('--adam-beta2 <beta>', numberOr(defaults.adam_beta2), "Adam's decay of the mean of squares"),
   adam_epsilon: option('--adam-epsilon <value>', numberOr(defaults.adam_epsilon), "Adam's epsilon"),
@@ -91,7 +91,7 @@ export const trainingOptions = grouped('Training:', {
   ),
   use_ema: option(
     '--ema, --use-ema',
-    z.boolean().default(false),
+    z._default(z.boolean(), false),
     'keep a moving average of the weights and save it next to the raw ones',
   ),
   ema_inv_gamma: option(
@@ -105,7 +105,7 @@ export const trainingOptions = grouped('Training:', {
   ema_update_after_step: option('--ema-update-after-step <count>', number, 'steps before the EMA begins (default: 0)'),
   use_ema_warmup: option(
     '--use-ema-warmup <boolean>',
-    booleanSchema.optional(),
+    z.optional(booleanSchema),
     'whether the EMA decay follows inverse gamma and power (default: true)',
   ),
   seed: option(
@@ -113,11 +113,11 @@ export const trainingOptions = grouped('Training:', {
     numberOr(defaults.seed),
     'seed of the initial weights, the order of samples and the noise',
   ),
-  device: option('--device <name>', z.enum(DEVICES).default(defaults.device), DEVICES.join(', ')),
+  device: option('--device <name>', z._default(z.enum(DEVICES), defaults.device), DEVICES.join(', ')),
 });
 
 export const outputOptions = grouped('Output:', {
-  output_dir: option('--output, --output-dir <folder>', z.string().default('runs/latest'), 'output folder'),
+  output_dir: option('--output, --output-dir <folder>', z._default(z.string(), 'runs/latest'), 'output folder'),
   logging_steps: option('--logging-steps <count>', number, `log every so many steps ${byKind('logging_steps')}`),
   save_steps: option(
     '--save-steps <count>',
@@ -128,10 +128,10 @@ export const outputOptions = grouped('Output:', {
   report_to: listOption(
     'names',
     '--report-to <names...>',
-    z.array(z.enum(['jsonl', 'tensorboard'])).default(defaults.report_to),
+    z._default(z.array(z.enum(['jsonl', 'tensorboard'])), defaults.report_to),
     'jsonl, tensorboard',
   ),
-  disable_tqdm: option('--disable-tqdm', z.boolean().default(false), 'show no progress'),
+  disable_tqdm: option('--disable-tqdm', z._default(z.boolean(), false), 'show no progress'),
 });
 
 type TrainingSettings = Settings<typeof trainingOptions & typeof outputOptions>;

@@ -1,7 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
-import * as z from 'zod';
 import { readEvaluations } from '../../evaluation/callback/evaluation-log.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonLines } from '../../files/json.ts';
@@ -10,6 +9,7 @@ import { dataUri } from '../../pages/page.ts';
 import { type Frame, type RunPage, runPage } from '../../pages/run-page.ts';
 import type { LoggedRun, RunLogger, RunOutcome } from '../../trainers/logging/run-logger.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
+import * as z from '../../zod.ts';
 
 /** The page of a run in its folder. */
 export const PAGE_FILE = 'run.html';
@@ -194,8 +194,8 @@ async function encode(file: string, size: number): Promise<string> {
   return dataUri('image/webp', webp);
 }
 
-const step = z.int().min(0);
-const valuesSchema = z.object({ step }).catchall(z.number().nullable());
+const step = z.int().check(z.gte(0));
+const valuesSchema = z.catchall(z.object({ step }), z.nullable(z.number()));
 const changeSchema = z.object({
   step,
   changed: z.record(z.string(), z.object({ from: z.unknown(), to: z.unknown() })),

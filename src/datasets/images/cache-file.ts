@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { openForReading } from '#platform/fs';
 import { createHash } from '#platform/hash';
 import { DatasetError } from '../../errors.ts';
@@ -7,6 +6,7 @@ import { bytesOfLatin1 } from '../../files/bytes.ts';
 import { startsWith } from '../../files/known-files.ts';
 import { type RegularFile, withRegularFile } from '../../files/regular-file.ts';
 import { joinedBytes } from '../../platform/bytes.ts';
+import * as z from '../../zod.ts';
 import { centerOf } from './augment.ts';
 import type { PreparedImage } from './decode.ts';
 import {
@@ -33,16 +33,16 @@ const MAX_DESCRIPTION_BYTES = 500 * 1024 * 1024;
 
 const descriptionSchema = z.strictObject({
   name: z.string(),
-  hubId: z.string().optional(),
-  count: z.int().min(1),
-  height: z.int().min(1),
-  width: z.int().min(1),
+  hubId: z.optional(z.string()),
+  count: z.int().check(z.gte(1)),
+  height: z.int().check(z.gte(1)),
+  width: z.int().check(z.gte(1)),
   channels: z.union([z.literal(1), z.literal(3), z.literal(4)]),
   labelled: z.boolean(),
-  classNames: z.array(z.string()).optional(),
+  classNames: z.optional(z.array(z.string())),
   randomCrop: z.boolean(),
   skipped: z.array(z.strictObject({ source: z.string(), reason: z.string() })),
-  fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+  fingerprint: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
 });
 
 type SetDescription = z.infer<typeof descriptionSchema>;

@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { openSource } from '#datasets/images/open-source';
 import { defaultCacheDir } from '#files/download';
 import { createHash } from '#platform/hash';
@@ -9,6 +8,7 @@ import { DatasetError, errorText, InvalidArgumentError, IsoDiffusionError } from
 import type { DownloadProgress } from '../../hub/hub-options.ts';
 import { type Fields, functionOption, parseOptions } from '../../options.ts';
 import { joinedBytes } from '../../platform/bytes.ts';
+import * as z from '../../zod.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
 import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
@@ -20,7 +20,7 @@ export { openSource } from '#datasets/images/open-source';
 /** diffusers' default resolution (train_unconditional.py), for sources whose format does not fix the size. */
 const DEFAULT_RESOLUTION = 64;
 
-const side = z.int().min(1).max(8192);
+const side = z.int().check(z.gte(1), z.lte(8192));
 
 /** What the images of {@link loadImages} are turned into, and where they are kept. */
 export interface LoadImagesOptions {
@@ -88,31 +88,28 @@ export interface LoadImagesOptions {
 }
 
 const optionsSchema = z.strictObject({
-  resolution: z.union([side, z.tuple([side, side])]).optional(),
-  channels: z.union([z.literal(1), z.literal(3), z.literal(4)]).optional(),
-  center_crop: z.boolean().optional(),
-  random_crop: z.boolean().default(false),
-  interpolation: z.enum(INTERPOLATIONS).default('bilinear'),
-  cache_dir: z.string().min(1).optional(),
-  data_dir: z.string().min(1).optional(),
-  split: z.string().min(1).optional(),
-  label_column: z.string().min(1).optional(),
-  dataset_config_name: z.string().min(1).optional(),
-  revision: z.string().min(1).optional(),
-  token: z.string().optional(),
-  local_files_only: z.boolean().optional(),
-  progress_callback: functionOption<(progress: DownloadProgress) => void>().optional(),
-  num_workers: z.int().min(1).max(256).default(4),
-  max_images: z.int().min(1).optional(),
-  max_memory_bytes: z
-    .int()
-    .min(0)
-    .default(1024 ** 3),
-  strict: z.boolean().default(false),
-  on_progress: z.custom<ImageProgress>((value) => typeof value === 'function', 'must be a function').optional(),
-  on_warning: z
-    .custom<(message: string) => void>((value) => typeof value === 'function', 'must be a function')
-    .optional(),
+  resolution: z.optional(z.union([side, z.tuple([side, side])])),
+  channels: z.optional(z.union([z.literal(1), z.literal(3), z.literal(4)])),
+  center_crop: z.optional(z.boolean()),
+  random_crop: z._default(z.boolean(), false),
+  interpolation: z._default(z.enum(INTERPOLATIONS), 'bilinear'),
+  cache_dir: z.optional(z.string().check(z.minLength(1))),
+  data_dir: z.optional(z.string().check(z.minLength(1))),
+  split: z.optional(z.string().check(z.minLength(1))),
+  label_column: z.optional(z.string().check(z.minLength(1))),
+  dataset_config_name: z.optional(z.string().check(z.minLength(1))),
+  revision: z.optional(z.string().check(z.minLength(1))),
+  token: z.optional(z.string()),
+  local_files_only: z.optional(z.boolean()),
+  progress_callback: z.optional(functionOption<(progress: DownloadProgress) => void>()),
+  num_workers: z._default(z.int().check(z.gte(1), z.lte(256)), 4),
+  max_images: z.optional(z.int().check(z.gte(1))),
+  max_memory_bytes: z._default(z.int().check(z.gte(0)), 1024 ** 3),
+  strict: z._default(z.boolean(), false),
+  on_progress: z.optional(z.custom<ImageProgress>((value) => typeof value === 'function', 'must be a function')),
+  on_warning: z.optional(
+    z.custom<(message: string) => void>((value) => typeof value === 'function', 'must be a function'),
+  ),
 } satisfies Fields<LoadImagesOptions>);
 
 /** `done`: images looked at so far; `total`: how many there are, where the source says. */

@@ -1,9 +1,9 @@
-import * as z from 'zod';
 import { readStored } from '#datasets/points/stored-points';
 import { warn as warnUser } from '#platform/system';
 import { requireText } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { type Fields, functionOption, parseOptions } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { isPointFile } from './point-files.ts';
 import { type PointSet, pointsFromArray, type RawPoints, SCALINGS } from './points.ts';
 import { isSyntheticName, syntheticPoints } from './synthetic.ts';
@@ -43,18 +43,18 @@ export interface LoadPointsOptions {
 }
 
 const optionsSchema = z.strictObject({
-  n: z.int().min(1).max(100_000_000).default(10_000),
-  noise: z.number().min(0).refine(Number.isFinite, 'must be finite').optional(),
-  seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  scaling: z.enum(SCALINGS).default('min-max'),
-  columns: z.array(z.string().min(1)).min(1).optional(),
-  split: z.string().min(1).optional(),
-  dataset_config_name: z.string().min(1).optional(),
-  revision: z.string().min(1).optional(),
-  token: z.string().optional(),
-  local_files_only: z.boolean().optional(),
-  cache_dir: z.string().min(1).optional(),
-  on_warning: functionOption<(message: string) => void>().optional(),
+  n: z._default(z.int().check(z.gte(1), z.lte(100_000_000)), 10_000),
+  noise: z.optional(z.number().check(z.gte(0), z.refine(Number.isFinite, 'must be finite'))),
+  seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER)), 0),
+  scaling: z._default(z.enum(SCALINGS), 'min-max'),
+  columns: z.optional(z.array(z.string().check(z.minLength(1))).check(z.minLength(1))),
+  split: z.optional(z.string().check(z.minLength(1))),
+  dataset_config_name: z.optional(z.string().check(z.minLength(1))),
+  revision: z.optional(z.string().check(z.minLength(1))),
+  token: z.optional(z.string()),
+  local_files_only: z.optional(z.boolean()),
+  cache_dir: z.optional(z.string().check(z.minLength(1))),
+  on_warning: z.optional(functionOption<(message: string) => void>()),
 } satisfies Fields<LoadPointsOptions>);
 
 /**

@@ -1,16 +1,16 @@
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { replaceDirectory, restoreInterrupted, writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
 import { metrics } from '../../metrics/registry.ts';
+import * as z from '../../zod.ts';
 
 /** In the folder of the best model: what it is. */
 const BEST_FILE = 'best.json';
 
-const bestSchema = z.object({ metric: z.string(), step: z.int().min(0), value: z.number() });
+const bestSchema = z.object({ metric: z.string(), step: z.int().check(z.gte(0)), value: z.number() });
 
 /** The snapshot of a run that was the best so far, in a pipeline folder of its own. */
 export class BestSnapshot {

@@ -1,6 +1,5 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import * as z from 'zod';
 import { writeCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../../errors.ts';
@@ -12,6 +11,7 @@ import { DEVICES, type Device, resolveDevice } from '../../runtime/device.ts';
 import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
+import * as z from '../../zod.ts';
 import { extractors, splitLayer } from '../extractors/registry.ts';
 import { DEFAULT_METRICS, type EvaluationReport } from '../options.ts';
 import { BestSnapshot } from './best-snapshot.ts';
@@ -19,22 +19,22 @@ import { EvaluationLog, type EvaluationRecord, LOG_FILE } from './evaluation-log
 import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
 
-const extractorName = z
-  .string('evaluations run in a process of their own: register the extractor in a module and give its name')
-  .optional();
+const extractorName = z.optional(
+  z.string('evaluations run in a process of their own: register the extractor in a module and give its name'),
+);
 const settingsSchema = z.object({
-  metrics: z.looseObject({ extractor: extractorName, logits_extractor: extractorName }).optional(),
-  every_epochs: z.int().min(1).optional(),
-  every_steps: z.int().min(1).optional(),
-  keep_best: z.string().min(1).optional(),
-  best_directory: z.string().min(1).optional(),
-  samples: z.int().min(0).max(10_000).optional(),
-  num_inference_steps: z.int().min(1).default(50),
-  eta: z.number().min(0).max(1).optional(),
-  guidance_scale: z.number().optional(),
-  seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  device: z.enum(DEVICES).default('auto'),
-  directory: z.string().min(1).optional(),
+  metrics: z.optional(z.looseObject({ extractor: extractorName, logits_extractor: extractorName })),
+  every_epochs: z.optional(z.int().check(z.gte(1))),
+  every_steps: z.optional(z.int().check(z.gte(1))),
+  keep_best: z.optional(z.string().check(z.minLength(1))),
+  best_directory: z.optional(z.string().check(z.minLength(1))),
+  samples: z.optional(z.int().check(z.gte(0), z.lte(10_000))),
+  num_inference_steps: z._default(z.int().check(z.gte(1)), 50),
+  eta: z.optional(z.number().check(z.gte(0), z.lte(1))),
+  guidance_scale: z.optional(z.number()),
+  seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER)), 0),
+  device: z._default(z.enum(DEVICES), 'auto'),
+  directory: z.optional(z.string().check(z.minLength(1))),
 });
 
 export interface EvaluationCallbackOptions {

@@ -1,14 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import * as z from 'zod';
 import { FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonLines } from '../../files/json.ts';
+import * as z from '../../zod.ts';
 
 /** In the folder of an `EvaluationCallback`: a line for each evaluation. */
 export const LOG_FILE = 'metrics.jsonl';
 
-const recordSchema = z.looseObject({ step: z.int().min(0), epoch: z.number(), files: z.array(z.string()) });
+const recordSchema = z.looseObject({ step: z.int().check(z.gte(0)), epoch: z.number(), files: z.array(z.string()) });
 
 /**
  * One evaluation of a run: its step, the images it wrote, and the metrics by name; with metrics also the `extractor`, the
@@ -17,11 +17,11 @@ const recordSchema = z.looseObject({ step: z.int().min(0), epoch: z.number(), fi
 export type EvaluationRecord = z.infer<typeof recordSchema>;
 
 const measuredSchema = z.looseObject({
-  step: z.int().min(0),
+  step: z.int().check(z.gte(0)),
   epoch: z.number(),
-  samples: z.number().optional(),
-  extractor: z.object({ name: z.string() }).optional(),
-  warnings: z.array(z.string()).default([]),
+  samples: z.optional(z.number()),
+  extractor: z.optional(z.object({ name: z.string() })),
+  warnings: z._default(z.array(z.string()), []),
 });
 
 /** What an evaluation measured. */

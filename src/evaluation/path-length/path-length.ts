@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { elementCount } from '../../graph/types.ts';
 import { meanAndStd } from '../../metrics/metric.ts';
@@ -9,6 +8,7 @@ import { startedScheduler } from '../../pipelines/sampling-options.ts';
 import { SampleStreams } from '../../random/sample-streams.ts';
 import { DEVICES, type Device, resolveDevice } from '../../runtime/device.ts';
 import { asScheduler } from '../../schedulers/registry.ts';
+import * as z from '../../zod.ts';
 import { fetchPublishedExtractor } from '../extractors/fetch-extractor.ts';
 import { extractorsFolder } from '../extractors/published-extractors.ts';
 import type { ResolveExtractorOptions } from '../extractors/registry.ts';
@@ -17,32 +17,32 @@ import { DEFAULT_SAMPLES } from '../options.ts';
 import { type ImagePairs, Lpips, readHeads, readVgg16 } from './lpips.ts';
 import { batchInterpolation, INTERPOLATIONS, type InterpolationName, withoutExtremes } from './path-steps.ts';
 
-const percentile = z.number().gt(0).lt(100).nullable();
+const percentile = z.nullable(z.number().check(z.gt(0), z.lt(100)));
 
 const settingsSchema = z.strictObject({
-  ppl_lpips_weights: z.string('name the file of the heads of LPIPS').min(1, 'name the file of the heads of LPIPS'),
-  ppl_epsilon: z.number().positive().default(1e-4),
-  ppl_reduction: z.enum(['mean', 'none']).default('mean'),
-  ppl_sample_similarity_resize: z.int().min(16).max(4096).default(64),
-  ppl_sample_similarity_dtype: z.enum(['uint8', 'float32']).default('uint8'),
-  ppl_discard_percentile_lower: percentile.default(1),
-  ppl_discard_percentile_higher: percentile.default(99),
-  ppl_z_interp_mode: z.enum(INTERPOLATIONS).default('lerp'),
-  num_samples: z
-    .int()
-    .min(1)
-    .max(2 ** 28)
-    .default(DEFAULT_SAMPLES),
-  batch_size: z.int().min(1).max(65_536).default(32),
-  seed: z.int().min(0).default(0),
-  device: z.enum(DEVICES).default('auto'),
-  extractor_options: z.custom<PathLengthOptions['extractor_options']>().optional(),
-  generation: z
-    .looseObject({ class_labels: numberOrNumbersOption.optional() })
-    .transform((given) => given as NonNullable<PathLengthOptions['generation']>)
-    .optional(),
-  on_progress: functionOption<(fraction: number) => void>().optional(),
-  signal: signalOption.optional(),
+  ppl_lpips_weights: z
+    .string('name the file of the heads of LPIPS')
+    .check(z.minLength(1, 'name the file of the heads of LPIPS')),
+  ppl_epsilon: z._default(z.number().check(z.positive()), 1e-4),
+  ppl_reduction: z._default(z.enum(['mean', 'none']), 'mean'),
+  ppl_sample_similarity_resize: z._default(z.int().check(z.gte(16), z.lte(4096)), 64),
+  ppl_sample_similarity_dtype: z._default(z.enum(['uint8', 'float32']), 'uint8'),
+  ppl_discard_percentile_lower: z._default(percentile, 1),
+  ppl_discard_percentile_higher: z._default(percentile, 99),
+  ppl_z_interp_mode: z._default(z.enum(INTERPOLATIONS), 'lerp'),
+  num_samples: z._default(z.int().check(z.gte(1), z.lte(2 ** 28)), DEFAULT_SAMPLES),
+  batch_size: z._default(z.int().check(z.gte(1), z.lte(65_536)), 32),
+  seed: z._default(z.int().check(z.gte(0)), 0),
+  device: z._default(z.enum(DEVICES), 'auto'),
+  extractor_options: z.optional(z.custom<PathLengthOptions['extractor_options']>()),
+  generation: z.optional(
+    z.pipe(
+      z.looseObject({ class_labels: z.optional(numberOrNumbersOption) }),
+      z.transform((given) => given as NonNullable<PathLengthOptions['generation']>),
+    ),
+  ),
+  on_progress: z.optional(functionOption<(fraction: number) => void>()),
+  signal: z.optional(signalOption),
 });
 
 /** The options of `perceptualPathLength`. Those that begin with `ppl_` are named as in torch-fidelity. */

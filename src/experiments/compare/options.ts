@@ -1,9 +1,9 @@
-import * as z from 'zod';
 import type { EvaluateOptions } from '../../evaluation/options.ts';
 import type { MetricName } from '../../metrics/registry.ts';
 import { type Fields, functionOption, parseOptions, signalOption } from '../../options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import type { GivenScheduler } from '../../schedulers/registry.ts';
+import * as z from '../../zod.ts';
 
 /** What `compareRuns` compares, how it draws and measures, and where it writes. */
 export interface CompareOptions {
@@ -44,37 +44,35 @@ export interface CompareOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const count = z.int().min(1);
+const count = z.int().check(z.gte(1));
 
 const compareSchema = z
   .strictObject({
-    runs: z.array(z.string().min(1)).min(2, 'name at least two runs'),
-    output_dir: z.string().min(1),
-    dataset: z.string().min(1).optional(),
-    metrics: z.array(z.string()).min(1).optional(),
-    num_samples: z.int().min(6).optional(),
-    extractor: z.string().min(1).optional(),
-    resolution: count.max(8192).optional(),
-    nearest_k: count.optional(),
-    sample_count: z.int().min(0).max(10_000).optional(),
-    num_inference_steps: count.default(50),
+    runs: z.array(z.string().check(z.minLength(1))).check(z.minLength(2, 'name at least two runs')),
+    output_dir: z.string().check(z.minLength(1)),
+    dataset: z.optional(z.string().check(z.minLength(1))),
+    metrics: z.optional(z.array(z.string()).check(z.minLength(1))),
+    num_samples: z.optional(z.int().check(z.gte(6))),
+    extractor: z.optional(z.string().check(z.minLength(1))),
+    resolution: z.optional(count.check(z.lte(8192))),
+    nearest_k: z.optional(count),
+    sample_count: z.optional(z.int().check(z.gte(0), z.lte(10_000))),
+    num_inference_steps: z._default(count, 50),
     // Checked where it is opened.
-    scheduler: z.custom<GivenScheduler>().optional(),
-    seed: z
-      .int()
-      .min(0)
-      .max(Number.MAX_SAFE_INTEGER / 2)
-      .default(0),
-    device: z.enum(DEVICES).default('auto'),
-    on_progress: functionOption<NonNullable<CompareOptions['on_progress']>>().optional(),
-    on_warning: functionOption<(message: string) => void>().optional(),
-    signal: signalOption.optional(),
+    scheduler: z.optional(z.custom<GivenScheduler>()),
+    seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER / 2)), 0),
+    device: z._default(z.enum(DEVICES), 'auto'),
+    on_progress: z.optional(functionOption<NonNullable<CompareOptions['on_progress']>>()),
+    on_warning: z.optional(functionOption<(message: string) => void>()),
+    signal: z.optional(signalOption),
   } satisfies Fields<CompareOptions>)
-  .refine(
-    ({ dataset, metrics, num_samples, extractor, resolution, nearest_k }) =>
-      dataset !== undefined ||
-      [metrics, num_samples, extractor, resolution, nearest_k].every((given) => given === undefined),
-    'metrics, num_samples, extractor, resolution and nearest_k are for measuring: give a dataset too',
+  .check(
+    z.refine(
+      ({ dataset, metrics, num_samples, extractor, resolution, nearest_k }) =>
+        dataset !== undefined ||
+        [metrics, num_samples, extractor, resolution, nearest_k].every((given) => given === undefined),
+      'metrics, num_samples, extractor, resolution and nearest_k are for measuring: give a dataset too',
+    ),
   );
 
 export type CompareSettings = z.output<typeof compareSchema>;

@@ -1,6 +1,5 @@
 // A run on the disk, whichever command wrote it.
 import path from 'node:path';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { readEvaluations } from '../../evaluation/callback/evaluation-log.ts';
 import { exists, isFolder } from '../../files/regular-file.ts';
@@ -13,6 +12,7 @@ import { readHead } from '../../trainers/checkpoint/checkpoint.ts';
 import { findLatestCheckpoint } from '../../trainers/checkpoint/checkpoint-folder.ts';
 import { flatSettings } from '../../trainers/checkpoint/run-identity.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
+import * as z from '../../zod.ts';
 import {
   type DrawJob,
   isTraining,

@@ -1,16 +1,16 @@
 import os from 'node:os';
 import path from 'node:path';
-import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
 import { packageVersion } from '../../files/package-files.ts';
 import { DEVICES } from '../../runtime/device.ts';
+import * as z from '../../zod.ts';
 
-const count = z.int().min(1);
-const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
-const lambda = z.number().min(0).refine(Number.isFinite);
-const finite = z.number().refine(Number.isFinite);
+const count = z.int().check(z.gte(1));
+const seed = z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER));
+const lambda = z.number().check(z.gte(0), z.refine(Number.isFinite));
+const finite = z.number().check(z.refine(Number.isFinite));
 
 /** U-Nets for images: presets of `unet2DPreset`, and one small enough for a CPU. */
 export const IMAGE_MODELS = ['tiny', 'small', 'ddpm-cifar10', 'ddpm-64', 'default'] as const;
@@ -19,14 +19,14 @@ export const IMAGE_MODELS = ['tiny', 'small', 'ddpm-cifar10', 'ddpm-64', 'defaul
 const pointJobSchema = z.strictObject({
   kind: z.literal('points'),
   /** For `loadPoints`. */
-  dataset: z.string().min(1),
+  dataset: z.string().check(z.minLength(1)),
   lambda,
   seed,
   /** Real points, and as many generated ones; null: all points of a file. */
-  points: count.nullable(),
+  points: z.nullable(count),
   epochs: count,
   batch_size: count,
-  learning_rate: z.number().positive(),
+  learning_rate: z.number().check(z.positive()),
   hidden_features: count,
   num_train_timesteps: count,
   num_inference_steps: count,
@@ -39,27 +39,27 @@ export type PointJob = z.output<typeof pointJobSchema>;
 const imageJobSchema = z.strictObject({
   kind: z.literal('images'),
   /** What reports and the paper's figures call the set. */
-  name: z.string().regex(/^[\w.-]+$/),
+  name: z.string().check(z.regex(/^[\w.-]+$/)),
   /** For `loadImages`. */
-  source: z.string().min(1),
+  source: z.string().check(z.minLength(1)),
   /** The folder of an Oxford set's archive; null where it is downloaded or not one of them. */
-  data_dir: z.string().nullable(),
+  data_dir: z.nullable(z.string()),
   resolution: count,
   model: z.enum(IMAGE_MODELS),
   lambda,
   seed,
   epochs: count,
   batch_size: count,
-  learning_rate: z.number().positive(),
+  learning_rate: z.number().check(z.positive()),
   random_flip: z.boolean(),
   num_train_timesteps: count,
   num_inference_steps: count,
   /** Generated images; null: as many as real ones. */
-  samples: count.nullable(),
+  samples: z.nullable(count),
   nearest_k: count,
-  extractor: z.string().min(1),
+  extractor: z.string().check(z.minLength(1)),
   /** Gives the class logits of the Inception Score; null: the score is not computed. */
-  logits_extractor: z.string().min(1).nullable(),
+  logits_extractor: z.nullable(z.string().check(z.minLength(1))),
   is_splits: count,
   device: z.enum(DEVICES),
 });
@@ -75,7 +75,7 @@ const drawJobSchema = z.strictObject({
   /** The factor, or the weight of the penalty that it follows from. */
   scaling: z.union([
     z.strictObject({ iso_lambda: lambda }),
-    z.strictObject({ noise_scale: z.number().positive().refine(Number.isFinite) }),
+    z.strictObject({ noise_scale: z.number().check(z.positive(), z.refine(Number.isFinite)) }),
   ]),
 });
 export type DrawJob = z.output<typeof drawJobSchema>;
@@ -106,12 +106,15 @@ export interface NamedImageSet {
   readonly data_dir: string | null;
 }
 
-const timingSchema = z.strictObject({ wall_seconds: z.number().min(0), cpu_seconds: z.number().min(0) });
+const timingSchema = z.strictObject({
+  wall_seconds: z.number().check(z.gte(0)),
+  cpu_seconds: z.number().check(z.gte(0)),
+});
 /** The time of all attempts at a job. Other processes lengthen only the wall time. */
 type JobTiming = z.output<typeof timingSchema>;
 
 /** What a run logged: the steps, and the values of each name at them. A value is the mean since the last entry. */
-export const curveSchema = z.object({ step: z.array(z.int()) }).catchall(z.array(finite));
+export const curveSchema = z.catchall(z.object({ step: z.array(z.int()) }), z.array(finite));
 export type TrainingCurve = z.output<typeof curveSchema>;
 
 const environmentSchema = z.strictObject({
@@ -123,9 +126,9 @@ const environmentSchema = z.strictObject({
 
 /** What every result holds. */
 const commonResult = { timing: timingSchema, environment: environmentSchema };
-export type CommonResult = z.output<z.ZodObject<typeof commonResult>>;
+export type CommonResult = z.output<z.ZodMiniObject<typeof commonResult>>;
 const trainingResult = { training: curveSchema, ...commonResult };
-export type TrainingResult = z.output<z.ZodObject<typeof trainingResult>>;
+export type TrainingResult = z.output<z.ZodMiniObject<typeof trainingResult>>;
 
 const pointMetricsSchema = z.strictObject({ precision: finite, recall: finite, density: finite, coverage: finite });
 const pointResultSchema = z.strictObject({
@@ -138,11 +141,11 @@ export type PointResult = z.output<typeof pointResultSchema>;
 export type PointMeasured = Omit<PointResult, keyof TrainingResult>;
 
 /** What the metrics must not be taken for, one sentence each. */
-const warningsSchema = z.array(z.string()).default([]);
+const warningsSchema = z._default(z.array(z.string()), []);
 const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
 export const imageMetricsSchema = z.strictObject({
   fid: finite,
-  inception_score: finite.nullable(),
+  inception_score: z.nullable(finite),
   precision: finite,
   recall: finite,
   density: finite,
@@ -153,7 +156,7 @@ const imageResultSchema = z.strictObject({
   real_images: count,
   generated_images: count,
   extractor: extractorSchema,
-  logits_extractor: extractorSchema.nullable(),
+  logits_extractor: z.nullable(extractorSchema),
   metrics: imageMetricsSchema,
   warnings: warningsSchema,
   ...trainingResult,
@@ -166,7 +169,7 @@ const drawResultSchema = z.strictObject({
   /** The factor of the predicted noise. */
   noise_scale: finite,
   /** The model's own isotropy, as its folder says. */
-  isotropy: finite.nullable(),
+  isotropy: z.nullable(finite),
   metrics: z.union([pointMetricsSchema, imageMetricsSchema]),
   warnings: warningsSchema,
   ...commonResult,
@@ -176,7 +179,7 @@ export type DrawResult = z.output<typeof drawResultSchema>;
 const compareResultSchema = z.strictObject({
   job: compareJobSchema,
   /** Of both models, as their folders say. */
-  isotropy: z.strictObject({ model: finite.nullable(), base: finite.nullable() }),
+  isotropy: z.strictObject({ model: z.nullable(finite), base: z.nullable(finite) }),
   ratios: z.array(z.strictObject({ timestep: z.int(), ratio: finite, correlation: finite })),
   ...commonResult,
 });
@@ -272,7 +275,7 @@ export function writeResult(folder: string, result: JobResult): Promise<void> {
   return writeFileAtomic(path.join(folder, RESULT_FILE), stringifySorted(result));
 }
 
-async function unlessMissing<T>(file: string, schema: z.ZodType<T>): Promise<T | undefined> {
+async function unlessMissing<T>(file: string, schema: z.ZodMiniType<T>): Promise<T | undefined> {
   try {
     return await readJsonFile(file, schema);
   } catch (error) {

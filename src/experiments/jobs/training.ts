@@ -1,11 +1,11 @@
 // What the jobs on points and on images have in common: the training, its curves, and the end.
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import * as z from 'zod';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { isoLoss } from '../../losses/index.ts';
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../trainers/index.ts';
 import { METRICS_FILE } from '../../trainers/logging/run-loggers.ts';
+import * as z from '../../zod.ts';
 import {
   curveSchema,
   environment,
@@ -27,7 +27,7 @@ const CURVE_LENGTH = 200;
 const CHECKPOINTS = 20;
 const MOST_STEPS_A_CHECKPOINT = 1000;
 
-const recordSchema = z.object({ step: z.int() }).catchall(z.number().nullable());
+const recordSchema = z.catchall(z.object({ step: z.int() }), z.nullable(z.number()));
 /** Logged names that are not metrics. */
 const NO_METRICS = ['epoch', 'steps_per_second'];
 

@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { type Fields, functionOption, parseOptions, signalOption } from '../../options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
+import * as z from '../../zod.ts';
 import { IMAGE_MODELS } from '../jobs/job.ts';
 
 /** What `sweep` trains, and where it writes. */
@@ -59,40 +59,38 @@ export interface SweepOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const count = z.int().min(1);
-const weight = z.number().min(0).refine(Number.isFinite, 'must be finite');
+const count = z.int().check(z.gte(1));
+const weight = z.number().check(z.gte(0), z.refine(Number.isFinite, 'must be finite'));
 
 const sweepSchema = z.strictObject({
-  dataset: z.string().min(1),
-  output_dir: z.string().min(1),
-  lambda: z.array(weight).min(1).default([0, 0.01, 0.05, 0.1, 0.2]),
-  seeds: count.max(1000).default(5),
-  seed: z
-    .int()
-    .min(0)
-    .max(Number.MAX_SAFE_INTEGER - 1000)
-    .default(0),
-  at_sampling: z.boolean().default(false),
-  num_train_epochs: count.optional(),
-  per_device_train_batch_size: count.optional(),
-  learning_rate: z.number().positive().refine(Number.isFinite, 'must be finite').optional(),
-  num_inference_steps: count.max(1000).optional(),
-  n: z.int().min(6).optional(),
-  resolution: count.optional(),
-  model: z.enum(IMAGE_MODELS).optional(),
-  samples: z.int().min(6).optional(),
-  extractor: z.string().min(1).optional(),
-  nearest_k: count.default(5),
-  device: z.enum(DEVICES).default('cpu'),
-  jobs: count.optional(),
-  budget_seconds: z.number().positive().refine(Number.isFinite, 'must be finite').optional(),
-  shard: z
-    .tuple([z.int().min(0), count])
-    .refine(([index, shards]) => index < shards, 'the index must be less than the count')
-    .default([0, 1]),
-  resume: z.boolean().default(false),
-  on_progress: functionOption<NonNullable<SweepOptions['on_progress']>>().optional(),
-  signal: signalOption.optional(),
+  dataset: z.string().check(z.minLength(1)),
+  output_dir: z.string().check(z.minLength(1)),
+  lambda: z._default(z.array(weight).check(z.minLength(1)), [0, 0.01, 0.05, 0.1, 0.2]),
+  seeds: z._default(count.check(z.lte(1000)), 5),
+  seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER - 1000)), 0),
+  at_sampling: z._default(z.boolean(), false),
+  num_train_epochs: z.optional(count),
+  per_device_train_batch_size: z.optional(count),
+  learning_rate: z.optional(z.number().check(z.positive(), z.refine(Number.isFinite, 'must be finite'))),
+  num_inference_steps: z.optional(count.check(z.lte(1000))),
+  n: z.optional(z.int().check(z.gte(6))),
+  resolution: z.optional(count),
+  model: z.optional(z.enum(IMAGE_MODELS)),
+  samples: z.optional(z.int().check(z.gte(6))),
+  extractor: z.optional(z.string().check(z.minLength(1))),
+  nearest_k: z._default(count, 5),
+  device: z._default(z.enum(DEVICES), 'cpu'),
+  jobs: z.optional(count),
+  budget_seconds: z.optional(z.number().check(z.positive(), z.refine(Number.isFinite, 'must be finite'))),
+  shard: z._default(
+    z
+      .tuple([z.int().check(z.gte(0)), count])
+      .check(z.refine(([index, shards]) => index < shards, 'the index must be less than the count')),
+    [0, 1],
+  ),
+  resume: z._default(z.boolean(), false),
+  on_progress: z.optional(functionOption<NonNullable<SweepOptions['on_progress']>>()),
+  signal: z.optional(signalOption),
 } satisfies Fields<SweepOptions>);
 
 export type SweepSettings = z.output<typeof sweepSchema>;

@@ -1,12 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import * as z from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { withFolderLock } from '../../files/folder-lock.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
 import { exists } from '../../files/regular-file.ts';
 import { resolveDevice } from '../../runtime/device.ts';
+import * as z from '../../zod.ts';
 import { type JobResult, readResult, type Stored, type TrainingJob, trainingJobSchema } from '../jobs/job.ts';
 import { JobFailedError } from '../jobs/job-process.ts';
 import { defaultParallelism, type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../jobs/run-jobs.ts';
@@ -22,7 +22,7 @@ const PLAN_FILE = 'plan.json';
 const planSchema = z.strictObject({
   first: trainingJobSchema,
   lambda: z.array(z.number()),
-  seeds: z.int().min(1),
+  seeds: z.int().check(z.gte(1)),
   at_sampling: z.boolean(),
   /** What was asked for, to be compared with what a resumed sweep is asked for. */
   asked: z.record(z.string(), z.json()),

@@ -1,5 +1,5 @@
 import type { Graph, GraphNode, Value } from '../graph.ts';
-import { identity } from '../ops/index.ts';
+import { identity } from '../ops/elementwise.ts';
 import { withGradient } from './custom.ts';
 import { backpropagate, visibleNodes } from './gradients.ts';
 import { orderedAfter } from './recompute.ts';

@@ -1,6 +1,6 @@
 import { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
-import { gemm } from '../../graph/ops/index.ts';
+import { gemm } from '../../graph/ops/matmul.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import type { BlockProducts } from './products.ts';

@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { InvalidArgumentError, OnnxFormatError } from '../../errors.ts';
 import { type Fields, parseOptions } from '../../options.ts';
+import * as z from '../../zod.ts';
 
 /** The inputs of an ONNX file by what they are. Needed only where names and shapes do not tell them apart. */
 export interface InputNames {
@@ -14,9 +14,9 @@ export interface InputNames {
 
 /** For a config that names its inputs. */
 export const inputNamesSchema = z.strictObject({
-  sample: z.string().optional(),
-  timestep: z.string().optional(),
-  class_labels: z.string().optional(),
+  sample: z.optional(z.string()),
+  timestep: z.optional(z.string()),
+  class_labels: z.optional(z.string()),
 } satisfies Fields<InputNames>);
 
 const USUAL_NAMES: Readonly<Record<keyof InputNames, readonly string[]>> = {

@@ -9,7 +9,9 @@ import { isValue, type KnownTensor, type Operand } from '../../graph/onnx/loweri
 import { replaceInitializers } from '../../graph/onnx/raw-fields.ts';
 import { declaredInputs } from '../../graph/onnx/read.ts';
 import { decodeOnnx, MAX_ONNX_BYTES, type NodeProto, type OnnxProgram } from '../../graph/onnx/schema.ts';
-import { cast, concat, reshape, slice, unsqueeze } from '../../graph/ops/index.ts';
+import { cast } from '../../graph/ops/elementwise.ts';
+import { slice } from '../../graph/ops/indexing.ts';
+import { concat, reshape, unsqueeze } from '../../graph/ops/shape.ts';
 import { type Dim, type DType, fixedShape, formatShape } from '../../graph/types.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';

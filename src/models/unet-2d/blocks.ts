@@ -1,5 +1,6 @@
 import type { Value } from '../../graph/graph.ts';
-import { add, mul, split } from '../../graph/ops/index.ts';
+import { add, mul } from '../../graph/ops/elementwise.ts';
+import { split } from '../../graph/ops/shape.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { PixelAttention } from '../../nn/attention.ts';
 import type { ForwardContext } from '../../nn/context.ts';

@@ -1,11 +1,11 @@
-import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { type Complete, type Fields, parseOptions, warnOfUnknownKeys } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { configOptions } from '../model.ts';
 
-const channelCount = z.int().min(1).max(16_384);
-const side = z.int().min(1).max(8192);
-const nothing = z.null().default(null);
+const channelCount = z.int().check(z.gte(1), z.lte(16_384));
+const side = z.int().check(z.gte(1), z.lte(8192));
+const nothing = z._default(z.null(), null);
 
 /**
  * Options of `UNet2DModel`: those of diffusers' constructor (0.40), with its names and defaults. Every one but
@@ -87,45 +87,44 @@ const DOWN_BLOCKS = ['DownBlock2D', 'AttnDownBlock2D', 'ResnetDownsampleBlock2D'
 const UP_BLOCKS = ['UpBlock2D', 'AttnUpBlock2D', 'ResnetUpsampleBlock2D'] as const;
 
 const configSchema = z.strictObject({
-  sample_size: z
-    .union([side, z.tuple([side, side])])
-    .nullable()
-    .default(null),
-  in_channels: channelCount.default(3),
-  out_channels: channelCount.default(3),
-  center_input_sample: z.boolean().default(false),
-  time_embedding_type: z.enum(['positional', 'fourier', 'learned']).default('positional'),
-  time_embedding_dim: z.int().min(1).max(65_536).nullable().default(null),
-  freq_shift: z.number().min(0).max(64).default(0),
-  flip_sin_to_cos: z.boolean().default(true),
-  down_block_types: z
-    .array(z.enum(DOWN_BLOCKS))
-    .min(1)
-    .max(16)
-    .default(['DownBlock2D', 'AttnDownBlock2D', 'AttnDownBlock2D', 'AttnDownBlock2D']),
-  up_block_types: z
-    .array(z.enum(UP_BLOCKS))
-    .min(1)
-    .max(16)
-    .default(['AttnUpBlock2D', 'AttnUpBlock2D', 'AttnUpBlock2D', 'UpBlock2D']),
-  block_out_channels: z.array(channelCount).min(1).max(16).default([224, 448, 672, 896]),
-  layers_per_block: z.int().min(1).max(64).default(2),
-  mid_block_type: z.literal('UNetMidBlock2D').nullable().default('UNetMidBlock2D'),
-  mid_block_scale_factor: z.number().positive().default(1),
-  downsample_padding: z.literal([0, 1]).default(1),
-  downsample_type: z.enum(['conv', 'resnet']).default('conv'),
-  upsample_type: z.enum(['conv', 'resnet']).default('conv'),
-  dropout: z.number().min(0).lt(1).default(0),
-  act_fn: z.enum(['silu', 'swish', 'relu', 'gelu', 'mish']).default('silu'),
-  attention_head_dim: channelCount.nullable().default(8),
-  norm_num_groups: channelCount.default(32),
-  attn_norm_num_groups: channelCount.nullable().default(null),
-  norm_eps: z.number().positive().default(1e-5),
-  resnet_time_scale_shift: z.enum(['default', 'scale_shift']).default('default'),
-  add_attention: z.boolean().default(true),
+  sample_size: z._default(z.nullable(z.union([side, z.tuple([side, side])])), null),
+  in_channels: z._default(channelCount, 3),
+  out_channels: z._default(channelCount, 3),
+  center_input_sample: z._default(z.boolean(), false),
+  time_embedding_type: z._default(z.enum(['positional', 'fourier', 'learned']), 'positional'),
+  time_embedding_dim: z._default(z.nullable(z.int().check(z.gte(1), z.lte(65_536))), null),
+  freq_shift: z._default(z.number().check(z.gte(0), z.lte(64)), 0),
+  flip_sin_to_cos: z._default(z.boolean(), true),
+  down_block_types: z._default(z.array(z.enum(DOWN_BLOCKS)).check(z.minLength(1), z.maxLength(16)), [
+    'DownBlock2D',
+    'AttnDownBlock2D',
+    'AttnDownBlock2D',
+    'AttnDownBlock2D',
+  ]),
+  up_block_types: z._default(z.array(z.enum(UP_BLOCKS)).check(z.minLength(1), z.maxLength(16)), [
+    'AttnUpBlock2D',
+    'AttnUpBlock2D',
+    'AttnUpBlock2D',
+    'UpBlock2D',
+  ]),
+  block_out_channels: z._default(z.array(channelCount).check(z.minLength(1), z.maxLength(16)), [224, 448, 672, 896]),
+  layers_per_block: z._default(z.int().check(z.gte(1), z.lte(64)), 2),
+  mid_block_type: z._default(z.nullable(z.literal('UNetMidBlock2D')), 'UNetMidBlock2D'),
+  mid_block_scale_factor: z._default(z.number().check(z.positive()), 1),
+  downsample_padding: z._default(z.literal([0, 1]), 1),
+  downsample_type: z._default(z.enum(['conv', 'resnet']), 'conv'),
+  upsample_type: z._default(z.enum(['conv', 'resnet']), 'conv'),
+  dropout: z._default(z.number().check(z.gte(0), z.lt(1)), 0),
+  act_fn: z._default(z.enum(['silu', 'swish', 'relu', 'gelu', 'mish']), 'silu'),
+  attention_head_dim: z._default(z.nullable(channelCount), 8),
+  norm_num_groups: z._default(channelCount, 32),
+  attn_norm_num_groups: z._default(z.nullable(channelCount), null),
+  norm_eps: z._default(z.number().check(z.positive()), 1e-5),
+  resnet_time_scale_shift: z._default(z.enum(['default', 'scale_shift']), 'default'),
+  add_attention: z._default(z.boolean(), true),
   class_embed_type: nothing,
-  num_class_embeds: z.int().min(1).max(1_000_000).nullable().default(null),
-  num_train_timesteps: z.int().min(1).nullable().default(null),
+  num_class_embeds: z._default(z.nullable(z.int().check(z.gte(1), z.lte(1_000_000))), null),
+  num_train_timesteps: z._default(z.nullable(z.int().check(z.gte(1))), null),
 } satisfies Fields<UNet2DOptions>);
 
 /** The whole configuration, as it is written to `config.json`. */

@@ -1,5 +1,6 @@
 import type { Value } from '../../graph/graph.ts';
-import { cast, concat, cos, log, mul, sin, stopGradient, unsqueeze } from '../../graph/ops/index.ts';
+import { cast, cos, log, mul, sin, stopGradient } from '../../graph/ops/elementwise.ts';
+import { concat, unsqueeze } from '../../graph/ops/shape.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import type { DType } from '../../graph/types.ts';
 import type { ForwardContext } from '../../nn/context.ts';

@@ -1,6 +1,7 @@
 import { ConfigError, GraphError } from '../../errors.ts';
 import type { Value } from '../../graph/graph.ts';
-import { add, cast, div, mul, reshape, silu, sub } from '../../graph/ops/index.ts';
+import { add, cast, div, mul, silu, sub } from '../../graph/ops/elementwise.ts';
+import { reshape } from '../../graph/ops/shape.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { formatShape } from '../../graph/types.ts';
 import type { PretrainedOptions } from '../../hub/open-pretrained.ts';

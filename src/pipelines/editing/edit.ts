@@ -1,10 +1,12 @@
 // Samples that are given: a reverse process begins from them with noise on top (SDEdit, Meng et al. 2022), or keeps a part of
 // them (RePaint, Lugmayr et al. 2022).
+
 import { InvalidArgumentError } from '../../errors.ts';
 import { type Fields, numberOption } from '../../options.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import { sumOf } from '../../schedulers/solvers/solver.ts';
 import type { NoiseLevel } from '../../schedulers/steps.ts';
+import * as z from '../../zod.ts';
 
 export interface EditOptions {
   /**
@@ -20,9 +22,9 @@ export interface EditOptions {
 
 /** The types alone. */
 export const editShape = {
-  strength: numberOption.optional(),
-  jump_length: numberOption.optional(),
-  jump_n_sample: numberOption.optional(),
+  strength: z.optional(numberOption),
+  jump_length: z.optional(numberOption),
+  jump_n_sample: z.optional(numberOption),
 } satisfies Fields<EditOptions>;
 
 /** How given samples are used. */

@@ -1,6 +1,5 @@
 // Images that are given to a pipeline, as transformers.js takes them, and masks.
 import type { RawImage } from '@huggingface/transformers';
-import * as z from 'zod';
 import { fileURLToPath } from '#platform/path';
 import { inFormat, withDecoded } from '../../datasets/images/decode.ts';
 import type { PixelImage } from '../../datasets/images/image-set.ts';
@@ -10,6 +9,7 @@ import { readWholeFile } from '../../files/regular-file.ts';
 import { concatenated, elementCount } from '../../graph/types.ts';
 import type { Fields } from '../../options.ts';
 import { joinedBytes } from '../../platform/bytes.ts';
+import * as z from '../../zod.ts';
 import { encodePng } from '../image-output.ts';
 import { type Edit, type EditOptions, editShape, readEditSettings } from './edit.ts';
 
@@ -47,8 +47,8 @@ export const imagesInput = z.custom<ImageInput | readonly ImageInput[]>(
 /** The types alone. */
 export const imageEditShape = {
   ...editShape,
-  image: imagesInput.optional(),
-  mask_image: imageInput.optional(),
+  image: z.optional(imagesInput),
+  mask_image: z.optional(imageInput),
 } satisfies Fields<ImageEditOptions>;
 
 /**

@@ -1,10 +1,11 @@
 // From samples to the noise that DDIM draws them from.
-import * as z from 'zod';
+
 import type { TrainedIsotropy } from '../../losses/minimiser.ts';
 import { type Fields, functionOption, numberOption, signalOption } from '../../options.ts';
 import { asScheduler, type GivenScheduler } from '../../schedulers/registry.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import { DDIMInverseScheduler } from '../../schedulers/solvers/ddim-inverse.ts';
+import * as z from '../../zod.ts';
 import { type NoiseScaleOptions, noiseScaleShape, readNoiseScale } from '../noise-scale.ts';
 import { type SamplingCall, schedulerOption, startedScheduler } from '../sampling-options.ts';
 import type { Edit } from './edit.ts';
@@ -26,10 +27,10 @@ export interface InversionOptions extends NoiseScaleOptions {
 
 export const inversionShape = {
   ...noiseScaleShape,
-  num_inference_steps: numberOption.optional(),
-  scheduler: schedulerOption.optional(),
-  on_progress: functionOption<(fraction: number) => void>().optional(),
-  signal: signalOption.optional(),
+  num_inference_steps: z.optional(numberOption),
+  scheduler: z.optional(schedulerOption),
+  on_progress: z.optional(functionOption<(fraction: number) => void>()),
+  signal: z.optional(signalOption),
 } satisfies Fields<InversionOptions>;
 
 export const inversionSchema = z.strictObject(inversionShape);

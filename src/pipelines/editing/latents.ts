@@ -1,10 +1,10 @@
 // The noise that a reverse process starts from: drawn by a seed, given, or between two others.
 import type { Tensor } from '@huggingface/transformers';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import { elementCount } from '../../graph/types.ts';
 import { type Fields, numberOption } from '../../options.ts';
 import { type SampleSeed, SampleStreams } from '../../random/sample-streams.ts';
+import * as z from '../../zod.ts';
 import { allFinite } from '../finite-checks.ts';
 
 /** Noise in the shape of a batch: a Float32Array, row-major, or a float32 Tensor of transformers.js. */
@@ -28,7 +28,7 @@ function isLatents(value: unknown): value is Latents {
 
 const latentsOption = z.custom<Latents>(isLatents, 'must be a Float32Array or a Tensor of float32');
 
-export const latentShape = { latents: latentsOption.optional() } satisfies Fields<LatentOptions>;
+export const latentShape = { latents: z.optional(latentsOption) } satisfies Fields<LatentOptions>;
 
 /**
  * A copy of the given noise for `count` samples.

@@ -1,7 +1,8 @@
 // Points that are given to a pipeline.
-import * as z from 'zod';
+
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { type Edit, type EditOptions, editShape, readEditSettings } from './edit.ts';
 
 /** Numbers, row-major [count, d]. */
@@ -29,12 +30,12 @@ const isMask = (value: unknown) =>
 
 export const pointEditShape = {
   ...editShape,
-  points: z
-    .custom<PointInput>(isNumbers, 'must be numbers, row-major, in an array, a Float32Array or a Float64Array')
-    .optional(),
-  mask: z
-    .custom<readonly (number | boolean)[] | Uint8Array>(isMask, 'must be an array of 0 and 1, or of booleans')
-    .optional(),
+  points: z.optional(
+    z.custom<PointInput>(isNumbers, 'must be numbers, row-major, in an array, a Float32Array or a Float64Array'),
+  ),
+  mask: z.optional(
+    z.custom<readonly (number | boolean)[] | Uint8Array>(isMask, 'must be an array of 0 and 1, or of booleans'),
+  ),
 } satisfies Fields<PointEditOptions>;
 
 /**

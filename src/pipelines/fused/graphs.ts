@@ -1,5 +1,8 @@
 import { Graph, type Value } from '../../graph/graph.ts';
-import { add, clip, gather, loop, mul, reduceSum, sub } from '../../graph/ops/index.ts';
+import { add, clip, mul, sub } from '../../graph/ops/elementwise.ts';
+import { gather } from '../../graph/ops/indexing.ts';
+import { loop } from '../../graph/ops/loop.ts';
+import { reduceSum } from '../../graph/ops/reduce.ts';
 import { fixedShape, type TensorType } from '../../graph/types.ts';
 import type { TimeSplit } from './time-split.ts';
 

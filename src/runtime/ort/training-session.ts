@@ -1,7 +1,7 @@
 import { StateNotUpdatedError } from '../../errors.ts';
 import { Graph } from '../../graph/graph.ts';
 import { encodeModel, modelProto, writeOnnx } from '../../graph/onnx/write.ts';
-import { add, identity } from '../../graph/ops/index.ts';
+import { add, identity } from '../../graph/ops/elementwise.ts';
 import type { DType, Shape } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';

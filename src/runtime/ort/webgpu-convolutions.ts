@@ -1,7 +1,7 @@
 import { modelBytes } from '#runtime/binding';
 import { DeviceError } from '../../errors.ts';
 import { decodeModel, type GraphProto, type NodeProto, plainDomain } from '../../graph/onnx/schema.ts';
-import { isMiscomputedOnWebgpu } from '../../graph/ops/index.ts';
+import { isMiscomputedOnWebgpu } from '../../graph/ops/conv/geometry.ts';
 
 /**
  * Refuses a model that onnxruntime's webgpu would silently compute wrongly, see `isMiscomputedOnWebgpu`. Models

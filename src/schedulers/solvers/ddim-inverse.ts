@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape, spacedTimesteps } from '../schedule.ts';
 import { type NoiseLevel, noiseCoefficients, originalCoefficients, type StepOutput } from '../steps.ts';
 import { Solver, sumOf } from './solver.ts';
@@ -17,10 +17,10 @@ export interface DDIMInverseOptions extends SchedulerOptions {
 
 const ddimInverseShape = {
   ...scheduleShape,
-  timestep_spacing: z.enum(['leading', 'trailing', 'linspace']).default('leading'),
-  clip_sample: z.boolean().default(true),
-  clip_sample_range: z.number().positive().default(1),
-  set_alpha_to_one: z.boolean().default(true),
+  timestep_spacing: z._default(z.enum(['leading', 'trailing', 'linspace']), 'leading'),
+  clip_sample: z._default(z.boolean(), true),
+  clip_sample_range: z._default(z.number().check(z.positive()), 1),
+  set_alpha_to_one: z._default(z.boolean(), true),
 } satisfies Fields<DDIMInverseOptions>;
 
 /**

@@ -1,5 +1,5 @@
-import * as z from 'zod';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { parseSchedulerConfig } from '../schedule.ts';
 import type { StepOptions, StepOutput } from '../steps.ts';
 import { type LogSnrOptions, LogSnrSolver, logSnrShape } from './log-snr.ts';
@@ -15,8 +15,8 @@ export interface DEISMultistepOptions extends LogSnrOptions {
 
 const deisShape = {
   ...logSnrShape,
-  algorithm_type: z.literal('deis').default('deis'),
-  solver_type: z.literal('logrho').default('logrho'),
+  algorithm_type: z._default(z.literal('deis'), 'deis'),
+  solver_type: z._default(z.literal('logrho'), 'logrho'),
 } satisfies Fields<DEISMultistepOptions>;
 
 /**

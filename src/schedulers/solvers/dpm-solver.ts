@@ -1,6 +1,7 @@
 // DPM-Solver (Lu et al. 2022, arXiv 2206.00927) and DPM-Solver++ (arXiv 2211.01095), in several steps and in single ones.
-import * as z from 'zod';
+
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { VARIANCE_TYPES, type VarianceType } from '../ddpm.ts';
 import { parseSchedulerConfig, roundHalfToEven } from '../schedule.ts';
 import type { Scheduler } from '../scheduler.ts';
@@ -39,10 +40,10 @@ interface DPMSolverOptions extends LogSnrOptions, FinalSigmaOptions {
 const dpmSolverShape = {
   ...logSnrShape,
   ...finalSigmaShape,
-  algorithm_type: z.enum(ALGORITHMS).default('dpmsolver++'),
-  solver_type: z.enum(['midpoint', 'heun']).default('midpoint'),
-  lambda_min_clipped: z.number().or(z.literal(Number.NEGATIVE_INFINITY)).nullable().default(null),
-  variance_type: z.enum(VARIANCE_TYPES).nullable().default(null),
+  algorithm_type: z._default(z.enum(ALGORITHMS), 'dpmsolver++'),
+  solver_type: z._default(z.enum(['midpoint', 'heun']), 'midpoint'),
+  lambda_min_clipped: z._default(z.nullable(z.union([z.number(), z.literal(Number.NEGATIVE_INFINITY)])), null),
+  variance_type: z._default(z.nullable(z.enum(VARIANCE_TYPES)), null),
 };
 
 abstract class DPMSolver<Own extends Complete<DPMSolverOptions>> extends LogSnrSolver<Own> {
@@ -164,8 +165,8 @@ export interface DPMSolverMultistepOptions extends DPMSolverOptions {
 
 const multistepShape = {
   ...dpmSolverShape,
-  euler_at_final: z.boolean().default(false),
-  use_lu_lambdas: z.boolean().default(false),
+  euler_at_final: z._default(z.boolean(), false),
+  use_lu_lambdas: z._default(z.boolean(), false),
 } satisfies Fields<DPMSolverMultistepOptions>;
 
 /**
@@ -258,7 +259,7 @@ export interface DPMSolverSinglestepOptions extends DPMSolverOptions {
 
 const singlestepShape = {
   ...dpmSolverShape,
-  algorithm_type: z.enum(['dpmsolver++', 'dpmsolver', 'sde-dpmsolver++']).default('dpmsolver++'),
+  algorithm_type: z._default(z.enum(['dpmsolver++', 'dpmsolver', 'sde-dpmsolver++']), 'dpmsolver++'),
 } satisfies Fields<DPMSolverSinglestepOptions>;
 
 /**

@@ -1,5 +1,5 @@
-import * as z from 'zod';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { parseSchedulerConfig } from '../schedule.ts';
 import { checkNoise, type StepOptions, type StepOutput } from '../steps.ts';
 import {
@@ -27,11 +27,11 @@ export interface EulerDiscreteOptions extends SpacedSigmaOptions {
 
 const eulerShape = {
   ...spacedSigmaShape,
-  interpolation_type: z.enum(['linear', 'log_linear']).default('linear'),
-  sigma_min: z.number().positive().nullable().default(null),
-  sigma_max: z.number().positive().nullable().default(null),
-  timestep_type: z.literal('discrete').default('discrete'),
-  final_sigmas_type: z.enum(['zero', 'sigma_min']).default('zero'),
+  interpolation_type: z._default(z.enum(['linear', 'log_linear']), 'linear'),
+  sigma_min: z._default(z.nullable(z.number().check(z.positive())), null),
+  sigma_max: z._default(z.nullable(z.number().check(z.positive())), null),
+  timestep_type: z._default(z.literal('discrete'), 'discrete'),
+  final_sigmas_type: z._default(z.enum(['zero', 'sigma_min']), 'zero'),
 } satisfies Fields<EulerDiscreteOptions>;
 
 /**

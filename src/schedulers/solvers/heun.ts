@@ -1,5 +1,5 @@
-import * as z from 'zod';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { parseSchedulerConfig } from '../schedule.ts';
 import type { StepOutput } from '../steps.ts';
 import { SigmaSolver, type SpacedSigmaOptions, spacedSigmaShape } from './sigma.ts';
@@ -17,13 +17,13 @@ export interface HeunDiscreteOptions extends SpacedSigmaOptions {
   readonly clip_sample_range?: number | undefined;
 }
 
-const beta = z.number().min(0).lt(1);
+const beta = z.number().check(z.gte(0), z.lt(1));
 const heunShape = {
   ...spacedSigmaShape,
-  beta_start: beta.default(0.00085),
-  beta_end: beta.default(0.012),
-  clip_sample: z.boolean().default(false),
-  clip_sample_range: z.number().positive().default(1),
+  beta_start: z._default(beta, 0.00085),
+  beta_end: z._default(beta, 0.012),
+  clip_sample: z._default(z.boolean(), false),
+  clip_sample_range: z._default(z.number().check(z.positive()), 1),
 } satisfies Fields<HeunDiscreteOptions>;
 
 /**

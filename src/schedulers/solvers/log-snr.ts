@@ -1,8 +1,9 @@
 // Solvers of the equation in lambda = log(alpha / sigma), half the logarithm of the signal-to-noise ratio: DPM-Solver,
 // UniPC and DEIS. x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1.
-import * as z from 'zod';
+
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { checkTimesteps, roundHalfToEven, type SchedulerOptions, scheduleShape } from '../schedule.ts';
 import { type NoiseLevel, noiseCoefficients, type StepOptions, threshold } from '../steps.ts';
 import {
@@ -39,18 +40,18 @@ export interface FinalSigmaOptions {
 export const logSnrShape = {
   ...scheduleShape,
   ...sigmaShape,
-  timestep_spacing: z.enum(['leading', 'trailing', 'linspace']).default('linspace'),
-  solver_order: z.int().min(1).max(3).default(2),
-  thresholding: z.boolean().default(false),
-  dynamic_thresholding_ratio: z.number().min(0).max(1).default(0.995),
-  sample_max_value: z.number().positive().default(1),
-  lower_order_final: z.boolean().default(true),
+  timestep_spacing: z._default(z.enum(['leading', 'trailing', 'linspace']), 'linspace'),
+  solver_order: z._default(z.int().check(z.gte(1), z.lte(3)), 2),
+  thresholding: z._default(z.boolean(), false),
+  dynamic_thresholding_ratio: z._default(z.number().check(z.gte(0), z.lte(1)), 0.995),
+  sample_max_value: z._default(z.number().check(z.positive()), 1),
+  lower_order_final: z._default(z.boolean(), true),
   // Of diffusers, and not built here.
-  use_flow_sigmas: z.literal(false).default(false),
-} satisfies Fields<LogSnrOptions> & Record<string, z.ZodType>;
+  use_flow_sigmas: z._default(z.literal(false), false),
+} satisfies Fields<LogSnrOptions> & Record<string, z.ZodMiniType>;
 
 export const finalSigmaShape = {
-  final_sigmas_type: z.enum(['zero', 'sigma_min']).default('zero'),
+  final_sigmas_type: z._default(z.enum(['zero', 'sigma_min']), 'zero'),
 } satisfies Fields<FinalSigmaOptions>;
 
 /** A point of the schedule. */

@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { parseSchedulerConfig, type SchedulerOptions, scheduleShape, spacedTimesteps } from '../schedule.ts';
 import type { StepOutput } from '../steps.ts';
 import { impossible } from './log-snr.ts';
@@ -17,8 +17,8 @@ export interface PNDMOptions extends SchedulerOptions {
 
 const pndmShape = {
   ...scheduleShape,
-  skip_prk_steps: z.boolean().default(false),
-  set_alpha_to_one: z.boolean().default(false),
+  skip_prk_steps: z._default(z.boolean(), false),
+  set_alpha_to_one: z._default(z.boolean(), false),
 } satisfies Fields<PNDMOptions>;
 
 /** Adams-Bashforth's weights of the last noises, the newest first, in 24ths. */

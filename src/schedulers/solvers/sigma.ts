@@ -1,8 +1,9 @@
 // Solvers of the equation in sigma (Karras et al. 2022): the sample is x_t / alpha_t = x_0 + sigma eps, so that
 // dx / d sigma = eps. The model is given x / sqrt(sigma^2 + 1).
-import * as z from 'zod';
+
 import { InvalidArgumentError } from '../../errors.ts';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { checkTimesteps, type SchedulerOptions, scheduleShape } from '../schedule.ts';
 import type { NoiseLevel } from '../steps.ts';
 import {
@@ -22,7 +23,7 @@ export interface SigmaSolverOptions extends SchedulerOptions {}
 
 export const sigmaSolverShape = {
   ...scheduleShape,
-  timestep_spacing: z.enum(['leading', 'trailing', 'linspace']).default('linspace'),
+  timestep_spacing: z._default(z.enum(['leading', 'trailing', 'linspace']), 'linspace'),
 } satisfies Fields<SigmaSolverOptions>;
 
 /** Options of the solvers in sigma that can space the sigmas. */

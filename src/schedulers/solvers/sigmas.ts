@@ -1,7 +1,8 @@
 // The standard deviations that a solver visits: sigma = sqrt((1 - abar) / abar), so that x_t / sqrt(abar_t) = x_0 + sigma eps.
-import * as z from 'zod';
+
 import { ConfigError, InvalidArgumentError } from '../../errors.ts';
 import type { Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { roundHalfToEven, type SchedulerConfig } from '../schedule.ts';
 
 /** How the standard deviations of the steps are spaced, with the names and defaults of diffusers. */
@@ -18,9 +19,9 @@ interface NotBuilt {
 }
 
 export const sigmaShape = {
-  use_karras_sigmas: z.boolean().default(false),
-  use_exponential_sigmas: z.boolean().default(false),
-  use_beta_sigmas: z.literal(false).default(false),
+  use_karras_sigmas: z._default(z.boolean(), false),
+  use_exponential_sigmas: z._default(z.boolean(), false),
+  use_beta_sigmas: z._default(z.literal(false), false),
 } satisfies Fields<SigmaOptions & NotBuilt>;
 
 /** The lowest abar of a schedule that was rescaled to zero terminal SNR, as in diffusers: its sigma is finite. */

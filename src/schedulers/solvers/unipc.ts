@@ -1,5 +1,5 @@
-import * as z from 'zod';
 import type { Complete, Fields } from '../../options.ts';
+import * as z from '../../zod.ts';
 import { parseSchedulerConfig } from '../schedule.ts';
 import type { StepOptions, StepOutput } from '../steps.ts';
 import { type FinalSigmaOptions, finalSigmaShape, type LogSnrOptions, LogSnrSolver, logSnrShape } from './log-snr.ts';
@@ -18,9 +18,9 @@ export interface UniPCMultistepOptions extends LogSnrOptions, FinalSigmaOptions 
 const uniPCShape = {
   ...logSnrShape,
   ...finalSigmaShape,
-  predict_x0: z.boolean().default(true),
-  solver_type: z.enum(['bh1', 'bh2']).default('bh2'),
-  disable_corrector: z.array(z.int().min(0)).default([]),
+  predict_x0: z._default(z.boolean(), true),
+  solver_type: z._default(z.enum(['bh1', 'bh2']), 'bh2'),
+  disable_corrector: z._default(z.array(z.int().check(z.gte(0))), []),
 } satisfies Fields<UniPCMultistepOptions>;
 
 /**

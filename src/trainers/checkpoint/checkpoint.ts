@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { createReadStream, stat } from '#platform/fs';
 import { createHash, sha256Of } from '#platform/hash';
 import { join } from '#platform/path';
@@ -8,6 +7,7 @@ import type { JsonObject } from '../../files/json.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
 import { type NamedTensor, readSafetensors, safetensorsChunks } from '../../files/safetensors.ts';
+import * as z from '../../zod.ts';
 
 /** Everything a run needs to go on: `state` must be JSON as it is (no NaN, no undefined). */
 export interface CheckpointContent {
@@ -36,13 +36,13 @@ const maxStateBytes = 256 * 1024 * 1024;
 
 const headSchema = z.strictObject({
   format_version: z.literal(formatVersion),
-  step: z.int().nonnegative(),
-  tensors_bytes: z.int().nonnegative(),
+  step: z.int().check(z.nonnegative()),
+  tensors_bytes: z.int().check(z.nonnegative()),
   tensors_sha256: z.string(),
   state: z.record(z.string(), z.unknown()),
-  origin: z.strictObject({ run_id: z.string(), sequence: z.int().nonnegative() }).optional(),
+  origin: z.optional(z.strictObject({ run_id: z.string(), sequence: z.int().check(z.nonnegative()) })),
 });
-const fileSchema = headSchema.extend({ sha256: z.string() });
+const fileSchema = z.extend(headSchema, { sha256: z.string() });
 export type Head = z.infer<typeof headSchema>;
 
 /**

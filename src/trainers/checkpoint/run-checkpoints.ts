@@ -1,10 +1,10 @@
-import * as z from 'zod';
 import { realpath } from '#platform/fs';
 import * as path from '#platform/path';
 import { randomUUID } from '#platform/system';
 import { CheckpointError, NonFiniteLossError } from '../../errors.ts';
 import type { FolderLock } from '../../files/folder-lock.ts';
 import type { NamedTensor } from '../../files/safetensors.ts';
+import * as z from '../../zod.ts';
 import { LR_SCHEDULERS, learningRateAt } from '../schedules.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
@@ -57,13 +57,13 @@ const changeSchema = z.strictObject({
   name: z.string(),
   from: z.unknown(),
   to: z.unknown(),
-  while_running: z.boolean().optional(),
+  while_running: z.optional(z.boolean()),
 });
 const stateSchema = z.object({
-  global_step: z.int().nonnegative(),
+  global_step: z.int().check(z.nonnegative()),
   metrics_window: z.unknown(),
   run: z.unknown(),
-  changes: z.array(changeSchema).default([]),
+  changes: z._default(z.array(changeSchema), []),
 });
 
 /**
@@ -202,10 +202,10 @@ const scheduleSchema = z.object({
     learning_rate: z.number(),
     lr_scheduler_type: z.enum(LR_SCHEDULERS),
     warmup_steps: z.number(),
-    lr_num_cycles: z.number().optional(),
-    lr_power: z.number().optional(),
-    lr_end: z.number().optional(),
-    lr_step_rules: z.string().optional(),
+    lr_num_cycles: z.optional(z.number()),
+    lr_power: z.optional(z.number()),
+    lr_end: z.optional(z.number()),
+    lr_step_rules: z.optional(z.string()),
     max_steps: z.number(),
   }),
 });

@@ -1,6 +1,6 @@
 import type { ImageSet, SizedPixels } from '../../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { MAX_DROPOUT_NUMBER } from '../../graph/ops/index.ts';
+import { MAX_DROPOUT_NUMBER } from '../../graph/ops/dropout.ts';
 import { elementCount } from '../../graph/types.ts';
 import { RandomStream, STREAM } from '../../random/random-stream.ts';
 import type { HostBatch } from '../step/batch.ts';

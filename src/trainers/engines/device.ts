@@ -1,5 +1,6 @@
 import { Graph, type Value } from '../../graph/graph.ts';
-import { add, mul, reshape, unsqueeze } from '../../graph/ops/index.ts';
+import { add, mul } from '../../graph/ops/elementwise.ts';
+import { reshape, unsqueeze } from '../../graph/ops/shape.ts';
 import type { StepScalars } from '../../graph/optimizer.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';

@@ -1,6 +1,10 @@
 import { runsBlock } from '#runtime/binding';
 import { Graph, type GraphTarget, type Value } from '../../graph/graph.ts';
-import { add, cast, expandTo, gather, loop, mul, reduceMean, reshape, split, sub } from '../../graph/ops/index.ts';
+import { add, cast, mul, sub } from '../../graph/ops/elementwise.ts';
+import { gather } from '../../graph/ops/indexing.ts';
+import { loop } from '../../graph/ops/loop.ts';
+import { reduceMean } from '../../graph/ops/reduce.ts';
+import { expandTo, reshape, split } from '../../graph/ops/shape.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { nchw } from '../../nn/layout.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';

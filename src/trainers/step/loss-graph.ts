@@ -1,19 +1,9 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../graph/graph.ts';
-import {
-  add,
-  cast,
-  concat,
-  type DropoutNumbers,
-  gather,
-  identity,
-  mul,
-  reshape,
-  split,
-  stopGradient,
-  sub,
-  unsqueeze,
-} from '../../graph/ops/index.ts';
+import type { DropoutNumbers } from '../../graph/ops/dropout.ts';
+import { add, cast, identity, mul, stopGradient, sub } from '../../graph/ops/elementwise.ts';
+import { gather } from '../../graph/ops/indexing.ts';
+import { concat, reshape, split, unsqueeze } from '../../graph/ops/shape.ts';
 import type { LossResult } from '../../losses/index.ts';
 import { learnsVariance } from '../../models/model.ts';
 import { ForwardContext } from '../../nn/context.ts';

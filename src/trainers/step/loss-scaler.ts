@@ -1,5 +1,6 @@
 import type { Value } from '../../graph/graph.ts';
-import { add, concat, equal, minimum, mul, reshape, split, where } from '../../graph/ops/index.ts';
+import { add, equal, minimum, mul, where } from '../../graph/ops/elementwise.ts';
+import { concat, reshape, split } from '../../graph/ops/shape.ts';
 import { scalarLike } from '../../graph/registry.ts';
 
 // Dynamic loss scaling by the rule and the defaults of torch.amp.GradScaler: the loss is multiplied by a scale, so that

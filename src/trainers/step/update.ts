@@ -9,7 +9,8 @@ import {
   withoutGaps,
 } from '../../graph/flat-vectors.ts';
 import type { Graph, Value } from '../../graph/graph.ts';
-import { cast, concat, div, lessOrEqual, reshape, where } from '../../graph/ops/index.ts';
+import { cast, div, lessOrEqual, where } from '../../graph/ops/elementwise.ts';
+import { concat, reshape } from '../../graph/ops/shape.ts';
 import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { concatenated, type DType } from '../../graph/types.ts';

@@ -1,12 +1,12 @@
 import path from 'node:path';
 import type { RawImage } from '@huggingface/transformers';
 import sharp from 'sharp';
-import * as z from 'zod';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
 import { encodePng, type ImageBytes } from '../../../pipelines/image-output.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { writeImageGrid } from '../../../plots/index.ts';
+import * as z from '../../../zod.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import {
   classLabelsOption,
@@ -20,48 +20,48 @@ export const imageOptions = grouped('Images:', {
   class_labels: classLabelsOption('class of all images, or classes that take turns; for class-conditional models'),
   guidance_scale: option(
     '--guidance-scale <weight>',
-    z.number().optional(),
+    z.optional(z.number()),
     'weight of classifier-free guidance; 1: no guidance (default: 1)',
   ),
   init_image: option(
     '--init-image <file|url>',
-    z.string().optional(),
+    z.optional(z.string()),
     'begin from this image in place of noise, as far as --strength says',
   ),
   mask: option(
     '--mask <file|url>',
-    z.string().optional(),
+    z.optional(z.string()),
     'draw --init-image anew where this image is white, and keep it where it is black',
   ),
   strength: option(
     '--strength <value>',
-    z.number().optional(),
+    z.optional(z.number()),
     'how much of --init-image is drawn anew, 0 to 1 (default: 0.8, with --mask 1)',
   ),
   jump_length: option(
     '--jump-length <steps>',
-    z.number().optional(),
+    z.optional(z.number()),
     'with --mask: steps repeated at a time (default: 10)',
   ),
   jump_n_sample: option(
     '--jump-n-sample <times>',
-    z.number().optional(),
+    z.optional(z.number()),
     'with --mask: how often steps are taken; 1 repeats none (default: 10)',
   ),
   batch_size: option(
     '--batch-size <count>',
-    z.int().min(1).optional(),
+    z.optional(z.int().check(z.gte(1))),
     'images per batch when drawing into a folder (default: 16)',
   ),
-  raw_weights: option('--raw-weights', z.boolean().optional(), 'use the raw weights even if there are averaged ones'),
+  raw_weights: option('--raw-weights', z.optional(z.boolean()), 'use the raw weights even if there are averaged ones'),
   columns: option(
     '--columns <count>',
-    z.int().min(1).optional(),
+    z.optional(z.int().check(z.gte(1))),
     'grid: images per row (default: about as many as rows)',
   ),
   scale: option(
     '--scale <factor>',
-    z.int().min(1).max(64).optional(),
+    z.optional(z.int().check(z.gte(1), z.lte(64))),
     'grid: enlargement (default: small images are enlarged to about 64 pixels)',
   ),
 });

@@ -1,16 +1,16 @@
 import path from 'node:path';
-import * as z from 'zod';
 import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
 import { pipeline } from '../../../pipelines/pipeline.ts';
 import { type PlotPoints, scatterPlot, svgToPng } from '../../../plots/index.ts';
+import * as z from '../../../zod.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import { refuseUnusedEta, type SamplingSettings, samplingCall } from '../../options/shared-options.ts';
 import { withProgress } from '../../ui/progress.ts';
 
 export const pointOptions = grouped('Points:', {
-  real: option('--real <name|file>', z.string().optional(), 'real points to plot under the generated ones'),
+  real: option('--real <name|file>', z.optional(z.string()), 'real points to plot under the generated ones'),
 });
 
 const FORMATS = ['.csv', '.npy', '.svg', '.png'];

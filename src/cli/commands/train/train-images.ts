@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { INTERPOLATIONS, labelledImages } from '../../../datasets/images/image-set.ts';
 import { type ImageSet, loadImages } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
@@ -11,24 +10,27 @@ import type { DDPMScheduler } from '../../../schedulers/index.ts';
 import { type Progress, progressBar } from '../../../terminal/progress.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerOptions } from '../../../trainers/trainer-options.ts';
+import * as z from '../../../zod.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
 import { strictOption } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
 
-const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').min(1).max(8192);
+const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').check(z.gte(1), z.lte(8192));
 
 /** A side in pixels, or "HEIGHTxWIDTH"; in a config file also [height, width]. */
 const resolutionSchema = z.union(
   [
     side,
     z.tuple([side, side]),
-    z
-      .string()
-      .regex(/^\d+x\d+$/)
-      .transform((text) => text.split('x').map(Number))
-      .pipe(z.tuple([side, side])),
+    z.pipe(
+      z.pipe(
+        z.string().check(z.regex(/^\d+x\d+$/)),
+        z.transform((text) => text.split('x').map(Number)),
+      ),
+      z.tuple([side, side]),
+    ),
   ],
   'must be a side in pixels, such as 64, or HEIGHTxWIDTH, such as 48x64',
 );
@@ -36,78 +38,78 @@ const resolutionSchema = z.union(
 export const imageOptions = grouped('Images:', {
   resolution: option(
     '--resolution <side|HxW>',
-    resolutionSchema.optional(),
+    z.optional(resolutionSchema),
     "size of the images (default: the model's, the data set's, or 64)",
   ),
   channels: option(
     '--channels <count>',
-    z.union([z.literal(1), z.literal(3), z.literal(4)]).optional(),
+    z.optional(z.union([z.literal(1), z.literal(3), z.literal(4)])),
     "1 grey, 3 RGB, 4 RGBA (default: the model's, or the data set's)",
   ),
   stretch: option(
     '--stretch',
-    z.boolean().optional(),
+    z.optional(z.boolean()),
     'stretch whole images to the size instead of cropping their centre',
   ),
-  center_crop: option('--center-crop', z.boolean().optional(), 'crop the centre (default)'),
-  random_crop: option('--random-crop', z.boolean().optional(), 'crop a random place each time instead of the centre'),
+  center_crop: option('--center-crop', z.optional(z.boolean()), 'crop the centre (default)'),
+  random_crop: option('--random-crop', z.optional(z.boolean()), 'crop a random place each time instead of the centre'),
   interpolation: option(
     '--interpolation <name>',
-    z.enum(INTERPOLATIONS).optional(),
+    z.optional(z.enum(INTERPOLATIONS)),
     'bilinear (default), bicubic or lanczos',
   ),
   strict: strictOption(),
-  random_flip: option('--random-flip', z.boolean().optional(), 'mirror each image with probability 1/2'),
+  random_flip: option('--random-flip', z.optional(z.boolean()), 'mirror each image with probability 1/2'),
   split: option(
     '--split <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'split of the images: train (default), validation, test, or all',
   ),
   dataset_config_name: option(
     '--dataset-config-name <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'configuration of a data set of the Hub (default: its only or default one)',
   ),
   dataset_revision: option(
     '--dataset-revision <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'branch, tag or commit of a data set of the Hub (default: main)',
   ),
   label_column: option(
     '--label-column <name>',
-    z.string().optional(),
+    z.optional(z.string()),
     'column or field of the classes (default: label, fine_label, ...)',
   ),
   data_dir: option(
     '--data-dir <folder>',
-    z.string().optional(),
+    z.optional(z.string()),
     'flowers102, pets: folder of their archive, instead of a download',
   ),
-  cache_dir: option('--cache-dir <folder>', z.string().optional(), 'folder of downloads and resized images'),
+  cache_dir: option('--cache-dir <folder>', z.optional(z.string()), 'folder of downloads and resized images'),
   dropout: option(
     '--dropout <probability>',
-    z.number().optional(),
+    z.optional(z.number()),
     "dropout in the U-Net's blocks (default: the model's, which is 0)",
   ),
   learn_variance: option(
     '--learn-variance',
-    z.boolean().optional(),
+    z.optional(z.boolean()),
     'the new model also learns its variance, with the hybrid loss on top of --loss',
   ),
   vlb_weight: option(
     '--vlb-weight <weight>',
-    z.number().optional(),
+    z.optional(z.number()),
     'weight of the variational bound with a learned variance (default: 0.001)',
   ),
-  init_from: option('--init-from <folder|hub-id|file.onnx>', z.string().optional(), 'fine-tune this saved model'),
+  init_from: option('--init-from <folder|hub-id|file.onnx>', z.optional(z.string()), 'fine-tune this saved model'),
   class_conditional: option(
     '--class-conditional',
-    z.boolean().optional(),
+    z.optional(z.boolean()),
     'use the labels: sub-folders or label columns are the classes',
   ),
   class_dropout_prob: option(
     '--class-dropout-prob <probability>',
-    z.number().optional(),
+    z.optional(z.number()),
     'probability of hiding the class, for guidance; 0.1 is usual (default: 0)',
   ),
 });

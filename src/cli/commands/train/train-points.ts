@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import { loadPoints } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { ConditionalDense, type DiffusionModel } from '../../../models/index.ts';
@@ -6,29 +5,30 @@ import { modelFromConfig } from '../../../models/registry.ts';
 import type { Scheduler } from '../../../schedulers/index.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerOptions } from '../../../trainers/trainer-options.ts';
+import * as z from '../../../zod.ts';
 import { givenFlag, grouped, listOption, option, type Settings } from '../../options/command-options.ts';
 import { modelConfig, type modelOptions } from '../../options/new-model.ts';
 
 export const pointOptions = grouped('Points:', {
   noise: option(
     '--noise <deviation>',
-    z.number().optional(),
+    z.optional(z.number()),
     "standard deviation of the noise of synthetic points (default: the set's)",
   ),
   scaling: option(
     '--scaling <kind>',
-    z.enum(['min-max', 'standardise', 'none']).optional(),
+    z.optional(z.enum(['min-max', 'standardise', 'none'])),
     'min-max (default), standardise or none',
   ),
   columns: listOption(
     'names',
     '--columns <names...>',
-    z.array(z.string()).min(1).optional(),
+    z.optional(z.array(z.string()).check(z.minLength(1))),
     'columns of a parquet file or a set of the Hub (default: x y, else the first two of numbers)',
   ),
-  data_seed: option('--data-seed <seed>', z.number().optional(), 'seed of synthetic points (default: 0)'),
-  hidden_features: option('--hidden-features <width>', z.number().optional(), 'width of the network (default: 128)'),
-  num_hidden_layers: option('--num-hidden-layers <count>', z.number().optional(), 'hidden layers (default: 3)'),
+  data_seed: option('--data-seed <seed>', z.optional(z.number()), 'seed of synthetic points (default: 0)'),
+  hidden_features: option('--hidden-features <width>', z.optional(z.number()), 'width of the network (default: 128)'),
+  num_hidden_layers: option('--num-hidden-layers <count>', z.optional(z.number()), 'hidden layers (default: 3)'),
 });
 
 type PointTrainingSettings = Settings<typeof pointOptions & typeof modelOptions> & {

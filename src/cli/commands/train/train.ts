@@ -1,7 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
-import * as z from 'zod';
 import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
@@ -14,6 +13,7 @@ import { InterruptedError, withInterrupt } from '../../../terminal/interrupt.ts'
 import { metricsText } from '../../../trainers/progress-line.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
+import * as z from '../../../zod.ts';
 import {
   addOptions,
   givenFlag,
@@ -49,39 +49,39 @@ const ownOptions = {
   ...grouped('Data:', {
     dataset: option(
       '--dataset <name|path|hub-id>',
-      z.string().default('swiss-roll'),
+      z._default(z.string(), 'swiss-roll'),
       `points: ${POINT_SET_NAMES.join(', ')}, or a ${POINT_FILES} file; images or points: a .parquet file, or owner/name of the Hugging Face Hub; images: ${IMAGE_SET_NAMES.join(', ')}, a folder, a .tar, MNIST or CIFAR-10 file`,
     ),
-    n: option('--n <count>', z.number().optional(), 'use the first n samples (default: all; 10000 synthetic points)'),
+    n: option('--n <count>', z.optional(z.number()), 'use the first n samples (default: all; 10000 synthetic points)'),
   }),
   ...grouped('Loss:', {
-    loss: option('--loss <name>', z.string().default('iso'), `${losses.names().join(', ')}, or a registered one`),
+    loss: option('--loss <name>', z._default(z.string(), 'iso'), `${losses.names().join(', ')}, or a registered one`),
     loss_options: option(
       '--loss-options <json|file.json>',
-      jsonSchema.optional(),
+      z.optional(jsonSchema),
       'options of the loss, such as {"lambda": 0.1}',
     ),
     base_loss: option(
       '--base-loss <name|json>',
-      jsonSchema.optional(),
+      z.optional(jsonSchema),
       'what iso adds its penalty to: simple (default), or another loss: min-snr, or {"name": "min-snr", "snr_gamma": 5}',
     ),
     lambda: option(
       '--lambda <weight>',
-      z.number().optional(),
+      z.optional(z.number()),
       `weight of the isotropy penalty of iso; 0 is plain DDPM (default: points ${LAMBDA.points}, images ${LAMBDA.images})`,
     ),
     prediction_type: option(
       '--prediction-type <type>',
-      z.enum(['epsilon', 'v_prediction', 'sample']).optional(),
+      z.optional(z.enum(['epsilon', 'v_prediction', 'sample'])),
       'what the model predicts: epsilon (default), v_prediction or sample',
     ),
     beta_schedule: option(
       '--beta-schedule <name>',
-      z.enum(['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid']).optional(),
+      z.optional(z.enum(['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'])),
       'linear (default), scaled_linear, squaredcos_cap_v2 or sigmoid',
     ),
-    num_train_timesteps: option('--num-train-timesteps <T>', z.number().optional(), 'timesteps (default: 1000)'),
+    num_train_timesteps: option('--num-train-timesteps <T>', z.optional(z.number()), 'timesteps (default: 1000)'),
   }),
   ...modelOptions,
   ...pointOptions,
@@ -93,12 +93,12 @@ const ownOptions = {
   ...grouped('Output:', {
     resume_from_checkpoint: option(
       '--resume, --resume-from-checkpoint [checkpoint]',
-      z.union([z.boolean(), z.string()]).optional(),
+      z.optional(z.union([z.boolean(), z.string()])),
       'continue from a checkpoint: its path, or the latest in the output folder',
     ),
     layout: option(
       '--layout <name>',
-      z.enum(PIPELINE_LAYOUTS).default('nested'),
+      z._default(z.enum(PIPELINE_LAYOUTS), 'nested'),
       'folder of the pipeline: nested, flat or transformers.js (which AutoModel of transformers.js opens)',
     ),
   }),

@@ -1,5 +1,4 @@
 import path from 'node:path';
-import * as z from 'zod';
 import { EvaluationCallback } from '../../../evaluation/callback/evaluation-callback.ts';
 import { readEvaluations } from '../../../evaluation/callback/evaluation-log.ts';
 import { extractors } from '../../../evaluation/extractors/registry.ts';
@@ -8,6 +7,7 @@ import { metrics } from '../../../metrics/registry.ts';
 import type { Device } from '../../../runtime/device.ts';
 import type { RunLogger } from '../../../trainers/logging/run-logger.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
+import * as z from '../../../zod.ts';
 import { grouped, listOption, option, type Settings } from '../../options/command-options.ts';
 import { PAGE_FILE, RunPageLogger } from '../../ui/run-page.ts';
 
@@ -19,7 +19,7 @@ const DEFAULTS = {
 const byKind = (key: keyof typeof DEFAULTS.points) =>
   `(default: points ${DEFAULTS.points[key]}, images ${DEFAULTS.images[key]})`;
 
-const interval = z.int().min(0).optional();
+const interval = z.optional(z.int().check(z.gte(0)));
 
 export const watchOptions = grouped('Samples and evaluation:', {
   sample_every: option(
@@ -27,7 +27,11 @@ export const watchOptions = grouped('Samples and evaluation:', {
     interval,
     `draw samples from the same noise every so many steps and at the end; 0: never ${byKind('every')}`,
   ),
-  sample_count: option('--sample-count <count>', z.int().min(1).max(10_000).optional(), `samples ${byKind('count')}`),
+  sample_count: option(
+    '--sample-count <count>',
+    z.optional(z.int().check(z.gte(1), z.lte(10_000))),
+    `samples ${byKind('count')}`,
+  ),
   eval_every: option(
     '--eval-every <steps>',
     interval,
@@ -36,22 +40,22 @@ export const watchOptions = grouped('Samples and evaluation:', {
   eval_metrics: listOption(
     'names',
     '--eval-metrics <names...>',
-    z.array(z.string()).min(1).optional(),
+    z.optional(z.array(z.string()).check(z.minLength(1))),
     `${metrics.names().join(', ')}, or a registered one (default: points prdc, images fid, kid, prdc)`,
   ),
   eval_extractor: option(
     '--eval-extractor <name|file:output>',
-    z.string().optional(),
+    z.optional(z.string()),
     `images: ${extractors.names().join(', ')}, model.onnx:output, ... (default: inception)`,
   ),
   eval_samples: option(
     '--eval-samples <count>',
-    z.int().min(2).optional(),
+    z.optional(z.int().check(z.gte(2))),
     'samples of an evaluation (default: as many as there are training samples, at most 10000)',
   ),
   keep_best: option(
     '--keep-best <value>',
-    z.string().optional(),
+    z.optional(z.string()),
     'keep the model with the best fid, kid_mean, precision, recall, density, coverage, ... in OUTPUT/best',
   ),
 });

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { FileMetaData } from 'hyparquet';
-import * as z from 'zod';
 import { DatasetError } from '../../../errors.ts';
+import * as z from '../../../zod.ts';
 import { openTable, type ParquetFiles, type Table, tableRows } from '../../parquet/table.ts';
 import {
   classOf,
@@ -88,7 +88,10 @@ export function imageColumn({ metadata, columns: children }: Table): string | un
 
 const hubFeatures = z.record(
   z.string(),
-  z.object({ _type: z.string().optional().catch(undefined), names: z.array(z.string()).optional().catch(undefined) }),
+  z.object({
+    _type: z.catch(z.optional(z.string()), undefined),
+    names: z.catch(z.optional(z.array(z.string())), undefined),
+  }),
 );
 const hubMetadata = z.object({ info: z.object({ features: hubFeatures }) });
 

@@ -1,5 +1,5 @@
 import { Graph, type Value } from '../../../graph/graph.ts';
-import { type Conv2dOptions, conv2d } from '../../../graph/ops/index.ts';
+import { type Conv2dOptions, conv2d } from '../../../graph/ops/conv/geometry.ts';
 import { fixedShape } from '../../../graph/types.ts';
 
 /** Gives the graph value of a tensor of the state dict. */

@@ -1,5 +1,10 @@
 import type { Value } from '../../../graph/graph.ts';
-import { add, averagePool, batchNorm, concat, gemm, maxPool, reduceMean, relu } from '../../../graph/ops/index.ts';
+import { add, relu } from '../../../graph/ops/elementwise.ts';
+import { gemm } from '../../../graph/ops/matmul.ts';
+import { batchNorm } from '../../../graph/ops/normalization.ts';
+import { averagePool, maxPool } from '../../../graph/ops/pooling.ts';
+import { reduceMean } from '../../../graph/ops/reduce.ts';
+import { concat } from '../../../graph/ops/shape.ts';
 import { convolution, type FeatureNetwork, type KeepLayer, type ParameterSource } from './feature-network.ts';
 
 export interface InceptionV3Options {

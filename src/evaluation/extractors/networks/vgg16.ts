@@ -1,5 +1,8 @@
 import type { Value } from '../../../graph/graph.ts';
-import { add, gemm, maxPool, mul, relu, reshape } from '../../../graph/ops/index.ts';
+import { add, mul, relu } from '../../../graph/ops/elementwise.ts';
+import { gemm } from '../../../graph/ops/matmul.ts';
+import { maxPool } from '../../../graph/ops/pooling.ts';
+import { reshape } from '../../../graph/ops/shape.ts';
 import { fixedShape } from '../../../graph/types.ts';
 import { convolution, type FeatureNetwork, type KeepLayer, type ParameterSource } from './feature-network.ts';
 

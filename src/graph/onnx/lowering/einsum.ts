@@ -1,6 +1,8 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
-import { matmul, reduceSum, reshape, transpose } from '../../ops/index.ts';
+import { matmul } from '../../ops/matmul.ts';
+import { reduceSum } from '../../ops/reduce.ts';
+import { reshape, transpose } from '../../ops/shape.ts';
 import { textAttribute } from '../../registry.ts';
 import { fixedShape, formatShape } from '../../types.ts';
 import type { LoweringRule } from './operand.ts';

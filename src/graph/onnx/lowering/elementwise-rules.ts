@@ -13,10 +13,6 @@ import {
   minimum,
   mul,
   pow,
-  reduceMax,
-  reduceMean,
-  reduceMin,
-  reduceSum,
   relu,
   sigmoid,
   siluFromGate,
@@ -25,7 +21,8 @@ import {
   square,
   tanh,
   where,
-} from '../../ops/index.ts';
+} from '../../ops/elementwise.ts';
+import { reduceMax, reduceMean, reduceMin, reduceSum } from '../../ops/reduce.ts';
 import { apply, floatAttribute, intAttribute, scalarLike, textAttribute } from '../../registry.ts';
 import { dtypeFromOnnx, normalizeAxis } from '../../types.ts';
 import {

@@ -1,6 +1,9 @@
 import { GraphError } from '../../../errors.ts';
 import type { Attributes, Value } from '../../graph.ts';
-import { convolution, groupNorm, matmul, reshape, softmax, squeeze, unsqueeze } from '../../ops/index.ts';
+import { convolution } from '../../ops/conv/geometry.ts';
+import { matmul } from '../../ops/matmul.ts';
+import { groupNorm, softmax } from '../../ops/normalization.ts';
+import { reshape, squeeze, unsqueeze } from '../../ops/shape.ts';
 import {
   apply,
   applyOp,

@@ -1,6 +1,8 @@
 import { GraphError } from '../../../errors.ts';
 import type { Value } from '../../graph.ts';
-import { matmul, reshape, upsampleNearest } from '../../ops/index.ts';
+import { matmul } from '../../ops/matmul.ts';
+import { upsampleNearest } from '../../ops/pooling.ts';
+import { reshape } from '../../ops/shape.ts';
 import { floatAttribute, intAttribute, intsAttribute, textAttribute } from '../../registry.ts';
 import { elementCount, fixedShape, normalizeAxis, toTensorData } from '../../types.ts';
 import { type LoweringRule, type NodeContext, numbersAt, numbersFrom, valueAt } from './operand.ts';

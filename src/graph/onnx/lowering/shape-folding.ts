@@ -1,5 +1,6 @@
 import { GraphError } from '../../../errors.ts';
-import { sliceRange, squeezedShape, unsqueezedShape } from '../../ops/index.ts';
+import { sliceRange } from '../../ops/indexing.ts';
+import { squeezedShape, unsqueezedShape } from '../../ops/shape.ts';
 import { axisAttribute, intsAttribute } from '../../registry.ts';
 import { broadcastShapes, elementCount, normalizeAxis } from '../../types.ts';
 import {

@@ -1,6 +1,6 @@
 import { GraphError } from '../../../errors.ts';
 import type { GraphNode } from '../../../graph/graph.ts';
-import { type ConvGeometry, convGeometry } from '../../../graph/ops/index.ts';
+import { type ConvGeometry, convGeometry } from '../../../graph/ops/conv/geometry.ts';
 import { intsAttribute } from '../../../graph/registry.ts';
 import type { TfTensor } from '../tf-module.ts';
 import { defineTfOp, given, inputShape, padOrCropImages, toNchw, toNhwc } from '../tf-op.ts';

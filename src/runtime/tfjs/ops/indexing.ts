@@ -1,5 +1,5 @@
 import { GraphError } from '../../../errors.ts';
-import { sliceRanges } from '../../../graph/ops/index.ts';
+import { sliceRanges } from '../../../graph/ops/indexing.ts';
 import { axisAttribute, constantIntegers } from '../../../graph/registry.ts';
 import { contextOf, defineTfOp, defineTfOpOfOne, given, inputShape, padOrCrop, select } from '../tf-op.ts';
 

@@ -1,5 +1,5 @@
 import type { GraphNode } from '../../../graph/graph.ts';
-import { enlargement, poolGeometry } from '../../../graph/ops/index.ts';
+import { enlargement, poolGeometry } from '../../../graph/ops/pooling.ts';
 import { intAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import {

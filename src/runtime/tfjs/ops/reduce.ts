@@ -1,4 +1,4 @@
-import { reducedAxes } from '../../../graph/ops/index.ts';
+import { reducedAxes } from '../../../graph/ops/reduce.ts';
 import { intAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { contextOf, defineTfOpOfOne, given, outputShape } from '../tf-op.ts';
