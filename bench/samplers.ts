@@ -98,7 +98,7 @@ async function subjectOf(
   await reference.request({ command: 'load', kind, config: model.config, weights, beta_start, beta_end });
   const onnx = writeOnnx(exportModelGraph(model, values));
   const session = await ModelSession.create(onnx, { ...model.config }, model.sampleShape, 'cpu');
-  return { kind, count, model, session, loop: kind === 'points' ? DenoisingLoop.of(onnx, session) : undefined };
+  return { kind, count, model, session, loop: kind === 'points' ? await DenoisingLoop.of(onnx, session) : undefined };
 }
 
 /** What the reference is told of a sampler. */

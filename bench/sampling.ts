@@ -26,7 +26,7 @@ export async function run(): Promise<void> {
   try {
     const onnx = writeOnnx(exportModelGraph(model, weights));
     const session = await ModelSession.create(onnx, { ...model.config }, model.sampleShape, 'cpu');
-    const loop = DenoisingLoop.of(onnx, session);
+    const loop = await DenoisingLoop.of(onnx, session);
     const { beta_start, beta_end } = scheduler.config;
     await reference.request({
       command: 'load',

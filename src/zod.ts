@@ -2,7 +2,8 @@
 import { config } from 'zod/mini';
 import english from 'zod/v4/locales/en.js';
 
-config(english());
+// An application that uses zod itself may have chosen another language.
+if (!config().localeError) config(english());
 
 export * from 'zod/mini';
 export { $ZodError, $ZodObject } from 'zod/v4/core';

@@ -82,17 +82,18 @@ export async function loadUnconditionalImageGeneration(
     const loaded = name?.toLowerCase().endsWith('.onnx')
       ? await loadImageOnnx(name, options)
       : await loadFolder(name, options, 'images');
-    return imagePipeline(loaded, await onnxChecksum(loaded.onnx));
+    const loop = await DenoisingLoop.of(loaded.onnx, loaded.model);
+    return imagePipeline(loaded, loop, await onnxChecksum(loaded.onnx));
   });
 }
 
 /** @param sha256 of the model, with its external data. */
 function imagePipeline(
-  { model, scheduler, onnx, classCount, isotropy }: LoadedPipeline,
+  { model, scheduler, classCount, isotropy }: LoadedPipeline,
+  loop: DenoisingLoop | undefined,
   sha256: string,
 ): UnconditionalImageGenerationPipeline {
   const { sampleShape } = model;
-  const loop = DenoisingLoop.of(onnx, model);
   /** All that a call needs but the images it is given, read before it waits for anything. */
   const read = (options: SamplingOptions & ClassOptions & ImageEditOptions, count: number) => {
     const call = {

@@ -4,11 +4,7 @@ import { importTransformers } from '../hub/environment.ts';
 import type { PipelineSource } from '../hub/pipeline-source.ts';
 import type { UnconditionalImageGenerationPipeline } from './image-pipeline.ts';
 import type { ImagePipelineOptions } from './load.ts';
-import {
-  loadUnconditionalPointGeneration,
-  type PointPipelineOptions,
-  type UnconditionalPointGenerationPipeline,
-} from './points.ts';
+import type { PointPipelineOptions, UnconditionalPointGenerationPipeline } from './points.ts';
 
 /**
  * transformers.js's `pipeline()`, with the diffusion tasks added: one changed import is the whole migration.
@@ -54,10 +50,12 @@ export async function pipeline(
     throw new InvalidArgumentError(
       `the task must be a text such as 'unconditional-image-generation', not ${String(task)}`,
     );
-  if (task === 'unconditional-point-generation')
+  // A page that only trains loads neither, one that draws points not what decodes images.
+  if (task === 'unconditional-point-generation') {
+    const { loadUnconditionalPointGeneration } = await import('./points.ts');
     return loadUnconditionalPointGeneration(model, options as PointPipelineOptions);
+  }
   if (task === 'unconditional-image-generation') {
-    // A page that draws points does not load what decodes images.
     const { loadUnconditionalImageGeneration } = await import('./images.ts');
     return loadUnconditionalImageGeneration(model, options as ImagePipelineOptions);
   }

@@ -163,7 +163,7 @@ async function loadPointFolder(
   const [dims = 0] = model.sampleShape;
   try {
     const { columns, ...scaler } = await readScaler(dir, dims);
-    return pointPipeline({ model, scheduler, isotropy }, DenoisingLoop.of(onnx, model), { scaler, columns });
+    return pointPipeline({ model, scheduler, isotropy }, await DenoisingLoop.of(onnx, model), { scaler, columns });
   } catch (error) {
     await model.release();
     throw error;

@@ -17,7 +17,7 @@ let loop: DenoisingLoop | undefined;
 beforeAll(async () => {
   session = await ModelSession.create(onnx, {}, model.sampleShape, 'cpu');
   // What images take on cuda; on the cpu a pipeline goes step by step.
-  loop = DenoisingLoop.read(onnx, session);
+  loop = await DenoisingLoop.read(onnx, session);
 });
 afterAll(async () => {
   await loop?.release();
@@ -38,8 +38,8 @@ describe('images in a Loop', () => {
     for (const [i, value] of stepwise.entries()) expect(Math.abs(value - (looped[i] as number))).toBeLessThan(1e-5);
   });
 
-  it('are not taken where a pipeline runs on the cpu', () => {
-    expect(DenoisingLoop.of(onnx, session)).toBeUndefined();
+  it('are not taken where a pipeline runs on the cpu', async () => {
+    expect(await DenoisingLoop.of(onnx, session)).toBeUndefined();
   });
 });
 

@@ -18,7 +18,7 @@ beforeAll(async () => {
   const folder = await savePipeline(await temporaryFolder());
   const onnx = await onnxSource(path.join(folder, 'unet', pipelineFiles.onnx));
   session = await ModelSession.create(onnx, {}, [2], 'cpu');
-  loop = DenoisingLoop.of(onnx, session);
+  loop = await DenoisingLoop.of(onnx, session);
 });
 afterAll(async () => {
   await loop?.release();

@@ -3,7 +3,6 @@
 import { startSession } from '#runtime/worker';
 import { GraphError, OnnxFormatError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { readOnnx } from '../../graph/onnx/read.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
@@ -61,15 +60,16 @@ export class DenoisingLoop {
    * Undefined where it gains nothing, or is not possible: for images on the cpu, of which a step is long; on webgpu, whose
    * Loop copies what it carries to the host; and for a model that this package cannot read or put into a Loop.
    */
-  static of(onnx: Uint8Array | string, model: ModelSession): DenoisingLoop | undefined {
+  static async of(onnx: Uint8Array | string, model: ModelSession): Promise<DenoisingLoop | undefined> {
     const { device, sampleShape } = model;
     const gains = device === 'cuda' || (device === 'cpu' && sampleShape.length === 1);
     return gains ? DenoisingLoop.read(onnx, model) : undefined;
   }
 
   /** Undefined for a model that this package cannot read or put into a Loop. */
-  static read(onnx: Uint8Array | string, model: ModelSession): DenoisingLoop | undefined {
+  static async read(onnx: Uint8Array | string, model: ModelSession): Promise<DenoisingLoop | undefined> {
     if (!model.takesFloat32 || typeof onnx === 'string') return undefined;
+    const { readOnnx } = await import('../../graph/onnx/read.ts');
     try {
       // All samples go through a step at once: one timestep for the batch.
       const inputShapes = (name: string, declared: readonly Dim[]) =>
