@@ -33,9 +33,11 @@ const doors = ['index', 'index\\.web'];
 // Only these import modules of Node: a browser gets none of them. Everything else asks src/platform.
 const ofNode = [
   '^src/(platform|runtime|threads)/node/',
-  '^src/(terminal|evaluation|experiments|cli)/',
-  '^src/datasets/images/(sources/|open-source\\.ts)',
-  '^src/files/(download|folder-lock|package-files)\\.ts',
+  '^src/(terminal|experiments|cli)/',
+  '^src/evaluation/(callback/|contact-sheets/spool\\.ts|path-length/)',
+  '^src/evaluation/extractors/transformers-features\\.ts',
+  '^src/datasets/images/(sources/(?!digits|dropped-files)|open-source\\.ts)',
+  '^src/files/(digits-file|download|folder-lock|package-files)\\.ts',
   '^src/hub/(dataset-repository|download|push-to-hub|repository)\\.ts',
   '^src/runtime/(session-worker\\.cjs|worker-session\\.ts)',
   '^src/threads/(channel|imported-modules)\\.ts',

@@ -1,10 +1,16 @@
 // What a browser gets of the package: the same names as src/index.ts. What cannot work there says so when it is called.
 import { NotInBrowserError } from './errors.ts';
-import { Registry } from './registry.ts';
 
 export { useStore } from '#platform/fs';
 export * from './datasets/index.ts';
 export * from './errors.ts';
+export { evaluate } from './evaluation/evaluate.ts';
+export { convertExtractor } from './evaluation/extractors/convert-extractor.ts';
+export { RawPixels } from './evaluation/extractors/feature-extractor.ts';
+export { OnnxFeatures } from './evaluation/extractors/onnx-features.ts';
+export { extractorsFolder } from './evaluation/extractors/published-extractors.ts';
+export { extractors, resolveExtractor } from './evaluation/extractors/registry.ts';
+export { imageStatistics } from './evaluation/image-statistics.ts';
 export { zipFolder } from './files/zip.ts';
 export { env, RawImage, Tensor } from './hub/transformers.ts';
 export * from './losses/index.ts';
@@ -17,10 +23,10 @@ export { OpfsStore } from './platform/stores/opfs-store.ts';
 export * from './plots/index.ts';
 export { RandomStream, STREAM } from './random/random-stream.ts';
 export { SampleStreams } from './random/sample-streams.ts';
+export { Registry } from './registry.ts';
 export * from './runtime/index.ts';
 export * from './schedulers/index.ts';
 export * from './trainers/index.ts';
-export { Registry };
 
 /** A function or class of Node alone. */
 function nodeOnly(name: string, why: string) {
@@ -29,22 +35,12 @@ function nodeOnly(name: string, why: string) {
   };
 }
 
-const metricsAdvice =
-  'it reads files and weights of extractors. Call precisionRecallDensityCoverage, frechetDistance or kernelDistance';
-export const evaluate = nodeOnly('evaluate', metricsAdvice);
-export const imageStatistics = nodeOnly('imageStatistics', metricsAdvice);
 export const perceptualPathLength = nodeOnly('perceptualPathLength', 'it reads weights of VGG16 from files');
 export const EvaluationCallback = nodeOnly('EvaluationCallback', 'it evaluates in another process');
-
-const extractorsAdvice = 'feature extractors are files on a disk';
-export const convertExtractor = nodeOnly('convertExtractor', extractorsAdvice);
-export const extractorsFolder = nodeOnly('extractorsFolder', extractorsAdvice);
-export const resolveExtractor = nodeOnly('resolveExtractor', extractorsAdvice);
-export const OnnxFeatures = nodeOnly('OnnxFeatures', extractorsAdvice);
-export const RawPixels = nodeOnly('RawPixels', extractorsAdvice);
-export const TransformersFeatures = nodeOnly('TransformersFeatures', extractorsAdvice);
-/** Nothing in a browser looks an extractor up. */
-export const extractors = new Registry<never>('feature extractor', {});
+export const TransformersFeatures = nodeOnly(
+  'TransformersFeatures',
+  'weights that transformers.js has fetched have no checksum there. Give OnnxFeatures the .onnx file of the model',
+);
 
 export const sweep = nodeOnly('sweep', 'it starts other processes');
 export const reportSweep = nodeOnly('reportSweep', 'it reads the folders of runs');

@@ -4,8 +4,6 @@ export const SIDE = 8;
 const WHITE = 16;
 const FEWEST = 16;
 const MOST = 5000;
-/** A file beyond it is no picture for 8 by 8 pixels. */
-const MAX_FILE_BYTES = 50 * 2 ** 20;
 
 /** The 1,797 handwritten digits that come with the package. */
 export async function digits(): Promise<ImageData8> {
@@ -24,35 +22,23 @@ export async function digits(): Promise<ImageData8> {
   return { name: 'digits', pixels, side: SIDE, channels: 1 };
 }
 
-/** The user's images, their middle square made small, in colour. */
+/** The user's images, their middle square made small, in colour. @returns also what was left out, and why. */
 export async function ownImages(files: readonly File[]): Promise<{ images: ImageData8; left: readonly string[] }> {
-  const canvas = new OffscreenCanvas(SIDE, SIDE);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  if (!context) throw new Error('This browser cannot draw on a canvas.');
-  const made: Uint8Array[] = [];
-  const left: string[] = [];
-  for (const file of files.slice(0, MOST)) {
-    try {
-      if (file.size > MAX_FILE_BYTES) throw new Error('too large');
-      const whole = await createImageBitmap(file);
-      const edge = Math.min(whole.width, whole.height);
-      context.clearRect(0, 0, SIDE, SIDE);
-      context.imageSmoothingQuality = 'high';
-      context.drawImage(whole, (whole.width - edge) / 2, (whole.height - edge) / 2, edge, edge, 0, 0, SIDE, SIDE);
-      whole.close();
-      const { data } = context.getImageData(0, 0, SIDE, SIDE);
-      made.push(Uint8Array.from({ length: 3 * SIDE * SIDE }, (_, i) => data[4 * Math.floor(i / 3) + (i % 3)] ?? 0));
-    } catch {
-      left.push(file.name);
-    }
-  }
-  if (made.length < FEWEST)
-    throw new Error(
-      `${made.length} of ${files.length} files are images that this browser reads, but at least ${FEWEST} are needed.`,
-    );
-  const pixels = new Uint8Array(3 * SIDE * SIDE * made.length);
-  made.forEach((image, i) => {
-    pixels.set(image, i * image.length);
+  const { loadImages } = await import('../../src/datasets/images/load-images.ts');
+  const set = await loadImages(files, {
+    resolution: SIDE,
+    channels: 3,
+    max_images: MOST,
+    // They are shown on the page.
+    on_warning: () => undefined,
   });
+  if (set.count < FEWEST)
+    throw new Error(
+      `${set.count} of ${files.length} files are images that this browser reads, but at least ${FEWEST} are needed.`,
+    );
+  const size = 3 * SIDE * SIDE;
+  const pixels = new Uint8Array(size * set.count);
+  for (let i = 0; i < set.count; i++) pixels.set(set.pixels(i), i * size);
+  const left = set.skipped.map(({ source, reason }) => `${source}: ${reason}`);
   return { images: { name: 'Your own images', pixels, side: SIDE, channels: 3 }, left };
 }

@@ -57,13 +57,13 @@ export class ImageTab {
   }
 
   /** Learns these images from now on. */
-  open(files: readonly File[]): void {
+  open(given: readonly File[] | Promise<readonly File[]>): void {
     this.attempt(async () => {
-      const { images, left } = await ownImages(files);
+      const { images, left } = await ownImages(await given);
       this.images = images;
       await this.restart();
       if (left.length > 0)
-        this.message.textContent = `${left.length} files are no images and were left out: ${left[0]}.`;
+        this.message.textContent = `${left.length} files were left out, the first of them ${left[0]}.`;
     });
   }
 

@@ -1,3 +1,4 @@
+import { droppedFiles } from '../../src/datasets/images/sources/dropped-files.ts';
 import { App } from './app.ts';
 import { findControls } from './controls.ts';
 import { DrawPad } from './draw-pad.ts';
@@ -76,9 +77,10 @@ document.addEventListener('dragleave', () => document.body.classList.remove('dro
 document.addEventListener('drop', (event) => {
   event.preventDefault();
   document.body.classList.remove('dropping');
-  const files = [...(event.dataTransfer?.files ?? [])];
-  if (app.state.tab === 'images') imageTab.open(files);
-  else if (files[0]) openFile(files[0]);
+  const { items, files } = event.dataTransfer ?? {};
+  if (app.state.tab === 'images') {
+    if (items) imageTab.open(droppedFiles(items));
+  } else if (files?.[0]) openFile(files[0]);
 });
 
 function openFile(file: File): void {

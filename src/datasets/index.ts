@@ -8,6 +8,7 @@ export {
   type SkippedImage,
 } from './images/image-set.ts';
 export { type ImageProgress, type LoadImagesOptions, loadImages } from './images/load-images.ts';
+export { type DroppedItem, droppedFiles } from './images/sources/dropped-files.ts';
 export { type LoadPointsOptions, loadPoints } from './points/load-points.ts';
 export { writeCsvPoints, writeNpyPoints } from './points/point-files.ts';
 export {

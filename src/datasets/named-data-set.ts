@@ -10,6 +10,8 @@ import { isPointFile } from './points/point-files.ts';
 import { type HubPart, hubChoice } from './points/stored-points.ts';
 import { isSyntheticName, SYNTHETIC_SETS } from './points/synthetic.ts';
 
+export { IMAGE_SET_NAMES } from './images/sources/oxford.ts';
+
 /** Sets of points that have a name. */
 export const POINT_SET_NAMES: readonly string[] = Object.keys(SYNTHETIC_SETS);
 const KNOWN = [...POINT_SET_NAMES, ...IMAGE_SET_NAMES];

@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto';
+import { createHash } from '#platform/hash';
+import { warn as warnUser } from '#platform/system';
 import { InvalidArgumentError } from '../errors.ts';
 import { HUB_ID } from '../hub/hub-options.ts';
 import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
@@ -138,7 +139,7 @@ async function evaluatePoints(
       statistics: neededForms(chosen, role).has('statistics') ? statisticsOf(features) : undefined,
     });
   const sides = { real: prepared('real', real), fake: prepared('fake', fake) };
-  const { on_progress, signal, on_warning: warn = process.emitWarning } = options;
+  const { on_progress, signal, on_warning: warn = warnUser } = options;
   const report: EvaluationReport = {
     metrics: await computeMetrics(chosen, () => sides, { seed, on_progress, signal }),
     real: { name: real.name, count: real.count },

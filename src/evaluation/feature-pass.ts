@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash } from '#platform/hash';
 import { nextTurn } from '#platform/system';
 import { InvalidArgumentError } from '../errors.ts';
 import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/statistics.ts';

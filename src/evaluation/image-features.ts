@@ -1,5 +1,6 @@
+import { warn as warnUser } from '#platform/system';
 import { InvalidArgumentError } from '../errors.ts';
-import type { DownloadProgress } from '../hub/repository.ts';
+import type { DownloadProgress } from '../hub/hub-options.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import type { MetricSide } from '../metrics/metric.ts';
 import { type ChosenMetric, neededForms, preparedSide } from './chosen-metrics.ts';
@@ -163,7 +164,7 @@ async function cacheEntry(
   const probe = await probeExtractor(extractor, images, channels);
   if (images.fingerprint === undefined) return undefined;
   const fingerprint = `${images.fingerprint} ${channels}`;
-  const warn = options.on_warning ?? process.emitWarning;
+  const warn = options.on_warning ?? warnUser;
   return new CachedStatistics({ fingerprint, count: images.count, extractor, probe }, settings.cache_dir, warn);
 }
 

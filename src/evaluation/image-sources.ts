@@ -1,5 +1,6 @@
-import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { defaultCacheDir } from '#files/download';
+import { createHash } from '#platform/hash';
+import { join } from '#platform/path';
 import { requireFunction, requireObject } from '../arguments.ts';
 import {
   convertChannels,
@@ -19,7 +20,6 @@ import {
 import { openSource } from '../datasets/images/load-images.ts';
 import type { ImageSource } from '../datasets/images/sources/image-source.ts';
 import { DatasetError, InvalidArgumentError } from '../errors.ts';
-import { defaultCacheDir } from '../files/download.ts';
 import type { ImageBytes } from '../pipelines/image-output.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { FeatureImage } from './extractors/feature-extractor.ts';

@@ -1,3 +1,4 @@
+import { warn as warnUser } from '#platform/system';
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
@@ -57,7 +58,7 @@ export async function imageStatistics(options: ImageStatisticsOptions): Promise<
     'options for the statistics',
   );
   const { images: source, extractor: given = 'inception', extractor_options, signal } = options;
-  const warn = options.on_warning ?? process.emitWarning;
+  const warn = options.on_warning ?? warnUser;
   const select = share ? consecutiveShare(...share) : randomPart(undefined, 0);
   const images = await openImages(source, { select, resolution, split, strict, warn, signal });
   const { height, width, channels } = images;

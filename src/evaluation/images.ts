@@ -1,9 +1,10 @@
+import { SpooledImages } from '#evaluation/contact-sheets/spool';
+import { warn as warnUser } from '#platform/system';
 import { InvalidArgumentError } from '../errors.ts';
 import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
 import { type ChosenMetric, computeMetrics, reportedOptions, resolveOptions } from './chosen-metrics.ts';
 import { writeImageSheets } from './contact-sheets/image-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
-import { SpooledImages } from './contact-sheets/spool.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { type ResolveExtractorOptions, resolveExtractor } from './extractors/registry.ts';
 import { probeExtractor } from './feature-pass.ts';
@@ -107,7 +108,7 @@ async function openSide(
   if (input.kind !== 'images') throw new InvalidArgumentError(`one side is images, but the other is ${input.kind}`);
   const { resolution, cache_dir: cacheDir, strict } = settings;
   const select = randomPart(wanted, settings.seed);
-  const { signal, on_warning: warn = process.emitWarning } = options;
+  const { signal, on_warning: warn = warnUser } = options;
   const images = await openImages(input.source, { ...part, select, resolution, cacheDir, strict, warn, signal });
   return { name: images.name, count: images.count, images };
 }

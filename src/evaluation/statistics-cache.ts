@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
-import path from 'node:path';
+import { defaultCacheDir } from '#files/download';
+import { createHash } from '#platform/hash';
+import * as path from '#platform/path';
 import { errorText } from '../errors.ts';
-import { defaultCacheDir } from '../files/download.ts';
 import { exists } from '../files/regular-file.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { readStatistics, writeStatistics } from '../metrics/frechet/statistics-file.ts';

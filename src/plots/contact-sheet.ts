@@ -1,4 +1,4 @@
-import sharp, { type OverlayOptions } from 'sharp';
+import { type Layer, layeredPng, scaledPng } from '#platform/image-codec';
 
 /** One image of a sheet, 8 bits, [height, width, channels], with what is written below it. */
 export interface SheetCell {
@@ -44,7 +44,7 @@ interface Text {
 }
 
 /** Draws a sheet as a PNG file. */
-export async function drawContactSheet({ title, notes, rows, headings }: ContactSheet): Promise<Buffer> {
+export async function drawContactSheet({ title, notes, rows, headings }: ContactSheet): Promise<Uint8Array> {
   const [first] = rows.flat();
   const shown = first ? shownSize(first.image) : { width: 0, height: 0 };
   const cellWidth = Math.max(shown.width, SIDES.least);
@@ -52,7 +52,7 @@ export async function drawContactSheet({ title, notes, rows, headings }: Contact
   const apart = headings ? 2 * GAP : 0;
   const width = Math.max(LEAST_WIDTH, 2 * MARGIN + columns * (cellWidth + GAP) - GAP + apart);
   const texts: Text[] = [];
-  const layers: OverlayOptions[] = [];
+  const layers: Layer[] = [];
   let y = MARGIN + 16;
   texts.push({ text: title, x: MARGIN, y, size: 18, color: '#111111' });
   for (const line of notes.flatMap((note) => broken(note, width - 2 * MARGIN, 13))) {
@@ -71,7 +71,7 @@ export async function drawContactSheet({ title, notes, rows, headings }: Contact
   for (const row of rows) {
     for (const [column, { image, name, lines, color = '#555555' }] of row.entries()) {
       const x = left(column);
-      layers.push({ input: await drawnImage(image, shown), left: x, top: y });
+      layers.push({ content: await drawnImage(image, shown), left: x, top: y });
       const line = { x, size: 12 };
       const at = y + shown.height + LINE;
       texts.push({ ...line, text: shortened(name, cellWidth, 12), y: at, color: '#111111' });
@@ -82,11 +82,8 @@ export async function drawContactSheet({ title, notes, rows, headings }: Contact
     y += shown.height + (1 + Math.max(0, ...row.map(({ lines }) => lines.length))) * LINE + 2 * GAP;
   }
   const height = y + (rows.length > 0 ? 0 : GAP);
-  layers.push({ input: textSvg(texts, width, height), left: 0, top: 0 });
-  return sharp({ create: { width, height, channels: 3, background: '#ffffff' } })
-    .composite(layers)
-    .png()
-    .toBuffer();
+  layers.push({ content: textSvg(texts, width, height), left: 0, top: 0 });
+  return layeredPng({ width, height }, layers);
 }
 
 interface Size {
@@ -100,11 +97,8 @@ function shownSize({ width, height }: Size): Size {
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
-function drawnImage({ data, height, width, channels }: SheetCell['image'], shown: Size): Promise<Buffer> {
-  return sharp(data, { raw: { height, width, channels } })
-    .resize({ ...shown, kernel: shown.width < width ? 'lanczos3' : 'nearest' })
-    .png()
-    .toBuffer();
+function drawnImage({ data, height, width, channels }: SheetCell['image'], shown: Size): Promise<Uint8Array> {
+  return scaledPng({ pixels: data, height, width, channels }, shown);
 }
 
 function broken(text: string, width: number, size: number): string[] {
@@ -126,12 +120,10 @@ function shortened(text: string, width: number, size: number): string {
   return `${text.slice(0, start)}…${text.slice(text.length - (most - 1 - start))}`;
 }
 
-function textSvg(texts: readonly Text[], width: number, height: number): Buffer {
+function textSvg(texts: readonly Text[], width: number, height: number): string {
   const lines = texts.map(({ text, x, y, size, color }) => {
     const safe = text.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`);
     return `<text x="${x}" y="${y}" font-size="${size}" fill="${color}">${safe}</text>`;
   });
-  return Buffer.from(
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif">${lines.join('')}</svg>`,
-  );
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif">${lines.join('')}</svg>`;
 }

@@ -57,6 +57,7 @@ async function serve(files: ReadonlyMap<string, Uint8Array>, isolated: boolean):
   const content = async (url: string) => {
     if (url === '/') return PAGE;
     const name = path.basename(url);
+    if (url === '/assets/digits/digits.csv.gz') return readFile(path.join(here, '../..', url));
     return files.get(url) ?? (name.startsWith('ort-wasm') ? readFile(path.join(ortFiles, name)) : undefined);
   };
   const server = createServer(async ({ url = '/' }, response) => {

@@ -24,7 +24,7 @@ const red = [255, 0, 0];
 const blue = [0, 0, 255];
 
 it('enlarges small images by a whole number, and lays them in rows', async () => {
-  const png = await drawContactSheet({ title: 'two', notes: [], rows: [[cell(red, 8)], [cell(blue, 8)]] });
+  const png = Buffer.from(await drawContactSheet({ title: 'two', notes: [], rows: [[cell(red, 8)], [cell(blue, 8)]] }));
   const [left = 0, top = 0, right, bottom = 0] = await boxOf(png, red);
   expect([left, right, bottom]).toEqual([20, 20 + 112 - 1, top + 112 - 1]);
   const below = await boxOf(png, blue);
@@ -36,8 +36,8 @@ it('reduces large images, and sets the first of a row apart under its heading', 
   const rows = [[cell(red, 448), cell(blue, 448)]];
   const headings = ['generated', 'nearest'] as const;
   const [plain, apart] = [
-    await drawContactSheet({ title: 'large', notes: [], rows }),
-    await drawContactSheet({ title: 'large', notes: [], rows, headings }),
+    Buffer.from(await drawContactSheet({ title: 'large', notes: [], rows })),
+    Buffer.from(await drawContactSheet({ title: 'large', notes: [], rows, headings })),
   ];
   expect((await boxOf(plain, red))[2]).toBe(20 + 224 - 1);
   expect((await boxOf(plain, blue))[0]).toBe(20 + 224 + 12);

@@ -1,4 +1,4 @@
-import path from 'node:path';
+import * as path from '#platform/path';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { type ContactSheet, drawContactSheet, type SheetCell } from '../../plots/contact-sheet.ts';
 import { type EvaluationImages, type PickedImages, withChannels } from '../image-sources.ts';

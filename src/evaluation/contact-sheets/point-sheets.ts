@@ -1,4 +1,4 @@
-import path from 'node:path';
+import * as path from '#platform/path';
 import type { PointSet } from '../../datasets/points/points.ts';
 import { type MarkedPoints, markedScatter } from '../../plots/marked-scatter.ts';
 import { writePlot } from '../../plots/render.ts';

@@ -1,5 +1,5 @@
-import { mkdir } from 'node:fs/promises';
-import path from 'node:path';
+import { mkdir } from '#platform/fs';
+import * as path from '#platform/path';
 import { errorText, InvalidArgumentError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { exists, isFolder } from '../../files/regular-file.ts';

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import path from 'node:path';
+import { createHash } from '#platform/hash';
+import * as path from '#platform/path';
 import { ExtractorWeightsError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { type NamedTensor, readSafetensors, readSafetensorsHeader } from '../../files/safetensors.ts';

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash } from '#platform/hash';
 import { requireArray, requireObject } from '../../arguments.ts';
 import { DisposedError, InvalidArgumentError } from '../../errors.ts';
 

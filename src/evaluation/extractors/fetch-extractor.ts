@@ -1,10 +1,11 @@
-import { rm } from 'node:fs/promises';
-import path from 'node:path';
+import { download } from '#files/download';
+import { rm } from '#platform/fs';
+import * as path from '#platform/path';
+import { environmentVariable } from '#platform/system';
 import { ExtractorNotFoundError, ExtractorWeightsError } from '../../errors.ts';
-import { download } from '../../files/download.ts';
 import { fileDigest, isFile } from '../../files/regular-file.ts';
 import { offlineReason } from '../../hub/environment.ts';
-import type { HubOptions } from '../../hub/repository.ts';
+import type { HubOptions } from '../../hub/hub-options.ts';
 import { convertExtractor } from './convert-extractor.ts';
 import { PUBLISHED_EXTRACTORS, type PublishedExtractor, type PublishedExtractorName } from './published-extractors.ts';
 
@@ -62,7 +63,7 @@ async function downloadWeights(
   target: string,
   { local_files_only, progress_callback, fetch, signal }: FetchOptions,
 ): Promise<void> {
-  const mirror = process.env.ISO_DIFFUSION_EXTRACTORS_MIRROR?.replace(/\/+$/, '');
+  const mirror = environmentVariable('ISO_DIFFUSION_EXTRACTORS_MIRROR')?.replace(/\/+$/, '');
   const file = path.basename(target);
   const url = mirror ? `${mirror}/${file}` : published.url;
   const { bytes: size, sha256 } = published;

@@ -1,4 +1,4 @@
-import { basename } from 'node:path';
+import { basename } from '#platform/path';
 import { requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { requireInteger } from '../../metrics/metric.ts';

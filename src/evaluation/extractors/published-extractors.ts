@@ -1,5 +1,6 @@
-import { homedir } from 'node:os';
-import path from 'node:path';
+import { defaultCacheDir } from '#files/download';
+import { join } from '#platform/path';
+import { environmentVariable } from '#platform/system';
 import type { FeatureNetwork } from './networks/feature-network.ts';
 import { inceptionV3 } from './networks/inception-v3.ts';
 import { vgg16 } from './networks/vgg16.ts';
@@ -42,8 +43,10 @@ export const PUBLISHED_EXTRACTORS: Readonly<Record<PublishedExtractorName, Publi
 /** The model that scripts/nsfwjs-inception.ts makes. */
 export const NSFWJS_EXTRACTOR = 'nsfwjs-inception-v3';
 
-/** The environment's ISO_DIFFUSION_EXTRACTORS, or `$XDG_CACHE_HOME/iso-diffusion/extractors`, or that in `~/.cache`. */
+/**
+ * The environment's ISO_DIFFUSION_EXTRACTORS, or `$XDG_CACHE_HOME/iso-diffusion/extractors`, or that in `~/.cache`. In a
+ * browser `/cache/extractors` in the page's store.
+ */
 export function extractorsFolder(): string {
-  const cache = process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache');
-  return process.env.ISO_DIFFUSION_EXTRACTORS || path.join(cache, 'iso-diffusion', 'extractors');
+  return environmentVariable('ISO_DIFFUSION_EXTRACTORS') || join(defaultCacheDir(), 'extractors');
 }

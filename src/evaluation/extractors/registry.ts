@@ -1,8 +1,9 @@
-import path from 'node:path';
+import { TransformersFeatures } from '#evaluation/extractors/transformers-features';
+import { downloadFile } from '#hub/download';
+import * as path from '#platform/path';
 import { ExtractorNotFoundError, InvalidArgumentError } from '../../errors.ts';
 import { isFile, isFolder } from '../../files/regular-file.ts';
-import { downloadFile } from '../../hub/download.ts';
-import { HUB_ID, type HubOptions } from '../../hub/repository.ts';
+import { HUB_ID, type HubOptions } from '../../hub/hub-options.ts';
 import { Registry } from '../../registry.ts';
 import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { convertedExtractor, isTorchFileName } from './convert-extractor.ts';
@@ -16,7 +17,6 @@ import {
   PUBLISHED_EXTRACTORS,
   type PublishedExtractorName,
 } from './published-extractors.ts';
-import { TransformersFeatures } from './transformers-features.ts';
 
 export const PREPROCESSINGS = ['pytorch-fid', 'torch-fidelity', 'clean-fid'] as const;
 type Preprocessing = (typeof PREPROCESSINGS)[number];

@@ -51,6 +51,17 @@ export function encodePng({ pixels, height, width, channels }: RawPixels): Promi
     .toBuffer();
 }
 
+/** Pixels as a PNG file of another size: smoothly where they become fewer, else each as a rectangle. */
+export function scaledPng(
+  { pixels, height, width, channels }: RawPixels,
+  size: { readonly height: number; readonly width: number },
+): Promise<Uint8Array> {
+  return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
+    .resize({ ...size, kernel: size.width < width ? 'lanczos3' : 'nearest' })
+    .png()
+    .toBuffer();
+}
+
 /** Something that {@link layeredPng} draws, with its corner at `left` and `top`. */
 export interface Layer {
   readonly left: number;

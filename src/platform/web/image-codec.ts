@@ -107,6 +107,18 @@ async function pngOf({ canvas }: OffscreenCanvasRenderingContext2D): Promise<Uin
   return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
 }
 
+/** Pixels as a PNG file of another size: smoothly where they become fewer, else each as a rectangle. */
+export async function scaledPng(
+  image: RawPixels,
+  { height, width }: { readonly height: number; readonly width: number },
+): Promise<Uint8Array> {
+  const context = canvas(height, width, true);
+  context.imageSmoothingEnabled = width < image.width;
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(contextOf(image).canvas, 0, 0, width, height);
+  return pngOf(context);
+}
+
 /** Layers on white, as a PNG file. @throws {NotInBrowserError} for SVG in a worker. */
 export async function layeredPng(
   { height, width }: { readonly height: number; readonly width: number },

@@ -1,4 +1,5 @@
 import { configureRuntime, deviceReports } from 'iso-diffusion';
+import { drawFrom, evaluateDigits, evaluatePoints, exerciseStore, gridOf, openFiles, refusedFiles } from './data.ts';
 import { trainPoints, trainUNet } from './training.ts';
 import {
   openByTransformers,
@@ -24,6 +25,13 @@ export const scenarios = {
   trainUntilStopped,
   startOften,
   openByTransformers,
+  evaluateDigits,
+  evaluatePoints,
+  openFiles,
+  refusedFiles,
+  gridOf,
+  drawFrom,
+  exerciseStore,
 };
 export type Scenarios = typeof scenarios;
 export type ScenarioName = keyof Scenarios;

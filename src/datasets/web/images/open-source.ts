@@ -1,9 +1,10 @@
 import { NotInBrowserError } from '../../../errors.ts';
-import type { ImageSource } from '../../images/sources/image-source.ts';
+import type { ImageSource, SourceChoice } from '../../images/sources/image-source.ts';
 
-/** @throws {NotInBrowserError} always: folders, archives and sets of the Hub need Node. */
-export async function openSource(source: string): Promise<ImageSource> {
+/** @throws {NotInBrowserError} for all but 'digits': folders, archives and sets of the Hub need Node. */
+export async function openSource(source: string, choice: SourceChoice): Promise<ImageSource> {
+  if (source === 'digits') return (await import('../../images/sources/digits.ts')).digitsSource(choice);
   throw new NotInBrowserError(
-    `'${source}' cannot be opened in a browser: pass the image files themselves (File or Blob), or imagesFromArray`,
+    `'${source}' cannot be opened in a browser: give 'digits', the image files themselves (File or Blob), or imagesFromArray`,
   );
 }
