@@ -94,14 +94,14 @@ describe('a bundle for a browser', () => {
     // A formula on arrays needs less, and the losses of graphs neither zod nor convolutions.
     ['iso-diffusion/losses, all of it', 12_000, "export * from './losses/index.ts'"],
     // esbuild puts into the first load what only Trainer.fromOnnx loads, because the package exports it as well.
-    ['the 2-D core by esbuild', 165_000, CORE],
+    ['the 2-D core by esbuild', 180_000, CORE],
   ])('%s: at most %i bytes, gzipped', async (_what, most, program) => {
     expect(await firstLoad(program)).toBeLessThan(most);
   });
 
-  it('the 2-D core by Vite, with the script of onnxruntime-web: at most 130,000 bytes, gzipped', async () => {
+  it('the 2-D core by Vite, with the script of onnxruntime-web: at most 140,000 bytes, gzipped', async () => {
     const bytes = await firstLoadOfVite(CORE);
     expect(bytes).toBeGreaterThan(80_000);
-    expect(bytes).toBeLessThan(130_000);
+    expect(bytes).toBeLessThan(140_000);
   });
 });
