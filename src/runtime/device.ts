@@ -77,7 +77,7 @@ export async function deviceReports(): Promise<DeviceReport[]> {
   for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
     const advice = await whatIsMissing(device);
     const available = advice === undefined;
-    const float16 = available && (await whatIsMissing(device, 'float16')) === undefined;
+    const float16 = available && (await computesInFloat16(device));
     const tf32 = device === 'cuda' ? { tf32: usesTf32() } : {};
     reports.push({ device, available, advice: advice ?? '', float16, ...tf32 });
   }
@@ -91,11 +91,15 @@ export async function isAvailable(device: ConcreteDevice): Promise<boolean> {
 
 /** @throws {DeviceError} when a device that is available does not compute in float16. @param option what asks for it. */
 export async function requireFloat16(device: ConcreteDevice, option: string): Promise<void> {
-  if ((await whatIsMissing(device, 'float16')) === undefined) return;
-  const reason = device === 'webgpu' ? "its adapter lacks the feature 'shader-f16'" : 'its kernels do not run';
+  if (await computesInFloat16(device)) return;
   throw new DeviceError(
-    `${option} needs float16, in which device '${device}' does not compute: ${reason}. Leave it out, or use another device`,
+    `${option} needs float16, in which device '${device}' does not compute here: its adapter lacks the feature 'shader-f16'. Leave it out, or use another device`,
   );
+}
+
+/** Of webgpu it is a feature of the adapter. The cpu computes in float32 and rounds, and every GPU of cuda has it. */
+async function computesInFloat16(device: ConcreteDevice): Promise<boolean> {
+  return device !== 'webgpu' || (await whatIsMissing(device, 'float16')) === undefined;
 }
 
 type ProbedDType = 'float32' | 'float16';
