@@ -51,6 +51,7 @@ const cases: ConvCase[] = [
   },
   { ...plain, name: '6 channels, which are filled up to 8', x: [2, 6, 5, 5], weight: [4, 6, 3, 3] },
   { ...plain, name: '6 responses, filled up for dx', x: [6, 4, 5, 5], weight: [6, 4, 3, 3] },
+  { ...plain, name: '2 responses of 7 channels', x: [2, 7, 5, 4], weight: [2, 7, 3, 3] },
   { ...plain, name: 'two groups', group: 2, x: [2, 4, 5, 5], weight: [6, 2, 3, 3] },
 ];
 const inputFormulations: InputFormulation[] = ['conv-transpose', 'flipped-conv', 'product'];
@@ -163,25 +164,28 @@ describe.each(cases)('Conv $name', (test) => {
   });
 });
 
-it('ConvTranspose is the adjoint of Conv, and differentiated as such', async () => {
-  const test = cases[3] as ConvCase;
-  const outShape = [2, 4, 4, 4];
-  const y = random(outShape, 4);
-  const weight = random(test.weight, 5);
-  const dx = random(test.x, 6);
-  const graph = new Graph('transpose');
-  const inY = graph.input('y', 'float32', outShape);
-  const inWeight = graph.input('weight', 'float32', test.weight);
-  const inDx = graph.input('dx', 'float32', test.x);
-  const output = convTranspose2d(inY, inWeight, undefined, { ...test, outputPadding: [1, 1] });
-  expect(output.shape).toEqual(test.x);
-  gradients(reduceSum(mul(output, inDx)), [inY, inWeight]).forEach((gradient, i) => {
-    graph.output(`d${i}`, identity(gradient));
-  });
-  graph.output('output', output);
-  const outputs = await run(graph, { y: [y, outShape], weight: [weight, test.weight], dx: [dx, test.x] });
-  const expected = plainGradients(test, new Float32Array(elementCount(test.x)), weight, y);
-  expectClose(outputs.output, expected.dx);
-  expectClose(outputs.d0, plainConv(dx, test.x, weight, test.weight, test).data);
-  expectClose(outputs.d1, plainGradients(test, dx, weight, y).dw);
-});
+it.each(['any', 'cuda'] as const)(
+  'ConvTranspose is the adjoint of Conv, and differentiated as such, for %s',
+  async (target) => {
+    const test = cases[3] as ConvCase;
+    const outShape = [2, 4, 4, 4];
+    const y = random(outShape, 4);
+    const weight = random(test.weight, 5);
+    const dx = random(test.x, 6);
+    const graph = new Graph('transpose', undefined, target);
+    const inY = graph.input('y', 'float32', outShape);
+    const inWeight = graph.input('weight', 'float32', test.weight);
+    const inDx = graph.input('dx', 'float32', test.x);
+    const output = convTranspose2d(inY, inWeight, undefined, { ...test, outputPadding: [1, 1] });
+    expect(output.shape).toEqual(test.x);
+    gradients(reduceSum(mul(output, inDx)), [inY, inWeight]).forEach((gradient, i) => {
+      graph.output(`d${i}`, identity(gradient));
+    });
+    graph.output('output', output);
+    const outputs = await run(graph, { y: [y, outShape], weight: [weight, test.weight], dx: [dx, test.x] });
+    const expected = plainGradients(test, new Float32Array(elementCount(test.x)), weight, y);
+    expectClose(outputs.output, expected.dx);
+    expectClose(outputs.d0, plainConv(dx, test.x, weight, test.weight, test).data);
+    expectClose(outputs.d1, plainGradients(test, dx, weight, y).dw);
+  },
+);

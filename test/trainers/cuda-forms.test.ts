@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Graph, type GraphTarget } from '../../src/graph/graph.ts';
 import { encodeModel, modelProto } from '../../src/graph/onnx/write.ts';
-import { cast, mul } from '../../src/graph/ops/index.ts';
+import { cast, mul, reduceSum } from '../../src/graph/ops/index.ts';
 import { scalarLike } from '../../src/graph/registry.ts';
 import { elementCount, fixedShape } from '../../src/graph/types.ts';
 import { isoLoss } from '../../src/losses/index.ts';
@@ -82,4 +82,30 @@ it('the forms for cuda give the gradients of those for any device, of every para
   const ops = (graph: Graph) => new Set(graph.nodes.map(({ opType }) => opType));
   expect([...ops(cuda.graph)]).toEqual(expect.arrayContaining(['LayerNormalization', 'BatchNormalization']));
   expect(ops(any.graph)).not.toContain('BatchNormalization');
+});
+
+it('sums over first and last axes at once are two sums for cuda, of the same shape', async () => {
+  const shape = [2, 3, 4, 5];
+  const data = Float32Array.from({ length: elementCount(shape) }, (_, i) => i % 7);
+  const cases = [
+    [0, 2, 3],
+    [-1, 0],
+    [1, 3],
+    [0, 1],
+    [2, 3],
+    [0, 1, 2, 3],
+  ].flatMap((axes) => [false, true].map((keepdims) => ({ axes, keepdims })));
+  const sums = async (target: GraphTarget) => {
+    const graph = new Graph('sums', undefined, target);
+    const x = graph.input('x', 'float32', shape);
+    cases.forEach(({ axes, keepdims }, i) => {
+      graph.output(`y${i}`, reduceSum(x, axes, { keepdims }));
+    });
+    const session = await Session.create(encodeModel(modelProto(graph)), 'cpu');
+    const outputs = await session.run({ x: hostTensor('float32', shape, data) });
+    await session.release();
+    return cases.map((_, i) => ({ dims: outputs[`y${i}`]?.dims, data: outputs[`y${i}`]?.data }));
+  };
+  // Sums of small integers are exact.
+  expect(await sums('cuda')).toEqual(await sums('any'));
 });

@@ -209,7 +209,8 @@ export class DenoisingLoop {
     const known = this.sessions.get(key);
     if (known) return known;
     this.model.checkUsable();
-    const session = Session.create(build(), device, { hasBodies: true });
+    // That its nodes run on the device has been seen when the model was opened.
+    const session = Session.create(build(), device);
     this.sessions.set(key, session);
     return session;
   }
