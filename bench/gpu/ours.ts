@@ -5,8 +5,7 @@
 import { UNet2DModel, unet2DPreset } from '../../src/models/index.ts';
 import { configureRuntime } from '../../src/runtime/configure.ts';
 import type { ConcreteDevice } from '../../src/runtime/device.ts';
-import { median } from '../harness.ts';
-import { createEngine } from '../unet-step.ts';
+import { measureSteps } from './measure-steps.ts';
 
 export interface OurSettings {
   readonly device: ConcreteDevice;
@@ -18,40 +17,7 @@ export interface OurSettings {
   readonly mixed_precision?: 'no' | 'fp16';
 }
 
-export interface OurTimes {
-  /** Of one step more in a run. */
-  readonly stepMs: number;
-  /** Of a run beside its steps: the copies of the state to the device and back. */
-  readonly runMs: number;
-}
-
-const ROUNDS = 3;
-
-async function measure({ device, batch, steps, tf32, mixed_precision }: OurSettings): Promise<OurTimes> {
-  configureRuntime({ tf32 });
-  const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
-  const engine = await createEngine(model, batch, device, mixed_precision);
-  let done = 0;
-  const timed = async (count: number) => {
-    const start = performance.now();
-    for (let left = count; left > 0; ) {
-      const size = Math.min(left, engine.maxStepsPerRun);
-      await engine.run(done, size);
-      done += size;
-      left -= size;
-    }
-    return performance.now() - start;
-  };
-  // The first run chooses kernels, and the second one may still grow memory.
-  for (const count of [1, 1, steps]) await timed(count);
-  const rounds: OurTimes[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const short = await timed(steps);
-    const stepMs = ((await timed(2 * steps)) - short) / steps;
-    rounds.push({ stepMs, runMs: Math.max(0, short - steps * stepMs) });
-  }
-  await engine.release();
-  return { stepMs: median(rounds.map(({ stepMs }) => stepMs)), runMs: median(rounds.map(({ runMs }) => runMs)) };
-}
-
-console.log(JSON.stringify(await measure(JSON.parse(process.argv[2] ?? '{}'))));
+const { device, batch, steps, tf32, mixed_precision }: OurSettings = JSON.parse(process.argv[2] ?? '{}');
+configureRuntime({ tf32 });
+const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
+console.log(JSON.stringify(await measureSteps(model, device, batch, steps, mixed_precision)));

@@ -1,19 +1,15 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { formatTable } from '../../src/cli/ui/table.ts';
 import { errorText } from '../../src/errors.ts';
-import { writeFileAtomic } from '../../src/files/atomic.ts';
-import { safetensorsChunks } from '../../src/files/safetensors.ts';
 import { UNet2DModel, unet2DPreset } from '../../src/models/index.ts';
 import type { ConcreteDevice } from '../../src/runtime/device.ts';
-import { median, printRatio, startReference } from '../harness.ts';
-import { LAMBDA, namedWeights } from '../unet-step.ts';
+import { printRatio } from '../harness.ts';
+import type { StepTimes } from './measure-steps.ts';
 import { cardName, withPeakMemory } from './nvidia-smi.ts';
-import type { OurSettings, OurTimes } from './ours.ts';
+import type { OurSettings } from './ours.ts';
+import { measureTorchSteps, TORCH_PRECISIONS } from './torch-steps.ts';
 
 interface GpuBench {
   readonly device: ConcreteDevice;
@@ -27,19 +23,18 @@ interface GpuBench {
 /** One row: a side with its precision. */
 interface Variant {
   readonly name: string;
-  readonly measure: () => Promise<OurTimes>;
+  readonly measure: () => Promise<StepTimes>;
 }
 
 interface Row {
   readonly name: string;
-  readonly times: OurTimes | undefined;
+  readonly times: StepTimes | undefined;
   readonly peakBytes: number | undefined;
   readonly failure: string;
 }
 
 const REFERENCE = fileURLToPath(new URL('../unet_reference.py', import.meta.url));
 const OURS = fileURLToPath(new URL('./ours.ts', import.meta.url));
-const ROUNDS = 3;
 
 /**
  * Training steps of the 35.7 M-parameter U-Net on a GPU, each precision of each side in a process of its own, one after
@@ -48,46 +43,37 @@ const ROUNDS = 3;
  */
 export async function runOnGpu({ device, batch, steps, only = '' }: GpuBench): Promise<void> {
   const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
-  const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
-  try {
-    const weights = path.join(folder, 'weights.safetensors');
-    await writeFileAtomic(weights, safetensorsChunks(namedWeights(model)));
-    const common = { weights, config: model.config, batch, device: device === 'cpu' ? 'cpu' : 'cuda' };
-    const torch = (name: string, precision: object): Variant => ({
-      name: `torch ${name}`,
-      measure: () => timeTorch({ ...common, ...precision }, steps),
-    });
-    const bfloat16 = { dtype: 'bfloat16', tf32: true };
-    const variants = [
-      ...ours(device, batch, steps),
-      torch('float32', {}),
-      torch('TF32', { tf32: true }),
-      torch('TF32, channels last', { tf32: true, channels_last: true }),
-      torch('bfloat16', bfloat16),
-      torch('bfloat16, channels last', { ...bfloat16, channels_last: true }),
-      torch('bfloat16, channels last, compiled', { ...bfloat16, channels_last: true, compile: true }),
-    ];
-    console.log(`${cardName() ?? 'no nvidia-smi: memory is not measured'}; batch ${batch}`);
-    const rows: Row[] = [];
-    for (const variant of variants.filter(({ name }) => name.includes(only))) {
-      const row = await measured(variant);
-      console.log(`${row.name}: ${row.times ? `${row.times.stepMs.toFixed(2)} ms a step` : row.failure}`);
-      rows.push(row);
-    }
-    const columns = ['side and precision', 'ms a step', 'images/s', 'GiB', 'ms a run beside'];
-    console.log(
-      `\n${formatTable(
-        columns,
-        rows.map((row) => cells(row, batch)),
-      )}`,
-    );
-    for (const precision of ['float32', 'TF32']) {
-      const [mine, theirs] = ['ours', 'torch'].map((side) => rows.find(({ name }) => name === `${side} ${precision}`));
-      if (mine?.times && theirs?.times)
-        printRatio(`unet-step-${device}-${precision}`, theirs.times.stepMs / mine.times.stepMs);
-    }
-  } finally {
-    await rm(folder, { recursive: true, force: true });
+  const torch = (precision: string): Variant => ({
+    name: `torch ${precision}`,
+    measure: () =>
+      measureTorchSteps({
+        script: REFERENCE,
+        model,
+        device: device === 'cpu' ? 'cpu' : 'cuda',
+        batch,
+        steps,
+        precision,
+      }),
+  });
+  const variants = [...ours(device, batch, steps), ...Object.keys(TORCH_PRECISIONS).map(torch)];
+  console.log(`${cardName() ?? 'no nvidia-smi: memory is not measured'}; batch ${batch}`);
+  const rows: Row[] = [];
+  for (const variant of variants.filter(({ name }) => name.includes(only))) {
+    const row = await measured(variant);
+    console.log(`${row.name}: ${row.times ? `${row.times.stepMs.toFixed(2)} ms a step` : row.failure}`);
+    rows.push(row);
+  }
+  const columns = ['side and precision', 'ms a step', 'images/s', 'GiB', 'ms a run beside'];
+  console.log(
+    `\n${formatTable(
+      columns,
+      rows.map((row) => cells(row, batch)),
+    )}`,
+  );
+  for (const precision of ['float32', 'TF32']) {
+    const [mine, theirs] = ['ours', 'torch'].map((side) => rows.find(({ name }) => name === `${side} ${precision}`));
+    if (mine?.times && theirs?.times)
+      printRatio(`unet-step-${device}-${precision}`, theirs.times.stepMs / mine.times.stepMs);
   }
 }
 
@@ -123,31 +109,8 @@ function cells({ name, times, peakBytes }: Row, batch: number): string[] {
   return [name, stepMs.toFixed(2), ((batch * 1000) / stepMs).toFixed(0), memory, runMs.toFixed(0)];
 }
 
-async function timeOurs(settings: OurSettings): Promise<OurTimes> {
+async function timeOurs(settings: OurSettings): Promise<StepTimes> {
   const args = ['--import', 'tsx', OURS, JSON.stringify(settings)];
   const { stdout } = await promisify(execFile)(process.execPath, args);
   return JSON.parse(stdout.trim().split('\n').at(-1) ?? '');
-}
-
-/** @param settings of the reference's `load`. */
-async function timeTorch(settings: object, steps: number): Promise<OurTimes> {
-  const reference = startReference(REFERENCE);
-  try {
-    await reference.request({ command: 'load', threads: availableParallelism(), lambda: LAMBDA, ...settings });
-    const timed = async (count: number) => {
-      const { seconds } = await reference.request<{ seconds: number }>({ command: 'run', count });
-      return seconds * 1000;
-    };
-    // The first steps choose kernels, or compile them.
-    await timed(5);
-    const rounds: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
-      const short = await timed(steps);
-      rounds.push(((await timed(2 * steps)) - short) / steps);
-    }
-    // Its state stays on the card.
-    return { stepMs: median(rounds), runMs: 0 };
-  } finally {
-    reference.close();
-  }
 }
