@@ -6,8 +6,10 @@ import { initialVector, namedViews } from '../src/models/model.ts';
 import type { ConcreteDevice } from '../src/runtime/device.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
 import { BatchStream } from '../src/trainers/data/batch-stream.ts';
+import { type Batches, joined } from '../src/trainers/data/prefetched-batches.ts';
 import type { Samples } from '../src/trainers/data/samples.ts';
 import { Engine } from '../src/trainers/engines/engine.ts';
+import type { HostBatch } from '../src/trainers/step/batch.ts';
 import { stepSchedule, stepSettings } from '../src/trainers/step/settings.ts';
 import { resolveTrainingArguments } from '../src/trainers/training-arguments.ts';
 
@@ -50,9 +52,19 @@ export function createEngine(
       ['parameters', initial],
       ['ema', initial],
     ]),
-    new BatchStream(uniformImages(model.sampleShape), { batchSize: batch, trainTimesteps: 1000, seed: 0 }),
+    drawnBefore(new BatchStream(uniformImages(model.sampleShape), { batchSize: batch, trainTimesteps: 1000, seed: 0 })),
     stepSchedule(args, Number.MAX_SAFE_INTEGER),
   );
+}
+
+/** A few batches again and again: in training a thread draws them meanwhile, and the reference draws on its device. */
+function drawnBefore(stream: BatchStream, different = 4): Batches {
+  const drawn = Array.from({ length: different }, (_, step) => stream.steps(step, 1));
+  return {
+    steps: (first, count) =>
+      joined(Array.from({ length: count }, (_, i) => drawn[(first + i) % different] as HostBatch)),
+    dropoutNumbers: (place, target) => stream.dropoutNumbers(place, target),
+  };
 }
 
 /** As the reference: images whose values are uniform in [-1, 1]. */
