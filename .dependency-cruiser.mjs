@@ -5,6 +5,7 @@ const rooms = {
   random: '',
   files: '',
   threads: 'files',
+  distributed: '',
   terminal: '',
   hub: 'files',
   graph: 'files',
@@ -17,12 +18,12 @@ const rooms = {
   plots: 'random files',
   pages: 'terminal plots',
   metrics: 'random files graph schedulers runtime',
-  trainers: 'random threads terminal files hub graph nn models schedulers losses runtime datasets',
+  trainers: 'random threads distributed terminal files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
   evaluation: 'random threads files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
   experiments:
     'random threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
-  cli: 'threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
+  cli: 'threads distributed terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
 };
 // These files lie below every room but platform. They import errors.ts; options.ts also the others.
 const ground = ['errors', 'arguments', 'registry', 'zod', 'options'];
@@ -33,6 +34,7 @@ const doors = ['index', 'index\\.web'];
 // Only these import modules of Node: a browser gets none of them. Everything else asks src/platform.
 const ofNode = [
   '^src/(platform|runtime|threads)/node/',
+  '^src/distributed/(world\\.ts|mpi/)',
   '^src/(terminal|experiments|cli)/',
   '^src/evaluation/(callback/|contact-sheets/spool\\.ts|path-length/)',
   '^src/evaluation/extractors/transformers-features\\.ts',

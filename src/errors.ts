@@ -92,6 +92,11 @@ export class NonFiniteWeightsError extends IsoDiffusionError {
   static override readonly name: string = 'NonFiniteWeightsError';
 }
 
+/** The processes of a run cannot work together: MPI is missing or failed, or they were started with different arguments. */
+export class DistributedError extends IsoDiffusionError {
+  static override readonly name: string = 'DistributedError';
+}
+
 /** The loss or the weights became NaN or infinite. `step` is the step at which they did. */
 export class NonFiniteLossError extends IsoDiffusionError {
   static override readonly name: string = 'NonFiniteLossError';

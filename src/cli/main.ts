@@ -159,7 +159,8 @@ async function usageStatus(error: CommanderError, program: Command, verb: string
 
 function report(error: unknown): number {
   if (error instanceof InterruptedError) {
-    process.stderr.write(`${error.message}\n`);
+    // Of the ranks of mpirun, one says it.
+    if (error.message !== '') process.stderr.write(`${error.message}\n`);
     return INTERRUPTED_STATUS;
   }
   const text = error instanceof Error ? (process.env.DEBUG ? error.stack : error.message) : String(error);

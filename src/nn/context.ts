@@ -1,7 +1,9 @@
 import { GraphError } from '../errors.ts';
 import { checkpoint } from '../graph/autodiff/checkpoint.ts';
 import type { Value } from '../graph/graph.ts';
-import { type DropoutNumbers, dropout } from '../graph/ops/dropout.ts';
+import { type DropoutNumbers, dropoutMask } from '../graph/ops/dropout.ts';
+import { mul } from '../graph/ops/elementwise.ts';
+import { fixedShape } from '../graph/types.ts';
 import { type Layout, nchw } from './layout.ts';
 import type { ParameterValues } from './parameters.ts';
 
@@ -56,9 +58,17 @@ export class ForwardContext {
   /**
    * torch's nn.Dropout: in training, sets each element to 0 with the given probability, in [0, 1), and scales the others
    * so that the expected value stays. In a model that is used, the identity.
+   *
+   * @param x feature maps in the order of `layout`, which have 4 axes; or a tensor whose first axis is the batch.
    */
   dropout(x: Value, probability: number): Value {
-    return this.dropoutNumbers ? dropout(x, probability, this.dropoutNumbers) : x;
+    const { dropoutNumbers, layout } = this;
+    if (!dropoutNumbers || probability === 0) return x;
+    const shape = fixedShape(x.shape);
+    if (shape.length !== 4) return mul(x, dropoutMask(x, shape, probability, dropoutNumbers));
+    // In every layout the same elements are dropped.
+    const images = layout.imageAxes.map((axis) => shape[axis] ?? 1);
+    return mul(x, layout.fromImages(dropoutMask(x, images, probability, dropoutNumbers)));
   }
 
   /**
@@ -84,10 +94,10 @@ export class ForwardContext {
       const source = this.dropoutNumbers;
       if (!source) return build(...inputs);
       const replayed = calls++ === 0 ? undefined : drawn.values();
-      this.dropoutNumbers = (length) => {
+      this.dropoutNumbers = (samples, length) => {
         const known = replayed?.next().value;
         if (known) return known;
-        const numbers = source(length);
+        const numbers = source(samples, length);
         drawn.push(numbers);
         return numbers;
       };

@@ -25,6 +25,7 @@ const ORDER: MapOrder = {
 export const hwnc: Layout = {
   fromImages: (images) => transpose(images, [2, 3, 0, 1]),
   toImages: (maps) => transpose(maps, [2, 3, 0, 1]),
+  imageAxes: [2, 3, 0, 1],
   filterAxes: [2, 3, 1, 0],
 
   conv2d: (maps, filters, bias, { strides = [1, 1], pads = [0, 0, 0, 0] }) => {

@@ -17,6 +17,8 @@ export interface Layout {
   fromImages(images: Value): Value;
   /** Back to images [batch, channels, height, width]. */
   toImages(maps: Value): Value;
+  /** The axes of feature maps in the order of images. */
+  readonly imageAxes: readonly number[];
   /** The axes of filters [out, in, kernel height, kernel width] in the order in which `conv2d` takes them. */
   readonly filterAxes: readonly number[];
   /** A convolution without groups or dilations; bias [out]. */
@@ -56,6 +58,7 @@ export interface AttentionProjections {
 export const nchw: Layout = {
   fromImages: (images) => images,
   toImages: (maps) => maps,
+  imageAxes: [0, 1, 2, 3],
   filterAxes: [0, 1, 2, 3],
   conv2d,
   groupNorm,

@@ -92,7 +92,6 @@ export class RandomStream {
 export const STREAM = {
   init: 1,
   order: 2,
-  timesteps: 3,
   noise: 4,
   sampling: 5,
   dataset: 6,
@@ -100,20 +99,49 @@ export const STREAM = {
   metrics: 8,
   dropout: 9,
   plots: 10,
+  class_dropout: 11,
 } as const;
 
-/** The initial xoshiro128++ state of the stream that `path` names below `seed` (murmur3 finaliser over each word). */
+/** The initial xoshiro128++ state of the stream that `path` names below `seed`. */
 export function streamState(seed: number, path: readonly number[]): Uint32Array {
-  const words = [seed >>> 0, Math.floor(seed / 4294967296) >>> 0];
-  for (const part of path) words.push(part >>> 0, Math.floor(part / 4294967296) >>> 0);
-  const state = new Uint32Array(4);
-  for (let lane = 0; lane < 4; lane++) {
-    let hash = Math.imul(lane + 1, 0x9e3779b9);
-    for (const word of words) hash = mix((Math.imul(hash, 5) + 0xe6546b64) ^ mix(word + 0x9e3779b9));
-    state[lane] = mix(hash ^ words.length);
+  return streamStates([seed, ...path], undefined, new Uint32Array(4));
+}
+
+/**
+ * The initial states of many streams, four words each: with `first`, those of the paths (...path, first), (...path, first
+ * + 1) and so on, as many as `states` has room for. The hash of what they share is computed once.
+ *
+ * @param path the seed and what follows it.
+ */
+export function streamStates<States extends Uint32Array | Int32Array>(
+  path: readonly number[],
+  first: number | undefined,
+  states: States,
+): States {
+  const words = path.flatMap((part) => [lowWord(part), highWord(part)]);
+  const length = words.length + (first === undefined ? 0 : 2);
+  const shared = Uint32Array.from({ length: 4 }, (_, lane) => words.reduce(folded, Math.imul(lane + 1, 0x9e3779b9)));
+  for (let at = 0; at < states.length; at += 4) {
+    const last = (first ?? 0) + at / 4;
+    const [low, high] = [lowWord(last), highWord(last)];
+    let union = 0;
+    for (let lane = 0; lane < 4; lane++) {
+      const hash = shared[lane] as number;
+      const word = mix((first === undefined ? hash : folded(folded(hash, low), high)) ^ length);
+      states[at + lane] = word;
+      union |= word;
+    }
+    if (union === 0) states[at] = 1;
   }
-  if (state.every((word) => word === 0)) state[0] = 1;
-  return state;
+  return states;
+}
+
+const lowWord = (part: number) => mix((part >>> 0) + 0x9e3779b9);
+const highWord = (part: number) => mix((Math.floor(part / 4294967296) >>> 0) + 0x9e3779b9);
+
+/** A word added to a hash (murmur3's finaliser over each word). */
+function folded(hash: number, word: number): number {
+  return mix((Math.imul(hash, 5) + 0xe6546b64) ^ word);
 }
 
 function mix(value: number): number {

@@ -1,6 +1,6 @@
 import { requireArray } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { STREAM, streamState } from './random-stream.ts';
+import { STREAM, streamStates } from './random-stream.ts';
 
 /** One seed for all samples, or one seed for each. */
 export type SampleSeed = number | readonly number[];
@@ -27,7 +27,8 @@ const UNIT = 2 ** -32;
 /**
  * One random stream per sample: its noise depends on its seed and its index alone, never on how many samples are drawn
  * with it. Sample i owns the xoshiro128++ stream (seed, STREAM.sampling, i); with a list of seeds,
- * (seeds[i], STREAM.sampling, 0), the stream of a lone sample with that seed.
+ * (seeds[i], STREAM.sampling, 0), the stream of a lone sample with that seed. In training it is (seed, what is drawn, step,
+ * i): any part of a step's samples gets the numbers that it has in the whole step.
  *
  * Normals come from the ziggurat of Marsaglia & Tsang (2000) with 128 layers; layer and position use different bits
  * of a draw, which removes the correlation of the original (Doornik 2005).
@@ -45,6 +46,7 @@ export class SampleStreams {
    * @param count the number of samples.
    * @param valuesPerSample normals a sample gets from one `fillNormal`.
    * @param firstSample index of the first sample: a block of a larger batch; default 0.
+   * @param path what stands between the seed and the sample; default: `STREAM.sampling`.
    * @throws {InvalidArgumentError} when a seed is not a safe integer >= 0, or the list is too short.
    */
   constructor(
@@ -52,13 +54,18 @@ export class SampleStreams {
     readonly count: number,
     readonly valuesPerSample: number,
     firstSample = 0,
+    path: readonly number[] = [STREAM.sampling],
   ) {
-    if (typeof seed !== 'number') requireArray('the seeds', seed);
     this.states = new Int32Array(4 * count);
+    if (typeof seed === 'number') {
+      streamStates([checkedSeed(seed, firstSample), ...path], firstSample, this.states);
+      return;
+    }
+    requireArray('the seeds', seed);
     for (let i = 0; i < count; i++) {
       const sample = firstSample + i;
-      const [own, index] = typeof seed === 'number' ? [seed, sample] : [seed[sample], 0];
-      this.states.set(streamState(checkedSeed(own, sample), [STREAM.sampling, index]), 4 * i);
+      const own = this.states.subarray(4 * i, 4 * i + 4);
+      streamStates([checkedSeed(seed[sample], sample), ...path], 0, own);
     }
   }
 
@@ -70,6 +77,19 @@ export class SampleStreams {
       );
     for (let i = 0, at = 0; i < this.count; i++)
       for (const end = at + this.valuesPerSample; at < end; at++) target[at] = this.normal(4 * i);
+    return target;
+  }
+
+  /** Fills `target` with `target.length / count` uniform integers in [0, bound) a sample, one sample after the other. */
+  fillIntegers<T extends Int32Array | Float32Array>(bound: number, target: T): T {
+    const perSample = target.length / this.count;
+    const limit = 4294967296 - (4294967296 % bound);
+    for (let i = 0, at = 0; i < this.count; i++)
+      for (const end = at + perSample; at < end; at++) {
+        let bits = this.bits(4 * i) >>> 0;
+        while (bits >= limit) bits = this.bits(4 * i) >>> 0;
+        target[at] = bits % bound;
+      }
     return target;
   }
 

@@ -6,8 +6,10 @@ export const INTERRUPTED_STATUS = 130;
 /** Whether Ctrl-C reaches this thread. */
 export const receivesSignals = isMainThread;
 
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
-type InterruptSignal = (typeof SIGNALS)[number];
+/** The mpirun of Open MPI, when it is interrupted, wakes its processes by SIGCONT, and sends SIGTERM a second later. */
+const isRank = process.env.OMPI_COMM_WORLD_RANK !== undefined;
+const SIGNALS: readonly InterruptSignal[] = isRank ? ['SIGINT', 'SIGTERM', 'SIGCONT'] : ['SIGINT', 'SIGTERM'];
+type InterruptSignal = 'SIGINT' | 'SIGTERM' | 'SIGCONT';
 
 /** The user pressed Ctrl-C, or the process got a SIGTERM. */
 export class InterruptedError extends Error {
@@ -20,12 +22,20 @@ export class InterruptedError extends Error {
   }
 }
 
-/** Runs `work` with a signal that the first Ctrl-C or SIGTERM aborts. The second one exits at once. */
+/**
+ * Runs `work` with a signal that the first Ctrl-C or SIGTERM aborts. The second one exits at once, but not where mpirun
+ * sends several by itself.
+ *
+ * @param notice is written to stderr then; '' writes nothing.
+ */
 export async function withInterrupt<T>(notice: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const onInterrupt = (signal: InterruptSignal) => {
-    if (controller.signal.aborted) process.exit(INTERRUPTED_STATUS);
-    process.stderr.write(`\n${notice}\n`);
+    if (controller.signal.aborted) {
+      if (isRank) return;
+      process.exit(INTERRUPTED_STATUS);
+    }
+    if (notice !== '') process.stderr.write(`\n${notice}\n`);
     controller.abort(new InterruptedError('interrupted', signal));
   };
   for (const signal of SIGNALS) process.on(signal, onInterrupt);
@@ -49,6 +59,7 @@ export async function withDeferredInterrupt<T>(notice: string, work: (signal: Ab
     return work(signal);
   });
   const name = received instanceof InterruptedError ? received.signal : undefined;
-  if (name !== undefined && process.listenerCount(name) === 0) process.kill(process.pid, name);
+  if (name !== undefined && process.listenerCount(name) === 0)
+    process.kill(process.pid, name === 'SIGCONT' ? 'SIGTERM' : name);
   return result;
 }

@@ -156,6 +156,18 @@ export function refuseVarianceMismatch(model: DiffusionModel, loss: DiffusionLos
     );
 }
 
+/**
+ * @param ranks the processes that share a step.
+ * @throws {InvalidArgumentError} when their batches are no parts of one tree of sums.
+ */
+export function refuseUnevenTree(args: { readonly gradient_accumulation_steps: number }, ranks: number): void {
+  const { gradient_accumulation_steps: batches } = args;
+  if (ranks === 1 || Number.isInteger(Math.log2(batches))) return;
+  throw new InvalidArgumentError(
+    `gradient_accumulation_steps is ${batches} on ${ranks} ranks, but with several ranks it must be 1 or another power of two: only then is the sum of the gradients the same on any number of ranks`,
+  );
+}
+
 /** What the trainer reports under names of its own. */
 const RESERVED = ['step', 'loss', 'grad_norm', 'learning_rate', 'epoch', 'steps_per_second', ...SCALER_REPORT];
 const TERM_NAME = /^[A-Za-z][\w./-]{0,63}$/;

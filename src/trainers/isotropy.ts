@@ -60,7 +60,7 @@ export async function measureIsotropy(
   const batchSize = isotropyBatchSize(size);
   const batches = Math.ceil(Math.max(MIN_SAMPLES, VALUES / size) / batchSize);
   const count = batches * batchSize;
-  const stream = new BatchStream(samples, { ...settings, batchSize });
+  const stream = new BatchStream(samples, { ...settings, batchSize, own: undefined });
   const times = new RandomStream(settings.seed, STREAM.metrics, firstStep);
   const squares: number[] = [];
   for (let batch = 0; batch < batches; batch++) {

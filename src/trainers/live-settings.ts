@@ -103,6 +103,16 @@ export class LiveSettings {
     for (const [name, value] of wanted) this.pending.set(name, value);
   }
 
+  /** The changes that wait, as text; '' where there are none. */
+  get waiting(): string {
+    return this.pending.size === 0 ? '' : JSON.stringify([...this.pending]);
+  }
+
+  /** Lets the changes of rank 0 wait instead. @param text its `waiting`. */
+  replaceWaiting(text: string): void {
+    this.pending = new Map(text === '' ? [] : (JSON.parse(text) as [string, number][]));
+  }
+
   /** Puts the changes that wait into force. */
   apply(): SettingChange[] {
     const changes = [...this.pending].flatMap(([name, to]) => {

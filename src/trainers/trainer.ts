@@ -1,8 +1,10 @@
+import { world } from '#distributed/world';
 import { withFolderLock } from '#files/folder-lock';
 import { hasTerminal, warn } from '#platform/system';
 import { setTf32, usesTf32 } from '#runtime/tf32';
 import { receivesSignals, withDeferredInterrupt } from '#terminal/interrupt';
 import { requireObject, requireText } from '../arguments.ts';
+import type { Communicator } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import type { FolderLock } from '../files/folder-lock.ts';
@@ -15,10 +17,12 @@ import { type ConcreteDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import { decidingArguments, flatSettings, onCuda, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
+import { type Checkpoints, openForAll } from './checkpoint/shared-start.ts';
 import {
   refuseChangedConfig,
   refuseMismatch,
   refuseTimesteps,
+  refuseUnevenTree,
   refuseVarianceMismatch,
   refuseWrongEngine,
   refuseWrongLabels,
@@ -33,6 +37,7 @@ import { changesWhileRunning, LiveSettings, type TrainingChanges } from './live-
 import type { LoggedRun, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
 import { progressLine } from './progress-line.ts';
+import { Ranks } from './ranks.ts';
 import { readPicture, refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { LOSS_SCALER_LENGTH } from './step/loss-scaler.ts';
 import { stepSchedule, stepSettings } from './step/settings.ts';
@@ -58,6 +63,9 @@ export interface TrainOptions {
    */
   readonly handle_signals?: boolean | undefined;
 }
+
+/** For ranks that do not write. */
+const NO_LOCK: FolderLock = { refuseIfLost: async () => undefined };
 
 /**
  * Trains a diffusion model in the manner of Hugging Face's Trainer. Everything that is random follows from `seed` and
@@ -86,12 +94,15 @@ export class Trainer {
   /** While training runs. */
   private live: LiveSettings | undefined;
   /** Those of the last run, which know what was changed. */
-  private checkpoints: RunCheckpoints | undefined;
+  private checkpoints: Checkpoints | undefined;
+  /** The processes that share a step. */
+  private readonly communicator: Communicator = world();
 
   /**
    * Options are read here: what the caller changes later in them or in the noise scheduler has no effect.
    *
    * @throws {InvalidArgumentError} when arguments are wrong, or model, data and scheduler do not fit together.
+   * @throws {DistributedError} when mpirun or srun started the process, and MPI cannot be used.
    */
   constructor(options: TrainerOptions) {
     refuseWrongTypes(options);
@@ -106,8 +117,12 @@ export class Trainer {
     refuseTimesteps(model, noise_scheduler);
     const dropout = this.args.class_dropout_prob;
     refuseWrongLabels(model, samples, dropout);
+    const { size, rank } = this.communicator;
+    refuseUnevenTree(this.args, size);
+    const count = this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps;
     this.batches = new BatchStream(samples, {
-      batchSize: this.args.per_device_train_batch_size * this.args.gradient_accumulation_steps,
+      batchSize: count * size,
+      own: { first: rank * count, count },
       trainTimesteps: noise_scheduler.config.num_train_timesteps,
       seed: this.args.seed,
       classes: model.classCount === undefined ? undefined : { classCount: model.classCount, dropout },
@@ -116,7 +131,7 @@ export class Trainer {
     this.maxSteps =
       this.args.max_steps > 0 ? this.args.max_steps : this.args.num_train_epochs * this.batches.stepsPerEpoch;
     const parts = { model: model.config, loss: loss.config, noise_scheduler: noise_scheduler.toConfig() };
-    this.identity = runIdentity({ ...parts, dataset_sha256: samples.fingerprint }, this.args, this.maxSteps);
+    this.identity = runIdentity({ ...parts, dataset_sha256: samples.fingerprint }, this.args, this.maxSteps, size);
     const parameters = initialVector(model, this.args.seed);
     this.state = new Map([
       ['parameters', parameters],
@@ -159,6 +174,7 @@ export class Trainer {
    */
   async exportOnnx(file: string, { ema = this.args.use_ema }: { ema?: boolean } = {}): Promise<void> {
     requireText('the ONNX file', file);
+    if (this.communicator.rank > 0) return;
     const { model } = this.options;
     const weights = namedViews(model.parameters, this.vector(ema));
     refuseNonFiniteWeights(weights);
@@ -179,14 +195,10 @@ export class Trainer {
   async train(options: TrainOptions = {}): Promise<TrainOutput> {
     requireObject('the options of train()', options);
     const { resume_from_checkpoint, signal, handle_signals = signal === undefined } = options;
-    const run = (ended: AbortSignal | undefined) =>
-      withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
-        this.trainLocked(lock, resume_from_checkpoint, ended),
-      );
+    const run = (ended: AbortSignal | undefined) => this.trainOnRanks(resume_from_checkpoint, ended);
     if (!handle_signals || !receivesSignals) return run(signal);
-    return withDeferredInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (interrupt) =>
-      run(signal ? AbortSignal.any([interrupt, signal]) : interrupt),
-    );
+    const notice = this.communicator.rank > 0 ? '' : 'interrupted: saving a checkpoint (Ctrl-C again exits at once)';
+    return withDeferredInterrupt(notice, (interrupt) => run(signal ? AbortSignal.any([interrupt, signal]) : interrupt));
   }
 
   /**
@@ -206,23 +218,41 @@ export class Trainer {
     this.live.request(changes);
   }
 
+  /** Rank 0 alone touches the folder. */
+  private async trainOnRanks(resume: string | undefined, signal: AbortSignal | undefined): Promise<TrainOutput> {
+    const ranks = new Ranks(this.communicator);
+    try {
+      await ranks.refuseOtherArguments(this.identity);
+      if (!ranks.isFirst) return await this.trainLocked(ranks, NO_LOCK, resume, signal);
+      return await withFolderLock(this.args.output_dir, 'choose another output_dir', (lock) =>
+        this.trainLocked(ranks, lock, resume, signal),
+      );
+    } catch (error) {
+      await ranks.fail();
+      throw error;
+    }
+  }
+
   private async trainLocked(
+    ranks: Ranks,
     lock: FolderLock,
     resume: string | undefined,
     signal: AbortSignal | undefined,
   ): Promise<TrainOutput> {
     const { args, maxSteps } = this;
     const { stepsPerEpoch } = this.batches;
-    const { loggers: own = [] } = this.options;
     const { disable_tqdm = !hasTerminal() } = args;
-    const line = disable_tqdm ? undefined : progressLine();
-    const callbacks = [...(line ? [line] : []), ...(this.options.callbacks ?? [])];
+    const line = disable_tqdm || !ranks.isFirst ? undefined : progressLine();
+    const own: Pick<TrainerOptions, 'callbacks' | 'loggers'> = ranks.isFirst ? this.options : {};
+    const callbacks = [...(line ? [line] : []), ...(own.callbacks ?? [])];
     const batches = openBatches(this.batches);
     try {
       const live = this.liveSettings();
-      const { engine, checkpoints, start } = await this.startEngine(lock, batches, resume, live);
-      const loggers = await openLoggers(args.output_dir, args.report_to, own, checkpoints.formerLog, start?.step);
-      const settings = { args, callbacks, maxSteps, stepsPerEpoch, live };
+      const { engine, checkpoints, start } = await this.startEngine(ranks, lock, batches, resume, live);
+      const { formerLog } = checkpoints;
+      const targets = ranks.isFirst ? args.report_to : [];
+      const loggers = await openLoggers(args.output_dir, targets, own.loggers ?? [], formerLog, start?.step);
+      const settings = { args, callbacks, maxSteps, stepsPerEpoch, live, ranks };
       const loop = new TrainingLoop(engine, checkpoints, loggers, settings, start);
       let outcome: RunOutcome = 'failed';
       try {
@@ -276,6 +306,7 @@ export class Trainer {
   ): Promise<void> {
     requireText('the folder of the pipeline', directory);
     requireObject('the options of savePipeline()', options);
+    if (this.communicator.rank > 0) return;
     const { metrics, metric_args: args, license, picture, ...format } = options;
     const { model } = this.options;
     const trained = {
@@ -348,8 +379,14 @@ export class Trainer {
    * The engine in the state it starts from, and where that is in the run. From here on the engine alone holds the
    * state: for a large model a second copy would be most of what a step needs.
    */
-  private async startEngine(lock: FolderLock, batches: Batches, resume: string | undefined, live: LiveSettings) {
-    const { args } = this;
+  private async startEngine(
+    ranks: Ranks,
+    lock: FolderLock,
+    batches: Batches,
+    resume: string | undefined,
+    live: LiveSettings,
+  ) {
+    const { args, communicator } = this;
     const { model, tf, callbacks = [], on_warning = warn } = this.options;
     const compute = tf ? { tf } : { device: await this.device() };
     if (compute.device === 'cuda') this.identity = onCuda(this.identity, usesTf32());
@@ -358,16 +395,18 @@ export class Trainer {
     const kinds = STATE_KINDS.filter((kind) => args.use_ema || kind !== 'ema');
     const lengths = new Map<StateKind, number>(kinds.map((kind) => [kind, length]));
     if (args.mixed_precision === 'fp16') lengths.set('loss_scaler', LOSS_SCALER_LENGTH);
-    const folder = { outputDir: args.output_dir, keep: args.save_total_limit, identity, lengths, lock };
-    const { checkpoints, start } = await RunCheckpoints.open(folder, resume, (skipped) =>
-      notifyAll(callbacks, (callback) => callback.onCheckpointSkipped?.(skipped)),
-    );
-    if (start?.warning !== undefined) on_warning(start.warning);
+    const { checkpoints, start } = await openForAll(ranks, communicator, lengths, () => {
+      const folder = { outputDir: args.output_dir, keep: args.save_total_limit, identity, lengths, lock };
+      return RunCheckpoints.open(folder, resume, (skipped) =>
+        notifyAll(callbacks, (callback) => callback.onCheckpointSkipped?.(skipped)),
+      );
+    });
+    if (ranks.isFirst && start?.warning !== undefined) on_warning(start.warning);
     refuseChangedConfig(model, identity);
-    const settings = stepSettings(this.options, args);
+    const settings = stepSettings(this.options, args, communicator.size);
     const inherited = live.restore(checkpoints.recordedChanges);
     const schedule = stepSchedule(args, this.maxSteps, live);
-    const engine = await Engine.create(settings, compute, start?.state ?? this.state, batches, schedule);
+    const engine = await Engine.create(settings, compute, start?.state ?? this.state, batches, schedule, communicator);
     this.state = new Map();
     const { step, window, changes } = start ?? { step: 0, window: undefined, changes: [] };
     // A log that goes on has the changes of the checkpoint's run already.

@@ -1,9 +1,11 @@
 import { CheckpointError, NonFiniteLossError } from '../errors.ts';
 import * as z from '../zod.ts';
-import type { Progress, RunCheckpoints } from './checkpoint/run-checkpoints.ts';
+import type { Progress } from './checkpoint/run-checkpoints.ts';
+import type { Checkpoints } from './checkpoint/shared-start.ts';
 import type { Engine } from './engines/engine.ts';
 import type { LiveSettings } from './live-settings.ts';
 import type { RunLoggers } from './logging/run-logger.ts';
+import type { Ranks } from './ranks.ts';
 import { learningRateAt } from './schedules.ts';
 import type { StepReport } from './step/loss-graph.ts';
 import { SCALER_REPORT } from './step/loss-scaler.ts';
@@ -32,6 +34,7 @@ export interface LoopSettings {
   readonly maxSteps: number;
   readonly stepsPerEpoch: number;
   readonly live: LiveSettings;
+  readonly ranks: Ranks;
 }
 
 /** Where in the run the engine's state is. */
@@ -48,7 +51,7 @@ export class TrainingLoop {
   /** @param start undefined for a fresh run. */
   constructor(
     private readonly engine: Engine,
-    private readonly checkpoints: RunCheckpoints,
+    private readonly checkpoints: Checkpoints,
     private readonly loggers: RunLoggers,
     private readonly settings: LoopSettings,
     private readonly start: LoopStart | undefined,
@@ -69,10 +72,10 @@ export class TrainingLoop {
     if (this.start) this.window.restore(this.start.window);
     this.reported = { step: this.done, time: performance.now() };
     await this.notify((callback) => callback.onTrainBegin?.(this.progress(), run));
-    while (this.done < maxSteps && !signal?.aborted) {
+    while (this.done < maxSteps && (await this.goesOn(signal))) {
       await this.applyChanges();
       const count = Math.min(this.stepsUntilNextEvent(), this.engine.maxStepsPerRun);
-      for (const report of await this.advised(this.engine.run(this.done, count))) this.window.add(report);
+      for (const report of await this.advised(this.steps(count))) this.window.add(report);
       this.done += count;
       if (this.done % args.logging_steps === 0 || this.done === maxSteps) await this.report();
       if (this.done % stepsPerEpoch === 0) await this.notify((callback) => callback.onEpoch?.(this.progress(), run));
@@ -86,7 +89,21 @@ export class TrainingLoop {
     }
     if (this.savedAt !== this.done) await this.save();
     await this.notify((callback) => callback.onTrainEnd?.(this.progress(), run));
+    // Rank 0 has saved when the others return.
+    await this.settings.ranks.agree(false, '');
     return { global_step: this.done, metrics: this.metrics, interrupted: this.done < maxSteps };
+  }
+
+  /** Whether no rank was told to stop. What was changed on rank 0 then counts on all. */
+  private async goesOn(signal: AbortSignal | undefined): Promise<boolean> {
+    const { ranks, live } = this.settings;
+    const { stops, text } = await ranks.agree(signal?.aborted === true, live.waiting);
+    live.replaceWaiting(text);
+    return !stops;
+  }
+
+  private steps(count: number): Promise<StepReport[]> {
+    return this.settings.ranks.together(() => this.engine.run(this.done, count));
   }
 
   /** What was changed since the last steps counts from the next one on. */
@@ -129,6 +146,7 @@ export class TrainingLoop {
   }
 
   private async save(): Promise<void> {
+    if (!this.settings.ranks.isFirst) return;
     const saving = this.engine.withState((state) =>
       this.checkpoints.save({ step: this.done, state, window: this.window.toJSON() }),
     );

@@ -17,19 +17,20 @@ async function run(
   { shape, probability, seed }: { shape: number[]; probability: number; seed: number },
 ) {
   const graph = new Graph('dropout');
-  const lengths: number[] = [];
+  let [samples, length] = [0, 0];
   const input = graph.input('x', 'float64', shape);
-  const output = dropout(input, probability, (length) => {
-    lengths.push(length);
-    return graph.input('numbers', 'float32', [length]);
+  const output = dropout(input, probability, (count, integersASample) => {
+    [samples, length] = [count, integersASample];
+    return graph.input('numbers', 'float32', [samples, length]);
   });
   graph.output('y', identity(output));
   const [gradient] = gradients(reduceSum(square(output)), [input]);
   graph.output('dx', identity(gradient as Value));
-  const [length = 0] = lengths;
   const outputs = await runGraph(graph, {
     x: { dtype: 'float64', shape, data: x },
-    ...(length > 0 ? { numbers: { dtype: 'float32', shape: [length], data: integers(seed, length) } } : {}),
+    ...(length > 0
+      ? { numbers: { dtype: 'float32', shape: [samples, length], data: integers(seed, samples * length) } }
+      : {}),
   });
   return { y: outputs.y?.data ?? [], dx: outputs.dx?.data ?? [], length };
 }
@@ -46,13 +47,17 @@ function plainMask(rows: number, columns: number, numbers: Float32Array, kept: n
 
 describe('dropout', () => {
   it('keeps exactly what the product modulo the prime says, and scales it', async () => {
-    const shape = [4, 8, 16, 32];
-    const x = new RandomStream(1).fillNormal(new Float64Array(16_384));
+    const shape = [2, 8, 32, 64];
+    const x = new RandomStream(1).fillNormal(new Float64Array(32_768));
     for (const probability of [0.1, 0.5, 0.97]) {
       const { y, length } = await run(x, { shape, probability, seed: 5 });
       expect(length).toBe(4 * (128 + 128));
       const kept = Math.round((1 - probability) * MODULUS);
-      const mask = plainMask(128, 128, integers(5, length), kept);
+      const numbers = integers(5, 2 * length);
+      // Each sample has a mask of its own integers.
+      const mask = [0, 1].flatMap((sample) =>
+        plainMask(128, 128, numbers.subarray(sample * length, (sample + 1) * length), kept),
+      );
       expect(y).toEqual(Array.from(x, (value, i) => value * (mask[i] ? MODULUS / kept : 0)));
     }
   });
@@ -61,7 +66,7 @@ describe('dropout', () => {
     const side = 256;
     const probability = 0.3;
     const ones = new Float64Array(side * side).fill(1);
-    const { y } = await run(ones, { shape: [side, side], probability, seed: 9 });
+    const { y } = await run(ones, { shape: [1, side, side], probability, seed: 9 });
     const kept = y.map((value) => (value > 0 ? 1 : 0) - (1 - probability));
     /** Mean of the product of neighbours, in standard deviations of a mean of independent ones. */
     const correlation = (dy: number, dx: number) => {
@@ -105,7 +110,7 @@ describe('dropout', () => {
 
   it('differs from seed to seed and is the same for the same seed', async () => {
     const x = new Float64Array(600).fill(1);
-    const options = { shape: [600], probability: 0.5 };
+    const options = { shape: [2, 300], probability: 0.5 };
     const first = await run(x, { ...options, seed: 1 });
     expect((await run(x, { ...options, seed: 1 })).y).toEqual(first.y);
     expect((await run(x, { ...options, seed: 2 })).y).not.toEqual(first.y);

@@ -19,9 +19,9 @@ function network(mode: Mode) {
   const lengths: number[] = [];
   const context = new ForwardContext(new Map(), {
     checkpoints: mode === 'plain' ? undefined : mode,
-    dropoutNumbers: (length) => {
+    dropoutNumbers: (samples, length) => {
       lengths.push(length);
-      return graph.input(`numbers${lengths.length - 1}`, 'float32', [length]);
+      return graph.input(`numbers${lengths.length - 1}`, 'float32', [samples, length]);
     },
   });
   const input = (name: keyof typeof shapes) => graph.input(name, 'float64', shapes[name]);
@@ -57,8 +57,8 @@ async function run(mode: Mode, change: Partial<typeof data> = {}) {
         `numbers${i}`,
         {
           dtype: 'float32' as const,
-          shape: [length],
-          data: Float32Array.from(random(9 + i, length), (z) => Math.round(300 * z)),
+          shape: [4, length],
+          data: Float32Array.from(random(9 + i, 4 * length), (z) => Math.round(300 * z)),
         },
       ]),
     ),

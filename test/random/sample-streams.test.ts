@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
+import { RandomStream } from '../../src/random/random-stream.ts';
 import { SampleStreams } from '../../src/random/sample-streams.ts';
 
 /** `rounds` x `count` normals, in float32 as samplers get them. */
@@ -77,6 +78,19 @@ describe('SampleStreams', () => {
     const second = many.fillNormal(new Float32Array(100));
     expect(block.fillNormal(new Float32Array(10))).toEqual(first.slice(40, 50));
     expect(block.fillNormal(new Float32Array(10))).toEqual(second.slice(40, 50));
+  });
+
+  it('has the streams of RandomStream by their path, and uniform integers from the same ones', () => {
+    const [first, count, values] = [2 ** 32 - 2, 4, 3];
+    const integers = new SampleStreams(2 ** 40, count, 1, first, [4, 17]).fillIntegers(
+      1000,
+      new Int32Array(count * values),
+    );
+    for (let i = 0; i < count; i++) {
+      const stream = new RandomStream(2 ** 40, 4, 17, first + i);
+      const expected = Array.from({ length: values }, () => stream.integer(1000));
+      expect([...integers.slice(i * values, (i + 1) * values)]).toEqual(expected);
+    }
   });
 
   it('takes a seed for each sample', () => {

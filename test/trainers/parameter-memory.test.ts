@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { assembleKernels } from '../../scripts/assemble-kernels.ts';
+import { addTree } from '../../src/distributed/sum.ts';
 import { DeviceError } from '../../src/errors.ts';
 import { adamScalars } from '../../src/graph/optimizer.ts';
+import { concatenated } from '../../src/graph/types.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { HOST_KERNELS } from '../../src/trainers/engines/host-kernels-binary.ts';
 import { ParameterMemory } from '../../src/trainers/engines/parameter-memory.ts';
@@ -22,7 +24,7 @@ describe.each(['adam', 'adamw', 'adamw_clip1'] as const)('%s on the host', (name
     const [beta1, beta2] = settings.betas;
     const adam = { beta1, beta2, epsilon: settings.eps, weight_decay: settings.weight_decay ?? 0 };
     const init = flat(fixture.init);
-    const state = new ParameterMemory(init.length, { ema: true, sum: false });
+    const state = new ParameterMemory(init.length, { ema: true, batches: 1 });
     state.parameters.set(init);
     state.ema?.set(init);
     for (const [index, gradients] of fixture.grads.entries()) {
@@ -51,7 +53,7 @@ describe.each([1, 3, 4, 15, 16, 17, 1000])('a memory of %i parameters', (length)
   const scalars = { ...adamScalars(3, 1e-3, adam), gradientScale: 0.37, emaRate: 0.01 };
 
   it.each([true, false])('is updated as in float64, with an average: %s', (ema) => {
-    const state = new ParameterMemory(length, { ema, sum: false });
+    const state = new ParameterMemory(length, { ema, batches: 1 });
     state.parameters.set(random(1, length));
     state.first_moment.set(random(2, length));
     state.second_moment.set(random(3, length).map((value) => value * value));
@@ -77,18 +79,20 @@ describe.each([1, 3, 4, 15, 16, 17, 1000])('a memory of %i parameters', (length)
     if (!ema) expect(state.ema).toBeUndefined();
   });
 
-  it('adds up gradients, and has their norm', () => {
-    const state = new ParameterMemory(length, { ema: true, sum: true });
-    const gradients = [6, 7, 8].map((seed) => random(seed, length));
-    // A sum left from an earlier step.
+  it.each([1, 2, 3, 4, 5, 8, 11])('adds up the gradients of %i batches as a tree, and has their norm', (batches) => {
+    const state = new ParameterMemory(length, { ema: true, batches });
+    const gradients = Array.from({ length: batches }, (_, i) => random(6 + i, length));
+    // A step that broke off leaves nothing behind.
     state.gradient.fill(9);
-    state.addGradient(true);
+    state.addGradient(0);
     gradients.forEach((gradient, batch) => {
       state.gradient.set(gradient);
-      state.addGradient(batch === 0);
+      state.addGradient(batch);
     });
-    const [a, b, c] = gradients as [Float32Array, Float32Array, Float32Array];
-    const sum = a.map((value, i) => Math.fround(value + (b[i] as number)) + (c[i] as number));
+    const parts = concatenated(gradients);
+    addTree(parts, length, batches);
+    const sum = parts.subarray(0, length);
+    expect(state.total).toEqual(sum);
     const squares = sum.reduce((total, value) => total + value * value, 0);
     expect(state.squaredNorm() / squares).toBeCloseTo(1, 13);
     // beta1 = 0 leaves the gradient itself as the first moment.
@@ -98,7 +102,7 @@ describe.each([1, 3, 4, 15, 16, 17, 1000])('a memory of %i parameters', (length)
 });
 
 it('keeps the digits of a weight decay that float32 has not beside 1', () => {
-  const state = new ParameterMemory(1, { ema: false, sum: false });
+  const state = new ParameterMemory(1, { ema: false, batches: 1 });
   const decayFactor = 1 - 2e-8;
   state.parameters.fill(1.9999);
   // Neither the decay, 4e-8, nor a step of 4e-8 reaches half the distance to the next float32, 6e-8; both together do.
@@ -111,13 +115,13 @@ it('keeps the digits of a weight decay that float32 has not beside 1', () => {
 });
 
 it('says how much memory there is not', () => {
-  const create = () => new ParameterMemory(2 ** 31, { ema: false, sum: false });
+  const create = () => new ParameterMemory(2 ** 31, { ema: false, batches: 1 });
   expect(create).toThrow(DeviceError);
   expect(create).toThrow('32768 MiB');
 });
 
 it('holds 214 million parameters in one memory, with an average', () => {
-  const length = ParameterMemory.maxLength({ ema: true, sum: false });
+  const length = ParameterMemory.maxLength({ ema: true, batches: 1 });
   expect(length).toBeGreaterThan(214_000_000);
   expect(length % 16).toBe(0);
 });

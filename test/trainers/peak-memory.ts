@@ -32,6 +32,7 @@ const { graph } = buildGradientGraph(
     alphasCumprod,
     batchSize,
     accumulationSteps: 1,
+    batchesPerStep: 1,
     adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 },
     maxGradNorm: 0,
     ema: false,

@@ -5,6 +5,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CheckpointError } from '../../src/errors.ts';
+import type { JsonObject } from '../../src/files/json.ts';
+import { readCheckpoint, writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
 import { smallTrainer } from './small-trainer.ts';
 
 const script = fileURLToPath(new URL('./training-run.ts', import.meta.url));
@@ -89,6 +91,22 @@ describe('resuming', () => {
     await expect(resumed).rejects.toThrow(CheckpointError);
     await expect(resumed).rejects.toThrow(
       /is of another run: adam_beta1 is 0.9 there and 0.8 here; seed is 0 there and 4 here\. /,
+    );
+  });
+
+  it('refuses a checkpoint of a version that drew other random numbers', async () => {
+    const output_dir = path.join(folder, 'old-scheme');
+    await smallTrainer({ output_dir, max_steps: 2 }).train();
+    const dir = path.join(output_dir, 'checkpoint-2');
+    const { tensors, state } = await readCheckpoint(dir);
+    const { random_scheme, ...run } = state.run as JsonObject;
+    expect(random_scheme).toBe(2);
+    rmSync(dir, { recursive: true });
+    await writeCheckpoint(output_dir, 2, { tensors, state: { ...state, run } });
+    const resumed = smallTrainer({ output_dir, max_steps: 4 }).train({ resume_from_checkpoint: 'latest' });
+    await expect(resumed).rejects.toThrow(CheckpointError);
+    await expect(resumed).rejects.toThrow(
+      /draws other noise and timesteps from the seed \(random_scheme 1; here it is 2\)/,
     );
   });
 

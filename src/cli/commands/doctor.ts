@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { type MpiReport, mpiReport } from '../../distributed/world.ts';
 import { DeviceError } from '../../errors.ts';
 import { environment } from '../../experiments/jobs/job.ts';
 import { AUTO_ON_POINTS, deviceReports, resolveDevice } from '../../runtime/device.ts';
@@ -25,6 +26,7 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
       'onnxruntime-node': installedVersion('onnxruntime-node'),
       '@huggingface/transformers': installedVersion('@huggingface/transformers'),
     },
+    mpi: mpiReport(),
     machine: { platform, cpu_cores: os.availableParallelism(), memory_gib: Math.round(os.totalmem() / 2 ** 30) },
     devices: await deviceReports(),
     auto: {
@@ -39,7 +41,7 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
     throw new DeviceError('the cpu device does not work, and nothing runs without it');
 }
 
-function asText({ versions, machine, devices, auto }: Report): string {
+function asText({ versions, machine, devices, auto, mpi }: Report): string {
   const deviceLines = devices.map(({ device, available, advice, tf32, float16 }) => {
     if (!available) return `  ${device}: not available. ${advice}`;
     const lacking = device === 'webgpu' ? ": its adapter lacks 'shader-f16'" : '';
@@ -54,6 +56,7 @@ function asText({ versions, machine, devices, auto }: Report): string {
       Object.entries(machine).map(([name, value]) => [name, String(value)]),
     ),
     `devices\n${deviceLines.join('\n')}`,
+    `mpi: ${mpi.library ?? mpi.advice}${mpi.size > 1 ? `, rank ${mpi.rank} of ${mpi.size}` : ''}`,
   ].join('\n\n');
 }
 
@@ -67,6 +70,7 @@ function tf32Text(tf32: boolean | undefined): string {
 interface Report {
   readonly versions: Readonly<Record<string, string>>;
   readonly machine: Readonly<Record<string, string | number>>;
+  readonly mpi: MpiReport;
   readonly devices: Awaited<ReturnType<typeof deviceReports>>;
   readonly auto: Readonly<Record<'images' | 'points' | 'reason', string>>;
 }

@@ -136,6 +136,7 @@ const identitySchema = z.object({
   loss: z.unknown(),
   noise_scheduler: z.unknown(),
   dataset_sha256: z.string(),
+  random_scheme: z.optional(z.number()),
   arguments: z.record(z.string(), z.json()),
 });
 

@@ -1,9 +1,9 @@
 import type { Value } from '../graph.ts';
 import { scalarLike } from '../registry.ts';
 import { elementCount, fixedShape } from '../types.ts';
-import { floor, less, mul, sub, where } from './elementwise.ts';
+import { add, floor, less, mul, sub, where } from './elementwise.ts';
 import { slice } from './indexing.ts';
-import { gemm } from './matmul.ts';
+import { matmul } from './matmul.ts';
 import { reshape } from './shape.ts';
 
 /**
@@ -15,41 +15,49 @@ const RANK = 4;
 export const MAX_DROPOUT_NUMBER = (MODULUS - 1) / 2;
 
 /**
- * Gives a dropout its random integers, as float32 [length], uniform in [-MAX_DROPOUT_NUMBER, MAX_DROPOUT_NUMBER]. It is
- * called once for each dropout of a graph.
+ * Gives a dropout its random integers, as float32 [samples, length], uniform in [-MAX_DROPOUT_NUMBER,
+ * MAX_DROPOUT_NUMBER]. It is called once for each dropout of a graph.
  */
-export type DropoutNumbers = (length: number) => Value;
+export type DropoutNumbers = (samples: number, length: number) => Value;
 
 /**
  * Sets each element to 0 with the given probability, in [0, 1), and scales the others so that the expected value stays
  * (Srivastava et al. 2014, as torch's nn.Dropout in training).
  *
- * A mask of n elements is made of about 8 sqrt(n) random integers, because a random number for each element would have to
- * be fed, and the random ops of ONNX do not run on a GPU: a product of two matrices over the integers modulo 2039, of
- * inner length 4. Any four columns of it are independent, and so are any four rows. All of it is exact in float32, so
- * every device makes the same mask of a tensor; which elements it meets depends on the layout of the feature maps.
- * The probability is rounded to a multiple of 1/2039, and the scale with it.
- *
- * @param x of a fixed shape, float32 or float64.
+ * @param x of a fixed shape, float32 or float64; the first axis is that of the samples.
  * @param numbers where the random integers come from.
  */
 export function dropout(x: Value, probability: number, numbers: DropoutNumbers): Value {
   if (probability === 0) return x;
+  return mul(x, dropoutMask(x, fixedShape(x.shape), probability, numbers));
+}
+
+/**
+ * What a dropout multiplies with: 0, or the scale of what is kept. The mask of a sample is made of the sample's own
+ * integers, whatever stands beside it in the batch.
+ *
+ * A mask of n elements is made of about 8 sqrt(n) random integers, because a random number for each element would have to
+ * be fed, and the random ops of ONNX do not run on a GPU: a product of two matrices over the integers modulo 2039, of
+ * inner length 4. Any four columns of it are independent, and so are any four rows. All of it is exact in float32, so
+ * every device makes the same mask. The probability is rounded to a multiple of 1/2039, and the scale with it.
+ *
+ * @param x gives the mask its element type.
+ * @param shape of the mask, with the samples first.
+ */
+export function dropoutMask(x: Value, shape: readonly number[], probability: number, numbers: DropoutNumbers): Value {
   const kept = Math.max(1, Math.round((1 - probability) * MODULUS));
-  const [rows, columns] = nearlySquare(elementCount(x.shape));
-  const drawn = numbers(RANK * (rows + columns));
-  const [left, right] = [
-    reshape(slice(drawn, 0, RANK * rows, 0), [rows, RANK]),
-    reshape(slice(drawn, RANK * rows, RANK * (rows + columns), 0), [RANK, columns]),
-  ];
+  const [samples = 1, ...sampleShape] = shape;
+  const [rows, columns] = nearlySquare(elementCount(sampleShape));
+  const drawn = numbers(samples, RANK * (rows + columns));
+  const left = reshape(slice(drawn, 0, RANK * rows, 1), [samples, rows, RANK]);
+  const right = reshape(slice(drawn, RANK * rows, RANK * (rows + columns), 1), [samples, RANK, columns]);
   // Half is added because rounding could carry a multiple of the modulus to the other side.
-  const half = drawn.graph.constant('float32', [1], Float32Array.of(0.5));
-  const quotient = mul(gemm(left, right, half), scalarLike(drawn, 1 / MODULUS));
+  const quotient = mul(add(matmul(left, right), scalarLike(drawn, 0.5)), scalarLike(drawn, 1 / MODULUS));
   const remainder = sub(quotient, floor(quotient));
   const keeps = less(remainder, scalarLike(drawn, kept / MODULUS));
   // A mask of floats: on webgpu, which turns images to channels last, one of booleans would be turned on the cpu.
   const mask = where(keeps, scalarLike(x, MODULUS / kept), scalarLike(x, 0));
-  return mul(x, reshape(mask, fixedShape(x.shape)));
+  return reshape(mask, shape);
 }
 
 /** Two factors of `count`, as near to each other as can be. */

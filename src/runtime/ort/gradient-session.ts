@@ -1,7 +1,9 @@
 import type { Graph } from '../../graph/graph.ts';
+import { cutModel } from '../../graph/onnx/cut.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
 import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
-import { elementCount } from '../../graph/types.ts';
+import { allocate, type DType, elementCount, fixedShape } from '../../graph/types.ts';
+import { bytesOf } from '../../platform/bytes.ts';
 import {
   float32Data,
   hostTensor,
@@ -24,44 +26,107 @@ interface GradientParameter {
   readonly gradient: Float32Array;
 }
 
+/** As in float16, where a graph is in it. */
+const ROUNDED = { roundsFloat16: true };
+
 /**
  * Runs a graph of gradients on the host: it reads parameters and writes gradients where they lie. Nothing is copied,
  * unless onnxruntime does not write into given tensors.
  */
 export class GradientSession {
-  private readonly parameterFeeds: Record<string, RuntimeTensor> = {};
-  private readonly fetches: Record<string, RuntimeTensor> = {};
+  private readonly parameterFeeds: Record<string, RuntimeTensor>;
 
   private constructor(
-    private readonly session: Session,
+    private readonly session: WritingSession,
+    /** The part before the cut, and the values it leaves for the other. */
+    private readonly first: { readonly session: WritingSession; readonly left: TensorMap } | undefined,
     parameters: readonly GradientParameter[],
-    private readonly terms: Float32Array,
-    private readonly writesGiven: boolean,
   ) {
-    this.fetches.terms = hostTensor('float32', [terms.length], terms);
-    for (const { name, gradientName, shape, value, gradient } of parameters) {
-      if (session.inputNames.includes(name)) this.parameterFeeds[name] = hostTensor('float32', shape, value);
-      this.fetches[gradientName] = hostTensor('float32', shape, gradient);
+    this.parameterFeeds = Object.fromEntries(
+      parameters.map(({ name, shape, value }) => [name, hostTensor('float32', shape, value)]),
+    );
+  }
+
+  /**
+   * @param graph with the output `terms`, a vector, beside the gradients.
+   * @param cutAt an output, a vector, behind which the graph is cut: `forward` gives it before `run` does the rest. Default:
+   * none.
+   */
+  static async create(
+    graph: Graph,
+    parameters: readonly GradientParameter[],
+    cutAt?: string,
+  ): Promise<GradientSession> {
+    const gradients = parameters.map(
+      ({ gradientName, shape, gradient }) => [gradientName, hostTensor('float32', shape, gradient)] as const,
+    );
+    const fetches = { ...vectorOutput(graph, 'terms'), ...Object.fromEntries(gradients) };
+    if (cutAt === undefined)
+      return new GradientSession(
+        await WritingSession.create(modelProto(graph, {}, ROUNDED), 'terms', fetches),
+        undefined,
+        parameters,
+      );
+    const { before, after, between } = cutModel(graph, cutAt, ROUNDED);
+    const left = Object.fromEntries(
+      between.map(({ name, dtype, shape }) => [name, emptyTensor(dtype, fixedShape(shape))]),
+    );
+    const first = await WritingSession.create(before, cutAt, { ...vectorOutput(graph, cutAt), ...left });
+    try {
+      const session = await WritingSession.create(after, 'terms', fetches);
+      return new GradientSession(session, { session: first, left }, parameters);
+    } catch (error) {
+      await first.release();
+      throw error;
     }
   }
 
-  /** @param graph with the output `terms`, a vector, beside the gradients. */
-  static async create(graph: Graph, parameters: readonly GradientParameter[]): Promise<GradientSession> {
-    const writesGiven = await writesGivenOutputs();
-    const plain = hideShapes(modelProto(graph, {}, { roundsFloat16: true }));
-    const model = writesGiven ? withSequenceOutput(plain, 'terms') : plain;
-    // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
-    const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
-    const termsShape = graph.outputs.find(({ name }) => name === 'terms')?.value.shape.map(Number) ?? [];
-    return new GradientSession(session, parameters, new Float32Array(elementCount(termsShape)), writesGiven);
+  /** Whether the graph was cut. */
+  get isCut(): boolean {
+    return this.first !== undefined;
+  }
+
+  /** Runs the part before the cut, and returns what it was cut at. `run` then takes the same batch. */
+  async forward(feeds: TensorMap): Promise<Float32Array> {
+    return (await this.first?.session.run({ ...feeds, ...this.parameterFeeds })) ?? new Float32Array();
   }
 
   /** Computes the gradients of a batch. Returns the graph's output `terms`. */
+  run(feeds: TensorMap): Promise<Float32Array> {
+    return this.session.run({ ...feeds, ...this.parameterFeeds, ...this.first?.left });
+  }
+
+  async release(): Promise<void> {
+    await this.first?.session.release();
+    await this.session.release();
+  }
+}
+
+/** A session that writes its outputs into the same tensors at every run. */
+class WritingSession {
+  private constructor(
+    private readonly session: Session,
+    private readonly vector: string,
+    private readonly fetches: TensorMap,
+    private readonly writesGiven: boolean,
+  ) {}
+
+  /** @param vector the output that `run` returns. */
+  static async create(plain: ModelProto, vector: string, fetches: TensorMap): Promise<WritingSession> {
+    const writesGiven = await writesGivenOutputs();
+    const hidden = hideShapes(plain);
+    const model = writesGiven ? withSequenceOutput(hidden, vector) : hidden;
+    // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
+    const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
+    return new WritingSession(session, vector, fetches, writesGiven);
+  }
+
   async run(feeds: TensorMap): Promise<Float32Array> {
-    const all = { ...this.session.used(feeds), ...this.parameterFeeds };
-    if (this.writesGiven) await runUnreturned(this.session, all, this.fetches);
-    else copyInto(this.fetches, await this.session.run(all));
-    return this.terms.slice();
+    const { session, fetches, vector } = this;
+    const used = session.used(feeds);
+    if (this.writesGiven) await runUnreturned(session, used, fetches);
+    else copyInto(fetches, await session.run(used));
+    return float32Data(fetches[vector], vector).slice();
   }
 
   release(): Promise<void> {
@@ -69,8 +134,24 @@ export class GradientSession {
   }
 }
 
+/** Room for the output of that name, a vector. */
+function vectorOutput(graph: Graph, name: string): TensorMap {
+  const shape = graph.outputs.find((output) => output.name === name)?.value.shape ?? [];
+  return { [name]: emptyTensor('float32', fixedShape(shape)) };
+}
+
+function emptyTensor(dtype: DType, shape: readonly number[]): RuntimeTensor {
+  return hostTensor(dtype, shape, allocate(dtype, elementCount(shape)));
+}
+
+/** @throws {RuntimeExecutionError} when an output is missing or has another size. */
 function copyInto(targets: TensorMap, outputs: TensorMap): void {
-  for (const [name, target] of Object.entries(targets)) float32Data(target, name).set(float32Data(outputs[name], name));
+  for (const [name, { data: target }] of Object.entries(targets)) {
+    const data = outputs[name]?.data;
+    if (!ArrayBuffer.isView(data) || !ArrayBuffer.isView(target) || data.byteLength !== target.byteLength)
+      throw new RuntimeExecutionError(`output '${name}' is missing, or not of the size that the graph gives it`);
+    bytesOf(target).set(bytesOf(data));
+  }
 }
 
 const SEQUENCE = 'not_a_tensor';

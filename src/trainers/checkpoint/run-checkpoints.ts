@@ -32,7 +32,7 @@ export interface Progress {
 }
 
 /** Where a run goes on, and what it does otherwise from there. */
-interface Resumption extends Progress {
+export interface Resumption extends Progress {
   readonly changes: readonly SettingChange[];
   /** Undefined where nothing that was changed alters a step. */
   readonly warning: string | undefined;

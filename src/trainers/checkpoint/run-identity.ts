@@ -8,8 +8,13 @@ export interface RunIdentity {
   readonly loss: unknown;
   readonly noise_scheduler: unknown;
   readonly dataset_sha256: string;
+  /** See `RANDOM_SCHEME`; absent before there were several. */
+  readonly random_scheme?: number | undefined;
   readonly arguments: JsonObject;
 }
+
+/** How random numbers follow from the seed: 2, for each sample of a step. Versions before drew a step as a whole. */
+const RANDOM_SCHEME = 2;
 
 /** A setting that differs between a checkpoint and the run that continues it. */
 export interface SettingChange {
@@ -54,17 +59,25 @@ const WITHOUT_EFFECT = [
  */
 const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm', 'tf32'];
 
-/** @param maxSteps steps of the whole run, which `args` may give as epochs. */
+/**
+ * Ranks count as batches of a step: a run goes on with the same bits on any number of them.
+ *
+ * @param maxSteps steps of the whole run, which `args` may give as epochs.
+ * @param ranks the processes that share a step.
+ */
 export function runIdentity(
-  parts: Omit<RunIdentity, 'arguments'>,
+  parts: Omit<RunIdentity, 'arguments' | 'random_scheme'>,
   args: ResolvedTrainingArguments,
   maxSteps: number,
+  ranks: number,
 ): RunIdentity {
+  const gradient_accumulation_steps = args.gradient_accumulation_steps * ranks;
   // Older versions knew 'batch' and float32 alone, and a step of one batch is the same either way.
-  const isotropy_over = args.gradient_accumulation_steps > 1 && args.isotropy_over === 'step' ? 'step' : undefined;
+  const isotropy_over = gradient_accumulation_steps > 1 && args.isotropy_over === 'step' ? 'step' : undefined;
   const mixed_precision = args.mixed_precision === 'no' ? undefined : args.mixed_precision;
-  const recorded = without({ ...args, isotropy_over, mixed_precision, max_steps: maxSteps }, NOT_RECORDED);
-  return JSON.parse(JSON.stringify({ ...parts, arguments: recorded }));
+  const numbers = { gradient_accumulation_steps, isotropy_over, mixed_precision, max_steps: maxSteps };
+  const recorded = without({ ...args, ...numbers }, NOT_RECORDED);
+  return JSON.parse(JSON.stringify({ ...parts, random_scheme: RANDOM_SCHEME, arguments: recorded }));
 }
 
 /** The identity of a run on cuda, where TF32 changes the numbers. @param tf32 whether it is on. */
@@ -96,17 +109,18 @@ export function changesNumbers({ name }: SettingChange): boolean {
  * What a continuation changes: learning rate, clipping, length, device, TF32, logs and checkpoints.
  *
  * @param saved the identity in a checkpoint.
- * @throws {CheckpointError} that lists what makes it another run: model, data, loss, noise schedule or other arguments.
+ * @throws {CheckpointError} that lists what makes it another run: model, data, loss, noise schedule or other arguments; or
+ * says that the checkpoint is of a version that drew other random numbers.
  */
 export function changedSettings(saved: unknown, current: RunIdentity, where: string): SettingChange[] {
-  const before = flattened(saved);
-  const now = flattened(current);
+  const scheme = flattened(saved).get('random_scheme') ?? '1';
+  if (scheme !== String(RANDOM_SCHEME))
+    throw new CheckpointError(
+      `${where} is of a version of iso-diffusion that draws other noise and timesteps from the seed (random_scheme ${scheme}; here it is ${RANDOM_SCHEME}): finish the run with that version, or start afresh in another output_dir`,
+    );
   const changes: SettingChange[] = [];
   const refused: string[] = [];
-  for (const key of new Set([...before.keys(), ...now.keys()])) {
-    const [from, to] = [before.get(key), now.get(key)];
-    if (from === to) continue;
-    const name = key.replace(/^arguments\./, '');
+  for (const { key, name, before: from, now: to } of settingsThatDiffer(saved, current)) {
     if (name === key || ![...CHANGEABLE, ...WITHOUT_EFFECT].includes(name))
       refused.push(`${name} is ${from ?? 'absent'} there and ${to ?? 'absent'} here`);
     // Older versions did not record what has no effect.
@@ -120,6 +134,15 @@ export function changedSettings(saved: unknown, current: RunIdentity, where: str
 }
 
 const MOST_LISTED = 8;
+
+/** The settings that two identities have different values for, as JSON; undefined where one lacks it. */
+export function settingsThatDiffer(saved: unknown, current: unknown) {
+  const [first, second] = [flattened(saved), flattened(current)];
+  return [...new Set([...first.keys(), ...second.keys()])].flatMap((key) => {
+    const [before, now] = [first.get(key), second.get(key)];
+    return before === now ? [] : [{ key, name: key.replace(/^arguments\./, ''), before, now }];
+  });
+}
 
 function without<Value>(values: Readonly<Record<string, Value>>, names: readonly string[]): Record<string, Value> {
   return Object.fromEntries(Object.entries(values).filter(([name]) => !names.includes(name)));

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { MAX_DROPOUT_NUMBER } from '../../graph/ops/dropout.ts';
 import { elementCount } from '../../graph/types.ts';
 import { RandomStream, STREAM } from '../../random/random-stream.ts';
+import { SampleStreams } from '../../random/sample-streams.ts';
 import type { HostBatch } from '../step/batch.ts';
 import { type ImageAugmentation, type Samples, wholeImage } from './samples.ts';
 
@@ -13,10 +14,19 @@ interface ClassSettings {
   readonly dropout: number;
 }
 
+/** A range of the samples of a step. */
+interface SampleRange {
+  /** From 0, over all batches of the step and all processes. */
+  readonly first: number;
+  readonly count: number;
+}
+
 /** What decides the batches of a set of samples. */
 export interface BatchSettings {
-  /** Samples of a step, which may be cut into several batches. */
+  /** Samples of a step of all processes, which may be cut into several batches. */
   readonly batchSize: number;
+  /** The samples of a step that are drawn; default: all. */
+  readonly own?: SampleRange | undefined;
   /** Timesteps are drawn from [0, trainTimesteps). */
   readonly trainTimesteps: number;
   readonly seed: number;
@@ -30,9 +40,10 @@ export interface BatchSpec extends BatchSettings {
 }
 
 /**
- * Draws the batches of any step from (seed, step) alone: a resumed run continues exactly. Each epoch visits
- * the samples in a new random order; where the batch size does not divide their number, the last batch of an epoch is
- * filled from the beginning of that epoch's order.
+ * Draws sample i of step s from (seed, s, i) alone: its noise, timestep, augmentation, class and dropout. A resumed run
+ * continues exactly, and however a step is cut into batches, and among processes, its samples are the same. Each epoch
+ * visits the samples in a new random order; where the batch size does not divide their number, the last batch of an epoch
+ * is filled from the beginning of that epoch's order.
  */
 export class BatchStream {
   readonly stepsPerEpoch: number;
@@ -47,32 +58,39 @@ export class BatchStream {
     this.sampleSize = elementCount(samples.sampleShape);
   }
 
-  /** The inputs of `count` steps from step `first` (counted from 0). */
+  /** The inputs of `count` steps from step `first` (counted from 0), of the own samples. */
   steps(first: number, count: number): HostBatch {
-    const { sampleSize } = this;
-    const { batchSize, trainTimesteps, seed, classes } = this.settings;
-    const clean = new Float32Array(count * batchSize * sampleSize);
+    const { sampleSize, own } = this;
+    const { trainTimesteps, seed, classes } = this.settings;
+    const clean = new Float32Array(count * own.count * sampleSize);
     const noise = new Float32Array(clean.length);
-    const timestep = new Int32Array(count * batchSize);
-    const class_labels = classes && new Int32Array(count * batchSize);
+    const timestep = new Int32Array(count * own.count);
+    const class_labels = classes && new Int32Array(timestep.length);
     for (let i = 0; i < count; i++) {
-      const rows = [i * batchSize * sampleSize, (i + 1) * batchSize * sampleSize] as const;
-      this.copySamples(first + i, clean.subarray(...rows));
-      new RandomStream(seed, STREAM.noise, first + i).fillNormal(noise.subarray(...rows));
-      if (class_labels) this.copyLabels(first + i, class_labels.subarray(i * batchSize, (i + 1) * batchSize));
-      const times = new RandomStream(seed, STREAM.timesteps, first + i);
-      for (let b = 0; b < batchSize; b++) timestep[i * batchSize + b] = times.integer(trainTimesteps);
+      const step = first + i;
+      const [begin, end] = [i * own.count, (i + 1) * own.count];
+      this.copySamples(step, clean.subarray(begin * sampleSize, end * sampleSize));
+      const streams = new SampleStreams(seed, own.count, sampleSize, own.first, [STREAM.noise, step]);
+      streams.fillIntegers(trainTimesteps, timestep.subarray(begin, end));
+      streams.fillNormal(noise.subarray(begin * sampleSize, end * sampleSize));
+      if (class_labels) this.copyLabels(step, class_labels.subarray(begin, end));
     }
     return { clean, noise, timestep, class_labels };
   }
 
-  /** Fills `target` with the random integers of the dropout `dropout` for one batch of a step. */
+  /**
+   * Fills `target` with the random integers of a dropout, as many for each sample of the range.
+   *
+   * @param range.first from the first own sample.
+   */
   dropoutNumbers(
-    { step, batch, dropout }: { readonly step: number; readonly batch: number; readonly dropout: number },
+    { step, dropout, first, count }: { readonly step: number; readonly dropout: number } & SampleRange,
     target: Float32Array,
   ): Float32Array {
-    const stream = new RandomStream(this.settings.seed, STREAM.dropout, step, batch, dropout);
-    for (let i = 0; i < target.length; i++) target[i] = stream.integer(2 * MAX_DROPOUT_NUMBER + 1) - MAX_DROPOUT_NUMBER;
+    const path = [STREAM.dropout, step, dropout];
+    const streams = new SampleStreams(this.settings.seed, count, target.length / count, this.own.first + first, path);
+    streams.fillIntegers(2 * MAX_DROPOUT_NUMBER + 1, target);
+    for (let i = 0; i < target.length; i++) target[i] = (target[i] as number) - MAX_DROPOUT_NUMBER;
     return target;
   }
 
@@ -100,29 +118,38 @@ export class BatchStream {
     });
   }
 
-  /** The samples of a step by their index in the set. */
+  private get own(): SampleRange {
+    const { own, batchSize } = this.settings;
+    return own ?? { first: 0, count: batchSize };
+  }
+
+  /** The own samples of a step by their index in the set. */
   private samplesOf(step: number): number[] {
     const indices = this.epochOrder(Math.floor(step / this.stepsPerEpoch));
-    const { batchSize } = this.settings;
-    const start = (step % this.stepsPerEpoch) * batchSize;
-    return Array.from({ length: batchSize }, (_, b) => indices[(start + b) % this.samples.count] as number);
+    const { own } = this;
+    const start = (step % this.stepsPerEpoch) * this.settings.batchSize + own.first;
+    return Array.from({ length: own.count }, (_, b) => indices[(start + b) % this.samples.count] as number);
   }
 
   private copySamples(step: number, target: Float32Array): void {
-    const { samples, sampleSize } = this;
-    const augmentation = new RandomStream(this.settings.seed, STREAM.augmentation, step);
+    const { samples, sampleSize, own } = this;
+    const { seed } = this.settings;
+    const ofStep = new RandomStream(seed, STREAM.augmentation, step);
     this.samplesOf(step).forEach((index, b) => {
-      samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), augmentation);
+      // Nothing about points is random, and a stream would take longer than the copy.
+      const stream = samples.images ? new RandomStream(seed, STREAM.augmentation, step, own.first + b) : ofStep;
+      samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), stream);
     });
   }
 
   /** Labels of the step's samples; some are dropped, which the last class stands for. */
   private copyLabels(step: number, target: Int32Array): void {
-    const { labels } = this.samples;
-    const { classCount, dropout } = this.settings.classes ?? { classCount: 1, dropout: 0 };
-    const stream = new RandomStream(this.settings.seed, STREAM.augmentation, step, 1);
+    const { samples, own } = this;
+    const { seed, classes = { classCount: 1, dropout: 0 } } = this.settings;
+    const isDropped = (sample: number) =>
+      classes.dropout > 0 && new RandomStream(seed, STREAM.class_dropout, step, sample).uniform() < classes.dropout;
     this.samplesOf(step).forEach((index, b) => {
-      target[b] = dropout > 0 && stream.uniform() < dropout ? classCount - 1 : (labels?.[index] ?? 0);
+      target[b] = isDropped(own.first + b) ? classes.classCount - 1 : (samples.labels?.[index] ?? 0);
     });
   }
 

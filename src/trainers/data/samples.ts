@@ -16,7 +16,7 @@ export interface Samples {
   readonly fingerprint: string;
   /** Where the samples are images: the set, and what is done with each. */
   readonly images?: { readonly images: ImageSet; readonly augmentation: ImageAugmentation } | undefined;
-  /** Writes sample `index`; random decisions are drawn from `stream`. */
+  /** Writes sample `index`; random decisions about an image are drawn from `stream`. */
   fill(index: number, target: Float32Array, stream: RandomStream): void;
 }
 
@@ -32,7 +32,9 @@ export function pointSamples({ name, count, dims, data }: PointSet): Samples {
     count,
     sampleShape: [dims],
     fingerprint: createHash('sha256').update(bytes).digest('hex'),
-    fill: (index, target) => target.set(data.subarray(index * dims, (index + 1) * dims)),
+    fill: (index, target) => {
+      for (let i = 0; i < dims; i++) target[i] = data[index * dims + i] as number;
+    },
   };
 }
 

@@ -26,8 +26,12 @@ export interface Backend extends StateHolder {
   readonly stepMeans: readonly string[];
   /** A forward pass for the means of a batch, in the order of `stepMeans`. */
   means(batch: BatchInputs): Promise<Float32Array>;
-  /** Adds the gradient of a batch, its loss and its terms to those of the step, which the first batch begins. */
-  accumulate(batch: BatchInputs, isFirst: boolean): Promise<void>;
+  /**
+   * Adds the gradient of a batch, its loss and its terms to those of the step.
+   *
+   * @param index of the batch among those of this process, from 0, which begins a step.
+   */
+  accumulate(batch: BatchInputs, index: number): Promise<void>;
   /**
    * Clipping, Adam and the moving average with the mean gradient of the step.
    *
@@ -49,7 +53,7 @@ export function meanReport(
 }
 
 /** What an accumulated gradient is multiplied by: clipping to a global norm, and 1 over the batches in it. */
-export function gradientScale({ maxGradNorm, accumulationSteps }: StepSettings, norm: number): number {
-  const clipping = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm / accumulationSteps + 1e-6)) : 1;
-  return clipping / accumulationSteps;
+export function gradientScale({ maxGradNorm, batchesPerStep }: StepSettings, norm: number): number {
+  const clipping = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm / batchesPerStep + 1e-6)) : 1;
+  return clipping / batchesPerStep;
 }

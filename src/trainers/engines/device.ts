@@ -96,11 +96,11 @@ export class DeviceBackend implements Backend {
     return (await this.measuring?.run(feeds)) ?? new Float32Array();
   }
 
-  async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
+  async accumulate(batch: BatchInputs, index: number): Promise<void> {
     const { accumulation, updating } = this;
     this.batch = asHostTensors(batch);
     if (!accumulation) return;
-    const sumScale = hostTensor('float32', [1], Float32Array.of(isFirst ? 0 : 1));
+    const sumScale = hostTensor('float32', [1], Float32Array.of(index === 0 ? 0 : 1));
     await accumulation.run(accumulation.used({ ...updating.tensors, ...this.batch, sumScale }));
   }
 

@@ -1,4 +1,5 @@
-import { NonFiniteLossError } from '../../errors.ts';
+import { type Communicator, gatherFloats, SINGLE } from '../../distributed/communicator.ts';
+import { DistributedError, NonFiniteLossError } from '../../errors.ts';
 import { elementCount } from '../../graph/types.ts';
 import { type ConcreteDevice, requireFloat16 } from '../../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../../runtime/tfjs/tf-module.ts';
@@ -45,6 +46,7 @@ export class Engine {
     private readonly batches: Batches,
     private readonly schedule: StepSchedule,
     initial: TrainingState = new Map(),
+    private readonly communicator: Communicator = SINGLE,
   ) {
     this.skippedSteps = lossScalerOf(initial.get('loss_scaler')).skippedSteps;
   }
@@ -55,7 +57,9 @@ export class Engine {
    * several batches a step.
    *
    * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
+   * @param communicator the ranks that share a step; default: this process alone.
    * @throws {DeviceError} when the device does not compute in the type of the settings.
+   * @throws {DistributedError} when several ranks are to train on what only one process can use.
    */
   static async create(
     settings: StepSettings,
@@ -63,8 +67,11 @@ export class Engine {
     initial: TrainingState,
     batches: Batches,
     schedule: StepSchedule,
+    communicator: Communicator = SINGLE,
   ): Promise<Engine> {
-    const withBackend = (backend: Backend | FusedBackend) => new Engine(backend, settings, batches, schedule, initial);
+    const withBackend = (backend: Backend | FusedBackend) =>
+      new Engine(backend, settings, batches, schedule, initial, communicator);
+    refuseSeveralRanks(compute, communicator);
     // A page that trains points on wasm loads none of the other backends.
     if ('tf' in compute) {
       const { TfjsBackend } = await import('./tfjs.ts');
@@ -77,9 +84,9 @@ export class Engine {
       return withBackend(await DeviceBackend.create(settings, device, initial));
     }
     const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-    if (device === 'cpu' && (settings.accumulationSteps > 1 || parameters > LOOP_MAX_PARAMETERS)) {
+    if (device === 'cpu' && (settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS)) {
       const { HostBackend } = await import('./host.ts');
-      return withBackend(await HostBackend.create(settings, initial));
+      return withBackend(await HostBackend.create(settings, initial, communicator));
     }
     return withBackend(await FusedBackend.create(settings, device, initial, batches, schedule));
   }
@@ -134,12 +141,9 @@ export class Engine {
     );
     const samples = await this.batches.steps(index, 1);
     const inputs = () => batchesOfStep(this.settings, backend.dropouts, this.batches, samples, index);
-    const means = await stepMeans(backend, inputs, lossScalars);
-    let isFirst = true;
-    for (const batch of inputs()) {
-      await backend.accumulate({ ...batch, ...lossScalars, ...means }, isFirst);
-      isFirst = false;
-    }
+    const means = await stepMeans(backend, inputs, lossScalars, this.communicator);
+    let done = 0;
+    for (const batch of inputs()) await backend.accumulate({ ...batch, ...lossScalars, ...means }, done++);
     const scalars = this.schedule.update(index + 1 - this.skippedSteps);
     const report = await backend.update(scalars, (report) => refuseDiverged(report, index + 1));
     this.skippedSteps = report.skipped_steps ?? 0;
@@ -152,16 +156,16 @@ async function stepMeans(
   backend: Backend,
   batches: () => Iterable<BatchInputs>,
   lossScalars: BatchInputs,
+  communicator: Communicator,
 ): Promise<BatchInputs> {
   const names = backend.stepMeans;
   if (names.length === 0) return {};
+  const own: number[] = [];
+  for (const batch of batches()) own.push(...(await backend.means({ ...batch, ...lossScalars })));
+  const means = await gatherFloats(communicator, Float32Array.from(own));
   const sums = names.map(() => 0);
-  let count = 0;
-  for (const batch of batches()) {
-    const means = await backend.means({ ...batch, ...lossScalars });
-    for (const [i, mean] of means.entries()) sums[i] = (sums[i] ?? 0) + mean;
-    count += 1;
-  }
+  for (const [i, mean] of means.entries()) sums[i % sums.length] = (sums[i % sums.length] ?? 0) + mean;
+  const count = means.length / names.length;
   return Object.fromEntries(
     names.map((name, i) => [
       stepMeanName(name),
@@ -183,12 +187,19 @@ function* batchesOfStep(
       const length = values.length / accumulationSteps;
       return values.subarray(batch * length, (batch + 1) * length);
     });
-    const masks = dropouts.map(({ name, length }, dropout): [string, HostInput] => {
-      const data = batches.dropoutNumbers({ step: index, batch, dropout }, new Float32Array(length));
-      return [name, { dtype: 'float32', shape: [1, length], data }];
+    const masks = dropouts.map(({ name, samples, length }, dropout): [string, HostInput] => {
+      const place = { step: index, dropout, first: batch * batchSize, count: samples };
+      const data = batches.dropoutNumbers(place, new Float32Array(samples * length));
+      return [name, { dtype: 'float32', shape: [1, samples, length], data }];
     });
     yield { ...batchInputs(model, own, [1, batchSize]), ...Object.fromEntries(masks) };
   }
+}
+
+function refuseSeveralRanks(compute: Compute, { size }: Communicator): void {
+  const where = 'tf' in compute ? "the engine 'tfjs'" : `device '${compute.device}'`;
+  if (size === 1 || ('device' in compute && compute.device === 'cpu')) return;
+  throw new DistributedError(`${size} ranks cannot train together on ${where}: use device 'cpu', or start one process`);
 }
 
 function refuseDiverged(report: StepReport, step: number): void {

@@ -116,10 +116,14 @@ export class FusedBackend implements StateHolder {
     const step = await this.batches.steps(first, count);
     const update = this.overSteps(first - skipped, count, (at) => ({ ...this.schedule.update(at) }));
     const lossScalars = this.overSteps(first, count, (at) => this.schedule.lossScalars(at));
-    const dropouts = this.built.dropouts.map(({ name, length }, dropout) => [
-      name,
-      hostTensor('float32', [count, length], this.dropoutNumbers(first, count, length, dropout)),
-    ]);
+    const dropouts = this.built.dropouts.map(({ name, samples, length }, dropout) => {
+      const numbers = new Float32Array(count * samples * length);
+      for (let i = 0; i < count; i++) {
+        const ofStep = numbers.subarray(i * samples * length, (i + 1) * samples * length);
+        this.batches.dropoutNumbers({ step: first + i, dropout, first: 0, count: samples }, ofStep);
+      }
+      return [name, hostTensor('float32', [count, samples, length], numbers)];
+    });
     return this.session.used({
       ...asHostTensors(batchInputs(model, step, [count, batchSize * accumulationSteps])),
       trips: hostTensor('int64', [], BigInt64Array.of(BigInt(count))),
@@ -141,19 +145,6 @@ export class FusedBackend implements StateHolder {
       names.map((name) => [name, Float32Array.from(steps, (step) => step[name] ?? Number.NaN)]),
     );
   }
-
-  /** The integers of one dropout in all batches of the steps. */
-  private dropoutNumbers(first: number, count: number, length: number, dropout: number): Float32Array {
-    const { accumulationSteps } = this.settings;
-    const numbers = new Float32Array(count * length);
-    const perBatch = length / accumulationSteps;
-    for (let i = 0; i < count * accumulationSteps; i++)
-      this.batches.dropoutNumbers(
-        { step: first + Math.floor(i / accumulationSteps), batch: i % accumulationSteps, dropout },
-        numbers.subarray(i * perBatch, (i + 1) * perBatch),
-      );
-    return numbers;
-  }
 }
 
 /** How many steps of `stepMs` end within `milliseconds`: at least one, at most `MAX_STEPS`. */
@@ -173,10 +164,10 @@ interface LoopGraph {
  * clipping, Adam and EMA.
  *
  * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
- * int32 ['steps', batch]; the scalars of the next updates, float32 ['steps']; for a model with classes `class_labels` int32 ['steps',
- * batch]; for one with dropout the `dropouts`, of a step for one batch after the other; the scalars of the loss that are
- * inputs, float32 ['steps']; `trips`, int64 []. Outputs: the
- * next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of `reported`.
+ * int32 ['steps', batch]; the scalars of the next updates, float32 ['steps']; for a model with classes `class_labels`
+ * int32 ['steps', batch]; for one with dropout the `dropouts`; the scalars of the loss that are inputs, float32 ['steps']; `trips`, int64
+ * []. Outputs: the next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of
+ * `reported`.
  */
 function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph {
   const { batchSize, accumulationSteps } = settings;
@@ -260,8 +251,8 @@ function overBatches(
   const trips = graph.constant('int64', [], BigInt64Array.of(BigInt(accumulationSteps)));
   return loop(trips, initial, (_body, trip, carried) => {
     const batch = mapBatch(byBatch, (value) => gather(value, trip));
-    const dropoutNumbers = (length: number) =>
-      gather(perBatch(inputs.dropoutNumbers(accumulationSteps * length), length), trip);
+    const dropoutNumbers = (count: number, length: number) =>
+      gather(perBatch(inputs.dropoutNumbers(accumulationSteps * count, length), count), trip);
     return body(batch, { ...inputs, dropoutNumbers }, carried);
   });
 }

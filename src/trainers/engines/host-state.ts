@@ -77,9 +77,14 @@ export class HostState {
     });
   }
 
-  /** Adds the batch's gradient to the sum of the step. The `first` batch begins a new sum. */
-  addGradient(first: boolean): void {
-    for (const { vectors } of this.parts) vectors.addGradient(first);
+  /** Adds the gradient of a batch to the others of the step, which batch 0 begins. */
+  addGradient(batch: number): void {
+    for (const { vectors } of this.parts) vectors.addGradient(batch);
+  }
+
+  /** The gradient of the step where it lies, once the last batch was added. */
+  gradients(): Float32Array[] {
+    return this.parts.map(({ vectors }) => vectors.total);
   }
 
   /** The Euclidean norm of the step's gradient. */

@@ -1,4 +1,6 @@
 import { collectGarbage } from '#platform/system';
+import { type Communicator, gatherFloats, SINGLE } from '../../distributed/communicator.ts';
+import { sumOverRanks } from '../../distributed/sum.ts';
 import type { StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
@@ -6,7 +8,6 @@ import { hostTensor } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
 import {
   buildGradientGraph,
-  buildLossGraph,
   gradientName,
   LOSS_SCALE,
   reportedNames,
@@ -20,7 +21,7 @@ import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
 import { HostState } from './host-state.ts';
-import { MEANS, MeansSession } from './means-session.ts';
+import { MEANS } from './means-session.ts';
 
 /** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
 const LAYOUT = hwnc;
@@ -28,9 +29,12 @@ const LAYOUT = hwnc;
 /**
  * The cpu for large models and for steps of several batches: a session writes the gradients of a batch into the host's
  * state, which WebAssembly kernels update in place. A large model is held once instead of twice.
+ *
+ * Ranks add up their gradients and gather the terms of all batches, and every rank makes the same update of its own state.
  */
 export class HostBackend implements Backend {
   readonly reported: readonly string[];
+  /** Of each batch of this process. */
   private readonly terms: Float32Array;
   private scaler: LossScaler<number> | undefined;
   private begun = false;
@@ -41,18 +45,26 @@ export class HostBackend implements Backend {
     private readonly settings: StepSettings,
     terms: StackedTerms,
     readonly dropouts: readonly DropoutInput[],
-    private readonly measuring: MeansSession | undefined,
+    readonly stepMeans: readonly string[],
     initial: TrainingState,
+    private readonly communicator: Communicator,
   ) {
-    this.terms = new Float32Array(terms.names.length);
+    this.terms = new Float32Array(terms.names.length * settings.accumulationSteps);
     this.reported = reportedNames(settings, terms);
     if (settings.computeDtype === 'float16') this.scaler = lossScalerOf(initial.get('loss_scaler'));
   }
 
-  /** @param initial the state to start from, which is copied; a kind that is missing starts at zero. */
-  static async create(settings: StepSettings, initial: TrainingState): Promise<HostBackend> {
+  /**
+   * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
+   * @param communicator the ranks that share a step; default: this process alone.
+   */
+  static async create(
+    settings: StepSettings,
+    initial: TrainingState,
+    communicator: Communicator = SINGLE,
+  ): Promise<HostBackend> {
     const { model, ema, accumulationSteps } = settings;
-    const held = new HostState(model.parameters, LAYOUT, { ema, sum: accumulationSteps > 1 }, initial);
+    const held = new HostState(model.parameters, LAYOUT, { ema, batches: accumulationSteps }, initial);
     const { graph, terms, means, dropouts } = buildGradientGraph(settings, LAYOUT);
     const parameters = held.parameters().map(({ spec, value, gradient }) => ({
       name: spec.name,
@@ -61,43 +73,36 @@ export class HostBackend implements Backend {
       value,
       gradient,
     }));
-    const session = await GradientSession.create(graph, parameters);
-    const measuring = means.size > 0 ? await meansSession(settings) : undefined;
-    return new HostBackend(session, held, settings, terms, dropouts, measuring, initial);
+    if (means.size > 0) graph.output(MEANS, stackMeans(means));
+    const session = await GradientSession.create(graph, parameters, means.size > 0 ? MEANS : undefined);
+    return new HostBackend(session, held, settings, terms, dropouts, [...means.keys()], initial, communicator);
   }
 
-  get stepMeans(): readonly string[] {
-    return this.measuring?.names ?? [];
+  means(batch: BatchInputs): Promise<Float32Array> {
+    return this.session.forward(asHostTensors(batch));
   }
 
-  async means(batch: BatchInputs): Promise<Float32Array> {
-    const parameters = this.held
-      .parameters()
-      .map(({ spec, value }) => [spec.name, hostTensor('float32', shapeIn(LAYOUT, spec), value)] as const);
-    const feeds = { ...asHostTensors(batch), ...Object.fromEntries(parameters) };
-    return (await this.measuring?.run(feeds)) ?? new Float32Array();
-  }
-
-  async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
+  async accumulate(batch: BatchInputs, index: number): Promise<void> {
     if (!this.begun) collectGarbage();
     this.begun = true;
-    const { scale = 1 } = this.scaler ?? {};
-    const lossScale = hostTensor('float32', [], Float32Array.of(scale));
-    const terms = await this.session.run({ ...asHostTensors(batch), [LOSS_SCALE]: lossScale });
-    this.held.addGradient(isFirst);
-    if (isFirst) this.terms.fill(0);
-    terms.forEach((term, i) => {
-      this.terms[i] = (this.terms[i] ?? 0) + term;
-    });
+    const { session, settings, scaler: { scale = 1 } = {} } = this;
+    const feeds = { ...asHostTensors(batch), [LOSS_SCALE]: hostTensor('float32', [], Float32Array.of(scale)) };
+    // The only batch was forward for its means, and its values are still there.
+    if (session.isCut && settings.accumulationSteps > 1) await session.forward(feeds);
+    const terms = await session.run(feeds);
+    this.held.addGradient(index);
+    this.terms.set(terms, index * terms.length);
   }
 
   async update(scalars: StepScalars<number>, check: (report: StepReport) => void): Promise<StepReport> {
-    const { held, settings } = this;
+    const { held, settings, communicator } = this;
     const { scale = 1 } = this.scaler ?? {};
+    for (const gradient of held.gradients()) await sumOverRanks(communicator, gradient);
     const norm = held.gradientNorm() / scale;
     const counts = Number.isFinite(norm);
     const scaler = this.scaler && nextLossScaler(this.scaler, counts);
-    const report = meanReport(this.reported, this.terms, norm, settings.accumulationSteps, scaler);
+    const terms = sumsOfBatches(await gatherFloats(communicator, this.terms), settings.batchesPerStep);
+    const report = meanReport(this.reported, terms, norm, settings.batchesPerStep, scaler);
     check(report);
     this.scaler = scaler;
     if (counts) held.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) / scale });
@@ -117,13 +122,15 @@ export class HostBackend implements Backend {
   }
 
   async release(): Promise<void> {
-    await this.measuring?.release();
     await this.session.release();
   }
 }
 
-function meansSession(settings: StepSettings): Promise<MeansSession> {
-  const { graph, means } = buildLossGraph(settings, LAYOUT, 'means');
-  graph.output(MEANS, stackMeans(means));
-  return MeansSession.create(graph, [...means.keys()], 'cpu', { plansMemory: false });
+/** The sums of what each batch reports, one batch after the other. */
+function sumsOfBatches(terms: Float32Array, batches: number): Float32Array {
+  const sums = new Float32Array(terms.length / batches);
+  terms.forEach((term, i) => {
+    sums[i % sums.length] = (sums[i % sums.length] as number) + term;
+  });
+  return sums;
 }

@@ -6,8 +6,8 @@ import { HOST_KERNELS } from './host-kernels-binary.ts';
 export interface StateKinds {
   /** Whether an average of the parameters is kept. */
   readonly ema: boolean;
-  /** Whether gradients of several batches are added up. */
-  readonly sum: boolean;
+  /** Batches of a step whose gradients are added up here. */
+  readonly batches: number;
 }
 
 /** The exports of host-kernels.wat; addresses and ends in bytes. */
@@ -46,7 +46,13 @@ export class ParameterMemory {
   readonly ema: Float32Array | undefined;
   /** Of one batch. */
   readonly gradient: Float32Array;
-  private readonly sum: Float32Array | undefined;
+  /** Of all batches of the step, once the last was added. */
+  total: Float32Array;
+  private readonly sums: readonly Float32Array[];
+  /** Sums of 2^k batches each, the longest first: those of the bits of the number of batches so far. */
+  private pending: Float32Array[] = [];
+  private free: Float32Array[] = [];
+  private readonly batches: number;
   private readonly kernels: Kernels;
   private readonly paddedBytes: number;
 
@@ -70,36 +76,58 @@ export class ParameterMemory {
     this.second_moment = vector();
     this.gradient = vector();
     this.ema = kinds.ema ? vector() : undefined;
-    this.sum = kinds.sum ? vector() : undefined;
+    this.sums = Array.from({ length: sumCount(kinds) }, vector);
+    this.batches = kinds.batches;
+    this.total = this.gradient;
     module ??= new WebAssembly.Module(Uint8Array.from(atob(HOST_KERNELS), (byte) => byte.charCodeAt(0)));
     this.kernels = new WebAssembly.Instance(module, { host: { memory } }).exports as unknown as Kernels;
   }
 
-  /** Adds the batch's gradient to the sum of the step, which the `first` batch begins. */
-  addGradient(first: boolean): void {
-    const { gradient, sum } = this;
-    if (!sum) return;
-    if (first) sum.set(gradient);
-    else this.kernels.add(sum.byteOffset, gradient.byteOffset, this.end(gradient));
+  /**
+   * Adds the gradient of a batch to the others of the step, which batch 0 begins. Neighbours are added, then neighbouring
+   * sums, in the order of `addTree`: processes that share the batches of a step add to the same bits.
+   */
+  addGradient(batch: number): void {
+    const { gradient, batches } = this;
+    if (batches === 1) return;
+    if (batch === 0) {
+      this.pending = [];
+      this.free = [...this.sums];
+    }
+    this.total = gradient;
+    const isLast = batch === batches - 1;
+    for (let bits = batch; bits % 2 === 1 || (isLast && bits > 0); bits >>= 1) if (bits % 2 === 1) this.addToPending();
+    if (isLast) return;
+    if (this.total === gradient) {
+      this.total = this.free.pop() ?? gradient;
+      this.total.set(gradient);
+    }
+    this.pending.push(this.total);
+  }
+
+  private addToPending(): void {
+    const earlier = this.pending.pop();
+    if (!earlier) return;
+    this.kernels.add(earlier.byteOffset, this.total.byteOffset, this.end(this.total));
+    if (this.total !== this.gradient) this.free.push(this.total);
+    this.total = earlier;
   }
 
   /** The sum of the squares of the step's gradient, summed in float64. */
   squaredNorm(): number {
-    const gradient = this.sum ?? this.gradient;
-    return this.kernels.squaredNorm(gradient.byteOffset, this.end(gradient));
+    return this.kernels.squaredNorm(this.total.byteOffset, this.end(this.total));
   }
 
   /** `adamStep` and `emaStep` of src/graph/optimizer.ts, in place and in float32. */
   update({ beta1, beta2 }: AdamSettings, scalars: UpdateScalars): void {
-    const { parameters, first_moment, second_moment, ema } = this;
-    const gradient = this.sum ?? this.gradient;
+    const { parameters, first_moment, second_moment, ema, total } = this;
     this.kernels.update(
       parameters.byteOffset,
       first_moment.byteOffset,
       second_moment.byteOffset,
       (ema ?? parameters).byteOffset,
-      gradient.byteOffset,
-      this.end(gradient),
+      total.byteOffset,
+      this.end(total),
       scalars.gradientScale,
       beta1,
       beta2,
@@ -115,8 +143,13 @@ export class ParameterMemory {
   }
 }
 
-function vectorCount({ ema, sum }: StateKinds): number {
-  return 4 + Number(ema) + Number(sum);
+function vectorCount(kinds: StateKinds): number {
+  return 4 + Number(kinds.ema) + sumCount(kinds);
+}
+
+/** The most sums that are pending at a time. */
+function sumCount({ batches }: StateKinds): number {
+  return Math.floor(Math.log2(batches));
 }
 
 function allocate(bytes: number): WebAssembly.Memory {

@@ -69,8 +69,8 @@ export class TfjsBackend implements Backend {
     return this.session.means(this.feeds(batch));
   }
 
-  async accumulate(batch: BatchInputs, isFirst: boolean): Promise<void> {
-    if (isFirst) this.session.clear();
+  async accumulate(batch: BatchInputs, index: number): Promise<void> {
+    if (index === 0) this.session.clear();
     this.session.accumulate(this.feeds(batch));
   }
 
@@ -88,7 +88,7 @@ export class TfjsBackend implements Backend {
     const { session, settings } = this;
     const { terms, squaredNorm } = await session.totals();
     const norm = Math.sqrt(squaredNorm);
-    const report = meanReport(this.reported, terms, norm, settings.accumulationSteps);
+    const report = meanReport(this.reported, terms, norm, settings.batchesPerStep);
     check(report);
     session.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
     return report;

@@ -39,10 +39,12 @@ export function sampleTypes({ sampleShape, classCount }: DiffusionModel): Batch<
   return { clean: sample, noise: sample, timestep: number, class_labels: classCount ? number : undefined };
 }
 
-/** An input of random integers for one dropout of a training graph, drawn anew for each batch. */
+/** An input of random integers for one dropout of a training graph: float32 ['steps', samples, length]. */
 export interface DropoutInput {
   readonly name: string;
-  /** Integers a step: the input is float32 ['steps', length]; those of several batches lie one after the other. */
+  /** Samples of the graph: those of a batch, or of all batches of a step. */
+  readonly samples: number;
+  /** Integers a sample. */
   readonly length: number;
 }
 

@@ -96,21 +96,21 @@ export class DropoutInputs {
   private readonly values: Value[] = [];
   private next = 0;
 
-  /** @param ofStep picks the step at hand from an input, ['steps', length]. */
+  /** @param ofStep picks the step at hand from an input, ['steps', samples, length]. */
   constructor(
     private readonly graph: Graph,
     private readonly steps: number | string,
     private readonly ofStep: (input: Value) => Value,
   ) {}
 
-  /** The numbers of the next dropout: [length]. */
-  readonly numbers: DropoutNumbers = (length) => {
+  /** The numbers of the next dropout: [samples, length]. */
+  readonly numbers: DropoutNumbers = (samples, length) => {
     const index = this.next++;
     const name = `dropout.${index}`;
-    const input = this.values[index] ?? this.graph.input(name, 'float32', [this.steps, length]);
+    const input = this.values[index] ?? this.graph.input(name, 'float32', [this.steps, samples, length]);
     if (index === this.values.length) {
       this.values.push(input);
-      this.all.push({ name, length });
+      this.all.push({ name, samples, length });
     }
     return this.ofStep(input);
   };

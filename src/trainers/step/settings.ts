@@ -16,8 +16,10 @@ export interface StepSettings {
   readonly alphasCumprod: Float32Array;
   /** Samples of one batch. */
   readonly batchSize: number;
-  /** Batches whose mean gradient makes one step. */
+  /** Batches of a step that this process computes. */
   readonly accumulationSteps: number;
+  /** Batches whose mean gradient makes one step: those of all processes. */
+  readonly batchesPerStep: number;
   /** Whether a loss is told the means over all batches of the step; see `LossInputs.overStep`. */
   readonly overStep: boolean;
   readonly adam: AdamSettings;
@@ -44,7 +46,11 @@ export interface StepSchedule {
   lossScalars(step: number): Readonly<Record<string, number>>;
 }
 
-/** What a step computes, from what a `Trainer` was given. */
+/**
+ * What a step computes, from what a `Trainer` was given.
+ *
+ * @param ranks the processes that share a step; default: this one alone.
+ */
 export function stepSettings(
   {
     model,
@@ -58,7 +64,9 @@ export function stepSettings(
     readonly changeable_scalars?: readonly string[] | undefined;
   },
   args: ResolvedTrainingArguments,
+  ranks = 1,
 ): StepSettings {
+  const batchesPerStep = args.gradient_accumulation_steps * ranks;
   return {
     model,
     loss,
@@ -67,7 +75,8 @@ export function stepSettings(
     alphasCumprod: noise_scheduler.alphasCumprod,
     batchSize: args.per_device_train_batch_size,
     accumulationSteps: args.gradient_accumulation_steps,
-    overStep: args.gradient_accumulation_steps > 1 && args.isotropy_over === 'step',
+    batchesPerStep,
+    overStep: batchesPerStep > 1 && args.isotropy_over === 'step',
     adam: adamSettings(args),
     maxGradNorm: args.max_grad_norm,
     ema: args.use_ema,

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { world } from '#distributed/world';
 import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
@@ -144,19 +145,25 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   refuseOptionsOfOtherKind(dataset, settings);
   const loss = await chosenLoss(dataset, settings);
   const resume = settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
-  if (!resume) await refuseOldRun(output_dir);
+  // The other ranks of mpirun only take part in the steps.
+  const writes = world().rank === 0;
+  if (!resume && writes) await refuseOldRun(output_dir);
   refuseUnusedHubOptions(settings);
-  const target = settings.push_to_hub ? await pushTarget(output_dir, settings) : undefined;
+  const target = settings.push_to_hub && writes ? await pushTarget(output_dir, settings) : undefined;
   const watched = watchRun(dataset.kind, settings);
   const trainer = await newTrainer(dataset, settings, loss, watched);
-  if (process.stderr.isTTY) process.stderr.write(`watch the run in ${watched.page}\n`);
-  const result = await withInterrupt('interrupted: saving a checkpoint (Ctrl-C again exits at once)', (signal) =>
+  if (process.stderr.isTTY && writes) process.stderr.write(`watch the run in ${watched.page}\n`);
+  const notice = writes ? 'interrupted: saving a checkpoint (Ctrl-C again exits at once)' : '';
+  const result = await withInterrupt(notice, (signal) =>
     trainer.train({ resume_from_checkpoint: resume, signal }).catch(withAdvice),
   );
   if (result.interrupted)
     throw new InterruptedError(
-      `stopped at step ${result.global_step} of ${trainer.maxSteps}; continue with the same command and --resume`,
+      writes
+        ? `stopped at step ${result.global_step} of ${trainer.maxSteps}; continue with the same command and --resume`
+        : '',
     );
+  if (!writes) return;
   const pipelineDir = path.join(output_dir, 'pipeline');
   const picture = (await samplePictures(watched.samples_dir)).at(-1)?.file;
   const { metrics, args: metric_args } = (await watched.resultsAt(result.global_step)) ?? {};

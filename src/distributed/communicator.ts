@@ -1,0 +1,65 @@
+import { bytesOf } from '../platform/bytes.ts';
+
+/**
+ * What the processes of a run, its ranks, say to each other. All ranks make the same calls in the same order, and each call
+ * returns when all have made it, unless it says otherwise.
+ */
+export interface Communicator {
+  /** The number of this process, from 0. Rank 0 alone writes files, logs and progress. */
+  readonly rank: number;
+  /** How many there are. */
+  readonly size: number;
+  /** The number of this process among those of its machine, from 0. */
+  readonly localRank: number;
+  /** Rank 0's bytes, written into those of all others. */
+  broadcast(bytes: Uint8Array): Promise<void>;
+  /** Writes the bytes of each rank, as many from each, into `all`, in the order of the ranks. `own` may lie in its place there. */
+  allGather(own: Uint8Array, all: Uint8Array): Promise<void>;
+  /** Part r of `parts`, which are as long as each other, goes to rank r. `received` gets the part that each rank had for this one. */
+  allToAll(parts: Uint8Array, received: Uint8Array): Promise<void>;
+  /** Waits for all. */
+  barrier(): Promise<void>;
+}
+
+/** The communicator of a process by itself. */
+export const SINGLE: Communicator = {
+  rank: 0,
+  size: 1,
+  localRank: 0,
+  broadcast: async () => undefined,
+  allGather: async (own, all) => all.set(own),
+  allToAll: async (parts, received) => received.set(parts),
+  barrier: async () => undefined,
+};
+
+/** What each rank has, in the order of the ranks: as many numbers from each. */
+export async function gatherFloats(communicator: Communicator, own: Float32Array): Promise<Float32Array> {
+  const all = new Float32Array(own.length * communicator.size);
+  await communicator.allGather(bytesOf(own), bytesOf(all));
+  return all;
+}
+
+/** The text of each rank, in the order of the ranks. */
+export async function gatherTexts(communicator: Communicator, own: string): Promise<string[]> {
+  const text = new TextEncoder().encode(own);
+  const lengths = new Int32Array(communicator.size);
+  await communicator.allGather(bytesOf(Int32Array.of(text.length)), bytesOf(lengths));
+  const longest = Math.max(...lengths);
+  const padded = new Uint8Array(longest);
+  padded.set(text);
+  const all = new Uint8Array(longest * communicator.size);
+  await communicator.allGather(padded, all);
+  return Array.from(lengths, (length, rank) =>
+    new TextDecoder().decode(all.subarray(rank * longest, rank * longest + length)),
+  );
+}
+
+/** Rank 0's text on every rank. */
+export async function broadcastText(communicator: Communicator, text: string): Promise<string> {
+  const own = new TextEncoder().encode(text);
+  const length = Int32Array.of(own.length);
+  await communicator.broadcast(bytesOf(length));
+  const bytes = communicator.rank === 0 ? own : new Uint8Array(length[0] ?? 0);
+  await communicator.broadcast(bytes);
+  return new TextDecoder().decode(bytes);
+}

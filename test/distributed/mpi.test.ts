@@ -1,0 +1,184 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+// `npm run test:mpi`. These start mpirun, which Debian's openmpi-bin and libopenmpi-dev bring.
+const isOpenMpi = /Open MPI/.test(spawnSync('mpirun', ['--version'], { encoding: 'utf8' }).stdout ?? '');
+if (!isOpenMpi) console.warn('mpirun of Open MPI is not installed: the tests of MPI skip');
+const MPIRUN = ['--oversubscribe', '--allow-run-as-root'];
+const script = fileURLToPath(new URL('./training-rank.ts', import.meta.url));
+const cli = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+const STEPS = 12;
+
+let folder: string;
+let unbroken: string[];
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'iso-mpi-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Started {
+  readonly child: ReturnType<typeof spawn>;
+  /** What the processes have written so far. */
+  output(): string;
+  readonly ended: Promise<number | null>;
+}
+
+function start(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
+  const child = spawn(command, args, { env: { ...process.env, NO_COLOR: '1', ...env } });
+  let text = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+  const ended = new Promise<number | null>((resolve) => {
+    child.on('close', resolve);
+  });
+  return { child, output: () => text, ended };
+}
+
+const program = (name: string, steps: number, batches: number, resume: readonly string[] = []) => [
+  '--import',
+  'tsx',
+  script,
+  path.join(folder, name),
+  String(steps),
+  String(batches),
+  ...resume,
+];
+
+/** On so many ranks; 1 is a process without mpirun. */
+function startRanks(ranks: number, args: readonly string[], env: NodeJS.ProcessEnv = {}, mpi: readonly string[] = []) {
+  if (ranks === 1) return start(process.execPath, args, env);
+  return start('mpirun', [...MPIRUN, ...mpi, '-n', String(ranks), process.execPath, ...args], env);
+}
+
+async function run(...given: Parameters<typeof startRanks>) {
+  const { ended, output } = startRanks(...given);
+  const status = await ended;
+  return { status, output: output() };
+}
+
+/** The digests that the ranks printed, each of them once. */
+const digests = (output: string) => [...new Set(output.match(/(points|images) \d+ [0-9a-f]{64}/g))].sort();
+
+/** Starts two ranks, and waits until they have saved a checkpoint. */
+async function startAndWait(name: string, steps: number): Promise<Started> {
+  const started = startRanks(2, program(name, steps, 2));
+  while (!started.output().includes('saved')) {
+    if (started.child.exitCode !== null) throw new Error(started.output());
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return started;
+}
+
+/** The process ids of the ranks. */
+function ranksOf(name: string): number[] {
+  const all = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid));
+  return all.map(Number).filter((pid) => {
+    const file = `/proc/${pid}/cmdline`;
+    const [command = '', ...args] = existsSync(file) ? readFileSync(file, 'utf8').split('\0') : [];
+    return command === process.execPath && args.includes(path.join(folder, name));
+  });
+}
+
+describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
+  beforeAll(async () => {
+    const { output, status } = await run(1, program('1x4', STEPS, 4));
+    expect(status, output).toBe(0);
+    unbroken = digests(output);
+    expect(unbroken).toHaveLength(2);
+  }, 120_000);
+
+  it.each([
+    [2, 2],
+    [4, 1],
+  ])(
+    '%i with %i batches each end with the bits of one process with four, points and a U-Net',
+    async (ranks, batches) => {
+      const name = `${ranks}x${batches}`;
+      const { output, status } = await run(ranks, program(name, STEPS, batches));
+      expect(status, output).toBe(0);
+      expect(digests(output)).toEqual(unbroken);
+      const without = (log: string) => log.replaceAll(/"steps_per_second":[^,}]*/g, '');
+      for (const kind of ['points', 'images']) {
+        const logs = ['1x4', name].map((each) => readFileSync(path.join(folder, each, kind, 'metrics.jsonl'), 'utf8'));
+        expect(without(logs[1] ?? '')).toBe(without(logs[0] ?? ''));
+      }
+    },
+  );
+
+  it('are all ended when one is killed; the run goes on from the checkpoint, on one process and on four', async () => {
+    const started = await startAndWait('killed', STEPS);
+    const [victim = 0] = ranksOf('killed').slice(-1);
+    process.kill(victim, 'SIGKILL');
+    expect(await started.ended).not.toBe(0);
+    expect(ranksOf('killed')).toEqual([]);
+    cpSync(path.join(folder, 'killed'), path.join(folder, 'killed-1'), { recursive: true });
+    for (const [name, ranks, batches] of [
+      ['killed', 4, 1],
+      ['killed-1', 1, 4],
+    ] as const) {
+      const { output, status } = await run(ranks, program(name, STEPS, batches, ['latest']));
+      expect(status, output).toBe(0);
+      expect(digests(output)).toEqual(unbroken);
+    }
+  });
+
+  it.each(['mpirun', 'one rank'])('stop together when %s is interrupted, and save', async (whom) => {
+    const name = `interrupted-${whom.replace(' ', '-')}`;
+    const started = await startAndWait(name, 100_000);
+    if (whom === 'mpirun') started.child.kill('SIGINT');
+    else process.kill(ranksOf(name).at(-1) ?? 0, 'SIGINT');
+    const status = await started.ended;
+    // mpirun of Open MPI 4 has a status of its own where it was interrupted itself.
+    expect(status).toBe(whom === 'mpirun' ? 1 : 130);
+    const saved = Math.max(...(started.output().match(/saved (\d+)/g) ?? []).map((text) => Number(text.slice(6))));
+    expect(readdirSync(path.join(folder, name, 'points'))).toContain(`checkpoint-${saved}`);
+    if (whom === 'mpirun') expect(started.output()).toContain('interrupted: saving a checkpoint');
+    expect(ranksOf(name)).toEqual([]);
+  });
+
+  it('are refused before the first step when one has other arguments', async () => {
+    const { output, status } = await run(2, program('other', STEPS, 2), { OTHER_RATE: '0.5' }, ['-x', 'OTHER_RATE']);
+    expect(status).not.toBe(0);
+    expect(output).toContain(
+      'DistributedError: rank 1 was started with other arguments than rank 0: learning_rate is 0.5, on rank 0 0.003',
+    );
+    expect(existsSync(path.join(folder, 'other', 'points'))).toBe(false);
+  });
+
+  it('end together when the disk of rank 0 is full', async ({ skip }) => {
+    const disk = path.join(folder, 'full');
+    mkdirSync(disk);
+    skip(
+      spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk]).status !== 0,
+      'no small disk can be mounted',
+    );
+    try {
+      const { output, status } = await run(2, program('full', STEPS, 2));
+      expect(status).not.toBe(0);
+      expect(output).toContain('ENOSPC');
+      expect(output).toContain('DistributedError: rank 0 failed, and says why');
+    } finally {
+      spawnSync('umount', [disk]);
+    }
+  });
+
+  it('say what to install where libmpi is missing', async () => {
+    const env = { ISO_DIFFUSION_MPI: '/nowhere/libmpi.so' };
+    const { output, status } = await run(2, program('none', STEPS, 2), env, ['-x', 'ISO_DIFFUSION_MPI']);
+    expect(status).not.toBe(0);
+    expect(output).toContain('apt-get install openmpi-bin libopenmpi-dev');
+    expect(output).toContain('/nowhere/libmpi.so');
+  });
+
+  it('are named by doctor', async () => {
+    const { output } = await run(2, [cli, 'doctor']);
+    expect(output).toMatch(/mpi: Open MPI v[\d.]+ \(libmpi\.so\S*\), rank 0 of 2/);
+    expect(output).toContain('rank 1 of 2');
+  });
+});
