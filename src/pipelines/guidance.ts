@@ -68,29 +68,49 @@ export function readClassOptions(
   return { class_labels: typeof class_labels === 'number' ? class_labels : labels.slice(), guidance_scale };
 }
 
+/** The classes of some images, and how strongly they guide the prediction. */
+export interface Guidance {
+  /** One for each image. */
+  readonly labels: readonly number[];
+  /** The class that stands for none, where the prediction without a class counts too. */
+  readonly noClass: number | undefined;
+  readonly scale: number;
+}
+
 /**
- * The model's prediction for images of their classes, with guidance; undefined for a model without classes. Options
- * must have been checked.
+ * The guidance of `count` images of a call, whose options have been checked; undefined for a model without classes.
  *
  * @param first number of the first image, by which labels are found.
  */
-export function guidedPrediction(
-  model: ModelSession,
+export function guidanceOf(
+  { isClassConditional }: Pick<ModelSession, 'isClassConditional'>,
   classCount: number | undefined,
   { class_labels = 0, guidance_scale }: ClassCall,
   first: number,
+  count: number,
+): Guidance | undefined {
+  if (!isClassConditional) return undefined;
+  const labels = Array.from({ length: count }, (_, i) =>
+    typeof class_labels === 'number' ? class_labels : (class_labels[first + i] ?? 0),
+  );
+  const isPlain = guidance_scale === 1 || classCount === undefined;
+  return { labels, noClass: isPlain ? undefined : classCount - 1, scale: guidance_scale };
+}
+
+/** The model's prediction for images of their classes, with guidance; undefined for a model without classes. */
+export function guidedPrediction(
+  model: ModelSession,
+  guidance: Guidance | undefined,
 ): ((sample: Float32Array, timestep: number) => Promise<Float32Array>) | undefined {
-  if (!model.isClassConditional) return undefined;
+  if (!guidance) return undefined;
+  const { labels, noClass, scale } = guidance;
   const size = elementCount(model.sampleShape);
   return async (sample, timestep) => {
-    const labels = Array.from({ length: sample.length / size }, (_, i) =>
-      typeof class_labels === 'number' ? class_labels : (class_labels[first + i] ?? 0),
-    );
     const conditional = await model.predict(sample, timestep, labels);
-    if (guidance_scale === 1 || classCount === undefined) return conditional;
-    const none = labels.map(() => classCount - 1);
+    if (noClass === undefined) return conditional;
+    const none = labels.map(() => noClass);
     const unconditional = await model.predict(sample, timestep, none);
-    return guided(conditional, unconditional, guidance_scale, size, labels.length);
+    return guided(conditional, unconditional, scale, size, labels.length);
   };
 }
 

@@ -27,7 +27,7 @@ export interface ImageInversionOptions extends InversionOptions, ClassOptions {}
 export interface ImageFolderOptions extends SamplingOptions, ClassOptions, ImageEditOptions {
   /** Images to draw in all, or that the folder shall have in the end, 1 to 2^28. */
   readonly count: number;
-  /** Images that go through the model at a time, 1 or more; default 16. */
+  /** Images that go through the model at a time, 1 or more; default 16, on a GPU 16 to 128 by their size. */
   readonly batch_size?: number | undefined;
 }
 

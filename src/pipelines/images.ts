@@ -5,6 +5,7 @@ import { elementCount } from '../graph/types.ts';
 import type { PipelineSource } from '../hub/pipeline-source.ts';
 import { onnxChecksum } from '../models/onnx/file.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
+import type { ConcreteDevice } from '../runtime/device.ts';
 import * as z from '../zod.ts';
 import type { Edit } from './editing/edit.ts';
 import {
@@ -25,7 +26,14 @@ import {
   startNoise,
 } from './editing/latents.ts';
 import { DenoisingLoop } from './fused/loop.ts';
-import { type ClassCall, type ClassOptions, classShape, guidedPrediction, readClassOptions } from './guidance.ts';
+import {
+  type ClassCall,
+  type ClassOptions,
+  classShape,
+  guidanceOf,
+  guidedPrediction,
+  readClassOptions,
+} from './guidance.ts';
 import { type GenerationRecord, generateIntoFolder, toImageBytes } from './image-output.ts';
 import type {
   ImageFolderOptions,
@@ -66,8 +74,12 @@ const inversionSchema = z.strictObject({
   ...classShape,
 } satisfies Fields<ImageInversionOptions>);
 
-/** Images that go through the model at once: more would only take memory. */
-const GROUP = 16;
+/** Images that go through the model at once: on the cpu more would only take memory, a GPU has more to do at a time. */
+function groupOn(device: ConcreteDevice, sampleSize: number): number {
+  return device === 'cpu' ? 16 : Math.min(128, Math.max(16, Math.floor(MAX_GROUP_VALUES / sampleSize)));
+}
+/** Of 128 images of 3 x 32 x 32, or 42 of 3 x 64 x 64, for which the U-Net of DDPM needs 2 GiB. */
+const MAX_GROUP_VALUES = 2 ** 19;
 
 /**
  * Loads a saved pipeline folder, with an ONNX file or with safetensors alone, or a path that ends in `.onnx`; see
@@ -94,6 +106,7 @@ function imagePipeline(
   sha256: string,
 ): UnconditionalImageGenerationPipeline {
   const { sampleShape } = model;
+  const group = groupOn(model.device, elementCount(sampleShape));
   /** All that a call needs but the images it is given, read before it waits for anything. */
   const read = (options: SamplingOptions & ClassOptions & ImageEditOptions, count: number) => {
     const call = {
@@ -111,11 +124,13 @@ function imagePipeline(
     const result = new Float32Array(count * size);
     for (let done = 0; done < count; done += group) {
       const batchSize = Math.min(group, count - done);
+      const guidance = guidanceOf(model, classCount, call, first + done, batchSize);
       const run = {
         ...call,
         batchSize,
         firstSample: first + done,
-        predict: guidedPrediction(model, classCount, call, first + done),
+        guidance,
+        predict: guidedPrediction(model, guidance),
         onProgress: (fraction: number) => call.onProgress?.((done + fraction * batchSize) / count),
       };
       const samples = (await loop?.tryRun(run)) ?? (await sample(model, run));
@@ -135,7 +150,7 @@ function imagePipeline(
   };
 
   /** A callback sees all images of the batch at once. */
-  const groupOf = (call: Call, count: number) => (call.callback ? count : GROUP);
+  const groupOf = (call: Call, count: number) => (call.callback ? count : group);
   const drawImages = async (call: Call, count: number): Promise<RawImage[]> => {
     const { RawImage } = await import('@huggingface/transformers');
     const { data, height, width, channels } = await drawBytes(call, 0, count, groupOf(call, count));
@@ -150,10 +165,10 @@ function imagePipeline(
     return new Tensor('float32', values, [count, ...sampleShape]);
   };
   const drawAs = async (output_type: string, call: Call, count: number) => {
-    const group = groupOf(call, count);
-    if (output_type === 'uint8') return drawBytes(call, 0, count, group);
+    const atOnce = groupOf(call, count);
+    if (output_type === 'uint8') return drawBytes(call, 0, count, atOnce);
     if (output_type === 'tensor') {
-      const scaled = (await draw(call, 0, count, group)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
+      const scaled = (await draw(call, 0, count, atOnce)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
       return asTensor(scaled, count);
     }
     const images = await drawImages(call, count);
@@ -199,13 +214,13 @@ function imagePipeline(
     const options = parseOptions(inversionSchema, given, 'options for the inversion of images');
     const call = { ...inversionCall(options, self), ...readClassOptions(options, model, classCount, count) };
     const edit = invertedFrom(await images.read(call.signal));
-    return asTensor(await draw({ ...call, edit }, 0, count, GROUP), count);
+    return asTensor(await draw({ ...call, edit }, 0, count, group), count);
   };
 
   const readBatches = (given: ImageFolderOptions) => {
     model.checkUsable();
     const options = parseOptions(folderSchema, given, 'options for the generation of images');
-    const { count, batch_size = GROUP } = options;
+    const { count, batch_size = group } = options;
     checkCount('the number of images', count);
     checkCount('batch_size', batch_size);
     return { ...read(options, count), count, batch_size };

@@ -6,6 +6,7 @@ import { splitChannels } from '../schedulers/steps.ts';
 import { type Edit, editedStart, editOf, levelBefore, noisedAgain, visitedEntries, withKept } from './editing/edit.ts';
 import { type NoiseStreams, noiseOf, noiseStreams } from './editing/latents.ts';
 import { allFinite, checkedSample, checkModelOutput } from './finite-checks.ts';
+import type { Guidance } from './guidance.ts';
 import type { ModelSession } from './model-session.ts';
 import { outputScales, scaledOutput } from './noise-scale.ts';
 import { type SamplingCall, startedScheduler } from './sampling-options.ts';
@@ -16,6 +17,8 @@ export interface SamplingRun extends SamplingCall {
   readonly batchSize: number;
   /** Index of the first sample, where the batch is a part of a larger one; default 0. */
   readonly firstSample?: number | undefined;
+  /** The classes of the samples, where the model has any; `predict` then predicts with them. */
+  readonly guidance?: Guidance | undefined;
   /** In place of the model's own prediction, for instance with guidance. */
   readonly predict?: ((sample: Float32Array, timestep: number) => Promise<Float32Array>) | undefined;
 }

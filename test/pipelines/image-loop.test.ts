@@ -3,6 +3,7 @@ import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { exportModelGraph, initialParameters } from '../../src/models/index.ts';
 import { noiseStreams } from '../../src/pipelines/editing/latents.ts';
 import { DenoisingLoop } from '../../src/pipelines/fused/loop.ts';
+import { guidanceOf, guidedPrediction } from '../../src/pipelines/guidance.ts';
 import { ModelSession } from '../../src/pipelines/model-session.ts';
 import { sample } from '../../src/pipelines/sample.ts';
 import { readSamplingOptions, type SamplingOptions } from '../../src/pipelines/sampling-options.ts';
@@ -24,6 +25,12 @@ afterAll(async () => {
   await session.release();
 });
 
+function expectClose(looped: Float32Array | undefined, stepwise: Float32Array): void {
+  expect(looped).toHaveLength(stepwise.length);
+  // onnxruntime orders the sums of a convolution otherwise inside a body; nine steps make some 1e-7 to 1e-6 of that.
+  for (const [i, value] of stepwise.entries()) expect(Math.abs(value - (looped?.[i] as number))).toBeLessThan(1e-5);
+}
+
 describe('images in a Loop', () => {
   it.each([
     ['DDPM', { scheduler: new DDPMScheduler() }],
@@ -32,10 +39,21 @@ describe('images in a Loop', () => {
     const own = { scheduler: new DDPMScheduler(), isotropy: undefined };
     const call = readSamplingOptions({ ...options, num_inference_steps: 9, seed: 4 }, own, 3, 'image');
     const stepwise = await sample(session, { ...call, batchSize: 3 });
-    const looped = (await loop?.tryRun({ ...call, batchSize: 3 })) ?? new Float32Array();
-    expect(looped).toHaveLength(stepwise.length);
-    // onnxruntime orders the sums of a convolution otherwise inside a body; nine steps make some 1e-7 to 1e-6 of that.
-    for (const [i, value] of stepwise.entries()) expect(Math.abs(value - (looped[i] as number))).toBeLessThan(1e-5);
+    expectClose(await loop?.tryRun({ ...call, batchSize: 3 }), stepwise);
+  });
+
+  it.each([1, 2.5])('of classes are those of single steps, guidance_scale %d', async (guidance_scale) => {
+    const classes = tinyUNet({ num_class_embeds: 4 });
+    const bytes = writeOnnx(exportModelGraph(classes, initialParameters(classes, 2)));
+    const own = await ModelSession.create(bytes, {}, classes.sampleShape, 'cpu');
+    const inLoop = await DenoisingLoop.read(bytes, own);
+    const scheduler = new DDPMScheduler();
+    const call = readSamplingOptions({ num_inference_steps: 5 }, { scheduler, isotropy: undefined }, 3, 'image');
+    const guidance = guidanceOf(own, 4, { class_labels: [2, 0, 1], guidance_scale }, 0, 3);
+    const run = { ...call, batchSize: 3, guidance, predict: guidedPrediction(own, guidance) };
+    expectClose(await inLoop?.tryRun(run), await sample(own, run));
+    await inLoop?.release();
+    await own.release();
   });
 
   it('are not taken where a pipeline runs on the cpu', async () => {

@@ -14,6 +14,8 @@ export interface StepForm {
   /** Whether the model's output is scaled, and whether what it was given is added to it. */
   readonly scalesOutput: boolean;
   readonly addsInput: boolean;
+  /** Whether the prediction without a class counts too (classifier-free guidance). */
+  readonly isGuided: boolean;
 }
 
 /** The coefficients of a step that are scalars of the graph, one float32 vector [steps] each. */
@@ -57,8 +59,9 @@ export function timeGraph(split: TimeSplit): { graph: Graph; types: TensorType[]
 
 /**
  * Many steps of the reverse process in one Loop, by the operations of `StepCoefficients` in their order. Inputs:
- * `sample` [batch_size, ...], `step_count`, the vectors of the scalars in use, the crossing values [steps, ...], and
- * `noise` [steps, batch_size, ...] where the form has noise. Outputs: `previous_sample`, and `finite` [steps], which is 0
+ * `sample` [batch_size, ...], `step_count`, the vectors of the scalars in use, the crossing values [steps, ...], `noise` [steps,
+ * batch_size, ...] where the form has noise, and for a model with classes `class_labels` [batch_size]; where it is guided
+ * `no_class`, as many, and `guidance_scale`, float32 []. Outputs: `previous_sample`, and `finite` [steps], which is 0
  * where the model's output and the sample are finite, else NaN.
  */
 export function denoisingGraph(
@@ -76,17 +79,24 @@ export function denoisingGraph(
   );
   const noise = form.usesNoise ? graph.input('noise', 'float32', ['steps', 'batch_size', ...sampleShape]) : undefined;
 
+  const inputOfClasses = (name: string) =>
+    split.classLabels && graph.input(name, split.classLabels.dtype, split.classLabels.shape);
+  const labels = inputOfClasses('class_labels');
+  const noClass = form.isGuided ? inputOfClasses('no_class') : undefined;
+  const guidanceScale = noClass && graph.input('guidance_scale', 'float32', []);
+
   const { state, perTrip } = loop(stepCount, [start], (body, trip, carried) => {
     const [sample = start] = carried;
     const times = (value: Value, name: Coefficient) => {
       const scalar = scalars.get(name);
       return scalar ? mul(value, gather(scalar, trip)) : value;
     };
-    const unscaled = split.addSamplePart(
-      body,
-      sample,
-      timeValues.map((values) => gather(values, trip)),
-    );
+    const atTime = timeValues.map((values) => gather(values, trip));
+    const ofClass = split.addSamplePart(body, sample, atTime, labels);
+    const unscaled =
+      noClass && guidanceScale
+        ? guided(ofClass, split.addSamplePart(body, sample, atTime, noClass), guidanceScale)
+        : ofClass;
     const scaled = times(unscaled, 'scaledFromOutput');
     const output = form.addsInput ? add(scaled, times(sample, 'scaledFromInput')) : scaled;
     const predicted = add(times(sample, 'originalFromSample'), times(output, 'originalFromOutput'));
@@ -103,6 +113,10 @@ export function denoisingGraph(
   graph.output('previous_sample', result);
   graph.output('finite', finite);
   return graph;
+}
+
+function guided(ofClass: Value, ofNone: Value, scale: Value): Value {
+  return add(ofNone, mul(sub(ofClass, ofNone), scale));
 }
 
 /** The scalars that steps of this form have. */

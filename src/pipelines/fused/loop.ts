@@ -9,16 +9,16 @@ import type { ConcreteDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
 import type { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
-import type { StepCoefficients } from '../../schedulers/steps.ts';
 import { parallelSessions } from '../../threads/threads.ts';
 import { noiseOf, noiseStreams } from '../editing/latents.ts';
 import { allFinite } from '../finite-checks.ts';
+import type { Guidance } from '../guidance.ts';
 import type { ModelSession } from '../model-session.ts';
-import { outputScales } from '../noise-scale.ts';
 import { initialNoise, type SamplingRun } from '../sample.ts';
 import { startedScheduler } from '../sampling-options.ts';
 import { type StepNoise, stepNoise } from '../step-noise.ts';
-import { denoisingGraph, type StepForm, scalarsOf, timeGraph, timeValueName } from './graphs.ts';
+import { chunkFeeds, classFeeds, type FusedStep, fixedCoefficients, formOf, int64Scalar } from './feeds.ts';
+import { denoisingGraph, type StepForm, timeGraph, timeValueName } from './graphs.ts';
 import { splitByTime, type TimeSplit } from './time-split.ts';
 
 /**
@@ -72,8 +72,10 @@ export class DenoisingLoop {
     const { readOnnx } = await import('../../graph/onnx/read.ts');
     try {
       // All samples go through a step at once: one timestep for the batch.
-      const inputShapes = (name: string, declared: readonly Dim[]) =>
-        name === 'timestep' ? declared.map(() => 1) : declared;
+      const inputShapes = (name: string, declared: readonly Dim[]) => {
+        if (name === 'timestep') return declared.map(() => 1);
+        return name === 'class_labels' ? declared.map(() => 'batch_size') : declared;
+      };
       return new DenoisingLoop(readOnnx(onnx, { inputShapes }), model);
     } catch (error) {
       if (error instanceof GraphError || error instanceof OnnxFormatError) return undefined;
@@ -87,7 +89,7 @@ export class DenoisingLoop {
    * was not finite, because the steps one by one say in which of them.
    */
   async tryRun(run: SamplingRun): Promise<Float32Array | undefined> {
-    if (run.callback || run.predict || run.edit) return undefined;
+    if (run.callback || (run.predict && !run.guidance) || run.edit) return undefined;
     const scheduler = startedScheduler(run);
     const coefficients = fixedCoefficients(scheduler, run);
     return coefficients && this.run(run, scheduler, coefficients);
@@ -106,10 +108,11 @@ export class DenoisingLoop {
     const process: Process = {
       scheduler,
       coefficients,
+      guidance: run.guidance,
       needsNoise: scheduler.timesteps.map((timestep) => scheduler.needsNoise(timestep, run.eta)),
       timeValues: await this.timeValues(scheduler.timesteps),
     };
-    const runners = await this.runners(formOf(coefficients), blocks.length);
+    const runners = await this.runners(formOf(coefficients, run.guidance), blocks.length);
     let done = 0;
     let wasFinite = true;
     const beforeChunk = (sampleSteps: number) => {
@@ -124,9 +127,7 @@ export class DenoisingLoop {
         const streams = noiseStreams(run, block.count, size, first);
         const noisySteps = process.needsNoise.filter(Boolean).length;
         const noise = stepNoise(spec, streams, { ahead: this.model.device !== 'cpu', noisySteps });
-        const samples = await this.runBlock(block.count, noise, process, runner, beforeChunk).finally(() =>
-          noise.close(),
-        );
+        const samples = await this.runBlock(block, noise, process, runner, beforeChunk).finally(() => noise.close());
         if (samples) result.set(samples, block.first * size);
         else {
           wasFinite = false;
@@ -152,13 +153,14 @@ export class DenoisingLoop {
 
   /** Undefined where something was not finite. */
   private async runBlock(
-    count: number,
+    { first, count }: Block,
     noise: StepNoise,
-    { scheduler, coefficients, needsNoise, timeValues }: Process,
+    { scheduler, coefficients, guidance, needsNoise, timeValues }: Process,
     runner: Runner,
     beforeChunk: (sampleSteps: number) => void,
   ): Promise<Float32Array | undefined> {
-    const form = formOf(coefficients);
+    const form = formOf(coefficients, guidance);
+    const classes = classFeeds(guidance, this.split.classLabels?.dtype ?? 'int64', first, count);
     const shape = [count, ...this.sampleShape];
     const chunk = Math.min(CHUNK_STEPS, Math.max(1, Math.floor(MAX_NOISE_VALUES / elementCount(shape))));
     let sample = initialNoise(await noise.start(), scheduler);
@@ -167,6 +169,7 @@ export class DenoisingLoop {
       beforeChunk((end - step) * count);
       const feeds: Record<string, RuntimeTensor> = {
         sample: hostTensor('float32', shape, sample),
+        ...classes,
         ...chunkFeeds(form, coefficients.slice(step, end), timeValues, step),
       };
       if (form.usesNoise) {
@@ -219,6 +222,8 @@ export class DenoisingLoop {
 /** What all blocks of a run have in common. */
 interface Process {
   readonly scheduler: Scheduler;
+  /** The classes of all samples of the run, where the model has any. */
+  readonly guidance: Guidance | undefined;
   /** One for each timestep, as is `needsNoise`. */
   readonly coefficients: readonly FusedStep[];
   readonly needsNoise: readonly boolean[];
@@ -226,85 +231,22 @@ interface Process {
   readonly timeValues: readonly RuntimeTensor[];
 }
 
-/** The coefficients of all steps; undefined where they do not describe every step. */
-function fixedCoefficients(scheduler: Scheduler, run: SamplingRun): FusedStep[] | undefined {
-  // A subclass that changes a step, but not its coefficients, is not described by those of its base.
-  const depth = (method: string) => {
-    let levels = 0;
-    for (let level: unknown = scheduler; level && !Object.hasOwn(level, method); levels++)
-      level = Object.getPrototypeOf(level);
-    return levels;
-  };
-  const own = depth('stepCoefficients');
-  if (depth('step') < own || depth('scaleModelInput') < own) return undefined;
-  const { timesteps } = scheduler;
-  const coefficients = timesteps.map((timestep) => scheduler.stepCoefficients(timestep, run));
-  const fixed = coefficients.filter((step) => step !== null);
-  const oneClip = fixed.every(({ clip }) => clip === fixed[0]?.clip);
-  if (!timesteps.every(Number.isInteger) || !oneClip || fixed.length < timesteps.length) return undefined;
-  const scales = run.noiseScale && outputScales(run.noiseScale, scheduler);
-  return fixed.map((step, i) => ({
-    ...step,
-    scaledFromOutput: scales?.[i]?.fromOutput ?? 1,
-    scaledFromInput: scales?.[i]?.fromInput ?? 0,
-  }));
-}
-
-/** The scalars of one step: the scheduler's, and those that scale the predicted noise. */
-type FusedStep = StepCoefficients & { readonly scaledFromOutput: number; readonly scaledFromInput: number };
-
 /** A session, or one in a thread of its own. */
 interface Runner {
   run(feeds: TensorMap): Promise<TensorMap>;
 }
 
+/** Some samples of a run. */
+interface Block {
+  readonly first: number;
+  readonly count: number;
+}
+
 /** The samples in blocks of nearly equal size, as a queue. */
-function blocksOf(samples: number, largest: number): { first: number; count: number }[] {
+function blocksOf(samples: number, largest: number): Block[] {
   const rows = Math.ceil(samples / Math.ceil(samples / largest));
   return Array.from({ length: Math.ceil(samples / rows) }, (_, index) => ({
     first: index * rows,
     count: Math.min(rows, samples - index * rows),
   }));
-}
-
-function formOf(coefficients: readonly FusedStep[]): StepForm {
-  return {
-    clip: coefficients[0]?.clip ?? null,
-    usesOutput: coefficients.some(({ fromOutput }) => fromOutput !== 0),
-    usesNoise: coefficients.some(({ fromNoise }) => fromNoise !== 0),
-    scalesOutput: coefficients.some(({ scaledFromOutput }) => scaledFromOutput !== 1),
-    addsInput: coefficients.some(({ scaledFromInput }) => scaledFromInput !== 0),
-  };
-}
-
-function chunkFeeds(
-  form: StepForm,
-  coefficients: readonly FusedStep[],
-  timeValues: readonly RuntimeTensor[],
-  firstStep: number,
-): Record<string, RuntimeTensor> {
-  const steps = coefficients.length;
-  const feeds: Record<string, RuntimeTensor> = { step_count: int64Scalar(steps) };
-  for (const name of scalarsOf(form)) {
-    const vector = Float32Array.from(coefficients, (step) => step[name]);
-    feeds[name] = hostTensor('float32', [steps], vector);
-  }
-  timeValues.forEach((tensor, index) => {
-    feeds[timeValueName(index)] = rowsOf(tensor, firstStep, steps);
-  });
-  return feeds;
-}
-
-/** Rows of a tensor on the host, without a copy. */
-function rowsOf(tensor: RuntimeTensor, first: number, count: number): RuntimeTensor {
-  const shape = tensor.dims.slice(1);
-  const size = elementCount(shape);
-  const range = [first * size, (first + count) * size] as const;
-  if (tensor.data instanceof BigInt64Array)
-    return hostTensor('int64', [count, ...shape], tensor.data.subarray(...range));
-  return hostTensor('float32', [count, ...shape], float32Data(tensor, 'time value').subarray(...range));
-}
-
-function int64Scalar(value: number): RuntimeTensor {
-  return hostTensor('int64', [], BigInt64Array.of(BigInt(value)));
 }

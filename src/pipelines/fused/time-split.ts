@@ -1,33 +1,38 @@
 import { GraphError } from '../../errors.ts';
 import type { Graph, GraphNode, Value } from '../../graph/graph.ts';
 import { applyOp, opName } from '../../graph/registry.ts';
+import type { TensorType } from '../../graph/types.ts';
 
 /**
- * A model graph (inputs `sample` and `timestep`, output `out_sample`) cut in two: what depends on the timestep alone,
- * such as the time embedding, and what depends on the sample. The first can be computed once for all samples.
+ * A model graph (inputs `sample`, `timestep` and perhaps `class_labels`, output `out_sample`) cut in two: what depends on the
+ * timestep alone, such as the time embedding, and what depends on the sample or its class. The first can be computed once for
+ * all samples.
  */
 export interface TimeSplit {
   /** Values of the timestep's part that the sample's part uses. */
   readonly crossing: readonly Value[];
   /** Adds the timestep's part to `target` and returns the crossing values there. */
   readonly addTimePart: (target: Graph, timestep: Value) => Value[];
-  /** Adds the sample's part to `target` and returns the model output there. */
-  readonly addSamplePart: (target: Graph, sample: Value, crossing: readonly Value[]) => Value;
+  /** The type of the classes, where the model has any. */
+  readonly classLabels: TensorType | undefined;
+  /** Adds the sample's part to `target` and returns the model output there. Further calls use the same constants. */
+  readonly addSamplePart: (target: Graph, sample: Value, crossing: readonly Value[], classLabels?: Value) => Value;
 }
 
 /** @throws {GraphError} when the graph has other inputs or holds nodes with bodies, which are not copied. */
 export function splitByTime(model: Graph): TimeSplit {
   const sample = inputNamed(model, 'sample');
   const timestep = inputNamed(model, 'timestep');
+  const labels = model.inputs.find(({ name }) => name === 'class_labels');
   const output = model.outputs.find(({ name }) => name === 'out_sample')?.value;
-  if (model.inputs.length !== 2 || !output)
+  if (model.inputs.length !== (labels ? 3 : 2) || !output)
     throw new GraphError(
-      `graph '${model.name}' must have the inputs 'sample' and 'timestep' and the output 'out_sample'`,
+      `graph '${model.name}' must have the inputs 'sample' and 'timestep', perhaps 'class_labels', and the output 'out_sample'`,
     );
   refuseBodies(model);
 
-  const bySample = dependentNodes(model, sample);
-  const byTime = dependentNodes(model, timestep);
+  const bySample = dependentNodes(model, labels ? [sample, labels] : [sample]);
+  const byTime = dependentNodes(model, [timestep]);
   const sampleNodes = model.nodes.filter((node) => bySample.has(node));
   const timeNodes = model.nodes.filter((node) => byTime.has(node) && !bySample.has(node));
   // What depends on neither is cheap or folded away by the runtime: each part gets its own copy.
@@ -36,20 +41,26 @@ export function splitByTime(model: Graph): TimeSplit {
   const timeValues = new Set([timestep, ...timeNodes.flatMap((node) => node.outputs)]);
   const used = new Set([...sampleNodes.flatMap((node) => node.inputs), output]);
   const crossing = [...timeValues].filter((value) => used.has(value));
+  const constants = new WeakMap<Graph, Map<Value, Value>>();
   return {
     crossing,
+    classLabels: labels,
     addTimePart: (target, at) => {
       const copies = new Map([[timestep, at]]);
       copyNodes(target, copies, neededFor(crossing, [...fixedNodes, ...timeNodes], model.nodes));
       return crossing.map((value) => copyOf(target, copies, value));
     },
-    addSamplePart: (target, from, values) => {
-      const copies = new Map([[sample, from]]);
+    addSamplePart: (target, from, values, classes) => {
+      const known = constants.get(target) ?? new Map<Value, Value>();
+      constants.set(target, known);
+      const copies = new Map([...known, [sample, from]]);
+      if (labels && classes) copies.set(labels, classes);
       crossing.forEach((value, index) => {
         const given = values[index];
         if (given) copies.set(value, given);
       });
       copyNodes(target, copies, neededFor([output], [...fixedNodes, ...sampleNodes], model.nodes));
+      for (const [value, copy] of copies) if (value.data) known.set(value, copy);
       return copyOf(target, copies, output);
     },
   };
@@ -67,8 +78,8 @@ function refuseBodies(model: Graph): void {
       throw new GraphError(`node '${node.name}' (op ${node.opType}) has a body, which cannot be copied`);
 }
 
-function dependentNodes(model: Graph, source: Value): Set<GraphNode> {
-  const values = new Set<Value | null>([source]);
+function dependentNodes(model: Graph, sources: readonly Value[]): Set<GraphNode> {
+  const values = new Set<Value | null>(sources);
   const nodes = new Set<GraphNode>();
   for (const node of model.nodes) {
     if (!node.inputs.some((input) => values.has(input))) continue;

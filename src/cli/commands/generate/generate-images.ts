@@ -51,7 +51,7 @@ export const imageOptions = grouped('Images:', {
   batch_size: option(
     '--batch-size <count>',
     z.optional(z.int().check(z.gte(1))),
-    'images per batch when drawing into a folder (default: 16)',
+    'images per batch when drawing into a folder (default: 16, on a GPU up to 128)',
   ),
   raw_weights: option('--raw-weights', z.optional(z.boolean()), 'use the raw weights even if there are averaged ones'),
   columns: option(
