@@ -1,7 +1,7 @@
 /**
  * `npm run gpu-check`: whether this machine's GPU computes rightly, and how fast. Each measurement runs in a process of its
  * own. The results go to `--output` as gpu-check.json and gpu-check.md; the exit code is 1 where a value is above its limit
- * or a measurement fails.
+ * or a measurement fails. `--only gradients` measures a part, `--draw FOLDER` draws the pictures of a run of the kit.
  */
 import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
@@ -10,14 +10,16 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { cardName } from '../../bench/gpu/nvidia-smi.ts';
-import { InvalidArgumentError } from '../../src/errors.ts';
+import { errorText, InvalidArgumentError } from '../../src/errors.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { configureRuntime } from '../../src/runtime/configure.ts';
 import { deviceReports } from '../../src/runtime/device.ts';
+import { drawPictures } from './pictures.ts';
 import { isAbove, markdown, type Outcome, shown } from './report.ts';
 import type { Case, Section } from './section.ts';
 import { againstCpuSection } from './sections/against-cpu.ts';
 import { gradientsSection } from './sections/gradients.ts';
+import { placementSection } from './sections/placement.ts';
 import { samplingSection } from './sections/sampling.ts';
 import { stepsSection } from './sections/steps.ts';
 import { torchSection } from './sections/torch.ts';
@@ -26,6 +28,7 @@ import { trainingSection } from './sections/training.ts';
 const SECTIONS: Readonly<Record<string, Section>> = {
   gradients: gradientsSection,
   'against-cpu': againstCpuSection,
+  placement: placementSection,
   steps: stepsSection,
   torch: torchSection,
   sampling: samplingSection,
@@ -43,11 +46,13 @@ const { values } = parseArgs({
     device: { type: 'string', multiple: true },
     only: { type: 'string', multiple: true },
     quick: { type: 'boolean', default: false },
+    draw: { type: 'string' },
     case: { type: 'string' },
   },
 });
 
-if (values.case === undefined) process.exitCode = await checkAll();
+if (values.draw !== undefined) console.log((await drawPictures(values.draw)).join('\n'));
+else if (values.case === undefined) process.exitCode = await checkAll();
 else await measureOne(JSON.parse(values.case));
 
 async function checkAll(): Promise<number> {
@@ -84,6 +89,9 @@ async function checkAll(): Promise<number> {
       await writeFileAtomic(path.join(output, 'gpu-check.md'), markdown(machine, outcomes, SECTIONS));
     }
   }
+  await drawPictures(output).catch((error: unknown) =>
+    console.log(`the pictures stay .npy files (${errorText(error)}): npm run gpu-check -- --draw ${output} draws them`),
+  );
   return outcomes.some(({ failure, rows }) => failure !== undefined || rows.some(isAbove)) ? 1 : 0;
 }
 

@@ -1,12 +1,11 @@
 import path from 'node:path';
 import { loadImages } from '../../../src/datasets/index.ts';
-import { writeFileAtomic } from '../../../src/files/atomic.ts';
-import { npyBytes } from '../../../src/files/npy.ts';
 import { isoLoss } from '../../../src/losses/index.ts';
 import { UNet2DModel, unet2DPreset } from '../../../src/models/index.ts';
 import { pipeline } from '../../../src/pipelines/index.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../../src/schedulers/index.ts';
 import { type StepMetrics, Trainer } from '../../../src/trainers/index.ts';
+import { savePictures } from '../pictures.ts';
 import { everyPrecision, mixedPrecision, type Section } from '../section.ts';
 
 const PICTURES = 64;
@@ -55,7 +54,7 @@ export const trainingSection: Section = {
     });
     await generate.dispose();
     const file = path.join(output, `pictures-${device}-${precision}.npy`);
-    await writeFileAtomic(file, npyBytes(Float32Array.from(data), [PICTURES, 8, 8]));
+    await savePictures(file, data);
     const brightness = data.reduce((sum, value) => sum + value, 0) / data.length;
     return [
       { what: 'steps a second, with start, logs and checkpoint', value: max_steps / seconds },

@@ -169,7 +169,7 @@ interface LoopGraph {
  * []. Outputs: the next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of
  * `reported`.
  */
-function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph {
+export function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph {
   const { batchSize, accumulationSteps } = settings;
   const graph = new Graph('training_step', undefined, target);
   const vectors = stateVectors(settings, { alignment: target === 'cuda' ? CUDA_ROW : 1 });
