@@ -69,8 +69,10 @@ export class Curves {
   }
 }
 
+/** A single point is a dot. */
 function line(context: CanvasRenderingContext2D, x: readonly number[], y: readonly number[]): void {
   context.beginPath();
+  if (x.length === 1) context.arc(x[0] ?? 0, y[0] ?? 0, 1.5, 0, 2 * Math.PI);
   x.forEach((at, i) => {
     if (i === 0) context.moveTo(at, y[i] ?? 0);
     else context.lineTo(at, y[i] ?? 0);

@@ -1,4 +1,4 @@
-import type { Spec } from 'vega';
+import type { Mark, Spec } from 'vega';
 import { requireArray, requireObject } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { linesBy, PAPER_LOOK, type PlotLook, plotFrame, renderSvg } from './render.ts';
@@ -46,6 +46,8 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
   requireArray('series', series);
   if (series.length === 0) throw new InvalidArgumentError(`the plot '${title}' has no series`);
   for (const one of series) checkSeries(one, log_x, log_y);
+  // A line needs two points.
+  const dots = series.filter(({ x }) => x.length === 1);
   return renderSvg({
     ...plotFrame(title, look),
     data: [
@@ -53,6 +55,7 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
         name: 'points',
         values: series.flatMap(({ name, x, y }) => Array.from(x, (value, i) => ({ name, x: value, y: y[i] }))),
       },
+      { name: 'dots', values: dots.map(({ name, x, y }) => ({ name, x: x[0], y: y[0] })) },
     ],
     scales: [
       {
@@ -90,9 +93,22 @@ export async function curveSvg(plot: CurvePlot, look: PlotLook): Promise<string>
               ...(look.legend === 'top' ? topLegend(series) : {}),
             },
           ],
-    marks: [linesBy('name', { width: 1.8 })],
+    marks: [linesBy('name', { width: 1.8 }), ...(dots.length > 0 ? [dotMark] : [])],
   } satisfies Spec);
 }
+
+const dotMark = {
+  type: 'symbol',
+  from: { data: 'dots' },
+  encode: {
+    enter: {
+      x: { scale: 'x', field: 'x' },
+      y: { scale: 'y', field: 'y' },
+      fill: { scale: 'series', field: 'name' },
+      size: { value: 50 },
+    },
+  },
+} satisfies Mark;
 
 /** Characters of all names that fit beside each other over a plot. */
 const LONGEST_LEGEND = 30;

@@ -36,14 +36,20 @@ async function finished(job: Job): Promise<string> {
   return folder;
 }
 
-/** Trains as the command line does, into a folder with its pipeline. */
-async function trained(name: string, lambda: number): Promise<string> {
-  const trainer = new Trainer({
+/** Trains as the command line does, into a folder with its pipeline. @param later lambda from step 3 on. */
+async function trained(name: string, lambda: number, later?: number): Promise<string> {
+  const trainer: Trainer = new Trainer({
     model: new ConditionalDense({ hidden_features: 8 }),
     args: { output_dir: at(name), max_steps: 6, logging_steps: 2, device: 'cpu', disable_tqdm: true },
     train_dataset: await loadPoints('moons', { n: 40 }),
     loss: isoLoss({ lambda }),
     noise_scheduler: new DDPMScheduler({ clip_sample: false }),
+    ...(later === undefined
+      ? {}
+      : {
+          changeable_scalars: ['lambda'],
+          callbacks: [{ interval_steps: 2, onInterval: () => trainer.change({ loss: { lambda: later } }) }],
+        }),
   });
   await trainer.train();
   await trainer.savePipeline(at(name, 'pipeline'));
@@ -122,6 +128,11 @@ describe('compareRuns', () => {
     expect(summary).toContain('one pair of runs');
     expect(warnings).toEqual([]);
     expect(text('compare.md')).toContain('40 samples against 40 of moons');
+
+    // Of a run whose lambda was changed it says both, and when.
+    const changed = await compare([iso, await trained('changed', 0.2, 0.5)], { sample_count: 0 });
+    expect(changed.settings).toMatchObject({ 'loss.lambda': [0.2, '0.2, from step 3 on 0.5'] });
+    expect(text('compare.md')).toContain('0.2, from step 3 on 0.5');
 
     // A run of a sweep calls its settings otherwise.
     const mixed = await compare([iso, at('jobs', jobName(pointJob({ lambda: 0.3, seed: 3 })))], { sample_count: 0 });

@@ -107,6 +107,17 @@ describe('curvePlot', () => {
     rmSync(folder, { recursive: true });
   });
 
+  it('draws a series of one point as a dot in its colour', async () => {
+    const line = { name: 'DDPM', x: [0, 2], y: [3, 1] };
+    const dots = (svg: string) => svg.match(/<path [^>]*d="M[^"]*A[^"]*"[^>]*>/g) ?? [];
+    expect(dots(await curvePlot({ series: [line], ...plot }))).toEqual([]);
+    const drawn = dots(await curvePlot({ series: [line, { name: 'Iso', x: [1], y: [2] }], ...plot }));
+    expect(drawn).toHaveLength(1);
+    expect(drawn[0]).toContain('translate(260,'); // the middle of 520 pixels
+    expect(drawn[0]).toContain('#D55E00');
+    expect(dots(await curvePlot({ series: [{ name: 'alone', x: [5], y: [5] }], ...plot }))).toHaveLength(1);
+  });
+
   it('refuses what cannot be drawn', async () => {
     await expect(curvePlot({ series: [], ...plot })).rejects.toThrow(/no series/);
     await expect(curvePlot({ series: [{ name: 'a', x: [1], y: [] }], ...plot })).rejects.toThrow(InvalidArgumentError);

@@ -156,7 +156,9 @@ async function runOfTraining(folder: string): Promise<Found | undefined> {
   return {
     pipeline,
     ...(typeof seed === 'number' ? { seed } : {}),
-    ...(head && run ? { settings: flat({ steps: head.step, ...settings }) } : {}),
+    ...(head && run
+      ? { settings: { ...flat({ steps: head.step, ...settings }), ...changedSettings(head.state.changes) } }
+      : {}),
     curves: curvesOf(await readTrainingCurve(folder)),
     measured: last && {
       values: last.values,
@@ -164,6 +166,20 @@ async function runOfTraining(folder: string): Promise<Found | undefined> {
       warnings: last.warnings,
     },
   };
+}
+
+const changesSchema = z._default(
+  z.array(z.object({ step: z.int(), name: z.string(), from: z.unknown(), to: z.unknown() })),
+  [],
+);
+
+/** Settings that changed between two steps of a run: "0.1, from step 100 on 0.3". */
+function changedSettings(recorded: unknown): Record<string, Setting> {
+  const texts: Record<string, string> = {};
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  for (const { step, name, from, to } of changesSchema.safeParse(recorded).data ?? [])
+    texts[name] = `${texts[name] ?? text(from)}, from step ${step} on ${text(to)}`;
+  return texts;
 }
 
 /** A log of any length as a curve that can be drawn. */
