@@ -11,6 +11,7 @@ const contenders = {
   'jax-js webgpu': (batch: number) => jax('webgpu', batch),
   'tfjs wasm': (batch: number) => tfjs('wasm', batch),
   'tfjs webgl': (batch: number) => tfjs('webgl', batch),
+  'tfjs webgpu': (batch: number) => tfjs('webgpu', batch),
 };
 export type ContenderName = keyof typeof contenders;
 

@@ -82,7 +82,7 @@ export async function run(argv: readonly string[]): Promise<void> {
         printRatio(`browser-jax-${batch}`, (wasm['jax-js wasm'] ?? 0) / (wasm['ours wasm'] ?? 1));
         printRatio(`browser-tfjs-${batch}`, (wasm['tfjs wasm'] ?? 0) / (wasm['ours wasm'] ?? 1));
         if (!isolated && argv.includes('webgpu'))
-          await compare(['ours webgpu', 'jax-js webgpu', 'tfjs webgl'], batch, 5, bench);
+          await compare(['ours webgpu', 'jax-js webgpu', 'tfjs webgpu', 'tfjs webgl'], batch, 5, bench);
       }
     } finally {
       await browser.close();

@@ -1,13 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
+import '@tensorflow/tfjs-backend-webgpu';
 import { batchesOf, type Contender, initialTensors, LAMBDA, LEARNING_RATE, model, plainBatch } from './task.ts';
 
 const LAYERS = model.config.num_hidden_layers + 1;
 
-/** @param device 'wasm', or 'webgpu', where tfjs has a package that is not installed here: its WebGL then. */
-export async function tfjs(device: 'wasm' | 'webgl', batch: number): Promise<Contender> {
+export async function tfjs(device: 'wasm' | 'webgl' | 'webgpu', batch: number): Promise<Contender> {
   setWasmPaths('/tfjs/');
-  await tf.setBackend(device);
+  if (!(await tf.setBackend(device))) throw new Error(`tfjs has no backend '${device}' here`);
   await tf.ready();
   const variables = initialTensors().map(({ name, shape, data }) =>
     tf.variable(tf.tensor(data, [...shape]), true, `${name}-${Math.random()}`),

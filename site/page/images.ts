@@ -63,7 +63,7 @@ export class ImageTab {
       this.images = images;
       await this.restart();
       if (left.length > 0)
-        this.message.textContent = `${left.length} files were left out, the first of them ${left[0]}.`;
+        this.message.textContent = `${left.length} ${left.length === 1 ? 'file was' : 'files were'} left out: ${left[0]}.`;
     });
   }
 

@@ -16,9 +16,22 @@ if (!hasChromium) console.warn(`skipping the tests in a browser: no ${CHROMIUM} 
 
 export { hasChromium };
 
-/** Chromium with WebGPU, in which a page can measure its memory at once. */
+/** A page with COOP and COEP can then measure its memory at once. */
+export const EAGER_MEMORY = '--enable-blink-features=ForceEagerMeasureMemory';
+
+/** Chromium with WebGPU. */
 export function launchTestChromium(): Promise<Browser> {
-  return launchChromium([...WEBGPU_FLAGS, '--enable-blink-features=ForceEagerMeasureMemory']);
+  return launchChromium([...WEBGPU_FLAGS, EAGER_MEMORY]);
+}
+
+/** The memory of a page with COOP and COEP and of its workers, in MiB. */
+export function memoryOf(page: Page): Promise<number> {
+  return page.evaluate(async () => {
+    const measurable = performance as Performance & {
+      measureUserAgentSpecificMemory(): Promise<{ bytes: number }>;
+    };
+    return (await measurable.measureUserAgentSpecificMemory()).bytes / 2 ** 20;
+  });
 }
 
 const here = import.meta.dirname;

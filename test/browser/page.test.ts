@@ -6,9 +6,11 @@ import { unzipSync } from 'fflate';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { pipeline } from '../../src/index.ts';
+import { memoryOf } from './harness.ts';
 import {
   barsOf,
   DESKTOP,
+  dropOn,
   hasChromium,
   inkOf,
   messageOf,
@@ -294,9 +296,55 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
     const data = await pictureOf(page, 'image-data');
     await page.setInputFiles('#image-files', copies);
     await expect.poll(() => pictureOf(page, 'image-data')).not.toBe(data);
+
+    // A folder with folders, one of whose files claims to be of 30,000 x 30,000 pixels.
+    for (const [i, { buffer }] of copies.entries()) {
+      const inner = path.join(folder, 'dropped', i % 2 === 0 ? 'even' : 'odd');
+      mkdirSync(inner, { recursive: true });
+      writeFileSync(path.join(inner, `${i}.png`), buffer);
+    }
+    const huge = Buffer.from(picture.subarray(0, 100));
+    huge.writeUInt32BE(30_000, 16);
+    huge.writeUInt32BE(30_000, 20);
+    writeFileSync(path.join(folder, 'dropped/huge.png'), huge);
+    const seen = await pictureOf(page, 'image-data');
+    await dropOn(page, path.join(folder, 'dropped'));
+    await expect
+      .poll(() => page.textContent('#image-message'))
+      .toMatch(
+        /^1 file was left out: dropped\/huge\.png: 30000x30000 pixels are more than the \d+ that are decoded\.$/,
+      );
+    expect(await pictureOf(page, 'image-data')).toBe(seen);
     await page.click('#tab-points');
     await page.click('#step');
     await expect.poll(() => stepsOf(page)).toBe(1);
+    expect(errors).toEqual([]);
+  });
+
+  it('20 starts leave no memory behind', async () => {
+    const { page, errors } = await play.open();
+    await page.route('**/*', async (route) => {
+      const response = await route.fetch();
+      const isolation = {
+        'Cross-Origin-Opener-Policy': 'same-origin',
+        'Cross-Origin-Embedder-Policy': 'require-corp',
+      };
+      await route.fulfill({ response, headers: { ...response.headers(), ...isolation } });
+    });
+    await page.reload();
+    const sizes: number[] = [];
+    for (const starts of [3, 10, 10]) {
+      for (let start = 0; start < starts; start++) {
+        await page.click('#reset');
+        await expect.poll(() => stepsOf(page)).toBe(0);
+        await page.click('#step');
+        await expect.poll(() => stepsOf(page)).toBe(1);
+      }
+      sizes.push(await memoryOf(page));
+    }
+    console.log(`memory of the page: ${sizes.map((size) => size.toFixed(1)).join(', ')} MiB`);
+    const [, half = 0, whole = 0] = sizes;
+    expect(whole - half).toBeLessThan(0.05 * half);
     expect(errors).toEqual([]);
   });
 

@@ -2,6 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { launchChromium } from '../../scripts/chromium.ts';
+import { EAGER_MEMORY } from './harness.ts';
 
 /*
  * The page of `iso-diffusion play` as users get it: built, served by the command, opened in Chromium.
@@ -38,7 +39,7 @@ export class PlayBrowser {
       });
       server.on('close', (code) => reject(new Error(`iso-diffusion play ended with ${code}: ${output}`)));
     });
-    const browser = await launchChromium();
+    const browser = await launchChromium([EAGER_MEMORY]);
     return new PlayBrowser(server, browser, url);
   }
 
@@ -113,6 +114,15 @@ export async function pause(page: Page): Promise<void> {
   await page.waitForFunction(() => document.getElementById('play')?.textContent === 'Train');
   // The last picture and measurement.
   await page.waitForFunction(() => document.getElementById('main')?.ariaBusy === 'false');
+}
+
+/** Drops files or folders on the page, as a user's hand does. */
+export async function dropOn(page: Page, ...files: string[]): Promise<void> {
+  const protocol = await page.context().newCDPSession(page);
+  const data = { items: [], files, dragOperationsMask: 1 };
+  for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+    await protocol.send('Input.dispatchDragEvent', { type, x: 300, y: 300, data });
+  await protocol.detach();
 }
 
 /** The message that the page shows, once there is one. */

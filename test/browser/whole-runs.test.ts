@@ -2,7 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import { unzipSync } from 'fflate';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hasChromium, type Tab, TestBrowser } from './harness.ts';
+import { hasChromium, memoryOf, type Tab, TestBrowser } from './harness.ts';
 import { sampleAndMeasure } from './page/whole-runs.ts';
 
 describe.skipIf(!hasChromium)('whole runs in a browser', () => {
@@ -70,18 +70,11 @@ describe.skipIf(!hasChromium)('whole runs in a browser', () => {
   });
 
   it('20 starts leave no memory behind', async () => {
-    const memory = () =>
-      isolated.page.evaluate(async () => {
-        const measurable = performance as Performance & {
-          measureUserAgentSpecificMemory(): Promise<{ bytes: number }>;
-        };
-        return (await measurable.measureUserAgentSpecificMemory()).bytes / 2 ** 20;
-      });
     const zip = await isolated.run('trainAndExport', ['short', 5]);
     const sizes: number[] = [];
     for (const starts of [3, 10, 10]) {
       await isolated.run('startOften', [starts, zip]);
-      sizes.push(await memory());
+      sizes.push(await memoryOf(isolated.page));
     }
     console.log(`memory of the page: ${sizes.map((size) => size.toFixed(1)).join(', ')} MiB`);
     const [, half = 0, whole = 0] = sizes;
