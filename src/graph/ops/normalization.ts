@@ -16,7 +16,6 @@ import {
 } from '../registry.ts';
 import { elementCount, fixedShape, formatShape, toTensorData } from '../types.ts';
 import { add, cast, div, mul, neg, reciprocal, sqrt, square, sub, widened } from './elementwise.ts';
-import { gemm } from './matmul.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 import { expandTo, reshape } from './shape.ts';
 
@@ -112,8 +111,8 @@ function groupNormOfKernels(x: Value, groups: number, weight: Value, bias: Value
   const images = reshape(normalised, [batch, channels, height, width]);
   return withGradient(scaledAndShifted(images, weight, bias), [x, weight, bias], (dy) => {
     const byGroup = (value: Value) => reshape(value, [batch, groups, perGroup]);
-    const dyTotal = byGroup(widened(sumOverPixels(dy)));
-    const dyNormalised = byGroup(widened(sumOverPixels(mul(dy, images))));
+    const dyTotal = byGroup(widened(reduceSum(dy, [2, 3])));
+    const dyNormalised = byGroup(widened(reduceSum(mul(dy, images), [2, 3])));
     const grouped = reshape(widened(weight), [groups, perGroup]);
     // [batch, groups, 1], less the mean over the group.
     const minusMean = (value: Value) =>
@@ -138,15 +137,6 @@ function scaledAndShifted(x: Value, scale: Value, bias: Value): Value {
   const channels = fixedShape(scale.shape);
   const [mean, variance] = [0, 1].map((value) => expandTo(scalarLike(x, value), channels)) as [Value, Value];
   return batchNorm(x, { scale, bias, mean, variance }, 0);
-}
-
-/** [batch, channels]. Of few pixels a product is the faster sum: onnxruntime's kernel gives each row a block. */
-function sumOverPixels(x: Value): Value {
-  const [batch = 1, channels = 1, height = 1, width = 1] = fixedShape(x.shape);
-  const pixels = height * width;
-  if (pixels > 256) return reduceSum(x, [2, 3]);
-  const ones = expandTo(scalarLike(x, 1), [pixels, 1]);
-  return reshape(gemm(reshape(x, [-1, pixels]), ones), [batch, channels]);
 }
 
 function onesLike({ graph, dtype }: Value, shape: readonly number[]): Value {

@@ -1,3 +1,4 @@
+import { withGradient } from '../autodiff/custom.ts';
 import type { Value } from '../graph.ts';
 import {
   apply,
@@ -11,8 +12,18 @@ import {
   intsAttribute,
   scalarLike,
 } from '../registry.ts';
-import { type Dim, elementCount, fixedShape, normalizeAxis, type Shape, sameShape, type TensorType } from '../types.ts';
+import {
+  type Dim,
+  elementCount,
+  fixedShape,
+  isFloat,
+  normalizeAxis,
+  type Shape,
+  sameShape,
+  type TensorType,
+} from '../types.ts';
 import { cast, div, equal, mul } from './elementwise.ts';
+import { gemm } from './matmul.ts';
 import { expandTo, reshape } from './shape.ts';
 
 /** The reduced axes, from the second input (opset 18) or, in older files, from the attribute. */
@@ -61,24 +72,40 @@ function defineReduction(
 const sumOver = defineReduction('ReduceSum', ({ x, dy }, _axes, kept) => expandTo(reshape(dy, kept), x.shape));
 /** Sum over `axes` (default: all). */
 export function reduceSum(x: Value, axes?: readonly number[], options?: ReduceOptions): Value {
-  const last = axes && x.graph.target === 'cuda' ? lastOf(axes, x.shape.length) : [];
-  if (!axes || last.length === 0 || last.length === axes.length) return sumOver(x, axes, options);
-  // onnxruntime has fast kernels for the first axes and for the last; cuDNN takes six times as long for both at once.
-  const rest = axes.filter((axis) => !last.includes(axis));
-  if (options?.keepdims) return sumOver(sumOver(x, last, options), rest, options);
-  return sumOver(
-    sumOver(x, last),
-    rest.map((axis) => normalizeAxis(axis, x.shape.length, 'ReduceSum')),
-  );
+  return axes && x.graph.target === 'cuda' ? sumOnCuda(x, axes, options) : sumOver(x, axes, options);
 }
 
-/** Those of the axes that are the last ones of a tensor of this rank. */
-function lastOf(axes: readonly number[], rank: number): number[] {
-  const at = (position: number) => axes.find((axis) => normalizeAxis(axis, rank, 'ReduceSum') === position);
-  const last: number[] = [];
-  for (let axis = at(rank - 1); axis !== undefined; axis = at(rank - 1 - last.length)) last.push(axis);
-  return last.toReversed();
+/**
+ * onnxruntime has kernels for the first axes and for the last; cuDNN, which it asks for both at once, takes six times as
+ * long. Few values in the last axes are summed by a product, in a third of the time.
+ */
+function sumOnCuda(x: Value, given: readonly number[], { keepdims = false }: ReduceOptions = {}): Value {
+  const axes = given.map((axis) => normalizeAxis(axis, x.shape.length, 'ReduceSum'));
+  let first = x.shape.length;
+  while (axes.includes(first - 1)) first--;
+  const rest = axes.filter((axis) => axis < first);
+  const last = axes.filter((axis) => axis >= first);
+  const inLast = last.length === 0 ? x : sumOverLast(x, first, last);
+  const sum = rest.length === 0 ? inLast : sumOver(inLast, rest);
+  if (!keepdims) return sum;
+  return reshape(sum, fixedShape(x.shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim))));
 }
+
+/** The most values, and the fewest sums of them, for which a product is faster. */
+const PRODUCT = { values: 256, sums: 4096 };
+
+/** Over `axes`, all from `first` on. */
+function sumOverLast(x: Value, first: number, axes: readonly number[]): Value {
+  const isFixed = x.shape.every((dim) => typeof dim === 'number');
+  const kept = isFixed ? fixedShape(x.shape.slice(0, first)) : [];
+  const values = isFixed ? elementCount(x.shape.slice(first)) : 0;
+  if (values < 2 || values > PRODUCT.values || elementCount(kept) < PRODUCT.sums || !isFloat(x.dtype))
+    return sumOver(x, axes);
+  const ones = expandTo(scalarLike(x, 1), [values, 1]);
+  const sums = reshape(gemm(reshape(x, [-1, values]), ones), kept);
+  return withGradient(sums, [x], (dy) => [expandTo(reshape(dy, [...kept, ...axes.map(() => 1)]), x.shape)]);
+}
+
 /** Mean over `axes` (default: all). */
 export const reduceMean = defineReduction('ReduceMean', ({ x, dy }, axes, kept) => {
   const count = elementCount(x.shape.filter((_, axis) => axes.includes(axis)));

@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../../graph.ts';
 import { scalarLike } from '../../registry.ts';
 import { fixedShape } from '../../types.ts';
-import { gather } from '../indexing.ts';
+import { gather, pad } from '../indexing.ts';
 import { gemm } from '../matmul.ts';
 import { concat, expandTo, reshape, transpose } from '../shape.ts';
 import { type ConvGeometry, isPlain, type Pair, padsFit, turnedGeometry } from './geometry.ts';
@@ -95,9 +95,24 @@ function gathered(images: Value, offsets?: readonly number[][]): Value {
   if (!offsets || isWhole) return reshape(byChannel, [channels, batch * pixels]);
   // A pixel of zeros after each image stands for all that lie outside.
   const isPadded = offsets.some((row) => row.includes(-1));
-  const padded = isPadded ? concat([byChannel, expandTo(scalarLike(images, 0), [channels, batch, 1])], 2) : byChannel;
+  const padded = isPadded ? withZero(byChannel) : byChannel;
   const table = indexTable(images.graph, offsets, batch, pixels + (isPadded ? 1 : 0));
   return reshape(gather(reshape(padded, [channels, -1]), table, 1), [channels * offsets.length, -1]);
+}
+
+/**
+ * A zero after the last axis of [.., .., pixels]. onnxruntime's Concat is the faster kernel, but builds tables on the host and
+ * uploads them, for which a GPU with little to do has to wait.
+ */
+function withZero(images: Value): Value {
+  const [channels = 1, batch = 1, pixels = 1] = fixedShape(images.shape);
+  if (channels * batch * pixels < 2 ** 22)
+    return reshape(pad(reshape(images, [channels, batch, 1, pixels]), [0, 0, 0, 0, 0, 0, 0, 1]), [
+      channels,
+      batch,
+      pixels + 1,
+    ]);
+  return concat([images, expandTo(scalarLike(images, 0), [channels, batch, 1])], 2);
 }
 
 const tables = new WeakMap<Graph, Map<string, Value>>();
