@@ -37,7 +37,9 @@ export class ModelSession {
     device: ConcreteDevice,
     names?: InputNames | undefined,
   ): Promise<ModelSession> {
-    const session = await Session.create(onnx, device);
+    // A model takes its timestep as int64, which webgpu has not: the cpu casts this one number.
+    const forbidFallback = device === 'webgpu' ? false : undefined;
+    const session = await Session.create(onnx, device, { forbidFallback });
     try {
       const inputs = diffusionInputs(declaredInputs(session), names);
       const shape = typeof sampleShape === 'function' ? sampleShape(inputs.sample) : sampleShape;

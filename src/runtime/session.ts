@@ -37,7 +37,10 @@ export interface SessionOptions {
    * cuda, where that doubles the memory of a training step and saves no time.
    */
   readonly plansMemory?: boolean | undefined;
-  /** Whether a node that the device cannot run is an error; else it runs on the cpu. Default: as `allowFallback` says. */
+  /**
+   * Whether a node that the device cannot run is an error, but for those that compute shapes; else it runs on the cpu.
+   * Default: on a GPU, unless `allowFallback` allowed it.
+   */
   readonly forbidFallback?: boolean | undefined;
   /** Whether the model has graphs within nodes, such as the body of a Loop, where onnxruntime itself forbids nothing. */
   readonly hasBodies?: boolean | undefined;
@@ -97,19 +100,22 @@ export class Session {
     }
     try {
       if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
-      const { InferenceSession } = nativeOrt();
-      const misplaced = forbidFallback && options.hasBodies ? nodesOnCpu(model, settings) : [];
-      const session = await (typeof model === 'string'
-        ? InferenceSession.create(model, settings)
-        : InferenceSession.create(nativeBytes(model), settings));
-      const nodes = await misplaced;
-      if (nodes.length === 0) return new Session(session, device);
+      // At the same time as the session: both take seconds.
+      const inBodies = forbidFallback && options.hasBodies ? nodesOnCpu(model, settings) : [];
+      const session = await createNative(model, settings);
+      const misplaced = (await inBodies).filter(computes);
+      if (misplaced.length === 0) return new Session(session, device);
       await session.release();
-      throw fallbackError(device, nodes);
+      throw fallbackError(device, misplaced);
     } catch (cause) {
       if (cause instanceof IsoDiffusionError) throw cause;
-      if (forbidFallback && errorText(cause).includes('fallback to CPU EP has been explicitly disabled'))
-        throw fallbackError(device, await nodesOnCpu(model, settings));
+      if (forbidFallback && errorText(cause).includes('fallback to CPU EP has been explicitly disabled')) {
+        const nodes = await nodesOnCpu(model, settings);
+        const misplaced = nodes.filter(computes);
+        if (nodes.length > 0 && misplaced.length === 0)
+          return Session.create(model, device, { ...options, forbidFallback: false });
+        throw fallbackError(device, misplaced);
+      }
       if (device !== 'cpu')
         throw new DeviceError(`the model cannot run on '${device}': ${errorText(cause)}`, { cause });
       throw new OnnxFormatError(`onnxruntime cannot load the model: ${errorText(cause)}`, { cause });
@@ -166,6 +172,31 @@ export class Session {
     this.released ??= this.session.release();
     return this.released;
   }
+}
+
+function createNative(
+  model: Uint8Array | string,
+  settings: ort.InferenceSession.SessionOptions,
+): Promise<ort.InferenceSession> {
+  const { InferenceSession } = nativeOrt();
+  return typeof model === 'string'
+    ? InferenceSession.create(model, settings)
+    : InferenceSession.create(nativeBytes(model), settings);
+}
+
+/**
+ * Ops that compute shapes and indices in exported networks: a few integers, which onnxruntime leaves to the cpu on
+ * purpose.
+ */
+const ON_SHAPES = new Set(
+  ['Shape', 'Size', 'Constant', 'ConstantOfShape', 'Range', 'Gather', 'Slice', 'Concat', 'Unsqueeze', 'Squeeze'].concat(
+    ['Cast', 'Equal', 'Less', 'Greater', 'Not', 'And', 'Or', 'Where', 'Add', 'Sub', 'Mul', 'Div', 'Mod', 'ReduceProd'],
+  ),
+);
+
+/** Whether a node, as `nodesOnCpu` names it, does more than to compute a shape. */
+function computes(node: string): boolean {
+  return !ON_SHAPES.has(node.slice(0, node.indexOf(' ')));
 }
 
 /** The most nodes that an error lists. */

@@ -22,5 +22,5 @@ it.skipIf(!hasWebgpu)(
     expect(report).toContain('| webgpu | float32 | 4 |');
     expect(report).toContain('## Sampling');
   },
-  240_000,
+  280_000,
 );

@@ -25,7 +25,10 @@ export const placementSection: Section = {
       mixed_precision: mixedPrecision(precision),
     });
     const model = new UNet2DModel(unet2DPreset(quick ? 'small' : 'ddpm-cifar10'));
-    const settings = stepSettings({ model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() }, args);
+    const settings = stepSettings(
+      { model, loss: isoLoss({ lambda: 0.05 }), noise_scheduler: new DDPMScheduler() },
+      args,
+    );
     const { graph } = buildLoopGraph(settings, 'cuda');
     const onCpu = await nodesOnCpu(writeOnnx(graph), { executionProviders: [device] });
     return [
