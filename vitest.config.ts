@@ -12,6 +12,7 @@ export default defineConfig(({ mode }) => ({
     exclude: [
       ...configDefaults.exclude,
       'test/browser/**',
+      'test/cuda/**',
       ...(mode === 'webgpu' ? [] : [WEBGPU_TESTS]),
       ...(mode === 'mpi' ? [] : [MPI_TESTS]),
     ],

@@ -1,0 +1,124 @@
+/*
+ * What `npm run test:cuda` runs at batch 128, each in a process of its own: steps of training, or of drawing images. The models
+ * are those of a user with a GPU; samples are zeros, because the fake computes nothing.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { elementCount } from '../../src/graph/types.ts';
+import { hybridLoss, isoLoss } from '../../src/losses/index.ts';
+import {
+  ConditionalDense,
+  exportModel,
+  initialParameters,
+  OnnxModel,
+  UNet2DModel,
+  type UNet2DOptions,
+  unet2DPreset,
+} from '../../src/models/index.ts';
+import { type DiffusionModel, initialVector, learnsVariance } from '../../src/models/model.ts';
+import { pipeline } from '../../src/pipelines/index.ts';
+import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
+import type { Batches } from '../../src/trainers/data/prefetched-batches.ts';
+import { Engine } from '../../src/trainers/engines/engine.ts';
+import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
+import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
+
+const BATCH = 128;
+
+/** Runs so many steps, and returns how many bytes of results each gave to JavaScript. */
+export type Steps = (count: number) => Promise<number>;
+
+export type CaseName =
+  | 'unet'
+  | 'accumulation'
+  | 'checkpointing'
+  | 'classes'
+  | 'learned-variance'
+  | 'points'
+  | 'fine-tuning'
+  | 'fine-tuning-torch'
+  | 'sampling';
+
+/** @param folder for files. */
+export const cases: Readonly<Record<CaseName, (folder: string) => Promise<Steps>>> = {
+  unet: () => training(unet()),
+  accumulation: () => training(unet(), { gradient_accumulation_steps: 2 }),
+  checkpointing: () => training(unet(), { gradient_checkpointing: true }),
+  classes: () => training(unet({ num_class_embeds: 10 })),
+  'learned-variance': () => training(unet({ out_channels: 6 })),
+  points: () => training(new ConditionalDense()),
+  'fine-tuning': () => training(OnnxModel.fromBytes(exported(unet()))),
+  'fine-tuning-torch': () => training(OnnxModel.fromBytes(exportOfTorch())),
+  sampling: (folder) => sampling(exported(unet()), folder),
+};
+
+/** The U-Net of Ho et al. (2020) for 32x32, 35.7 million parameters. */
+function unet(options: UNet2DOptions = {}): UNet2DModel {
+  return new UNet2DModel(unet2DPreset('ddpm-cifar10', options));
+}
+
+function exported(model: DiffusionModel): Uint8Array {
+  return exportModel(model, initialParameters(model, 0));
+}
+
+/** A small U-Net as torch.onnx.export writes it, with the shapes of its tensors computed by nodes. */
+function exportOfTorch(): Uint8Array {
+  return readFileSync(path.join(process.cwd(), 'test/fixtures/onnx-in/unet-opset14-scalar.onnx'));
+}
+
+async function training(
+  model: DiffusionModel,
+  { gradient_accumulation_steps = 1, gradient_checkpointing = false } = {},
+): Promise<Steps> {
+  const args = resolveTrainingArguments({
+    output_dir: 'unused',
+    per_device_train_batch_size: BATCH / gradient_accumulation_steps,
+    gradient_accumulation_steps,
+    gradient_checkpointing,
+    use_ema: true,
+  });
+  const base = isoLoss({ lambda: 0.05 });
+  const loss = learnsVariance(model) ? hybridLoss({ base }) : base;
+  const noise_scheduler = new DDPMScheduler(learnsVariance(model) ? { variance_type: 'learned_range' } : {});
+  const initial = initialVector(model, 0);
+  const engine = await Engine.create(
+    stepSettings({ model, loss, noise_scheduler }, args),
+    { device: 'cuda' },
+    new Map([
+      ['parameters', initial],
+      ['ema', initial],
+    ]),
+    zeros(model),
+    stepSchedule(args, Number.MAX_SAFE_INTEGER),
+  );
+  return async (count) => {
+    await engine.run(0, count);
+    return engine.reported.length * Float32Array.BYTES_PER_ELEMENT;
+  };
+}
+
+/** Drawing batches would take more of the host's time than all else. */
+function zeros({ sampleShape, classCount }: DiffusionModel): Batches {
+  const size = elementCount(sampleShape);
+  return {
+    steps: (_first, count) => ({
+      clean: new Float32Array(count * BATCH * size),
+      noise: new Float32Array(count * BATCH * size),
+      timestep: new Int32Array(count * BATCH),
+      class_labels: classCount ? new Int32Array(count * BATCH) : undefined,
+    }),
+    dropoutNumbers: (_place, target) => target,
+  };
+}
+
+/** Draws by the user's own way, `pipeline()`. */
+async function sampling(model: Uint8Array, folder: string): Promise<Steps> {
+  const file = path.join(folder, 'model.onnx');
+  await writeFileAtomic(file, model);
+  const generate = await pipeline('unconditional-image-generation', file, { device: 'cuda' });
+  return async (num_inference_steps) => {
+    for await (const _images of generate.batches({ count: BATCH, batch_size: BATCH, num_inference_steps }));
+    return BATCH * elementCount(generate.model.sampleShape) * Float32Array.BYTES_PER_ELEMENT;
+  };
+}

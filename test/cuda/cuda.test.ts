@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest';
+import type { CaseName } from './cases.ts';
+import { hasFakeCuda, runCase } from './kit.ts';
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+/** The most that a case may take; what a step takes is of one of `batches` forward and backward passes. */
+interface Limits {
+  readonly batches?: number;
+  readonly toDeviceMiB: number;
+  /** Bytes, and copies: each makes the host wait for the GPU. The condition of a Loop is 1 byte for each turn. */
+  readonly toHost: number;
+  readonly memoryGiB: number;
+  /**
+   * Processor time. The U-Net should take 15 ms, and took 8 to 13 where it was measured; a busy machine takes longer. Tables
+   * that grow with the parameters, or convolutions on the cpu, take a second.
+   */
+  readonly hostMs: number;
+}
+
+const ofUNet: Limits = { toDeviceMiB: 6, toHost: 1, memoryGiB: 13, hostMs: 30 };
+
+/** At batch 128. */
+const cases: Readonly<Record<CaseName, Limits>> = {
+  unet: ofUNet,
+  // Two passes for the means of the loss, two for the gradients: four turns of Loops inside the Loop over steps.
+  accumulation: { ...ofUNet, batches: 2, toHost: 5, memoryGiB: 9 },
+  checkpointing: { ...ofUNet, memoryGiB: 10 },
+  classes: ofUNet,
+  'learned-variance': ofUNet,
+  points: { toDeviceMiB: 0.1, toHost: 1, memoryGiB: 0.1, hostMs: 2 },
+  'fine-tuning': ofUNet,
+  'fine-tuning-torch': { toDeviceMiB: 0.5, toHost: 1, memoryGiB: 0.2, hostMs: 8 },
+  sampling: { toDeviceMiB: 2, toHost: 0, memoryGiB: 3, hostMs: 50 },
+};
+
+describe.skipIf(!hasFakeCuda)('on cuda', () => {
+  it.each(Object.entries(cases) as [CaseName, Limits][])('%s', async (name, limits) => {
+    const { batches = 1, toDeviceMiB, toHost, memoryGiB, hostMs } = limits;
+    const { step, memoryPeak, unevenConvolutions, misplaced, copyNodes } = await runCase(name);
+    expect.soft(misplaced).toEqual([]);
+    expect.soft(copyNodes).toEqual([]);
+    expect.soft(unevenConvolutions).toBe(0);
+    expect.soft(step.bytesToDevice / MIB, 'MiB to the device').toBeLessThanOrEqual(batches * toDeviceMiB);
+    expect.soft(step.bytesToHost, 'bytes to the host').toBeLessThanOrEqual(toHost);
+    expect.soft(memoryPeak / GIB, 'GiB of memory').toBeLessThanOrEqual(memoryGiB);
+    expect.soft(step.hostMs, 'ms of the host').toBeLessThanOrEqual(batches * hostMs);
+    // A fake that computes nothing would pass all of the above without a kernel.
+    expect(step.launches).toBeGreaterThan(100);
+    expect(step.bytesToDevice).toBeGreaterThan(0);
+  });
+});

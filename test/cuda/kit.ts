@@ -1,0 +1,163 @@
+import { execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, rename, rm, symlink } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import { errorText } from '../../src/errors.ts';
+import type { CaseName } from './cases.ts';
+import type { Figures } from './program.ts';
+
+/*
+ * onnxruntime with its real CUDA provider on a machine without a GPU: under it are CUDA libraries that are built here of
+ * `libraries/`, which count and compute nothing. Where onnxruntime places nodes, what it copies, what it allocates and how
+ * much time the host takes is as with a GPU. Numbers, and the time of the GPU itself, are not.
+ */
+
+const run = promisify(execFile);
+
+/** The provider as npm has it, the onnxruntime-node that it fits, and the checksums of the archives. */
+const VERSION = '1.29.0';
+const PACKAGES = {
+  [`onnxruntime-node@${VERSION}`]:
+    'sha512-WjiVVB72riILz8HbYvxvmjKyE/WmkYoSfKY++axo5jAR609HQg8MwiG/HhShpTcJfmmAdzxxmB+MMST3A+SiPA==',
+  [`onnxruntime-common@${VERSION}`]:
+    'sha512-/F63/e2VJoaVXGGNu6S5QH7jivBThGO95OzAVXXQ8hTta/b1QxI8udHa6cI3+3mAb5WWIIaMMwfZw01oivjJ1g==',
+  'com.github.asus4.onnxruntime.linux-x64-gpu@0.4.9':
+    'sha512-FopIhNE/Ng+v2X65wVc9clPCBCvhvA53Hxo2U0Kf5fGdVsC7iCA+mZ0KLWggcQAj7TIZ6pNidR4AC10g74Xo6w==',
+};
+
+const repository = path.join(import.meta.dirname, '../..');
+/** A copy of the sources, which finds that onnxruntime-node beside it, and all else in the repository's node_modules. */
+const checkout = path.join(repository, '.cuda-test');
+const libraries = path.join(checkout, 'libraries');
+
+const missing = await prepare();
+if (missing !== undefined) console.warn(`skipping the tests of cuda: ${missing}`);
+/** Whether cases can be run. */
+export const hasFakeCuda = missing === undefined;
+
+/** What is missing; undefined where all is ready. */
+async function prepare(): Promise<string | undefined> {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'onnxruntime has cuda for Linux x64 here';
+  try {
+    await run('gcc', ['--version']);
+  } catch {
+    return 'there is no gcc (apt-get install gcc libc6-dev)';
+  }
+  const cache = path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'iso-diffusion');
+  const installed = path.join(cache, `onnxruntime-cuda-${VERSION}`);
+  if (!existsSync(installed)) {
+    const problem = await install(cache, installed);
+    if (problem !== undefined) return problem;
+  }
+  await rm(checkout, { recursive: true, force: true });
+  await mkdir(libraries, { recursive: true });
+  for (const part of ['src', 'test/cuda', 'package.json'])
+    await cp(path.join(repository, part), path.join(checkout, part), { recursive: true });
+  await symlink(path.join(installed, 'node_modules'), path.join(checkout, 'node_modules'));
+  await buildLibraries();
+  return undefined;
+}
+
+/** Downloads into a folder of another name, so that nothing half done is ever taken. Returns why it cannot. */
+async function install(cache: string, installed: string): Promise<string | undefined> {
+  await mkdir(cache, { recursive: true });
+  const folder = await mkdtemp(path.join(cache, 'onnxruntime-cuda-'));
+  try {
+    let packed: string;
+    try {
+      packed = (await run('npm', ['pack', '--json', '--silent', ...Object.keys(PACKAGES)], { cwd: folder })).stdout;
+    } catch (cause) {
+      return `npm has no onnxruntime for cuda (290 MB): ${errorText(cause)}`;
+    }
+    for (const { id, filename } of JSON.parse(packed) as { id: keyof typeof PACKAGES; filename: string }[])
+      await unpack(folder, id, path.join(folder, filename));
+    await rename(folder, installed);
+    return undefined;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Unpacks what Linux needs of an archive. */
+async function unpack(folder: string, id: keyof typeof PACKAGES, archive: string): Promise<void> {
+  const hash = createHash('sha512');
+  await pipeline(createReadStream(archive), hash);
+  const found = `sha512-${hash.digest('base64')}`;
+  if (found !== PACKAGES[id]) throw new Error(`${id} has the checksum ${found}, not ${PACKAGES[id]}`);
+  const binaries = 'bin/napi-v6/linux/x64';
+  const [name = ''] = id.split('@');
+  const isProvider = name.startsWith('com.');
+  const target = path.join(folder, 'node_modules', isProvider ? `onnxruntime-node/${binaries}` : name);
+  await mkdir(target, { recursive: true });
+  const members = isProvider
+    ? [
+        '--strip-components=4',
+        ...['cuda', 'shared'].map((part) => `package/Plugins/Linux/x64/libonnxruntime_providers_${part}.so`),
+      ]
+    : [
+        '--strip-components=1',
+        'package/package.json',
+        'package/dist',
+        ...(name === 'onnxruntime-node' ? [`package/${binaries}`] : []),
+      ];
+  await run('tar', ['xzf', archive, '-C', target, ...members]);
+  await rm(archive);
+}
+
+async function buildLibraries(): Promise<void> {
+  const sources = path.join(import.meta.dirname, 'libraries');
+  const runtime = 'libcudart.so.13';
+  const linked = ['-L', libraries, `-l:${runtime}`];
+  const build = (library: string, source: string, ...others: string[]) => {
+    // As in NVIDIA's, the version of a function is the name of its library.
+    const output = ['-shared', '-fPIC', '-o', path.join(libraries, library), `-Wl,-soname,${library},--default-symver`];
+    return run('gcc', ['-O1', '-Wall', '-Werror', ...output, source, ...others]);
+  };
+  await build(runtime, path.join(sources, 'cudart.c'), '-lpthread');
+  for (const library of ['libcublas.so.13', 'libcublasLt.so.13'])
+    await build(library, path.join(sources, 'cublas.c'), ...linked);
+  await build('libcudnn.so.9', path.join(sources, 'cudnn.c'), ...linked);
+  // The provider asks for these by name, and for nothing in them.
+  for (const empty of ['libcurand.so.10', 'libcuda.so.1']) await build(empty, '/dev/null', '-x', 'c');
+}
+
+export interface CaseResult extends Figures {
+  /** Nodes of sessions on cuda that onnxruntime placed elsewhere: 'CPUExecutionProvider: 3 nodes'. */
+  readonly misplaced: readonly string[];
+  /** What onnxruntime says of nodes that copy between host and device, for each graph. */
+  readonly copyNodes: readonly string[];
+}
+
+/** Runs a case in a process of its own. @throws {Error} with the end of its stderr when it fails. */
+export async function runCase(name: CaseName): Promise<CaseResult> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-cuda-'));
+  try {
+    const program = path.join(checkout, 'test/cuda/program.ts');
+    const child = spawn(process.execPath, ['--import', 'tsx', program, name, folder], {
+      cwd: repository,
+      env: { ...process.env, LD_LIBRARY_PATH: libraries, FAKE_CUDA_COUNTERS: folder },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const closed = new Promise<number | null>((resolve, reject) => child.on('error', reject).on('close', resolve));
+    const [output, log, code] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+    if (code !== 0) {
+      const lines = log.split('\n').filter((line) => !/\[[VIW]:onnxruntime/.test(line));
+      throw new Error(`the case '${name}' ended with ${code}: ${lines.slice(-30).join('\n')}`);
+    }
+    const placed = [...log.matchAll(/placed on \[(\w+)\]\. Number of nodes: (\d+)/g)];
+    const misplaced = placed.filter(([, provider]) => provider !== 'CUDAExecutionProvider');
+    if (placed.length === 0) throw new Error(`the log of the case '${name}' does not say where nodes are placed`);
+    return {
+      ...(JSON.parse(output) as Figures),
+      misplaced: misplaced.map(([, provider, count]) => `${provider}: ${count} nodes`),
+      copyNodes: [...log.matchAll(/\d+ Memcpy nodes are added to the graph \S+/g)].map(([line]) => line),
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
