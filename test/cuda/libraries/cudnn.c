@@ -15,6 +15,7 @@ enum { SUCCESS = 0 };
   }
 COUNTED(cudnnAddTensor)
 COUNTED(cudnnBackendExecute)
+COUNTED(cudnnBatchNormalizationForwardInference)
 COUNTED(cudnnBatchNormalizationForwardTraining)
 COUNTED(cudnnPoolingForward)
 COUNTED(cudnnReduceTensor)
@@ -110,11 +111,12 @@ int cudnnBackendGetAttribute(struct descriptor *descriptor, int attribute, int t
   return SUCCESS;
 }
 
-// Functions that have nothing to do.
+// Functions that have nothing to do. onnxruntime looks each up when it first calls it, and names one that is missing.
 #define NOTHING(name) \
   int name(void) {    \
     return SUCCESS;   \
   }
+NOTHING(cudnnDeriveBNTensorDescriptor)
 NOTHING(cudnnDestroy)
 NOTHING(cudnnDestroyPoolingDescriptor)
 NOTHING(cudnnDestroyReduceTensorDescriptor)
