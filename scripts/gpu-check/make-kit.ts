@@ -27,6 +27,8 @@ const FILES = [
   'bench/unet_reference.py',
   ...['ddpm-style', 'default-style', 'variants/resnet-down-up'].map((name) => `test/fixtures/unet/${name}`),
 ];
+/** The scripts of threads, by their path in `src`. */
+const WORKERS = ['trainers/data/batch-worker', 'pipelines/noise-worker'];
 /** Where the kit is unpacked. */
 const UNPACKED = '/tmp/iso-diffusion-gpu-check';
 
@@ -92,7 +94,7 @@ async function makeCheckPart(folder: string): Promise<void> {
   const own = path.join(modules, 'iso-diffusion');
   for (const file of ['package.json', 'assets'])
     cpSync(path.join(root, file), path.join(own, file), { recursive: true });
-  await bundle('src/trainers/data/batch-worker.ts', path.join(own, 'dist/trainers/data/batch-worker.js'));
+  for (const worker of WORKERS) await bundle(`src/${worker}.ts`, path.join(own, `dist/${worker}.js`));
   await bundle('scripts/gpu-check/main.ts', path.join(tree, 'scripts/gpu-check/main.js'));
   writeFileSync(path.join(tree, 'package.json'), JSON.stringify({ type: 'module' }));
   execFileSync('tar', ['-cJf', path.join(folder, 'tree.tar.xz'), '-C', tree, '.']);
