@@ -39,12 +39,15 @@ describe('devices', () => {
   });
 });
 
-describe('device auto for points', () => {
-  it('is the cpu, whatever GPU there is, and says nothing of it', async () => {
-    const warn = vi.fn();
-    expect(await resolveDevice('auto', { samples: 'points', warn })).toBe('cpu');
-    expect(warn).not.toHaveBeenCalled();
-  });
+it('auto keeps points on the cpu where there is a GPU', async () => {
+  vi.resetModules();
+  const file = '../../src/runtime/node/devices.ts';
+  vi.doMock(file, async (actual) => ({ ...(await actual<object>()), tryGpu: async () => undefined }));
+  const { resolveDevice: resolve } = await import('../../src/runtime/device.ts');
+  vi.doUnmock(file);
+  expect(await resolve('auto', { samples: 'images' })).toBe('cuda');
+  expect(await resolve('auto', { samples: 'points' })).toBe('cpu');
+  expect(await resolve('gpu', { samples: 'points' })).toBe('cuda');
 });
 
 describe('looking for a GPU', () => {

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, it, vi } from 'vitest';
+import { pipeline } from '../../src/pipelines/index.ts';
 import { configureRuntime } from '../../src/runtime/configure.ts';
 import type * as devices from '../../src/runtime/device.ts';
 import type * as sessions from '../../src/runtime/session.ts';
@@ -48,4 +49,14 @@ it('is set for a run on cuda, recorded, and noted where a continuation has anoth
   expect(changed.warnings.join()).toMatch(/resumed at step 2 with tf32 true instead of false/);
   expect(changed.state.changes).toContainEqual({ name: 'tf32', from: false, to: true, step: 3 });
   expect(logged).toEqual([false, false, true]);
+});
+
+it('is set for a pipeline', async () => {
+  const trainer = smallTrainer({ output_dir: folder, device: 'cuda', max_steps: 1 });
+  await trainer.savePipeline(path.join(folder, 'pipeline'));
+  expect(process.env.NVIDIA_TF32_OVERRIDE).toBeUndefined();
+  const task = 'unconditional-point-generation';
+  const generate = await pipeline(task, path.join(folder, 'pipeline'), { device: 'cuda', tf32: false });
+  expect(process.env.NVIDIA_TF32_OVERRIDE).toBe('0');
+  await generate.dispose();
 });
