@@ -39,19 +39,33 @@ export async function gatherFloats(communicator: Communicator, own: Float32Array
   return all;
 }
 
+/** The bytes of each rank, of any length, in the order of the ranks; each in memory of its own. */
+export async function gatherParts(communicator: Communicator, own: Uint8Array): Promise<Uint8Array<ArrayBuffer>[]> {
+  const lengths = new Float64Array(communicator.size);
+  await communicator.allGather(bytesOf(Float64Array.of(own.length)), bytesOf(lengths));
+  const parts = Array.from(lengths, (length) => new Uint8Array(length));
+  const longest = Math.max(...lengths);
+  // In pieces, so that what lies beside the parts is small.
+  for (let at = 0; at < longest; at += PIECE_BYTES) {
+    const length = Math.min(PIECE_BYTES, longest - at);
+    const piece = new Uint8Array(length);
+    piece.set(own.subarray(at, at + length));
+    const all = new Uint8Array(length * communicator.size);
+    await communicator.allGather(piece, all);
+    parts.forEach((part, rank) => {
+      const wanted = Math.max(0, Math.min(length, part.length - at));
+      part.set(all.subarray(rank * length, rank * length + wanted), Math.min(at, part.length));
+    });
+  }
+  return parts;
+}
+
+const PIECE_BYTES = 2 ** 24;
+
 /** The text of each rank, in the order of the ranks. */
 export async function gatherTexts(communicator: Communicator, own: string): Promise<string[]> {
-  const text = new TextEncoder().encode(own);
-  const lengths = new Int32Array(communicator.size);
-  await communicator.allGather(bytesOf(Int32Array.of(text.length)), bytesOf(lengths));
-  const longest = Math.max(...lengths);
-  const padded = new Uint8Array(longest);
-  padded.set(text);
-  const all = new Uint8Array(longest * communicator.size);
-  await communicator.allGather(padded, all);
-  return Array.from(lengths, (length, rank) =>
-    new TextDecoder().decode(all.subarray(rank * longest, rank * longest + length)),
-  );
+  const parts = await gatherParts(communicator, new TextEncoder().encode(own));
+  return parts.map((part) => new TextDecoder().decode(part));
 }
 
 /** Rank 0's text on every rank. */

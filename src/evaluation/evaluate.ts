@@ -1,5 +1,6 @@
 import { createHash } from '#platform/hash';
 import { warn as warnUser } from '#platform/system';
+import { type Communicator, SINGLE } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { HUB_ID } from '../hub/hub-options.ts';
 import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
@@ -58,10 +59,12 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
  * `evaluate` with extractors that are loaded already, and stay so.
  *
  * @param kept by the names that metrics and options give them.
+ * @param ranks the processes that make the same call, and share the images; default: this one alone.
  */
 export async function evaluateWith(
   options: EvaluateOptions,
   kept: ReadonlyMap<string, FeatureExtractor>,
+  ranks: Communicator = SINGLE,
 ): Promise<EvaluationReport> {
   const settings = checkedSettings(options);
   const possible = chooseMetrics(settings.metrics ?? DEFAULT_METRICS.images, options);
@@ -84,7 +87,7 @@ export async function evaluateWith(
   refuseOtherKinds(chosen, isOfPoints ? 'points' : 'images');
   return isOfPoints
     ? evaluatePoints(chosen, real, fake, settings, options)
-    : evaluateImages(chosen, real, fake, settings, options, kept);
+    : evaluateImages(chosen, real, fake, settings, options, kept, ranks);
 }
 
 /** @throws {InvalidArgumentError} when a split or another part is asked for of what has none. */

@@ -1,4 +1,5 @@
 import { warn as warnUser } from '#platform/system';
+import { type Communicator, gatherFloats } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { DownloadProgress } from '../hub/hub-options.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
@@ -36,6 +37,7 @@ interface ImageComparison {
   readonly extractors: Extractors;
   readonly settings: EvaluateSettings;
   readonly options: EvaluateOptions;
+  readonly ranks: Communicator;
 }
 
 /**
@@ -106,7 +108,7 @@ export async function sidesOf(
   { images, ...side }: Side,
   comparison: ImageComparison,
 ): Promise<Sides> {
-  const { channels, extractors, settings, options } = comparison;
+  const { channels, extractors, settings, options, ranks } = comparison;
   const groups = [...extractors.groups].map(([extractor, metrics]) => ({
     extractor,
     needed: neededForms(metrics, role),
@@ -122,7 +124,10 @@ export async function sidesOf(
   for (const { extractor, needed } of groups) {
     const needsFeatures = needed.has('features') || needed.has('statistics');
     const entry = role === 'real' && needsFeatures ? await cacheEntry(images, extractor, comparison) : undefined;
-    const cached = needed.has('statistics') ? await entry?.read() : undefined;
+    const found = needed.has('statistics') ? await entry?.read() : undefined;
+    // Machines have caches of their own, and the ranks take part in a pass together.
+    const isFoundByAll = (await gatherFloats(ranks, Float32Array.of(found ? 1 : 0))).every((flag) => flag === 1);
+    const cached = isFoundByAll ? found : undefined;
     plans.push({
       extractor,
       entry,
@@ -143,13 +148,14 @@ export async function sidesOf(
         channels,
         onProgress: (fraction) => options.on_progress?.(fraction, role),
         signal: options.signal,
+        ranks,
       })
     : [];
   const logits = results[plans.length]?.features;
   const sides = new Map<FeatureExtractor, MetricSide>();
   for (const [i, { extractor, entry, cached }] of plans.entries()) {
     const { statistics, features } = results[i] ?? {};
-    if (statistics) await entry?.write(statistics);
+    if (statistics && ranks.rank === 0) await entry?.write(statistics);
     sides.set(extractor, preparedSide(role, { features, statistics: cached ?? statistics, logits }));
   }
   return sides;

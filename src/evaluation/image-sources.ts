@@ -20,7 +20,7 @@ import {
 import { openSource } from '../datasets/images/load-images.ts';
 import type { ImageSource } from '../datasets/images/sources/image-source.ts';
 import { DatasetError, InvalidArgumentError } from '../errors.ts';
-import type { ImageBytes } from '../pipelines/image-output.ts';
+import { batchesOfShare, type ImageBytes } from '../pipelines/image-output.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { FeatureImage } from './extractors/feature-extractor.ts';
 
@@ -35,12 +35,16 @@ export interface EvaluationImages {
   readonly channels: 1 | 3;
   /** Hex digest, equal for equal images; undefined for images that are drawn from a model. */
   readonly fingerprint: string | undefined;
-  batches(size: number, signal?: AbortSignal): AsyncIterable<FeatureImage[]>;
+  /** @param share the batches of one of several shares, as of `batchesOfShare`; default: all. */
+  batches(size: number, signal?: AbortSignal, share?: Share): AsyncIterable<FeatureImage[]>;
   /** The number of each image in the whole set, as `loadImages` counts; undefined for all images of a set. */
   readonly indices?: Uint32Array | undefined;
   /** Some images by their place among these, to be looked at; undefined where they would have to be drawn again. */
   readonly pick?: ((numbers: ReadonlySet<number>, signal?: AbortSignal) => Promise<PickedImages>) | undefined;
 }
+
+/** The i-th, from 1, of n consecutive parts. */
+export type Share = readonly [index: number, shares: number];
 
 /** Images by their places. */
 export type PickedImages = ReadonlyMap<number, PickedImage>;
@@ -90,9 +94,10 @@ function imagesOfSet(set: ImageSet, select: Selection): EvaluationImages {
     width,
     channels: set.channels === 1 ? 1 : 3,
     fingerprint: createHash('sha256').update(part).digest('hex'),
-    async *batches(size) {
-      for (let start = 0; start < indices.length; start += size)
-        yield Array.from(indices.subarray(start, start + size), imageAt);
+    async *batches(size, _signal, share) {
+      const [begin, end] = batchesOfShare(indices.length, size, share);
+      for (let start = begin; start < end; start += size)
+        yield Array.from(indices.subarray(start, Math.min(end, start + size)), imageAt);
     },
     indices,
     async pick(numbers) {
@@ -199,7 +204,10 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
     width,
     channels,
     fingerprint: hash.digest('hex'),
-    batches: (size, signal) => decodedBatches(images, places, format, size, signal),
+    batches: (size, signal, share) => {
+      const own = new Set([...places].slice(...batchesOfShare(places.size, size, share)));
+      return decodedBatches(images, own, format, size, signal);
+    },
     indices,
     async pick(numbers, signal) {
       const wanted = [...numbers].sort((a, b) => a - b);

@@ -1,5 +1,6 @@
 import { SpooledImages } from '#evaluation/contact-sheets/spool';
 import { warn as warnUser } from '#platform/system';
+import type { Communicator } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
 import { type ChosenMetric, computeMetrics, reportedOptions, resolveOptions } from './chosen-metrics.ts';
@@ -24,7 +25,12 @@ import {
 /** Marks a resource to be disposed of at the end, and returns it. */
 type Own = <Resource extends { dispose(): Promise<void> }>(resource: Resource) => Resource;
 
-/** `evaluate` for images, on one side or on both. @param kept extractors that are loaded already, by their names. */
+/**
+ * `evaluate` for images, on one side or on both.
+ *
+ * @param kept extractors that are loaded already, by their names.
+ * @param ranks the processes that share the images.
+ */
 export async function evaluateImages(
   possible: readonly ChosenMetric[],
   realInput: EvaluationInput,
@@ -32,6 +38,7 @@ export async function evaluateImages(
   settings: EvaluateSettings,
   options: EvaluateOptions,
   kept: ReadonlyMap<string, FeatureExtractor>,
+  ranks: Communicator,
 ): Promise<EvaluationReport> {
   const opened: { dispose(): Promise<void> }[] = [];
   const own: Own = (resource) => {
@@ -54,7 +61,7 @@ export async function evaluateImages(
     // First of all, because an extractor may refuse the size of the generated images.
     if (fake.images)
       for (const extractor of extractors.groups.keys()) await probeExtractor(extractor, fake.images, channels);
-    const comparison = { channels, extractors, settings, options };
+    const comparison = { channels, extractors, settings, options, ranks };
     const realSides = await sidesOf('real', real, comparison);
     const fakeSides = await sidesOf('fake', fake, comparison);
     const sides = (one: ChosenMetric) => {
@@ -135,8 +142,8 @@ async function openPipeline(
     channels: channels === 1 ? 1 : 3,
     skipped: [],
     fingerprint: undefined,
-    async *batches(batch_size, signal) {
-      for await (const bytes of draw.batches({ ...generation, count, batch_size, seed, signal }))
+    async *batches(batch_size, signal, share) {
+      for await (const bytes of draw.batches({ ...generation, count, batch_size, seed, signal, share }))
         yield featureImages(bytes);
     },
   };

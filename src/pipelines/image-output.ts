@@ -52,6 +52,7 @@ export type DrawImages = (first: number, count: number, onProgress: (fraction: n
 interface FolderCall {
   readonly count: number;
   readonly batch_size: number;
+  readonly share: readonly [index: number, shares: number] | undefined;
   readonly onProgress: ((fraction: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -60,32 +61,47 @@ interface FolderCall {
  * Writes the images `000000.png`, `000001.png`, ... that the folder does not have yet. An image appears whole or
  * not at all and depends on the seed and its number alone, so that a call that was stopped can be repeated.
  *
- * @returns the paths of all images.
+ * @returns the paths of all images, or of those of the share.
  * @throws {InvalidArgumentError} when the folder is a file, or holds images of other settings.
  */
 export async function generateIntoFolder(
   folder: string,
-  { count, batch_size, onProgress, signal }: FolderCall,
+  { count, batch_size, share, onProgress, signal }: FolderCall,
   record: GenerationRecord,
   draw: DrawImages,
 ): Promise<string[]> {
   if (await isFile(folder)) throw new InvalidArgumentError(`${folder} is a file, but images need a folder`);
   await mkdir(folder, { recursive: true });
   await claimFolder(folder, record, (name) => /^\d{6,}\.png$/.test(name));
+  const [begin, end] = batchesOfShare(count, batch_size, share);
   const files = Array.from({ length: count }, (_, i) => path.join(folder, `${String(i).padStart(6, '0')}.png`));
-  for (let first = 0; first < count; first += batch_size) {
+  for (let first = begin; first < end; first += batch_size) {
     signal?.throwIfAborted();
-    onProgress?.(first / count);
-    const group = files.slice(first, first + batch_size);
+    onProgress?.((first - begin) / (end - begin));
+    const group = files.slice(first, Math.min(first + batch_size, end));
     const present = await Promise.all(group.map(isFile));
     if (present.every(Boolean)) continue;
     const images = await draw(first, group.length, (fraction) =>
-      onProgress?.((first + fraction * group.length) / count),
+      onProgress?.((first - begin + fraction * group.length) / (end - begin)),
     );
     await writeImages(group, images);
   }
   onProgress?.(1);
-  return files;
+  return files.slice(begin, end);
+}
+
+/**
+ * The samples [begin, end) of share i (from 1) of n: whole batches, so that a sample stands beside the same others as without
+ * shares, whose rounding it may depend on.
+ */
+export function batchesOfShare(
+  count: number,
+  batchSize: number,
+  [index, shares]: readonly [index: number, shares: number] = [1, 1],
+): [begin: number, end: number] {
+  const batches = Math.ceil(count / batchSize);
+  const [begin, end] = [index - 1, index].map((share) => Math.floor((share * batches) / shares) * batchSize);
+  return [Math.min(count, begin ?? 0), Math.min(count, end ?? count)];
 }
 
 async function writeImages(files: readonly string[], images: ImageBytes): Promise<void> {

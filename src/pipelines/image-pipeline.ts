@@ -29,6 +29,11 @@ export interface ImageFolderOptions extends SamplingOptions, ClassOptions, Image
   readonly count: number;
   /** Images that go through the model at a time, 1 or more; default 16, on a GPU 16 to 128 by their size. */
   readonly batch_size?: number | undefined;
+  /**
+   * [i, n], only the batches of the i-th (from 1) of n consecutive shares, for n processes or machines. An image is the same
+   * whichever share it is in. Default: all.
+   */
+  readonly share?: readonly [index: number, shares: number] | undefined;
 }
 
 /** One image for a `batch_size` of 1, else an array of them. */
@@ -96,6 +101,8 @@ export interface UnconditionalImageGenerationPipeline {
   /**
    * Draws `count` images into a folder as PNG files, batch after batch; goes on where an earlier call stopped, which
    * may have been killed. `generation.json` there says how they were made; a call with other settings is refused.
+   *
+   * @returns the paths of the images, or of those of the share.
    */
   toFolder(folder: string, options: ImageFolderOptions): Promise<string[]>;
   /** Draws `count` images as bytes, `batch_size` at a time, so that any number of them needs the memory of a batch. */

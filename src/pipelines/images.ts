@@ -34,7 +34,7 @@ import {
   guidedPrediction,
   readClassOptions,
 } from './guidance.ts';
-import { type GenerationRecord, generateIntoFolder, toImageBytes } from './image-output.ts';
+import { batchesOfShare, type GenerationRecord, generateIntoFolder, toImageBytes } from './image-output.ts';
 import type {
   ImageFolderOptions,
   ImageGenerationOptions,
@@ -67,7 +67,15 @@ const generationSchema = z.strictObject({
   output_type: z.optional(z.string('must be a text')),
   return_latents: z.optional(z.boolean()),
 } satisfies Fields<ImageGenerationOptions & { output_type?: string; return_latents?: boolean }>);
-const folderSchema = z.strictObject({ ...callShape, count: numberOption } satisfies Fields<ImageFolderOptions>);
+const folderSchema = z.strictObject({
+  ...callShape,
+  count: numberOption,
+  share: z.optional(
+    z
+      .readonly(z.tuple([z.int().check(z.gte(1)), z.int().check(z.gte(1))]))
+      .check(z.refine(([index, shares]) => index <= shares, 'the share must be one of 1 to the number of shares')),
+  ),
+} satisfies Fields<ImageFolderOptions>);
 const interpolationSchema = z.strictObject({ ...drawingShape, seed: z.optional(numberOption) });
 const inversionSchema = z.strictObject({
   ...inversionShape,
@@ -220,16 +228,16 @@ function imagePipeline(
   const readBatches = (given: ImageFolderOptions) => {
     model.checkUsable();
     const options = parseOptions(folderSchema, given, 'options for the generation of images');
-    const { count, batch_size = group } = options;
+    const { count, batch_size = group, share } = options;
     checkCount('the number of images', count);
     checkCount('batch_size', batch_size);
-    return { ...read(options, count), count, batch_size };
+    return { ...read(options, count), count, batch_size, share };
   };
   const toFolder = async (folder: string, options: ImageFolderOptions) => {
     if (typeof folder !== 'string' || folder === '')
       throw new InvalidArgumentError(`the folder for the images must be a path, not ${JSON.stringify(folder)}`);
     refuseOtherChannels();
-    const { open, count, batch_size } = readBatches(options);
+    const { open, count, batch_size, share } = readBatches(options);
     const call = await open();
     const record: GenerationRecord = {
       model_sha256: sha256,
@@ -243,16 +251,17 @@ function imagePipeline(
       guidance_scale: call.guidance_scale,
       class_labels: call.class_labels === undefined ? null : listOrNumber(call.class_labels),
     };
-    return generateIntoFolder(folder, { ...call, count, batch_size }, record, (first, size, onProgress) =>
+    return generateIntoFolder(folder, { ...call, count, batch_size, share }, record, (first, size, onProgress) =>
       drawBytes({ ...call, onProgress }, first, size, batch_size),
     );
   };
   async function* drawBatches(reading: Promise<ReturnType<typeof readBatches>>) {
-    const { open, count, batch_size } = await reading;
+    const { open, count, batch_size, share } = await reading;
     const call = await open();
-    for (let first = 0; first < count; first += batch_size) {
-      const size = Math.min(batch_size, count - first);
-      const onProgress = (fraction: number) => call.onProgress?.((first + fraction * size) / count);
+    const [begin, end] = batchesOfShare(count, batch_size, share);
+    for (let first = begin; first < end; first += batch_size) {
+      const size = Math.min(batch_size, end - first);
+      const onProgress = (fraction: number) => call.onProgress?.((first - begin + fraction * size) / (end - begin));
       yield drawBytes({ ...call, onProgress }, first, size, batch_size);
     }
   }

@@ -176,6 +176,33 @@ describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
     expect(output).toContain('/nowhere/libmpi.so');
   });
 
+  it('draw the images of one process, and so do shares; their evaluation is its evaluation', async () => {
+    const at = (name: string) => path.join(folder, 'drawn', name);
+    const train = ['train', '--dataset', 'digits', '--n', '100', '--resolution', '8', '--max-steps', '2'];
+    const made = await run(1, [cli, ...train, '--batch-size', '8', '--sample-every', '0', '--output', at('run')]);
+    expect(made.status, made.output).toBe(0);
+    const draw = ['--model', path.join(at('run'), 'pipeline'), '--n', '22', '--batch-size', '4', '--steps', '3'];
+    const generate = (out: string, ...more: string[]) => [cli, 'generate', ...draw, '--out', at(out), ...more];
+    await run(1, generate('one'));
+    await run(2, generate('two'));
+    for (const share of ['3/3', '1/3', '2/3']) await run(1, generate('shares', '--share', share));
+    const images = (name: string) =>
+      readdirSync(at(name)).map((file) => [file, readFileSync(path.join(at(name), file))]);
+    expect(images('one')).toHaveLength(23);
+    expect(images('two')).toEqual(images('one'));
+    expect(images('shares')).toEqual(images('one'));
+    const given = ['--real', 'digits', '--n-real', '300', '--fake', at('one'), '--extractor', 'raw-pixels'];
+    const evaluate = (file: string) => {
+      const args = [cli, 'evaluate', ...given, '--batch-size', '4', '--metrics', 'fid,prdc', '--json', at(file)];
+      return [...args, '--cache-dir', at(`cache-${file}`)];
+    };
+    await run(1, evaluate('one.json'));
+    await run(2, evaluate('two.json'));
+    const [one, two] = ['one.json', 'two.json'].map((file) => JSON.parse(readFileSync(at(file), 'utf8')));
+    expect(Math.abs(two.fid / one.fid - 1)).toBeLessThan(1e-10);
+    expect({ ...two, fid: 0 }).toEqual({ ...one, fid: 0 });
+  });
+
   it('are named by doctor', async () => {
     const { output } = await run(2, [cli, 'doctor']);
     expect(output).toMatch(/mpi: Open MPI v[\d.]+ \(libmpi\.so\S*\), rank 0 of 2/);

@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
+import { world } from '#distributed/world';
+import { SINGLE } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { evaluate } from '../../evaluation/evaluate.ts';
+import { evaluate, evaluateWith } from '../../evaluation/evaluate.ts';
 import { identify, loadPointPair } from '../../evaluation/inputs.ts';
 import {
   checkedSettings,
@@ -169,15 +171,21 @@ async function evaluatePathLength(settings: EvaluateSettings): Promise<void> {
 async function printEvaluation(settings: EvaluateSettings): Promise<void> {
   refuseWithoutPpl(settings);
   const { json, plot } = settings;
+  // Pictures are made of images that one process has seen.
+  const isShared = plot === undefined && settings.contact_sheets === undefined;
+  const ranks = isShared ? world() : SINGLE;
+  if (!isShared && world().rank > 0) return;
   if (!settings.real) throw new InvalidArgumentError('option --real <sources...>: name a data set');
   const real = await realInput(settings.real);
   const report = await withInterrupt('interrupted', (signal) =>
     withStageBars(async (on_progress) => {
       const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
       const given = { ...(await evaluateOptions(real, settings)), on_progress, on_warning, signal };
-      return plot === undefined ? evaluate(given) : evaluateAndPlot(given, plot);
+      return plot === undefined ? evaluateWith(given, new Map(), ranks) : evaluateAndPlot(given, plot);
     }),
   );
+  // Every rank has the same report.
+  if (ranks.rank > 0) return;
   for (const file of report.contact_sheets?.files ?? []) process.stderr.write(`contact sheets: ${file}\n`);
   if (json === true) console.log(JSON.stringify(flatReport(report)));
   else console.log(reportTables(report));

@@ -1,5 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
+import { world } from '#distributed/world';
+import { gatherTexts } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { checkImageSet, parseImageSet } from '../../experiments/jobs/image-sets.ts';
 import type { Job } from '../../experiments/jobs/job.ts';
@@ -8,6 +10,7 @@ import {
   type JobRun,
   jobRuns,
   prepareJobs,
+  runsOfShare,
   unfinishedJobs,
 } from '../../experiments/jobs/run-jobs.ts';
 import {
@@ -35,6 +38,7 @@ import {
   refuseUnusedOptions,
   reproduceOptions,
 } from '../options/reproduce-options.ts';
+import { ofRank, parsedShare } from '../options/shared-options.ts';
 import { runWithProgress } from '../ui/jobs.ts';
 
 export function defineReproduce(command: Command): void {
@@ -50,7 +54,8 @@ Examples:
 
 Writes TARGET.md, .json, .csv and plots. Runs are made in other processes, on the cpu with one thread. Runs are stored
 in OUTPUT/jobs and shared by the targets that need them. The result does not depend on --jobs. Ctrl-C saves checkpoints;
---resume continues, also after a kill, with the same outcome.`,
+--resume continues, also after a kill, with the same outcome. --share 1/4 to --share 4/4 divide the runs among four processes
+or machines that share a disk; --report-only then reports them. The ranks of mpirun need no option.`,
   );
   addOptions(command, reproduceOptions).action(async (targets: string[], flags) =>
     reproduce(
@@ -63,27 +68,42 @@ in OUTPUT/jobs and shared by the targets that need them. The result does not dep
 async function reproduce(given: readonly Target[], settings: ReproduceSettings): Promise<void> {
   const targets = [...new Set(given)];
   refuseUnusedOptions(targets, settings);
+  if (settings.share !== undefined && settings.report_only)
+    throw new InvalidArgumentError('--share runs a part, and --report-only reports all parts: give one of them');
   const output = settings.output ?? path.join('runs', `reproduce-${settings.preset}`);
   const runs = jobRuns(output, [
     ...pointJobsOf(targets, settings),
     ...(targets.some(isImageTarget) ? await imageJobsOf(settings) : []),
   ]);
   if (settings.report_only) {
+    if (world().rank > 0) return;
     await unfinishedJobs(runs);
     await writeReports(targets, runs, output, settings);
     return;
   }
   await resolveDevice(settings.device);
-  const failed = await withFolderLock(output, 'choose another --output', async () => {
-    const open = await prepareJobs(runs, settings.resume);
+  const ranks = world();
+  const share = parsedShare(settings.share) ?? ofRank(ranks);
+  const own = runsOfShare(runs, share);
+  const [index, shares] = share;
+  // A lock of the share's own: the others write other runs there.
+  const locked = shares === 1 ? output : path.join(output, `share-${index}-of-${shares}`);
+  const failed = await withFolderLock(locked, 'choose another --output', async () => {
+    const open = await prepareJobs(own, settings.resume);
     const { jobs, device } = settings;
     const failures = await runWithProgress('reproduce', open, jobs ?? defaultParallelism(device));
-    if (failures.length < runs.length) await writeReports(targets, runs, output, settings);
-    return failures;
+    const all = (await gatherTexts(ranks, failures.join('\n'))).filter((text) => text !== '');
+    const hasAll = settings.share === undefined && ranks.rank === 0;
+    if (hasAll && all.length < runs.length) await writeReports(targets, runs, output, settings);
+    return ranks.rank === 0 ? all.flatMap((text) => text.split('\n')) : [];
   });
   if (failed.length > 0)
     throw new Error(
       `${failed.length} of ${runs.length} runs failed; the reports leave them out:\n${failed.join('\n')}\nTry again with --resume.`,
+    );
+  if (settings.share !== undefined)
+    console.log(
+      `share ${settings.share}: ${own.length} of ${runs.length} runs are done. When all shares are, the same command with --report-only in place of --share reports them`,
     );
 }
 

@@ -4,7 +4,7 @@ import { imageStatistics } from '../../evaluation/image-statistics.ts';
 import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/index.ts';
 import * as z from '../../zod.ts';
 import { addOptions, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
-import { deviceOption, extractorOptions, namedExtractor } from '../options/shared-options.ts';
+import { deviceOption, extractorOptions, namedExtractor, parsedShare, shareOption } from '../options/shared-options.ts';
 import { downloadBar, withProgress } from '../ui/progress.ts';
 
 const { cache_dir: _, ...featureOptions } = extractorOptions;
@@ -17,7 +17,7 @@ const options = {
     z.optional(z.array(z.string())),
     'merge the statistics of these .npz files instead',
   ),
-  share: option('--share <i/n>', z.optional(z.string()), 'only the i-th of n consecutive parts, such as 1/4'),
+  share: shareOption('only the i-th of n consecutive parts, such as 1/4'),
   ...featureOptions,
   device: deviceOption(),
   out: option('--out <file>', z.string('name an .npz file to write'), 'the .npz file to write'),
@@ -71,11 +71,4 @@ async function computed(images: string, settings: StatisticsSettings) {
     ),
   );
   return { statistics, origin: `extractor ${extractor.name}, checksum ${extractor.checksum}` };
-}
-
-function parsedShare(text: string | undefined): [number, number] | undefined {
-  if (text === undefined) return undefined;
-  const match = /^(\d+)\/(\d+)$/.exec(text);
-  if (!match) throw new InvalidArgumentError(`--share '${text}' must be i/n, such as 1/4`);
-  return [Number(match[1]), Number(match[2])];
 }

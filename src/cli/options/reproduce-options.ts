@@ -3,7 +3,7 @@ import { isImageTarget, TARGETS, type Target } from '../../experiments/reproduce
 import { PRESETS } from '../../experiments/reproduce/presets.ts';
 import * as z from '../../zod.ts';
 import { didYouMean, givenFlag, listOption, option, type Settings } from './command-options.ts';
-import { deviceOption } from './shared-options.ts';
+import { deviceOption, shareOption } from './shared-options.ts';
 
 const wholeNumber = z.int().check(z.gte(1));
 
@@ -83,6 +83,9 @@ export const reproduceOptions = {
     '--report <file>',
     z.optional(z.string().check(z.regex(/\.md$/, 'must end in .md'))),
     'also write one Markdown file of all targets, with its plots in images/ next to it',
+  ),
+  share: shareOption(
+    'only the runs of the i-th of n parts; reports follow by --report-only (with mpirun each rank its part)',
   ),
   report_only: option('--report-only', z._default(z.boolean(), false), 'run nothing, report the finished runs'),
 };

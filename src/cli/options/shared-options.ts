@@ -1,3 +1,4 @@
+import type { Communicator } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors, PREPROCESSINGS } from '../../evaluation/extractors/registry.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
@@ -9,6 +10,23 @@ import { listOption, option, type Settings } from './command-options.ts';
 /** `--device`. */
 export const deviceOption = (byDefault: Device = 'auto') =>
   option('--device <name>', z._default(z.enum(DEVICES), byDefault), DEVICES.join(', '));
+
+/** One of several consecutive parts: the i-th, from 1, of n. */
+export type Share = readonly [index: number, shares: number];
+
+/** `--share`, for commands that several processes divide among them. */
+export const shareOption = (description: string) => option('--share <i/n>', z.optional(z.string()), description);
+
+/** The part of a rank of mpirun. */
+export const ofRank = ({ rank, size }: Pick<Communicator, 'rank' | 'size'>): Share => [rank + 1, size];
+
+/** @throws {InvalidArgumentError} when the text is not a share. */
+export function parsedShare(text: string | undefined): Share | undefined {
+  if (text === undefined) return undefined;
+  const [, index = 0, shares = 0] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).map(Number);
+  if (index >= 1 && index <= shares) return [index, shares];
+  throw new InvalidArgumentError(`--share '${text}' must be i/n with i from 1 to n, such as 1/4`);
+}
 
 /** `--strict`, for commands that read images. */
 export const strictOption = () =>

@@ -77,6 +77,20 @@ export async function unfinishedJobs(runs: readonly JobRun[]): Promise<JobRun[]>
   return open;
 }
 
+/** The runs of the i-th (from 1) of n shares. Those of one data set and seed stay together: some need the models of others. */
+export function runsOfShare(
+  runs: readonly JobRun[],
+  [index, shares]: readonly [index: number, shares: number],
+): JobRun[] {
+  const groups = [...new Set(runs.map(groupOf))];
+  return runs.filter((run) => groups.indexOf(groupOf(run)) % shares === index - 1);
+}
+
+function groupOf({ job }: JobRun): string {
+  const training = isTraining(job) ? job : job.model;
+  return `${training.seed} ${training.kind === 'points' ? training.dataset : training.name}`;
+}
+
 function refuseOtherSettings({ folder, job }: JobRun, there: Job): void {
   const before = new Map(settingsOf(there));
   const differing = settingsOf(job).flatMap(([key, now]) => {

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { RawImage } from '@huggingface/transformers';
 import sharp from 'sharp';
+import { world } from '#distributed/world';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
 import { encodePng, type ImageBytes } from '../../../pipelines/image-output.ts';
@@ -10,9 +11,12 @@ import * as z from '../../../zod.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import {
   classLabelsOption,
+  ofRank,
+  parsedShare,
   refuseUnusedEta,
   type SamplingSettings,
   samplingCall,
+  shareOption,
 } from '../../options/shared-options.ts';
 import { type Watch, withProgress } from '../../ui/progress.ts';
 
@@ -53,6 +57,9 @@ export const imageOptions = grouped('Images:', {
     z.optional(z.int().check(z.gte(1))),
     'images per batch when drawing into a folder (default: 16, on a GPU up to 128)',
   ),
+  share: shareOption(
+    'draw only the i-th of n parts of a folder, for n processes that share a disk (default: all; with mpirun each rank its part)',
+  ),
   raw_weights: option('--raw-weights', z.optional(z.boolean()), 'use the raw weights even if there are averaged ones'),
   columns: option(
     '--columns <count>',
@@ -82,6 +89,12 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
     throw new InvalidArgumentError('--interpolate and --init-image both say where to begin: give one of them');
   if (from !== undefined && folder !== undefined)
     throw new InvalidArgumentError(`--interpolate draws a grid: give a .png with --out, not '${folder}'`);
+  const ranks = world();
+  const share = parsedShare(settings.share) ?? (folder !== undefined && ranks.size > 1 ? ofRank(ranks) : undefined);
+  if (settings.share !== undefined && (folder === undefined || grid !== undefined))
+    throw new InvalidArgumentError('--share divides a folder of images: give a folder with --out, and no .png');
+  // What is no folder, one rank draws.
+  if (folder === undefined && ranks.rank > 0) return '';
   const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);
@@ -101,15 +114,20 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
       if (from !== undefined && to !== undefined)
         return bytesOf(await draw.interpolate(from, to, count, { ...options, ...watch }));
       if (folder === undefined) return draw({ ...options, ...edit, batch_size: count, output_type: 'uint8', ...watch });
-      const files = await draw.toFolder(folder, { ...options, ...edit, count, batch_size, ...watch });
-      return grid === undefined ? undefined : imagesIn(files);
+      const files = await draw.toFolder(folder, { ...options, ...edit, count, batch_size, share, ...watch });
+      await ranks.barrier();
+      if (grid === undefined || ranks.rank > 0) return undefined;
+      // The parts of the other ranks are there, and are not drawn again.
+      return imagesIn(ranks.size > 1 ? await draw.toFolder(folder, { ...options, ...edit, count, batch_size }) : files);
     };
     const images = await withProgress('generate', drawn, notice);
     if (grid !== undefined && images) await writeGrid(grid, images, settings);
   } finally {
     await draw.dispose();
   }
+  if (ranks.rank > 0) return '';
   const written = [folder, grid].filter((target) => target !== undefined);
+  if (settings.share !== undefined) return `share ${settings.share} of ${count} images: ${folder}`;
   return `${count} image${count === 1 ? '' : 's'}: ${written.join(', ')}`;
 }
 

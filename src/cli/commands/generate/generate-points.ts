@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { world } from '#distributed/world';
 import { loadPoints, writeCsvPoints, writeNpyPoints } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
@@ -24,6 +25,7 @@ export async function generatePoints(
   for (const file of out)
     if (!FORMATS.includes(path.extname(file).toLowerCase()))
       throw new InvalidArgumentError(`--out '${file}' must end in ${FORMATS.join(', ')} for points`);
+  if (world().rank > 0) return '';
   const draw = await pipeline('unconditional-point-generation', folder, { device, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);

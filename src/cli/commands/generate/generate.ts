@@ -24,7 +24,8 @@ Examples:
   iso-diffusion generate --model runs/photos/pipeline --interpolate 1 2 --n 8 --out grid.png
   iso-diffusion generate --model google/ddpm-cifar10-32 --n 1 --seed 7 --out image.png
 
-The same command completes a partly filled folder, with the same images as an uninterrupted run.`,
+The same command completes a partly filled folder, with the same images as an uninterrupted run. With --share 1/4 to
+--share 4/4 four processes or machines fill a folder together, and so do the ranks of mpirun, which need no option.`,
   );
   addOptions(command, options).action(async (flags) => generate(await readSettings(options, flags)));
 }
@@ -36,5 +37,6 @@ async function generate(settings: Settings<typeof options>): Promise<void> {
   if (other !== undefined)
     throw new InvalidArgumentError(`option ${other} does not fit: '${settings.model}' draws ${model.kind}`);
   const draw = model.kind === 'points' ? generatePoints : generateImages;
-  console.log(await draw(model.path, settings));
+  const said = await draw(model.path, settings);
+  if (said !== '') console.log(said);
 }
