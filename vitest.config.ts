@@ -9,6 +9,7 @@ const MPI_TESTS = 'test/distributed/mpi*.test.ts';
 export default defineConfig(({ mode }) => ({
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: ['test/build.ts'],
     exclude: [
       ...configDefaults.exclude,
       'test/browser/**',

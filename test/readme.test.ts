@@ -2,8 +2,9 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, inject, it } from 'vitest';
 import * as api from '../src/index.ts';
+import { runCli } from './cli/run-cli.ts';
 import { runExample } from './run-example.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -47,8 +48,11 @@ describe('README', () => {
   it('has API examples of points, of images and of a loss, and all run', async () => {
     const [points = '', images = '', ownLoss = '', ...others] = blocks('ts');
     expect(others).toEqual([]);
-    const imports = [`from 'iso-diffusion'`, `from '${path.join(root, 'src/index.ts')}'`] as const;
-    const graphImports = [`from 'iso-diffusion/graph'`, `from '${path.join(root, 'src/graph/index.ts')}'`] as const;
+    const imports = [`from 'iso-diffusion'`, `from '${path.join(inject('build'), 'dist/index.js')}'`] as const;
+    const graphImports = [
+      `from 'iso-diffusion/graph'`,
+      `from '${path.join(inject('build'), 'dist/graph/index.js')}'`,
+    ] as const;
     const runs = [
       [points, [imports, ['num_train_epochs: 100', 'max_steps: 4']]],
       [
@@ -84,8 +88,7 @@ describe('README', () => {
   it('shows commands that run one after another', async () => {
     const commands = commandLines.filter((line) => line.startsWith('npx iso-diffusion '));
     expect(commands.length).toBeGreaterThan(3);
-    const cli = path.join(root, 'bin/iso-diffusion.js');
-    for (const command of commands) await runExample(cli, quicker(command), folder);
+    for (const command of commands) expect(await runCli(quicker(command), folder)).toMatchObject({ code: 0 });
     expect(readdirSync(folder)).toEqual(expect.arrayContaining(['points.csv', 'grid.png', 'samples']));
   }, 240_000);
 

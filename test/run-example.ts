@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inject } from 'vitest';
 import { outputOf } from './child-output.ts';
 
 const tsx = fileURLToPath(import.meta.resolve('tsx'));
-// Elsewhere than in the root of the repository, tsx has to be told where `iso-diffusion` is this package.
-const env = { ...process.env, TSX_TSCONFIG_PATH: fileURLToPath(new URL('../tsconfig.json', import.meta.url)) };
+// tsx has to be told where `iso-diffusion` is this package.
+const env = { ...process.env, TSX_TSCONFIG_PATH: path.join(inject('build'), 'tsconfig.json') };
 
 /**
  * Runs a TypeScript file as a user does, in `cwd`, and returns what it printed. Rejects when it fails.

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { vi } from 'vitest';
+import path from 'node:path';
+import { inject, vi } from 'vitest';
 import { main } from '../../src/cli/main.ts';
 import { type ChildOutput, outputOf } from '../child-output.ts';
 
-const script = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+const script = path.join(inject('build'), 'bin/iso-diffusion.js');
 
 /** Runs the CLI in `cwd`; `interruptWhen` sends Ctrl-C as soon as it is true. */
 export function runCli(

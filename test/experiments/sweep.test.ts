@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { hasChromium } from '../../scripts/chromium.ts';
 import { openPage } from '../../scripts/sweep/browser.ts';
 import { ConfigError, InvalidArgumentError } from '../../src/errors.ts';
@@ -12,7 +12,7 @@ import { type JobResult, jobName, type PointJob } from '../../src/experiments/jo
 import { sweepAdvice } from '../../src/experiments/sweep/advice.ts';
 import { sweepCells } from '../../src/experiments/sweep/cells.ts';
 import { drawnWithLambda, withLambda } from '../../src/experiments/sweep/jobs.ts';
-import { reportSweep, type SweepOptions, sweep } from '../../src/index.ts';
+import { reportSweep, type SweepOptions, type SweepReport, sweep } from '../../src/index.ts';
 import { pointJob } from './tiny-jobs.ts';
 
 vi.setConfig({ testTimeout: 240_000 });
@@ -40,7 +40,7 @@ const bytes = (folder: string) => names.map((name) => readFileSync(path.join(roo
 
 /** The same sweep on the command line, killed once a run is finished. scripts/sweep kills a longer one twice. */
 async function killed({ dataset, output_dir, lambda = [], ...settings }: SweepOptions): Promise<string | null> {
-  const script = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+  const script = path.join(inject('build'), 'bin/iso-diffusion.js');
   const { seeds, n, num_train_epochs, per_device_train_batch_size, num_inference_steps, nearest_k } = settings;
   const flags = { dataset, lambda, seeds, n, num_train_epochs, per_device_train_batch_size, nearest_k };
   const args = Object.entries({ ...flags, steps: num_inference_steps, jobs: 1, output: output_dir }).flatMap(
@@ -55,8 +55,12 @@ async function killed({ dataset, output_dir, lambda = [], ...settings }: SweepOp
 }
 
 describe('sweep', () => {
+  let whole: SweepReport;
+  beforeAll(async () => {
+    whole = await sweep({ ...tiny, output_dir: path.join(root, 'whole') });
+  }, 240_000);
+
   it('that was killed and stopped ends with the bytes of an unbroken one, and so do shares of it', async () => {
-    const whole = await sweep({ ...tiny, output_dir: path.join(root, 'whole') });
     expect(whole).toMatchObject({ num_train_epochs: 2, seeds: 2, unfinished: 0 });
     expect(whole.cells.map(({ lambda, place, runs }) => [lambda, place, runs])).toEqual([
       [0, 'training', 2],

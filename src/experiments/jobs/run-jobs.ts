@@ -132,28 +132,28 @@ export async function runJobs(runs: readonly JobRun[], options: RunJobsOptions):
     onEnd?.(run, error);
     report(run, 1);
   };
-  const takeJobs = async (queue: Iterable<JobRun>) => {
-    const worker = new JobProcess();
-    try {
-      for (const run of queue) {
+  const takeJobs = async (worker: JobProcess, queue: Iterable<JobRun>) => {
+    for (const run of queue) {
+      if (signal.aborted) return;
+      try {
+        await worker.run(run.folder, { signal, onProgress: (fraction) => report(run, fraction) });
+        end(run);
+      } catch (error) {
         if (signal.aborted) return;
-        try {
-          await worker.run(run.folder, { signal, onProgress: (fraction) => report(run, fraction) });
-          end(run);
-        } catch (error) {
-          if (signal.aborted) return;
-          end(run, error instanceof Error ? error : new Error(String(error)));
-        }
+        end(run, error instanceof Error ? error : new Error(String(error)));
       }
-    } finally {
-      await worker.release();
     }
   };
-  for (const trains of [true, false]) {
-    // One iterator for all: each job is taken once.
-    const queue = runs.filter(({ job }) => isTraining(job) === trains).values();
-    await Promise.all(Array.from({ length: parallel }, () => takeJobs(queue)));
-    signal.throwIfAborted();
+  const workers = Array.from({ length: parallel }, () => new JobProcess());
+  try {
+    for (const trains of [true, false]) {
+      // One iterator for all: each job is taken once.
+      const queue = runs.filter(({ job }) => isTraining(job) === trains).values();
+      await Promise.all(workers.map((worker) => takeJobs(worker, queue)));
+      signal.throwIfAborted();
+    }
+  } finally {
+    for (const worker of workers) await worker.release();
   }
   return failed;
 }

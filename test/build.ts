@@ -1,0 +1,39 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { TestProject } from 'vitest/node';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** The folder of the compiled package. */
+    build: string;
+  }
+}
+
+/**
+ * Compiles the package once, for the tests that run it in another process: compiled it starts in a third of the time that
+ * its sources take, of which there are some hundred starts.
+ */
+export default function compilePackage({ provide }: TestProject): () => void {
+  const folder = mkdtempSync(path.join(tmpdir(), 'iso-build-'));
+  const tsc = path.join(root, 'node_modules/.bin/tsc');
+  const quick = ['--noCheck', '--declaration', 'false'];
+  execFileSync(tsc, ['-p', 'tsconfig.build.json', '--outDir', path.join(folder, 'dist'), ...quick], { cwd: root });
+  for (const name of ['bin', 'package.json'])
+    cpSync(path.join(root, name), path.join(folder, name), { recursive: true });
+  for (const name of ['assets', 'node_modules'])
+    symlinkSync(path.join(root, name), path.join(folder, name), 'junction');
+  // What tsx resolves `iso-diffusion` by.
+  const paths = {
+    'iso-diffusion': ['./dist/index.js'],
+    'iso-diffusion/tfjs': ['./dist/losses/arrays/tfjs.js'],
+    'iso-diffusion/*': ['./dist/*/index.js'],
+  };
+  writeFileSync(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: { paths } }));
+  provide('build', folder);
+  return () => rmSync(folder, { recursive: true, force: true });
+}
