@@ -62,11 +62,21 @@ const TYPES: Record<string, string> = {
 const PAGE =
   '<!doctype html><title>iso-diffusion</title><link rel="icon" href="data:,"><script type="module" src="/page.js"></script>';
 
-/** Serves the page. @param isolated with the headers COOP and COEP, without which wasm has one thread. */
-async function serve(files: ReadonlyMap<string, Uint8Array>, isolated: boolean): Promise<Server> {
-  const headers = isolated
-    ? { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' }
-    : {};
+interface TabOptions {
+  /** Whether it has the headers COOP and COEP, without which wasm has one thread. */
+  readonly isolated: boolean;
+  /** Its content security policy; default none. */
+  readonly policy?: string;
+}
+
+/** Serves the page. */
+async function serve(files: ReadonlyMap<string, Uint8Array>, { isolated, policy }: TabOptions): Promise<Server> {
+  const headers = {
+    ...(isolated
+      ? { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' }
+      : {}),
+    ...(policy ? { 'Content-Security-Policy': policy } : {}),
+  };
   const content = async (url: string) => {
     if (url === '/') return PAGE;
     const name = path.basename(url);
@@ -109,8 +119,8 @@ export class TestBrowser {
   }
 
   /** A tab of a profile of its own. */
-  async openTab({ isolated }: { isolated: boolean }): Promise<Tab> {
-    const server = await serve(this.files, isolated);
+  async openTab(options: TabOptions): Promise<Tab> {
+    const server = await serve(this.files, options);
     this.servers.push(server);
     const page = await this.browser.newPage();
     page.on('pageerror', (error) => console.error(error));

@@ -34,6 +34,13 @@ describe.skipIf(!hasChromium)('whole runs in a browser', () => {
     }
   });
 
+  it('a content security policy has to allow WebAssembly, not to make functions from text', async () => {
+    const policy = "default-src 'self'; img-src data:; script-src 'self' 'wasm-unsafe-eval'";
+    const strict = await browser.openTab({ isolated: false, policy });
+    for (const where of ['page', 'worker'] as const)
+      expect(await strict.run('trainAndExport', ['strict', 5], where)).toHaveProperty('length');
+  });
+
   it('a pipeline that was trained there is opened by transformers.js in the tab', async () => {
     const files = unzipSync(await plain.run('trainAndExport', ['opened', 5], 'worker'));
     browser.addFiles('/models/roll', files);
