@@ -19,6 +19,7 @@ import {
 } from '../../src/models/index.ts';
 import { type DiffusionModel, initialVector, learnsVariance } from '../../src/models/model.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
+import { configureRuntime } from '../../src/runtime/configure.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import type { Batches } from '../../src/trainers/data/prefetched-batches.ts';
 import { Engine } from '../../src/trainers/engines/engine.ts';
@@ -37,6 +38,7 @@ export type CaseName =
   | 'classes'
   | 'learned-variance'
   | 'points'
+  | 'without-tf32'
   | 'fine-tuning'
   | 'fine-tuning-torch'
   | 'fp16'
@@ -51,6 +53,10 @@ export const cases: Readonly<Record<CaseName, (folder: string) => Promise<Steps>
   fp16: () => training(unet(), { mixed_precision: 'fp16' }),
   'learned-variance': () => training(unet({ out_channels: 6 })),
   points: () => training(new ConditionalDense()),
+  'without-tf32': () => {
+    configureRuntime({ tf32: false });
+    return training(new ConditionalDense());
+  },
   'fine-tuning': () => training(OnnxModel.fromBytes(exported(unet()))),
   'fine-tuning-torch': () => training(OnnxModel.fromBytes(exportOfTorch())),
   sampling: (folder) => sampling(exported(unet()), folder),

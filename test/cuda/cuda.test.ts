@@ -22,6 +22,8 @@ interface Limits {
 
 const ofUNet: Limits = { toDeviceMiB: 6, toHost: 1, memoryGiB: 13, hostMs: 30 };
 
+const ofPoints: Limits = { toDeviceMiB: 0.1, toHost: 1, memoryGiB: 0.1, hostMs: 2 };
+
 /** At batch 128. */
 const cases: Readonly<Record<CaseName, Limits>> = {
   unet: ofUNet,
@@ -31,7 +33,8 @@ const cases: Readonly<Record<CaseName, Limits>> = {
   classes: ofUNet,
   fp16: { ...ofUNet, memoryGiB: 9 },
   'learned-variance': ofUNet,
-  points: { toDeviceMiB: 0.1, toHost: 1, memoryGiB: 0.1, hostMs: 2 },
+  points: ofPoints,
+  'without-tf32': ofPoints,
   'fine-tuning': ofUNet,
   'fine-tuning-torch': { toDeviceMiB: 0.5, toHost: 1, memoryGiB: 0.2, hostMs: 8 },
   // The images of each run of 10 steps.
@@ -41,10 +44,11 @@ const cases: Readonly<Record<CaseName, Limits>> = {
 describe.skipIf(!hasFakeCuda)('on cuda', () => {
   it.each(Object.entries(cases) as [CaseName, Limits][])('%s', async (name, limits) => {
     const { batches = 1, toDeviceMiB, toHost, memoryGiB, hostMs } = limits;
-    const { step, memoryPeak, unevenConvolutions, misplaced, copyNodes } = await runCase(name);
+    const { step, memoryPeak, unevenConvolutions, tf32, misplaced, copyNodes } = await runCase(name);
     expect.soft(misplaced).toEqual([]);
     expect.soft(copyNodes).toEqual([]);
     expect.soft(unevenConvolutions).toBe(0);
+    expect.soft(tf32).toBe(name !== 'without-tf32');
     expect.soft(step.bytesToDevice / MIB, 'MiB to the device').toBeLessThanOrEqual(batches * toDeviceMiB);
     expect.soft(step.bytesToHost, 'bytes to the host').toBeLessThanOrEqual(toHost);
     expect.soft(memoryPeak / GIB, 'GiB of memory').toBeLessThanOrEqual(memoryGiB);

@@ -15,6 +15,7 @@ interface Counters {
   readonly launches: number;
   readonly memoryPeak: number;
   readonly unevenConvolutions: number;
+  readonly loadedWithoutTf32: number;
 }
 
 export interface Figures {
@@ -27,6 +28,8 @@ export interface Figures {
   };
   readonly memoryPeak: number;
   readonly unevenConvolutions: number;
+  /** Whether the CUDA libraries were loaded to multiply in TF32. */
+  readonly tf32: boolean;
 }
 
 /** What a run counts, and processor time. */
@@ -47,7 +50,7 @@ for (let i = 0; i < REPEATS; i++) {
   long.push(await measured(LONG));
 }
 const perStep = (figure: keyof Run) => (least(long, figure) - least(short, figure)) / (LONG - SHORT);
-const { memoryPeak, unevenConvolutions } = counters();
+const { memoryPeak, unevenConvolutions, loadedWithoutTf32 } = counters();
 const figures: Figures = {
   step: {
     bytesToDevice: perStep('bytesToDevice'),
@@ -58,6 +61,7 @@ const figures: Figures = {
   },
   memoryPeak,
   unevenConvolutions,
+  tf32: loadedWithoutTf32 === 0,
 };
 console.log(JSON.stringify(figures));
 

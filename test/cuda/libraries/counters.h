@@ -14,6 +14,8 @@ enum counter {
   MEMORY_PEAK,
   // Convolutions that were planned with other pads before than after the image.
   UNEVEN_CONVOLUTIONS,
+  // Libraries of cuBLAS that were loaded with NVIDIA_TF32_OVERRIDE=0.
+  LOADED_WITHOUT_TF32,
   COUNTERS,
 };
 

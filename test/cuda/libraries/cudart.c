@@ -39,6 +39,7 @@ static const char *const names[COUNTERS] = {
     [MEMORY] = "memory",
     [MEMORY_PEAK] = "memoryPeak",
     [UNEVEN_CONVOLUTIONS] = "unevenConvolutions",
+    [LOADED_WITHOUT_TF32] = "loadedWithoutTf32",
 };
 
 __attribute__((constructor)) static void open_counters(void) {
