@@ -2,7 +2,7 @@ import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { isFile } from '../files/regular-file.ts';
-import { adviceOnMissingWeights, isWeightsFile, weightsFile } from './pipeline-folder.ts';
+import { adviceOnMissingWeights, isWeightsFile, onnxFiles, weightsFile } from './pipeline-folder.ts';
 import { type HubOptions, isFilePath, type ListedFile, Repository } from './repository.ts';
 
 /* Downloads from repositories of models: whole pipelines, or one file. */
@@ -10,14 +10,14 @@ import { type HubOptions, isFilePath, type ListedFile, Repository } from './repo
 /** What a pipeline may need besides weights; demo images and training logs are left out. */
 const NEEDED = [
   /^model_index\.json$/,
-  /^((unet|unet_ema)\/)?(config\.json|model\.onnx|isotropy\.json)$/,
-  /^onnx\/model\.onnx$/,
+  /^((unet|unet_ema)\/)?(config\.json|isotropy\.json)$/,
   /^(scheduler\/)?scheduler_config\.json$/,
   /^point_scaler\.json$/,
 ];
 const MODEL_FOLDERS = ['', 'unet', 'unet_ema'];
 /** Lists the files of a complete download; it is written last. */
-const completeFile = (variant: string | undefined) => `.complete${variant ? `.${variant}` : ''}.json`;
+const completeFile = ({ variant, dtype }: HubOptions) =>
+  `.complete${variant ? `.${variant}` : ''}${dtype === 'fp16' ? '-onnx-fp16' : ''}.json`;
 
 /**
  * Downloads the files of a pipeline from the Hugging Face Hub into the cache and returns their folder: configurations,
@@ -35,7 +35,7 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
   weightsFile(variant);
   const repository = new Repository('model', name, options);
   const { revision } = repository;
-  const complete = completeFile(variant);
+  const complete = completeFile(options);
   return repository.throughCache({
     what: `${name} at ${revision}${variant ? ` (${variant})` : ''}`,
     ref: repository.ref,
@@ -44,7 +44,7 @@ export async function downloadSnapshot(name: string, options: HubOptions = {}): 
       return (await isFile(path.join(folder, complete))) ? folder : undefined;
     },
     get: async (commit) => {
-      const files = neededFiles(name, await repository.files(commit), variant);
+      const files = neededFiles(name, await repository.files(commit), options);
       for (const file of files) await repository.download(commit, file);
       const list = JSON.stringify(files.map((file) => file.path));
       await writeFileAtomic(path.join(repository.snapshot(commit), complete), list);
@@ -87,14 +87,16 @@ export async function downloadFile(name: string, file: string, options: HubOptio
 }
 
 /** @throws {HubError} when there are no weights of this variant, or only pickles; it says which there are. */
-function neededFiles(name: string, files: readonly ListedFile[], variant: string | undefined): ListedFile[] {
+function neededFiles(name: string, files: readonly ListedFile[], { variant, dtype }: HubOptions): ListedFile[] {
   const besides: string[] = [];
+  const [ownOnnx, sharedOnnx] = onnxFiles(dtype);
   const needed = files.filter(({ path: file }) => {
     const slash = file.lastIndexOf('/');
     const base = file.slice(slash + 1);
     const inModelFolder = MODEL_FOLDERS.includes(file.slice(0, Math.max(slash, 0)));
     if (inModelFolder) besides.push(base);
-    return (inModelFolder && isWeightsFile(base, variant)) || NEEDED.some((pattern) => pattern.test(file));
+    if (inModelFolder && (isWeightsFile(base, variant) || base === ownOnnx)) return true;
+    return file === sharedOnnx || NEEDED.some((pattern) => pattern.test(file));
   });
   if (needed.some((file) => file.path.endsWith('.safetensors'))) return needed;
   throw new HubError(`${name} cannot be loaded: ${adviceOnMissingWeights(besides, variant, name)}`);

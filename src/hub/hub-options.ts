@@ -16,12 +16,18 @@ export interface DownloadProgress {
   readonly total?: number | undefined;
 }
 
+/** transformers.js's names of the types in which an ONNX file computes here. */
+export type OnnxDtype = (typeof ONNX_DTYPES)[number];
+export const ONNX_DTYPES = ['fp32', 'fp16'] as const;
+
 /** Where and how a repository is downloaded. */
 export interface HubOptions {
   /** A branch, tag or commit; default 'main'. */
   readonly revision?: string | undefined;
   /** The variant of the weights, e.g. 'fp16' for `diffusion_pytorch_model.fp16.safetensors`; default none. */
   readonly variant?: string | undefined;
+  /** 'fp16' takes the ONNX file in half precision, `model_fp16.onnx`; default 'fp32', `model.onnx`. */
+  readonly dtype?: OnnxDtype | null | undefined;
   /**
    * The folder of the cache; default `env.cacheDir` where that was set, or `$XDG_CACHE_HOME/iso-diffusion/hub`, or
    * `~/.cache/iso-diffusion/hub`.

@@ -8,7 +8,7 @@ import { isFile, isFolder } from '../files/regular-file.ts';
 import { type Fields, functionOption } from '../options.ts';
 import * as z from '../zod.ts';
 import { allowsLocalModels, localModelFolder, refuseLocalModel } from './environment.ts';
-import { HUB_ID, type HubOptions } from './hub-options.ts';
+import { HUB_ID, type HubOptions, type OnnxDtype } from './hub-options.ts';
 import {
   adviceOnMissingWeights,
   adviceOnPickle,
@@ -18,6 +18,7 @@ import {
   findWeights,
   isPickle,
   modelIndexSchema,
+  onnxFiles,
   pipelineFiles,
   weightsFile,
 } from './pipeline-folder.ts';
@@ -29,6 +30,9 @@ export type PretrainedOptions = Pick<
   HubOptions,
   'revision' | 'variant' | 'cache_dir' | 'local_files_only' | 'progress_callback' | 'token'
 >;
+
+/** How one is opened: `dtype` chooses the ONNX file. */
+export type OpenOptions = PretrainedOptions & Pick<HubOptions, 'dtype'>;
 
 export const pretrainedShape = {
   revision: z.optional(z.string()),
@@ -47,9 +51,10 @@ export const pretrainedShape = {
  */
 export async function openPretrained(
   model: string | null | undefined,
-  { require = ['weights'], ...options }: PretrainedOptions & Pick<ReadPipelineOptions, 'require'> = {},
+  { require = ['weights'], ...options }: OpenOptions & Pick<ReadPipelineOptions, 'require'> = {},
 ): Promise<PipelineFolder> {
-  return readPipelineFolder(await pipelineFolderOf(model, options), { require, variant: options.variant });
+  const { variant, dtype } = options;
+  return readPipelineFolder(await pipelineFolderOf(model, options), { require, variant, dtype });
 }
 
 /**
@@ -61,10 +66,7 @@ export async function openPretrained(
  * @throws {HubError} when the download fails.
  * @throws {FileFormatError} when a pickle was named: pickles are never opened; or the folder of a training run.
  */
-export async function pipelineFolderOf(
-  model: string | null | undefined,
-  options: PretrainedOptions = {},
-): Promise<string> {
+export async function pipelineFolderOf(model: string | null | undefined, options: OpenOptions = {}): Promise<string> {
   if (typeof model !== 'string' || model === '')
     throw new InvalidArgumentError(
       "no model was named: pass the folder of a saved pipeline, such as './runs/swiss-roll/pipeline', or a Hub id",
@@ -106,6 +108,8 @@ export interface ReadPipelineOptions {
   readonly require?: readonly ModelFile[] | undefined;
   /** The variant of the weights, e.g. 'fp16'; default none. */
   readonly variant?: string | undefined;
+  /** Which ONNX file `paths` names; default 'fp32'. */
+  readonly dtype?: OnnxDtype | null | undefined;
 }
 
 /** The contents of a pipeline folder, without its large files. */
@@ -134,7 +138,7 @@ export interface PipelineFolder {
  */
 export async function readPipelineFolder(
   dir: string,
-  { require: required = ['onnx', 'weights'], variant }: ReadPipelineOptions = {},
+  { require: required = ['onnx', 'weights'], variant, dtype }: ReadPipelineOptions = {},
 ): Promise<PipelineFolder> {
   const root = resolve(dir);
   await checkIsFolder(root);
@@ -158,8 +162,8 @@ export async function readPipelineFolder(
     dir: root,
     unetConfig: unetConfig as ComponentConfig,
     schedulerConfig: schedulerConfig as ComponentConfig,
-    paths: { onnx: await onnxOf(unetFolder, root), weights },
-    emaPaths: emaWeights ? { onnx: await onnxOf(emaFolder, root), weights: emaWeights } : undefined,
+    paths: { onnx: await onnxOf(unetFolder, root, dtype), weights },
+    emaPaths: emaWeights ? { onnx: await onnxOf(emaFolder, root, dtype), weights: emaWeights } : undefined,
     variant,
     autoencoder: ['vae', 'vqvae', 'movq'].find((name) => isComponent(Reflect.get(index, name))),
   };
@@ -168,8 +172,9 @@ export async function readPipelineFolder(
 }
 
 /** The ONNX file of a model; in the layout `transformers.js` one of the models has it beside the components. */
-async function onnxOf(folder: string, root: string): Promise<string> {
-  const [own, shared] = [join(folder, pipelineFiles.onnx), join(root, pipelineFiles.transformersOnnx)];
+async function onnxOf(folder: string, root: string, dtype: OnnxDtype | null | undefined): Promise<string> {
+  const [ownFile, sharedFile] = onnxFiles(dtype);
+  const [own, shared] = [join(folder, ownFile), join(root, sharedFile)];
   return !(await isFile(own)) && (await isFile(shared)) ? shared : own;
 }
 

@@ -7,6 +7,7 @@ import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
 import { parseOptions } from '../options.ts';
 import * as z from '../zod.ts';
+import { ONNX_DTYPES, type OnnxDtype } from './hub-options.ts';
 
 /*
  * The layout of a saved pipeline: the names of its files, as in diffusers, and how a folder of them is written.
@@ -27,7 +28,16 @@ export const pipelineFiles = {
   pointScaler: 'point_scaler.json',
   /** Of the layout `transformers.js`. */
   transformersOnnx: 'onnx/model.onnx',
+  /** In half precision, by transformers.js's names. */
+  halfOnnx: 'model_fp16.onnx',
+  transformersHalfOnnx: 'onnx/model_fp16.onnx',
 } as const;
+
+/** The ONNX files of a model that computes in `dtype`: beside its config, and in the layout `transformers.js`. */
+export function onnxFiles(dtype: OnnxDtype | null | undefined): readonly [own: string, shared: string] {
+  const { onnx, transformersOnnx, halfOnnx, transformersHalfOnnx } = pipelineFiles;
+  return dtype === 'fp16' ? [halfOnnx, transformersHalfOnnx] : [onnx, transformersOnnx];
+}
 
 /**
  * `nested`: each component in a folder of its own, as diffusers saves a pipeline. `flat`: all in one folder, as
@@ -83,6 +93,8 @@ export interface ModelFiles {
   /** The model in ONNX's binary form, or a function that makes it when it is written. */
   readonly onnx: Uint8Array | (() => Uint8Array);
   readonly weights: ReadonlyMap<string, NamedTensor>;
+  /** The model in ONNX's binary form that computes in float16, which is written beside the other; default none. */
+  readonly halfOnnx?: Uint8Array | (() => Uint8Array) | undefined;
   /** Default: the folder does not say. */
   readonly isotropy?: IsotropyFile | undefined;
 }
@@ -142,9 +154,10 @@ function filesOf(parts: PipelineParts) {
     [pipelineFiles.modelIndex, stringifySorted(modelIndex)],
     [inFolder(folders.scheduler, pipelineFiles.schedulerConfig), stringifySorted(schedulerConfig)],
   ]);
-  const addModel = (folder: string, { onnx, weights, isotropy }: ModelFiles) => {
+  const addModel = (folder: string, { onnx, halfOnnx, weights, isotropy }: ModelFiles) => {
     files.set(inFolder(folder, pipelineFiles.config), configText);
     files.set(inFolder(folder, pipelineFiles.onnx), onnx);
+    if (halfOnnx) files.set(inFolder(folder, pipelineFiles.halfOnnx), halfOnnx);
     files.set(inFolder(folder, weightsFile(variant)), safetensorsChunks(weights, { format: 'pt' }));
     if (isotropy) files.set(inFolder(folder, pipelineFiles.isotropy), stringifySorted(isotropy));
   };
@@ -152,8 +165,12 @@ function filesOf(parts: PipelineParts) {
   if (parts.unetEma) addModel(folders.unetEma, parts.unetEma);
   if (parts.layout === 'transformers.js') {
     const shown = parts.unetEma ? folders.unetEma : folders.unet;
-    files.delete(inFolder(shown, pipelineFiles.onnx));
-    files.set(pipelineFiles.transformersOnnx, (parts.unetEma ?? parts.unet).onnx);
+    for (const dtype of ONNX_DTYPES) {
+      const [own, shared] = onnxFiles(dtype);
+      const content = files.get(inFolder(shown, own));
+      files.delete(inFolder(shown, own));
+      if (content) files.set(shared, content);
+    }
     files.set(pipelineFiles.config, stringifySorted(transformersConfig(unetConfig)));
   }
   return files;

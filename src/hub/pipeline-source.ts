@@ -3,8 +3,9 @@ import { dirname, join } from '#platform/path';
 import { errorText, FileFormatError, HubError } from '../errors.ts';
 import { isFile } from '../files/regular-file.ts';
 import type { Store } from '../platform/stores/store.ts';
+import type { OnnxDtype } from './hub-options.ts';
 import type { ModelFile } from './open-pretrained.ts';
-import { pipelineFiles, weightsFile } from './pipeline-folder.ts';
+import { onnxFiles, pipelineFiles, weightsFile } from './pipeline-folder.ts';
 
 /* Pipelines that are not in a folder: at a URL, in a zip file, in a store. They are put in a temporary folder and read there. */
 
@@ -29,6 +30,8 @@ const isStore = (model: object): model is Store => ['stat', 'read', 'list'].ever
 
 interface FetchOptions {
   readonly variant?: string | undefined;
+  /** Which ONNX file; default 'fp32'. */
+  readonly dtype?: OnnxDtype | null | undefined;
   /** Whether to take averaged weights where there are some. */
   readonly ema: boolean;
   /** The large file to fetch where there are both. */
@@ -98,7 +101,8 @@ export async function fetchPipeline(folder: string, address: string, options: Fe
     if (content) await writeInto(join(folder, target), content);
     return content !== undefined;
   };
-  const { modelIndex, config, isotropy, schedulerConfig, onnx, transformersOnnx } = pipelineFiles;
+  const { modelIndex, config, isotropy, schedulerConfig } = pipelineFiles;
+  const [onnx, transformersOnnx] = onnxFiles(options.dtype);
   const isNested = await get(modelIndex);
   const candidates = isNested ? [...(options.ema ? ['unet_ema/'] : []), 'unet/', ''] : [''];
   let own: string | undefined;

@@ -1,7 +1,9 @@
 import { requireArray, requireFunction, requireObject } from '../arguments.ts';
 import { ConfigError, InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
+import { float32Tensor } from '../files/float-tensors.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
+import { cast } from '../graph/ops/index.ts';
 import { elementCount, formatShape } from '../graph/types.ts';
 import { ForwardContext } from '../nn/context.ts';
 import type { ParameterSpec } from '../nn/parameters.ts';
@@ -36,7 +38,7 @@ export function configOptions(json: unknown, className: string): Record<string, 
 
 /** What a model is called with: values of one graph. */
 export interface ModelInputs {
-  /** [batch, ...sampleShape], float32 or float64, as all parameters. */
+  /** [batch, ...sampleShape], float32, float64 or float16, as all parameters. */
   readonly sample: Value;
   /** [batch] or [1], int64 or int32, counted from 0; float32 where the model `takesFractionalTimesteps`. */
   readonly timestep: Value;
@@ -66,6 +68,11 @@ export interface DiffusionModel {
   readonly takesFractionalTimesteps?: boolean | undefined;
   /** The least and the greatest timestep that the model can encode. Default: every one from 0. */
   readonly timestepRange?: readonly [least: number, greatest: number] | undefined;
+  /**
+   * Whether `forward` can be given a sample and parameters in float16, and then computes in it; parameters that are frozen
+   * stay float32. Default true: ops and layers follow the type of what they are given.
+   */
+  readonly computesInFloat16?: boolean | undefined;
   /** Number of classes of a class-conditional model. Default: the model takes no class labels. */
   readonly classCount?: number | undefined;
   /**
@@ -169,6 +176,9 @@ export function parametersFrom(
   }));
 }
 
+/** The type in which an exported model computes; its inputs and outputs are float32 in any case. */
+type ComputeDtype = 'float32' | 'float16';
+
 /**
  * The forward pass with `weights` put in, ready to be written as ONNX.
  *
@@ -178,7 +188,10 @@ export function parametersFrom(
  * The parameters are constants named as in the state dict.
  *
  * @param timestepType 'float32' for a model that `takesFractionalTimesteps`; default 'int64'.
- * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
+ * @param dtype 'float16' makes a file of half the size, whose parameters are float16 but for those that are frozen. It
+ * computes in float16 with statistics of norms in float32. Default 'float32'.
+ * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size; for
+ * 'float16' also when a weight is beyond it, or the model does not compute in it.
  * @example
  * const bytes = writeOnnx(exportModelGraph(model, initialParameters(model, 0)));
  */
@@ -186,31 +199,57 @@ export function exportModelGraph(
   model: DiffusionModel,
   weights: ReadonlyMap<string, Float32Array>,
   timestepType: 'int64' | 'float32' = 'int64',
+  dtype: ComputeDtype = 'float32',
 ): Graph {
   checkWeights(model, weights);
+  if (dtype === 'float16') refuseFloat32Only(model, 'a model in float16');
   const graph = new Graph(model.config._class_name);
   const sample = graph.input('sample', 'float32', ['batch_size', ...model.sampleShape]);
   const timestep = graph.input('timestep', timestepType, ['timestep_count']);
   const parameters = new Map(
-    model.parameters.map(({ name, shape }) => [
-      name,
-      graph.constant('float32', shape, weights.get(name) ?? new Float32Array(), name),
-    ]),
+    model.parameters.map((spec) => [spec.name, parameterConstant(graph, spec, weights, dtype)]),
   );
   const class_labels = model.classCount ? asOne(graph.input('class_labels', 'int64', ['label_count'])) : undefined;
   const context = new ForwardContext(parameters, { modelName: model.config._class_name });
-  graph.output('out_sample', model.forward({ sample, timestep: asOne(timestep), class_labels }, context));
+  const inputs = { sample: cast(sample, dtype), timestep: asOne(timestep), class_labels };
+  graph.output('out_sample', cast(model.forward(inputs, context), 'float32'));
   return graph;
+}
+
+function parameterConstant(
+  graph: Graph,
+  { name, shape, isFrozen }: ParameterSpec,
+  weights: ReadonlyMap<string, Float32Array>,
+  dtype: ComputeDtype,
+): Value {
+  const values = weights.get(name) ?? new Float32Array();
+  if (dtype === 'float32' || isFrozen) return graph.constant('float32', shape, values, name);
+  const { data } = float32Tensor(name, shape, values, 'fp16');
+  return graph.constant('float16', shape, data as Uint16Array, name);
+}
+
+/** @throws {InvalidArgumentError} when the model computes in float32 only. @param what needs float16. */
+export function refuseFloat32Only({ computesInFloat16 = true, config }: DiffusionModel, what: string): void {
+  if (computesInFloat16) return;
+  throw new InvalidArgumentError(
+    `${what} is not possible with a ${config._class_name}, which computes in float32 only: leave it out`,
+  );
 }
 
 /**
  * The model with `weights` put in as an ONNX file.
  *
+ * @param dtype in which it computes, see `exportModelGraph`; default 'float32'.
  * @throws {InvalidArgumentError} as `exportModelGraph`.
  * @throws {GraphError} when the file would exceed protobuf's 2 GiB.
  */
-export function exportModel(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>): Uint8Array {
+export function exportModel(
+  model: DiffusionModel,
+  weights: ReadonlyMap<string, Float32Array>,
+  dtype: ComputeDtype = 'float32',
+): Uint8Array {
   checkWeights(model, weights);
+  if (dtype === 'float16') return writeOnnx(exportModelGraph(model, weights, 'int64', dtype));
   return model.toOnnx?.(weights) ?? writeOnnx(exportModelGraph(model, weights));
 }
 

@@ -102,7 +102,7 @@ export async function loadUnconditionalImageGeneration(
     const loaded = name?.toLowerCase().endsWith('.onnx')
       ? await loadImageOnnx(name, options)
       : await loadFolder(name, options, 'images');
-    const loop = await DenoisingLoop.of(loaded.onnx, loaded.model);
+    const loop = await DenoisingLoop.of(loaded.onnx, loaded.model, loaded.dtype);
     return imagePipeline(loaded, loop, await onnxChecksum(loaded.onnx));
   });
 }

@@ -159,11 +159,12 @@ async function loadPointFolder(
   name: string | null | undefined,
   options: PipelineOptions,
 ): Promise<UnconditionalPointGenerationPipeline> {
-  const { model, scheduler, isotropy, dir = '', onnx } = await loadFolder(name, options, 'points');
+  const loaded = await loadFolder(name, options, 'points');
+  const { model, dir = '', onnx, dtype } = loaded;
   const [dims = 0] = model.sampleShape;
   try {
     const { columns, ...scaler } = await readScaler(dir, dims);
-    return pointPipeline({ model, scheduler, isotropy }, await DenoisingLoop.of(onnx, model), { scaler, columns });
+    return pointPipeline(loaded, await DenoisingLoop.of(onnx, model, dtype), { scaler, columns });
   } catch (error) {
     await model.release();
     throw error;

@@ -1,11 +1,12 @@
 import { readFile } from '#platform/fs';
 import { requireText } from '../arguments.ts';
 import type { PointSet } from '../datasets/points/points.ts';
-import { FileFormatError, NonFiniteWeightsError } from '../errors.ts';
+import { FileFormatError, InvalidArgumentError, NonFiniteWeightsError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import { startsWith } from '../files/known-files.ts';
 import type { NamedTensor } from '../files/safetensors.ts';
+import { ONNX_DTYPES, type OnnxDtype } from '../hub/hub-options.ts';
 import type { ModelCardFacts } from '../hub/model-card.ts';
 import {
   DIFFUSERS_VERSION,
@@ -14,7 +15,7 @@ import {
   pipelineFiles,
   savePipelineFolder,
 } from '../hub/pipeline-folder.ts';
-import { type DiffusionModel, exportModel } from '../models/model.ts';
+import { type DiffusionModel, exportModel, refuseFloat32Only } from '../models/model.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
 interface TrainedPipeline {
@@ -47,10 +48,15 @@ const PICTURE = 'samples.png';
 /** How a pipeline folder is written. */
 export interface SaveFormat {
   /**
-   * The type of the safetensors: 'fp32' (default), or rounded to the nearest 'fp16' or 'bf16', half as large. ONNX files
-   * stay float32.
+   * The type of the safetensors: 'fp32' (default), or rounded to the nearest 'fp16' or 'bf16', half as large. `model.onnx`
+   * stays float32.
    */
   readonly dtype?: WeightsDtype | undefined;
+  /**
+   * 'fp16' also writes the model as it draws in half precision, `model_fp16.onnx` beside `model.onnx`, which
+   * `dtype: 'fp16'` of `pipeline()` and of transformers.js open. Default 'fp32': `model.onnx` alone.
+   */
+  readonly onnx_dtype?: OnnxDtype | undefined;
   /** Marks the safetensors, as diffusers does: 'fp16' writes `diffusion_pytorch_model.fp16.safetensors`. Default none. */
   readonly variant?: string | undefined;
   /**
@@ -64,13 +70,17 @@ export interface SaveFormat {
  * Exports the model to ONNX and writes it with its weights, scheduler and scaling as a pipeline folder.
  *
  * @throws {NonFiniteWeightsError} when a weight is NaN or infinite.
- * @throws {InvalidArgumentError} when a weight is too large for `dtype`, or `variant` is not a plain word.
+ * @throws {InvalidArgumentError} when a weight is too large for `dtype` or `onnx_dtype`, the model does not compute in that,
+ * or `variant` is not a plain word.
  */
 export async function saveTrainedPipeline(
   directory: string,
   { model, weights, averagedWeights, scheduler, points, measure, card, picture }: TrainedPipeline,
-  { dtype = 'fp32', variant, layout }: SaveFormat = {},
+  { dtype = 'fp32', onnx_dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
+  if (!ONNX_DTYPES.includes(onnx_dtype))
+    throw new InvalidArgumentError(`onnx_dtype '${onnx_dtype}' is unknown: use one of ${ONNX_DTYPES.join(', ')}`);
+  if (onnx_dtype === 'fp16') refuseFloat32Only(model, "onnx_dtype 'fp16'");
   refuseNonFiniteWeights(weights);
   if (averagedWeights) refuseNonFiniteWeights(averagedWeights);
   const className = model.config._class_name;
@@ -85,9 +95,9 @@ export async function saveTrainedPipeline(
       unet: [library, className],
     },
     unetConfig: { _diffusers_version: DIFFUSERS_VERSION, ...model.config },
-    unet: { ...exported(model, weights, dtype), isotropy: await measure?.(weights) },
+    unet: { ...exported(model, weights, { dtype, onnx_dtype }), isotropy: await measure?.(weights) },
     unetEma: averagedWeights && {
-      ...exported(model, averagedWeights, dtype),
+      ...exported(model, averagedWeights, { dtype, onnx_dtype }),
       isotropy: await measure?.(averagedWeights),
     },
     schedulerConfig: { ...scheduler.toConfig() },
@@ -128,10 +138,18 @@ function scalerJson({ scaler: { kind, offset, scale }, columns }: Pick<PointSet,
   });
 }
 
-function exported(model: DiffusionModel, weights: ReadonlyMap<string, Float32Array>, dtype: WeightsDtype) {
+function exported(
+  model: DiffusionModel,
+  weights: ReadonlyMap<string, Float32Array>,
+  { dtype, onnx_dtype }: { readonly dtype: WeightsDtype; readonly onnx_dtype: OnnxDtype },
+) {
   const tensors = model.parameters.map(({ name, shape }): [string, NamedTensor] => [
     name,
     float32Tensor(name, shape, weights.get(name) ?? new Float32Array(), dtype),
   ]);
-  return { onnx: () => exportModel(model, weights), weights: new Map(tensors) };
+  return {
+    onnx: () => exportModel(model, weights),
+    halfOnnx: onnx_dtype === 'fp16' ? () => exportModel(model, weights, 'float16') : undefined,
+    weights: new Map(tensors),
+  };
 }

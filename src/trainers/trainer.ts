@@ -11,7 +11,7 @@ import type { FolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
 import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
-import { exportModel, initialVector, learnsVariance, namedViews } from '../models/model.ts';
+import { exportModel, initialVector, learnsVariance, namedViews, refuseFloat32Only } from '../models/model.ts';
 import type { OnnxModelOptions } from '../models/onnx/model.ts';
 import { type ConcreteDevice, resolveDevice } from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
@@ -113,6 +113,7 @@ export class Trainer {
     refuseWrongEngine(options, this.args);
     const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, this.args) : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
+    if (this.args.mixed_precision === 'fp16') refuseFloat32Only(model, "mixed_precision 'fp16'");
     refuseMismatch(model, samples);
     refuseTimesteps(model, noise_scheduler);
     const dropout = this.args.class_dropout_prob;
@@ -293,7 +294,7 @@ export class Trainer {
    * @param options.picture a PNG file of samples, which is copied as `samples.png` and shown on the card.
    * @throws {FileFormatError} when the picture is not a PNG file.
    * @throws {NonFiniteWeightsError} when a weight is NaN or infinite. Nothing is written then.
-   * @param options.dtype, options.variant, options.layout see `SaveFormat`.
+   * @param options.dtype, options.onnx_dtype, options.variant, options.layout see `SaveFormat`.
    */
   async savePipeline(
     directory: string,

@@ -35,10 +35,13 @@ describe('iso-diffusion', () => {
       '5',
       '--sample-every',
       '0',
+      '--onnx-dtype',
+      'fp16',
       '--output',
       'run',
     ]);
     expect(trained).toMatchObject({ code: 0, stderr: '' });
+    expect(existsSync(path.join(folder, 'run/pipeline/unet/model_fp16.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'run/pipeline/unet/model.onnx'))).toBe(true);
     expect(existsSync(path.join(folder, 'run/loss.png'))).toBe(true);
 
@@ -216,5 +219,12 @@ describe('iso-diffusion', () => {
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("'tf32': must be true or false") });
     const drawn = await cli(['generate', '--model', 'run/pipeline', '--tf32', 'false', '--n', '5', '--steps', '2']);
     expect(drawn).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('draws in half precision, and refuses to train in bfloat16', async () => {
+    const drawn = await cli(['generate', '--model', 'run/pipeline', '--dtype', 'fp16', '--n', '5', '--steps', '2']);
+    expect(drawn).toMatchObject({ code: 0, stderr: '' });
+    const refused = await cli(['train', '--dataset', 'moons', '--mixed-precision', 'bf16', '--output', 'half']);
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("Use 'fp16'") });
   });
 });

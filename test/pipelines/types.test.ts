@@ -44,6 +44,6 @@ it('has options that an editor completes', () => {
   expectTypeOf<PipelineOptions['device']>().toEqualTypeOf<
     'auto' | 'gpu' | 'cpu' | 'webgpu' | 'cuda' | null | undefined
   >();
-  expectTypeOf<PipelineOptions['dtype']>().toEqualTypeOf<'fp32' | null | undefined>();
+  expectTypeOf<PipelineOptions['dtype']>().toEqualTypeOf<'fp32' | 'fp16' | null | undefined>();
   expectTypeOf<UnconditionalImageGenerationPipeline['scheduler']>().toEqualTypeOf<Scheduler>();
 });

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -27,6 +27,7 @@ import type { StateKind, TrainingState } from '../../src/trainers/step/update.ts
 import { Trainer } from '../../src/trainers/trainer.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../src/trainers/training-arguments.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
+import { runExample } from '../run-example.ts';
 import { circle, smallTrainer } from './small-trainer.ts';
 
 let folder: string;
@@ -296,6 +297,21 @@ it('a loss that no scale helps ends the run', async () => {
     { ...circle(), data: circle().data.map(() => Number.NaN) },
   );
   await expect(trainer.train()).rejects.toThrow(NonFiniteLossError);
+});
+
+it('the program of docs/mixed-precision.md trains and saves', async () => {
+  const [, program = ''] = /```ts\n([\s\S]*?)```/.exec(readFileSync('docs/mixed-precision.md', 'utf8')) ?? [];
+  const file = path.join(folder, 'program.mts');
+  const small = "{ block_out_channels: [8], down_block_types: ['DownBlock2D'], up_block_types: ['UpBlock2D'], ";
+  const local = program
+    .replace("'iso-diffusion'", `'${path.resolve('src/index.ts')}'`)
+    .replace("unet2DPreset('small', { ", `${small}layers_per_block: 1, norm_num_groups: 4, add_attention: false, `)
+    .replace('out_channels: 1 }))', 'out_channels: 1 })')
+    .replace(', unet2DPreset }', ' }');
+  expect(local).toContain('add_attention: false');
+  writeFileSync(file, local);
+  await runExample(file, [], folder);
+  expect(existsSync(path.join(folder, 'runs/half/pipeline/unet/model_fp16.onnx'))).toBe(true);
 });
 
 it("refuses 'bf16', the engine tfjs, and a checkpoint of float32", async () => {

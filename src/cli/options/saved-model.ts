@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../../errors.ts';
 import { exists } from '../../files/regular-file.ts';
-import { type PretrainedOptions, pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
+import { type OpenOptions, pipelineFolderOf, readPipelineFolder } from '../../hub/open-pretrained.ts';
 import { pipelineFiles } from '../../hub/pipeline-folder.ts';
 import { HUB_ID } from '../../hub/repository.ts';
 import type { DiffusionModel } from '../../models/index.ts';
@@ -24,7 +24,7 @@ export interface ModelName {
  * @param name the folder of a pipeline or of the run that wrote it, a Hub id, or the path of an ONNX file.
  * @throws {InvalidArgumentError}, {HubError}, {FileFormatError} as `pipeline()`.
  */
-export async function modelNamed(name: string, options: PretrainedOptions = {}): Promise<ModelName> {
+export async function modelNamed(name: string, options: OpenOptions = {}): Promise<ModelName> {
   if (name.toLowerCase().endsWith('.onnx')) return { kind: 'images', path: name };
   const folder = await readPipelineFolder(await folderNamed(name, options), { require: [] });
   return { kind: (await drawsPoints(folder)) ? 'points' : 'images', path: folder.dir };
@@ -35,7 +35,7 @@ export async function modelNamed(name: string, options: PretrainedOptions = {}):
  *
  * @throws {InvalidArgumentError} when it is none of them. @throws {HubError} when the download fails.
  */
-export async function folderNamed(name: string, options: PretrainedOptions = {}): Promise<string> {
+export async function folderNamed(name: string, options: OpenOptions = {}): Promise<string> {
   const ofRun = path.join(name, 'pipeline');
   if (await exists(path.join(ofRun, pipelineFiles.modelIndex))) return path.resolve(ofRun);
   try {

@@ -1,6 +1,7 @@
 import type { Communicator } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors, PREPROCESSINGS } from '../../evaluation/extractors/registry.ts';
+import { ONNX_DTYPES } from '../../hub/hub-options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulerNames } from '../../schedulers/registry.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
@@ -63,6 +64,11 @@ export const samplingOptions = {
     '--model <folder|hub-id|file.onnx>',
     z.string('name the folder of a pipeline, a Hub id, or an ONNX file'),
     'the saved model',
+  ),
+  dtype: option(
+    '--dtype <type>',
+    z.optional(z.enum(ONNX_DTYPES)),
+    'type in which the model runs: fp32 (default), or fp16, half precision',
   ),
   revision: option('--revision <name>', z.optional(z.string()), 'branch, tag or commit of a Hub id'),
   n: option('--n <count>', z.optional(z.number()), 'number of samples (default: points 10000, images 64)'),

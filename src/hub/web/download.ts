@@ -13,7 +13,8 @@ import { fetchPipeline } from '../pipeline-source.ts';
  */
 export async function downloadSnapshot(name: string, options: HubOptions = {}): Promise<string> {
   const { folder, address, headers } = repositoryOf(name, options);
-  await fetchPipeline(folder, address, { variant: options.variant, ema: true, prefer: 'weights', headers });
+  const { variant, dtype } = options;
+  await fetchPipeline(folder, address, { variant, dtype, ema: true, prefer: 'weights', headers });
   return folder;
 }
 

@@ -74,6 +74,8 @@ const PROBES = [11, 13];
  */
 export class OnnxModel implements DiffusionModel {
   readonly config: OnnxModelConfig;
+  /** What a file computes in float16 is computed in float32, and its constants are float32. */
+  readonly computesInFloat16 = false;
   readonly parameters: readonly ParameterSpec[];
   readonly sampleShape: readonly number[];
   readonly outputChannels: number | undefined;

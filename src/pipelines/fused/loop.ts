@@ -5,6 +5,7 @@ import { GraphError, OnnxFormatError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
+import type { OnnxDtype } from '../../hub/hub-options.ts';
 import type { ConcreteDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
 import type { WorkerSession } from '../../runtime/worker-session.ts';
@@ -58,10 +59,16 @@ export class DenoisingLoop {
 
   /**
    * Undefined where it gains nothing, or is not possible: for images on the cpu, of which a step is long; on webgpu, whose
-   * Loop copies what it carries to the host; and for a model that this package cannot read or put into a Loop.
+   * Loop copies what it carries to the host; in float16, which is read as float32; and for a model that this package cannot
+   * read or put into a Loop.
    */
-  static async of(onnx: Uint8Array | string, model: ModelSession): Promise<DenoisingLoop | undefined> {
+  static async of(
+    onnx: Uint8Array | string,
+    model: ModelSession,
+    dtype: OnnxDtype = 'fp32',
+  ): Promise<DenoisingLoop | undefined> {
     const { device, sampleShape } = model;
+    if (dtype === 'fp16') return undefined;
     const gains = device === 'cuda' || (device === 'cpu' && sampleShape.length === 1);
     return gains ? DenoisingLoop.read(onnx, model) : undefined;
   }

@@ -83,7 +83,7 @@ const MAX_GRID = 4096;
 export async function generateImages(model: string, settings: ImageSettings): Promise<string> {
   const { n: count = DEFAULT_COUNT, eta, batch_size, guidance_scale, scheduler } = settings;
   const { folder, grid } = targets(settings.out ?? ['samples.png'], count);
-  const { device, raw_weights, init_image, mask, strength, jump_length, jump_n_sample } = settings;
+  const { device, dtype, raw_weights, init_image, mask, strength, jump_length, jump_n_sample } = settings;
   const [from, to] = settings.interpolate ?? [];
   if (from !== undefined && init_image !== undefined)
     throw new InvalidArgumentError('--interpolate and --init-image both say where to begin: give one of them');
@@ -95,7 +95,7 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
     throw new InvalidArgumentError('--share divides a folder of images: give a folder with --out, and no .png');
   // What is no folder, one rank draws.
   if (folder === undefined && ranks.rank > 0) return '';
-  const draw = await pipeline('unconditional-image-generation', model, { device, ema: !raw_weights, scheduler });
+  const draw = await pipeline('unconditional-image-generation', model, { device, dtype, ema: !raw_weights, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);
     const [channels = 1] = draw.model.sampleShape;

@@ -21,12 +21,12 @@ export async function generatePoints(
   folder: string,
   settings: SamplingSettings & Settings<typeof pointOptions>,
 ): Promise<string> {
-  const { n = 10_000, scheduler, eta, device, real, out = ['points.csv'] } = settings;
+  const { n = 10_000, scheduler, eta, device, dtype, real, out = ['points.csv'] } = settings;
   for (const file of out)
     if (!FORMATS.includes(path.extname(file).toLowerCase()))
       throw new InvalidArgumentError(`--out '${file}' must end in ${FORMATS.join(', ')} for points`);
   if (world().rank > 0) return '';
-  const draw = await pipeline('unconditional-point-generation', folder, { device, scheduler });
+  const draw = await pipeline('unconditional-point-generation', folder, { device, dtype, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);
     const [from, to] = settings.interpolate ?? [];

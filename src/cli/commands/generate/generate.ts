@@ -18,6 +18,7 @@ Examples:
   iso-diffusion generate --model runs/swiss-roll/pipeline --real swiss-roll --out points.csv plot.png
   iso-diffusion generate --model runs/photos/pipeline --scheduler dpm++ --steps 20 --out grid.png
   iso-diffusion generate --model runs/photos/pipeline --n 10000 --batch-size 32 --out samples
+  iso-diffusion generate --model runs/photos/pipeline --n 10000 --device cuda --dtype fp16 --out samples
   iso-diffusion generate --model runs/digits/pipeline --class-labels 0 1 2 3 4 5 6 7 8 9 --n 100 --columns 10
   iso-diffusion generate --model runs/photos/pipeline --init-image photo.png --strength 0.6 --n 4 --out grid.png
   iso-diffusion generate --model runs/photos/pipeline --init-image photo.png --mask mask.png --n 4 --out grid.png
@@ -31,8 +32,10 @@ The same command completes a partly filled folder, with the same images as an un
 }
 
 async function generate(settings: Settings<typeof options>): Promise<void> {
-  const { revision } = settings;
-  const model = await downloadBar((progress_callback) => modelNamed(settings.model, { revision, progress_callback }));
+  const { revision, dtype } = settings;
+  const model = await downloadBar((progress_callback) =>
+    modelNamed(settings.model, { revision, dtype, progress_callback }),
+  );
   const other = givenFlag(settings, Object.keys(model.kind === 'points' ? imageOptions : pointOptions));
   if (other !== undefined)
     throw new InvalidArgumentError(`option ${other} does not fit: '${settings.model}' draws ${model.kind}`);

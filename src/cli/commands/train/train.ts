@@ -6,7 +6,7 @@ import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
-import { HUB_ID } from '../../../hub/hub-options.ts';
+import { HUB_ID, ONNX_DTYPES } from '../../../hub/hub-options.ts';
 import { PIPELINE_LAYOUTS } from '../../../hub/pipeline-folder.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
@@ -102,6 +102,11 @@ const ownOptions = {
       z._default(z.enum(PIPELINE_LAYOUTS), 'nested'),
       'folder of the pipeline: nested, flat or transformers.js (which AutoModel of transformers.js opens)',
     ),
+    onnx_dtype: option(
+      '--onnx-dtype <type>',
+      z._default(z.enum(ONNX_DTYPES), 'fp32'),
+      'fp16: also write model_fp16.onnx, which draws in half precision',
+    ),
   }),
 };
 
@@ -167,7 +172,8 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const pipelineDir = path.join(output_dir, 'pipeline');
   const picture = (await samplePictures(watched.samples_dir)).at(-1)?.file;
   const { metrics, args: metric_args } = (await watched.resultsAt(result.global_step)) ?? {};
-  await trainer.savePipeline(pipelineDir, { layout: settings.layout, picture, metrics, metric_args });
+  const { layout, onnx_dtype } = settings;
+  await trainer.savePipeline(pipelineDir, { layout, onnx_dtype, picture, metrics, metric_args });
   const plots = settings.report_to.includes('jsonl') ? await writeTrainingPlots(output_dir, settings.dataset) : [];
   const summary = result.metrics ? metricsText(result.metrics) : 'nothing left to do';
   console.log(`step ${result.global_step}: ${summary}`);
