@@ -113,6 +113,6 @@ async function report(): Promise<string> {
     '',
     `Losses are means over the last quarter of ${steps} steps of 64 images on ${values.device}; a point of the curve is the mean of ${WINDOW} steps. Between the seeds, the losses in float32 differ by up to ${(100 * spread).toFixed(1)} %.`,
     '',
-    '![Loss curves of three seeds in float32 and float16, which lie on each other](images/half-precision.png)',
+    '![Loss curves of three seeds: those of float32 lie hidden under those of float16](images/half-precision.png)',
   ].join('\n');
 }
