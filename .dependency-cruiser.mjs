@@ -20,7 +20,8 @@ const rooms = {
   metrics: 'random files graph schedulers runtime',
   trainers: 'random threads distributed terminal files hub graph nn models schedulers losses runtime datasets',
   pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
-  evaluation: 'random threads distributed files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
+  evaluation:
+    'random threads distributed files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
   experiments:
     'random threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
   cli: 'threads distributed terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',

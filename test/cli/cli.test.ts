@@ -2,6 +2,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readSettings } from '../../src/cli/options/command-options.ts';
+import { deviceOption } from '../../src/cli/options/shared-options.ts';
 import { runCli } from './run-cli.ts';
 
 let folder: string;
@@ -214,11 +216,14 @@ describe('iso-diffusion', () => {
   });
 
   it('sets tf32 for the process, by a flag or the config file', async () => {
-    writeFileSync(path.join(folder, 'tf32.yaml'), 'tf32: sometimes\n');
-    const refused = await cli(['generate', '--model', 'run/pipeline', '--config', 'tf32.yaml']);
-    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("'tf32': must be true or false") });
-    const drawn = await cli(['generate', '--model', 'run/pipeline', '--tf32', 'false', '--n', '5', '--steps', '2']);
-    expect(drawn).toMatchObject({ code: 0, stderr: '' });
+    const config = path.join(folder, 'tf32.yaml');
+    writeFileSync(config, 'tf32: true\n');
+    const table = { device: deviceOption() };
+    expect(await readSettings(table, { tf32: 'false', config })).toEqual({ device: 'auto' });
+    expect(process.env.NVIDIA_TF32_OVERRIDE).toBe('0');
+    await readSettings(table, { config });
+    expect(process.env.NVIDIA_TF32_OVERRIDE).toBeUndefined();
+    await expect(readSettings(table, { tf32: 'maybe' })).rejects.toThrow('--tf32 <boolean>: must be true or false');
   });
 
   it('draws in half precision, and refuses to train in bfloat16', async () => {
