@@ -38,7 +38,8 @@ export interface SessionOptions {
    */
   readonly plansMemory?: boolean | undefined;
   /**
-   * Whether a node that the device cannot run is an error, but for those that compute shapes; else it runs on the cpu.
+   * Whether a node that the device cannot run is an error; else it runs on the cpu. Nodes that compute with shapes, which
+   * onnxruntime leaves to the cpu on purpose, may run there.
    * Default: on a GPU, unless `allowFallback` allowed it.
    */
   readonly forbidFallback?: boolean | undefined;
@@ -82,7 +83,8 @@ export class Session {
     const forbidFallback = device !== 'cpu' && (options.forbidFallback ?? !fallbackAllowed);
     const settings: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
-      logSeverityLevel: 3,
+      // onnxruntime also prints a refusal, after which the nodes may turn out to be harmless.
+      logSeverityLevel: forbidFallback ? 4 : 3,
       executionMode: 'sequential',
       enableMemPattern: options.plansMemory ?? device !== 'cuda',
       graphOptimizationLevel: 'all',
@@ -101,18 +103,17 @@ export class Session {
     try {
       if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
       // At the same time as the session: both take seconds.
-      const inBodies = forbidFallback && options.hasBodies ? nodesOnCpu(model, settings) : [];
+      const inBodies = forbidFallback && options.hasBodies ? nodesOnCpu(model, settings) : undefined;
       const session = await createNative(model, settings);
-      const misplaced = (await inBodies).filter(computes);
+      const { misplaced = [] } = (await inBodies) ?? {};
       if (misplaced.length === 0) return new Session(session, device);
       await session.release();
       throw fallbackError(device, misplaced);
     } catch (cause) {
       if (cause instanceof IsoDiffusionError) throw cause;
       if (forbidFallback && errorText(cause).includes('fallback to CPU EP has been explicitly disabled')) {
-        const nodes = await nodesOnCpu(model, settings);
-        const misplaced = nodes.filter(computes);
-        if (nodes.length > 0 && misplaced.length === 0)
+        const { misplaced, onPurpose } = await nodesOnCpu(model, settings);
+        if (misplaced.length === 0 && onPurpose.length > 0)
           return Session.create(model, device, { ...options, forbidFallback: false });
         throw fallbackError(device, misplaced);
       }
@@ -182,21 +183,6 @@ function createNative(
   return typeof model === 'string'
     ? InferenceSession.create(model, settings)
     : InferenceSession.create(nativeBytes(model), settings);
-}
-
-/**
- * Ops that compute shapes and indices in exported networks: a few integers, which onnxruntime leaves to the cpu on
- * purpose.
- */
-const ON_SHAPES = new Set(
-  ['Shape', 'Size', 'Constant', 'ConstantOfShape', 'Range', 'Gather', 'Slice', 'Concat', 'Unsqueeze', 'Squeeze'].concat(
-    ['Cast', 'Equal', 'Less', 'Greater', 'Not', 'And', 'Or', 'Where', 'Add', 'Sub', 'Mul', 'Div', 'Mod', 'ReduceProd'],
-  ),
-);
-
-/** Whether a node, as `nodesOnCpu` names it, does more than to compute a shape. */
-function computes(node: string): boolean {
-  return !ON_SHAPES.has(node.slice(0, node.indexOf(' ')));
 }
 
 /** The most nodes that an error lists. */

@@ -6,6 +6,10 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { NonFiniteLossError } from '../../src/errors.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import { convTranspose2d } from '../../src/graph/ops/conv/conv.ts';
+import { loop } from '../../src/graph/ops/index.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { hybridLoss, isoLoss } from '../../src/losses/index.ts';
 import {
@@ -20,6 +24,7 @@ import {
 import { type DiffusionModel, initialVector, learnsVariance } from '../../src/models/model.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
 import { configureRuntime } from '../../src/runtime/configure.ts';
+import { Session } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import type { Batches } from '../../src/trainers/data/prefetched-batches.ts';
 import { Engine } from '../../src/trainers/engines/engine.ts';
@@ -42,7 +47,9 @@ export type CaseName =
   | 'fine-tuning'
   | 'fine-tuning-torch'
   | 'fp16'
-  | 'sampling';
+  | 'sampling'
+  | 'sampling-torch'
+  | 'uneven';
 
 /** @param folder for files. */
 export const cases: Readonly<Record<CaseName, (folder: string) => Promise<Steps>>> = {
@@ -60,6 +67,8 @@ export const cases: Readonly<Record<CaseName, (folder: string) => Promise<Steps>
   'fine-tuning': () => training(OnnxModel.fromBytes(exported(unet()))),
   'fine-tuning-torch': () => training(OnnxModel.fromBytes(exportOfTorch())),
   sampling: (folder) => sampling(exported(unet()), folder),
+  'sampling-torch': (folder) => sampling(exportOfTorch(), folder),
+  uneven: () => refused(),
 };
 
 /** The U-Net of Ho et al. (2020) for 32x32, 35.7 million parameters. */
@@ -133,4 +142,17 @@ async function sampling(model: Uint8Array, folder: string): Promise<Steps> {
     for await (const _images of generate.batches({ count: BATCH, batch_size: BATCH, num_inference_steps }));
     return 0;
   };
+}
+
+/** A Loop with a convolution that cuda has no kernel for. */
+async function refused(): Promise<Steps> {
+  const graph = new Graph('uneven');
+  const x = graph.input('x', 'float32', [1, 1, 4, 4]);
+  const weight = graph.constant('float32', [1, 1, 3, 3], new Float32Array(9));
+  const { state } = loop(graph.input('trips', 'int64', []), [x], (_body, _trip, [value = x]) => ({
+    state: [convTranspose2d(value, weight, undefined, { pads: [0, 0, 2, 2] })],
+  }));
+  graph.output('y', state[0] ?? x);
+  await Session.create(writeOnnx(graph), 'cuda', { hasBodies: true });
+  throw new Error('onnxruntime has the kernel now');
 }

@@ -30,7 +30,7 @@ export const placementSection: Section = {
       args,
     );
     const { graph } = buildLoopGraph(settings, 'cuda');
-    const onCpu = await nodesOnCpu(writeOnnx(graph), { executionProviders: [device] });
+    const { misplaced: onCpu } = await nodesOnCpu(writeOnnx(graph), { executionProviders: [device] });
     return [
       { what: `nodes on the cpu${onCpu.length > 0 ? ` (${onCpu.join(', ')})` : ''}`, value: onCpu.length, limit: 0 },
     ];
