@@ -3,7 +3,6 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError, InvalidArgumentError } from '../../src/errors.ts';
 import { thisProcess } from '../../src/files/process-identity.ts';
@@ -15,6 +14,7 @@ import {
   lastWritten,
   pruneCheckpoints,
 } from '../../src/trainers/checkpoint/checkpoint-folder.ts';
+import { compiledScript } from '../compiled-script.ts';
 
 const { machine } = thisProcess();
 let root: string;
@@ -206,10 +206,10 @@ describe('pruneCheckpoints', () => {
 
 describe('a writer killed with SIGKILL', () => {
   it('leaves only whole checkpoints, ten times', async () => {
-    const writer = fileURLToPath(new URL('./checkpoint-writer.ts', import.meta.url));
+    const writer = await compiledScript(new URL('./checkpoint-writer.ts', import.meta.url));
     const stream = new RandomStream(41);
     for (let round = 0; round < 10; round++) {
-      const child = spawn(process.execPath, ['--import', 'tsx', writer, root], {
+      const child = spawn(process.execPath, [writer, root], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       await firstOutput(child);

@@ -2,20 +2,23 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { compiledScript } from '../compiled-script.ts';
 import { smallTrainer } from './small-trainer.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-signals-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const script = fileURLToPath(new URL('./interrupted-run.ts', import.meta.url));
+let script: string;
+beforeAll(async () => {
+  script = await compiledScript(new URL('./interrupted-run.ts', import.meta.url));
+});
 
 /** Runs the script and sends it Ctrl-C `times` times, one right after the other, once it trains. */
 function interrupted(name: string, mode: string, times = 1) {
   const output_dir = path.join(folder, name);
-  const child = spawn(process.execPath, ['--import', 'tsx', script, output_dir, mode]);
+  const child = spawn(process.execPath, [script, output_dir, mode]);
   let output = '';
   let errors = '';
   child.stderr.on('data', (chunk: Buffer) => {

@@ -2,18 +2,19 @@ import { spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CheckpointError } from '../../src/errors.ts';
 import type { JsonObject } from '../../src/files/json.ts';
 import { readCheckpoint, writeCheckpoint } from '../../src/trainers/checkpoint/checkpoint.ts';
+import { compiledScript } from '../compiled-script.ts';
 import { smallTrainer } from './small-trainer.ts';
 
-const script = fileURLToPath(new URL('./training-run.ts', import.meta.url));
+let script: string;
 const MAX_STEPS = { points: 1500, images: 150 };
 type Kind = keyof typeof MAX_STEPS;
 let folder: string;
-beforeAll(() => {
+beforeAll(async () => {
+  script = await compiledScript(new URL('./training-run.ts', import.meta.url));
   folder = mkdtempSync(path.join(tmpdir(), 'iso-resume-'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -24,15 +25,7 @@ function run(
   outputDir: string,
   options: { resume?: boolean; killAfter?: number | undefined } = {},
 ): Promise<{ output: string; killed: boolean }> {
-  const args = [
-    '--import',
-    'tsx',
-    script,
-    kind,
-    outputDir,
-    String(MAX_STEPS[kind]),
-    ...(options.resume ? ['latest'] : []),
-  ];
+  const args = [script, kind, outputDir, String(MAX_STEPS[kind]), ...(options.resume ? ['latest'] : [])];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   let armed = false;
