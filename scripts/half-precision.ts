@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { imageModel } from '../src/experiments/jobs/image-sets.ts';
+import { markdownTable } from '../src/experiments/text.ts';
 import { writeFileAtomic } from '../src/files/atomic.ts';
 import { DDPMScheduler, isoLoss, loadImages, Trainer } from '../src/index.ts';
 import { curvePlot, svgToPng } from '../src/plots/index.ts';
@@ -101,17 +102,19 @@ async function report(): Promise<string> {
     const half = of('float16').find(({ seed }) => seed === exact.seed);
     if (!half) throw new Error(`seed ${exact.seed} was not trained in float16`);
     const largest = Math.max(...exact.loss.map((loss, i) => Math.abs((half.loss[i] ?? Number.NaN) / loss - 1)));
-    const numbers = [tail(exact).toFixed(4), tail(half).toFixed(4), `${(100 * largest).toFixed(1)} %`, half.skipped];
-    return `| ${exact.seed} | ${numbers.join(' | ')} |`;
+    const ends = [tail(exact), tail(half)].map((loss) => loss.toFixed(4));
+    return [String(exact.seed), ...ends, `${(100 * largest).toFixed(1)} %`, String(half.skipped)];
   });
   const finals = of('float32').map(tail);
   const spread = Math.max(...finals) / Math.min(...finals) - 1;
   return [
-    `| seed | loss in float32 | loss in float16 | largest difference of a point | steps skipped |`,
-    '|---|---|---|---|---|',
-    ...rows,
+    markdownTable(
+      ['seed', 'loss in float32', 'loss in float16', 'largest difference of a point', 'steps skipped'],
+      rows,
+    ),
     '',
-    `Losses are means over the last quarter of ${steps} steps of 64 images on ${values.device}; a point of the curve is the mean of ${WINDOW} steps. Between the seeds, the losses in float32 differ by up to ${(100 * spread).toFixed(1)} %.`,
+    `Losses are means over the last quarter of ${steps} steps of 64 images on the ${values.device}. A point of the curve is the mean of`,
+    `${WINDOW} steps. Between the seeds, the losses in float32 differ by up to ${(100 * spread).toFixed(1)} %.`,
     '',
     '![Loss curves of three seeds: those of float32 lie hidden under those of float16](images/half-precision.png)',
   ].join('\n');
