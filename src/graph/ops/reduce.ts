@@ -91,16 +91,16 @@ function sumOnCuda(x: Value, given: readonly number[], { keepdims = false }: Red
   return reshape(sum, fixedShape(x.shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim))));
 }
 
-/** The most values, and the fewest sums of them, for which a product is faster. */
-const PRODUCT = { values: 256, sums: 4096 };
+/** How many values, and how many sums of them, are the faster as a product. */
+const PRODUCT = { fewest: 32, most: 256, sums: 4096 };
 
 /** Over `axes`, all from `first` on. */
 function sumOverLast(x: Value, first: number, axes: readonly number[]): Value {
   const isFixed = x.shape.every((dim) => typeof dim === 'number');
   const kept = isFixed ? fixedShape(x.shape.slice(0, first)) : [];
   const values = isFixed ? elementCount(x.shape.slice(first)) : 0;
-  if (values < 2 || values > PRODUCT.values || elementCount(kept) < PRODUCT.sums || !isFloat(x.dtype))
-    return sumOver(x, axes);
+  const isFaster = values >= PRODUCT.fewest && values <= PRODUCT.most && elementCount(kept) >= PRODUCT.sums;
+  if (!isFaster || !isFloat(x.dtype)) return sumOver(x, axes);
   const ones = expandTo(scalarLike(x, 1), [values, 1]);
   const sums = reshape(gemm(reshape(x, [-1, values]), ones), kept);
   return withGradient(sums, [x], (dy) => [expandTo(reshape(dy, [...kept, ...axes.map(() => 1)]), x.shape)]);
