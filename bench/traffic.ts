@@ -40,30 +40,53 @@ export async function run(argv: readonly string[]): Promise<void> {
   });
   const batch = Number(values.batch);
   const precision = values['mixed-precision'] === 'fp16' ? 'fp16' : 'no';
+  const keyOf = ({ opType, outputs: [y] }: GraphNode) => (values.shapes ? `${opType} ${y?.shape.join('x')}` : opType);
+  const [cuda, any] = (['cuda', 'any'] as const).map((target) => countOf(stepOf(batch, target, precision), keyOf));
+  const ops = [...new Set([...(cuda?.keys() ?? []), ...(any?.keys() ?? [])])];
+  const bytes = (rows: Rows | undefined, op: string) => (rows?.get(op)?.bytes ?? 0) / 1e9;
+  const sorted = ops.toSorted((a, b) => bytes(cuda, b) + bytes(any, b) - bytes(cuda, a) - bytes(any, a));
+  const width = values.shapes ? 40 : 20;
+  console.log(`${''.padEnd(width)} for cuda              for any device`);
+  console.log(`${'op'.padEnd(width)} nodes    GB    GFLOP nodes    GB`);
+  for (const op of values.shapes ? sorted.slice(0, 60) : sorted) {
+    const { nodes = 0, flops = 0 } = cuda?.get(op) ?? {};
+    const own = `${pad(nodes, 5)} ${pad(bytes(cuda, op), 6, 2)} ${pad(flops / 1e9, 7, 1)}`;
+    console.log(`${op.padEnd(width)} ${own} ${pad(any?.get(op)?.nodes ?? 0, 5)} ${pad(bytes(any, op), 6, 2)}`);
+  }
+  const [now = 0, before = 0] = [cuda, any].map((rows) => ops.reduce((sum, op) => sum + bytes(rows, op), 0));
+  console.log(`batch ${batch}: ${now.toFixed(1)} GB a step for cuda, ${before.toFixed(1)} GB for any device`);
+  printRatio('traffic', before / now);
+}
+
+type Rows = ReadonlyMap<string, { readonly nodes: number; readonly bytes: number; readonly flops: number }>;
+
+/** What the nodes of a graph read, write and multiply, by the key of each. */
+function countOf(graph: Graph, keyOf: (node: GraphNode) => string): Rows {
   const rows = new Map<string, { nodes: number; bytes: number; flops: number }>();
-  const graph = stepOf(batch, 'cuda', precision);
   const fused = fusedValues(graph);
-  for (const node of graph.nodes) {
-    const key = values.shapes ? `${node.opType} ${node.outputs[0]?.shape.join('x')}` : node.opType;
-    const row = rows.get(key) ?? { nodes: 0, bytes: 0, flops: 0 };
-    rows.set(key, {
-      nodes: row.nodes + 1,
-      bytes: row.bytes + trafficOf(node, fused),
-      flops: row.flops + flopsOf(node),
+  for (const node of withoutRepetitions(graph.nodes)) {
+    const { nodes, bytes, flops } = rows.get(keyOf(node)) ?? { nodes: 0, bytes: 0, flops: 0 };
+    rows.set(keyOf(node), {
+      nodes: nodes + 1,
+      bytes: bytes + trafficOf(node, fused),
+      flops: flops + flopsOf(node),
     });
   }
-  console.log('op                 nodes       GB    GFLOP');
-  const sorted = [...rows].sort(([, a], [, b]) => b.bytes - a.bytes);
-  for (const [op, { nodes, bytes, flops }] of values.shapes ? sorted.slice(0, 60) : sorted)
-    console.log(`${op.padEnd(18)} ${pad(nodes, 5)} ${pad(bytes / 1e9, 8, 2)} ${pad(flops / 1e9, 8, 1)}`);
-  const total = sorted.reduce((sum, [, { bytes }]) => sum + bytes, 0);
-  const flops = sorted.reduce((sum, [, row]) => sum + row.flops, 0);
-  console.log(`batch ${batch}: ${(total / 1e9).toFixed(1)} GB and ${(flops / 1e12).toFixed(3)} TFLOP a step`);
-  const general = stepOf(batch, 'any', precision);
-  const inGeneral = fusedValues(general);
-  const before = general.nodes.reduce((sum, node) => sum + trafficOf(node, inGeneral), 0);
-  console.log(`in the form for any device: ${(before / 1e9).toFixed(1)} GB`);
-  printRatio('traffic', before / total);
+  return rows;
+}
+
+/** Without nodes that another one equals: onnxruntime runs one of them. */
+function withoutRepetitions(nodes: readonly GraphNode[]): GraphNode[] {
+  const names = new Map<Value, string>();
+  const nameOf = (value: Value | null) => value && (names.get(value) ?? value.name);
+  const first = new Map<string, GraphNode>();
+  return nodes.filter((node) => {
+    const key = JSON.stringify([node.opType, node.inputs.map(nameOf), node.attributes]);
+    const known = first.get(key);
+    if (!known) first.set(key, node);
+    else for (const [i, output] of node.outputs.entries()) names.set(output, nameOf(known.outputs[i] ?? null) ?? '');
+    return !known;
+  });
 }
 
 const pad = (value: number, width: number, digits = 0) => value.toFixed(digits).padStart(width);
