@@ -1,7 +1,7 @@
 import { requireArray, requireFunction, requireObject } from '../arguments.ts';
 import { ConfigError, InvalidArgumentError, type IsoDiffusionError } from '../errors.ts';
 import { float32Tensor } from '../files/float-tensors.ts';
-import { Graph, type Value } from '../graph/graph.ts';
+import { Graph, type GraphTarget, type Value } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { cast } from '../graph/ops/index.ts';
 import { elementCount, formatShape } from '../graph/types.ts';
@@ -190,6 +190,7 @@ type ComputeDtype = 'float32' | 'float16';
  * @param timestepType 'float32' for a model that `takesFractionalTimesteps`; default 'int64'.
  * @param dtype 'float16' makes a file of half the size, whose parameters are float16 but for those that are frozen. It
  * computes in float16 with statistics of norms in float32. Default 'float32'.
+ * @param target where the graph is going to run; default `any`, the form of files.
  * @throws {InvalidArgumentError} when `weights` lacks a parameter, has an unknown one, or one of a wrong size; for
  * 'float16' also when a weight is beyond it, or the model does not compute in it.
  * @example
@@ -200,10 +201,11 @@ export function exportModelGraph(
   weights: ReadonlyMap<string, Float32Array>,
   timestepType: 'int64' | 'float32' = 'int64',
   dtype: ComputeDtype = 'float32',
+  target: GraphTarget = 'any',
 ): Graph {
   checkWeights(model, weights);
   if (dtype === 'float16') refuseFloat32Only(model, 'a model in float16');
-  const graph = new Graph(model.config._class_name);
+  const graph = new Graph(model.config._class_name, undefined, target);
   const sample = graph.input('sample', 'float32', ['batch_size', ...model.sampleShape]);
   const timestep = graph.input('timestep', timestepType, ['timestep_count']);
   const parameters = new Map(

@@ -3,7 +3,6 @@ import { createHash } from '#platform/hash';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
 import type { PipelineSource } from '../hub/pipeline-source.ts';
-import { onnxChecksum } from '../models/onnx/file.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import * as z from '../zod.ts';
@@ -102,8 +101,8 @@ export async function loadUnconditionalImageGeneration(
     const loaded = name?.toLowerCase().endsWith('.onnx')
       ? await loadImageOnnx(name, options)
       : await loadFolder(name, options, 'images');
-    const loop = await DenoisingLoop.of(loaded.onnx, loaded.model, loaded.dtype);
-    return imagePipeline(loaded, loop, await onnxChecksum(loaded.onnx));
+    const loop = await DenoisingLoop.of(loaded.graph ?? loaded.onnx, loaded.model, loaded.dtype);
+    return imagePipeline(loaded, loop, await loaded.checksum());
   });
 }
 

@@ -5,6 +5,7 @@ import { setTf32 } from '#runtime/tf32';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
+import type { Graph, GraphTarget } from '../graph/graph.ts';
 import { writeOnnx } from '../graph/onnx/write.ts';
 import { refuseLocalModel } from '../hub/environment.ts';
 import { ONNX_DTYPES, type OnnxDtype } from '../hub/hub-options.ts';
@@ -20,7 +21,7 @@ import { isotropySchema, pipelineFiles } from '../hub/pipeline-folder.ts';
 import { isPipelineSource, isWebAddress, type PipelineSource, withPipelineFolder } from '../hub/pipeline-source.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
-import { onnxSource } from '../models/onnx/file.ts';
+import { onnxChecksum, onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
 import { type Fields, numbersOption, parseOptions } from '../options.ts';
@@ -118,8 +119,12 @@ export interface LoadedPipeline {
   readonly scheduler: Scheduler;
   /** The folder; undefined for an ONNX file alone. */
   readonly dir: string | undefined;
-  /** The model: its bytes, or its path where weights lie in files beside it. */
+  /** The model in the form for its device: its bytes, or its path where weights lie in files beside it. */
   readonly onnx: Uint8Array | string;
+  /** The same as a graph, where it was built from weights. */
+  readonly graph: Graph | undefined;
+  /** The SHA-256 of the model in the form of files, with its external data: the same on every device. */
+  checksum(): Promise<string>;
   /** Number of classes; undefined where there are none, and for an ONNX file, which does not say. */
   readonly classCount: number | undefined;
   /** Undefined where nobody has measured it, and for an ONNX file. */
@@ -172,12 +177,15 @@ export async function loadFolder(
   const scheduler = schedulerOfFolder(folder.schedulerConfig, options.scheduler);
   const isotropy = await readIsotropy(path.dirname(paths.onnx));
   const device = await deviceFor(wantedDevice, options, kind);
-  const onnx = await modelSource(paths, kind === 'images' || !hasOnnx ? architecture : undefined, dtype);
+  const built = kind === 'images' || !hasOnnx ? architecture : undefined;
+  const sourceFor = (target: GraphTarget) => modelSource(paths, built, dtype, target);
+  const { onnx, graph } = await sourceFor(device === 'cuda' ? 'cuda' : 'any');
+  const checksum = async () => onnxChecksum(graph?.target === 'cuda' ? (await sourceFor('any')).onnx : onnx);
   const shape =
     architecture?.sampleShape ??
     ((declared: DeclaredSample) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
   const model = await ModelSession.create(onnx, config, shape, device, options.input_names ?? savedInputNames(config));
-  return { model, scheduler, dir, onnx, classCount: architecture?.classCount, isotropy, dtype };
+  return { model, scheduler, dir, onnx, graph, checksum, classCount: architecture?.classCount, isotropy, dtype };
 }
 
 /** What the folder of a model says of its isotropy; undefined where it says nothing, or lambda is not known. */
@@ -208,7 +216,18 @@ export async function loadImageOnnx(file: string, options: ImagePipelineOptions)
   const device = await deviceFor(wantedDevice, options, 'images');
   const shape = (declared: DeclaredSample) => openShape(declared, options.sample_shape, {}, file, 'images');
   const model = await ModelSession.create(onnx, {}, shape, device, options.input_names);
-  return { model, scheduler, dir: undefined, onnx, classCount: undefined, isotropy: undefined, dtype: 'fp32' };
+  const checksum = () => onnxChecksum(onnx);
+  return {
+    model,
+    scheduler,
+    dir: undefined,
+    onnx,
+    graph: undefined,
+    checksum,
+    classCount: undefined,
+    isotropy: undefined,
+    dtype: 'fp32',
+  };
 }
 
 function checkedDevice({ device, dtype }: PipelineOptions, kind: Kind): Device {
@@ -241,12 +260,15 @@ async function modelSource(
   { onnx, weights }: ModelPaths,
   architecture: DiffusionModel | undefined,
   dtype: OnnxDtype,
-): Promise<Uint8Array | string> {
-  if (!architecture) return onnxSource(onnx);
+  target: GraphTarget,
+): Promise<Pick<LoadedPipeline, 'onnx' | 'graph'>> {
+  if (!architecture) return { onnx: await onnxSource(onnx), graph: undefined };
   const { readModelWeights } = await import('../models/weights.ts');
   const timestepType = architecture.takesFractionalTimesteps ? 'float32' : 'int64';
   const values = await readModelWeights(architecture, weights);
-  return writeOnnx(exportModelGraph(architecture, values, timestepType, dtype === 'fp16' ? 'float16' : 'float32'));
+  const computed = dtype === 'fp16' ? 'float16' : 'float32';
+  const graph = exportModelGraph(architecture, values, timestepType, computed, target);
+  return { onnx: writeOnnx(graph), graph };
 }
 
 interface DeclaredSample {

@@ -32,6 +32,19 @@ function expectClose(looped: Float32Array | undefined, stepwise: Float32Array): 
 }
 
 describe('images in a Loop', () => {
+  it('of a model in its form for cuda are those of its file', async () => {
+    const scheduler = new DDPMScheduler();
+    const call = readSamplingOptions({ num_inference_steps: 5 }, { scheduler, isotropy: undefined }, 3, 'image');
+    const graph = exportModelGraph(model, initialParameters(model, 2), 'int64', 'float32', 'cuda');
+    expect(new Set(graph.nodes.map(({ opType }) => opType))).toContain('LayerNormalization');
+    const stepwise = await sample(session, { ...call, batchSize: 3 });
+    for (const source of [graph, writeOnnx(graph)]) {
+      const inLoop = await DenoisingLoop.read(source, session);
+      expectClose(await inLoop?.tryRun({ ...call, batchSize: 3 }), stepwise);
+      await inLoop?.release();
+    }
+  });
+
   it.each([
     ['DDPM', { scheduler: new DDPMScheduler() }],
     ['DDIM, eta 0.5', { scheduler: new DDIMScheduler(), eta: 0.5 }],
@@ -44,15 +57,18 @@ describe('images in a Loop', () => {
 
   it.each([1, 2.5])('of classes are those of single steps, guidance_scale %d', async (guidance_scale) => {
     const classes = tinyUNet({ num_class_embeds: 4 });
-    const bytes = writeOnnx(exportModelGraph(classes, initialParameters(classes, 2)));
-    const own = await ModelSession.create(bytes, {}, classes.sampleShape, 'cpu');
-    const inLoop = await DenoisingLoop.read(bytes, own);
+    const graph = exportModelGraph(classes, initialParameters(classes, 2));
+    const own = await ModelSession.create(writeOnnx(graph), {}, classes.sampleShape, 'cpu');
     const scheduler = new DDPMScheduler();
     const call = readSamplingOptions({ num_inference_steps: 5 }, { scheduler, isotropy: undefined }, 3, 'image');
     const guidance = guidanceOf(own, 4, { class_labels: [2, 0, 1], guidance_scale }, 0, 3);
     const run = { ...call, batchSize: 3, guidance, predict: guidedPrediction(own, guidance) };
-    expectClose(await inLoop?.tryRun(run), await sample(own, run));
-    await inLoop?.release();
+    const stepwise = await sample(own, run);
+    for (const source of [graph, writeOnnx(graph)]) {
+      const inLoop = await DenoisingLoop.read(source, own);
+      expectClose(await inLoop?.tryRun(run), stepwise);
+      await inLoop?.release();
+    }
     await own.release();
   });
 

@@ -100,16 +100,17 @@ export function groupNorm(
  * float16, both kernels and the sums over pixels compute in float32, and so does all that is not as large as x.
  */
 function groupNormOfKernels(x: Value, groups: number, weight: Value, bias: Value, epsilon: number): Value {
-  const [batch = 1, channels = 1, height = 1, width = 1] = fixedShape(x.shape);
+  const [channels = 1, height = 1, width = 1] = fixedShape(x.shape.slice(1));
   const perGroup = channels / groups;
   const count = perGroup * height * width;
   const [normalised = x, , inverse = x] = applyOp(
     'LayerNormalization',
-    [reshape(x, [batch, groups, count]), expandTo(scalarLike(x, 1), [count])],
+    [reshape(x, [0, groups, count]), expandTo(scalarLike(x, 1), [count])],
     { attributes: { axis: int(-1), epsilon: float(epsilon) }, outputCount: 3 },
   );
-  const images = reshape(normalised, [batch, channels, height, width]);
+  const images = reshape(normalised, [0, channels, height, width]);
   return withGradient(scaledAndShifted(images, weight, bias), [x, weight, bias], (dy) => {
+    const [batch = 1] = fixedShape(x.shape);
     const byGroup = (value: Value) => reshape(value, [batch, groups, perGroup]);
     const dyTotal = byGroup(widened(reduceSum(dy, [2, 3])));
     const dyNormalised = byGroup(widened(reduceSum(mul(dy, images), [2, 3])));

@@ -80,7 +80,7 @@ export function denoisingGraph(
   const noise = form.usesNoise ? graph.input('noise', 'float32', ['steps', 'batch_size', ...sampleShape]) : undefined;
 
   const inputOfClasses = (name: string) =>
-    split.classLabels && graph.input(name, split.classLabels.dtype, split.classLabels.shape);
+    split.classLabels && graph.input(name, split.classLabels.dtype, ['batch_size']);
   const labels = inputOfClasses('class_labels');
   const noClass = form.isGuided ? inputOfClasses('no_class') : undefined;
   const guidanceScale = noClass && graph.input('guidance_scale', 'float32', []);

@@ -2,7 +2,7 @@
 // bit, of images on cuda up to the order of sums in convolutions.
 import { startSession } from '#runtime/worker';
 import { GraphError, OnnxFormatError } from '../../errors.ts';
-import type { Graph } from '../../graph/graph.ts';
+import { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
 import type { OnnxDtype } from '../../hub/hub-options.ts';
@@ -59,31 +59,27 @@ export class DenoisingLoop {
 
   /**
    * Undefined where it gains nothing, or is not possible: for images on the cpu, of which a step is long; on webgpu, whose
-   * Loop copies what it carries to the host; in float16, which is read as float32; and for a model that this package cannot
-   * read or put into a Loop.
+   * Loop copies what it carries to the host; for a file in float16, which is read as float32; and for a model that this
+   * package cannot read or put into a Loop.
+   *
+   * @param source the model as it was built, or its ONNX file.
    */
   static async of(
-    onnx: Uint8Array | string,
+    source: Uint8Array | string | Graph,
     model: ModelSession,
     dtype: OnnxDtype = 'fp32',
   ): Promise<DenoisingLoop | undefined> {
     const { device, sampleShape } = model;
-    if (dtype === 'fp16') return undefined;
     const gains = device === 'cuda' || (device === 'cpu' && sampleShape.length === 1);
-    return gains ? DenoisingLoop.read(onnx, model) : undefined;
+    const isReadable = source instanceof Graph || dtype === 'fp32';
+    return gains && isReadable ? DenoisingLoop.read(source, model) : undefined;
   }
 
   /** Undefined for a model that this package cannot read or put into a Loop. */
-  static async read(onnx: Uint8Array | string, model: ModelSession): Promise<DenoisingLoop | undefined> {
-    if (!model.takesFloat32 || typeof onnx === 'string') return undefined;
-    const { readOnnx } = await import('../../graph/onnx/read.ts');
+  static async read(source: Uint8Array | string | Graph, model: ModelSession): Promise<DenoisingLoop | undefined> {
+    if (!model.takesFloat32 || typeof source === 'string') return undefined;
     try {
-      // All samples go through a step at once: one timestep for the batch.
-      const inputShapes = (name: string, declared: readonly Dim[]) => {
-        if (name === 'timestep') return declared.map(() => 1);
-        return name === 'class_labels' ? declared.map(() => 'batch_size') : declared;
-      };
-      return new DenoisingLoop(readOnnx(onnx, { inputShapes }), model);
+      return new DenoisingLoop(source instanceof Graph ? source : await readModel(source), model);
     } catch (error) {
       if (error instanceof GraphError || error instanceof OnnxFormatError) return undefined;
       throw error;
@@ -224,6 +220,16 @@ export class DenoisingLoop {
     this.sessions.set(key, session);
     return session;
   }
+}
+
+async function readModel(onnx: Uint8Array): Promise<Graph> {
+  const { readOnnx } = await import('../../graph/onnx/read.ts');
+  // All samples go through a step at once: one timestep for the batch.
+  const inputShapes = (name: string, declared: readonly Dim[]) => {
+    if (name === 'timestep') return declared.map(() => 1);
+    return name === 'class_labels' ? declared.map(() => 'batch_size') : declared;
+  };
+  return readOnnx(onnx, { inputShapes });
 }
 
 /** What all blocks of a run have in common. */
