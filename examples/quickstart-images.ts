@@ -27,12 +27,13 @@ const { values } = parseArgs({
     images: { type: 'string', default: 'digits' },
     resolution: { type: 'string', default: '8' },
     steps: { type: 'string', default: '1500' },
+    samples: { type: 'string', default: '64' },
     output: { type: 'string', default: 'quickstart-images-output' },
   },
 });
 const output = path.resolve(values.output);
 const digits = values.images === 'digits';
-const SHOWN = 64;
+const shown = Number(values.samples);
 
 /** A U-Net small enough for a CPU: attention at half the resolution. */
 function smallUNet({ channels, height, width }: ImageSet): UNet2DModel {
@@ -84,7 +85,7 @@ async function trainAndDraw(images: ImageSet, lambda: number) {
 
   const generate = await pipeline('unconditional-image-generation', pipelineFolder, { device: 'cpu' });
   const samples = await generate({
-    batch_size: SHOWN,
+    batch_size: shown,
     scheduler: 'dpm++',
     num_inference_steps: 20,
     seed: 0,
@@ -104,7 +105,7 @@ function scaleOf({ width }: ImageSet): number {
 /** As many real images as are drawn, from the whole of the set. */
 function realImages(images: ImageSet): GridImages {
   const { height, width, channels } = images;
-  const count = Math.min(SHOWN, images.count);
+  const count = Math.min(shown, images.count);
   const data = new Uint8Array(count * height * width * channels);
   for (let i = 0; i < count; i++)
     data.set(images.pixels(Math.floor((i * images.count) / count)), i * height * width * channels);

@@ -2,7 +2,7 @@
  * Trains DDPM (lambda = 0) and Iso-Diffusion (lambda = 0.1) on the Swiss roll and compares them.
  *
  *   npm run quickstart
- *   npm run quickstart -- --epochs 50 --output ./quick
+ *   npm run quickstart -- --epochs 50 --samples 2000 --output ./quick
  */
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -22,15 +22,16 @@ import {
 } from 'iso-diffusion';
 
 const PAPER_EPOCHS = 1000;
-const SAMPLES = 10_000;
 
 const { values } = parseArgs({
   options: {
     epochs: { type: 'string', default: process.env.ISO_DIFFUSION_QUICKSTART_EPOCHS ?? '1000' },
+    samples: { type: 'string', default: '10000' },
     output: { type: 'string', default: process.env.ISO_DIFFUSION_QUICKSTART_OUTPUT ?? 'quickstart-output' },
   },
 });
 const epochs = Number(values.epochs);
+const samples = Number(values.samples);
 const output = path.resolve(values.output);
 
 /** One run: train, save, load as a user would, draw points in the model's units in many steps and in few, measure. */
@@ -70,8 +71,8 @@ async function trainAndMeasure(data: PointSet, lambda: number) {
 
   const generate = await pipeline('unconditional-point-generation', pipelineFolder, { device: 'cpu' });
   const draw = async (options: Pick<PointGenerationOptions, 'scheduler' | 'num_inference_steps'>) => {
-    const { points } = await generate({ batch_size: SAMPLES, seed: 0, output_type: 'scaled', ...options });
-    const fake = { data: points, count: SAMPLES, dims: data.dims };
+    const { points } = await generate({ batch_size: samples, seed: 0, output_type: 'scaled', ...options });
+    const fake = { data: points, count: samples, dims: data.dims };
     return { fake, metrics: await precisionRecallDensityCoverage(data, fake, { nearest_k: 5 }) };
   };
   const slow = await draw({}); // as in the paper: 1,000 steps of the scheduler that the model was trained with

@@ -12,18 +12,18 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 /** Short settings for each example, what it must print, and the files it must leave. */
 const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }> = {
   'quickstart.ts': {
-    args: ['--epochs', '2', '--output', 'quick'],
+    args: ['--epochs', '2', '--samples', '1000', '--output', 'quick'],
     prints: /coverage +\d\.\d{4} +\d\.\d{4}/,
     writes: ['quick/scatter.png', 'quick/loss.svg', 'quick/ddpm/pipeline/unet/model.onnx', 'quick/iso/pipeline'],
   },
   'quickstart-images.ts': {
-    args: ['--steps', '3', '--output', 'images'],
+    args: ['--steps', '3', '--samples', '9', '--output', 'images'],
     prints: /1797 images of 8x8/,
     writes: ['images/comparison.png', 'images/ddpm.png', 'images/iso.png', 'images/iso/pipeline/unet_ema/model.onnx'],
   },
   'custom-data.ts': {
-    args: [],
-    prints: /2000 steps.*\ndrew 1000 points/,
+    args: ['', './runs/custom', '200'],
+    prints: /200 steps.*\ndrew 1000 points/,
     writes: ['runs/custom/generated.csv', 'runs/custom/pipeline/point_scaler.json'],
   },
   'tfjs-engine.ts': {
