@@ -9,12 +9,14 @@ import { everyPrecision, type Section } from '../section.ts';
 export const samplingSection: Section = {
   title: 'Sampling',
   note: 'DDPM steps of the `ddpm-cifar10` U-Net through its pipeline. A time is that of one step more: a call of 2n steps less one of n, over n.',
-  cases: (devices, quick) =>
-    everyPrecision(devices, quick ? 2 : 128).filter(({ precision }) => precision !== 'float16'),
-  async run({ device, batch, quick, output }) {
+  cases: (devices, quick) => everyPrecision(devices, quick ? 2 : 128),
+  async run({ device, precision, batch, quick, output }) {
     const model = new UNet2DModel(unet2DPreset(quick ? 'small' : 'ddpm-cifar10'));
     const file = path.join(output, 'untrained.onnx');
-    await writeFileAtomic(file, exportModel(model, initialParameters(model, 0)));
+    await writeFileAtomic(
+      file,
+      exportModel(model, initialParameters(model, 0), precision === 'float16' ? 'float16' : 'float32'),
+    );
     const generate = await pipeline('unconditional-image-generation', file, { device });
     const timed = async (num_inference_steps: number) => {
       const start = performance.now();
