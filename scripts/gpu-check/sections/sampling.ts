@@ -1,8 +1,9 @@
 import path from 'node:path';
-import { writeFileAtomic } from '../../../src/files/atomic.ts';
 import { UNet2DModel, unet2DPreset } from '../../../src/models/index.ts';
-import { exportModel, initialParameters } from '../../../src/models/model.ts';
+import { initialParameters } from '../../../src/models/model.ts';
 import { pipeline } from '../../../src/pipelines/index.ts';
+import { DDPMScheduler } from '../../../src/schedulers/ddpm.ts';
+import { saveTrainedPipeline } from '../../../src/trainers/save-pipeline.ts';
 import { everyPrecision, type Section } from '../section.ts';
 
 /** The time of reverse steps as a user has them: noise, network, scheduler, and bytes at the end. */
@@ -12,12 +13,11 @@ export const samplingSection: Section = {
   cases: (devices, quick) => everyPrecision(devices, quick ? 2 : 128),
   async run({ device, precision, batch, quick, output }) {
     const model = new UNet2DModel(unet2DPreset(quick ? 'small' : 'ddpm-cifar10'));
-    const file = path.join(output, 'untrained.onnx');
-    await writeFileAtomic(
-      file,
-      exportModel(model, initialParameters(model, 0), precision === 'float16' ? 'float16' : 'float32'),
-    );
-    const generate = await pipeline('unconditional-image-generation', file, { device });
+    const folder = path.join(output, 'untrained');
+    const weights = initialParameters(model, 0);
+    await saveTrainedPipeline(folder, { model, weights, scheduler: new DDPMScheduler() });
+    const dtype = precision === 'float16' ? 'fp16' : 'fp32';
+    const generate = await pipeline('unconditional-image-generation', folder, { device, dtype });
     const timed = async (num_inference_steps: number) => {
       const start = performance.now();
       await generate({ batch_size: batch, num_inference_steps, seed: 0, output_type: 'uint8' });
