@@ -72,6 +72,29 @@ describe('images in a Loop', () => {
     await own.release();
   });
 
+  it('take timesteps of floats, as the U-Net of a pipeline has them', async () => {
+    const bytes = writeOnnx(exportModelGraph(model, initialParameters(model, 2), 'float32'));
+    const inLoop = await DenoisingLoop.read(bytes, session);
+    const own = { scheduler: new DDPMScheduler(), isotropy: undefined };
+    const call = readSamplingOptions({ num_inference_steps: 3, seed: 4 }, own, 2, 'image');
+    expectClose(await inLoop?.tryRun({ ...call, batchSize: 2 }), await sample(session, { ...call, batchSize: 2 }));
+    await inLoop?.release();
+  });
+
+  it('in float16 are those of single steps, up to its rounding', async () => {
+    const graph = exportModelGraph(model, initialParameters(model, 2), 'float32', 'float16');
+    const half = await ModelSession.create(writeOnnx(graph), {}, model.sampleShape, 'cpu');
+    const inLoop = await DenoisingLoop.read(graph, half);
+    const own = { scheduler: new DDPMScheduler(), isotropy: undefined };
+    const call = readSamplingOptions({ num_inference_steps: 5, seed: 4 }, own, 2, 'image');
+    const looped = await inLoop?.tryRun({ ...call, batchSize: 2 });
+    const stepwise = await sample(half, { ...call, batchSize: 2 });
+    expect(looped).toHaveLength(stepwise.length);
+    for (const [i, value] of stepwise.entries()) expect(Math.abs(value - (looped?.[i] as number))).toBeLessThan(2e-2);
+    await inLoop?.release();
+    await half.release();
+  });
+
   it('are not taken where a pipeline runs on the cpu', async () => {
     expect(await DenoisingLoop.of(onnx, session)).toBeUndefined();
   });

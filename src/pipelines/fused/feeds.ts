@@ -72,6 +72,8 @@ function rowsOf(tensor: RuntimeTensor, first: number, count: number): RuntimeTen
   const range = [first * size, (first + count) * size] as const;
   if (tensor.data instanceof BigInt64Array)
     return hostTensor('int64', [count, ...shape], tensor.data.subarray(...range));
+  if (tensor.type === 'float16')
+    return hostTensor('float16', [count, ...shape], (tensor.data as Uint16Array).subarray(...range));
   return hostTensor('float32', [count, ...shape], float32Data(tensor, 'time value').subarray(...range));
 }
 

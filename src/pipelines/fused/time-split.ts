@@ -1,5 +1,6 @@
 import { GraphError } from '../../errors.ts';
 import type { Graph, GraphNode, Value } from '../../graph/graph.ts';
+import { cast } from '../../graph/ops/elementwise.ts';
 import { applyOp, opName } from '../../graph/registry.ts';
 import type { TensorType } from '../../graph/types.ts';
 
@@ -11,7 +12,7 @@ import type { TensorType } from '../../graph/types.ts';
 export interface TimeSplit {
   /** Values of the timestep's part that the sample's part uses. */
   readonly crossing: readonly Value[];
-  /** Adds the timestep's part to `target` and returns the crossing values there. */
+  /** Adds the timestep's part to `target` and returns the crossing values there. The timestep may be of another type. */
   readonly addTimePart: (target: Graph, timestep: Value) => Value[];
   /** The type of the classes, where the model has any. */
   readonly classLabels: TensorType | undefined;
@@ -46,7 +47,7 @@ export function splitByTime(model: Graph): TimeSplit {
     crossing,
     classLabels: labels,
     addTimePart: (target, at) => {
-      const copies = new Map([[timestep, at]]);
+      const copies = new Map([[timestep, cast(at, timestep.dtype)]]);
       copyNodes(target, copies, neededFor(crossing, [...fixedNodes, ...timeNodes], model.nodes));
       return crossing.map((value) => copyOf(target, copies, value));
     },
