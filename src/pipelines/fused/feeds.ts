@@ -1,5 +1,5 @@
 import { type DType, elementCount } from '../../graph/types.ts';
-import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
+import { hostTensor, RuntimeExecutionError, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
 import type { Guidance } from '../guidance.ts';
@@ -66,15 +66,18 @@ export function chunkFeeds(
 }
 
 /** Rows of a tensor on the host, without a copy. */
-function rowsOf(tensor: RuntimeTensor, first: number, count: number): RuntimeTensor {
-  const shape = tensor.dims.slice(1);
+function rowsOf({ type, dims, data }: RuntimeTensor, first: number, count: number): RuntimeTensor {
+  const shape = dims.slice(1);
   const size = elementCount(shape);
   const range = [first * size, (first + count) * size] as const;
-  if (tensor.data instanceof BigInt64Array)
-    return hostTensor('int64', [count, ...shape], tensor.data.subarray(...range));
-  if (tensor.type === 'float16')
-    return hostTensor('float16', [count, ...shape], (tensor.data as Uint16Array).subarray(...range));
-  return hostTensor('float32', [count, ...shape], float32Data(tensor, 'time value').subarray(...range));
+  if (data instanceof BigInt64Array) return hostTensor('int64', [count, ...shape], data.subarray(...range));
+  if (data instanceof Float32Array) return hostTensor('float32', [count, ...shape], data.subarray(...range));
+  if (type === 'float16' && ArrayBuffer.isView(data)) {
+    // A Uint16Array, or where JavaScript has it a Float16Array.
+    const bits = new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
+    return hostTensor('float16', [count, ...shape], bits.subarray(...range));
+  }
+  throw new RuntimeExecutionError(`a value of the timesteps is ${type}; int64, float32 and float16 are supported`);
 }
 
 export function int64Scalar(value: number): RuntimeTensor {

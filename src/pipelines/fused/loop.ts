@@ -189,7 +189,7 @@ export class DenoisingLoop {
   /** Each crossing value for all timesteps, [timesteps, ...]. */
   private async timeValues(timesteps: readonly number[]): Promise<RuntimeTensor[]> {
     if (this.timeTypes.length === 0) return [];
-    const session = await this.session('time', () => this.timeModel, 'cpu');
+    const session = await this.session('time', () => this.timeModel, this.model.device);
     const outputs = await session.run({
       timesteps: hostTensor('int64', [timesteps.length, 1], BigInt64Array.from(timesteps, BigInt)),
       step_count: int64Scalar(timesteps.length),
