@@ -38,9 +38,8 @@ export interface SessionOptions {
    */
   readonly plansMemory?: boolean | undefined;
   /**
-   * Whether a node that the device cannot run is an error; else it runs on the cpu. Nodes that compute with shapes, which
-   * onnxruntime leaves to the cpu on purpose, may run there.
-   * Default: on a GPU, unless `allowFallback` allowed it.
+   * Whether a node that the device cannot run is an error; else it runs on the cpu. What onnxruntime leaves to the cpu on
+   * purpose on cuda is no error: nodes that compute with shapes. Default: on a GPU, unless `allowFallback` allowed it.
    */
   readonly forbidFallback?: boolean | undefined;
   /** Whether the model has graphs within nodes, such as the body of a Loop, where onnxruntime itself forbids nothing. */

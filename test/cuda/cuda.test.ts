@@ -35,6 +35,7 @@ const cases: Readonly<Record<Exclude<CaseName, 'uneven'>, Limits>> = {
   classes: ofUNet,
   fp16: { ...ofUNet, memoryGiB: 9 },
   'learned-variance': ofUNet,
+  'whole-rows': { toDeviceMiB: 3, toHost: 1, memoryGiB: 1.5, hostMs: 6 },
   points: ofPoints,
   'without-tf32': ofPoints,
   'fine-tuning': ofUNet,

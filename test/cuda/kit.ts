@@ -76,7 +76,10 @@ async function install(cache: string, installed: string): Promise<string | undef
     }
     for (const { id, filename } of JSON.parse(packed) as { id: keyof typeof PACKAGES; filename: string }[])
       await unpack(folder, id, path.join(folder, filename));
-    await rename(folder, installed);
+    await rename(folder, installed).catch((error: unknown) => {
+      // Another run may have been faster.
+      if (!existsSync(installed)) throw error;
+    });
     return undefined;
   } finally {
     await rm(folder, { recursive: true, force: true });
