@@ -10,6 +10,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   traffic: async (argv) => (await import('./traffic.ts')).run(argv),
   prdc: async () => (await import('./prdc.ts')).run(),
   browser: async (argv) => (await import('./browser/run.ts')).run(argv),
+  mpi: async () => (await import('./mpi.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
 };
 

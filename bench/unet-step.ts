@@ -68,7 +68,7 @@ function drawnBefore(stream: BatchStream, different = 4): Batches {
 }
 
 /** As the reference: images whose values are uniform in [-1, 1]. */
-function uniformImages(sampleShape: readonly number[]): Samples {
+export function uniformImages(sampleShape: readonly number[]): Samples {
   return {
     name: 'uniform',
     count: 50_000,

@@ -203,6 +203,33 @@ describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
     expect({ ...two, fid: 0 }).toEqual({ ...one, fid: 0 });
   });
 
+  it('run the commands of docs/distributed.md', { timeout: 400_000 }, async () => {
+    const guide = readFileSync(fileURLToPath(new URL('../../docs/distributed.md', import.meta.url)), 'utf8');
+    const blocks = [...guide.matchAll(/```bash\n([\s\S]*?)```/g)].map((match) => match[1] ?? '');
+    const commands = blocks
+      .flatMap((block) => block.trim().split('\n'))
+      .filter((line) => line.includes('iso-diffusion'));
+    expect(commands.length).toBeGreaterThan(10);
+    const place = path.join(folder, 'guide');
+    mkdirSync(place);
+    for (const command of commands) {
+      const quick = command
+        .replace(
+          '--dataset digits --epochs 20',
+          '--dataset digits --n 40 --resolution 8 --max-steps 2 --sample-every 0',
+        )
+        .replace('--steps 20', '--steps 2')
+        .replace('--preset smoke', '--preset smoke --epochs 1 --runs 1')
+        .replace('--real digits ', '--real digits --n-real 300 ')
+        .replace('mpirun', `mpirun ${MPIRUN.join(' ')}`)
+        .replace('npx iso-diffusion', `${process.execPath} ${cli}`);
+      const { status, stdout, stderr } = spawnSync('bash', ['-c', quick], { cwd: place, encoding: 'utf8' });
+      expect(status, `${command}\n${stdout}${stderr}`).toBe(0);
+    }
+    expect(readdirSync(path.join(place, 'samples'))).toHaveLength(65);
+    expect(readdirSync(path.join(place, 'runs', 'table-1'))).toContain('table-1.md');
+  });
+
   it('are named by doctor', async () => {
     const { output } = await run(2, [cli, 'doctor']);
     expect(output).toMatch(/mpi: Open MPI v[\d.]+ \(libmpi\.so\S*\), rank 0 of 2/);

@@ -161,7 +161,8 @@ async function stepMeans(
   const names = backend.stepMeans;
   if (names.length === 0) return {};
   const own: number[] = [];
-  for (const batch of batches()) own.push(...(await backend.means({ ...batch, ...lossScalars })));
+  // The first batch comes last: a backend that still has what its forward pass left begins the gradients with it.
+  for (const batch of [...batches()].reverse()) own.unshift(...(await backend.means({ ...batch, ...lossScalars })));
   const means = await gatherFloats(communicator, Float32Array.from(own));
   const sums = names.map(() => 0);
   for (const [i, mean] of means.entries()) sums[i % sums.length] = (sums[i % sums.length] ?? 0) + mean;

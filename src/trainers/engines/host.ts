@@ -85,10 +85,10 @@ export class HostBackend implements Backend {
   async accumulate(batch: BatchInputs, index: number): Promise<void> {
     if (!this.begun) collectGarbage();
     this.begun = true;
-    const { session, settings, scaler: { scale = 1 } = {} } = this;
+    const { session, scaler: { scale = 1 } = {} } = this;
     const feeds = { ...asHostTensors(batch), [LOSS_SCALE]: hostTensor('float32', [], Float32Array.of(scale)) };
-    // The only batch was forward for its means, and its values are still there.
-    if (session.isCut && settings.accumulationSteps > 1) await session.forward(feeds);
+    // Of the first batch, the forward pass for its means was the last, and its values are still there.
+    if (session.isCut && index > 0) await session.forward(feeds);
     const terms = await session.run(feeds);
     this.held.addGradient(index);
     this.terms.set(terms, index * terms.length);
