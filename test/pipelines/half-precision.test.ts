@@ -20,10 +20,8 @@ beforeAll(async () => {
   folder = mkdtempSync(path.join(tmpdir(), 'iso-half-'));
   const common = { max_steps: 1, report_to: [], use_ema: true };
   const ofPoints = smallTrainer({ ...common, output_dir: path.join(folder, 'run-points') });
-  await ofPoints.train();
   await ofPoints.savePipeline(points(), { onnx_dtype: 'fp16', layout: 'transformers.js' });
   const ofImages = smallImageTrainer({ ...common, output_dir: path.join(folder, 'run-images') });
-  await ofImages.train();
   await ofImages.savePipeline(images(), { onnx_dtype: 'fp16' });
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
@@ -6,7 +9,7 @@ import { type DiffusionLoss, hybridLoss, isoLoss } from '../../src/losses/index.
 import { ConditionalDense, type DiffusionModel, UNet2DModel } from '../../src/models/index.ts';
 import { initialVector } from '../../src/models/model.ts';
 import { configureRuntime } from '../../src/runtime/configure.ts';
-import type { ConcreteDevice } from '../../src/runtime/device.ts';
+import { type ConcreteDevice, deviceReports } from '../../src/runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { BatchStream } from '../../src/trainers/data/batch-stream.ts';
@@ -16,6 +19,7 @@ import { Engine } from '../../src/trainers/engines/engine.ts';
 import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
 import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
+import { smallTrainer } from '../trainers/small-trainer.ts';
 import { hasWebgpu } from './software-webgpu.ts';
 
 /** A model, its batch size, and the longest vector of its state. */
@@ -135,6 +139,20 @@ describe.skipIf(!hasWebgpu)('several batches a step on webgpu', () => {
     // Shaders are compiled for a processor here, which a busy machine takes its time for.
   }, 300_000);
 });
+
+it.skipIf(!hasWebgpu)(
+  'trains in float16 where the adapter can, else it says what the adapter lacks',
+  async () => {
+    const output_dir = mkdtempSync(path.join(tmpdir(), 'iso-webgpu-'));
+    onTestFinished(() => rmSync(output_dir, { recursive: true, force: true }));
+    const args = { output_dir, max_steps: 2, device: 'webgpu', mixed_precision: 'fp16', report_to: [] } as const;
+    const training = smallTrainer(args).train();
+    const { float16 } = (await deviceReports()).find(({ device }) => device === 'webgpu') ?? {};
+    if (float16) expect((await training).metrics?.loss).toBeGreaterThan(0);
+    else await expect(training).rejects.toThrow(/float16, in which device 'webgpu' does not compute.*'shader-f16'/);
+  },
+  180_000,
+);
 
 it.skipIf(!hasWebgpu)(
   'a model with a node that webgpu cannot run is refused by its name, unless that is allowed',

@@ -94,15 +94,10 @@ describe('gradients in float16', () => {
   it.each([
     ['the 2-D network', 'nchw', new ConditionalDense({ hidden_features: 32 }), nchw],
     [
-      'a U-Net with attention, classes and uneven pads',
-      'nchw',
-      tinyUNet({ num_class_embeds: 4, downsample_padding: 0 }),
-      nchw,
-    ],
-    [
-      'a U-Net with frequencies that float16 cannot hold, and blocks that resample',
+      'a U-Net with classes, frequencies that float16 cannot hold, and blocks that resample',
       'hwnc',
       tinyUNet({
+        num_class_embeds: 4,
         time_embedding_type: 'fourier',
         down_block_types: ['ResnetDownsampleBlock2D', 'AttnDownBlock2D'],
         resnet_time_scale_shift: 'scale_shift',
@@ -314,7 +309,7 @@ it('the program of docs/mixed-precision.md trains and saves', async () => {
   expect(existsSync(path.join(folder, 'runs/half/pipeline/unet/model_fp16.onnx'))).toBe(true);
 });
 
-it("refuses 'bf16', the engine tfjs, and a checkpoint of float32", async () => {
+it("refuses 'bf16', and a checkpoint of float32", async () => {
   const args = { output_dir: path.join(folder, 'refused'), max_steps: 1, report_to: [] };
   expect(() => smallTrainer({ ...args, mixed_precision: 'bf16' })).toThrow(InvalidArgumentError);
   expect(() => smallTrainer({ ...args, mixed_precision: 'bf16' })).toThrow(/ConvTranspose, Pad, Resize.*Use 'fp16'/);

@@ -255,6 +255,7 @@ describe('the options', () => {
     ],
     ['tf without the engine', { tf }, {}, /set engine: 'tfjs'/],
     ['a device', tfjs, { device: 'cuda' }, /leave device out/],
+    ['half precision', tfjs, { mixed_precision: 'fp16' }, /'tfjs' has no float16/],
     ['an unknown engine', { engine: 'torch' as 'tfjs' }, {}, /'torch' is unknown/],
   ] as const)('refuse %s', (_name, engine, args, message) => {
     expect(() => pointTrainer('refused', engine, { device: 'auto', ...args })).toThrow(InvalidArgumentError);
