@@ -27,7 +27,7 @@ afterAll(async () => {
 
 function expectClose(looped: Float32Array | undefined, stepwise: Float32Array, limit = 1e-5): void {
   expect(looped).toHaveLength(stepwise.length);
-  // onnxruntime orders the sums of a convolution otherwise inside a body; nine steps make some 1e-7 to 1e-6 of that.
+  // onnxruntime orders the sums of a convolution otherwise inside a body; five steps make some 1e-7 to 1e-6 of that.
   for (const [i, value] of stepwise.entries()) expect(Math.abs(value - (looped?.[i] as number))).toBeLessThan(limit);
 }
 
@@ -45,30 +45,20 @@ describe('images in a Loop', () => {
     }
   });
 
-  it('of a model in float16 are those of single steps', async () => {
-    const scheduler = new DDPMScheduler();
-    const call = readSamplingOptions({ num_inference_steps: 5 }, { scheduler, isotropy: undefined }, 3, 'image');
-    const graph = exportModelGraph(model, initialParameters(model, 2), 'int64', 'float16', 'cuda');
-    const half = await ModelSession.create(writeOnnx(graph), {}, model.sampleShape, 'cpu');
-    const inLoop = await DenoisingLoop.read(graph, half);
-    const run = { ...call, batchSize: 3 };
-    // Some steps of float16, 1e-3, at outputs of about 1.
-    expectClose(await inLoop?.tryRun(run), await sample(half, run), 1e-2);
-    await inLoop?.release();
-    await half.release();
-  });
-
   it.each([
     ['DDPM', { scheduler: new DDPMScheduler() }],
     ['DDIM, eta 0.5', { scheduler: new DDIMScheduler(), eta: 0.5 }],
   ] satisfies [string, SamplingOptions][])('are those of single steps, %s', async (_, options) => {
     const own = { scheduler: new DDPMScheduler(), isotropy: undefined };
-    const call = readSamplingOptions({ ...options, num_inference_steps: 9, seed: 4 }, own, 3, 'image');
+    const call = readSamplingOptions({ ...options, num_inference_steps: 5, seed: 4 }, own, 3, 'image');
     const stepwise = await sample(session, { ...call, batchSize: 3 });
     expectClose(await loop?.tryRun({ ...call, batchSize: 3 }), stepwise);
   });
 
-  it.each([1, 2.5])('of classes are those of single steps, guidance_scale %d', async (guidance_scale) => {
+  it.each([
+    [1, 'graph'],
+    [2.5, 'file'],
+  ] as const)('of classes are those of single steps, guidance_scale %d from a %s', async (guidance_scale, source) => {
     const classes = tinyUNet({ num_class_embeds: 4 });
     const graph = exportModelGraph(classes, initialParameters(classes, 2));
     const own = await ModelSession.create(writeOnnx(graph), {}, classes.sampleShape, 'cpu');
@@ -77,11 +67,9 @@ describe('images in a Loop', () => {
     const guidance = guidanceOf(own, 4, { class_labels: [2, 0, 1], guidance_scale }, 0, 3);
     const run = { ...call, batchSize: 3, guidance, predict: guidedPrediction(own, guidance) };
     const stepwise = await sample(own, run);
-    for (const source of [graph, writeOnnx(graph)]) {
-      const inLoop = await DenoisingLoop.read(source, own);
-      expectClose(await inLoop?.tryRun(run), stepwise);
-      await inLoop?.release();
-    }
+    const inLoop = await DenoisingLoop.read(source === 'graph' ? graph : writeOnnx(graph), own);
+    expectClose(await inLoop?.tryRun(run), stepwise);
+    await inLoop?.release();
     await own.release();
   });
 
@@ -124,7 +112,6 @@ describe('the noise of steps', () => {
     }
   };
   it.each([
-    ['a seed', { seed: 7 }],
     ['given latents', { seed: 7, latents: Float32Array.from({ length: 30 }, (_, i) => i) }],
     ['a blend of seeds', { seed: [1, 2, 3], blend: { seed: [4, 5, 6], weights: [0, 0.3, 1] } }],
   ])('is the same from a thread, by %s', async (_, call) => {
