@@ -19,6 +19,11 @@ export interface Communicator {
   allToAll(parts: Uint8Array, received: Uint8Array): Promise<void>;
   /** Waits for all. */
   barrier(): Promise<void>;
+  /**
+   * All ranks have agreed to stop: one that was interrupted then waits for the others where its process ends. Otherwise its
+   * end ends them, because they would wait for it in vain.
+   */
+  stopsTogether(): void;
 }
 
 /** The communicator of a process by itself. */
@@ -30,6 +35,7 @@ export const SINGLE: Communicator = {
   allGather: async (own, all) => all.set(own),
   allToAll: async (parts, received) => received.set(parts),
   barrier: async () => undefined,
+  stopsTogether: () => undefined,
 };
 
 /** What each rank has, in the order of the ranks: as many numbers from each. */

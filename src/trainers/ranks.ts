@@ -59,6 +59,12 @@ export class Ranks {
     return this.exchange(stops ? STOPS : GOES_ON, text);
   }
 
+  /** Waits until all have stopped, and rank 0 has written what was to write. */
+  async end(): Promise<void> {
+    await this.exchange(GOES_ON, '');
+    this.communicator.stopsTogether();
+  }
+
   /** Tells the others that this rank failed, where they listen. Otherwise the end of its process ends them. */
   async fail(): Promise<void> {
     if (this.communicator.size === 1 || this.isOver || this.isInside) return;

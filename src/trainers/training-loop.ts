@@ -89,8 +89,7 @@ export class TrainingLoop {
     }
     if (this.savedAt !== this.done) await this.save();
     await this.notify((callback) => callback.onTrainEnd?.(this.progress(), run));
-    // Rank 0 has saved when the others return.
-    await this.settings.ranks.agree(false, '');
+    await this.settings.ranks.end();
     return { global_step: this.done, metrics: this.metrics, interrupted: this.done < maxSteps };
   }
 

@@ -40,5 +40,6 @@ export function localGroup(size: number): Communicator[] {
       });
     },
     barrier: async () => void (await meet(rank, new Uint8Array())),
+    stopsTogether: () => undefined,
   }));
 }

@@ -12,8 +12,8 @@ const MAX_TEXT = 8192;
 const MAX_BYTES = 2 ** 30;
 const HOST_BYTES = 256;
 const STDERR = 2;
-/** The status of a process that did what it should: to its end, or until it was interrupted. */
-const ORDERLY = [0, 130];
+/** The status of a process that was interrupted. */
+const INTERRUPTED = 130;
 
 /**
  * Starts MPI. It ends with the process: a rank that fails ends all others, and one that is done waits for them.
@@ -25,13 +25,14 @@ export function startMpi(): Communicator {
   checked(mpi, 'MPI_Init_thread', null, null, THREAD_FUNNELED, [0]);
   const { world, errorsReturn } = mpi.handles;
   checked(mpi, 'MPI_Comm_set_errhandler', world, errorsReturn);
+  const communicator = new MpiCommunicator(mpi);
   // Node prints an uncaught error after the exit handlers, which MPI_Abort does not return from.
   process.once('uncaughtExceptionMonitor', (error) => writeSync(STDERR, `${inspect(error)}\n`));
   process.once('exit', (status) => {
-    if (ORDERLY.includes(status)) mpi.call('MPI_Finalize');
+    if (status === 0 || (status === INTERRUPTED && communicator.hasAgreed)) mpi.call('MPI_Finalize');
     else mpi.call('MPI_Abort', world, status);
   });
-  return new MpiCommunicator(mpi);
+  return communicator;
 }
 
 /** The ranks of MPI_COMM_WORLD. A call blocks the thread until the others have come. */
@@ -39,6 +40,7 @@ class MpiCommunicator implements Communicator {
   readonly rank: number;
   readonly size: number;
   readonly localRank: number;
+  hasAgreed = false;
 
   constructor(private readonly mpi: Mpi) {
     const { world } = mpi.handles;
@@ -70,6 +72,10 @@ class MpiCommunicator implements Communicator {
 
   async barrier(): Promise<void> {
     checked(this.mpi, 'MPI_Barrier', this.mpi.handles.world);
+  }
+
+  stopsTogether(): void {
+    this.hasAgreed = true;
   }
 
   private gather(own: Uint8Array, all: Uint8Array): void {
