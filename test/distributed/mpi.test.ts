@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -174,6 +174,24 @@ describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
     expect(status).not.toBe(0);
     expect(output).toContain('apt-get install openmpi-bin libopenmpi-dev');
     expect(output).toContain('/nowhere/libmpi.so');
+  });
+
+  it('say what to install where koffi is missing', async () => {
+    const hide = path.join(folder, 'without-koffi.cjs');
+    writeFileSync(
+      hide,
+      `const Module = require('node:module');
+       const resolve = Module._resolveFilename;
+       Module._resolveFilename = (name, ...rest) => {
+         if (name === 'koffi') throw new Error("Cannot find module 'koffi'");
+         return resolve.call(Module, name, ...rest);
+       };`,
+    );
+    const { output, status } = await run(2, ['--require', hide, ...program('none', STEPS, 2)]);
+    expect(status).not.toBe(0);
+    expect(output).toContain(
+      'DistributedError: koffi, through which this package calls MPI, is not installed: npm install koffi',
+    );
   });
 
   it('draw the images of one process, and so do shares; their evaluation is its evaluation', async () => {
