@@ -1,4 +1,8 @@
 import { spawn } from 'node:child_process';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { createInterface } from 'node:readline';
 import type { InferenceSession } from 'onnxruntime-node';
 import { resolveDependency } from '../../files/package-files.ts';
@@ -36,18 +40,27 @@ export async function nodesOnCpu(
 ): Promise<NodesOnCpu> {
   const options = { ...settings, logSeverityLevel: 0, logVerbosityLevel: 0, extra: withFallback(settings.extra) };
   const args = ['--eval', PROGRAM, resolveDependency('onnxruntime-node'), JSON.stringify(options)];
-  const child = spawn(process.execPath, typeof model === 'string' ? [...args, model] : args, {
-    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
-    stdio: ['pipe', 'ignore', 'pipe'],
-    timeout: TIMEOUT_MS,
-    killSignal: 'SIGKILL',
-    windowsHide: true,
-  });
-  child.on('error', () => undefined);
-  // A child that ends early leaves its input unread.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(typeof model === 'string' ? undefined : model);
-  return readLog(createInterface({ input: child.stderr }));
+  // A file takes all that the library writes: where nobody reads fast enough, a pipe can lose lines.
+  const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-'));
+  try {
+    const file = path.join(folder, 'log');
+    const log = await open(file, 'w');
+    const child = spawn(process.execPath, typeof model === 'string' ? [...args, model] : args, {
+      env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
+      stdio: ['pipe', 'ignore', log.fd],
+      timeout: TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+      windowsHide: true,
+    });
+    // A child that ends early leaves its input unread.
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(typeof model === 'string' ? undefined : model);
+    await new Promise((resolve) => child.once('close', resolve).once('error', resolve));
+    await log.close();
+    return await readLog(createInterface({ input: createReadStream(file) }));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 async function readLog(lines: AsyncIterable<string>): Promise<NodesOnCpu> {
