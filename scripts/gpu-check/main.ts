@@ -60,8 +60,10 @@ async function checkAll(): Promise<number> {
   const unknown = only.find((name) => !SECTIONS[name]);
   if (unknown) throw new InvalidArgumentError(`--only ${unknown}: use ${Object.keys(SECTIONS).join(', ')}`);
   const reports = await deviceReports();
-  for (const { device, available, advice } of reports)
-    console.log(`${device}: ${available ? 'available' : `not available. ${advice}`}`);
+  for (const { device, available, advice, float16 } of reports) {
+    const limits = float16 ? '' : ', without float16, which is left out';
+    console.log(`${device}: ${available ? `available${limits}` : `not available. ${advice}`}`);
+  }
   const isWanted = (device: string) => values.device?.includes(device) ?? device !== 'cpu';
   const devices = reports.filter(({ device, available }) => available && isWanted(device)).map(({ device }) => device);
   if (devices.length === 0) {
@@ -80,6 +82,8 @@ async function checkAll(): Promise<number> {
   for (const name of only) {
     const section = SECTIONS[name] as Section;
     for (const choice of section.cases(devices, quick)) {
+      const report = reports.find(({ device }) => device === choice.device);
+      if (choice.precision === 'float16' && !report?.float16) continue;
       const given = { ...choice, section: name, quick, root: ROOT, output };
       const outcome = await inProcess(given);
       outcomes.push(outcome);

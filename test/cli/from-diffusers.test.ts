@@ -45,7 +45,7 @@ describe('the table of flags', () => {
 
   it('train takes every flag that has an option, by its name', async () => {
     const accepted = DIFFUSERS_FLAGS.filter(({ option }) => option !== undefined);
-    expect(accepted).toHaveLength(35);
+    expect(accepted).toHaveLength(36);
     const written = ({ name, type, default: standard }: DiffusersFlag) =>
       type === 'switch' ? [`--${name}`] : [`--${name}`, `${standard ?? 1}`];
     // Both name the data set.

@@ -17,7 +17,9 @@ it.skipIf(!hasWebgpu)(
     expect(stdout).toMatch(/^gradients webgpu float32 batch 4 .*ddpm-style: loss /m);
     const { machine, outcomes } = JSON.parse(await readFile(path.join(output, 'gpu-check.json'), 'utf8'));
     expect(machine.quick).toBe(true);
-    expect(outcomes.map(({ failure }: { failure?: string }) => failure)).toEqual([undefined, undefined]);
+    // In float16 too where the adapter can.
+    expect(outcomes.length).toBeGreaterThanOrEqual(2);
+    for (const { failure } of outcomes) expect(failure).toBeUndefined();
     const report = await readFile(path.join(output, 'gpu-check.md'), 'utf8');
     expect(report).toContain('| webgpu | float32 | 4 |');
     expect(report).toContain('## Sampling');

@@ -157,8 +157,12 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
     words: () => [],
   }),
   none('logging_dir', 'str', 'logs', 'logs lie in the output folder'),
-  none('local_rank', 'int', -1, 'one process trains on one device'),
-  none('mixed_precision', 'str', 'no', 'weights and steps are in float32', { choices: ['no', 'fp16', 'bf16'] }),
+  none('local_rank', 'int', -1, '`mpirun` and `srun` say it: see distributed.md'),
+  same('mixed_precision', 'str', 'no', '--mixed-precision', 'no', {
+    choices: ['no', 'fp16', 'bf16'],
+    note: '`bf16` is refused, because onnxruntime lacks kernels for it: `fp16` is there',
+    notedAt: ({ mixed_precision }) => mixed_precision === 'bf16',
+  }),
   same('prediction_type', 'str', 'epsilon', '--prediction-type', 'epsilon', {
     choices: ['epsilon', 'sample'],
     note: 'with `sample` the script weights the error of each image by its signal-to-noise ratio, as `--base-loss snr` does',
