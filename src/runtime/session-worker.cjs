@@ -12,7 +12,10 @@ const session = ort.InferenceSession.create(workerData.model, workerData.options
 
 /** @typedef {{ type: 'float32' | 'int64', dims: readonly number[], data: Float32Array | BigInt64Array }} PlainTensor */
 
-port.on('message', async (/** @type {{ id: number, request: Record<string, PlainTensor> }} */ { id, request }) => {
+port.on('message', async (/** @type {'end' | { id: number, request: Record<string, PlainTensor> }} */ message) => {
+  // Between two calls of onnxruntime, which blocks this thread.
+  if (message === 'end') process.exit(0);
+  const { id, request } = message;
   try {
     const loaded = await session;
     const feeds = Object.entries(request).map(([name, { type, dims, data }]) => [
@@ -26,7 +29,7 @@ port.on('message', async (/** @type {{ id: number, request: Record<string, Plain
     ]);
     port.postMessage({ id, answer: Object.fromEntries(outputs) });
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    port.postMessage({ id, error: { name: 'Error', message } });
+    const text = error instanceof Error ? error.message : String(error);
+    port.postMessage({ id, error: { name: 'Error', message: text } });
   }
 });

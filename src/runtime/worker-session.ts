@@ -32,7 +32,13 @@ export class WorkerSession {
       // The worker is plain CommonJS: the loaders of the parent process would only slow its start.
       execArgv: [],
     });
-    this.channel = Channel.toThread(worker);
+    const ended = new Promise((resolve) => worker.once('exit', resolve));
+    // Where a thread is terminated inside onnxruntime, its binding ends the process ('Napi::Error').
+    this.channel = Channel.toThread(worker, () => {
+      worker.ref();
+      worker.postMessage('end');
+      return ended;
+    });
   }
 
   /** @throws {RuntimeExecutionError} when the model cannot be loaded or run, or the thread has ended. */

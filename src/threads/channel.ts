@@ -68,12 +68,19 @@ export class Channel<Request, Answer, Event = never> {
     peer.hold(false);
   }
 
-  /** A channel to a thread whose script speaks the protocol. */
-  static toThread<Request, Answer, Event = never>(worker: Worker): Channel<Request, Answer, Event> {
+  /**
+   * A channel to a thread whose script speaks the protocol.
+   *
+   * @param kill ends the thread; default: at once, wherever its JavaScript is.
+   */
+  static toThread<Request, Answer, Event = never>(
+    worker: Worker,
+    kill: () => Promise<unknown> = () => worker.terminate(),
+  ): Channel<Request, Answer, Event> {
     const channel = new Channel<Request, Answer, Event>({
       post: (message, transfer) => worker.postMessage(message, transfer),
       hold: (busy) => (busy ? worker.ref() : worker.unref()),
-      kill: () => worker.terminate(),
+      kill,
     });
     worker.on('message', (message: FromServer<Answer, Event>) => channel.receive(message));
     worker.on('error', (error) => channel.end(error));
@@ -161,6 +168,8 @@ export class Channel<Request, Answer, Event = never> {
   }
 
   private receive(message: FromServer<Answer, Event>): void {
+    // What a thread still says while it ends.
+    if (this.ended) return;
     const pending = this.pending.get(message.id);
     if ('event' in message) {
       pending?.onEvent?.(message.event);
