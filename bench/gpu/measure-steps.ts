@@ -12,6 +12,17 @@ export interface StepTimes {
 
 const ROUNDS = 3;
 
+/** What a step more takes: a run of 2n steps less one of n, over n. @param timed runs so many steps, and gives milliseconds. */
+export async function marginalTimes(timed: (count: number) => Promise<number>, steps: number): Promise<StepTimes> {
+  const rounds: StepTimes[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const short = await timed(steps);
+    const stepMs = ((await timed(2 * steps)) - short) / steps;
+    rounds.push({ stepMs, runMs: Math.max(0, short - steps * stepMs) });
+  }
+  return { stepMs: median(rounds.map(({ stepMs }) => stepMs)), runMs: median(rounds.map(({ runMs }) => runMs)) };
+}
+
 /** Times our training steps. @param steps of the shorter run; the longer one has twice as many. */
 export async function measureSteps(
   model: UNet2DModel,
@@ -34,12 +45,7 @@ export async function measureSteps(
   };
   // The first run chooses kernels, and the second one may still grow memory.
   for (const count of [1, 1, steps]) await timed(count);
-  const rounds: StepTimes[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const short = await timed(steps);
-    const stepMs = ((await timed(2 * steps)) - short) / steps;
-    rounds.push({ stepMs, runMs: Math.max(0, short - steps * stepMs) });
-  }
+  const times = await marginalTimes(timed, steps);
   await engine.release();
-  return { stepMs: median(rounds.map(({ stepMs }) => stepMs)), runMs: median(rounds.map(({ runMs }) => runMs)) };
+  return times;
 }

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { safetensorsChunks } from '../../src/files/safetensors.ts';
 import type { UNet2DModel } from '../../src/models/index.ts';
-import { median, startReference } from '../harness.ts';
+import { startReference } from '../harness.ts';
 import { LAMBDA, namedWeights } from '../unet-step.ts';
-import type { StepTimes } from './measure-steps.ts';
+import { marginalTimes, type StepTimes } from './measure-steps.ts';
 
 const bfloat16 = { dtype: 'bfloat16', tf32: true };
 /** What torch can compute in on a GPU, by name. */
@@ -18,8 +18,6 @@ export const TORCH_PRECISIONS: Readonly<Record<string, object>> = {
   'bfloat16, channels last': { ...bfloat16, channels_last: true },
   'bfloat16, channels last, compiled': { ...bfloat16, channels_last: true, compile: true },
 };
-
-const ROUNDS = 3;
 
 export interface TorchSteps {
   /** The path of unet_reference.py. */
@@ -63,13 +61,9 @@ export async function measureTorchSteps({
     };
     // The first steps choose kernels, or compile them.
     await timed(5);
-    const rounds: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
-      const short = await timed(steps);
-      rounds.push(((await timed(2 * steps)) - short) / steps);
-    }
+    const { stepMs } = await marginalTimes(timed, steps);
     // Its state stays on the card.
-    return { stepMs: median(rounds), runMs: 0 };
+    return { stepMs, runMs: 0 };
   } finally {
     reference.close();
     await rm(folder, { recursive: true, force: true });
