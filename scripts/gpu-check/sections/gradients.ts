@@ -1,14 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { type NamedTensor, readSafetensors } from '../../../src/files/safetensors.ts';
-import { gradients } from '../../../src/graph/autodiff/gradients.ts';
-import { Graph, type Value } from '../../../src/graph/graph.ts';
+import type { Graph } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
-import { identity } from '../../../src/graph/ops/index.ts';
-import { isoLoss } from '../../../src/losses/index.ts';
 import { UNet2DModel } from '../../../src/models/index.ts';
-import { ForwardContext } from '../../../src/nn/context.ts';
+import type { ParameterSpec } from '../../../src/nn/parameters.ts';
 import type { ConcreteDevice } from '../../../src/runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../../src/runtime/session.ts';
+import { caseFeeds, caseGraph } from '../../../test/models/unet-2d/case-graph.ts';
 import type { Row, Section } from '../section.ts';
 
 const NETWORKS = ['ddpm-style', 'default-style', 'variants/resnet-down-up'];
@@ -40,34 +38,11 @@ async function compare(folder: string, device: ConcreteDevice) {
   const model = UNet2DModel.fromConfig(JSON.parse(readFileSync(`${folder}config.json`, 'utf8')));
   const given = await readSafetensors(`${folder}case.safetensors`);
   const weights = await readSafetensors(`${folder}diffusion_pytorch_model.safetensors`);
-  const shape = given.get('sample')?.shape ?? [];
-  const [batch = 0] = shape;
-  const graph = new Graph('case', undefined, device === 'cuda' ? 'cuda' : 'any');
-  const sample = graph.input('sample', 'float32', shape);
-  const noise = graph.input('noise', 'float32', shape);
-  const timestep = graph.input('timestep', 'float32', [batch]);
-  const parameters = new Map<string, Value>(
-    model.parameters.map(({ name, shape }) => [name, graph.input(name, 'float32', shape)]),
-  );
-  const output = model.forward({ sample, timestep }, new ForwardContext(parameters));
-  const { loss } = isoLoss({ lambda: LAMBDA })({
-    modelOutput: output,
-    epsilon: noise,
-    noisySample: sample,
-    cleanSample: sample,
-    alphaCumprod: graph.constant('float32', [batch, 1, 1, 1], new Float32Array(batch).fill(0.5)),
-    predictionType: 'epsilon',
-  });
-  graph.output('loss', identity(loss));
-  const found = gradients(loss, [...parameters.values()]);
-  [...parameters.keys()].forEach((name, i) => {
-    graph.output(`d_${name}`, identity(found[i] as Value));
-  });
-  const session = await Session.create(writeOnnx(graph), device);
+  const parameterIn = (graph: Graph, { name, shape }: ParameterSpec) => graph.input(name, 'float32', shape);
+  const target = device === 'cuda' ? 'cuda' : 'any';
+  const session = await Session.create(writeOnnx(caseGraph(model, given, LAMBDA, parameterIn, { target })), device);
   const outputs = await session.run({
-    sample: hostTensor('float32', shape, numbers(given, 'sample')),
-    noise: hostTensor('float32', shape, numbers(given, 'noise')),
-    timestep: hostTensor('float32', [batch], Float32Array.from(given.get('timestep')?.data ?? [], Number)),
+    ...caseFeeds(given),
     ...Object.fromEntries(
       model.parameters.map(({ name, shape }) => [name, hostTensor('float32', shape, numbers(weights, name))]),
     ),

@@ -1,18 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type NamedTensor, readSafetensors } from '../../../src/files/safetensors.ts';
-import { gradients } from '../../../src/graph/autodiff/gradients.ts';
-import { Graph, type Value } from '../../../src/graph/graph.ts';
+import type { Graph } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
-import { identity } from '../../../src/graph/ops/index.ts';
-import { isoLoss, simpleLoss } from '../../../src/losses/index.ts';
 import { UNet2DModel } from '../../../src/models/index.ts';
-import { ForwardContext } from '../../../src/nn/context.ts';
 import { hwnc } from '../../../src/nn/hwnc.ts';
 import { nchw, permuteAxes } from '../../../src/nn/layout.ts';
 import type { ParameterSpec } from '../../../src/nn/parameters.ts';
-import { hostTensor, Session } from '../../../src/runtime/session.ts';
+import { Session } from '../../../src/runtime/session.ts';
 import { shapeIn } from '../../../src/trainers/step/loss-graph.ts';
+import { caseFeeds, caseGraph } from './case-graph.ts';
 
 const fixtures = new URL('../../fixtures/unet/', import.meta.url).pathname;
 const float32 = (tensor: NamedTensor | undefined) => tensor?.data as Float32Array;
@@ -45,37 +42,10 @@ describe.each(cases)('%s, %s', (name, order) => {
   async function run(lambda: number) {
     const given = await readSafetensors(`${folder}case.safetensors`);
     const weights = await readSafetensors(`${folder}diffusion_pytorch_model.safetensors`);
-    const shape = given.get('sample')?.shape ?? [];
-    const batch = shape[0] ?? 0;
-    const graph = new Graph('case');
-    const sample = graph.input('sample', 'float32', shape);
-    const noise = graph.input('noise', 'float32', shape);
-    const times = Array.from(given.get('timestep')?.data ?? [], Number);
-    const timestep = graph.input('timestep', 'float32', [batch]);
-    const parameters = new Map<string, Value>(
-      model.parameters.map((p) => [p.name, graph.constant('float32', shapeIn(layout, p), inOrder(p, weights), p.name)]),
-    );
-    const output = model.forward({ sample, timestep }, new ForwardContext(parameters, { layout }));
-    const terms = isoLoss({ lambda, base: simpleLoss() })({
-      modelOutput: output,
-      epsilon: noise,
-      noisySample: sample,
-      cleanSample: sample,
-      alphaCumprod: graph.constant('float32', [batch, 1, 1, 1], new Float32Array(batch).fill(0.5)),
-      predictionType: 'epsilon',
-    });
-    graph.output('output', identity(output));
-    graph.output('loss', identity(terms.loss));
-    const found = gradients(terms.loss, [...parameters.values()]);
-    [...parameters.keys()].forEach((key, i) => {
-      graph.output(`d_${key}`, identity(found[i] as Value));
-    });
-    const session = await Session.create(writeOnnx(graph), 'cpu');
-    const outputs = await session.run({
-      sample: hostTensor('float32', shape, float32(given.get('sample'))),
-      noise: hostTensor('float32', shape, float32(given.get('noise'))),
-      timestep: hostTensor('float32', [batch], Float32Array.from(times)),
-    });
+    const parameterIn = (graph: Graph, spec: ParameterSpec) =>
+      graph.constant('float32', shapeIn(layout, spec), inOrder(spec, weights), spec.name);
+    const session = await Session.create(writeOnnx(caseGraph(model, given, lambda, parameterIn, { layout })), 'cpu');
+    const outputs = await session.run(caseFeeds(given));
     await session.release();
     return { given, outputs };
   }

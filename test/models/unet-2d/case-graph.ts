@@ -1,0 +1,64 @@
+import type { NamedTensor } from '../../../src/files/safetensors.ts';
+import { gradients } from '../../../src/graph/autodiff/gradients.ts';
+import { Graph, type GraphTarget, type Value } from '../../../src/graph/graph.ts';
+import { identity } from '../../../src/graph/ops/index.ts';
+import { isoLoss, simpleLoss } from '../../../src/losses/index.ts';
+import type { UNet2DModel } from '../../../src/models/index.ts';
+import { ForwardContext } from '../../../src/nn/context.ts';
+import type { Layout } from '../../../src/nn/layout.ts';
+import type { ParameterSpec } from '../../../src/nn/parameters.ts';
+import { hostTensor, type TensorMap } from '../../../src/runtime/session.ts';
+
+/** The tensors of a fixture's `case.safetensors`, by name. */
+export type CaseTensors = ReadonlyMap<string, NamedTensor>;
+
+const shapeOf = (given: CaseTensors) => given.get('sample')?.shape ?? [];
+const floats = (given: CaseTensors, name: string) => Float32Array.from(given.get(name)?.data ?? [], Number);
+
+/**
+ * A U-Net on the inputs of a fixture with its iso loss: the outputs `output`, `loss`, and `d_NAME` for the gradient of each
+ * parameter.
+ *
+ * @param parameterIn the value of a parameter, as a constant or an input.
+ */
+export function caseGraph(
+  model: UNet2DModel,
+  given: CaseTensors,
+  lambda: number,
+  parameterIn: (graph: Graph, spec: ParameterSpec) => Value,
+  { layout, target }: { readonly layout?: Layout | undefined; readonly target?: GraphTarget | undefined } = {},
+): Graph {
+  const shape = shapeOf(given);
+  const [batch = 0] = shape;
+  const graph = new Graph('case', undefined, target);
+  const sample = graph.input('sample', 'float32', shape);
+  const noise = graph.input('noise', 'float32', shape);
+  const timestep = graph.input('timestep', 'float32', [batch]);
+  const parameters = new Map(model.parameters.map((spec) => [spec.name, parameterIn(graph, spec)]));
+  const output = model.forward({ sample, timestep }, new ForwardContext(parameters, { layout }));
+  const { loss } = isoLoss({ lambda, base: simpleLoss() })({
+    modelOutput: output,
+    epsilon: noise,
+    noisySample: sample,
+    cleanSample: sample,
+    alphaCumprod: graph.constant('float32', [batch, 1, 1, 1], new Float32Array(batch).fill(0.5)),
+    predictionType: 'epsilon',
+  });
+  graph.output('output', identity(output));
+  graph.output('loss', identity(loss));
+  const found = gradients(loss, [...parameters.values()]);
+  [...parameters.keys()].forEach((name, i) => {
+    graph.output(`d_${name}`, identity(found[i] as Value));
+  });
+  return graph;
+}
+
+/** The inputs of a fixture. */
+export function caseFeeds(given: CaseTensors): TensorMap {
+  const shape = shapeOf(given);
+  return {
+    sample: hostTensor('float32', shape, floats(given, 'sample')),
+    noise: hostTensor('float32', shape, floats(given, 'noise')),
+    timestep: hostTensor('float32', shape.slice(0, 1), floats(given, 'timestep')),
+  };
+}
