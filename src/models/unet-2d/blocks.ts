@@ -1,83 +1,25 @@
 import type { Value } from '../../graph/graph.ts';
-import { add, mul } from '../../graph/ops/elementwise.ts';
-import { split } from '../../graph/ops/shape.ts';
-import { scalarLike } from '../../graph/registry.ts';
 import { PixelAttention } from '../../nn/attention.ts';
 import type { ForwardContext } from '../../nn/context.ts';
-import { activation, Conv2d, GroupNorm, Linear, sameConv } from '../../nn/layers.ts';
+import { Conv2d, sameConv } from '../../nn/layers.ts';
 import { type Layer, type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
+import { ResnetBlock, type ResnetBlockOptions } from '../../nn/resnet-block.ts';
 import type { UNet2DConfig } from './config.ts';
 
-interface ResnetBlockOptions {
-  readonly inChannels: number;
-  readonly outChannels: number;
-  readonly timeChannels: number;
-  /** What the result is divided by; default 1. */
-  readonly outputScale?: number | undefined;
-  /** Whether the block halves the resolution by means of 2 x 2 pixels, or doubles it by repeating them; default neither. */
-  readonly resample?: 'down' | 'up' | undefined;
-}
-
-/** diffusers' `ResnetBlock2D`: two convolutions with the time embedding between them, and a residual connection. */
-class ResnetBlock implements Layer {
-  readonly parameters: readonly ParameterSpec[];
-  private readonly norm1: GroupNorm;
-  private readonly conv1: Conv2d;
-  private readonly timeProjection: Linear;
-  private readonly norm2: GroupNorm;
-  private readonly conv2: Conv2d;
-  private readonly shortcut: Conv2d | undefined;
-  private readonly activate: (x: Value) => Value;
-  private readonly scalesAndShifts: boolean;
-  private readonly dropout: number;
-  private readonly outputScale: number;
-  private readonly resample: 'down' | 'up' | undefined;
-
-  constructor(name: string, config: UNet2DConfig, options: ResnetBlockOptions) {
-    const { inChannels, outChannels, timeChannels } = options;
-    this.resample = options.resample;
-    const { norm_num_groups, norm_eps } = config;
-    this.scalesAndShifts = config.resnet_time_scale_shift === 'scale_shift';
-    this.dropout = config.dropout;
-    this.outputScale = options.outputScale ?? 1;
-    this.activate = activation(config.act_fn);
-    this.norm1 = new GroupNorm(`${name}.norm1`, norm_num_groups, inChannels, norm_eps);
-    this.conv1 = sameConv(`${name}.conv1`, inChannels, outChannels);
-    const projected = this.scalesAndShifts ? 2 * outChannels : outChannels;
-    this.timeProjection = new Linear(`${name}.time_emb_proj`, timeChannels, projected);
-    this.norm2 = new GroupNorm(`${name}.norm2`, norm_num_groups, outChannels, norm_eps);
-    this.conv2 = sameConv(`${name}.conv2`, outChannels, outChannels);
-    this.shortcut =
-      inChannels === outChannels ? undefined : new Conv2d(`${name}.conv_shortcut`, inChannels, outChannels, 1);
-    const { norm1, conv1, timeProjection, norm2, conv2, shortcut } = this;
-    this.parameters = parametersOf([norm1, conv1, timeProjection, norm2, conv2, shortcut]);
-  }
-
-  /** @param activatedTime the time embedding after the activation, [batch or 1, timeChannels]. */
-  forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
-    const activated = this.activate(this.norm1.forward(x, context));
-    let hidden = this.conv1.forward(this.resampled(activated, context), context);
-    hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, context), context);
-    hidden = this.conv2.forward(context.dropout(this.activate(hidden), this.dropout), context);
-    const direct = this.resampled(x, context);
-    const residual = this.shortcut ? this.shortcut.forward(direct, context) : direct;
-    const sum = add(residual, hidden);
-    return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
-  }
-
-  private resampled(x: Value, { layout }: ForwardContext): Value {
-    if (this.resample === 'down') return layout.averagePool2x(x);
-    return this.resample === 'up' ? layout.upsampleNearest2x(x) : x;
-  }
-
-  private normWithTime(hidden: Value, time: Value, context: ForwardContext): Value {
-    const { perChannel } = context.layout;
-    if (!this.scalesAndShifts) return this.norm2.forward(add(hidden, perChannel(time)), context);
-    const channels = Number(time.shape[1]) / 2;
-    const [scale = time, shift = time] = split(time, [channels, channels], 1).map(perChannel);
-    const normalised = this.norm2.forward(hidden, context);
-    return add(mul(normalised, add(scale, scalarLike(scale, 1))), shift);
-  }
+/** A residual block as the config describes those of all levels. */
+function resnetBlock(
+  name: string,
+  config: UNet2DConfig,
+  options: Pick<ResnetBlockOptions, 'inChannels' | 'outChannels' | 'timeChannels' | 'outputScale' | 'resample'>,
+): ResnetBlock {
+  return new ResnetBlock(name, {
+    ...options,
+    activation: config.act_fn,
+    groups: config.norm_num_groups,
+    epsilon: config.norm_eps,
+    scalesAndShifts: config.resnet_time_scale_shift === 'scale_shift',
+    dropout: config.dropout,
+  });
 }
 
 export interface BlockOptions {
@@ -98,14 +40,12 @@ export class DownBlock implements Layer {
 
   constructor(name: string, config: UNet2DConfig, options: BlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
-    this.resnets = Array.from(
-      { length: config.layers_per_block },
-      (_, i) =>
-        new ResnetBlock(`${name}.resnets.${i}`, config, {
-          inChannels: i === 0 ? inChannels : outChannels,
-          outChannels,
-          timeChannels,
-        }),
+    this.resnets = Array.from({ length: config.layers_per_block }, (_, i) =>
+      resnetBlock(`${name}.resnets.${i}`, config, {
+        inChannels: i === 0 ? inChannels : outChannels,
+        outChannels,
+        timeChannels,
+      }),
     );
     this.attentions = options.attention
       ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
@@ -142,13 +82,12 @@ export class UpBlock implements Layer {
 
   constructor(name: string, config: UNet2DConfig, options: UpBlockOptions) {
     const { inChannels, outChannels, timeChannels } = options;
-    this.resnets = options.skipChannels.map(
-      (skip, i) =>
-        new ResnetBlock(`${name}.resnets.${i}`, config, {
-          inChannels: (i === 0 ? inChannels : outChannels) + skip,
-          outChannels,
-          timeChannels,
-        }),
+    this.resnets = options.skipChannels.map((skip, i) =>
+      resnetBlock(`${name}.resnets.${i}`, config, {
+        inChannels: (i === 0 ? inChannels : outChannels) + skip,
+        outChannels,
+        timeChannels,
+      }),
     );
     this.attentions = options.attention
       ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
@@ -177,7 +116,7 @@ export class UpBlock implements Layer {
 
 function downsampler(name: string, config: UNet2DConfig, { outChannels, timeChannels, resample }: BlockOptions) {
   if (resample === 'resnet')
-    return new ResnetBlock(name, config, { inChannels: outChannels, outChannels, timeChannels, resample: 'down' });
+    return resnetBlock(name, config, { inChannels: outChannels, outChannels, timeChannels, resample: 'down' });
   // With downsample_padding 0 diffusers pads one row below and one column to the right.
   const pads = config.downsample_padding === 0 ? ([0, 0, 1, 1] as const) : ([1, 1, 1, 1] as const);
   return resample && new Conv2d(`${name}.conv`, outChannels, outChannels, 3, { strides: [2, 2], pads });
@@ -185,7 +124,7 @@ function downsampler(name: string, config: UNet2DConfig, { outChannels, timeChan
 
 function upsampler(name: string, config: UNet2DConfig, { outChannels, timeChannels, resample }: BlockOptions) {
   if (resample === 'resnet')
-    return new ResnetBlock(name, config, { inChannels: outChannels, outChannels, timeChannels, resample: 'up' });
+    return resnetBlock(name, config, { inChannels: outChannels, outChannels, timeChannels, resample: 'up' });
   return resample && sameConv(`${name}.conv`, outChannels, outChannels);
 }
 
@@ -204,8 +143,8 @@ export class MidBlock implements Layer {
   constructor(name: string, config: UNet2DConfig, channels: number, timeChannels: number) {
     const outputScale = config.mid_block_scale_factor;
     const options = { inChannels: channels, outChannels: channels, timeChannels, outputScale };
-    this.first = new ResnetBlock(`${name}.resnets.0`, config, options);
-    this.second = new ResnetBlock(`${name}.resnets.1`, config, options);
+    this.first = resnetBlock(`${name}.resnets.0`, config, options);
+    this.second = resnetBlock(`${name}.resnets.1`, config, options);
     const { resnet_time_scale_shift, attn_norm_num_groups, norm_num_groups } = config;
     const defaultGroups = resnet_time_scale_shift === 'default' ? norm_num_groups : null;
     this.attention = config.add_attention
