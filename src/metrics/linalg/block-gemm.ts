@@ -5,8 +5,8 @@ import { type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import type { BlockProducts } from './products.ts';
 
-/** Rows of a block: large enough that the product outweighs reading its operands, 8 MB at 2,048 dimensions. */
-const GEMM_ROWS = 1024;
+/** Rows of a block: large enough that the product outweighs reading its operands, 16 MB at 2,048 dimensions. */
+const GEMM_ROWS = 2048;
 
 /** `BlockProducts` that hold a session: call `dispose` when done. */
 export interface BlockGemm extends BlockProducts {

@@ -11,16 +11,13 @@ import {
 import { NearestCandidates } from './candidates.ts';
 import { type NeighbourhoodCounts, type Neighbourhoods, NeighbourTable, others, type Pacer } from './counts.ts';
 
-/** A block of inner products of rows from `aStart` of one cloud with rows from `bStart` of another. */
+/** Inner products of rows from `aStart` of one cloud with rows from `bStart` of another, row-major. */
 interface ProductBlock {
   readonly products: Float32Array | Float64Array;
   readonly aStart: number;
   readonly aEnd: number;
   readonly bStart: number;
   readonly bEnd: number;
-  /** The distance in `products` from one row of a to the next, and from one row of b to the next. */
-  readonly aStride: number;
-  readonly bStride: number;
 }
 
 /** The units of work that `countByBlocks` reports to its pacer: pairs of points. */
@@ -56,22 +53,15 @@ export async function countByBlocks(
   const covered = new Uint8Array(real.count);
   let pairsInReal = 0;
   for await (const block of productBlocks(normalReal, normalFake, products)) {
-    forEachInReach(normalReal, normalFake, realRadii, block, error, (i, j) => {
-      pairsInReal++;
-      fakeInReal[j] = 1;
-      covered[i] = 1;
+    forEachNear(normalReal, normalFake, block, error, realRadii, fakeRadii, (i, j, lower, upper) => {
+      const distance = () => exactSquaredDistance(normalReal, i, normalFake, j);
+      if (isBelow(realRadii[i] as number, lower, upper, distance)) {
+        pairsInReal++;
+        fakeInReal[j] = 1;
+        covered[i] = 1;
+      }
+      if (realInFake[i] === 0 && isBelow(fakeRadii[j] as number, lower, upper, distance)) realInFake[i] = 1;
     });
-    forEachInReach(
-      normalFake,
-      normalReal,
-      fakeRadii,
-      transposed(block),
-      error,
-      (_, i) => {
-        realInFake[i] = 1;
-      },
-      realInFake,
-    );
     await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
   }
   return {
@@ -113,11 +103,11 @@ export async function neighbourhoodsByBlocks(
   );
   const toFakes = new NearestCandidates(real.count, 1, (i, j) => exactSquaredDistance(normalReal, i, normalFake, j));
   for await (const block of productBlocks(normalReal, normalFake, products)) {
-    forEachInReach(normalReal, normalFake, radii, block, error, (_, j) => {
-      ballsAround[j] = (ballsAround[j] as number) + 1;
+    forEachNear(normalReal, normalFake, block, error, radii, nowhere(fake.count), (i, j, lower, upper) => {
+      const distance = () => exactSquaredDistance(normalReal, i, normalFake, j);
+      if (isBelow(radii[i] as number, lower, upper, distance)) ballsAround[j] = (ballsAround[j] as number) + 1;
     });
-    keepNearest(normalReal, normalFake, block, error, toFakes);
-    keepNearest(normalFake, normalReal, transposed(block), error, toReals);
+    keepNearest(normalReal, normalFake, block, error, toFakes, toReals);
     await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
   }
   const realsOfFakes = new NeighbourTable(fake.count, nearestReals);
@@ -150,66 +140,70 @@ async function nearestWithin(
   const nearest = new NearestCandidates(count, k, (i, j) => exactSquaredDistance(points, i, points, j));
   // The product is symmetric: each block off the diagonal serves its rows and its columns.
   for await (const block of productBlocks(points, points, products, true)) {
-    keepNearest(points, points, block, error, nearest);
-    if (block.aStart !== block.bStart) keepNearest(points, points, transposed(block), error, nearest);
+    const offDiagonal = block.aStart !== block.bStart;
+    keepNearest(points, points, block, error, nearest, offDiagonal ? nearest : undefined);
     await pacer.advance((block.aEnd - block.aStart) * (block.bEnd - block.bStart));
   }
   return nearest;
 }
 
-/** Tells `nearest` of the block's b-rows that can be among the nearest of its a-rows. */
+/** Tells `ofA` of the block's b-rows that can be among the nearest of its a-rows, and `ofB` of its a-rows. */
 function keepNearest(
   a: NormalisedCloud,
   b: NormalisedCloud,
   block: ProductBlock,
   error: DistanceError,
-  nearest: NearestCandidates,
+  ofA: NearestCandidates,
+  ofB: NearestCandidates | undefined,
 ): void {
-  const { products, aStart, aEnd, bStart, bEnd, aStride, bStride } = block;
-  for (let i = aStart; i < aEnd; i++) {
-    const iNorm = a.norms[i] as number;
-    const iProducts = (i - aStart) * aStride;
-    // First all upper bounds: their k-th smallest drops most pairs at once.
-    for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
-      const jNorm = b.norms[j] as number;
-      const squares = iNorm * iNorm + jNorm * jNorm;
-      const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
-      const upper = squares - 2 * (products[at] as number) + slack;
-      if (upper < nearest.limit(i)) nearest.tellUpperBound(i, j, upper);
-    }
-    for (let j = bStart, at = iProducts; j < bEnd; j++, at += bStride) {
-      const jNorm = b.norms[j] as number;
-      const squares = iNorm * iNorm + jNorm * jNorm;
-      const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
-      const lower = Math.max(0, squares - 2 * (products[at] as number) - slack);
-      if (lower <= nearest.limit(i)) nearest.keep(i, j, lower);
-    }
-  }
+  const bLimits = ofB?.limits ?? nowhere(b.cloud.count);
+  // First all upper bounds: their k-th smallest drops most pairs at once.
+  forEachNear(a, b, block, error, ofA.limits, bLimits, (i, j, _, upper) => {
+    ofA.tellUpperBound(i, j, upper);
+    ofB?.tellUpperBound(j, i, upper);
+  });
+  forEachNear(a, b, block, error, ofA.limits, bLimits, (i, j, lower) => {
+    ofA.keep(i, j, lower);
+    ofB?.keep(j, i, lower);
+  });
 }
 
-/** Calls `visit(i, j)` for each pair of the block with b's point j inside the ball of a's point i, unless `skip[j]`. */
-function forEachInReach(
+/**
+ * Calls `visit` for each pair of the block but those whose squared distance is known to be above the limit of a's point and
+ * above the limit of b's point. `visit` may lower the limits. The pairs come in the order in which the block lies in memory.
+ */
+function forEachNear(
   a: NormalisedCloud,
   b: NormalisedCloud,
-  squaredRadii: Float64Array,
-  block: ProductBlock,
+  { products, aStart, aEnd, bStart, bEnd }: ProductBlock,
   error: DistanceError,
-  visit: (i: number, j: number) => void,
-  skip?: Uint8Array,
+  aLimits: Float64Array,
+  bLimits: Float64Array,
+  visit: (i: number, j: number, lower: number, upper: number) => void,
 ): void {
-  const { products, aStart, aEnd, bStart, bEnd, aStride, bStride } = block;
+  let at = 0;
   for (let i = aStart; i < aEnd; i++) {
     const iNorm = a.norms[i] as number;
-    const radius = squaredRadii[i] as number;
-    for (let j = bStart, at = (i - aStart) * aStride; j < bEnd; j++, at += bStride) {
+    for (let j = bStart; j < bEnd; j++, at++) {
       const jNorm = b.norms[j] as number;
       const squares = iNorm * iNorm + jNorm * jNorm;
       const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
       const approximate = squares - 2 * (products[at] as number);
-      if (Math.max(0, approximate - slack) >= radius || skip?.[j] === 1) continue;
-      if (approximate + slack < radius || exactSquaredDistance(a, i, b, j) < radius) visit(i, j);
+      const lower = approximate - slack;
+      if (lower > (aLimits[i] as number) && lower > (bLimits[j] as number)) continue;
+      visit(i, j, lower, approximate + slack);
     }
   }
+}
+
+/** Whether a squared distance is below `limit`, by its bounds where they tell, else by its value. */
+function isBelow(limit: number, lower: number, upper: number, distance: () => number): boolean {
+  return upper < limit || (lower < limit && distance() < limit);
+}
+
+/** Limits that no distance is below. */
+function nowhere(count: number): Float64Array {
+  return new Float64Array(count).fill(Number.NEGATIVE_INFINITY);
 }
 
 /** The products of all blocks; `symmetric` leaves out those below the diagonal. */
@@ -230,21 +224,9 @@ async function* productBlocks(
       const bEnd = Math.min(bStart + size, b.cloud.count);
       const bRows = normalisedRows(b, bStart, bEnd, bBuffer);
       const block = await products.multiply(aRows, aEnd - aStart, bRows, bEnd - bStart, dims);
-      yield { products: block, aStart, aEnd, bStart, bEnd, aStride: bEnd - bStart, bStride: 1 };
+      yield { products: block, aStart, aEnd, bStart, bEnd };
     }
   }
-}
-
-function transposed(block: ProductBlock): ProductBlock {
-  return {
-    products: block.products,
-    aStart: block.bStart,
-    aEnd: block.bEnd,
-    bStart: block.aStart,
-    bEnd: block.aEnd,
-    aStride: block.bStride,
-    bStride: block.aStride,
-  };
 }
 
 function triangle(count: number, blockSize: number): number {

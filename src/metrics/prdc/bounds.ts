@@ -18,9 +18,9 @@ export interface NormalisedCloud {
 export function normaliseTogether(a: PointCloud, b: PointCloud): [NormalisedCloud, NormalisedCloud] {
   const centre = new Float64Array(a.dims);
   for (const cloud of [a, b]) {
-    for (let at = 0; at < cloud.data.length; at++) {
-      const d = at % cloud.dims;
-      centre[d] = (centre[d] as number) + (cloud.data[at] as number) / (a.count + b.count);
+    for (let start = 0; start < cloud.data.length; start += cloud.dims) {
+      for (let d = 0; d < cloud.dims; d++)
+        centre[d] = (centre[d] as number) + (cloud.data[start + d] as number) / (a.count + b.count);
     }
   }
   const aNorms = normsAbout(centre, a);
@@ -45,13 +45,12 @@ export function normalisedRows(
 ): Float32Array {
   const { cloud, centre, scale } = normalised;
   const { data, dims } = cloud;
-  let at = 0;
   for (let row = start; row < end; row++) {
-    for (let d = 0; d < dims; d++) {
-      target[at++] = ((data[row * dims + d] as number) - (centre[d] as number)) * scale;
-    }
+    const from = data.subarray(row * dims, (row + 1) * dims);
+    const to = target.subarray((row - start) * dims, (row - start + 1) * dims);
+    for (let d = 0; d < dims; d++) to[d] = ((from[d] as number) - (centre[d] as number)) * scale;
   }
-  return target.subarray(0, at);
+  return target.subarray(0, (end - start) * dims);
 }
 
 /** The squared distance of two points in normalised units, evaluated in float64 from the original values. */

@@ -8,6 +8,8 @@ const CAPACITY = 64;
  * does not exceed the k-th smallest upper bound of its row, and as late as possible, when most bounds are known.
  */
 export class NearestCandidates {
+  /** A candidate whose lower bound is above this, the k-th smallest upper bound of its row, is not among the k nearest. */
+  readonly limits: Float64Array;
   /** The k smallest upper bounds of each row. */
   private readonly upperBounds: SmallestValues;
   private readonly distances: SmallestValues;
@@ -21,6 +23,7 @@ export class NearestCandidates {
     k: number,
     private readonly distance: (i: number, j: number) => number,
   ) {
+    this.limits = new Float64Array(rows).fill(Number.POSITIVE_INFINITY);
     this.upperBounds = new SmallestValues(rows, k);
     this.distances = new SmallestValues(rows, k);
     this.ids = new Uint32Array(rows * CAPACITY);
@@ -28,18 +31,16 @@ export class NearestCandidates {
     this.counts = new Uint8Array(rows);
   }
 
-  /** A candidate of row `i` whose lower bound is above this is not among the k nearest. */
-  limit(i: number): number {
-    return this.upperBounds.bound(i);
-  }
-
-  /** Tells an upper bound below `limit(i)` of the distance of candidate `j`. */
+  /** Tells an upper bound of the distance of candidate `j` of row `i`. */
   tellUpperBound(i: number, j: number, upper: number): void {
+    if (upper >= (this.limits[i] as number)) return;
     this.upperBounds.replaceLargest(i, upper, j);
+    this.limits[i] = this.upperBounds.bound(i);
   }
 
-  /** Keeps candidate `j`, whose lower bound does not exceed `limit(i)`. */
+  /** Keeps candidate `j` of row `i`, unless its lower bound is above the limit. */
   keep(i: number, j: number, lower: number): void {
+    if (lower > (this.limits[i] as number)) return;
     if (this.counts[i] === CAPACITY) this.dropBeyondLimit(i);
     if (this.counts[i] === CAPACITY) this.settle(i);
     const at = i * CAPACITY + (this.counts[i] as number);
@@ -63,7 +64,7 @@ export class NearestCandidates {
   private dropBeyondLimit(i: number): void {
     const { ids, lowerBounds } = this;
     const start = i * CAPACITY;
-    const limit = this.limit(i);
+    const limit = this.limits[i] as number;
     let kept = start;
     for (let at = start; at < start + CAPACITY; at++) {
       if ((lowerBounds[at] as number) > limit) continue;
@@ -77,7 +78,7 @@ export class NearestCandidates {
   private settle(i: number): void {
     const { distances } = this;
     const start = i * CAPACITY;
-    const limit = this.limit(i);
+    const limit = this.limits[i] as number;
     for (let at = start; at < start + (this.counts[i] as number); at++) {
       const lower = this.lowerBounds[at] as number;
       if (lower > limit || lower >= distances.bound(i)) continue;
