@@ -16,8 +16,9 @@ import { float32Data, hostTensor, Session } from '../runtime/session.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { noiseCoefficients, splitChannels } from '../schedulers/steps.ts';
 import { BatchStream } from './data/batch-stream.ts';
-import { asHostTensors, batchInputs, type HostBatch } from './step/batch.ts';
-import { declareBatch } from './step/loss-graph.ts';
+import { asHostTensors, batchInputs, type HostBatch, mapBatch } from './step/batch.ts';
+import type { DiffusionObjective } from './step/diffusion-objective.ts';
+import { declareBatches, onlyStep } from './step/loss-graph.ts';
 import type { StepSettings } from './step/settings.ts';
 
 /** Values of predicted noise that are squared: they decide the error. Large images are measured on `MIN_SAMPLES`. */
@@ -56,6 +57,7 @@ export async function measureIsotropy(
   { samples, settings }: BatchStream,
   firstStep: number,
 ): Promise<MeasuredIsotropy> {
+  const { trainTimesteps = 1 } = settings;
   const size = elementCount(samples.sampleShape);
   const batchSize = isotropyBatchSize(size);
   const batches = Math.ceil(Math.max(MIN_SAMPLES, VALUES / size) / batchSize);
@@ -65,7 +67,7 @@ export async function measureIsotropy(
   const squares: number[] = [];
   for (let batch = 0; batch < batches; batch++) {
     const timestep = Int32Array.from({ length: batchSize }, (_, b) =>
-      Math.floor(((squares.length + b + times.uniform()) / count) * settings.trainTimesteps),
+      Math.floor(((squares.length + b + times.uniform()) / count) * trainTimesteps),
     );
     const { length } = timestep;
     const measured = await squaredNoise({ ...stream.steps(firstStep + batch, 1), timestep });
@@ -105,24 +107,30 @@ export function squaredNoiseOf(model: Predictor, scheduler: Scheduler): SquaredN
 export class SquaredNoiseSession {
   private constructor(
     private readonly session: Session,
-    private readonly settings: StepSettings,
+    private readonly settings: StepSettings<DiffusionObjective>,
   ) {}
 
   /** @param settings `batchSize` and `lossScalars` are not used. */
-  static async create(settings: StepSettings, device: ConcreteDevice): Promise<SquaredNoiseSession> {
-    const batchSize = isotropyBatchSize(elementCount(settings.model.sampleShape));
+  static async create(
+    settings: StepSettings<DiffusionObjective>,
+    device: ConcreteDevice,
+  ): Promise<SquaredNoiseSession> {
+    const batchSize = isotropyBatchSize(elementCount(settings.objective.model.sampleShape));
     const sized = { ...settings, batchSize, lossScalars: [] };
     return new SquaredNoiseSession(await Session.create(writeOnnx(squaredNoiseGraph(sized)), device), sized);
   }
 
   /** @param weights by the names of the parameters. */
   of(weights: ReadonlyMap<string, Float32Array>): SquaredNoise {
-    const { model, batchSize } = this.settings;
-    const parameters = model.parameters.map(
+    const { objective, batchSize } = this.settings;
+    const parameters = objective.parameters.map(
       ({ name, shape }) => [name, hostTensor('float32', shape, weights.get(name) ?? new Float32Array())] as const,
     );
     return async (batch) => {
-      const feeds = { ...Object.fromEntries(parameters), ...asHostTensors(batchInputs(model, batch, [1, batchSize])) };
+      const feeds = {
+        ...Object.fromEntries(parameters),
+        ...asHostTensors(batchInputs(objective, batch, [1, batchSize])),
+      };
       const { squares } = await this.session.run(this.session.used(feeds));
       return float32Data(squares, 'squares');
     };
@@ -134,13 +142,13 @@ export class SquaredNoiseSession {
 }
 
 /** Inputs: the parameters and a batch as in training. Output: `squares`, float32 [batch]. Without dropout. */
-function squaredNoiseGraph(settings: StepSettings): Graph {
-  const { model, predictionType } = settings;
+function squaredNoiseGraph({ objective, batchSize }: StepSettings<DiffusionObjective>): Graph {
+  const { model, predictionType } = objective;
   const graph = new Graph('squared_noise');
   const parameters = new Map(
     model.parameters.map(({ name, shape }) => [name, graph.input(name, 'float32', shape)] as const),
   );
-  const { batch } = declareBatch(graph, settings);
+  const batch = mapBatch(declareBatches(graph, { objective }, [1, batchSize]), onlyStep);
   const context = new ForwardContext(parameters, { modelName: model.config._class_name });
   const { noisy, timestep, class_labels } = batch;
   const output = model.forward({ sample: noisy, timestep, class_labels }, context);

@@ -69,7 +69,7 @@ async function gradientsOf(model: DiffusionModel, layout: Layout, mixed_precisio
   stream.fillNormal(noise);
   const batch = { clean, noise, timestep: Int32Array.of(17, 900), class_labels: Int32Array.of(1, 3) };
   const feeds = {
-    ...asHostTensors(batchInputs(model, batch, [1, 2])),
+    ...asHostTensors(batchInputs(settings.objective, batch, [1, 2])),
     ...Object.fromEntries(
       model.parameters.map((spec) => {
         const values = weights.get(spec.name) as Float32Array;

@@ -10,6 +10,7 @@ import { RandomStream } from '../../src/random/random-stream.ts';
 import { GradientSession } from '../../src/runtime/ort/gradient-session.ts';
 import { hostTensor } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
+import { DiffusionObjective } from '../../src/trainers/step/diffusion-objective.ts';
 import { buildGradientGraph, gradientName } from '../../src/trainers/step/loss-graph.ts';
 
 const batchSize = 8;
@@ -22,14 +23,9 @@ const model = new UNet2DModel({
   norm_num_groups: 8,
   add_attention: false,
 });
-const { betas, alphasCumprod } = new DDPMScheduler();
 const { graph } = buildGradientGraph(
   {
-    model,
-    loss: isoLoss({ lambda: 0.1 }),
-    predictionType: 'epsilon',
-    betas,
-    alphasCumprod,
+    objective: new DiffusionObjective({ model, loss: isoLoss({ lambda: 0.1 }), noise_scheduler: new DDPMScheduler() }),
     batchSize,
     accumulationSteps: 1,
     batchesPerStep: 1,

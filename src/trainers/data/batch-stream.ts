@@ -27,8 +27,10 @@ export interface BatchSettings {
   readonly batchSize: number;
   /** The samples of a step that are drawn; default: all. */
   readonly own?: SampleRange | undefined;
-  /** Timesteps are drawn from [0, trainTimesteps). */
-  readonly trainTimesteps: number;
+  /** Timesteps are drawn from [0, trainTimesteps). Default: none are drawn. */
+  readonly trainTimesteps?: number | undefined;
+  /** Standard normal numbers of a sample. Default: as many as the sample has values. */
+  readonly noiseSize?: number | undefined;
   readonly seed: number;
   readonly classes?: ClassSettings | undefined;
 }
@@ -61,18 +63,19 @@ export class BatchStream {
   /** The inputs of `count` steps from step `first` (counted from 0), of the own samples. */
   steps(first: number, count: number): HostBatch {
     const { sampleSize, own } = this;
-    const { trainTimesteps, seed, classes } = this.settings;
-    const clean = new Float32Array(count * own.count * sampleSize);
-    const noise = new Float32Array(clean.length);
-    const timestep = new Int32Array(count * own.count);
-    const class_labels = classes && new Int32Array(timestep.length);
+    const { trainTimesteps, noiseSize = sampleSize, seed, classes } = this.settings;
+    const samples = count * own.count;
+    const clean = new Float32Array(samples * sampleSize);
+    const noise = new Float32Array(samples * noiseSize);
+    const timestep = new Int32Array(trainTimesteps === undefined ? 0 : samples);
+    const class_labels = classes && new Int32Array(samples);
     for (let i = 0; i < count; i++) {
       const step = first + i;
       const [begin, end] = [i * own.count, (i + 1) * own.count];
       this.copySamples(step, clean.subarray(begin * sampleSize, end * sampleSize));
-      const streams = new SampleStreams(seed, own.count, sampleSize, own.first, [STREAM.noise, step]);
-      streams.fillIntegers(trainTimesteps, timestep.subarray(begin, end));
-      streams.fillNormal(noise.subarray(begin * sampleSize, end * sampleSize));
+      const streams = new SampleStreams(seed, own.count, noiseSize, own.first, [STREAM.noise, step]);
+      if (trainTimesteps !== undefined) streams.fillIntegers(trainTimesteps, timestep.subarray(begin, end));
+      streams.fillNormal(noise.subarray(begin * noiseSize, end * noiseSize));
       if (class_labels) this.copyLabels(step, class_labels.subarray(begin, end));
     }
     return { clean, noise, timestep, class_labels };

@@ -83,7 +83,7 @@ export class Engine {
       const { DeviceBackend } = await import('./device.ts');
       return withBackend(await DeviceBackend.create(settings, device, initial));
     }
-    const parameters = settings.model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+    const parameters = settings.objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
     if (device === 'cpu' && (settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS)) {
       const { HostBackend } = await import('./host.ts');
       return withBackend(await HostBackend.create(settings, initial, communicator));
@@ -177,7 +177,7 @@ async function stepMeans(
 
 /** The inputs of each batch of step `index` (from 0), one after another. */
 function* batchesOfStep(
-  { model, batchSize, accumulationSteps }: StepSettings,
+  { objective, batchSize, accumulationSteps }: StepSettings,
   dropouts: readonly DropoutInput[],
   batches: Batches,
   step: HostBatch,
@@ -193,7 +193,7 @@ function* batchesOfStep(
       const data = batches.dropoutNumbers(place, new Float32Array(samples * length));
       return [name, { dtype: 'float32', shape: [1, samples, length], data }];
     });
-    yield { ...batchInputs(model, own, [1, batchSize]), ...Object.fromEntries(masks) };
+    yield { ...batchInputs(objective, own, [1, batchSize]), ...Object.fromEntries(masks) };
   }
 }
 

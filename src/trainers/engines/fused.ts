@@ -17,12 +17,12 @@ import {
   DropoutInputs,
   declareBatches,
   declareLossScalars,
-  type NoisedBatch,
   reportedNames,
   reportOf,
   type StepInputs,
   type StepReport,
 } from '../step/loss-graph.ts';
+import type { BatchValues } from '../step/objective.ts';
 import type { StepSchedule, StepSettings } from '../step/settings.ts';
 import {
   declareScalars,
@@ -112,7 +112,7 @@ export class FusedBackend implements StateHolder {
   }
 
   private async feeds(first: number, count: number, skipped: number): Promise<Record<string, RuntimeTensor>> {
-    const { model, batchSize, accumulationSteps } = this.settings;
+    const { objective, batchSize, accumulationSteps } = this.settings;
     const step = await this.batches.steps(first, count);
     const update = this.overSteps(first - skipped, count, (at) => ({ ...this.schedule.update(at) }));
     const lossScalars = this.overSteps(first, count, (at) => this.schedule.lossScalars(at));
@@ -125,7 +125,7 @@ export class FusedBackend implements StateHolder {
       return [name, hostTensor('float32', [count, samples, length], numbers)];
     });
     return this.session.used({
-      ...asHostTensors(batchInputs(model, step, [count, batchSize * accumulationSteps])),
+      ...asHostTensors(batchInputs(objective, step, [count, batchSize * accumulationSteps])),
       trips: hostTensor('int64', [], BigInt64Array.of(BigInt(count))),
       ...mapBatch(update, (values) => hostTensor('float32', [count], values)),
       ...asHostTensors(lossScalarInputs(lossScalars)),
@@ -160,13 +160,11 @@ interface LoopGraph {
 }
 
 /**
- * Whole training steps as one graph: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, forward pass, loss, gradients,
- * clipping, Adam and EMA.
+ * Whole training steps as one graph: the objective's preparation, forward pass, loss, gradients, clipping, Adam and EMA.
  *
- * Inputs (batch: all samples of a step): the state vectors; `clean` and `noise` float32 ['steps', batch, ...], `timestep`
- * int32 ['steps', batch]; the scalars of the next updates, float32 ['steps']; for a model with classes `class_labels`
- * int32 ['steps', batch]; for one with dropout the `dropouts`; the scalars of the loss that are inputs, float32 ['steps']; `trips`, int64
- * []. Outputs: the next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of
+ * Inputs (batch: all samples of a step): the state vectors; the inputs of the objective, ['steps', batch, ...]; the scalars
+ * of the next updates, float32 ['steps']; for a model with dropout the `dropouts`; the scalars of the loss that are inputs,
+ * float32 ['steps']; `trips`, int64 []. Outputs: the next state, each vector with the suffix `_next`, and `metrics`, float32 ['steps', n], in the order of
  * `reported`.
  */
 export function buildLoopGraph(settings: StepSettings, target: GraphTarget): LoopGraph {
@@ -174,7 +172,7 @@ export function buildLoopGraph(settings: StepSettings, target: GraphTarget): Loo
   const graph = new Graph('training_step', undefined, target);
   const vectors = stateVectors(settings, { alignment: target === 'cuda' ? CUDA_ROW : 1 });
   const state = declareState(graph, vectors);
-  // Noised for all steps at once: outside the Loop this costs its nodes once a run instead of once a step.
+  // Prepared for all steps at once: outside the Loop this costs its nodes once a run instead of once a step.
   const batches = declareBatches(graph, settings, ['steps', batchSize * accumulationSteps]);
   const scalars = declareScalars(graph, 'steps');
   const lossScalars = declareLossScalars(graph, settings, 'steps');
@@ -182,7 +180,7 @@ export function buildLoopGraph(settings: StepSettings, target: GraphTarget): Loo
   const dropouts: DropoutInput[] = [];
   let reported: readonly string[] = [];
   const scalerBefore = lossScalerIn(vectors, state);
-  const looped = loop(trips, state, (_body, trip, carried) => {
+  const looped = loop(trips, state, (body, trip, carried) => {
     const row = (value: Value) => gather(value, trip);
     const drops = new DropoutInputs(graph, 'steps', row);
     const scaler = lossScalerIn(vectors, carried);
@@ -193,10 +191,10 @@ export function buildLoopGraph(settings: StepSettings, target: GraphTarget): Loo
     };
     const parameters = vectorsOf('parameters', vectors, carried);
     const samples = mapBatch(batches, row);
-    const means = stepMeans(settings, parameters, samples, inputs);
+    const means = stepMeans(settings, parameters, samples, inputs, body);
     drops.again();
-    const stepMean = (name: string) => means[name] ?? scalarLike(samples.noisy, Number.NaN);
-    const { flat, terms } = meanGradients(settings, parameters, samples, { ...inputs, stepMean });
+    const stepMean = (name: string) => means[name] ?? body.constant('float32', [], Float32Array.of(Number.NaN));
+    const { flat, terms } = meanGradients(settings, parameters, samples, { ...inputs, stepMean }, body);
     // Steps that are skipped are no updates.
     const update =
       scaler && scalerBefore ? sub(trip, cast(sub(scaler.skippedSteps, scalerBefore.skippedSteps), trip.dtype)) : trip;
@@ -215,12 +213,13 @@ export function buildLoopGraph(settings: StepSettings, target: GraphTarget): Loo
 function stepMeans(
   settings: StepSettings,
   parameters: VectorValues,
-  samples: NoisedBatch,
+  samples: BatchValues,
   inputs: StepInputs,
+  graph: Graph,
 ): Readonly<Record<string, Value>> {
   if (!settings.overStep || buildLossGraph(settings, nchw, 'means').means.size === 0) return {};
   let names: readonly string[] = [];
-  const { perTrip } = overBatches(settings, samples, inputs, [], (batch, own) => {
+  const { perTrip } = overBatches(settings, samples, inputs, graph, [], (batch, own) => {
     const means = flatMeans(settings, parameters, batch, own);
     names = means?.names ?? [];
     return { state: [], perTrip: means ? [means.values] : [] };
@@ -236,15 +235,15 @@ function stepMeans(
   return Object.fromEntries(names.map((name, i) => [name, reshape(parts[i] ?? whole, [])]));
 }
 
-/** An inner Loop over the batches of a step, which carries `initial`. */
+/** An inner Loop of `graph` over the batches of a step, which carries `initial`. */
 function overBatches(
   { batchSize, accumulationSteps }: StepSettings,
-  samples: NoisedBatch,
+  samples: BatchValues,
   inputs: StepInputs,
+  graph: Graph,
   initial: readonly Value[],
-  body: (batch: NoisedBatch, inputs: StepInputs, carried: readonly Value[]) => { state: Value[]; perTrip: Value[] },
+  body: (batch: BatchValues, inputs: StepInputs, carried: readonly Value[]) => { state: Value[]; perTrip: Value[] },
 ) {
-  const { graph } = samples.noisy;
   const perBatch = (value: Value, length: number) =>
     reshape(value, [accumulationSteps, length, ...value.shape.slice(1).map(Number)]);
   const byBatch = mapBatch(samples, (value) => perBatch(value, batchSize));
@@ -261,15 +260,16 @@ function overBatches(
 function meanGradients(
   settings: StepSettings,
   parameters: VectorValues,
-  samples: NoisedBatch,
+  samples: BatchValues,
   inputs: StepInputs,
+  graph: Graph,
 ): FlatGradients {
   const { accumulationSteps } = settings;
   if (accumulationSteps === 1) return flatGradients(settings, parameters, samples, inputs);
-  const zero = scalarLike(samples.noisy, 0);
+  const zero = graph.constant('float32', [], Float32Array.of(0));
   const zeros = parameters.map(({ vector }) => expandTo(zero, [vector.length]));
   let names: readonly string[] = [];
-  const { state, perTrip } = overBatches(settings, samples, inputs, zeros, (batch, own, sums) => {
+  const { state, perTrip } = overBatches(settings, samples, inputs, graph, zeros, (batch, own, sums) => {
     const { flat, terms } = flatGradients(settings, parameters, batch, own);
     names = terms.names;
     return { state: flat.map((value, i) => add(sums[i] ?? value, value)), perTrip: [terms.values] };

@@ -63,8 +63,8 @@ export class HostBackend implements Backend {
     initial: TrainingState,
     communicator: Communicator = SINGLE,
   ): Promise<HostBackend> {
-    const { model, ema, accumulationSteps } = settings;
-    const held = new HostState(model.parameters, LAYOUT, { ema, batches: accumulationSteps }, initial);
+    const { objective, ema, accumulationSteps } = settings;
+    const held = new HostState(objective.parameters, LAYOUT, { ema, batches: accumulationSteps }, initial);
     const { graph, terms, means, dropouts } = buildGradientGraph(settings, LAYOUT);
     const parameters = held.parameters().map(({ spec, value, gradient }) => ({
       name: spec.name,

@@ -42,8 +42,8 @@ export class TfjsBackend implements Backend {
       throw new InvalidArgumentError(
         "engine 'tfjs' does not train with gradient_checkpointing: leave it out, or use engine 'onnxruntime'",
       );
-    const [flatVector] = planFlatVectors(settings.model.parameters);
-    if (!flatVector) throw new InvalidArgumentError('the model has no parameters');
+    const [flatVector] = planFlatVectors(settings.objective.parameters);
+    if (!flatVector) throw new InvalidArgumentError(`the ${settings.objective.className} has no parameters`);
     const { graph, parameters, loss, terms, means, dropouts } = buildLossGraph(settings, nchw);
     const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(flatVector.length);
     const session = await TfjsTrainingSession.create(

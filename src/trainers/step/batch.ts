@@ -1,23 +1,22 @@
-import type { DType } from '../../graph/types.ts';
-import type { DiffusionModel } from '../../models/model.ts';
 import { hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
+import type { Objective, SampleType } from './objective.ts';
 
 /**
  * The training data of a batch, or of several: arrays on the host, values in a graph. The names of the parts are those of
  * the inputs of graphs.
  */
-export interface Batch<Floats, Ints = Floats> {
+export type Batch<Floats, Ints = Floats> = {
   /** x_0: [batch, ...sampleShape]. */
   readonly clean: Floats;
-  /** The noise to add, of the shape of `clean`. */
+  /** Standard normal numbers, of the shape of `clean` for a diffusion model. */
   readonly noise: Floats;
   /** From 0: [batch]. */
   readonly timestep: Ints;
   /** From 0, for a model with classes: [batch]. */
   readonly class_labels: Ints | undefined;
-}
+};
 
-/** The samples of one or more steps, one after another. */
+/** The samples of one or more steps, one after another. A part that the objective does not take is empty. */
 export type HostBatch = Batch<Float32Array, Int32Array>;
 
 /** The same with `change` applied to every part; a part that is missing stays so. */
@@ -30,13 +29,6 @@ export function mapBatch<Parts extends object, To>(
     part === undefined ? undefined : change(part, name as keyof Parts & string),
   ]);
   return Object.fromEntries(changed) as ReturnType<typeof mapBatch<Parts, To>>;
-}
-
-/** Element type and shape of each part for one sample. */
-export function sampleTypes({ sampleShape, classCount }: DiffusionModel): Batch<Omit<HostInput, 'data'>> {
-  const sample = { dtype: 'float32', shape: sampleShape } as const;
-  const number = { dtype: 'int32', shape: [] } as const;
-  return { clean: sample, noise: sample, timestep: number, class_labels: classCount ? number : undefined };
 }
 
 /** An input of random integers for one dropout of a training graph: float32 ['steps', samples, length]. */
@@ -65,9 +57,7 @@ export const lossScalarName = (scalar: string) => `loss_scalar/${scalar}`;
 export const stepMeanName = (name: string) => `step_mean/${name}`;
 
 /** What one input of a graph takes, on the host; the data may be a view of a longer array. */
-export interface HostInput {
-  readonly dtype: Extract<DType, 'float32' | 'int32'>;
-  readonly shape: readonly number[];
+export interface HostInput extends SampleType {
   readonly data: Float32Array | Int32Array;
 }
 
@@ -76,18 +66,18 @@ export type BatchInputs = Readonly<Record<string, HostInput>>;
 
 /** The parts of `steps` batches of `batchSize` samples as inputs of a graph: [steps, batchSize, ...]. */
 export function batchInputs(
-  model: DiffusionModel,
+  { inputs }: Pick<Objective, 'inputs'>,
   batch: Batch<Float32Array | Int32Array>,
   [steps, batchSize]: readonly [steps: number, batchSize: number],
 ): BatchInputs {
-  const data: Readonly<Record<string, Float32Array | Int32Array | undefined>> = { ...batch };
-  const inputs = mapBatch(sampleTypes(model), ({ dtype, shape }, name) => ({
-    dtype,
-    shape: [steps, batchSize, ...shape],
-    data: data[name] ?? new Int32Array(steps * batchSize),
-  }));
-  const { class_labels, ...others } = inputs;
-  return class_labels ? { ...others, class_labels } : others;
+  const data: Readonly<Record<string, Float32Array | Int32Array | undefined>> = batch;
+  const taken = Object.entries(inputs).flatMap(([name, type]) => {
+    if (!type) return [];
+    const { dtype, shape } = type;
+    const given = data[name] ?? new Int32Array(steps * batchSize);
+    return [[name, { dtype, shape: [steps, batchSize, ...shape], data: given }] as const];
+  });
+  return Object.fromEntries(taken);
 }
 
 /** As onnxruntime takes them, without a copy. */

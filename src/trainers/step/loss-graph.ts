@@ -2,48 +2,28 @@ import { gradients } from '../../graph/autodiff/gradients.ts';
 import { Graph, type Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/dropout.ts';
 import { add, cast, identity, mul, stopGradient, sub } from '../../graph/ops/elementwise.ts';
-import { gather } from '../../graph/ops/indexing.ts';
-import { concat, reshape, split, unsqueeze } from '../../graph/ops/shape.ts';
+import { concat, reshape } from '../../graph/ops/shape.ts';
 import type { LossResult } from '../../losses/index.ts';
-import { learnsVariance } from '../../models/model.ts';
 import { ForwardContext } from '../../nn/context.ts';
 import type { Layout } from '../../nn/layout.ts';
 import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import { refuseUnusableTerms } from '../checks.ts';
-import { type Batch, type DropoutInput, lossScalarName, mapBatch, sampleTypes, stepMeanName } from './batch.ts';
+import { type DropoutInput, lossScalarName, mapBatch, stepMeanName } from './batch.ts';
 import { SCALER_REPORT } from './loss-scaler.ts';
+import type { BatchValues, Objective } from './objective.ts';
 import type { StepSettings } from './settings.ts';
 
-// The forward half of a training step as a graph: noising, the model, the loss and its terms.
+// The forward half of a training step as a graph: the inputs, the loss of the objective and its terms.
 
-/** A batch in a graph with its noising x_t = sqrt(alphaCumprod) clean + sqrt(1 - alphaCumprod) noise. */
-export interface NoisedBatch extends Batch<Value> {
-  /** x_t: [batch, ...sampleShape]. */
-  readonly noisy: Value;
-  /** [batch, 1, ...]. */
-  readonly alphaCumprod: Value;
-}
-
-/** Declares the inputs of `steps` batches, [steps, batchSize, ...]: `clean`, `noise`, `timestep` and `class_labels`. */
-export function declareBatches(
+/** Declares the inputs of `steps` batches, [steps, batchSize, ...], and prepares them. */
+export function declareBatches<Prepared extends BatchValues>(
   graph: Graph,
-  settings: StepSettings,
+  { objective }: { readonly objective: Objective<Prepared> },
   [steps, batchSize]: readonly [steps: number | string, batchSize: number],
-): NoisedBatch {
-  const { model, alphasCumprod } = settings;
-  const batch = mapBatch(sampleTypes(model), ({ dtype, shape }, name) =>
-    graph.input(name, dtype, [steps, batchSize, ...shape]),
+): Prepared {
+  return objective.prepare(
+    mapBatch(objective.inputs, ({ dtype, shape }, name) => graph.input(name, dtype, [steps, batchSize, ...shape])),
   );
-  const axes = model.sampleShape.map((_, axis) => axis + 2);
-  const atTimestep = (name: string, table: Float32Array) =>
-    unsqueeze(gather(graph.constant('float32', [table.length], table, name), batch.timestep), axes);
-  const signal = atTimestep('sqrt_alphas_cumprod', alphasCumprod.map(Math.sqrt));
-  const sigma = atTimestep(
-    'sqrt_one_minus_alphas_cumprod',
-    alphasCumprod.map((a) => Math.sqrt(1 - a)),
-  );
-  const noisy = add(mul(batch.clean, signal), mul(batch.noise, sigma));
-  return { ...batch, noisy, alphaCumprod: atTimestep('alphas_cumprod', alphasCumprod) };
 }
 
 /** What the forward pass and the loss of a batch take beside the batch. */
@@ -66,7 +46,7 @@ export function declareBatch(
   graph: Graph,
   settings: StepSettings,
   pass: 'gradients' | 'means' = 'gradients',
-): { readonly batch: NoisedBatch; readonly inputs: StepInputs; readonly dropouts: readonly DropoutInput[] } {
+): { readonly batch: BatchValues; readonly inputs: StepInputs; readonly dropouts: readonly DropoutInput[] } {
   const batch = declareBatches(graph, settings, [1, settings.batchSize]);
   const lossScalars = mapBatch(declareLossScalars(graph, settings, 1), onlyStep);
   const dropouts = new DropoutInputs(graph, 1, onlyStep);
@@ -86,7 +66,7 @@ export function declareLossScalars(
 }
 
 /** A value of one step, [1, ...], without the axis of steps. */
-function onlyStep(value: Value): Value {
+export function onlyStep(value: Value): Value {
   return reshape(value, value.shape.slice(1).map(Number));
 }
 
@@ -144,32 +124,21 @@ interface BatchLoss {
  * @throws {GraphError | InvalidArgumentError} when the loss has a term that cannot be reported.
  */
 export function batchLoss(
-  { model, loss, predictionType, betas, gradientCheckpointing, overStep, computeDtype }: StepSettings,
-  batch: NoisedBatch,
+  { objective, gradientCheckpointing, overStep, computeDtype }: StepSettings,
+  batch: BatchValues,
   { dropoutNumbers, lossScalars, stepMean }: StepInputs,
   parameters: ParameterValues,
   layout?: Layout,
 ): BatchLoss {
-  const { noisy, clean, noise, timestep, alphaCumprod, class_labels } = batch;
   const context = new ForwardContext(parameters, {
-    modelName: model.config._class_name,
+    modelName: objective.className,
     layout,
     dropoutNumbers,
     checkpoints: gradientCheckpointing ? 'recomputed' : 'kept',
   });
-  const sample = cast(noisy, computeDtype);
-  const output = cast(model.forward({ sample, timestep, class_labels }, context), noisy.dtype);
-  const [channels = 1] = model.sampleShape;
-  const [modelOutput = output, variance] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
   const means = new Map<string, Value>();
-  const result = loss({
-    modelOutput,
-    epsilon: noise,
-    noisySample: noisy,
-    cleanSample: clean,
-    alphaCumprod,
-    predictionType,
-    learnedVariance: variance && { output: variance, timestep, betas },
+  const result = objective.loss(batch, context, {
+    computeDtype,
     scalars: lossScalars,
     overStep: overStep
       ? (name, mean) => {
@@ -180,7 +149,7 @@ export function batchLoss(
         }
       : undefined,
   });
-  refuseUnusableTerms(loss.config.name, result);
+  refuseUnusableTerms(objective.lossName, result);
   return { loss: result.loss, terms: stackTerms(result), means };
 }
 
@@ -231,10 +200,9 @@ interface LossGraph {
 }
 
 /**
- * Inputs: every parameter under its name, filters in the order of `layout`; `clean` and `noise` float32 [1, batch, ...],
- * `timestep` int32 [1, batch]; for a model with classes `class_labels` int32 [1, batch]; for one with dropout the
- * `dropouts`; the scalars of the loss that are inputs, float32 [1]; but for the pass of the means, the means over the step
- * that the loss asks for, float32 [1].
+ * Inputs: every parameter under its name, filters in the order of `layout`; the inputs of the objective, [1, batch, ...];
+ * for a model with dropout the `dropouts`; the scalars of the loss that are inputs, float32 [1]; but for the pass of the
+ * means, the means over the step that the loss asks for, float32 [1].
  */
 export function buildLossGraph(
   settings: StepSettings,
@@ -242,14 +210,13 @@ export function buildLossGraph(
   pass: 'gradients' | 'means' = 'gradients',
 ): LossGraph {
   const graph = new Graph('gradients');
+  const specs = settings.objective.parameters;
   const parameters = new Map(
-    settings.model.parameters.map(
-      (spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(layout, spec))] as const,
-    ),
+    specs.map((spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(layout, spec))] as const),
   );
   const { batch, inputs, dropouts } = declareBatch(graph, settings, pass);
   const values = new Map(
-    settings.model.parameters.map((spec) => {
+    specs.map((spec) => {
       const parameter = parameters.get(spec.name) as Value;
       return [spec.name, spec.isFrozen ? parameter : cast(parameter, settings.computeDtype)];
     }),

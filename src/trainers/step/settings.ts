@@ -1,19 +1,12 @@
 import { type AdamSettings, adamScalars, type StepScalars } from '../../graph/optimizer.ts';
-import type { DiffusionLoss, PredictionType } from '../../losses/index.ts';
-import type { DiffusionModel } from '../../models/model.ts';
-import type { Scheduler } from '../../schedulers/scheduler.ts';
 import { emaDecayAt, learningRateAt } from '../schedules.ts';
 import type { ResolvedTrainingArguments } from '../training-arguments.ts';
+import { DiffusionObjective, type DiffusionParts } from './diffusion-objective.ts';
+import type { Objective } from './objective.ts';
 
 /** What a step computes. */
-export interface StepSettings {
-  readonly model: DiffusionModel;
-  readonly loss: DiffusionLoss;
-  readonly predictionType: PredictionType;
-  /** The variances of the forward process, one for each training timestep. */
-  readonly betas: Float32Array;
-  /** Cumulative products of 1 - beta, one for each training timestep. */
-  readonly alphasCumprod: Float32Array;
+export interface StepSettings<Minimised extends Objective = Objective> {
+  readonly objective: Minimised;
   /** Samples of one batch. */
   readonly batchSize: number;
   /** Batches of a step that this process computes. */
@@ -46,33 +39,32 @@ export interface StepSchedule {
   lossScalars(step: number): Readonly<Record<string, number>>;
 }
 
-/**
- * What a step computes, from what a `Trainer` was given.
- *
- * @param ranks the processes that share a step; default: this one alone.
- */
+/** What a step of a diffusion model computes, from what a `Trainer` was given. */
 export function stepSettings(
-  {
-    model,
-    loss,
-    noise_scheduler,
-    changeable_scalars = [],
-  }: {
-    readonly model: DiffusionModel;
-    readonly loss: DiffusionLoss;
-    readonly noise_scheduler: Scheduler;
-    readonly changeable_scalars?: readonly string[] | undefined;
-  },
+  options: DiffusionParts & { readonly changeable_scalars?: readonly string[] | undefined },
   args: ResolvedTrainingArguments,
   ranks = 1,
-): StepSettings {
+): StepSettings<DiffusionObjective> {
+  return settingsOf(new DiffusionObjective(options), args, { ranks, lossScalars: options.changeable_scalars });
+}
+
+/**
+ * What a step computes.
+ *
+ * @param options.ranks the processes that share a step; default: this one alone.
+ * @param options.lossScalars see `StepSettings`; default: none.
+ */
+export function settingsOf<Minimised extends Objective>(
+  objective: Minimised,
+  args: ResolvedTrainingArguments,
+  {
+    ranks = 1,
+    lossScalars = [],
+  }: { readonly ranks?: number; readonly lossScalars?: readonly string[] | undefined } = {},
+): StepSettings<Minimised> {
   const batchesPerStep = args.gradient_accumulation_steps * ranks;
   return {
-    model,
-    loss,
-    predictionType: noise_scheduler.config.prediction_type,
-    betas: noise_scheduler.betas,
-    alphasCumprod: noise_scheduler.alphasCumprod,
+    objective,
     batchSize: args.per_device_train_batch_size,
     accumulationSteps: args.gradient_accumulation_steps,
     batchesPerStep,
@@ -81,7 +73,7 @@ export function stepSettings(
     maxGradNorm: args.max_grad_norm,
     ema: args.use_ema,
     gradientCheckpointing: args.gradient_checkpointing,
-    lossScalars: changeable_scalars,
+    lossScalars,
     computeDtype: args.mixed_precision === 'fp16' ? 'float16' : 'float32',
   };
 }

@@ -15,14 +15,7 @@ import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } fro
 import { scalarLike } from '../../graph/registry.ts';
 import { concatenated, type DType } from '../../graph/types.ts';
 import { nextName } from '../../runtime/ort/training-session.ts';
-import {
-  batchLoss,
-  type NoisedBatch,
-  type StackedTerms,
-  type StepInputs,
-  scaledGradients,
-  stackMeans,
-} from './loss-graph.ts';
+import { batchLoss, type StackedTerms, type StepInputs, scaledGradients, stackMeans } from './loss-graph.ts';
 import {
   LOSS_SCALER_LENGTH,
   type LossScaler,
@@ -31,6 +24,7 @@ import {
   nextLossScalerVector,
   splitLossScaler,
 } from './loss-scaler.ts';
+import type { BatchValues } from './objective.ts';
 import type { StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
@@ -64,8 +58,8 @@ export interface StateVector extends FlatVector {
 }
 
 /** @param limits of the device; default: one vector for all, without gaps. */
-export function stateVectors({ model, ema, computeDtype }: StepSettings, limits?: FlatVectorLimits): StateVector[] {
-  const plan = planFlatVectors(model.parameters, limits);
+export function stateVectors({ objective, ema, computeDtype }: StepSettings, limits?: FlatVectorLimits): StateVector[] {
+  const plan = planFlatVectors(objective.parameters, limits);
   const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
   const vectors = (kind: StateKind, plan: readonly FlatVector[]) =>
     plan.map((vector, index) => ({ ...vector, kind, name: `${kind}.${index}` }));
@@ -140,7 +134,7 @@ export function vectorsOf(kind: StateKind, vectors: readonly StateVector[], stat
 export function flatGradients(
   settings: StepSettings,
   parameters: VectorValues,
-  batch: NoisedBatch,
+  batch: BatchValues,
   inputs: StepInputs,
 ): FlatGradients {
   const values = tensorsOf(settings, parameters);
@@ -156,7 +150,7 @@ export function flatGradients(
 export function flatMeans(
   settings: StepSettings,
   parameters: VectorValues,
-  batch: NoisedBatch,
+  batch: BatchValues,
   inputs: StepInputs,
 ): { readonly names: readonly string[]; readonly values: Value } | undefined {
   if (!settings.overStep) return undefined;
@@ -165,11 +159,11 @@ export function flatMeans(
 }
 
 /** The tensors of the model by name as `batchLoss` takes them: a vector is cast as a whole, and then cut. */
-function tensorsOf({ model, computeDtype }: StepSettings, parameters: VectorValues): Map<string, Value> {
+function tensorsOf({ objective, computeDtype }: StepSettings, parameters: VectorValues): Map<string, Value> {
   const cut = (dtype: DType) =>
     new Map(parameters.flatMap(({ vector, value }) => [...unflatten(cast(value, dtype), vector)]));
   const values = cut(computeDtype);
-  const frozen = model.parameters.filter(({ isFrozen }) => isFrozen);
+  const frozen = objective.parameters.filter(({ isFrozen }) => isFrozen);
   const exact = computeDtype === 'float16' && frozen.length > 0 ? cut('float32') : values;
   for (const { name } of frozen) values.set(name, exact.get(name) as Value);
   return values;
