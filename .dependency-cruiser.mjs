@@ -14,17 +14,19 @@ const rooms = {
   schedulers: 'files hub',
   losses: 'graph schedulers',
   runtime: 'files threads graph',
+  autoencoders: 'random files hub graph nn models runtime',
   datasets: 'random files hub',
   plots: 'random files',
   pages: 'terminal plots',
   metrics: 'random files graph schedulers runtime',
-  trainers: 'random threads distributed terminal files hub graph nn models schedulers losses runtime datasets',
-  pipelines: 'random threads files hub graph models schedulers losses runtime datasets',
+  trainers:
+    'random threads distributed terminal files hub graph nn models schedulers losses runtime autoencoders datasets',
+  pipelines: 'random threads files hub graph models schedulers losses runtime autoencoders datasets',
   evaluation:
-    'random threads distributed files hub graph models schedulers runtime datasets plots metrics trainers pipelines',
+    'random threads distributed files hub graph models schedulers runtime autoencoders datasets plots metrics trainers pipelines',
   experiments:
-    'random threads terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation',
-  cli: 'threads distributed terminal files hub models schedulers losses runtime datasets plots pages metrics trainers pipelines evaluation experiments',
+    'random threads terminal files hub models schedulers losses runtime autoencoders datasets plots pages metrics trainers pipelines evaluation',
+  cli: 'threads distributed terminal files hub models schedulers losses runtime autoencoders datasets plots pages metrics trainers pipelines evaluation experiments',
 };
 // These files lie below every room but platform. They import errors.ts; options.ts also the others.
 const ground = ['errors', 'arguments', 'registry', 'zod', 'options'];

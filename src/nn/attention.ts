@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '../errors.ts';
+import { GraphError, InvalidArgumentError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, mul } from '../graph/ops/elementwise.ts';
 import { matmul } from '../graph/ops/matmul.ts';
@@ -8,6 +8,7 @@ import { scalarLike } from '../graph/registry.ts';
 import type { ForwardContext } from './context.ts';
 import { GroupNorm, Linear } from './layers.ts';
 import { type Layer, type ParameterSpec, parametersOf } from './parameters.ts';
+import { SpatialNorm } from './spatial-norm.ts';
 
 /** The query, key, value and output layers of an attention, named as in diffusers. */
 function projections(name: string, channels: number, inner = channels) {
@@ -73,6 +74,8 @@ export interface PixelAttentionOptions {
   readonly norm_num_groups: number | null;
   /** Added to the variance of the normalisation. */
   readonly norm_eps: number;
+  /** Channels of the latents that a `SpatialNorm` before is conditioned on. Default: there is none. */
+  readonly spatial_norm_dim?: number | undefined;
   /** What the result is divided by. Default 1. */
   readonly output_scale_factor?: number | undefined;
 }
@@ -84,24 +87,34 @@ export interface PixelAttentionOptions {
 export class PixelAttention implements Layer {
   readonly parameters: readonly ParameterSpec[];
   private readonly norm: GroupNorm | undefined;
+  private readonly spatialNorm: SpatialNorm | undefined;
   private readonly layers: ReturnType<typeof projections>;
   private readonly headDim: number;
   private readonly outputScale: number;
 
-  constructor(name: string, options: PixelAttentionOptions) {
-    const { channels, head_dim, norm_num_groups, norm_eps, output_scale_factor = 1 } = options;
+  constructor(
+    private readonly name: string,
+    options: PixelAttentionOptions,
+  ) {
+    const { channels, head_dim, norm_num_groups, norm_eps, spatial_norm_dim, output_scale_factor = 1 } = options;
     this.headDim = head_dim ?? channels;
     this.outputScale = output_scale_factor;
     this.norm =
       norm_num_groups === null ? undefined : new GroupNorm(`${name}.group_norm`, norm_num_groups, channels, norm_eps);
+    this.spatialNorm =
+      spatial_norm_dim === undefined ? undefined : new SpatialNorm(`${name}.spatial_norm`, channels, spatial_norm_dim);
     const heads = Math.floor(channels / this.headDim);
     this.layers = projections(name, channels, heads * this.headDim);
-    this.parameters = parametersOf([this.norm, ...Object.values(this.layers)]);
+    this.parameters = parametersOf([this.norm, this.spatialNorm, ...Object.values(this.layers)]);
   }
 
-  /** @param x feature maps of `channels`. */
-  forward(x: Value, context: ForwardContext): Value {
-    const normalised = this.norm ? this.norm.forward(x, context) : x;
+  /**
+   * @param x feature maps of `channels`.
+   * @param latents feature maps that the `SpatialNorm` is conditioned on, where there is one.
+   */
+  forward(x: Value, context: ForwardContext, latents?: Value): Value {
+    const conditioned = this.spatialNorm ? this.spatialNorm.forward(x, this.required(latents), context) : x;
+    const normalised = this.norm ? this.norm.forward(conditioned, context) : conditioned;
     const { query, key, value, output } = this.layers;
     const weights = {
       query: query.projection(context),
@@ -111,5 +124,10 @@ export class PixelAttention implements Layer {
     };
     const sum = add(context.layout.attention(normalised, weights, this.headDim), x);
     return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
+  }
+
+  private required(latents: Value | undefined): Value {
+    if (latents) return latents;
+    throw new GraphError(`${this.name}: the spatial norm is conditioned on latents, and got none`);
   }
 }

@@ -1,3 +1,4 @@
+import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, mul } from '../graph/ops/elementwise.ts';
 import { split } from '../graph/ops/shape.ts';
@@ -7,6 +8,7 @@ import { firDownsample2x, firUpsample2x } from './fir.ts';
 import { type ActivationName, activation, Conv2d, GroupNorm, Linear, sameConv } from './layers.ts';
 import type { Layout } from './layout.ts';
 import { type Layer, type ParameterSpec, parametersOf } from './parameters.ts';
+import { SpatialNorm } from './spatial-norm.ts';
 
 /** How a block changes the resolution of feature maps. */
 const RESAMPLERS = {
@@ -22,10 +24,12 @@ const RESAMPLERS = {
 export interface ResnetBlockOptions {
   readonly inChannels: number;
   readonly outChannels: number;
-  /** Length of the time embedding. */
-  readonly timeChannels: number;
+  /** Length of the time embedding; default: the block takes none. */
+  readonly timeChannels?: number | undefined;
+  /** Channels of the latents that its norms are conditioned on, as `SpatialNorm`; default: they are group norms. */
+  readonly latentChannels?: number | undefined;
   readonly activation: ActivationName;
-  /** Groups of the normalisation of the input. */
+  /** Groups of the normalisation of the input; a `SpatialNorm` has its own. */
   readonly groups: number;
   /** Groups of the normalisation between the convolutions; default `groups`. */
   readonly outGroups?: number | undefined;
@@ -43,41 +47,55 @@ export interface ResnetBlockOptions {
   readonly hasShortcut?: boolean | undefined;
 }
 
-/** diffusers' `ResnetBlock2D`: two convolutions with the time embedding between them, and a residual connection. */
+/**
+ * diffusers' `ResnetBlock2D`: two convolutions, with the time embedding between them where there is one, and a residual
+ * connection. With `latentChannels` it is `ResnetBlockCondNorm2D` with the norm 'spatial'.
+ */
 export class ResnetBlock implements Layer {
   readonly parameters: readonly ParameterSpec[];
-  private readonly norm1: GroupNorm;
+  private readonly norm1: GroupNorm | SpatialNorm;
   private readonly conv1: Conv2d;
-  private readonly timeProjection: Linear;
-  private readonly norm2: GroupNorm;
+  private readonly timeProjection: Linear | undefined;
+  private readonly norm2: GroupNorm | SpatialNorm;
   private readonly conv2: Conv2d;
   private readonly shortcut: Conv2d | undefined;
   private readonly activate: (x: Value) => Value;
 
   constructor(
-    name: string,
+    private readonly name: string,
     private readonly options: ResnetBlockOptions,
   ) {
-    const { inChannels, outChannels, timeChannels, groups, outGroups = groups, epsilon } = options;
+    const { inChannels, outChannels, timeChannels, latentChannels, groups, outGroups = groups, epsilon } = options;
     const { hasShortcut = inChannels !== outChannels } = options;
+    const norm = (name: string, channels: number, groups: number) =>
+      latentChannels === undefined
+        ? new GroupNorm(name, groups, channels, epsilon)
+        : new SpatialNorm(name, channels, latentChannels);
     this.activate = activation(options.activation);
-    this.norm1 = new GroupNorm(`${name}.norm1`, groups, inChannels, epsilon);
+    this.norm1 = norm(`${name}.norm1`, inChannels, groups);
     this.conv1 = sameConv(`${name}.conv1`, inChannels, outChannels);
     const projected = options.scalesAndShifts ? 2 * outChannels : outChannels;
-    this.timeProjection = new Linear(`${name}.time_emb_proj`, timeChannels, projected);
-    this.norm2 = new GroupNorm(`${name}.norm2`, outGroups, outChannels, epsilon);
+    this.timeProjection =
+      timeChannels === undefined ? undefined : new Linear(`${name}.time_emb_proj`, timeChannels, projected);
+    this.norm2 = norm(`${name}.norm2`, outChannels, outGroups);
     this.conv2 = sameConv(`${name}.conv2`, outChannels, outChannels);
     this.shortcut = hasShortcut ? new Conv2d(`${name}.conv_shortcut`, inChannels, outChannels, 1) : undefined;
     const { norm1, conv1, timeProjection, norm2, conv2, shortcut } = this;
     this.parameters = parametersOf([norm1, conv1, timeProjection, norm2, conv2, shortcut]);
   }
 
-  /** @param activatedTime the time embedding after the activation, [batch or 1, timeChannels]. */
-  forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
+  /**
+   * @param condition the time embedding after the activation, [batch or 1, timeChannels], or feature maps of the latents;
+   * undefined for a block that takes neither.
+   * @throws {GraphError} when it takes one and there is none.
+   */
+  forward(x: Value, condition: Value | undefined, context: ForwardContext): Value {
     const { dropout = 0, outputScale = 1 } = this.options;
-    const activated = this.activate(this.norm1.forward(x, context));
+    const activated = this.activate(this.normalised(this.norm1, x, condition, context));
     let hidden = this.conv1.forward(this.resampled(activated, context), context);
-    hidden = this.normWithTime(hidden, this.timeProjection.forward(activatedTime, context), context);
+    hidden = this.timeProjection
+      ? this.normWithTime(hidden, this.timeProjection.forward(this.required(condition), context), context)
+      : this.normalised(this.norm2, hidden, condition, context);
     hidden = this.conv2.forward(context.dropout(this.activate(hidden), dropout), context);
     const direct = this.resampled(x, context);
     const residual = this.shortcut ? this.shortcut.forward(direct, context) : direct;
@@ -90,12 +108,22 @@ export class ResnetBlock implements Layer {
     return resample ? RESAMPLERS[resample](x, layout) : x;
   }
 
+  private normalised(norm: GroupNorm | SpatialNorm, x: Value, condition: Value | undefined, context: ForwardContext) {
+    return norm instanceof SpatialNorm ? norm.forward(x, this.required(condition), context) : norm.forward(x, context);
+  }
+
   private normWithTime(hidden: Value, time: Value, context: ForwardContext): Value {
     const { perChannel } = context.layout;
-    if (!this.options.scalesAndShifts) return this.norm2.forward(add(hidden, perChannel(time)), context);
+    if (!this.options.scalesAndShifts)
+      return this.normalised(this.norm2, add(hidden, perChannel(time)), undefined, context);
     const channels = Number(time.shape[1]) / 2;
     const [scale = time, shift = time] = split(time, [channels, channels], 1).map(perChannel);
-    const normalised = this.norm2.forward(hidden, context);
+    const normalised = this.normalised(this.norm2, hidden, undefined, context);
     return add(mul(normalised, add(scale, scalarLike(scale, 1))), shift);
+  }
+
+  private required(condition: Value | undefined): Value {
+    if (condition) return condition;
+    throw new GraphError(`${this.name} takes a time embedding, or latents, and got none`);
   }
 }

@@ -2,24 +2,28 @@ import type { Value } from '../../graph/graph.ts';
 import { PixelAttention } from '../../nn/attention.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import { Conv2d, sameConv } from '../../nn/layers.ts';
+import { MidBlock } from '../../nn/mid-block.ts';
 import { type Layer, type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
 import { ResnetBlock, type ResnetBlockOptions } from '../../nn/resnet-block.ts';
 import type { UNet2DConfig } from './config.ts';
 
 /** A residual block as the config describes those of all levels. */
-function resnetBlock(
-  name: string,
+function resnetOptions(
   config: UNet2DConfig,
   options: Pick<ResnetBlockOptions, 'inChannels' | 'outChannels' | 'timeChannels' | 'outputScale' | 'resample'>,
-): ResnetBlock {
-  return new ResnetBlock(name, {
+): ResnetBlockOptions {
+  return {
     ...options,
     activation: config.act_fn,
     groups: config.norm_num_groups,
     epsilon: config.norm_eps,
     scalesAndShifts: config.resnet_time_scale_shift === 'scale_shift',
     dropout: config.dropout,
-  });
+  };
+}
+
+function resnetBlock(name: string, config: UNet2DConfig, options: Parameters<typeof resnetOptions>[1]): ResnetBlock {
+  return new ResnetBlock(name, resnetOptions(config, options));
 }
 
 export interface BlockOptions {
@@ -134,36 +138,19 @@ function resample(layer: Conv2d | ResnetBlock, x: Value, activatedTime: Value, c
 }
 
 /** `UNetMidBlock2D`. */
-export class MidBlock implements Layer {
-  readonly parameters: readonly ParameterSpec[];
-  private readonly first: ResnetBlock;
-  private readonly attention: PixelAttention | undefined;
-  private readonly second: ResnetBlock;
-
-  constructor(name: string, config: UNet2DConfig, channels: number, timeChannels: number) {
-    const outputScale = config.mid_block_scale_factor;
-    const options = { inChannels: channels, outChannels: channels, timeChannels, outputScale };
-    this.first = resnetBlock(`${name}.resnets.0`, config, options);
-    this.second = resnetBlock(`${name}.resnets.1`, config, options);
-    const { resnet_time_scale_shift, attn_norm_num_groups, norm_num_groups } = config;
-    const defaultGroups = resnet_time_scale_shift === 'default' ? norm_num_groups : null;
-    this.attention = config.add_attention
-      ? new PixelAttention(`${name}.attentions.0`, {
-          channels,
-          head_dim: config.attention_head_dim,
-          norm_num_groups: attn_norm_num_groups ?? defaultGroups,
-          norm_eps: config.norm_eps,
-          output_scale_factor: outputScale,
-        })
-      : undefined;
-    this.parameters = parametersOf([this.attention, this.first, this.second]);
-  }
-
-  forward(x: Value, activatedTime: Value, context: ForwardContext): Value {
-    const hidden = context.checkpoint((part) => this.first.forward(part, activatedTime, context), [x]);
-    const attended = attend(this.attention, hidden, context);
-    return context.checkpoint((part) => this.second.forward(part, activatedTime, context), [attended]);
-  }
+export function midBlock(name: string, config: UNet2DConfig, channels: number, timeChannels: number): MidBlock {
+  const outputScale = config.mid_block_scale_factor;
+  const { resnet_time_scale_shift, attn_norm_num_groups, norm_num_groups } = config;
+  const defaultGroups = resnet_time_scale_shift === 'default' ? norm_num_groups : null;
+  const attention = {
+    channels,
+    head_dim: config.attention_head_dim,
+    norm_num_groups: attn_norm_num_groups ?? defaultGroups,
+    norm_eps: config.norm_eps,
+    output_scale_factor: outputScale,
+  };
+  const resnet = resnetOptions(config, { inChannels: channels, outChannels: channels, timeChannels, outputScale });
+  return new MidBlock(name, resnet, config.add_attention ? attention : undefined);
 }
 
 function attend(attention: PixelAttention | undefined, x: Value, context: ForwardContext): Value {

@@ -7,10 +7,11 @@ import { formatShape } from '../../graph/types.ts';
 import type { PretrainedOptions } from '../../hub/open-pretrained.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import { activation, type Conv2d, Embedding, GroupNorm, sameConv } from '../../nn/layers.ts';
+import type { MidBlock } from '../../nn/mid-block.ts';
 import { type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
 import { TimestepEmbedding } from '../../nn/time-embedding.ts';
 import { type DiffusionModel, type ModelInputs, parametersFrom } from '../model.ts';
-import { DownBlock, MidBlock, UpBlock } from './blocks.ts';
+import { DownBlock, midBlock, UpBlock } from './blocks.ts';
 import { optionsFromJson, parseUNet2DOptions, sampleSize, type UNet2DConfig, type UNet2DOptions } from './config.ts';
 import { type TimeProjection, timeProjection } from './time-projection.ts';
 
@@ -67,8 +68,7 @@ export class UNet2DModel implements DiffusionModel {
         : new Embedding('class_embedding', config.num_class_embeds, timeChannels);
     this.downBlocks = downBlocks(config, timeChannels);
     this.upBlocks = upBlocks(config, timeChannels);
-    this.midBlock =
-      config.mid_block_type === null ? undefined : new MidBlock('mid_block', config, deepest, timeChannels);
+    this.midBlock = config.mid_block_type === null ? undefined : midBlock('mid_block', config, deepest, timeChannels);
     this.normOut = new GroupNorm('conv_norm_out', config.norm_num_groups, firstChannels, config.norm_eps);
     this.convOut = sameConv('conv_out', firstChannels, config.out_channels);
     const parameters = parametersOf([
