@@ -1,4 +1,5 @@
 export { useStore } from '#platform/fs';
+export * from './autoencoders/index.ts';
 export * from './datasets/index.ts';
 export * from './errors.ts';
 export * from './evaluation/index.ts';

@@ -2,6 +2,7 @@
 import { NotInBrowserError } from './errors.ts';
 
 export { useStore } from '#platform/fs';
+export * from './autoencoders/index.ts';
 export * from './datasets/index.ts';
 export * from './errors.ts';
 export { evaluate } from './evaluation/evaluate.ts';

@@ -1,5 +1,6 @@
-import { InvalidArgumentError } from '../errors.ts';
+import { GraphError, InvalidArgumentError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
+import { formatShape } from '../graph/types.ts';
 import type { ModelConfig } from '../models/model.ts';
 import type { ForwardContext } from '../nn/context.ts';
 import type { ParameterSpec } from '../nn/parameters.ts';
@@ -75,8 +76,7 @@ export interface VqAutoencoder extends AutoencoderFacts {
   /**
    * Adds the decoder to the graph of `latents`, which are quantised first.
    *
-   * @param latents [batch, latentChannels, height, width], not scaled; with `force_not_quantize` also the indices of
-   * `quantize`, int64.
+   * @param latents [batch, latentChannels, height, width], not scaled; or the indices of `quantize`.
    * @returns images [batch, channels, height x downsampling, width x downsampling], about in [-1, 1].
    */
   decode(latents: Value, context: ForwardContext, options?: VqDecodeOptions): Value;
@@ -116,6 +116,29 @@ export function latentSize(
         `images of ${height}x${width} pixels do not fit the ${config._class_name}: it makes them ${downsampling} times smaller, so height and width must be multiples of ${downsampling}`,
       );
   return [height / downsampling, width / downsampling];
+}
+
+/**
+ * @param what the maps, in words.
+ * @param multipleOf what height and width must be multiples of; default 1.
+ * @throws {GraphError} unless `maps` are [batch, channels, height, width] of such a size.
+ */
+export function checkMaps(
+  { config }: Pick<Autoencoder, 'config'>,
+  { shape }: Value,
+  {
+    channels,
+    what,
+    multipleOf = 1,
+  }: { readonly channels: number; readonly what: string; readonly multipleOf?: number },
+): void {
+  const [, found, ...sides] = shape;
+  const fits = sides.every((side) => typeof side === 'number' && side > 0 && side % multipleOf === 0);
+  if (shape.length === 4 && found === channels && fits) return;
+  const multiples = multipleOf === 1 ? '' : `, with height and width multiples of ${multipleOf}`;
+  throw new GraphError(
+    `${config._class_name}: ${what} must be [batch, ${channels}, height, width]${multiples}, but are ${formatShape(shape)}`,
+  );
 }
 
 /** Images or latents on the host. */

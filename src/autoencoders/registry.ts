@@ -1,5 +1,7 @@
 import { Registry, savedClass } from '../registry.ts';
 import type { Autoencoder } from './autoencoder.ts';
+import { AutoencoderKL } from './autoencoder-kl.ts';
+import { VQModel } from './vq-model.ts';
 
 /** A class of autoencoders that can be built from its `config.json`. */
 export interface AutoencoderClass {
@@ -22,7 +24,7 @@ export interface AutoencoderClass {
  * }
  * autoencoders.register('TinyAutoencoder', TinyAutoencoder);
  */
-export const autoencoders = new Registry<AutoencoderClass>('autoencoder class', {});
+export const autoencoders = new Registry<AutoencoderClass>('autoencoder class', { AutoencoderKL, VQModel });
 
 /**
  * Builds the autoencoder that a parsed `config.json` describes; `_class_name` picks the class from `autoencoders`.

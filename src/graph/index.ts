@@ -40,7 +40,7 @@ export {
   type Pool2dOptions,
   upsampleNearest,
 } from './ops/pooling.ts';
-export { type ReduceOptions, reduceMax, reduceMean, reduceMin, reduceSum, sumTo } from './ops/reduce.ts';
+export { argMin, type ReduceOptions, reduceMax, reduceMean, reduceMin, reduceSum, sumTo } from './ops/reduce.ts';
 export * from './ops/shape.ts';
 export {
   type ApplyOptions,

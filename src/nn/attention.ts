@@ -1,4 +1,4 @@
-import { GraphError, InvalidArgumentError } from '../errors.ts';
+import { InvalidArgumentError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, mul } from '../graph/ops/elementwise.ts';
 import { matmul } from '../graph/ops/matmul.ts';
@@ -92,10 +92,7 @@ export class PixelAttention implements Layer {
   private readonly headDim: number;
   private readonly outputScale: number;
 
-  constructor(
-    private readonly name: string,
-    options: PixelAttentionOptions,
-  ) {
+  constructor(name: string, options: PixelAttentionOptions) {
     const { channels, head_dim, norm_num_groups, norm_eps, spatial_norm_dim, output_scale_factor = 1 } = options;
     this.headDim = head_dim ?? channels;
     this.outputScale = output_scale_factor;
@@ -111,9 +108,10 @@ export class PixelAttention implements Layer {
   /**
    * @param x feature maps of `channels`.
    * @param latents feature maps that the `SpatialNorm` is conditioned on, where there is one.
+   * @throws {GraphError} when there is one, and no latents.
    */
   forward(x: Value, context: ForwardContext, latents?: Value): Value {
-    const conditioned = this.spatialNorm ? this.spatialNorm.forward(x, this.required(latents), context) : x;
+    const conditioned = this.spatialNorm ? this.spatialNorm.forward(x, latents, context) : x;
     const normalised = this.norm ? this.norm.forward(conditioned, context) : conditioned;
     const { query, key, value, output } = this.layers;
     const weights = {
@@ -124,10 +122,5 @@ export class PixelAttention implements Layer {
     };
     const sum = add(context.layout.attention(normalised, weights, this.headDim), x);
     return this.outputScale === 1 ? sum : mul(sum, scalarLike(sum, 1 / this.outputScale));
-  }
-
-  private required(latents: Value | undefined): Value {
-    if (latents) return latents;
-    throw new GraphError(`${this.name}: the spatial norm is conditioned on latents, and got none`);
   }
 }

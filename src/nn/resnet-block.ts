@@ -94,7 +94,7 @@ export class ResnetBlock implements Layer {
     const activated = this.activate(this.normalised(this.norm1, x, condition, context));
     let hidden = this.conv1.forward(this.resampled(activated, context), context);
     hidden = this.timeProjection
-      ? this.normWithTime(hidden, this.timeProjection.forward(this.required(condition), context), context)
+      ? this.normWithTime(hidden, this.timeProjection.forward(this.time(condition), context), context)
       : this.normalised(this.norm2, hidden, condition, context);
     hidden = this.conv2.forward(context.dropout(this.activate(hidden), dropout), context);
     const direct = this.resampled(x, context);
@@ -109,7 +109,7 @@ export class ResnetBlock implements Layer {
   }
 
   private normalised(norm: GroupNorm | SpatialNorm, x: Value, condition: Value | undefined, context: ForwardContext) {
-    return norm instanceof SpatialNorm ? norm.forward(x, this.required(condition), context) : norm.forward(x, context);
+    return norm instanceof SpatialNorm ? norm.forward(x, condition, context) : norm.forward(x, context);
   }
 
   private normWithTime(hidden: Value, time: Value, context: ForwardContext): Value {
@@ -122,8 +122,8 @@ export class ResnetBlock implements Layer {
     return add(mul(normalised, add(scale, scalarLike(scale, 1))), shift);
   }
 
-  private required(condition: Value | undefined): Value {
+  private time(condition: Value | undefined): Value {
     if (condition) return condition;
-    throw new GraphError(`${this.name} takes a time embedding, or latents, and got none`);
+    throw new GraphError(`${this.name} takes a time embedding, and got none`);
   }
 }

@@ -1,3 +1,4 @@
+import { GraphError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, mul } from '../graph/ops/elementwise.ts';
 import type { ForwardContext } from './context.ts';
@@ -18,15 +19,23 @@ export class SpatialNorm implements Layer {
   private readonly scale: Conv2d;
   private readonly shift: Conv2d;
 
-  constructor(name: string, channels: number, latentChannels: number) {
+  constructor(
+    private readonly name: string,
+    channels: number,
+    latentChannels: number,
+  ) {
     this.norm = new GroupNorm(`${name}.norm_layer`, SPATIAL_NORM_GROUPS, channels, 1e-6);
     this.scale = new Conv2d(`${name}.conv_y`, latentChannels, channels, 1);
     this.shift = new Conv2d(`${name}.conv_b`, latentChannels, channels, 1);
     this.parameters = parametersOf([this.norm, this.scale, this.shift]);
   }
 
-  /** @param latents feature maps of `latentChannels`, whose sides double to those of `x` in whole steps. */
-  forward(x: Value, latents: Value, context: ForwardContext): Value {
+  /**
+   * @param latents feature maps of `latentChannels`, whose sides double to those of `x` in whole steps.
+   * @throws {GraphError} when there are none.
+   */
+  forward(x: Value, latents: Value | undefined, context: ForwardContext): Value {
+    if (!latents) throw new GraphError(`${this.name} is conditioned on latents, and got none`);
     const enlarged = (maps: Value) => enlargedTo(x, maps, context);
     const normalised = this.norm.forward(x, context);
     return add(

@@ -2,6 +2,7 @@ import { withGradient } from '../autodiff/custom.ts';
 import type { Value } from '../graph.ts';
 import {
   apply,
+  axisAttribute,
   constantIntegers,
   defineOp,
   type GradientContext,
@@ -121,6 +122,21 @@ function extremumGradient({ x, y, dy }: GradientContext, axes: number[], kept: n
 export const reduceMax = defineReduction('ReduceMax', extremumGradient);
 /** Smallest element over `axes` (default: all). */
 export const reduceMin = defineReduction('ReduceMin', extremumGradient);
+
+defineOp({
+  opType: 'ArgMin',
+  infer: (context) => {
+    const { shape } = context.x;
+    const axis = axisAttribute(context, shape.length);
+    const keep = intAttribute(context.attributes, 'keepdims', 1) === 1;
+    return { dtype: 'int64', shape: [...shape.slice(0, axis), ...(keep ? [1] : []), ...shape.slice(axis + 1)] };
+  },
+});
+
+/** The index of the smallest element along `axis`, which is gone; int64. Of several smallest ones it is that of the first. */
+export function argMin(x: Value, axis: number): Value {
+  return apply('ArgMin', [x], { axis: int(axis), keepdims: int(0) });
+}
 
 /** Sums `value` down to `shape`, which had been broadcast to the shape of `value`: the adjoint of broadcasting. */
 export function sumTo(value: Value, shape: Shape): Value {

@@ -86,6 +86,7 @@ export interface Tfjs
   slice(x: TfTensor, begin: number[], size: number[]): TfTensor;
   pad(x: TfTensor, paddings: [number, number][], value: number): TfTensor;
   gather(x: TfTensor, indices: TfTensor, axis: number): TfTensor;
+  argMin(x: TfTensor, axis: number): TfTensor;
 }
 
 /** The dtypes of tfjs that a graph is computed in; ONNX's int64 becomes int32. */

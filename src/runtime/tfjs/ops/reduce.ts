@@ -1,5 +1,5 @@
 import { reducedAxes } from '../../../graph/ops/reduce.ts';
-import { intAttribute } from '../../../graph/registry.ts';
+import { axisAttribute, intAttribute } from '../../../graph/registry.ts';
 import type { Tfjs, TfTensor } from '../tf-module.ts';
 import { contextOf, defineTfOpOfOne, given, outputShape } from '../tf-op.ts';
 
@@ -20,6 +20,13 @@ for (const [opType, method] of Object.entries({ ReduceMax: 'max', ReduceMin: 'mi
       return tf.reshape(kept, shape);
     };
   });
+
+defineTfOpOfOne('ArgMin', (node) => {
+  const context = contextOf(node);
+  const axis = axisAttribute(context, context.x.shape.length);
+  const shape = outputShape(node);
+  return (tf, x) => tf.reshape(tf.argMin(x, axis), shape);
+});
 
 /** Where several elements are the extremum they share the gradient; in tfjs's own each would get all of it. */
 function extremum(tf: Tfjs, x: TfTensor, method: 'max' | 'min', axes: number[]): TfTensor {
