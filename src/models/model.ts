@@ -106,7 +106,10 @@ export function initialParameters(model: DiffusionModel, seed: number): Map<stri
 }
 
 /** {@link initialParameters} in one vector, one after another in the order of the state dict. */
-export function initialVector({ parameters }: DiffusionModel, seed: number): Float32Array<ArrayBuffer> {
+export function initialVector(
+  { parameters }: Pick<DiffusionModel, 'parameters'>,
+  seed: number,
+): Float32Array<ArrayBuffer> {
   const vector = new Float32Array(parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0));
   const views = namedViews(parameters, vector);
   parameters.forEach(({ name, init }, index) => {

@@ -96,12 +96,15 @@ export function refuseWrongLabels({ classCount }: DiffusionModel, { name, labels
     );
 }
 
-/** @throws {InvalidArgumentError} when the model's config is no longer what the trainer was made with. */
-export function refuseChangedConfig({ config }: DiffusionModel, before: { readonly model: unknown }): void {
-  const [was, is] = [JSON.stringify(before.model), JSON.stringify(config)];
+/** @throws {InvalidArgumentError} when the config of what is trained is no longer what the trainer was made with. */
+export function refuseChangedConfig(
+  { name, config }: { readonly name: string; readonly config: unknown },
+  before: Readonly<Record<string, unknown>>,
+): void {
+  const [was, is] = [JSON.stringify(before[name]), JSON.stringify(config)];
   if (was === is) return;
   throw new InvalidArgumentError(
-    `model.config was changed after the Trainer was made, from ${was} to ${is}: make another model and Trainer`,
+    `${name}.config was changed after the trainer was made, from ${was} to ${is}: make another ${name} and trainer`,
   );
 }
 

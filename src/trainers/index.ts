@@ -1,7 +1,8 @@
+export type { TrainOptions } from './base-trainer.ts';
 export type { TrainingChanges } from './live-settings.ts';
 export type { LoggedRun, RunLogger, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 export type { SaveFormat } from './save-pipeline.ts';
-export { Trainer, type TrainOptions } from './trainer.ts';
+export { Trainer } from './trainer.ts';
 export type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';
 export type { TrainerOptions } from './trainer-options.ts';
 export type { TrainingArguments } from './training-arguments.ts';

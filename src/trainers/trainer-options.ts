@@ -10,22 +10,17 @@ import type { RunLogger } from './logging/run-logger.ts';
 import type { TrainerCallback } from './trainer-callback.ts';
 import type { TrainingArguments } from './training-arguments.ts';
 
-export interface TrainerOptions {
-  /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
-  readonly model: DiffusionModel;
+/** What every trainer is told. */
+export interface RunOptions {
   /** Hugging Face's arguments: how long, how large a step, where, and what is logged and saved. */
   readonly args: TrainingArguments;
-  /** The samples, as `loadPoints` and `loadImages` return them; their shape must be the model's `sampleShape`. */
+  /** The samples, as `loadPoints` and `loadImages` return them; their shape must be that of the model. */
   readonly train_dataset: PointSet | ImageSet;
-  /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
-  readonly loss: DiffusionLoss;
   /**
    * Scalars of the loss that `Trainer.change` may change while training runs, such as `['lambda']`: they are inputs of the
    * graph instead of constants. Default: none, and a penalty of weight 0 is not computed.
    */
   readonly changeable_scalars?: readonly string[] | undefined;
-  /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
-  readonly noise_scheduler: Scheduler;
   /** Hooks into the run, called in this order; default none. */
   readonly callbacks?: readonly TrainerCallback[] | undefined;
   /** Further logs of the run, beside those of `args.report_to`; default none. See docs/training-runs.md. */
@@ -39,6 +34,15 @@ export interface TrainerOptions {
   readonly on_warning?: ((message: string) => void) | undefined;
   /** The module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu`, for the engine 'tfjs'; default none. */
   readonly tf?: TfjsModule | undefined;
+}
+
+export interface TrainerOptions extends RunOptions {
+  /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
+  readonly model: DiffusionModel;
+  /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
+  readonly loss: DiffusionLoss;
+  /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
+  readonly noise_scheduler: Scheduler;
 }
 
 /** What a model is trained on: one with classes only on images that have one. */

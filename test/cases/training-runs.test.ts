@@ -411,7 +411,7 @@ describe('what a Trainer is given', () => {
       noise_scheduler: new DDPMScheduler(),
     });
     Object.assign(model.config, { hidden_features: 32 });
-    await expect(made.train()).rejects.toThrow(/model.config was changed after the Trainer was made, .*16.* to .*32/);
+    await expect(made.train()).rejects.toThrow(/model.config was changed after the trainer was made, .*16.* to .*32/);
   });
 
   it('and train() reads its own options before it waits for anything', async () => {

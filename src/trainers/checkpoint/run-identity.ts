@@ -2,12 +2,14 @@ import { CheckpointError } from '../../errors.ts';
 import type { JsonObject } from '../../files/json.ts';
 import type { ResolvedTrainingArguments } from '../training-arguments.ts';
 
-/** All that decides the numbers of a run, and what a continuation may change. It is JSON, and shares no object. */
-export interface RunIdentity {
-  readonly model: unknown;
-  readonly loss: unknown;
-  readonly noise_scheduler: unknown;
+/** What is trained, its loss and the like: the config of each by name. */
+interface RunParts {
   readonly dataset_sha256: string;
+  readonly [part: string]: unknown;
+}
+
+/** All that decides the numbers of a run, and what a continuation may change. It is JSON, and shares no object. */
+export interface RunIdentity extends RunParts {
   /** See `RANDOM_SCHEME`; absent before there were several. */
   readonly random_scheme?: number | undefined;
   readonly arguments: JsonObject;
@@ -66,7 +68,7 @@ const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm', 'tf32'];
  * @param ranks the processes that share a step.
  */
 export function runIdentity(
-  parts: Omit<RunIdentity, 'arguments' | 'random_scheme'>,
+  parts: RunParts,
   args: ResolvedTrainingArguments,
   maxSteps: number,
   ranks: number,
