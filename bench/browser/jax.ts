@@ -7,7 +7,7 @@ import {
   numpy as np,
   valueAndGrad,
 } from '@jax-js/jax';
-import { adamScalars } from '../../src/graph/optimizer.ts';
+import { adamScalars } from '../../src/graph/optimizers/adam.ts';
 import { ADAM, batchesOf, type Contender, initialTensors, LAMBDA, LEARNING_RATE, model, plainBatch } from './task.ts';
 
 const LAYERS = model.config.num_hidden_layers + 1;

@@ -12,7 +12,7 @@ import { BatchStream } from '../../src/trainers/data/batch-stream.ts';
 
 export const LAMBDA = 0.1;
 export const LEARNING_RATE = 1e-3;
-export const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 };
+export const ADAM = { name: 'adam', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 } as const;
 export const TIMESTEPS = 1000;
 export const model = new ConditionalDense();
 export const scheduler = new DDPMScheduler();

@@ -1,26 +1,33 @@
 import type { Value } from './graph.ts';
 import { add, div, minimum, mul, sqrt, square, sub } from './ops/elementwise.ts';
 import { reduceSum } from './ops/reduce.ts';
+import { type AdamSettings, adamScalars, adamStep } from './optimizers/adam.ts';
+import { type LionSettings, lionStep } from './optimizers/lion.ts';
+import { type SgdSettings, sgdStep } from './optimizers/sgd.ts';
+import type { OptimizerScalars, OptimizerState } from './optimizers/state.ts';
 import { scalarLike } from './registry.ts';
 
-export interface AdamSettings {
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
-  /** Decoupled weight decay (AdamW); 0 is Adam. */
-  readonly weight_decay: number;
-}
+/** An optimizer with its settings. */
+export type OptimizerSettings = AdamSettings | SgdSettings | LionSettings;
 
-/** What Adam takes anew at each step: numbers, or scalars in a graph. */
-export interface AdamScalars<T> {
-  readonly stepSize: T;
-  readonly epsilon: T;
-  /** What the parameters are multiplied by: 1 less learning rate times weight decay. */
-  readonly decayFactor: T;
+/** The vectors that an optimizer keeps beside the parameters. The moment of SGD and of Lion is a first one. */
+export const MOMENT_KINDS = ['first_moment', 'second_moment'] as const;
+export type MomentKind = (typeof MOMENT_KINDS)[number];
+
+/** The moments that an optimizer keeps, in their order. */
+export function momentKinds(settings: OptimizerSettings): readonly MomentKind[] {
+  switch (settings.name) {
+    case 'adam':
+      return MOMENT_KINDS;
+    case 'sgd':
+      return settings.momentum === 0 ? [] : ['first_moment'];
+    case 'lion':
+      return ['first_moment'];
+  }
 }
 
 /** What changes from step to step. */
-export interface StepScalars<T> extends AdamScalars<T> {
+export interface StepScalars<T> extends OptimizerScalars<T> {
   /** 1 less the decay of the moving average. */
   readonly emaRate: T;
 }
@@ -31,46 +38,37 @@ export interface UpdateScalars extends StepScalars<number> {
   readonly gradientScale: number;
 }
 
-export interface AdamState {
-  readonly parameters: Value;
-  /** The first moment divided by 1 - beta1. */
-  readonly firstMoment: Value;
-  /** The second moment divided by 1 - beta2. */
-  readonly secondMoment: Value;
+/** The scalars of step `step` (from 1). */
+export function optimizerScalars(
+  step: number,
+  learningRate: number,
+  settings: OptimizerSettings,
+): OptimizerScalars<number> {
+  switch (settings.name) {
+    case 'adam':
+      return adamScalars(step, learningRate, settings);
+    case 'sgd':
+      return { stepSize: learningRate, epsilon: 0, decayFactor: 1 };
+    case 'lion':
+      return { stepSize: learningRate, epsilon: 0, decayFactor: 1 - learningRate * settings.weight_decay };
+  }
 }
 
-/**
- * The scalars of step `step` (from 1). Bias corrections and the scale of the moments are folded into the step size and
- * epsilon, which saves passes over the whole state:
- * lr/bc1 * m / (sqrt(v)/sqrt(bc2) + eps), with m = (1-beta1) m', v = (1-beta2) v', equals
- * stepSize * m' / (sqrt(v') + epsilon).
- */
-export function adamScalars(step: number, learningRate: number, settings: AdamSettings): AdamScalars<number> {
-  const { beta1, beta2, epsilon, weight_decay } = settings;
-  const correction1 = 1 - beta1 ** step;
-  const correction2 = Math.sqrt((1 - beta2 ** step) / (1 - beta2));
-  return {
-    stepSize: (learningRate * correction2 * (1 - beta1)) / correction1,
-    epsilon: epsilon * correction2,
-    decayFactor: 1 - learningRate * weight_decay,
-  };
-}
-
-/**
- * One step of Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) where `settings.weight_decay` is not 0, on a
- * flat vector; equals torch.optim's up to float32 rounding.
- */
-export function adamStep(
-  state: AdamState,
+/** One step on a flat vector. */
+export function optimizerStep(
+  state: OptimizerState,
   gradient: Value,
-  scalars: AdamScalars<Value>,
-  settings: AdamSettings,
-): AdamState {
-  const firstMoment = add(mul(state.firstMoment, scalarLike(gradient, settings.beta1, 'beta1')), gradient);
-  const secondMoment = add(mul(state.secondMoment, scalarLike(gradient, settings.beta2, 'beta2')), square(gradient));
-  const decayed = settings.weight_decay === 0 ? state.parameters : mul(state.parameters, scalars.decayFactor);
-  const direction = div(firstMoment, add(sqrt(secondMoment), scalars.epsilon));
-  return { parameters: sub(decayed, mul(direction, scalars.stepSize)), firstMoment, secondMoment };
+  scalars: OptimizerScalars<Value>,
+  settings: OptimizerSettings,
+): OptimizerState {
+  switch (settings.name) {
+    case 'adam':
+      return adamStep(state, gradient, scalars, settings);
+    case 'sgd':
+      return sgdStep(state, gradient, scalars, settings);
+    case 'lion':
+      return lionStep(state, gradient, scalars, settings);
+  }
 }
 
 /** The Euclidean norm over several vectors together. */

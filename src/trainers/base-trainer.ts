@@ -22,12 +22,13 @@ import { Engine } from './engines/engine.ts';
 import { LiveSettings, type TrainingChanges } from './live-settings.ts';
 import type { LoggedRun, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 import { openLoggers } from './logging/run-loggers.ts';
+import { optimizerSettings } from './optimizers.ts';
 import { progressLine } from './progress-line.ts';
 import { Ranks } from './ranks.ts';
 import { LOSS_SCALER_LENGTH } from './step/loss-scaler.ts';
 import type { Objective } from './step/objective.ts';
 import { settingsOf, stepSchedule } from './step/settings.ts';
-import { STATE_KINDS, type StateKind, type TrainingState } from './step/update.ts';
+import { type StateKind, type TrainingState, vectorKinds } from './step/update.ts';
 import { notifyAll, type TrainerRun } from './trainer-callback.ts';
 import type { RunOptions } from './trainer-options.ts';
 import type { ResolvedTrainingArguments } from './training-arguments.ts';
@@ -263,7 +264,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     if (compute.device === 'cuda') this.identity = onCuda(this.identity, usesTf32());
     const { identity } = this;
     const length = objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-    const kinds = STATE_KINDS.filter((kind) => args.use_ema || kind !== 'ema');
+    const kinds = vectorKinds({ optimizer: optimizerSettings(args), ema: args.use_ema });
     const lengths = new Map<StateKind, number>(kinds.map((kind) => [kind, length]));
     if (args.mixed_precision === 'fp16') lengths.set('loss_scaler', LOSS_SCALER_LENGTH);
     const { checkpoints, start } = await openForAll(ranks, communicator, lengths, () => {

@@ -2,6 +2,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import { type Fields, parseOptions } from '../options.ts';
 import { DEVICES, type Device } from '../runtime/device.ts';
 import * as z from '../zod.ts';
+import { OPTIMIZERS, type OptimizerArguments, resolveOptimizer } from './optimizers.ts';
 import { LR_SCHEDULERS, parseStepRules } from './schedules.ts';
 
 const finite = z.number().check(z.refine(Number.isFinite, 'must be finite'));
@@ -44,7 +45,7 @@ export interface TrainingArguments {
    * default 0, and 0.1 is usual. The model's last class then stands for "no class".
    */
   readonly class_dropout_prob?: number | undefined;
-  /** Adam's step size, at least 0; default 1e-3. */
+  /** The optimizer's step size, at least 0; default 1e-3, and 1e-4 with 'lion'. */
   readonly learning_rate?: number | undefined;
   /**
    * How the learning rate goes on after the warm-up, by diffusers' names: 'constant' (default) or 'constant_with_warmup',
@@ -65,15 +66,29 @@ export interface TrainingArguments {
    * hold, and the last factor. '1:50,0.1:120,0.01' is 1 up to step 50, 0.1 up to step 120, then 0.01. Default: none.
    */
   readonly lr_step_rules?: string | undefined;
-  /** 'adam' (default), or 'adamw' with decoupled weight decay. */
-  readonly optim?: 'adam' | 'adamw' | undefined;
+  /**
+   * 'adam' (default); 'adamw', Adam with decoupled weight decay; 'sgd', torch's SGD; or 'lion', which wants a smaller
+   * learning rate. Hugging Face's 'adamw_torch', 'adamw_torch_fused' and 'lion_32bit' are other names of 'adamw' and 'lion'.
+   */
+  readonly optim?: (typeof OPTIMIZERS)[number] | undefined;
   /** Decay of Adam's mean of gradients, 0 to below 1; default 0.9. */
   readonly adam_beta1?: number | undefined;
   /** Decay of Adam's mean of squared gradients, 0 to below 1; default 0.999. */
   readonly adam_beta2?: number | undefined;
   /** Added to Adam's denominator, above 0; default 1e-8. */
   readonly adam_epsilon?: number | undefined;
-  /** Decoupled weight decay of 'adamw', at least 0; default 0.01. With 'adam' it must be 0 or left out. */
+  /** Of 'sgd': share of the last step in the next one, 0 to below 1; default 0, which keeps no moment. */
+  readonly momentum?: number | undefined;
+  /** Of 'sgd' with a momentum: Nesterov's, which looks one momentum ahead; default false. */
+  readonly nesterov?: boolean | undefined;
+  /** Of 'lion': share of the moment in the direction of a step, 0 to below 1; default 0.9. */
+  readonly lion_beta1?: number | undefined;
+  /** Of 'lion': decay of the moment, 0 to below 1; default 0.99. */
+  readonly lion_beta2?: number | undefined;
+  /**
+   * At least 0: decoupled weight decay of 'adamw' (default 0.01) and 'lion' (default 0), and the weight of an L2 penalty with
+   * 'sgd' (default 0), as in torch. With 'adam' it must be 0 or left out.
+   */
   readonly weight_decay?: number | undefined;
   /** Largest L2 norm of the whole gradient; a larger one is scaled down to it. At least 0; default 0: no clipping. */
   readonly max_grad_norm?: number | undefined;
@@ -133,17 +148,21 @@ const schema = z.strictObject({
   mixed_precision: z._default(z.enum(['no', 'fp16', 'bf16']), 'no'),
   random_flip: z._default(z.boolean(), false),
   class_dropout_prob: z._default(fraction, 0),
-  learning_rate: z._default(finite.check(z.gte(0)), 1e-3),
+  learning_rate: z.optional(finite.check(z.gte(0))),
   lr_scheduler_type: z._default(z.enum(LR_SCHEDULERS), 'constant'),
   warmup_steps: z._default(wholeNumber, 0),
   lr_num_cycles: z.optional(z.int().check(z.gte(1))),
   lr_power: z.optional(finite.check(z.positive())),
   lr_end: z.optional(finite.check(z.gte(0))),
   lr_step_rules: z.optional(z.string()),
-  optim: z._default(z.enum(['adam', 'adamw']), 'adam'),
-  adam_beta1: z._default(fraction, 0.9),
-  adam_beta2: z._default(fraction, 0.999),
-  adam_epsilon: z._default(finite.check(z.positive()), 1e-8),
+  optim: z._default(z.enum(OPTIMIZERS), 'adam'),
+  adam_beta1: z.optional(fraction),
+  adam_beta2: z.optional(fraction),
+  adam_epsilon: z.optional(finite.check(z.positive())),
+  momentum: z.optional(fraction),
+  nesterov: z.optional(z.boolean()),
+  lion_beta1: z.optional(fraction),
+  lion_beta2: z.optional(fraction),
   weight_decay: z.optional(finite.check(z.gte(0))),
   max_grad_norm: z._default(finite.check(z.gte(0)), 0),
   use_ema: z._default(z.boolean(), false),
@@ -163,15 +182,14 @@ const schema = z.strictObject({
   disable_tqdm: z.optional(z.boolean()),
 } satisfies Fields<TrainingArguments>);
 
-export type ResolvedTrainingArguments = z.output<typeof schema> & { readonly weight_decay: number };
+type CheckedArguments = z.output<typeof schema>;
+export type ResolvedTrainingArguments = Omit<CheckedArguments, keyof OptimizerArguments> &
+  ReturnType<typeof resolveOptimizer>;
 
 /** Fills in defaults. @throws {InvalidArgumentError} that lists every wrong option. */
 export function resolveTrainingArguments(args: TrainingArguments): ResolvedTrainingArguments {
   const checked = parseOptions(schema, args, 'training arguments');
-  const { optim, weight_decay = optim === 'adamw' ? 0.01 : 0 } = checked;
-  if (optim === 'adam' && weight_decay !== 0) {
-    throw new InvalidArgumentError(`weight_decay is ${weight_decay}, but optim 'adam' has none: use optim 'adamw'`);
-  }
+  const optimizer = resolveOptimizer(checked);
   if (checked.mixed_precision === 'bf16')
     throw new InvalidArgumentError(
       "mixed_precision 'bf16' is not possible: onnxruntime has no bfloat16 kernels of ConvTranspose, Pad, Resize, Reciprocal and ReduceMean on cuda, none at all on cpu and webgpu, and ONNX has no bfloat16 Conv before opset 22. Use 'fp16'",
@@ -179,7 +197,7 @@ export function resolveTrainingArguments(args: TrainingArguments): ResolvedTrain
   const { ema_min_decay = 0, ema_max_decay } = checked;
   if (ema_min_decay > ema_max_decay)
     throw new InvalidArgumentError(`ema_min_decay is ${ema_min_decay}, above ema_max_decay, ${ema_max_decay}`);
-  return { ...checked, weight_decay, ...learningRateOptions(checked) };
+  return { ...checked, ...optimizer, ...learningRateOptions({ ...checked, ...optimizer }) };
 }
 
 /** The schedule that has an option. */
@@ -191,7 +209,7 @@ const SCHEDULE_OF = {
 } as const;
 
 /** The options of the schedule with their defaults: a run records them. */
-function learningRateOptions(args: z.output<typeof schema>) {
+function learningRateOptions(args: CheckedArguments & { readonly learning_rate: number }) {
   const { lr_scheduler_type: type, learning_rate, warmup_steps } = args;
   for (const [name, schedule] of Object.entries(SCHEDULE_OF)) {
     const value = args[name as keyof typeof SCHEDULE_OF];

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { GraphError } from '../../src/errors.ts';
-import { adamScalars } from '../../src/graph/optimizer.ts';
+import { MOMENT_KINDS } from '../../src/graph/optimizer.ts';
+import { adamScalars } from '../../src/graph/optimizers/adam.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { hwnc } from '../../src/nn/hwnc.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
@@ -21,7 +22,7 @@ const initial = new Map<StateKind, Float32Array>([
   ['second_moment', random(3).map((value) => value * value)],
   ['ema', random(4)],
 ]);
-const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+const adam = { name: 'adam' as const, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 
 function step(state: HostState): number {
   for (let batch = 0; batch < 2; batch++) {
@@ -36,7 +37,7 @@ function step(state: HostState): number {
 }
 
 describe('the state on the host', () => {
-  const kinds = { ema: true, batches: 2 };
+  const kinds = { moments: MOMENT_KINDS, ema: true, batches: 2 };
 
   it('gives back what it was given, and does not change it', () => {
     const given = structuredClone(initial);
@@ -117,7 +118,7 @@ describe('the state on the host', () => {
   });
 
   it('starts at zero where nothing is given, and keeps no average unless asked', () => {
-    const state = new HostState(specs, hwnc, { ema: false, batches: 1 }, new Map());
+    const state = new HostState(specs, hwnc, { moments: MOMENT_KINDS, ema: false, batches: 1 }, new Map());
     expect([...state.copy().keys()]).toEqual(['parameters', 'first_moment', 'second_moment']);
     expect(state.copy().get('parameters')).toEqual(new Float32Array(length));
   });

@@ -29,7 +29,7 @@ const { graph } = buildGradientGraph(
     batchSize,
     accumulationSteps: 1,
     batchesPerStep: 1,
-    adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 },
+    optimizer: { name: 'adam', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0 },
     maxGradNorm: 0,
     ema: false,
     gradientCheckpointing: process.argv[2] === 'true',

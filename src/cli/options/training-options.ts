@@ -1,4 +1,5 @@
 import { DEVICES } from '../../runtime/device.ts';
+import { OPTIMIZERS } from '../../trainers/optimizers.ts';
 import { LR_SCHEDULERS } from '../../trainers/schedules.ts';
 import { resolveTrainingArguments, type TrainingArguments } from '../../trainers/training-arguments.ts';
 import * as z from '../../zod.ts';
@@ -60,7 +61,11 @@ export const trainingOptions = grouped('Training:', {
     z._default(z.enum(['no', 'fp16', 'bf16']), defaults.mixed_precision),
     'type in which the model computes: no is float32, fp16 is float16 with a scaled loss',
   ),
-  learning_rate: option('--lr, --learning-rate <rate>', number, `learning rate ${byKind('learning_rate')}`),
+  learning_rate: option(
+    '--lr, --learning-rate <rate>',
+    number,
+    `learning rate ${byKind('learning_rate')}; lion: a tenth of it`,
+  ),
   lr_scheduler_type: option(
     '--lr-scheduler-type <name>',
     z._default(z.enum(LR_SCHEDULERS), defaults.lr_scheduler_type),
@@ -79,10 +84,14 @@ export const trainingOptions = grouped('Training:', {
     z.optional(z.string()),
     'factors of piecewise_constant with the steps they hold up to: 1:5000,0.1:8000,0.01',
   ),
-  optim: option('--optim <name>', z._default(z.enum(['adam', 'adamw']), defaults.optim), 'adam or adamw'),
-  adam_beta1: option('--adam-beta1 <beta>', numberOr(defaults.adam_beta1), "Adam's decay of the mean of gradients"),
-  adam_beta2: option('--adam-beta2 <beta>', numberOr(defaults.adam_beta2), "Adam's decay of the mean of squares"),
-  adam_epsilon: option('--adam-epsilon <value>', numberOr(defaults.adam_epsilon), "Adam's epsilon"),
+  optim: option('--optim <name>', z._default(z.enum(OPTIMIZERS), defaults.optim), 'adam, adamw, sgd or lion'),
+  adam_beta1: option('--adam-beta1 <beta>', number, "Adam's decay of the mean of gradients (default: 0.9)"),
+  adam_beta2: option('--adam-beta2 <beta>', number, "Adam's decay of the mean of squares (default: 0.999)"),
+  adam_epsilon: option('--adam-epsilon <value>', number, "Adam's epsilon (default: 1e-8)"),
+  momentum: option('--momentum <share>', number, 'share of the last step in the next one, of sgd (default: 0)'),
+  nesterov: option('--nesterov', z.optional(z.boolean()), "Nesterov's momentum, of sgd"),
+  lion_beta1: option('--lion-beta1 <beta>', number, "share of Lion's moment in a step (default: 0.9)"),
+  lion_beta2: option('--lion-beta2 <beta>', number, "decay of Lion's moment (default: 0.99)"),
   weight_decay: option('--weight-decay <rate>', number, 'weight decay (default: 0; adamw: 0.01)'),
   max_grad_norm: option(
     '--max-grad-norm <norm>',
@@ -142,5 +151,7 @@ export function trainingArguments(kind: keyof typeof KIND_DEFAULTS, settings: Tr
   const given = keys
     .map((key) => [key, settings[key as keyof TrainingSettings]] as const)
     .filter(([, value]) => value !== undefined);
-  return { output_dir: settings.output_dir, ...KIND_DEFAULTS[kind], ...Object.fromEntries(given) };
+  const standard = KIND_DEFAULTS[kind];
+  const learning_rate = /^lion/.test(settings.optim) ? standard.learning_rate / 10 : standard.learning_rate;
+  return { output_dir: settings.output_dir, ...standard, learning_rate, ...Object.fromEntries(given) };
 }

@@ -1,9 +1,10 @@
 import { DeviceError, GraphError } from '../../errors.ts';
 import type { FlatVector } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
-import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
+import { MOMENT_KINDS, type OptimizerSettings, type UpdateScalars } from '../../graph/optimizer.ts';
 import { differentiableAncestors, GraphInterpreter } from './graph-interpreter.ts';
 import { disposeAll, type Tfjs, type TfTensor } from './tf-module.ts';
+import { tfjsOptimizerStep } from './tfjs-optimizers.ts';
 
 /** What is trained, as values of one graph. */
 interface TrainedLoss {
@@ -17,11 +18,11 @@ interface TrainedLoss {
   readonly means?: Value | undefined;
 }
 
-/** The state as flat vectors; a moment that is missing starts at zero, and without `ema` no average is kept. */
+/** The state as flat vectors: the moments that the optimizer keeps, and an average where there is one. */
 interface FlatState<T> {
   readonly parameters: T;
-  readonly first_moment: T;
-  readonly second_moment: T;
+  readonly first_moment: T | undefined;
+  readonly second_moment: T | undefined;
   readonly ema: T | undefined;
 }
 
@@ -66,8 +67,8 @@ export class TfjsTrainingSession {
     const upload = (vector: Float32Array) => tf.tensor(vector.slice(), [flatVector.length], 'float32');
     return new TfjsTrainingSession(tf, interpreter, measuring, trained, flatVector, differentiable, {
       parameters: upload(parameters),
-      first_moment: upload(first_moment),
-      second_moment: upload(second_moment),
+      first_moment: first_moment && upload(first_moment),
+      second_moment: second_moment && upload(second_moment),
       ema: ema && upload(ema),
     });
   }
@@ -129,26 +130,28 @@ export class TfjsTrainingSession {
     return { terms: values.slice(0, -1), squaredNorm: values.at(-1) ?? Number.NaN };
   }
 
-  /** `adamStep` and `emaStep` of src/graph/optimizer.ts with the accumulated gradient, and a new sum. */
-  update({ beta1, beta2 }: AdamSettings, update: UpdateScalars): void {
+  /** `optimizerStep` and `emaStep` of src/graph/optimizer.ts with the accumulated gradient, and a new sum. */
+  update(settings: OptimizerSettings, update: UpdateScalars): void {
     const { tf, gradient, vectors } = this;
     if (!gradient) throw new GraphError('no batch was accumulated');
-    const { gradientScale, stepSize, epsilon, decayFactor, emaRate } = update;
+    const kept = MOMENT_KINDS.filter((kind) => vectors[kind] !== undefined);
     const next = tf.tidy(() => {
-      const g = gradientScale === 1 ? gradient : tf.mul(gradient, gradientScale);
-      const firstMoment = tf.add(tf.mul(vectors.first_moment, beta1), g);
-      const secondMoment = tf.add(tf.mul(vectors.second_moment, beta2), tf.square(g));
-      const decayed = decayFactor === 1 ? vectors.parameters : tf.mul(vectors.parameters, decayFactor);
-      const direction = tf.div(firstMoment, tf.add(tf.sqrt(secondMoment), epsilon));
-      const parameters = tf.sub(decayed, tf.mul(direction, stepSize));
+      const before = { parameters: vectors.parameters, moments: kept.flatMap((kind) => vectors[kind] ?? []) };
+      const { parameters, moments } = tfjsOptimizerStep(tf, before, gradient, update, settings);
       const { ema } = vectors;
-      const average = ema ? [tf.sub(ema, tf.mul(tf.sub(ema, parameters), emaRate))] : [];
-      return [parameters, firstMoment, secondMoment, ...average];
+      const average = ema ? [tf.sub(ema, tf.mul(tf.sub(ema, parameters), update.emaRate))] : [];
+      return [parameters, ...moments, ...average];
     });
     this.clear();
     disposeAll(present(vectors));
-    const [parameters, first_moment, second_moment, ema] = next as [TfTensor, TfTensor, TfTensor, TfTensor?];
-    this.vectors = { parameters, first_moment, second_moment, ema };
+    const [parameters, ...others] = next as [TfTensor, ...TfTensor[]];
+    const moment = (kind: (typeof MOMENT_KINDS)[number]) => others[kept.indexOf(kind)];
+    this.vectors = {
+      parameters,
+      first_moment: moment('first_moment'),
+      second_moment: moment('second_moment'),
+      ema: others[kept.length],
+    };
   }
 
   /** A copy of the state on the host. */
@@ -156,8 +159,8 @@ export class TfjsTrainingSession {
     const { parameters, first_moment, second_moment, ema } = this.vectors;
     return {
       parameters: await read(parameters),
-      first_moment: await read(first_moment),
-      second_moment: await read(second_moment),
+      first_moment: first_moment && (await read(first_moment)),
+      second_moment: second_moment && (await read(second_moment)),
       ema: ema && (await read(ema)),
     };
   }

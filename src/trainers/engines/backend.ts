@@ -33,7 +33,7 @@ export interface Backend extends StateHolder {
    */
   accumulate(batch: BatchInputs, index: number): Promise<void>;
   /**
-   * Clipping, Adam and the moving average with the mean gradient of the step.
+   * Clipping, the optimizer and the moving average with the mean gradient of the step.
    *
    * @param check is called with the report before it is returned, and throws where the step must not count.
    */

@@ -160,7 +160,8 @@ interface LoopGraph {
 }
 
 /**
- * Whole training steps as one graph: the objective's preparation, forward pass, loss, gradients, clipping, Adam and EMA.
+ * Whole training steps as one graph: the objective's preparation, forward pass, loss, gradients, clipping, the optimizer
+ * and EMA.
  *
  * Inputs (batch: all samples of a step): the state vectors; the inputs of the objective, ['steps', batch, ...]; the scalars
  * of the next updates, float32 ['steps']; for a model with dropout the `dropouts`; the scalars of the loss that are inputs,

@@ -1,5 +1,5 @@
 import { planFlatVectors } from '../../graph/flat-vectors.ts';
-import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
+import type { OptimizerSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { elementCount } from '../../graph/types.ts';
 import { inverseAxes, type Layout, permuteAxes } from '../../nn/layout.ts';
 import type { ParameterSpec } from '../../nn/parameters.ts';
@@ -92,7 +92,7 @@ export class HostState {
     return Math.sqrt(this.parts.reduce((sum, { vectors }) => sum + vectors.squaredNorm(), 0));
   }
 
-  update(settings: AdamSettings, scalars: UpdateScalars): void {
+  update(settings: OptimizerSettings, scalars: UpdateScalars): void {
     for (const { vectors } of this.parts) vectors.update(settings, scalars);
   }
 

@@ -1,7 +1,7 @@
 import { collectGarbage } from '#platform/system';
 import { type Communicator, gatherFloats, SINGLE } from '../../distributed/communicator.ts';
 import { sumOverRanks } from '../../distributed/sum.ts';
-import type { StepScalars } from '../../graph/optimizer.ts';
+import { momentKinds, type StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
 import { hostTensor } from '../../runtime/session.ts';
@@ -63,8 +63,9 @@ export class HostBackend implements Backend {
     initial: TrainingState,
     communicator: Communicator = SINGLE,
   ): Promise<HostBackend> {
-    const { objective, ema, accumulationSteps } = settings;
-    const held = new HostState(objective.parameters, LAYOUT, { ema, batches: accumulationSteps }, initial);
+    const { objective, optimizer, ema, accumulationSteps } = settings;
+    const kinds = { moments: momentKinds(optimizer), ema, batches: accumulationSteps };
+    const held = new HostState(objective.parameters, LAYOUT, kinds, initial);
     const { graph, terms, means, dropouts } = buildGradientGraph(settings, LAYOUT);
     const parameters = held.parameters().map(({ spec, value, gradient }) => ({
       name: spec.name,
@@ -105,7 +106,7 @@ export class HostBackend implements Backend {
     const report = meanReport(this.reported, terms, norm, settings.batchesPerStep, scaler);
     check(report);
     this.scaler = scaler;
-    if (counts) held.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) / scale });
+    if (counts) held.update(settings.optimizer, { ...scalars, gradientScale: gradientScale(settings, norm) / scale });
     return report;
   }
 

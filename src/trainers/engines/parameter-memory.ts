@@ -1,9 +1,11 @@
 import { DeviceError } from '../../errors.ts';
-import type { AdamSettings, UpdateScalars } from '../../graph/optimizer.ts';
+import type { MomentKind, OptimizerSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { HOST_KERNELS } from './host-kernels-binary.ts';
 
-/** The vectors beside parameters, moments and gradient. */
+/** The vectors beside parameters and gradient. */
 export interface StateKinds {
+  /** Those of the optimizer. */
+  readonly moments: readonly MomentKind[];
   /** Whether an average of the parameters is kept. */
   readonly ema: boolean;
   /** Batches of a step whose gradients are added up here. */
@@ -14,7 +16,7 @@ export interface StateKinds {
 interface Kernels {
   add(sum: number, gradient: number, end: number): void;
   squaredNorm(vector: number, end: number): number;
-  update(
+  adam(
     parameters: number,
     firstMoment: number,
     secondMoment: number,
@@ -23,7 +25,17 @@ interface Kernels {
     end: number,
     ...scalars: number[]
   ): void;
+  sgd: OneMomentKernel;
+  lion: OneMomentKernel;
 }
+type OneMomentKernel = (
+  parameters: number,
+  moment: number,
+  average: number,
+  gradient: number,
+  end: number,
+  ...scalars: number[]
+) => void;
 
 const PAGE_BYTES = 2 ** 16;
 /** Vectors begin at cache lines. */
@@ -40,9 +52,9 @@ let module: WebAssembly.Module | undefined;
  */
 export class ParameterMemory {
   readonly parameters: Float32Array;
-  /** As in `AdamState`. */
-  readonly first_moment: Float32Array;
-  readonly second_moment: Float32Array;
+  /** Of the optimizer, as `optimizerStep` has them. */
+  readonly first_moment: Float32Array | undefined;
+  readonly second_moment: Float32Array | undefined;
   readonly ema: Float32Array | undefined;
   /** Of one batch. */
   readonly gradient: Float32Array;
@@ -72,8 +84,9 @@ export class ParameterMemory {
     let count = 0;
     const vector = () => new Float32Array(memory.buffer, this.paddedBytes * count++, length);
     this.parameters = vector();
-    this.first_moment = vector();
-    this.second_moment = vector();
+    const moment = (kind: MomentKind) => (kinds.moments.includes(kind) ? vector() : undefined);
+    this.first_moment = moment('first_moment');
+    this.second_moment = moment('second_moment');
     this.gradient = vector();
     this.ema = kinds.ema ? vector() : undefined;
     this.sums = Array.from({ length: sumCount(kinds) }, vector);
@@ -118,24 +131,32 @@ export class ParameterMemory {
     return this.kernels.squaredNorm(this.total.byteOffset, this.end(this.total));
   }
 
-  /** `adamStep` and `emaStep` of src/graph/optimizer.ts, in place and in float32. */
-  update({ beta1, beta2 }: AdamSettings, scalars: UpdateScalars): void {
-    const { parameters, first_moment, second_moment, ema, total } = this;
-    this.kernels.update(
-      parameters.byteOffset,
-      first_moment.byteOffset,
-      second_moment.byteOffset,
-      (ema ?? parameters).byteOffset,
-      total.byteOffset,
-      this.end(total),
-      scalars.gradientScale,
-      beta1,
-      beta2,
-      scalars.stepSize,
-      scalars.epsilon,
-      1 - scalars.decayFactor,
-      scalars.emaRate,
-    );
+  /** `optimizerStep` and `emaStep` of src/graph/optimizer.ts, in place and in float32. */
+  update(settings: OptimizerSettings, scalars: UpdateScalars): void {
+    const { parameters, first_moment, second_moment, ema, total, kernels } = this;
+    const { gradientScale, stepSize, epsilon, decayFactor, emaRate } = scalars;
+    const at = (vector: Float32Array = parameters) => vector.byteOffset;
+    const decay = 1 - decayFactor;
+    switch (settings.name) {
+      case 'adam': {
+        const { beta1, beta2 } = settings;
+        const vectors = [at(), at(first_moment), at(second_moment), at(ema), at(total), this.end(total)] as const;
+        kernels.adam(...vectors, gradientScale, beta1, beta2, stepSize, epsilon, decay, emaRate);
+        return;
+      }
+      case 'sgd': {
+        const { momentum, nesterov, weight_decay } = settings;
+        const shares = nesterov ? [1, momentum] : [0, 1];
+        const vectors = [at(), at(first_moment), at(ema), at(total), this.end(total)] as const;
+        kernels.sgd(...vectors, gradientScale, momentum, weight_decay, ...shares, stepSize, emaRate);
+        return;
+      }
+      case 'lion': {
+        const { beta1, beta2 } = settings;
+        const vectors = [at(), at(first_moment), at(ema), at(total), this.end(total)] as const;
+        kernels.lion(...vectors, gradientScale, beta1, 1 - beta1, beta2, 1 - beta2, stepSize, decay, emaRate);
+      }
+    }
   }
 
   private end(vector: Float32Array): number {
@@ -144,7 +165,7 @@ export class ParameterMemory {
 }
 
 function vectorCount(kinds: StateKinds): number {
-  return 4 + Number(kinds.ema) + sumCount(kinds);
+  return 2 + kinds.moments.length + Number(kinds.ema) + sumCount(kinds);
 }
 
 /** The most sums that are pending at a time. */

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../../errors.ts';
 import { planFlatVectors } from '../../graph/flat-vectors.ts';
 import type { Value } from '../../graph/graph.ts';
-import type { StepScalars } from '../../graph/optimizer.ts';
+import { momentKinds, type StepScalars } from '../../graph/optimizer.ts';
 import { nchw } from '../../nn/layout.ts';
 import type { Tfjs, TfTensor } from '../../runtime/tfjs/tf-module.ts';
 import { TfjsTrainingSession } from '../../runtime/tfjs/tfjs-training-session.ts';
@@ -46,6 +46,7 @@ export class TfjsBackend implements Backend {
     if (!flatVector) throw new InvalidArgumentError(`the ${settings.objective.className} has no parameters`);
     const { graph, parameters, loss, terms, means, dropouts } = buildLossGraph(settings, nchw);
     const vector = (kind: StateKind) => initial.get(kind) ?? new Float32Array(flatVector.length);
+    const moments = momentKinds(settings.optimizer);
     const session = await TfjsTrainingSession.create(
       tf,
       {
@@ -57,8 +58,8 @@ export class TfjsBackend implements Backend {
       flatVector,
       {
         parameters: vector('parameters'),
-        first_moment: vector('first_moment'),
-        second_moment: vector('second_moment'),
+        first_moment: moments.includes('first_moment') ? vector('first_moment') : undefined,
+        second_moment: moments.includes('second_moment') ? vector('second_moment') : undefined,
         ema: settings.ema ? vector('ema') : undefined,
       },
     );
@@ -90,7 +91,7 @@ export class TfjsBackend implements Backend {
     const norm = Math.sqrt(squaredNorm);
     const report = meanReport(this.reported, terms, norm, settings.batchesPerStep);
     check(report);
-    session.update(settings.adam, { ...scalars, gradientScale: gradientScale(settings, norm) });
+    session.update(settings.optimizer, { ...scalars, gradientScale: gradientScale(settings, norm) });
     return report;
   }
 

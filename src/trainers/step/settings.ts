@@ -1,4 +1,5 @@
-import { type AdamSettings, adamScalars, type StepScalars } from '../../graph/optimizer.ts';
+import { type OptimizerSettings, optimizerScalars, type StepScalars } from '../../graph/optimizer.ts';
+import { optimizerSettings } from '../optimizers.ts';
 import { emaDecayAt, learningRateAt } from '../schedules.ts';
 import type { ResolvedTrainingArguments } from '../training-arguments.ts';
 import { DiffusionObjective, type DiffusionParts } from './diffusion-objective.ts';
@@ -15,7 +16,7 @@ export interface StepSettings<Minimised extends Objective = Objective> {
   readonly batchesPerStep: number;
   /** Whether a loss is told the means over all batches of the step; see `LossInputs.overStep`. */
   readonly overStep: boolean;
-  readonly adam: AdamSettings;
+  readonly optimizer: OptimizerSettings;
   /** Global gradient norm to clip at; 0 turns clipping off. */
   readonly maxGradNorm: number;
   /** Whether a moving average of the parameters is kept. */
@@ -69,7 +70,7 @@ export function settingsOf<Minimised extends Objective>(
     accumulationSteps: args.gradient_accumulation_steps,
     batchesPerStep,
     overStep: batchesPerStep > 1 && args.isotropy_over === 'step',
-    adam: adamSettings(args),
+    optimizer: optimizerSettings(args),
     maxGradNorm: args.max_grad_norm,
     ema: args.use_ema,
     gradientCheckpointing: args.gradient_checkpointing,
@@ -91,17 +92,16 @@ export function stepSchedule(
     lossScalars: {},
   },
 ): StepSchedule {
-  const adam = adamSettings(args);
+  const optimizer = optimizerSettings(args);
   return {
     update: (step) => ({
-      ...adamScalars(step, learningRateAt(step, { ...args, learning_rate: live.learningRate }, maxSteps), adam),
+      ...optimizerScalars(
+        step,
+        learningRateAt(step, { ...args, learning_rate: live.learningRate }, maxSteps),
+        optimizer,
+      ),
       emaRate: 1 - emaDecayAt(step, args),
     }),
     lossScalars: () => live.lossScalars,
   };
-}
-
-function adamSettings(args: ResolvedTrainingArguments): AdamSettings {
-  const { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, weight_decay } = args;
-  return { beta1, beta2, epsilon, weight_decay };
 }

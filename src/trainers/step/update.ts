@@ -11,7 +11,15 @@ import {
 import type { Graph, Value } from '../../graph/graph.ts';
 import { cast, div, lessOrEqual, where } from '../../graph/ops/elementwise.ts';
 import { concat, reshape } from '../../graph/ops/shape.ts';
-import { adamStep, clipByGlobalNorm, emaStep, globalNorm, type StepScalars } from '../../graph/optimizer.ts';
+import {
+  clipByGlobalNorm,
+  emaStep,
+  globalNorm,
+  MOMENT_KINDS,
+  momentKinds,
+  optimizerStep,
+  type StepScalars,
+} from '../../graph/optimizer.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { concatenated, type DType } from '../../graph/types.ts';
 import { nextName } from '../../runtime/ort/training-session.ts';
@@ -28,11 +36,17 @@ import type { BatchValues } from './objective.ts';
 import type { StepSettings } from './settings.ts';
 
 // The state of a run as flat vectors, and the second half of a training step on them as a graph: gradients, clipping,
-// Adam and the moving average.
+// the optimizer and the moving average.
 
 /** The parts of the state that have a value for each parameter of the model. */
-export const STATE_KINDS = ['parameters', 'first_moment', 'second_moment', 'ema'] as const;
-export type StateKind = (typeof STATE_KINDS)[number] | 'loss_scaler';
+export const STATE_KINDS = ['parameters', ...MOMENT_KINDS, 'ema'] as const;
+type VectorKind = (typeof STATE_KINDS)[number];
+export type StateKind = VectorKind | 'loss_scaler';
+
+/** Those that a run keeps: the moments of its optimizer, and an average where it is asked for. */
+export function vectorKinds({ optimizer, ema }: Pick<StepSettings, 'optimizer' | 'ema'>): VectorKind[] {
+  return ['parameters', ...momentKinds(optimizer), ...(ema ? (['ema'] as const) : [])];
+}
 
 /**
  * Parameters, moments and moving average, each as one vector in the order of the model's parameters; where the loss is
@@ -58,14 +72,14 @@ export interface StateVector extends FlatVector {
 }
 
 /** @param limits of the device; default: one vector for all, without gaps. */
-export function stateVectors({ objective, ema, computeDtype }: StepSettings, limits?: FlatVectorLimits): StateVector[] {
+export function stateVectors(settings: StepSettings, limits?: FlatVectorLimits): StateVector[] {
+  const { objective, computeDtype } = settings;
   const plan = planFlatVectors(objective.parameters, limits);
-  const kinds = STATE_KINDS.filter((kind) => ema || kind !== 'ema');
   const vectors = (kind: StateKind, plan: readonly FlatVector[]) =>
     plan.map((vector, index) => ({ ...vector, kind, name: `${kind}.${index}` }));
   const scaler = planFlatVectors([{ name: 'loss_scaler', shape: [LOSS_SCALER_LENGTH] }]);
   return [
-    ...kinds.flatMap((kind) => vectors(kind, plan)),
+    ...vectorKinds(settings).flatMap((kind) => vectors(kind, plan)),
     ...(computeDtype === 'float16' ? vectors('loss_scaler', scaler) : []),
   ];
 }
@@ -176,7 +190,7 @@ export function lossScalerIn(vectors: readonly StateVector[], state: readonly Va
 }
 
 /**
- * Clipping, Adam and the moving average. Where the loss is scaled, a gradient that is not finite leaves all of the state as
+ * Clipping, the optimizer and the moving average. Where the loss is scaled, a gradient that is not finite leaves all of the state as
  * it is but the scale.
  *
  * @param gradient times the scale of the loss.
@@ -213,7 +227,7 @@ const MAX_FLOAT32 = (2 - 2 ** -23) * 2 ** 127;
 
 /** Parameters, moments and averages after a step. */
 function nextState(
-  { adam, maxGradNorm }: StepSettings,
+  { optimizer, maxGradNorm }: StepSettings,
   vectors: readonly StateVector[],
   state: readonly Value[],
   { gradient, norm }: { readonly gradient: readonly Value[]; readonly norm: Value },
@@ -221,17 +235,17 @@ function nextState(
 ): Value[] {
   const clipped = maxGradNorm > 0 ? clipByGlobalNorm(gradient, norm, maxGradNorm) : gradient;
   const current = (kind: StateKind) => vectorsOf(kind, vectors, state).map(({ value }) => value);
-  const [firstMoments, secondMoments] = [current('first_moment'), current('second_moment')];
+  const kinds = momentKinds(optimizer);
+  const moments = kinds.map(current);
   const updated = current('parameters').map((parameters, index) => {
-    const [firstMoment, secondMoment] = [firstMoments[index] as Value, secondMoments[index] as Value];
-    return adamStep({ parameters, firstMoment, secondMoment }, clipped[index] as Value, scalars, adam);
+    const own = moments.map((vectors) => vectors[index] as Value);
+    return optimizerStep({ parameters, moments: own }, clipped[index] as Value, scalars, optimizer);
   });
   const parameters = updated.map((vector) => vector.parameters);
   const averages = current('ema').map((average, index) => emaStep(average, parameters[index] as Value, emaRate));
   return [
     ...parameters,
-    ...updated.map((vector) => vector.firstMoment),
-    ...updated.map((vector) => vector.secondMoment),
+    ...kinds.flatMap((_, kind) => updated.map((vector) => vector.moments[kind] as Value)),
     ...averages,
   ];
 }
