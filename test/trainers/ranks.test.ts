@@ -22,9 +22,11 @@ interface Subject {
   readonly model: DiffusionModel;
   readonly lambda?: number;
   readonly variance?: boolean;
+  readonly optim?: 'adamw' | 'lion';
 }
 const subjects: Record<string, Subject> = {
   points: { model: new ConditionalDense({ hidden_features: 16 }) },
+  'points, by Lion': { model: new ConditionalDense({ hidden_features: 16 }), optim: 'lion' },
   'a U-Net that drops and learns its variance': {
     model: tinyUNet({ num_class_embeds: 3, out_channels: 2, dropout: 0.2 }),
     lambda: 3,
@@ -33,14 +35,14 @@ const subjects: Record<string, Subject> = {
 };
 
 /** Two steps of four batches on so many ranks, with everything on that an update has: the report and state of each. */
-function train({ model, lambda = 0.3, variance = false }: Subject, ranks: number) {
+function train({ model, lambda = 0.3, variance = false, optim = 'adamw' }: Subject, ranks: number) {
   const args = resolveTrainingArguments({
     output_dir: 'unused',
     per_device_train_batch_size: PER_BATCH,
     gradient_accumulation_steps: BATCHES / ranks,
     max_grad_norm: 0.5,
     use_ema: true,
-    optim: 'adamw',
+    optim,
   });
   const base = isoLoss({ lambda });
   const options = { model, loss: variance ? hybridLoss({ base }) : base, noise_scheduler: new DDPMScheduler() };
