@@ -42,8 +42,13 @@ export interface ModelInputs {
   readonly sample: Value;
   /** [batch] or [1], int64 or int32, counted from 0; float32 where the model `takesFractionalTimesteps`. */
   readonly timestep: Value;
-  /** [batch] or [1], int64 or int32, for a model with `classCount`; default none. */
+  /**
+   * [batch] or [1], int64 or int32, for a model with `classCount`; for one with `classLabelShape` [batch or 1,
+   * ...classLabelShape], float32, and where they are numbers int64 or int32 too. Default none.
+   */
   readonly class_labels?: Value | undefined;
+  /** [batch, conditionChannels, height, width], of the type of the sample, for a model with `conditionChannels`; default none. */
+  readonly condition?: Value | undefined;
 }
 
 /** A network that predicts noise, velocity or the clean sample from a noisy sample and its timestep. */
@@ -73,8 +78,15 @@ export interface DiffusionModel {
    * stay float32. Default true: ops and layers follow the type of what they are given.
    */
   readonly computesInFloat16?: boolean | undefined;
-  /** Number of classes of a class-conditional model. Default: the model takes no class labels. */
+  /** Number of classes of a model whose class labels are numbers from 0. Default: the model takes no such labels. */
   readonly classCount?: number | undefined;
+  /**
+   * Shape of a class label of a model whose labels are float32: [] for numbers, [length] for vectors. Default: the model takes
+   * no such labels.
+   */
+  readonly classLabelShape?: readonly number[] | undefined;
+  /** Channels of an image of the sample's size that the model is given beside it, in [-1, 1]. Default: it takes none. */
+  readonly conditionChannels?: number | undefined;
   /**
    * Adds the forward pass to the graph of `inputs.sample`.
    *
@@ -96,6 +108,16 @@ export interface DiffusionModel {
 /** Whether the second half of the model's output channels is a variance. */
 export function learnsVariance({ outputChannels, sampleShape }: DiffusionModel): boolean {
   return outputChannels !== undefined && outputChannels === 2 * (sampleShape[0] ?? 0);
+}
+
+/** Shape of the image that a model is given beside a sample; undefined where it takes none. */
+export function conditionShape({ conditionChannels, sampleShape }: DiffusionModel): readonly number[] | undefined {
+  return conditionChannels === undefined ? undefined : [conditionChannels, ...sampleShape.slice(1)];
+}
+
+/** Whether a model takes class labels of any kind. */
+export function takesClassLabels({ classCount, classLabelShape }: DiffusionModel): boolean {
+  return classCount !== undefined || classLabelShape !== undefined;
 }
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
@@ -187,7 +209,8 @@ type ComputeDtype = 'float32' | 'float16';
  *
  * Inputs: `sample` float32 ['batch_size', ...sampleShape] and `timestep` int64 ['timestep_count'], where the number of
  * timesteps is 1 (one for the whole batch, the cheap way) or `batch_size`; for a class-conditional model also
- * `class_labels` int64 ['label_count'], likewise. Output: `out_sample`, as `sample`.
+ * `class_labels` int64 ['label_count'], likewise, or float32 ['label_count', ...classLabelShape]; for a model with a condition
+ * `condition` float32 ['batch_size', ...]. Output: `out_sample`, as `sample`.
  * The parameters are constants named as in the state dict.
  *
  * @param timestepType 'float32' for a model that `takesFractionalTimesteps`; default 'int64'.
@@ -214,9 +237,15 @@ export function exportModelGraph(
   const parameters = new Map(
     model.parameters.map((spec) => [spec.name, parameterConstant(graph, spec, weights, dtype)]),
   );
-  const class_labels = model.classCount ? asOne(graph.input('class_labels', 'int64', ['label_count'])) : undefined;
+  const { classLabelShape = [] } = model;
+  const labelType = model.classCount === undefined ? 'float32' : 'int64';
+  const class_labels = takesClassLabels(model)
+    ? asOne(graph.input('class_labels', labelType, ['label_count', ...classLabelShape]))
+    : undefined;
+  const shape = conditionShape(model);
+  const condition = shape && cast(graph.input('condition', 'float32', ['batch_size', ...shape]), dtype);
   const context = new ForwardContext(parameters, { modelName: model.config._class_name });
-  const inputs = { sample: cast(sample, dtype), timestep: asOne(timestep), class_labels };
+  const inputs = { sample: cast(sample, dtype), timestep: asOne(timestep), class_labels, condition };
   graph.output('out_sample', cast(model.forward(inputs, context), 'float32'));
   return graph;
 }
@@ -263,8 +292,8 @@ export function exportModel(
  * sees one timestep, or label; the file declares no shape after this node, and at run time both lengths broadcast.
  */
 function asOne(perSample: Value): Value {
-  const { graph, dtype } = perSample;
-  const node = graph.addNode('Identity', [perSample], {}, [{ dtype, shape: [1] }]);
+  const { graph, dtype, shape } = perSample;
+  const node = graph.addNode('Identity', [perSample], {}, [{ dtype, shape: [1, ...shape.slice(1)] }]);
   return node.outputs[0] ?? perSample;
 }
 

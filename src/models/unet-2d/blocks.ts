@@ -1,29 +1,26 @@
 import type { Value } from '../../graph/graph.ts';
-import { PixelAttention } from '../../nn/attention.ts';
+import type { PixelAttention } from '../../nn/attention.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import { Conv2d, sameConv } from '../../nn/layers.ts';
 import { MidBlock } from '../../nn/mid-block.ts';
 import { type Layer, type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
-import { ResnetBlock, type ResnetBlockOptions } from '../../nn/resnet-block.ts';
+import { ResnetBlock } from '../../nn/resnet-block.ts';
 import type { UNet2DConfig } from './config.ts';
+import { attentionOptions, blockAttention, groupsFor, resnetBlock, resnetOptions } from './configured-layers.ts';
 
-/** A residual block as the config describes those of all levels. */
-function resnetOptions(
-  config: UNet2DConfig,
-  options: Pick<ResnetBlockOptions, 'inChannels' | 'outChannels' | 'timeChannels' | 'outputScale' | 'resample'>,
-): ResnetBlockOptions {
-  return {
-    ...options,
-    activation: config.act_fn,
-    groups: config.norm_num_groups,
-    epsilon: config.norm_eps,
-    scalesAndShifts: config.resnet_time_scale_shift === 'scale_shift',
-    dropout: config.dropout,
-  };
+/** What a block on the way down hands on. */
+export interface DownResult {
+  /** Every hidden state, for the way up; the last is the block's result. */
+  readonly states: readonly Value[];
+  /** What came into the network, as small as the result. A block that does not make it smaller leaves it out. */
+  readonly image?: Value | undefined;
 }
 
-function resnetBlock(name: string, config: UNet2DConfig, options: Parameters<typeof resnetOptions>[1]): ResnetBlock {
-  return new ResnetBlock(name, resnetOptions(config, options));
+/** What a block on the way up hands on. */
+export interface UpResult {
+  readonly hidden: Value;
+  /** What 'Skip' blocks have drawn so far. */
+  readonly image?: Value | undefined;
 }
 
 export interface BlockOptions {
@@ -32,7 +29,7 @@ export interface BlockOptions {
   readonly timeChannels: number;
   readonly attention: boolean;
   /** How the block ends by halving, or doubling, the resolution; undefined: it keeps it. */
-  readonly resample: 'conv' | 'resnet' | undefined;
+  readonly resample: 'conv' | 'resnet' | 'fir' | undefined;
 }
 
 /** `DownBlock2D`, `AttnDownBlock2D` and `ResnetDownsampleBlock2D`. */
@@ -52,14 +49,13 @@ export class DownBlock implements Layer {
       }),
     );
     this.attentions = options.attention
-      ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
+      ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, { channels: outChannels }))
       : [];
     this.downsample = downsampler(`${name}.downsamplers.0`, config, options);
     this.parameters = parametersOf([...this.attentions, ...this.resnets, this.downsample]);
   }
 
-  /** @returns every hidden state, for the way up; the last is the block's result. */
-  forward(x: Value, activatedTime: Value, context: ForwardContext): Value[] {
+  forward(x: Value, activatedTime: Value, context: ForwardContext): DownResult {
     const states: Value[] = [];
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
@@ -68,7 +64,7 @@ export class DownBlock implements Layer {
       states.push(hidden);
     });
     if (this.downsample) states.push(resample(this.downsample, hidden, activatedTime, context));
-    return states;
+    return { states };
   }
 }
 
@@ -94,14 +90,14 @@ export class UpBlock implements Layer {
       }),
     );
     this.attentions = options.attention
-      ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, outChannels))
+      ? this.resnets.map((_, i) => blockAttention(`${name}.attentions.${i}`, config, { channels: outChannels }))
       : [];
     this.upsample = upsampler(`${name}.upsamplers.0`, config, options);
     this.parameters = parametersOf([...this.attentions, ...this.resnets, this.upsample]);
   }
 
   /** @param skips hidden states of the way down; those used are taken from the end. */
-  forward(x: Value, skips: Value[], activatedTime: Value, context: ForwardContext): Value {
+  forward(x: Value, skips: Value[], activatedTime: Value, context: ForwardContext): UpResult {
     let hidden = x;
     this.resnets.forEach((resnet, i) => {
       const skip = skips.pop();
@@ -111,10 +107,10 @@ export class UpBlock implements Layer {
       );
       hidden = attend(this.attentions[i], hidden, context);
     });
-    if (!this.upsample) return hidden;
+    if (!this.upsample) return { hidden };
     // A residual block doubles the resolution itself.
     const enlarged = this.upsample instanceof ResnetBlock ? hidden : context.layout.upsampleNearest2x(hidden);
-    return resample(this.upsample, enlarged, activatedTime, context);
+    return { hidden: resample(this.upsample, enlarged, activatedTime, context) };
   }
 }
 
@@ -139,30 +135,20 @@ function resample(layer: Conv2d | ResnetBlock, x: Value, activatedTime: Value, c
 
 /** `UNetMidBlock2D`. */
 export function midBlock(name: string, config: UNet2DConfig, channels: number, timeChannels: number): MidBlock {
-  const outputScale = config.mid_block_scale_factor;
-  const { resnet_time_scale_shift, attn_norm_num_groups, norm_num_groups } = config;
-  const defaultGroups = resnet_time_scale_shift === 'default' ? norm_num_groups : null;
+  const { mid_block_scale_factor: outputScale, resnet_time_scale_shift, attn_norm_num_groups } = config;
+  const defaultGroups = resnet_time_scale_shift === 'default' ? groupsFor(config, channels) : null;
   const attention = {
     channels,
-    head_dim: config.attention_head_dim,
     norm_num_groups: attn_norm_num_groups ?? defaultGroups,
-    norm_eps: config.norm_eps,
     output_scale_factor: outputScale,
   };
-  const resnet = resnetOptions(config, { inChannels: channels, outChannels: channels, timeChannels, outputScale });
-  return new MidBlock(name, resnet, config.add_attention ? attention : undefined);
+  return new MidBlock(
+    name,
+    resnetOptions(name, config, { inChannels: channels, outChannels: channels, timeChannels, outputScale }),
+    config.add_attention ? attentionOptions(name, config, attention) : undefined,
+  );
 }
 
-function attend(attention: PixelAttention | undefined, x: Value, context: ForwardContext): Value {
+export function attend(attention: PixelAttention | undefined, x: Value, context: ForwardContext): Value {
   return attention ? context.checkpoint((part) => attention.forward(part, context), [x]) : x;
-}
-
-function blockAttention(name: string, config: UNet2DConfig, channels: number): PixelAttention {
-  const { attention_head_dim, norm_num_groups, norm_eps } = config;
-  return new PixelAttention(name, {
-    channels,
-    head_dim: attention_head_dim,
-    norm_num_groups,
-    norm_eps,
-  });
 }

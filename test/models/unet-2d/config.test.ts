@@ -97,6 +97,9 @@ describe('the exported graph', () => {
   });
 });
 
+const skipDown = { down_block_types: ['SkipDownBlock2D', 'SkipDownBlock2D'] };
+const skipUp = { up_block_types: ['SkipUpBlock2D', 'SkipUpBlock2D'] };
+
 describe('the config', () => {
   it('takes the defaults of the constructor of diffusers, and survives JSON', () => {
     const { config } = new UNet2DModel({ sample_size: 32 });
@@ -112,11 +115,46 @@ describe('the config', () => {
     expect(modelFromConfig(json).config).toEqual(config);
   });
 
+  it('keeps a condition that only it tells of, and has no key that diffusers would not know without one', () => {
+    const options = { ...small, in_channels: 6, out_channels: 6 };
+    expect(new UNet2DModel(options).config).not.toHaveProperty('condition_channels');
+    const { config } = new UNet2DModel({ ...options, condition_channels: 3 });
+    const { sampleShape, conditionChannels } = modelFromConfig(JSON.parse(JSON.stringify(config)));
+    expect([sampleShape, conditionChannels]).toEqual([[3, 8, 8], 3]);
+  });
+
+  it('may leave the size open, which has parameters, and no samples yet', () => {
+    const open = new UNet2DModel({ ...small, sample_size: null });
+    expect(open.parameters.map(({ name }) => name)).toEqual(new UNet2DModel(small).parameters.map(({ name }) => name));
+    expect(() => open.sampleShape).toThrow(ConfigError);
+    expect(() => open.sampleShape).toThrow(/sample_size is null/);
+  });
+
   it.each<[object, RegExp]>([
     [{ norm_num_groups: 3 }, /norm_num_groups 3 does not divide the 8 channels/],
     [{ attention_head_dim: 17 }, /attention_head_dim 17 is more than the 16 channels/],
     [{ sample_size: 9 }, /sample_size 9 must be a multiple of 2/],
-    [{ sample_size: null }, /sample_size is null/],
+    [{ freq_shift: 4 }, /freq_shift 4 is half the channels/],
+    [{ mid_block_scale_factor: 0 }, /mid_block_scale_factor/],
+    [{ condition_channels: 3 }, /condition_channels 3 must be fewer than the 3 in_channels/],
+    // What diffusers takes, and cannot run.
+    [{ norm_num_groups: null }, /norm_num_groups is null, but DownBlock2D needs a number/],
+    [{ ...skipDown, in_channels: 4 }, /SkipDownBlock2D takes images of 3 channels, but in_channels is 4/],
+    [{ ...skipUp, out_channels: 6 }, /SkipUpBlock2D draws an image of 3 channels, but out_channels is 6/],
+    [{ ...skipUp, up_block_types: ['SkipUpBlock2D', 'UpBlock2D'] }, /UpBlock2D after SkipUpBlock2D/],
+    [
+      { ...skipDown, block_out_channels: [8, 38] },
+      /norm_num_groups 9 does not divide the 38 channels of down_blocks.1/,
+    ],
+    [{ down_block_types: ['AttnSkipDownBlock2D', 'DownBlock2D'] }, /norm_num_groups 32 does not divide the 8 channels/],
+    [
+      {
+        down_block_types: ['DownBlock2D', 'SkipDownBlock2D', 'DownBlock2D'],
+        up_block_types: ['UpBlock2D', 'UpBlock2D', 'UpBlock2D'],
+        block_out_channels: [8, 8, 8],
+      },
+      /DownBlock2D before SkipDownBlock2D/,
+    ],
     [{ up_block_types: ['UpBlock2D'] }, /must be of one length/],
     [{ down_block_types: ['CrossAttnDownBlock2D', 'DownBlock2D'] }, /down_block_types/],
     [{ time_embedding_type: 'sinusoidal' }, /time_embedding_type/],
@@ -177,8 +215,9 @@ describe('keys of files', () => {
   });
 
   it.each<[object, RegExp]>([
-    [{ down_block_types: ['SkipDownBlock2D', 'AttnDownBlock2D'] }, /down_block_types/],
-    [{ class_embed_type: 'timestep' }, /class_embed_type/],
+    [{ down_block_types: ['KDownBlock2D', 'AttnDownBlock2D'] }, /down_block_types/],
+    [{ class_embed_type: 'projection' }, /class_embed_type/],
+    [{ resnet_time_scale_shift: 'spatial' }, /resnet_time_scale_shift/],
     [{ mid_block_type: 'UNetMidBlock2DCrossAttn' }, /mid_block_type/],
     [{ downsample_type: 'fir' }, /downsample_type/],
     [{ quantization_config: { quant_method: 'bitsandbytes' } }, /quantization_config/],

@@ -1,13 +1,16 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type NamedTensor, readSafetensors } from '../../../src/files/safetensors.ts';
 import type { Graph } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
-import { UNet2DModel } from '../../../src/models/index.ts';
+import { concatenated } from '../../../src/graph/types.ts';
+import { exportModelGraph, UNet2DModel } from '../../../src/models/index.ts';
+import { readModelWeights } from '../../../src/models/weights.ts';
 import { hwnc } from '../../../src/nn/hwnc.ts';
 import { nchw, permuteAxes } from '../../../src/nn/layout.ts';
 import type { ParameterSpec } from '../../../src/nn/parameters.ts';
-import { Session } from '../../../src/runtime/session.ts';
+import { hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../../src/runtime/session.ts';
 import { shapeIn } from '../../../src/trainers/step/loss-graph.ts';
 import { caseFeeds, caseGraph } from './case-graph.ts';
 
@@ -22,12 +25,36 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
 
 const orders = { nchw, hwnc };
 
-const cases = [
+/** The channels of a fixture's sample as the inputs of an exported model. */
+function splitChannels(input: RuntimeTensor | undefined, { conditionChannels = 0 }: UNet2DModel): TensorMap {
+  const { dims = [], data } = input ?? {};
+  const [batch = 1, channels = 1, ...size] = dims;
+  const pixels = size.reduce((product, side) => product * side, 1);
+  const range = (from: number, to: number) => {
+    const parts = Array.from({ length: batch }, (_, i) =>
+      (data as Float32Array).slice((i * channels + from) * pixels, (i * channels + to) * pixels),
+    );
+    return hostTensor('float32', [batch, to - from, ...size], concatenated(parts));
+  };
+  const first = channels - conditionChannels;
+  return { sample: range(0, first), ...(first < channels ? { condition: range(first, channels) } : {}) };
+}
+
+/** By diffusers 0.40, see make-variants.py. */
+const madeHere = ['skip-attention', 'skip-scale-shift', 'learned-time-identity-class'].map(variant);
+
+const names = [
   ...['ddpm-style', 'default-style', 'no-mid-block'],
   // By diffusers 0.32.
   ...['gelu', 'mish-time-dim', 'relu-scale-shift-groups', 'no-mid-attention', 'three-levels-odd'].map(variant),
-  ...['fourier-time', 'resample-resnet-in-attention', 'resnet-down-up'].map(variant),
-].flatMap((name) => (['nchw', 'hwnc'] as const).map((order) => [name, order] as const));
+  ...['fourier-time', 'resample-resnet-in-attention', 'resnet-down-up', 'class-timestep'].map(variant),
+  ...madeHere,
+];
+const cases = names.flatMap((name) => (['nchw', 'hwnc'] as const).map((order) => [name, order] as const));
+
+function modelIn(folder: string): UNet2DModel {
+  return UNet2DModel.fromConfig(JSON.parse(readFileSync(`${folder}config.json`, 'utf8')));
+}
 
 function variant(name: string): string {
   return `variants/${name}`;
@@ -36,12 +63,12 @@ function variant(name: string): string {
 describe.each(cases)('%s, %s', (name, order) => {
   const layout = orders[order];
   const folder = `${fixtures}${name}/`;
-  const model = UNet2DModel.fromConfig(JSON.parse(readFileSync(`${folder}config.json`, 'utf8')));
+  const model = modelIn(folder);
 
   /** Output, losses and all gradients of one run. */
   async function run(lambda: number) {
     const given = await readSafetensors(`${folder}case.safetensors`);
-    const weights = await readSafetensors(`${folder}diffusion_pytorch_model.safetensors`);
+    const weights = await readModelWeights(model, `${folder}diffusion_pytorch_model.safetensors`);
     const parameterIn = (graph: Graph, spec: ParameterSpec) =>
       graph.constant('float32', shapeIn(layout, spec), inOrder(spec, weights), spec.name);
     const session = await Session.create(writeOnnx(caseGraph(model, given, lambda, parameterIn, { layout })), 'cpu');
@@ -50,8 +77,10 @@ describe.each(cases)('%s, %s', (name, order) => {
     return { given, outputs };
   }
 
-  const inOrder = ({ name, shape, isFilter }: ParameterSpec, weights: Map<string, NamedTensor>) =>
-    isFilter ? permuteAxes(float32(weights.get(name)), shape, layout.filterAxes) : float32(weights.get(name));
+  const inOrder = ({ name, shape, isFilter }: ParameterSpec, weights: ReadonlyMap<string, Float32Array>) => {
+    const values = weights.get(name) ?? new Float32Array();
+    return isFilter ? permuteAxes(values, shape, layout.filterAxes) : values;
+  };
 
   const kinds = [['mse', 0] as const, ['iso', 0.1] as const];
   // The variants have the gradients of the iso loss alone: they are those of the base and of the penalty.
@@ -91,4 +120,47 @@ describe('ddpm-cifar10-32', () => {
     const count = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
     expect(count).toBe(35_746_307);
   });
+});
+
+describe.each(names)('%s', (name) => {
+  const folder = `${fixtures}${name}/`;
+  const model = modelIn(folder);
+
+  it('gives the same when it is exported', async () => {
+    const given = await readSafetensors(`${folder}case.safetensors`);
+    const weights = await readModelWeights(model, `${folder}diffusion_pytorch_model.safetensors`);
+    const timestepType = model.takesFractionalTimesteps ? 'float32' : 'int64';
+    const session = await Session.create(writeOnnx(exportModelGraph(model, weights, timestepType)), 'cpu');
+    const { sample, timestep, class_labels } = caseFeeds(given);
+    const steps = Array.from(timestep?.data as Float32Array);
+    const { out_sample } = await session.run({
+      ...splitChannels(sample, model),
+      timestep: hostTensor(
+        timestepType,
+        [steps.length],
+        timestepType === 'int64' ? BigInt64Array.from(steps, BigInt) : Float32Array.from(steps),
+      ),
+      ...(class_labels ? { class_labels } : {}),
+    });
+    await session.release();
+    expect(relativeError(out_sample?.data as Float32Array, float32(given.get('output')))).toBeLessThan(1e-5);
+  });
+});
+
+it.each(madeHere)('%s has its parameters in the order of torch', async (name) => {
+  const stored = await readSafetensors(`${fixtures}${name}/diffusion_pytorch_model.safetensors`);
+  expect(modelIn(`${fixtures}${name}/`).parameters.map(({ name }) => name)).toEqual([...stored.keys()]);
+});
+
+it('has the parameters of google/ncsnpp-celebahq-256, as diffusers names, shapes and orders them', () => {
+  const model = UNet2DModel.fromConfig(
+    JSON.parse(readFileSync(`${fixtures}published/google-ncsnpp-celebahq-256.json`, 'utf8')),
+  );
+  expect(model.parameters).toHaveLength(645);
+  expect(model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)).toBe(65_574_549);
+  // json.dumps([[name, list(p.shape)] for name, p in model.named_parameters()], separators=(',', ':'))
+  const listed = JSON.stringify(model.parameters.map(({ name, shape }) => [name, shape]));
+  expect(createHash('sha256').update(listed).digest('hex')).toBe(
+    'd590e768728074591df6f6095fee8ffdde8165202dbfe879ef4e7cdea7a77750',
+  );
 });
