@@ -63,6 +63,8 @@ export interface KlAutoencoder extends AutoencoderFacts {
 /** An autoencoder whose decoder takes vectors of a codebook (van den Oord et al. 2017). */
 export interface VqAutoencoder extends AutoencoderFacts {
   readonly kind: 'vq';
+  /** Vectors of the codebook. */
+  readonly codebookSize: number;
   /**
    * Adds the encoder to the graph of `images`.
    *

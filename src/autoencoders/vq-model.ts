@@ -44,6 +44,7 @@ export class VQModel implements VqAutoencoder {
   readonly parameters: readonly ParameterSpec[];
   readonly channels: number;
   readonly latentChannels: number;
+  readonly codebookSize: number;
   readonly downsampling: number;
   readonly sampleSize: readonly [height: number, width: number];
   readonly scaling: LatentScaling;
@@ -64,6 +65,7 @@ export class VQModel implements VqAutoencoder {
     this.config = config;
     this.channels = config.in_channels;
     this.latentChannels = length;
+    this.codebookSize = num_vq_embeddings;
     this.downsampling = 2 ** (config.block_out_channels.length - 1);
     this.sampleSize = sampleSizeOf(config);
     this.scaling = scalingOf(config);

@@ -5,6 +5,15 @@ export {
   type VariationalBoundLossResult,
   variationalBoundLoss,
 } from './arrays/variational-bound.ts';
+export {
+  type AutoencoderLoss,
+  type AutoencoderLossInputs,
+  type AutoencoderLossOptions,
+  autoencoderLoss,
+  type CodebookInputs,
+  type PerceptualExtractor,
+  type PerceptualTerm,
+} from './autoencoder.ts';
 export { type HybridLossOptions, hybridLoss } from './hybrid.ts';
 export { type IsoLossOptions, isoLoss } from './iso.ts';
 export { isotropyOf, predictedEpsilon, regressionTarget } from './isotropy.ts';
