@@ -10,8 +10,13 @@ import type { PredictionType } from '../schedulers/schedule.ts';
 export interface LossInputs {
   /** What the model returned, of the shape of `epsilon`; of a model with learned variance, the mean part. */
   readonly modelOutput: Value;
-  /** The noise that was added, [batch, ...]. */
+  /** The noise that was added, and that the model predicts: [batch, ...]. */
   readonly epsilon: Value;
+  /**
+   * The noise in x_t, of the shape of `epsilon`, where another was added than the model predicts: with input perturbation.
+   * Default: `epsilon`.
+   */
+  readonly inputNoise?: Value | undefined;
   /** x_t, of the shape of `epsilon`. */
   readonly noisySample: Value;
   /** x_0, of the shape of `epsilon`. */
@@ -129,8 +134,8 @@ export function defineLoss(
 /** Equal shapes are demanded because broadcasting would turn a mistake into a wrong loss instead of an error. */
 function checkInputs(name: string, inputs: LossInputs): void {
   const { epsilon, alphaCumprod } = inputs;
-  for (const role of ['modelOutput', 'noisySample', 'cleanSample'] as const) {
-    const value = inputs[role];
+  for (const role of ['modelOutput', 'inputNoise', 'noisySample', 'cleanSample'] as const) {
+    const value = inputs[role] ?? epsilon;
     if (value.dtype === epsilon.dtype && sameShape(value.shape, epsilon.shape)) continue;
     throw new GraphError(
       `loss '${name}': ${role} is ${formatType(value)}, but epsilon is ${formatType(epsilon)}: they must be alike`,

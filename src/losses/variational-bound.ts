@@ -37,8 +37,9 @@ export function variationalBoundOf(inputs: LossInputs, learned: LearnedVariance)
   // As rows, because webgpu, which turns images to channels last, would turn the masks of `where` on the cpu.
   const [batch = 1, ...rest] = fixedShape(inputs.epsilon.shape);
   const asRows = (value: Value) => reshape(value, [batch, elementCount(rest)]);
-  // x_0 less its prediction. The means of q and p differ by this times the factor of x_0.
-  const error = asRows(stopGradient(cleanSampleError(inputs)));
+  // x_0 less its prediction from x_t. The means of q and p differ by this times the factor of x_0.
+  const { inputNoise = inputs.epsilon } = inputs;
+  const error = asRows(stopGradient(cleanSampleError({ ...inputs, epsilon: inputNoise })));
   const fraction = mul(add(asRows(learned.output), scalarLike(error, 1)), scalarLike(error, 0.5));
   // log of the learned variance over the posterior's
   const excess = mul(fraction, at(logRange));

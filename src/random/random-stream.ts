@@ -100,6 +100,8 @@ export const STREAM = {
   dropout: 9,
   plots: 10,
   class_dropout: 11,
+  noise_offset: 12,
+  input_perturbation: 13,
 } as const;
 
 /** The initial xoshiro128++ state of the stream that `path` names below `seed`. */

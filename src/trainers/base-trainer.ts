@@ -64,7 +64,7 @@ export interface Subject {
   readonly recorded?: Readonly<Record<string, unknown>> | undefined;
   readonly samples: Samples;
   /** What is drawn for each sample. */
-  readonly draws: Pick<BatchSettings, 'trainTimesteps' | 'noiseSize' | 'classes'>;
+  readonly draws: Omit<BatchSettings, 'batchSize' | 'own' | 'seed'>;
 }
 
 /** What all trainers do alike: the run with its engine, checkpoints, logs, callbacks and ranks. */

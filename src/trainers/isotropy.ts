@@ -87,10 +87,10 @@ interface Predictor {
 /** The squared noise of a loaded model with its scheduler. */
 export function squaredNoiseOf(model: Predictor, scheduler: Scheduler): SquaredNoise {
   const { alphasCumprod, config } = scheduler;
-  return async ({ clean, noise, timestep, class_labels }) => {
+  return async ({ clean, noise, input_noise = noise, timestep, class_labels }) => {
     const timesteps = [...timestep];
     const size = clean.length / timesteps.length;
-    const noised = scheduler.addNoise(clean, noise, timesteps, size);
+    const noised = scheduler.addNoise(clean, input_noise, timesteps, size);
     const output = await model.predict(noised, timesteps, class_labels && [...class_labels]);
     const [mean] = output.length > noised.length ? splitChannels(output, timesteps.length) : [output];
     return timesteps.map((t, row) => {

@@ -63,12 +63,14 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
     refuseWrongLabels(model, samples, dropout);
     super({ ...own, train_dataset }, args, {
       trained: { name: 'model', config: model.config },
-      objective: new DiffusionObjective(own),
+      objective: new DiffusionObjective(own, args),
       loss,
       recorded: { noise_scheduler: noise_scheduler.toConfig() },
       samples,
       draws: {
         trainTimesteps: noise_scheduler.config.num_train_timesteps,
+        noiseOffset: args.noise_offset,
+        inputPerturbation: args.input_perturbation,
         classes: classCount === undefined ? undefined : { classCount, dropout },
       },
     });

@@ -45,6 +45,17 @@ export interface TrainingArguments {
    * default 0, and 0.1 is usual. The model's last class then stands for "no class".
    */
   readonly class_dropout_prob?: number | undefined;
+  /**
+   * Offset noise (Guttenberg 2023), by diffusers' name: to the noise of a sample is added this much of a normal number for
+   * each channel, so that the model learns to change the brightness of whole images; for points, of one for the whole point.
+   * At least 0; default 0, and 0.1 is usual.
+   */
+  readonly noise_offset?: number | undefined;
+  /**
+   * Input perturbation (Ning et al. 2023, arXiv 2301.11706), by diffusers' name: a sample is noised with this much more
+   * noise than the model is asked for, as its own errors do while it draws. At least 0; default 0, and 0.1 is usual.
+   */
+  readonly input_perturbation?: number | undefined;
   /** The optimizer's step size, at least 0; default 1e-3, and 1e-4 with 'lion'. */
   readonly learning_rate?: number | undefined;
   /**
@@ -148,6 +159,8 @@ const schema = z.strictObject({
   mixed_precision: z._default(z.enum(['no', 'fp16', 'bf16']), 'no'),
   random_flip: z._default(z.boolean(), false),
   class_dropout_prob: z._default(fraction, 0),
+  noise_offset: z._default(finite.check(z.gte(0)), 0),
+  input_perturbation: z._default(finite.check(z.gte(0)), 0),
   learning_rate: z.optional(finite.check(z.gte(0))),
   lr_scheduler_type: z._default(z.enum(LR_SCHEDULERS), 'constant'),
   warmup_steps: z._default(wholeNumber, 0),

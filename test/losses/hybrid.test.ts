@@ -52,22 +52,29 @@ function plainBound(type: PlainPrediction, output: ArrayLike<number>, v: ArrayLi
   );
 }
 
-/** The loss in a graph, with its gradients for both halves of the output. */
+/**
+ * The loss in a graph, with its gradients for both halves of the output.
+ *
+ * @param inputNoise the noise in x_t; default: epsilon.
+ */
 async function run(
   loss: ReturnType<typeof hybridLoss>,
   type: PlainPrediction,
   dtype: 'float32' | 'float64' = 'float64',
+  { output = outputFor(type), inputNoise }: { output?: Float64Array; inputNoise?: Float64Array } = {},
 ) {
   const shape = [timesteps.length, sampleSize];
   const data = (values: ArrayLike<number>) =>
     dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
-  const arrays = { output: outputFor(type), variance, epsilon, clean, noisy: plainNoisy(batch) };
+  const noisy = plainNoisy({ ...batch, epsilon: inputNoise ?? epsilon });
+  const arrays = { output, variance, epsilon, clean, noisy, ...(inputNoise ? { inputNoise } : {}) };
   const graph = new Graph('hybrid');
-  const input = (name: keyof typeof arrays) => graph.input(name, dtype, shape);
+  const input = (name: keyof typeof arrays | 'inputNoise') => graph.input(name, dtype, shape);
   const [modelOutput, varianceOutput] = [input('output'), input('variance')];
   const { loss: value, terms } = loss({
     modelOutput,
     epsilon: input('epsilon'),
+    inputNoise: inputNoise && input('inputNoise'),
     noisySample: input('noisy'),
     cleanSample: input('clean'),
     alphaCumprod: graph.input('alpha', dtype, [timesteps.length, 1]),
@@ -127,6 +134,28 @@ describe('hybridLoss', () => {
       expect(alone.dVariance.every((slope) => slope === 0)).toBe(true);
     }
   });
+
+  it.each(['epsilon', 'v_prediction'] as const)(
+    'bounds what is predicted from x_t, where that has other noise than the model is asked for: %s',
+    async (type) => {
+      // Small, because the bound is of x_0 itself: at t = 0 a unit of noise is a hundredth of it.
+      const inputNoise = epsilon.map((value, i) => value + 0.1 * Math.sin(5 * i));
+      const noisy = plainNoisy({ ...batch, epsilon: inputNoise });
+      const output = outputFor(type);
+      const predicted = output.map((value, i) => {
+        const bar = alphaBars[timeOf(i)] as number;
+        const [signal, sigma, x] = [Math.sqrt(bar), Math.sqrt(1 - bar), noisy[i] as number];
+        return type === 'epsilon' ? (x - sigma * value) / signal : signal * x - sigma * value;
+      });
+      const found = await run(hybridLoss(), type, 'float64', { output, inputNoise });
+      const bound = (await run(hybridLoss(), 'sample', 'float64', { output: predicted, inputNoise })).bound;
+      // x_0 is what is left of x_t less its noise, which at t = 999 is a hundred times as large.
+      expect(relativeError([found.bound], [bound])).toBeLessThan(1e-9);
+      expect(relativeError([found.bound], [(await run(hybridLoss(), type)).bound])).toBeGreaterThan(1e-4);
+      // The base is of the noise that is asked for.
+      expect(relativeError([found.base], [(await run(hybridLoss(), type)).base])).toBeLessThan(1e-12);
+    },
+  );
 
   it('is good to float32 at every timestep', async () => {
     const [single, double] = [await run(hybridLoss(), 'epsilon', 'float32'), await run(hybridLoss(), 'epsilon')];

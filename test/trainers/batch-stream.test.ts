@@ -15,6 +15,8 @@ const stream = (kind: keyof typeof samplesOf, own?: { first: number; count: numb
     batchSize: 12,
     own,
     trainTimesteps: 1000,
+    noiseOffset: 0.3,
+    inputPerturbation: 0.1,
     seed: 5,
     classes: kind === 'images' ? { classCount: 3, dropout: 0.4 } : undefined,
   });
@@ -24,6 +26,7 @@ function joined(parts: readonly HostBatch[]): HostBatch {
   return {
     clean: concatenated(parts.map(({ clean }) => clean)),
     noise: concatenated(parts.map(({ noise }) => noise)),
+    input_noise: concatenated(parts.map(({ input_noise = new Float32Array() }) => input_noise)),
     timestep: concatenated(parts.map(({ timestep }) => timestep)),
     class_labels: first?.class_labels && concatenated(parts.map(({ class_labels = new Int32Array() }) => class_labels)),
   };

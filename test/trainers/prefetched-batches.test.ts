@@ -10,6 +10,8 @@ const batchesOf = () =>
   new BatchStream(imageSamples(stripes(), { random_flip: true }), {
     batchSize: 6,
     trainTimesteps: 1000,
+    noiseOffset: 0.3,
+    inputPerturbation: 0.1,
     seed: 5,
     classes: { classCount: 3, dropout: 0.4 },
   });

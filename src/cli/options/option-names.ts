@@ -19,6 +19,9 @@ warmup_steps lr_warmup_steps num_warmup_steps warmup lr_warmup
 optim optimizer opt
 adam_beta1 beta1
 adam_beta2 beta2
+noise_offset offset_noise
+input_perturbation ip_noise_gamma
+momentum sgd_momentum
 adam_epsilon epsilon eps adam_eps
 weight_decay adam_weight_decay wd l2
 max_grad_norm grad_clip clip_grad gradient_clip_val clip_grad_norm gradient_clipping grad_clip_norm max_norm clip

@@ -61,6 +61,16 @@ export const trainingOptions = grouped('Training:', {
     z._default(z.enum(['no', 'fp16', 'bf16']), defaults.mixed_precision),
     'type in which the model computes: no is float32, fp16 is float16 with a scaled loss',
   ),
+  noise_offset: option(
+    '--noise-offset <strength>',
+    numberOr(defaults.noise_offset),
+    'share of a normal number that the noise of each channel is shifted by',
+  ),
+  input_perturbation: option(
+    '--input-perturbation <strength>',
+    numberOr(defaults.input_perturbation),
+    'more noise in the sample than the model is asked for',
+  ),
   learning_rate: option(
     '--lr, --learning-rate <rate>',
     number,

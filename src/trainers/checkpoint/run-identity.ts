@@ -74,10 +74,17 @@ export function runIdentity(
   ranks: number,
 ): RunIdentity {
   const gradient_accumulation_steps = args.gradient_accumulation_steps * ranks;
-  // Older versions knew 'batch' and float32 alone, and a step of one batch is the same either way.
+  // Older versions knew 'batch', float32 and plain noise alone, and a step of one batch is the same either way.
   const isotropy_over = gradient_accumulation_steps > 1 && args.isotropy_over === 'step' ? 'step' : undefined;
   const mixed_precision = args.mixed_precision === 'no' ? undefined : args.mixed_precision;
-  const numbers = { gradient_accumulation_steps, isotropy_over, mixed_precision, max_steps: maxSteps };
+  const numbers = {
+    gradient_accumulation_steps,
+    isotropy_over,
+    mixed_precision,
+    noise_offset: args.noise_offset || undefined,
+    input_perturbation: args.input_perturbation || undefined,
+    max_steps: maxSteps,
+  };
   const recorded = without({ ...args, ...numbers }, NOT_RECORDED);
   return JSON.parse(JSON.stringify({ ...parts, random_scheme: RANDOM_SCHEME, arguments: recorded }));
 }

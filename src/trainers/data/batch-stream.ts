@@ -31,6 +31,13 @@ export interface BatchSettings {
   readonly trainTimesteps?: number | undefined;
   /** Standard normal numbers of a sample. Default: as many as the sample has values. */
   readonly noiseSize?: number | undefined;
+  /**
+   * What normal numbers of their own are multiplied by that are added to the noise of a sample, one for each channel, or one
+   * for a point; default 0: none are drawn.
+   */
+  readonly noiseOffset?: number | undefined;
+  /** What normal numbers are multiplied by that are added to the noise in x_t, but not to what is predicted; default 0. */
+  readonly inputPerturbation?: number | undefined;
   readonly seed: number;
   readonly classes?: ClassSettings | undefined;
 }
@@ -77,8 +84,42 @@ export class BatchStream {
       if (trainTimesteps !== undefined) streams.fillIntegers(trainTimesteps, timestep.subarray(begin, end));
       streams.fillNormal(noise.subarray(begin * noiseSize, end * noiseSize));
       if (class_labels) this.copyLabels(step, class_labels.subarray(begin, end));
+      this.offset(step, noise.subarray(begin * noiseSize, end * noiseSize));
     }
-    return { clean, noise, timestep, class_labels };
+    return { clean, noise, input_noise: this.perturbed(first, count, noise), timestep, class_labels };
+  }
+
+  /** Shifts the noise of each channel of a sample by one number (Guttenberg 2023; diffusers' `--noise_offset`). */
+  private offset(step: number, noise: Float32Array): void {
+    const { noiseOffset = 0, seed } = this.settings;
+    if (noiseOffset === 0) return;
+    const { sampleShape } = this.samples;
+    const channels = sampleShape.length > 1 ? (sampleShape[0] ?? 1) : 1;
+    const streams = new SampleStreams(seed, this.own.count, channels, this.own.first, [STREAM.noise_offset, step]);
+    const shifts = streams.fillNormal(new Float32Array(this.own.count * channels));
+    const size = noise.length / shifts.length;
+    for (let i = 0; i < noise.length; i++)
+      noise[i] = (noise[i] as number) + noiseOffset * (shifts[Math.floor(i / size)] as number);
+  }
+
+  /**
+   * The noise of `count` steps with more noise (Ning et al. 2023, arXiv 2301.11706, algorithm 1; diffusers'
+   * `--input_perturbation`); undefined where there is none.
+   */
+  private perturbed(first: number, count: number, noise: Float32Array): Float32Array | undefined {
+    const { inputPerturbation = 0, seed } = this.settings;
+    if (inputPerturbation === 0) return undefined;
+    const perturbed = new Float32Array(noise.length);
+    const length = noise.length / count;
+    for (let i = 0; i < count; i++) {
+      const { count: samples, first: firstSample } = this.own;
+      const path = [STREAM.input_perturbation, first + i];
+      const streams = new SampleStreams(seed, samples, length / samples, firstSample, path);
+      streams.fillNormal(perturbed.subarray(i * length, (i + 1) * length));
+    }
+    for (let i = 0; i < noise.length; i++)
+      perturbed[i] = (noise[i] as number) + inputPerturbation * (perturbed[i] as number);
+    return perturbed;
   }
 
   /**

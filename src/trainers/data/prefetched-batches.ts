@@ -76,7 +76,9 @@ export class PrefetchedBatches implements OpenBatches {
     );
     for (const step of this.pending.keys()) if (step < first + count) this.pending.delete(step);
     const result = joined(parts);
-    if (this.ready) this.request(first + count, count, result.clean.byteLength / count);
+    const { clean, noise, input_noise } = result;
+    const bytes = clean.byteLength + noise.byteLength + (input_noise?.byteLength ?? 0);
+    if (this.ready) this.request(first + count, count, bytes / count);
     return result;
   }
 
@@ -90,9 +92,9 @@ export class PrefetchedBatches implements OpenBatches {
     await this.channel.release();
   }
 
-  /** Asks for the steps that come next; `bytes` is the size of the samples of one, beside which lies as much noise. */
+  /** Asks for the steps that come next; `bytes` is the size of the samples of one with their noise. */
   private request(first: number, count: number, bytes: number): void {
-    const ahead = Math.max(1, Math.min(count, Math.floor(MAX_AHEAD_BYTES / (2 * bytes))));
+    const ahead = Math.max(1, Math.min(count, Math.floor(MAX_AHEAD_BYTES / bytes)));
     for (let step = first; step < first + ahead; step++) {
       if (this.pending.has(step)) continue;
       const images = this.batches.images(step);
@@ -117,10 +119,11 @@ export class PrefetchedBatches implements OpenBatches {
 
 /** The batches of several steps, one after another. */
 export function joined(parts: readonly HostBatch[]): HostBatch {
-  const { class_labels } = parts[0] ?? {};
+  const { class_labels, input_noise } = parts[0] ?? {};
   return {
     clean: concatenated(parts.map(({ clean }) => clean)),
     noise: concatenated(parts.map(({ noise }) => noise)),
+    input_noise: input_noise && concatenated(parts.map((part) => part.input_noise ?? new Float32Array())),
     timestep: concatenated(parts.map(({ timestep }) => timestep)),
     class_labels: class_labels && concatenated(parts.map((part) => part.class_labels ?? new Int32Array())),
   };

@@ -10,6 +10,8 @@ export type Batch<Floats, Ints = Floats> = {
   readonly clean: Floats;
   /** Standard normal numbers, of the shape of `clean` for a diffusion model. */
   readonly noise: Floats;
+  /** The noise in x_t, where it is not `noise`: with input perturbation. */
+  readonly input_noise?: Floats | undefined;
   /** From 0: [batch]. */
   readonly timestep: Ints;
   /** From 0, for a model with classes: [batch]. */

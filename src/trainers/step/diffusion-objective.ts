@@ -17,7 +17,10 @@ export interface DiffusionParts {
   readonly noise_scheduler: Scheduler;
 }
 
-/** A batch in a graph with its noising x_t = sqrt(alphaCumprod) clean + sqrt(1 - alphaCumprod) noise. */
+/**
+ * A batch in a graph with its noising x_t = sqrt(alphaCumprod) clean + sqrt(1 - alphaCumprod) noise, with `input_noise` in
+ * place of `noise` where there is one.
+ */
 export type NoisedBatch = Batch<Value> & {
   /** x_t: [batch, ...sampleShape]. */
   readonly noisy: Value;
@@ -36,7 +39,11 @@ export class DiffusionObjective implements Objective<NoisedBatch> {
   /** Cumulative products of 1 - beta, one for each training timestep. */
   private readonly alphasCumprod: Float32Array;
 
-  constructor({ model, loss, noise_scheduler }: DiffusionParts) {
+  /** @param args.input_perturbation whether samples are made with another noise than is predicted: not where it is 0. */
+  constructor(
+    { model, loss, noise_scheduler }: DiffusionParts,
+    { input_perturbation = 0 }: { readonly input_perturbation?: number | undefined } = {},
+  ) {
     this.model = model;
     this.minimised = loss;
     this.predictionType = noise_scheduler.config.prediction_type;
@@ -47,6 +54,7 @@ export class DiffusionObjective implements Objective<NoisedBatch> {
     this.inputs = {
       clean: sample,
       noise: sample,
+      input_noise: input_perturbation > 0 ? sample : undefined,
       timestep: number,
       class_labels: model.classCount ? number : undefined,
     };
@@ -75,12 +83,12 @@ export class DiffusionObjective implements Objective<NoisedBatch> {
       'sqrt_one_minus_alphas_cumprod',
       alphasCumprod.map((a) => Math.sqrt(1 - a)),
     );
-    const noisy = add(mul(batch.clean, signal), mul(batch.noise, sigma));
+    const noisy = add(mul(batch.clean, signal), mul(batch.input_noise ?? batch.noise, sigma));
     return { ...batch, noisy, alphaCumprod: atTimestep('alphas_cumprod', alphasCumprod) };
   }
 
   loss(batch: NoisedBatch, context: ForwardContext, { computeDtype, scalars, overStep }: Pass): LossResult {
-    const { noisy, clean, noise, timestep, alphaCumprod, class_labels } = batch;
+    const { noisy, clean, noise, input_noise, timestep, alphaCumprod, class_labels } = batch;
     const { model, minimised, predictionType, betas } = this;
     const sample = cast(noisy, computeDtype);
     const output = cast(model.forward({ sample, timestep, class_labels }, context), noisy.dtype);
@@ -89,6 +97,7 @@ export class DiffusionObjective implements Objective<NoisedBatch> {
     return minimised({
       modelOutput,
       epsilon: noise,
+      inputNoise: input_noise,
       noisySample: noisy,
       cleanSample: clean,
       alphaCumprod,

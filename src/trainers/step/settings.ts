@@ -46,7 +46,7 @@ export function stepSettings(
   args: ResolvedTrainingArguments,
   ranks = 1,
 ): StepSettings<DiffusionObjective> {
-  return settingsOf(new DiffusionObjective(options), args, { ranks, lossScalars: options.changeable_scalars });
+  return settingsOf(new DiffusionObjective(options, args), args, { ranks, lossScalars: options.changeable_scalars });
 }
 
 /**
