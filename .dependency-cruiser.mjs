@@ -13,7 +13,7 @@ const rooms = {
   models: 'random files hub graph nn',
   schedulers: 'files hub',
   losses: 'graph schedulers',
-  runtime: 'files threads graph',
+  runtime: 'files threads distributed graph',
   autoencoders: 'random files hub graph nn models runtime',
   datasets: 'random files hub',
   plots: 'random files',

@@ -1,4 +1,4 @@
-import type { ConcreteDevice } from '../../src/runtime/device.ts';
+import type { DeviceReport } from '../../src/runtime/device.ts';
 
 /** What multiplies on a device: full float32, TF32 (cuda alone), or float16 with float32 sums. */
 const PRECISIONS = ['float32', 'TF32', 'float16'];
@@ -9,7 +9,7 @@ export const mixedPrecision = (precision: string) => (precision === 'float16' ? 
 /** What one run of a section measures, in a process of its own: TF32 is a setting of the process, and a crash ends only it. */
 export interface Case {
   readonly section: string;
-  readonly device: ConcreteDevice;
+  readonly device: DeviceReport['device'];
   /** One of ours, or of torch's. */
   readonly precision: string;
   /** Samples of a step or of a call. */
@@ -38,12 +38,12 @@ export interface Section {
   readonly title: string;
   /** How it was measured, in a sentence or two. */
   readonly note: string;
-  readonly cases: (devices: readonly ConcreteDevice[], quick: boolean) => readonly Choice[];
+  readonly cases: (devices: readonly DeviceReport['device'][], quick: boolean) => readonly Choice[];
   readonly run: (given: Case) => Promise<Row[]>;
 }
 
 /** Each GPU in each precision that it has. */
-export function everyPrecision(devices: readonly ConcreteDevice[], batch: number): Choice[] {
+export function everyPrecision(devices: readonly DeviceReport['device'][], batch: number): Choice[] {
   return devices.flatMap((device) =>
     PRECISIONS.filter((precision) => precision !== 'TF32' || device === 'cuda').map((precision) => ({
       device,

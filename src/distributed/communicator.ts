@@ -9,8 +9,10 @@ export interface Communicator {
   readonly rank: number;
   /** How many there are. */
   readonly size: number;
-  /** The number of this process among those of its machine, from 0. */
+  /** The number of this process, from 0, among those of its machine that see the same GPUs (`CUDA_VISIBLE_DEVICES`). */
   readonly localRank: number;
+  /** How many these are. */
+  readonly localSize: number;
   /** Rank 0's bytes, written into those of all others. */
   broadcast(bytes: Uint8Array): Promise<void>;
   /** Writes the bytes of each rank, as many from each, into `all`, in the order of the ranks. `own` may lie in its place there. */
@@ -31,6 +33,7 @@ export const SINGLE: Communicator = {
   rank: 0,
   size: 1,
   localRank: 0,
+  localSize: 1,
   broadcast: async () => undefined,
   allGather: async (own, all) => all.set(own),
   allToAll: async (parts, received) => received.set(parts),

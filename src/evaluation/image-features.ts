@@ -49,14 +49,22 @@ export async function loadExtractors(
   chosen: readonly ChosenMetric[],
   images: EvaluationImages | undefined,
   channels: 1 | 3,
-  { device, batch_size }: EvaluateSettings,
+  { device, device_id, batch_size }: EvaluateSettings,
   options: EvaluateOptions,
   load: (spec: string, options: ResolveExtractorOptions) => Promise<FeatureExtractor>,
 ): Promise<Extractors> {
   const image_shape = images && { height: images.height, width: images.width, channels };
   const { on_progress, signal } = options;
   const progress_callback = ({ progress = 0 }: DownloadProgress) => on_progress?.(progress / 100, 'weights');
-  const common = { batch_size, progress_callback, signal, ...options.extractor_options, device, image_shape };
+  const common = {
+    batch_size,
+    progress_callback,
+    signal,
+    ...options.extractor_options,
+    device,
+    device_id,
+    image_shape,
+  };
   const loaded = new Map<string, FeatureExtractor>();
   const extractorOf = async (given: FeatureExtractor | string, how: ResolveExtractorOptions = common) => {
     if (typeof given !== 'string') return given;

@@ -52,7 +52,7 @@ export interface ImageStatistics {
  * await writeStatistics('part-1.npz', statistics);
  */
 export async function imageStatistics(options: ImageStatisticsOptions): Promise<ImageStatistics> {
-  const { share, split, strict, resolution, batch_size, device } = parseOptions(
+  const { share, split, strict, resolution, batch_size, device, device_id } = parseOptions(
     settingsSchema,
     options,
     'options for the statistics',
@@ -65,7 +65,7 @@ export async function imageStatistics(options: ImageStatisticsOptions): Promise<
   const image_shape = { height, width, channels };
   const extractor =
     typeof given === 'string'
-      ? await resolveExtractor(given, { batch_size, signal, ...extractor_options, device, image_shape })
+      ? await resolveExtractor(given, { batch_size, signal, ...extractor_options, device, device_id, image_shape })
       : given;
   try {
     await probeExtractor(extractor, images, channels);

@@ -122,13 +122,13 @@ async function openSide(
 
 async function openPipeline(
   source: Extract<EvaluationInput, { kind: 'image-pipeline' }>['source'],
-  { device, seed, contact_sheets }: EvaluateSettings,
+  { device, device_id, seed, contact_sheets }: EvaluateSettings,
   { generation }: EvaluateOptions,
   own: Own,
   count = DEFAULT_SAMPLES,
 ): Promise<Side> {
   const isName = typeof source === 'string';
-  const draw = isName ? own(await loadUnconditionalImageGeneration(source, { device })) : source;
+  const draw = isName ? own(await loadUnconditionalImageGeneration(source, { device, device_id })) : source;
   const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
   if (![1, 3, 4].includes(channels))
     throw new InvalidArgumentError(

@@ -129,8 +129,9 @@ async function fromPipeline(
   settings: EvaluateSettings,
   { generation, signal, on_progress }: Omit<EvaluateOptions, 'real' | 'fake'>,
 ): Promise<PointPair> {
+  const { device, device_id } = settings;
   const draw =
-    typeof source === 'string' ? await loadUnconditionalPointGeneration(source, { device: settings.device }) : source;
+    typeof source === 'string' ? await loadUnconditionalPointGeneration(source, { device, device_id }) : source;
   try {
     const { points, dims } = await draw({
       num_inference_steps: generation?.num_inference_steps,

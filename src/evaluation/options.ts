@@ -7,7 +7,7 @@ import { functionOption, parseOptions, signalOption } from '../options.ts';
 import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '../pipelines/image-pipeline.ts';
 import type { UnconditionalPointGenerationPipeline } from '../pipelines/points.ts';
 import { nearestName } from '../registry.ts';
-import { DEVICES, type Device } from '../runtime/device.ts';
+import { DEVICES, type Device, deviceIdOption } from '../runtime/device.ts';
 import * as z from '../zod.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import type { ResolveExtractorOptions } from './extractors/registry.ts';
@@ -38,6 +38,7 @@ export const extractionFields = {
   ),
   strict: z._default(z.boolean(), false),
   device: z._default(z.enum(DEVICES), 'auto'),
+  device_id: z.optional(deviceIdOption),
   // Only checked here; they are used as they were given.
   extractor: z.optional(
     z.custom<FeatureExtractor | string>(isExtractor, 'must be a feature extractor, or the name of one'),
@@ -96,7 +97,7 @@ export interface ExtractionOptions {
    */
   readonly extractor?: FeatureExtractor | string | undefined;
   /** For extractors that are given by name. Default: those of `resolveExtractor`. */
-  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device'> | undefined;
+  readonly extractor_options?: Omit<ResolveExtractorOptions, 'image_shape' | 'device' | 'device_id'> | undefined;
   /** Images per batch of drawing and of the extractor, from 1 to 65,536. Default 32. */
   readonly batch_size?: number | undefined;
   /**
@@ -108,6 +109,8 @@ export interface ExtractionOptions {
   readonly strict?: boolean | undefined;
   /** Device of the pipelines and extractors that are loaded by name. Default 'auto'. */
   readonly device?: Device | undefined;
+  /** Which GPU the device `cuda` is, from 0; default: as for `pipeline()`. */
+  readonly device_id?: number | undefined;
 }
 
 /** The options of `evaluate`, the options of the built-in metrics among them. */

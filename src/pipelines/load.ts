@@ -25,7 +25,15 @@ import { onnxChecksum, onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
 import { type Fields, numbersOption, parseOptions } from '../options.ts';
-import { type ConcreteDevice, type Device, parseDevice, requireFloat16, resolveDevice } from '../runtime/device.ts';
+import {
+  type ConcreteDevice,
+  type Device,
+  deviceIdOption,
+  isCuda,
+  parseDevice,
+  requireFloat16,
+  resolveDevice,
+} from '../runtime/device.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { asScheduler, type GivenScheduler, schedulerOfFolder } from '../schedulers/registry.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -37,6 +45,11 @@ import { schedulerOption } from './sampling-options.ts';
 export interface PipelineOptions extends PretrainedOptions {
   /** Where the model runs; default 'auto', the best device there is, and the cpu for points. 'gpu' is any GPU. */
   readonly device?: Device | null | undefined;
+  /**
+   * Which GPU the device `cuda` is, from 0 among those that the process sees (`CUDA_VISIBLE_DEVICES`). Default: 0, and with
+   * several ranks on a machine each its own. Without effect on other devices.
+   */
+  readonly device_id?: number | undefined;
   /**
    * Whether the device `cuda` multiplies float32 in TF32, with 10 bits of mantissa instead of 23: faster, and less exact.
    * It is set for the whole process, before CUDA is loaded. Default: as the environment says, true unless
@@ -78,6 +91,7 @@ const textOrNull = <Text extends string>() =>
 const pipelineSchema = z.strictObject({
   ...pretrainedShape,
   device: textOrNull<Device>(),
+  device_id: z.optional(deviceIdOption),
   tf32: z.optional(z.boolean()),
   dtype: textOrNull<OnnxDtype>(),
   ema: z.optional(z.boolean()),
@@ -179,7 +193,7 @@ export async function loadFolder(
   const device = await deviceFor(wantedDevice, options, kind);
   const built = kind === 'images' || !hasOnnx ? architecture : undefined;
   const sourceFor = (target: GraphTarget) => modelSource(paths, built, dtype, target);
-  const { onnx, graph } = await sourceFor(device === 'cuda' ? 'cuda' : 'any');
+  const { onnx, graph } = await sourceFor(isCuda(device) ? 'cuda' : 'any');
   const checksum = async () => onnxChecksum(graph?.target === 'cuda' ? (await sourceFor('any')).onnx : onnx);
   const shape =
     architecture?.sampleShape ??
@@ -236,9 +250,13 @@ function checkedDevice({ device, dtype }: PipelineOptions, kind: Kind): Device {
   return parseDevice(device ?? 'auto');
 }
 
-async function deviceFor(wanted: Device, { tf32, dtype }: PipelineOptions, samples: Kind): Promise<ConcreteDevice> {
-  const device = await resolveDevice(wanted, { samples });
-  if (device === 'cuda' && tf32 !== undefined) setTf32(tf32);
+async function deviceFor(
+  wanted: Device,
+  { tf32, device_id, dtype }: PipelineOptions,
+  samples: Kind,
+): Promise<ConcreteDevice> {
+  const device = await resolveDevice(wanted, { samples, device_id });
+  if (isCuda(device) && tf32 !== undefined) setTf32(tf32);
   if (dtype === 'fp16') await requireFloat16(device, "dtype 'fp16'");
   return device;
 }

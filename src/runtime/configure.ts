@@ -1,9 +1,11 @@
 import * as ort from '#ort';
 import { isFixed } from '#runtime/binding';
+import { chooseDeviceId } from '#runtime/devices';
 import { setTf32 } from '#runtime/tf32';
 import { requireBoolean, requireObject, requireText } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { limitThreads } from '../threads/threads.ts';
+import { deviceIdOption } from './device.ts';
 import { allowFallback } from './session.ts';
 
 export interface RuntimeOptions {
@@ -23,6 +25,11 @@ export interface RuntimeOptions {
    */
   readonly tf32?: boolean | undefined;
   /**
+   * Which GPU the device `cuda` is where nothing else is asked for, from 0 among those that the process sees
+   * (`CUDA_VISIBLE_DEVICES`). Default: 0, and with several ranks on a machine each its own. Without effect on other devices.
+   */
+  readonly device_id?: number | undefined;
+  /**
    * Whether nodes that `cuda` or `webgpu` cannot run may run on the cpu, with copies from and to the GPU at every call.
    * Default: false, a model with such nodes is refused.
    */
@@ -40,7 +47,7 @@ export interface RuntimeOptions {
  */
 export function configureRuntime(options: RuntimeOptions): void {
   requireObject('the options of configureRuntime()', options);
-  const { threads, wasm_paths, tf32, cpu_fallback } = options;
+  const { threads, wasm_paths, tf32, device_id, cpu_fallback } = options;
   if (isFixed())
     throw new InvalidArgumentError(
       'configureRuntime() comes too late: onnxruntime-web has loaded a model already. Call it first',
@@ -49,6 +56,11 @@ export function configureRuntime(options: RuntimeOptions): void {
   if (tf32 !== undefined) {
     requireBoolean('tf32', tf32);
     setTf32(tf32);
+  }
+  if (device_id !== undefined) {
+    if (!deviceIdOption.safeParse(device_id).success)
+      throw new InvalidArgumentError(`device_id is ${device_id}, but must be a whole number from 0 to 1023`);
+    chooseDeviceId(device_id);
   }
   if (cpu_fallback !== undefined) {
     requireBoolean('cpu_fallback', cpu_fallback);

@@ -4,7 +4,7 @@ import { nodesOnCpu } from '#runtime/placement';
 import { DeviceError, DisposedError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
-import type { ConcreteDevice } from './device.ts';
+import { type ConcreteDevice, executionProvider, isCuda } from './device.ts';
 import { refuseMiscomputedConvolutions } from './ort/webgpu-convolutions.ts';
 
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
@@ -81,15 +81,15 @@ export class Session {
     const threads = threadLimit();
     const forbidFallback = device !== 'cpu' && (options.forbidFallback ?? !fallbackAllowed);
     const settings: ort.InferenceSession.SessionOptions = {
-      executionProviders: [device],
+      executionProviders: [executionProvider(device)],
       // onnxruntime also prints a refusal, after which the nodes may turn out to be harmless.
       logSeverityLevel: forbidFallback ? 4 : 3,
       executionMode: 'sequential',
-      enableMemPattern: options.plansMemory ?? device !== 'cuda',
+      enableMemPattern: options.plansMemory ?? !isCuda(device),
       graphOptimizationLevel: 'all',
       ...(threads ? { intraOpNumThreads: threads } : {}),
       extra: {
-        ...(device === 'cuda' ? { optimization: { disable_specified_optimizers: CUDA_HARMFUL } } : {}),
+        ...(isCuda(device) ? { optimization: { disable_specified_optimizers: CUDA_HARMFUL } } : {}),
         session: {
           set_denormal_as_zero: '1',
           ...(forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}),

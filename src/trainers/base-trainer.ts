@@ -10,7 +10,7 @@ import type { FolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
 import type { LossConfig, LossScalar } from '../losses/loss.ts';
 import { initialVector, type ModelConfig, namedViews } from '../models/model.ts';
-import { type ConcreteDevice, resolveDevice } from '../runtime/device.ts';
+import { type ConcreteDevice, isCuda, resolveDevice } from '../runtime/device.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import { flatSettings, onCuda, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
 import { type Checkpoints, openForAll } from './checkpoint/shared-start.ts';
@@ -176,10 +176,10 @@ export abstract class BaseTrainer<Options extends RunOptions> {
 
   /** Where onnxruntime computes, with TF32 on cuda as the arguments say. */
   protected async device(): Promise<ConcreteDevice> {
-    const { device, tf32 } = this.args;
+    const { device, device_id, tf32 } = this.args;
     const samples = this.batches.samples.images ? 'images' : 'points';
-    const found = await resolveDevice(device, { samples });
-    if (found === 'cuda' && tf32 !== undefined) setTf32(tf32);
+    const found = await resolveDevice(device, { samples, device_id });
+    if (isCuda(found) && tf32 !== undefined) setTf32(tf32);
     return found;
   }
 
@@ -261,7 +261,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     const { tf, callbacks = [], on_warning = warn, changeable_scalars: lossScalars } = this.options;
     const { objective, trained } = this.subject;
     const compute = tf ? { tf } : { device: await this.device() };
-    if (compute.device === 'cuda') this.identity = onCuda(this.identity, usesTf32());
+    if (compute.device && isCuda(compute.device)) this.identity = onCuda(this.identity, usesTf32());
     const { identity } = this;
     const length = objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
     const kinds = vectorKinds({ optimizer: optimizerSettings(args), ema: args.use_ema });

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { type Fields, parseOptions } from '../options.ts';
-import { DEVICES, type Device } from '../runtime/device.ts';
+import { DEVICES, type Device, deviceIdOption } from '../runtime/device.ts';
 import * as z from '../zod.ts';
 import { OPTIMIZERS, type OptimizerArguments, resolveOptimizer } from './optimizers.ts';
 import { LR_SCHEDULERS, parseStepRules } from './schedules.ts';
@@ -125,6 +125,11 @@ export interface TrainingArguments {
   /** Where the steps run; default 'auto': the best device there is, and the cpu for points. */
   readonly device?: Device | undefined;
   /**
+   * Which GPU the device `cuda` is, from 0 among those that the process sees (`CUDA_VISIBLE_DEVICES`). Default: 0, and with
+   * several ranks on a machine each its own: ranks share a GPU where it is given. Without effect on other devices.
+   */
+  readonly device_id?: number | undefined;
+  /**
    * Whether the device `cuda` multiplies float32 in TF32, with 10 bits of mantissa instead of 23: faster, and less exact.
    * It is set for the whole process, before CUDA is loaded. Default: as the environment says, true unless
    * `NVIDIA_TF32_OVERRIDE` is 0. Without effect on other devices. Checkpoints of cuda record it.
@@ -187,6 +192,7 @@ const schema = z.strictObject({
   use_ema_warmup: z.optional(z.boolean()),
   seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER)), 0),
   device: z._default(z.enum(DEVICES), 'auto'),
+  device_id: z.optional(deviceIdOption),
   tf32: z.optional(z.boolean()),
   logging_steps: z._default(z.int().check(z.gte(1)), 100),
   save_steps: z._default(wholeNumber, 0),

@@ -215,6 +215,14 @@ describe('iso-diffusion', () => {
     expect(JSON.parse(stdout)).toMatchObject({ auto: { points: 'cpu' }, devices: [{}, {}, { tf32: true }] });
   });
 
+  it('chooses a GPU for the process and those that it starts', async () => {
+    const table = { device: deviceOption() };
+    expect(await readSettings(table, { deviceId: '2' })).toEqual({ device: 'auto' });
+    expect(process.env.ISO_DIFFUSION_DEVICE_ID).toBe('2');
+    delete process.env.ISO_DIFFUSION_DEVICE_ID;
+    await expect(readSettings(table, { deviceId: 'first' })).rejects.toThrow('option --device-id <number>');
+  });
+
   it('sets tf32 for the process, by a flag or the config file', async () => {
     const config = path.join(folder, 'tf32.yaml');
     writeFileSync(config, 'tf32: true\n');

@@ -74,7 +74,7 @@ export const cases: Readonly<Record<CaseName, (folder: string) => Promise<Steps>
 };
 
 /** The U-Net of Ho et al. (2020) for 32x32, 35.7 million parameters. */
-function unet(options: UNet2DOptions = {}): UNet2DModel {
+export function unet(options: UNet2DOptions = {}): UNet2DModel {
   return new UNet2DModel(unet2DPreset('ddpm-cifar10', options));
 }
 
@@ -138,14 +138,14 @@ async function training(
 }
 
 /** Drawing batches would take more of the host's time than all else. */
-function zeros({ sampleShape, classCount }: DiffusionModel): Batches {
+export function zeros({ sampleShape, classCount }: DiffusionModel, batch = BATCH): Batches {
   const size = elementCount(sampleShape);
   return {
     steps: (_first, count) => ({
-      clean: new Float32Array(count * BATCH * size),
-      noise: new Float32Array(count * BATCH * size),
-      timestep: new Int32Array(count * BATCH),
-      class_labels: classCount ? new Int32Array(count * BATCH) : undefined,
+      clean: new Float32Array(count * batch * size),
+      noise: new Float32Array(count * batch * size),
+      timestep: new Int32Array(count * batch),
+      class_labels: classCount ? new Int32Array(count * batch) : undefined,
     }),
     dropoutNumbers: (_place, target) => target,
   };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { CaseName } from './cases.ts';
-import { hasFakeCuda, runCase } from './kit.ts';
+import { hasFakeCuda, hasMpi, runCase, runRanks } from './kit.ts';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -68,6 +68,55 @@ describe.skipIf(!hasFakeCuda)('on cuda', () => {
   it('a convolution inside a Loop that would run on the cpu is refused by its name', async () => {
     await expect(runCase('uneven')).rejects.toThrow(
       /DeviceError: 'cuda' cannot run all of the model: ConvTranspose \(ConvTranspose_\d+\) would run on the cpu/,
+    );
+  });
+});
+
+describe.skipIf(!hasFakeCuda || !hasMpi)('two ranks on cuda', () => {
+  const TWO_GPUS = { FAKE_CUDA_DEVICES: '2' };
+
+  it('take a GPU each, exchange gradients, and end with the same bits', async () => {
+    const { ranks } = await runRanks(['points', '1'], { ...TWO_GPUS, FAKE_CUDA_VALUES: '1' });
+    expect(ranks.map(({ device }) => device)).toEqual(['cuda', 'cuda:1']);
+    // Bits of devices. The provider itself asks for a byte of the first.
+    expect(ranks.map(({ devices }) => devices)).toEqual([1, 2]);
+    // The gradient is 1 on one GPU and 2 on the other. Adam's mean of three steps is over 1 - beta1.
+    for (const { firstMoment } of ranks) expect(firstMoment).toBeCloseTo(1.5 * (1 + 0.9 + 0.81), 5);
+    expect(ranks[1]?.sha256).toBe(ranks[0]?.sha256);
+  });
+
+  // Of each batch, parameters go up for the pass that finds the means and for that of the gradients.
+  it.each([
+    ['unet', 1],
+    ['points', 2],
+  ])('copy parameters up and gradients down: %s, batches of each: %i', async (model, batches) => {
+    const { ranks, misplaced, copyNodes } = await runRanks([model, String(batches)], TWO_GPUS);
+    expect.soft(misplaced).toEqual([]);
+    expect.soft(copyNodes).toEqual([]);
+    for (const { parameterBytes, toDevice, toHost, memoryPeak } of ranks) {
+      expect.soft(toHost - batches * parameterBytes, 'bytes to the host').toBeLessThan(batches * 100);
+      expect.soft((toDevice - 2 * batches * parameterBytes) / MIB, 'MiB to the device').toBeLessThan(batches * 7);
+      expect.soft(memoryPeak / GIB).toBeLessThan(13);
+    }
+    expect(ranks[1]?.sha256).toBe(ranks[0]?.sha256);
+  });
+
+  it('share a GPU where they are told to', async () => {
+    const { ranks } = await runRanks(['points', '1', '0'], {});
+    expect(ranks.map(({ device }) => device)).toEqual(['cuda', 'cuda']);
+  });
+
+  it('take the first of the GPUs that each of them alone sees', async () => {
+    const { ranks } = await runRanks(['points', '1'], { FAKE_CUDA_DEVICES: '8' }, ['5', '2,3']);
+    expect(ranks.map(({ device }) => device)).toEqual(['cuda', 'cuda']);
+  });
+
+  it('are refused when there are fewer GPUs', async () => {
+    await expect(runRanks(['points', '1'], { FAKE_CUDA_DEVICES: '3', CUDA_VISIBLE_DEVICES: '1' })).rejects.toThrow(
+      /DeviceError: 2 ranks run on this machine, but they see only 1 GPU:/,
+    );
+    await expect(runRanks(['points', '1', '2'], TWO_GPUS)).rejects.toThrow(
+      /DeviceError: device_id 2 cannot be used: this process sees 2 GPUs/,
     );
   });
 });

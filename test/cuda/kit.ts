@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { errorText } from '../../src/errors.ts';
 import type { CaseName } from './cases.ts';
 import type { Figures } from './program.ts';
+import type { RankReport } from './rank.ts';
 
 /*
  * onnxruntime with its real CUDA provider on a machine without a GPU: under it are CUDA libraries that are built here of
@@ -125,8 +126,9 @@ async function buildLibraries(): Promise<void> {
   for (const library of ['libcublas.so.13', 'libcublasLt.so.13'])
     await build(library, path.join(sources, 'cublas.c'), ...linked);
   await build('libcudnn.so.9', path.join(sources, 'cudnn.c'), ...linked);
-  // The provider asks for these by name, and for nothing in them.
-  for (const empty of ['libcurand.so.10', 'libcuda.so.1']) await build(empty, '/dev/null');
+  await build('libcuda.so.1', path.join(sources, 'cuda.c'), ...linked);
+  // The provider asks for it by name, and for nothing in it.
+  await build('libcurand.so.10', '/dev/null');
 }
 
 export interface CaseResult extends Figures {
@@ -138,15 +140,81 @@ export interface CaseResult extends Figures {
 
 /** Runs a case in a process of its own. @throws {Error} with the end of its stderr when it fails. */
 export async function runCase(name: CaseName): Promise<CaseResult> {
+  const { stdout, placed, copyNodes } = await runProgram(name, (folder) => [
+    process.execPath,
+    '--import',
+    'tsx',
+    path.join(checkout, 'test/cuda/program.ts'),
+    name,
+    folder,
+  ]);
+  return { ...(JSON.parse(stdout) as Figures), misplaced: misplaced(placed), copyNodes };
+}
+
+/** Whether there is an mpirun of Open MPI. */
+export const hasMpi = await run('mpirun', ['--version']).then(
+  ({ stdout }) => stdout.includes('Open MPI'),
+  () => false,
+);
+
+export interface RanksResult {
+  /** Of all ranks, by their numbers. */
+  readonly ranks: readonly RankReport[];
+  readonly misplaced: readonly string[];
+  readonly copyNodes: readonly string[];
+}
+
+/**
+ * Runs two ranks of mpirun.
+ *
+ * @param args see `rank.ts`. @param env of the fake: how many devices there are, and whether they give values.
+ * @param visible `CUDA_VISIBLE_DEVICES` of each rank; default: that of `env`.
+ * @throws {Error} with the end of their stderr when they fail.
+ */
+export async function runRanks(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  visible?: readonly string[],
+): Promise<RanksResult> {
+  const node = [process.execPath, '--import', 'tsx', path.join(checkout, 'test/cuda/rank.ts'), ...args];
+  // mpirun takes ranks with environments of their own as several programs.
+  const programs = visible?.map((ids) => ['-n', '1', '-x', `CUDA_VISIBLE_DEVICES=${ids}`, ...node]);
+  const [first = ['-n', '2', ...node], ...others] = programs ?? [];
+  const mpirun = [
+    'mpirun',
+    '--oversubscribe',
+    '--allow-run-as-root',
+    ...first,
+    ...others.flatMap((one) => [':', ...one]),
+  ];
+  const { stdout, placed, copyNodes } = await runProgram(`ranks ${args.join(' ')}`, () => mpirun, env);
+  const reports = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as RankReport);
+  return { ranks: reports.sort((a, b) => a.rank - b.rank), misplaced: misplaced(placed), copyNodes };
+}
+
+/** What the nodes of a graph were placed on, other than cuda. */
+function misplaced(placed: readonly string[]): string[] {
+  return placed.filter((list) => !list.startsWith('[CUDAExecutionProvider]'));
+}
+
+/** Runs a command with the fake libraries, and reads the log of its sessions on cuda. @param command for a folder of its own. */
+async function runProgram(
+  name: string,
+  command: (folder: string) => readonly string[],
+  env: Readonly<Record<string, string>> = {},
+) {
   const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-cuda-'));
   try {
-    const program = path.join(checkout, 'test/cuda/program.ts');
     // Files, because onnxruntime loses what it logs into a pipe that is full.
-    const [figures, log] = [path.join(folder, 'figures'), path.join(folder, 'log')];
-    const [stdout, stderr] = [await open(figures, 'w'), await open(log, 'w')];
-    const child = spawn(process.execPath, ['--import', 'tsx', program, name, folder], {
+    const [printed, log] = [path.join(folder, 'printed'), path.join(folder, 'log')];
+    const [stdout, stderr] = [await open(printed, 'w'), await open(log, 'w')];
+    const [program = '', ...args] = command(folder);
+    const child = spawn(program, args, {
       cwd: repository,
-      env: { ...process.env, LD_LIBRARY_PATH: libraries, FAKE_CUDA_COUNTERS: folder },
+      env: { ...process.env, LD_LIBRARY_PATH: libraries, FAKE_CUDA_COUNTERS: folder, ...env },
       stdio: ['ignore', stdout.fd, stderr.fd],
     });
     const [code] = (await once(child, 'close')) as [number | null];
@@ -158,11 +226,8 @@ export async function runCase(name: CaseName): Promise<CaseResult> {
     }
     const placed = lines.flatMap((line) => line.match(/(?<=placed on )\[\w+\]\. Number of nodes: \d+/) ?? []);
     if (placed.length === 0) throw new Error(`the log of the case '${name}' does not say where nodes are placed`);
-    return {
-      ...(JSON.parse(await readFile(figures, 'utf8')) as Figures),
-      misplaced: placed.filter((list) => !list.startsWith('[CUDAExecutionProvider]')),
-      copyNodes: lines.flatMap((line) => line.match(/\d+ Memcpy nodes are added to the graph \S+/) ?? []),
-    };
+    const copyNodes = lines.flatMap((line) => line.match(/\d+ Memcpy nodes are added to the graph \S+/) ?? []);
+    return { stdout: await readFile(printed, 'utf8'), placed, copyNodes };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

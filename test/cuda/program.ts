@@ -3,20 +3,8 @@
  * stdout; onnxruntime's verbose log goes to stderr.
  */
 import { readFileSync } from 'node:fs';
-import path from 'node:path';
-import { InferenceSession } from 'onnxruntime-node';
 import { type CaseName, cases } from './cases.ts';
-
-/** What the fake counts; see counters.h. */
-interface Counters {
-  readonly bytesToDevice: number;
-  readonly copiesToHost: number;
-  readonly bytesToHost: number;
-  readonly launches: number;
-  readonly memoryPeak: number;
-  readonly unevenConvolutions: number;
-  readonly loadedWithoutTf32: number;
-}
+import { type Counters, counters, logPlacement } from './counters.ts';
 
 export interface Figures {
   /** Of one step: a long run minus a short one, so that what is done once a run does not count. */
@@ -65,18 +53,6 @@ const figures: Figures = {
 };
 console.log(JSON.stringify(figures));
 
-/** Where nodes are placed is said in the verbose log of a session alone. Of sessions on the cpu nobody wants to know. */
-function logPlacement(): void {
-  const create = InferenceSession.create.bind(InferenceSession);
-  const logged: typeof create = (...args: unknown[]) => {
-    const settings = args.findLast((arg) => typeof arg === 'object') as InferenceSession.SessionOptions;
-    const onCuda = settings.executionProviders?.includes('cuda');
-    const [model, ...others] = args as Parameters<typeof create>;
-    return onCuda ? create(model, { ...settings, logSeverityLevel: 0 }) : create(model, ...others);
-  };
-  Object.assign(InferenceSession, { create: logged });
-}
-
 async function measured(steps: number): Promise<Run> {
   const before = counters();
   const time = mainThreadMs();
@@ -96,13 +72,4 @@ function least(runs: readonly Run[], figure: keyof Run): number {
 function mainThreadMs(): number {
   const [nanoseconds] = readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ');
   return Number(nanoseconds) / 1e6;
-}
-
-/** The file of this process: records of a name, 24 bytes, and a value, 8. */
-function counters(): Counters {
-  const file = readFileSync(path.join(process.env.FAKE_CUDA_COUNTERS ?? '', String(process.pid)));
-  const records = Array.from({ length: file.length / 32 }, (_, i) => file.subarray(32 * i, 32 * (i + 1)));
-  return Object.fromEntries(
-    records.map((record) => [record.toString('latin1', 0, record.indexOf(0)), Number(record.readBigInt64LE(24))]),
-  ) as unknown as Counters;
 }

@@ -27,6 +27,7 @@ export function localGroup(size: number): Communicator[] {
     rank,
     size,
     localRank: rank,
+    localSize: size,
     broadcast: async (bytes) => bytes.set((await meet(rank, bytes))[0] ?? bytes),
     allGather: async (own, all) => {
       (await meet(rank, own)).forEach((part, other) => {

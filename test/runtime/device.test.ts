@@ -50,6 +50,63 @@ it('auto keeps points on the cpu where there is a GPU', async () => {
   expect(await resolve('gpu', { samples: 'points' })).toBe('cuda');
 });
 
+describe('GPUs of cuda', () => {
+  /** The resolving of a process that sees three GPUs. @param missing numbers that do not compute. */
+  const withGpus = async (ranks: { localRank: number; localSize: number }, ...missing: number[]) => {
+    vi.resetModules();
+    const files = ['../../src/runtime/node/devices.ts', '../../src/distributed/world.ts'] as const;
+    const chosen: number[] = [];
+    vi.doMock(files[0], async (actual) => ({
+      ...(await actual<object>()),
+      tryGpu: async (provider: { deviceId?: number }) =>
+        missing.includes(provider.deviceId ?? 0) ? 'none' : undefined,
+      cudaDeviceCount: async () => 3,
+      chosenDeviceId: () => chosen.at(-1),
+      chooseDeviceId: (id: number) => void chosen.push(id),
+    }));
+    vi.doMock(files[1], () => ({ world: () => ranks }));
+    const device = await import('../../src/runtime/device.ts');
+    const { configureRuntime } = await import('../../src/runtime/configure.ts');
+    for (const file of files) vi.doUnmock(file);
+    return { ...device, configureRuntime, chosen };
+  };
+  const alone = { localRank: 0, localSize: 1 };
+
+  it('are chosen by device_id, for one call or for the process', async () => {
+    const { resolveDevice: resolve, configureRuntime, executionProvider } = await withGpus(alone);
+    expect(await resolve('cuda')).toBe('cuda');
+    expect(await resolve('auto', { device_id: 2 })).toBe('cuda:2');
+    expect(executionProvider('cuda:2')).toEqual({ name: 'cuda', deviceId: 2 });
+    expect(await resolve('cpu', { device_id: 2 })).toBe('cpu');
+    configureRuntime({ device_id: 1 });
+    expect(await resolve('gpu')).toBe('cuda:1');
+    expect(await resolve('gpu', { device_id: 0 })).toBe('cuda');
+    expect(() => configureRuntime({ device_id: -1 })).toThrow('device_id is -1, but must be a whole number from 0');
+  });
+
+  it('that are not there are refused', async () => {
+    const { resolveDevice: resolve } = await withGpus(alone, 5);
+    await expect(resolve('cuda', { device_id: 5 })).rejects.toThrow(
+      'device_id 5 cannot be used: this process sees 3 GPUs. GPUs are counted from 0',
+    );
+  });
+
+  it('are taken by ranks one each, and by the processes that they start', async () => {
+    const { resolveDevice: resolve, chosen } = await withGpus({ localRank: 2, localSize: 3 });
+    expect(await resolve('cuda')).toBe('cuda:2');
+    expect(chosen).toEqual([2]);
+  });
+
+  it('that are fewer than the ranks are refused, unless they are to be shared', async () => {
+    const { resolveDevice: resolve, deviceReports: reports } = await withGpus({ localRank: 3, localSize: 4 });
+    await expect(resolve('cuda')).rejects.toThrow(
+      "4 ranks run on this machine, but they see only 3 GPUs: start 3 here, use device 'cpu', or let them share",
+    );
+    expect(await resolve('cuda', { device_id: 1 })).toBe('cuda:1');
+    expect((await reports())[2]).toMatchObject({ device_count: 3, device_id: undefined });
+  });
+});
+
 describe('looking for a GPU', () => {
   const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
   const without = { ...process.env, XDG_RUNTIME_DIR: undefined, VK_DRIVER_FILES: undefined };

@@ -3,9 +3,9 @@ import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { type MpiReport, mpiReport } from '../../distributed/world.ts';
-import { DeviceError } from '../../errors.ts';
+import { DeviceError, errorText } from '../../errors.ts';
 import { environment } from '../../experiments/jobs/job.ts';
-import { AUTO_ON_POINTS, deviceReports, resolveDevice } from '../../runtime/device.ts';
+import { AUTO_ON_POINTS, type DeviceReport, deviceReports, resolveDevice } from '../../runtime/device.ts';
 import * as z from '../../zod.ts';
 import { addOptions, option, readSettings, type Settings } from '../options/command-options.ts';
 import { formatTable } from '../ui/table.ts';
@@ -30,7 +30,7 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
     machine: { platform, cpu_cores: os.availableParallelism(), memory_gib: Math.round(os.totalmem() / 2 ** 30) },
     devices: await deviceReports(),
     auto: {
-      images: await resolveDevice('auto', { samples: 'images', warn: () => undefined }),
+      images: await resolveDevice('auto', { samples: 'images', warn: () => undefined }).catch(errorText),
       points: await resolveDevice('auto', { samples: 'points' }),
       reason: AUTO_ON_POINTS,
     },
@@ -42,10 +42,10 @@ async function doctor({ json }: Settings<typeof options>): Promise<void> {
 }
 
 function asText({ versions, machine, devices, auto, mpi }: Report): string {
-  const deviceLines = devices.map(({ device, available, advice, tf32, float16 }) => {
+  const deviceLines = devices.map(({ device, available, advice, tf32, float16, ...gpus }) => {
     if (!available) return `  ${device}: not available. ${advice}`;
     const lacking = device === 'webgpu' ? ": its adapter lacks 'shader-f16'" : '';
-    return `  ${device}: available${tf32Text(tf32)}${float16 ? ', also in fp16' : `, but not in fp16${lacking}`}`;
+    return `  ${device}: available${gpuText(gpus)}${tf32Text(tf32)}${float16 ? ', also in fp16' : `, but not in fp16${lacking}`}`;
   });
   const forPoints = auto.points === auto.images ? '' : ` for images, ${auto.points} for points: ${auto.reason}`;
   deviceLines.push(`  auto: ${auto.images}${forPoints}`);
@@ -58,6 +58,11 @@ function asText({ versions, machine, devices, auto, mpi }: Report): string {
     `devices\n${deviceLines.join('\n')}`,
     `mpi: ${mpi.library ?? mpi.advice}${mpi.size > 1 ? `, rank ${mpi.rank} of ${mpi.size}` : ''}`,
   ].join('\n\n');
+}
+
+function gpuText({ device_count, device_id }: Pick<DeviceReport, 'device_count' | 'device_id'>): string {
+  if (device_id === undefined) return device_count === undefined ? '' : `, ${device_count} GPUs, fewer than ranks here`;
+  return `, GPU ${device_id}${device_count === undefined ? '' : ` of ${device_count}`} (--device-id)`;
 }
 
 function tf32Text(tf32: boolean | undefined): string {

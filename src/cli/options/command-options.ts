@@ -87,20 +87,28 @@ const tf32Option = option(
   'on cuda, multiply float32 in TF32: faster, less exact (default: true, unless NVIDIA_TF32_OVERRIDE is 0)',
 );
 
+const deviceIdOption = option(
+  '--device-id <number>',
+  z.optional(z.int().check(z.gte(0))),
+  'which GPU the device cuda is, from 0 (default: 0; ranks of mpirun take one each)',
+);
+
 const cpuFallbackOption = option(
   '--cpu-fallback <boolean>',
   z.optional(booleanSchema),
   'let nodes that cuda or webgpu cannot run run on the cpu, instead of refusing the model (default: false)',
 );
 
-const processSchema = z.object({ tf32: z.optional(z.boolean()), cpu_fallback: z.optional(z.boolean()) });
+/** Options of the process by the keys of `configureRuntime`. */
+const PROCESS_OPTIONS = { device_id: deviceIdOption, tf32: tf32Option, cpu_fallback: cpuFallbackOption };
 
-/** The options of a command, with those of the process: each that has `--device` has `--tf32` and `--cpu-fallback`. */
+/** The options of a command, with those of the process where it has `--device`. */
 function withProcessOptions(table: OptionTable): OptionTable {
   const { device } = table;
   if (!device) return table;
   const { heading } = device;
-  return { ...table, tf32: { ...tf32Option, heading }, cpu_fallback: { ...cpuFallbackOption, heading } };
+  const own = Object.entries(PROCESS_OPTIONS).map(([key, one]) => [key, { ...one, heading }]);
+  return { ...table, ...Object.fromEntries(own) };
 }
 
 /** Adds `--config`, `--import` and the flags of the table. The defaults are in the schemas, not in commander. */
@@ -181,10 +189,10 @@ export async function readSettings<Table extends OptionTable>(
     if (key in fromFile && !(key in fromFlags)) throw new ConfigError(`${config}: '${key}': ${problem}`);
     throw new InvalidArgumentError(`option ${flagNames}: ${problem}`);
   }
-  const { tf32, cpu_fallback, ...ofCommand } = settings;
-  if (tf32 !== undefined || cpu_fallback !== undefined) {
+  const { device_id, tf32, cpu_fallback, ...ofCommand } = settings;
+  if ([device_id, tf32, cpu_fallback].some((value) => value !== undefined)) {
     const { configureRuntime } = await import('../../runtime/configure.ts');
-    configureRuntime(processSchema.parse({ tf32, cpu_fallback }));
+    configureRuntime({ device_id, tf32, cpu_fallback } as Settings<typeof PROCESS_OPTIONS>);
   }
   return ofCommand as Settings<Table>;
 }

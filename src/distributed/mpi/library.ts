@@ -62,7 +62,8 @@ export function loadMpi(environment: Readonly<Record<string, string | undefined>
   );
 }
 
-function loadKoffi(): typeof Koffi {
+/** @throws {DistributedError} where it is not installed, with the command that installs it. */
+export function loadKoffi(): typeof Koffi {
   try {
     return createRequire(import.meta.url)('koffi');
   } catch (cause) {

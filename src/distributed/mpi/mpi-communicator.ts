@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { inspect } from 'node:util';
@@ -10,7 +11,6 @@ const THREAD_FUNNELED = 1;
 const MAX_TEXT = 8192;
 /** Counts are 32-bit integers, so long vectors go in pieces. */
 const MAX_BYTES = 2 ** 30;
-const HOST_BYTES = 256;
 const STDERR = 2;
 /** The status of a process that was interrupted. */
 const INTERRUPTED = 130;
@@ -40,6 +40,7 @@ class MpiCommunicator implements Communicator {
   readonly rank: number;
   readonly size: number;
   readonly localRank: number;
+  readonly localSize: number;
   hasAgreed = false;
 
   constructor(private readonly mpi: Mpi) {
@@ -49,7 +50,9 @@ class MpiCommunicator implements Communicator {
     checked(mpi, 'MPI_Comm_size', world, size);
     this.rank = rank[0] ?? 0;
     this.size = size[0] ?? 1;
-    this.localRank = this.earlierOnThisHost();
+    const isLocal = this.ranksOfSameGpus();
+    this.localRank = isLocal.slice(0, this.rank).filter(Boolean).length;
+    this.localSize = isLocal.filter(Boolean).length;
   }
 
   async broadcast(bytes: Uint8Array): Promise<void> {
@@ -83,15 +86,15 @@ class MpiCommunicator implements Communicator {
     checked(this.mpi, 'MPI_Allgather', own, own.length, byte, all, own.length, byte, world);
   }
 
-  private earlierOnThisHost(): number {
-    const own = new Uint8Array(HOST_BYTES);
-    new TextEncoder().encodeInto(hostname(), own);
-    const all = new Uint8Array(HOST_BYTES * this.size);
+  /** Which ranks are on this machine and see the same GPUs as this one. */
+  private ranksOfSameGpus(): boolean[] {
+    const { CUDA_VISIBLE_DEVICES = '' } = process.env;
+    const own = createHash('sha256').update(`${hostname()}\0${CUDA_VISIBLE_DEVICES}`).digest();
+    const all = new Uint8Array(own.length * this.size);
     this.gather(own, all);
-    const hosts = Array.from({ length: this.rank }, (_, rank) =>
-      all.subarray(rank * HOST_BYTES, (rank + 1) * HOST_BYTES),
+    return Array.from({ length: this.size }, (_, rank) =>
+      own.equals(all.subarray(rank * own.length, (rank + 1) * own.length)),
     );
-    return hosts.filter((host) => host.every((byte, i) => byte === own[i])).length;
   }
 }
 

@@ -7,7 +7,7 @@ import { removeLeftovers } from '../../files/atomic.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
 import { metrics } from '../../metrics/registry.ts';
 import { parseOptions } from '../../options.ts';
-import { DEVICES, type Device, resolveDevice } from '../../runtime/device.ts';
+import { DEVICES, type Device, deviceIdOption, deviceOptions, resolveDevice } from '../../runtime/device.ts';
 import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
@@ -34,6 +34,7 @@ const settingsSchema = z.object({
   guidance_scale: z.optional(z.number()),
   seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER)), 0),
   device: z._default(z.enum(DEVICES), 'auto'),
+  device_id: z.optional(deviceIdOption),
   directory: z.optional(z.string().check(z.minLength(1))),
 });
 
@@ -66,6 +67,8 @@ export interface EvaluationCallbackOptions {
   readonly seed?: number | undefined;
   /** Device on which samples are drawn; training may use the same one. Default 'auto'. */
   readonly device?: Device | undefined;
+  /** Which GPU the device `cuda` is, from 0; default: as for `pipeline()`. */
+  readonly device_id?: number | undefined;
   /**
    * Keeps the model that was the best by this value of the metrics, such as 'fid', 'kid_mean', 'coverage' or 'density': a
    * pipeline folder with `best.json`, which holds the step, the metric and its value. Of equal ones the first is kept.
@@ -225,8 +228,9 @@ export class EvaluationCallback implements TrainerCallback {
   }
 
   private async snapshotSettings({ train_dataset }: TrainerRun, directory: string): Promise<SnapshotSettings> {
-    const { num_inference_steps, eta, guidance_scale, seed, device } = this.settings;
+    const { num_inference_steps, eta, guidance_scale, seed, device, device_id } = this.settings;
     const images = isImageSet(train_dataset);
+    const samples = images ? 'images' : 'points';
     const { metrics, scheduler } = this.options;
     return {
       real: images
@@ -240,7 +244,7 @@ export class EvaluationCallback implements TrainerCallback {
       guidance_scale,
       classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
       seed,
-      device: await resolveDevice(device, { samples: images ? 'images' : 'points' }),
+      device: deviceOptions(await resolveDevice(device, { samples, device_id })),
       imports: [this.options.import ?? []].flat(),
       registered: registeredHere(metrics),
     };

@@ -37,7 +37,16 @@ const SCATTER_POINTS = 2000;
 /** Options of `evaluate` that can be sent to another process: extractors by name. */
 export type SnapshotMetrics = Omit<
   EvaluateOptions,
-  'real' | 'fake' | 'extractor' | 'logits_extractor' | 'generation' | 'device' | 'on_progress' | 'on_warning' | 'signal'
+  | 'real'
+  | 'fake'
+  | 'extractor'
+  | 'logits_extractor'
+  | 'generation'
+  | 'device'
+  | 'device_id'
+  | 'on_progress'
+  | 'on_warning'
+  | 'signal'
 > & {
   readonly extractor?: string | undefined;
   readonly logits_extractor?: string | undefined;
@@ -60,7 +69,7 @@ export interface SnapshotSettings {
   /** Classes that a class-conditional model draws in turn. */
   readonly classes: readonly number[];
   readonly seed: number;
-  readonly device: NonNullable<EvaluateOptions['device']>;
+  readonly device: { readonly device: NonNullable<EvaluateOptions['device']>; readonly device_id?: number };
   /** Modules that this process imports first; they register what the settings name. */
   readonly imports: readonly string[];
   /** The metrics and extractors among the settings that are registered in the training process. */
@@ -109,7 +118,7 @@ class SnapshotEvaluation {
     const chosen = chooseMetrics(checkedSettings(metrics).metrics ?? DEFAULT_METRICS[real.kind], metrics);
     if (!images) return new SnapshotEvaluation(settings, images, {});
     const image_shape = { height: images.height, width: images.width, channels: images.channels === 1 ? 1 : 3 };
-    const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, device, image_shape };
+    const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, ...device, image_shape };
     const isShared = chosen.some(({ metric }) => metric.extractor === undefined);
     const extractor = isShared ? await resolveExtractor(metrics.extractor ?? 'inception', options) : undefined;
     const logits = neededForms(chosen, 'real', 'fake').has('logits') && logitsExtractorOf<never>(metrics);
@@ -127,8 +136,8 @@ class SnapshotEvaluation {
     const { device, real } = this.settings;
     const draw =
       real.kind === 'images'
-        ? await loadUnconditionalImageGeneration(snapshot, { device })
-        : await loadUnconditionalPointGeneration(snapshot, { device });
+        ? await loadUnconditionalImageGeneration(snapshot, device)
+        : await loadUnconditionalPointGeneration(snapshot, device);
     try {
       return { files: await this.draw(draw, image), report: await this.measure(draw) };
     } finally {
@@ -166,7 +175,7 @@ class SnapshotEvaluation {
       seed,
       ...metrics,
       ...extractors,
-      device,
+      ...device,
       num_samples,
       num_real: metrics.num_real ?? real.count,
       real,

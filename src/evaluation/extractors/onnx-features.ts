@@ -45,6 +45,8 @@ export interface OnnxFeaturesOptions {
   readonly batch_size?: number | undefined;
   /** Where the model runs. Default 'cpu'. */
   readonly device?: Device | undefined;
+  /** Which GPU the device `cuda` is, from 0; default: as for `pipeline()`. */
+  readonly device_id?: number | undefined;
 }
 
 /**
@@ -62,13 +64,13 @@ export class OnnxFeatures extends ModelFeatures {
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
     requireObject('the options of OnnxFeatures', options);
     if (typeof options.model !== 'string') requireObject('model, a path or bytes with a name,', options.model);
-    const { model, batch_size = 32 } = options;
+    const { model, batch_size = 32, device_id } = options;
     requireInteger('batch_size', batch_size, 1);
     checkTensorOptions(options);
     const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
     const checksum = await onnxChecksum(source);
     // Exported networks compute shapes, which belong on the cpu.
-    const device = await resolveDevice(options.device ?? 'cpu');
+    const device = await resolveDevice(options.device ?? 'cpu', { device_id });
     const session = await Session.create(source, device, { forbidFallback: false });
     try {
       const input = chosen('input', session.inputNames, options.input_name, name);

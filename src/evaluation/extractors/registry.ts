@@ -5,7 +5,7 @@ import { ExtractorNotFoundError, InvalidArgumentError } from '../../errors.ts';
 import { isFile, isFolder } from '../../files/regular-file.ts';
 import { HUB_ID, type HubOptions } from '../../hub/hub-options.ts';
 import { Registry } from '../../registry.ts';
-import { type Device, resolveDevice } from '../../runtime/device.ts';
+import { type Device, deviceOptions, resolveDevice } from '../../runtime/device.ts';
 import { convertedExtractor, isTorchFileName } from './convert-extractor.ts';
 import { type FeatureExtractor, type FeatureImage, RawPixels } from './feature-extractor.ts';
 import { fetchPublishedExtractor } from './fetch-extractor.ts';
@@ -38,6 +38,8 @@ export interface ResolveExtractorOptions
   readonly extractors_dir?: string | undefined;
   /** Where a model runs. Default 'cpu'. */
   readonly device?: Device | undefined;
+  /** Which GPU the device `cuda` is, from 0; default: as for `pipeline()`. */
+  readonly device_id?: number | undefined;
   /** Images per run of the model, an integer of at least 1. Default 32, for transformers.js models 16. */
   readonly batch_size?: number | undefined;
 }
@@ -147,15 +149,15 @@ async function ofHub(name: HubExtractorName, { layer, ...options }: ExtractorReq
   const { repository, file, options: fixed } = HUB_EXTRACTORS[name];
   const own = path.join(options.extractors_dir ?? extractorsFolder(), `${name}.onnx`);
   const model = (await isFile(own)) ? own : await downloadFile(repository, file, options);
-  const { device, batch_size } = options;
-  return OnnxFeatures.load({ ...fixed, model, device, batch_size });
+  const { device, device_id, batch_size } = options;
+  return OnnxFeatures.load({ ...fixed, model, device, device_id, batch_size });
 }
 
 type ModelOptions = Omit<OnnxFeaturesOptions, 'model' | 'output_name'>;
 
 function modelOptions(options: ResolveExtractorOptions): ModelOptions {
-  const { image_size, image_mean, image_std, layout, resize, device, batch_size } = options;
-  return { image_size, image_mean, image_std, layout, resize, device, batch_size };
+  const { image_size, image_mean, image_std, layout, resize, device, device_id, batch_size } = options;
+  return { image_size, image_mean, image_std, layout, resize, device, device_id, batch_size };
 }
 
 async function modelFile(file: string, layer: string | undefined, options: ModelOptions): Promise<OnnxFeatures> {
@@ -178,7 +180,7 @@ async function transformersModel(
   folder: string,
   options: ResolveExtractorOptions,
 ): Promise<TransformersFeatures> {
-  const { revision, local_files_only, cache_dir, batch_size, device = 'cpu' } = options;
+  const { revision, local_files_only, cache_dir, batch_size, device = 'cpu', device_id } = options;
   if (!(await isFolder(spec)) && !HUB_ID.test(spec))
     throw new InvalidArgumentError(
       `the extractor '${spec}' is unknown: use ${extractors.names().join(', ')}, the name of an .onnx file in ${folder}, a path/to/file.onnx[:output], or the Hub id or folder of a transformers.js model for image-feature-extraction.`,
@@ -189,6 +191,6 @@ async function transformersModel(
     local_files_only,
     cache_dir: cache_dir ?? undefined,
     batch_size,
-    device: await resolveDevice(device),
+    ...deviceOptions(await resolveDevice(device, { device_id })),
   });
 }

@@ -4,7 +4,7 @@ import { errorText, FileFormatError, InvalidArgumentError } from '../../errors.t
 import { exists, fileDigest } from '../../files/regular-file.ts';
 import { importTransformers } from '../../hub/environment.ts';
 import { requireInteger } from '../../metrics/metric.ts';
-import type { ConcreteDevice } from '../../runtime/device.ts';
+import type { DeviceReport } from '../../runtime/device.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 
 type Transformers = typeof import('@huggingface/transformers');
@@ -18,7 +18,9 @@ export interface TransformersFeaturesOptions {
   /** Weights to load: features of quantised weights do not compare with others. Default 'fp32'. */
   readonly dtype?: 'fp32' | 'fp16' | 'q8' | undefined;
   /** Where the model runs. Default 'cpu'. */
-  readonly device?: ConcreteDevice | undefined;
+  readonly device?: DeviceReport['device'] | undefined;
+  /** Which GPU the device `cuda` is, from 0; default: 0. */
+  readonly device_id?: number | undefined;
   /** Never ask the network. Default false. */
   readonly local_files_only?: boolean | undefined;
   /** Folder of downloaded models. Default: that of transformers.js. */
@@ -84,12 +86,15 @@ function featureModel({ RawImage }: Transformers, pipe: ImagePipeline, pool: boo
 }
 
 async function createPipeline(transformers: Transformers, options: TransformersFeaturesOptions) {
-  const { model, revision = 'main', dtype = 'fp32', device = 'cpu', local_files_only, cache_dir } = options;
+  const { model, revision = 'main', dtype = 'fp32', device = 'cpu', device_id, local_files_only, cache_dir } = options;
+  const isNumbered = device === 'cuda' && device_id !== undefined;
+  const session_options = { executionProviders: [{ name: 'cuda', deviceId: device_id }] };
   try {
     return await transformers.pipeline('image-feature-extraction', model, {
       revision,
       dtype,
       device,
+      ...(isNumbered ? { session_options } : {}),
       ...(local_files_only === undefined ? {} : { local_files_only }),
       ...(cache_dir === undefined ? {} : { cache_dir }),
     });

@@ -6,7 +6,7 @@ import type { ImageFolderOptions, UnconditionalImageGenerationPipeline } from '.
 import { loadUnconditionalImageGeneration } from '../../pipelines/images.ts';
 import { startedScheduler } from '../../pipelines/sampling-options.ts';
 import { SampleStreams } from '../../random/sample-streams.ts';
-import { DEVICES, type Device, resolveDevice } from '../../runtime/device.ts';
+import { DEVICES, type Device, deviceIdOption, resolveDevice } from '../../runtime/device.ts';
 import { asScheduler } from '../../schedulers/registry.ts';
 import * as z from '../../zod.ts';
 import { fetchPublishedExtractor } from '../extractors/fetch-extractor.ts';
@@ -34,6 +34,7 @@ const settingsSchema = z.strictObject({
   batch_size: z._default(z.int().check(z.gte(1), z.lte(65_536)), 32),
   seed: z._default(z.int().check(z.gte(0)), 0),
   device: z._default(z.enum(DEVICES), 'auto'),
+  device_id: z.optional(deviceIdOption),
   extractor_options: z.optional(z.custom<PathLengthOptions['extractor_options']>()),
   generation: z.optional(
     z.pipe(
@@ -80,6 +81,8 @@ export interface PathLengthOptions {
   readonly seed?: number | undefined;
   /** Device of LPIPS, and of a pipeline that is loaded by name. Default 'auto'. */
   readonly device?: Device | undefined;
+  /** Which GPU the device `cuda` is, from 0; default: as for `pipeline()`. */
+  readonly device_id?: number | undefined;
   /** Where VGG16 is looked up, and how it is fetched. Default: as `resolveExtractor` does. */
   readonly extractor_options?:
     | Pick<ResolveExtractorOptions, 'extractors_dir' | 'local_files_only' | 'progress_callback' | 'fetch'>
@@ -140,8 +143,9 @@ export async function perceptualPathLength(
     );
   const heads = await readHeads(settings.ppl_lpips_weights);
   const { source } = input;
+  const { device, device_id } = settings;
   const draw =
-    typeof source === 'string' ? await loadUnconditionalImageGeneration(source, { device: settings.device }) : source;
+    typeof source === 'string' ? await loadUnconditionalImageGeneration(source, { device, device_id }) : source;
   try {
     refuseNoise(draw, settings);
     const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
@@ -153,7 +157,7 @@ export async function perceptualPathLength(
     const lpips = await Lpips.create(
       { height, width, side: settings.ppl_sample_similarity_resize },
       (name) => (name.startsWith('lin') ? heads.weights(name) : vgg16(name)),
-      await resolveDevice(settings.device),
+      await resolveDevice(device, { device_id }),
     );
     try {
       return { ...(await measured(draw, lpips, settings)), lpips_sha256: heads.sha256, settings: reported(settings) };

@@ -1,7 +1,7 @@
 import { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { gemm } from '../../graph/ops/matmul.ts';
-import { type Device, resolveDevice } from '../../runtime/device.ts';
+import { type Device, isCuda, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
 import type { BlockProducts } from './products.ts';
 
@@ -29,7 +29,7 @@ export interface BlockGemm extends BlockProducts {
  */
 export async function createBlockGemm(device: Device = 'cpu'): Promise<BlockGemm> {
   const resolved = await resolveDevice(device);
-  const session = await Session.create(productModel(), resolved === 'cuda' ? 'cpu' : resolved);
+  const session = await Session.create(productModel(), isCuda(resolved) ? 'cpu' : resolved);
   return {
     block_size: GEMM_ROWS,
     roundoff: 2 ** -24,

@@ -6,7 +6,7 @@ import { Graph } from '../../graph/graph.ts';
 import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type Dim, elementCount, type TensorType } from '../../graph/types.ts';
 import type { OnnxDtype } from '../../hub/hub-options.ts';
-import type { ConcreteDevice } from '../../runtime/device.ts';
+import { type ConcreteDevice, isCuda } from '../../runtime/device.ts';
 import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../runtime/session.ts';
 import type { WorkerSession } from '../../runtime/worker-session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
@@ -70,7 +70,7 @@ export class DenoisingLoop {
     dtype: OnnxDtype = 'fp32',
   ): Promise<DenoisingLoop | undefined> {
     const { device, sampleShape } = model;
-    const gains = device === 'cuda' || (device === 'cpu' && sampleShape.length === 1);
+    const gains = isCuda(device) || (device === 'cpu' && sampleShape.length === 1);
     const isReadable = source instanceof Graph || dtype === 'fp32';
     return gains && isReadable ? DenoisingLoop.read(source, model) : undefined;
   }

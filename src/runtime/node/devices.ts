@@ -1,10 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { listSupportedBackends } from 'onnxruntime-node';
+import { loadKoffi } from '../../distributed/mpi/library.ts';
 import { DeviceError, errorText } from '../../errors.ts';
 import { resolveDependency } from '../../files/package-files.ts';
 import { nativeBytes, nativeOrt } from './binding.ts';
-import { gpuComputes } from './gpu-probe.ts';
+import { type GpuProvider, gpuComputes } from './gpu-probe.ts';
 
 /** What to do where a GPU cannot be used. */
 export const GPU_ADVICE = {
@@ -36,10 +37,40 @@ export async function tryCpu(doubling: Uint8Array): Promise<string | undefined> 
 }
 
 /** What is missing for a GPU; undefined where it computes. @param doubling as for {@link tryCpu}. */
-export async function tryGpu(device: 'webgpu' | 'cuda', doubling: Uint8Array): Promise<string | undefined> {
+export async function tryGpu(provider: GpuProvider, doubling: Uint8Array): Promise<string | undefined> {
+  const device = typeof provider === 'string' ? provider : provider.name;
   const mayWork =
     listSupportedBackends().some(({ name }) => name === device) && (device !== 'cuda' || hasCudaProvider());
-  return mayWork && (await gpuComputes(device, doubling)) ? undefined : GPU_ADVICE[device];
+  return mayWork && (await gpuComputes(provider, doubling)) ? undefined : GPU_ADVICE[device];
+}
+
+/** Processes that this one starts, such as those of `reproduce`, have it too. */
+const DEVICE_ID = 'ISO_DIFFUSION_DEVICE_ID';
+
+/** The GPU of cuda that was chosen for this process; undefined where none was. */
+export function chosenDeviceId(): number | undefined {
+  const { [DEVICE_ID]: id = '' } = process.env;
+  return /^\d{1,4}$/.test(id) ? Number(id) : undefined;
+}
+
+/** The GPU of cuda that is taken from now on where nothing else is asked for. */
+export function chooseDeviceId(device_id: number): void {
+  process.env[DEVICE_ID] = String(device_id);
+}
+
+/**
+ * How many GPUs of cuda this process sees, as the driver counts them: `CUDA_VISIBLE_DEVICES` is respected. Undefined without
+ * koffi, through which the driver is asked, and without a driver.
+ */
+export async function cudaDeviceCount(): Promise<number | undefined> {
+  try {
+    const driver = loadKoffi().load('libcuda.so.1');
+    const count = [0];
+    const failed = driver.func('int cuInit(unsigned int flags)')(0);
+    return failed || driver.func('int cuDeviceGetCount(_Out_ int *count)')(count) ? undefined : count[0];
+  } catch {
+    return undefined;
+  }
 }
 
 /** onnxruntime names cuda as a backend wherever it could be, also without the provider's library beside it. */

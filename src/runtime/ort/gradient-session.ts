@@ -4,6 +4,7 @@ import type { ModelProto } from '../../graph/onnx/schema.ts';
 import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
 import { allocate, type DType, elementCount, fixedShape } from '../../graph/types.ts';
 import { bytesOf } from '../../platform/bytes.ts';
+import type { ConcreteDevice } from '../device.ts';
 import {
   float32Data,
   hostTensor,
@@ -26,12 +27,10 @@ interface GradientParameter {
   readonly gradient: Float32Array;
 }
 
-/** As in float16, where a graph is in it. */
-const ROUNDED = { roundsFloat16: true };
-
 /**
- * Runs a graph of gradients on the host: it reads parameters and writes gradients where they lie. Nothing is copied,
- * unless onnxruntime does not write into given tensors.
+ * Runs a graph of gradients whose parameters and gradients lie on the host: it reads and writes them there. On the cpu
+ * nothing is copied, unless onnxruntime does not write into given tensors. On a GPU, parameters go up and gradients come
+ * down in each run.
  */
 export class GradientSession {
   private readonly parameterFeeds: Record<string, RuntimeTensor>;
@@ -50,30 +49,32 @@ export class GradientSession {
   /**
    * @param graph with the output `terms`, a vector, beside the gradients.
    * @param cutAt an output, a vector, behind which the graph is cut: `forward` gives it before `run` does the rest. Default:
-   * none.
+   * none. What the first part leaves for the second lies on the host.
    */
   static async create(
     graph: Graph,
     parameters: readonly GradientParameter[],
-    cutAt?: string,
+    { device = 'cpu', cutAt }: { readonly device?: ConcreteDevice; readonly cutAt?: string | undefined } = {},
   ): Promise<GradientSession> {
+    // As in float16, where a graph is in it.
+    const rounded = { roundsFloat16: device === 'cpu' };
     const gradients = parameters.map(
       ({ gradientName, shape, gradient }) => [gradientName, hostTensor('float32', shape, gradient)] as const,
     );
     const fetches = { ...vectorOutput(graph, 'terms'), ...Object.fromEntries(gradients) };
     if (cutAt === undefined)
       return new GradientSession(
-        await WritingSession.create(modelProto(graph, {}, ROUNDED), 'terms', fetches),
+        await WritingSession.create(modelProto(graph, {}, rounded), 'terms', fetches, device),
         undefined,
         parameters,
       );
-    const { before, after, between } = cutModel(graph, cutAt, ROUNDED);
+    const { before, after, between } = cutModel(graph, cutAt, rounded);
     const left = Object.fromEntries(
       between.map(({ name, dtype, shape }) => [name, emptyTensor(dtype, fixedShape(shape))]),
     );
-    const first = await WritingSession.create(before, cutAt, { ...vectorOutput(graph, cutAt), ...left });
+    const first = await WritingSession.create(before, cutAt, { ...vectorOutput(graph, cutAt), ...left }, device);
     try {
-      const session = await WritingSession.create(after, 'terms', fetches);
+      const session = await WritingSession.create(after, 'terms', fetches, device);
       return new GradientSession(session, { session: first, left }, parameters);
     } catch (error) {
       await first.release();
@@ -112,12 +113,17 @@ class WritingSession {
   ) {}
 
   /** @param vector the output that `run` returns. */
-  static async create(plain: ModelProto, vector: string, fetches: TensorMap): Promise<WritingSession> {
-    const writesGiven = await writesGivenOutputs();
+  static async create(
+    plain: ModelProto,
+    vector: string,
+    fetches: TensorMap,
+    device: ConcreteDevice,
+  ): Promise<WritingSession> {
+    const writesGiven = await writesGivenOutputs(device);
     const hidden = hideShapes(plain);
     const model = writesGiven ? withSequenceOutput(hidden, vector) : hidden;
     // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
-    const session = await Session.create(encodeModel(model), 'cpu', { plansMemory: false });
+    const session = await Session.create(encodeModel(model), device, { plansMemory: false });
     return new WritingSession(session, vector, fetches, writesGiven);
   }
 

@@ -58,7 +58,7 @@ export class TrainingSession {
     device: ConcreteDevice,
   ): Promise<TrainingSession> {
     const deviceOutputs = vectors.map(({ name }) => nextName(name));
-    const writesGiven = device !== 'webgpu' && (await writesGivenOutputs());
+    const writesGiven = device !== 'webgpu' && (await writesGivenOutputs(device));
     const hasBodies = graph.nodes.some(({ opType }) => opType === 'Loop');
     const model = encodeModel(modelProto(graph, {}, { roundsFloat16: device === 'cpu' }));
     const session = await Session.create(model, device, { deviceOutputs, hasBodies });

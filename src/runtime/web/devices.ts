@@ -16,13 +16,20 @@ export function tryCpu(doubling: Uint8Array): Promise<string | undefined> {
 }
 
 /** What is missing for a GPU; undefined where it computes. */
-export async function tryGpu(device: 'webgpu' | 'cuda', doubling: Uint8Array): Promise<string | undefined> {
-  if (device === 'cuda') return GPU_ADVICE.cuda;
+export async function tryGpu(provider: 'webgpu' | 'cuda' | object, doubling: Uint8Array): Promise<string | undefined> {
+  if (provider !== 'webgpu') return GPU_ADVICE.cuda;
   const { gpu } = navigator;
   const adapter = await gpu?.requestAdapter().catch(() => null);
   if (!adapter) return GPU_ADVICE.webgpu;
   return tried('webgpu', doubling);
 }
+
+/** There are none to choose from. */
+export const chosenDeviceId = (): number | undefined => undefined;
+export function chooseDeviceId(_device_id: number): void {}
+
+/** There are none. */
+export const cudaDeviceCount = async (): Promise<number | undefined> => undefined;
 
 async function tried(provider: 'wasm' | 'webgpu', doubling: Uint8Array): Promise<string | undefined> {
   try {

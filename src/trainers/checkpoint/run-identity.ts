@@ -56,10 +56,10 @@ const WITHOUT_EFFECT = [
   'report_to',
 ];
 /**
- * The folder is where the checkpoint lies, `max_steps` says what the epochs amount to, and a progress line is of its
- * process. TF32 is recorded by `onCuda`.
+ * The folder is where the checkpoint lies, `max_steps` says what the epochs amount to, and a progress line and the number of
+ * a GPU are of a process. TF32 is recorded by `onCuda`.
  */
-const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm', 'tf32'];
+const NOT_RECORDED = ['output_dir', 'num_train_epochs', 'disable_tqdm', 'device_id', 'tf32'];
 
 /**
  * Ranks count as batches of a step: a run goes on with the same bits on any number of them.

@@ -53,8 +53,8 @@ export class Engine {
 
   /**
    * An engine with the backend that suits device and model: a Loop over whole steps where steps are short, and on cuda,
-   * where onnxruntime copies the state in and out of every run; on the cpu, the host's own memory for large models and for
-   * several batches a step.
+   * where onnxruntime copies the state in and out of every run; the host's own memory for large models and for several
+   * batches a step on the cpu, and for several ranks, because a Loop has no place for an exchange.
    *
    * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
    * @param communicator the ranks that share a step; default: this process alone.
@@ -84,9 +84,10 @@ export class Engine {
       return withBackend(await DeviceBackend.create(settings, device, initial));
     }
     const parameters = settings.objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-    if (device === 'cpu' && (settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS)) {
+    const isLarge = settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS;
+    if (communicator.size > 1 || (device === 'cpu' && isLarge)) {
       const { HostBackend } = await import('./host.ts');
-      return withBackend(await HostBackend.create(settings, initial, communicator));
+      return withBackend(await HostBackend.create(settings, initial, communicator, device));
     }
     return withBackend(await FusedBackend.create(settings, device, initial, batches, schedule));
   }
@@ -199,8 +200,10 @@ function* batchesOfStep(
 
 function refuseSeveralRanks(compute: Compute, { size }: Communicator): void {
   const where = 'tf' in compute ? "the engine 'tfjs'" : `device '${compute.device}'`;
-  if (size === 1 || ('device' in compute && compute.device === 'cpu')) return;
-  throw new DistributedError(`${size} ranks cannot train together on ${where}: use device 'cpu', or start one process`);
+  if (size === 1 || ('device' in compute && compute.device !== 'webgpu')) return;
+  throw new DistributedError(
+    `${size} ranks cannot train together on ${where}: use device 'cpu' or 'cuda', or start one process`,
+  );
 }
 
 function refuseDiverged(report: StepReport, step: number): void {

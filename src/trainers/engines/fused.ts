@@ -7,7 +7,7 @@ import { reduceMean } from '../../graph/ops/reduce.ts';
 import { expandTo, reshape, split } from '../../graph/ops/shape.ts';
 import { scalarLike } from '../../graph/registry.ts';
 import { nchw } from '../../nn/layout.ts';
-import type { ConcreteDevice } from '../../runtime/device.ts';
+import { type ConcreteDevice, isCuda } from '../../runtime/device.ts';
 import { TrainingSession } from '../../runtime/ort/training-session.ts';
 import { float32Data, hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Batches } from '../data/prefetched-batches.ts';
@@ -75,7 +75,7 @@ export class FusedBackend implements StateHolder {
     batches: Batches,
     schedule: StepSchedule,
   ): Promise<FusedBackend> {
-    const built = buildLoopGraph(settings, device === 'cuda' ? 'cuda' : 'any');
+    const built = buildLoopGraph(settings, isCuda(device) ? 'cuda' : 'any');
     const start = splitByVector(built.vectors, withLossScaler(settings, initial));
     const session = await TrainingSession.create(built.graph, built.vectors, start, device);
     return new FusedBackend(session, built, settings, batches, schedule);

@@ -3,11 +3,14 @@ import { type Communicator, gatherFloats, SINGLE } from '../../distributed/commu
 import { sumOverRanks } from '../../distributed/sum.ts';
 import { momentKinds, type StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
+import { nchw } from '../../nn/layout.ts';
+import { type ConcreteDevice, isCuda } from '../../runtime/device.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
-import { hostTensor } from '../../runtime/session.ts';
+import { hostTensor, type TensorMap } from '../../runtime/session.ts';
 import { asHostTensors, type BatchInputs, type DropoutInput } from '../step/batch.ts';
 import {
   buildGradientGraph,
+  buildLossGraph,
   gradientName,
   LOSS_SCALE,
   reportedNames,
@@ -21,16 +24,15 @@ import type { StepSettings } from '../step/settings.ts';
 import type { StateKind, TrainingState } from '../step/update.ts';
 import { type Backend, gradientScale, meanReport } from './backend.ts';
 import { HostState } from './host-state.ts';
-import { MEANS } from './means-session.ts';
-
-/** The order in which the cpu trains; see docs/performance.md. The state outside has the order of the state dict. */
-const LAYOUT = hwnc;
+import { MEANS, MeansSession } from './means-session.ts';
 
 /**
  * The cpu for large models and for steps of several batches: a session writes the gradients of a batch into the host's
  * state, which WebAssembly kernels update in place. A large model is held once instead of twice.
  *
  * Ranks add up their gradients and gather the terms of all batches, and every rank makes the same update of its own state.
+ * That is also how ranks train on cuda. From Node.js, onnxruntime can leave nothing on a GPU of cuda between two runs, and
+ * a step has to stop for the exchange: moments and averages stay on the host, parameters go up and gradients come down.
  */
 export class HostBackend implements Backend {
   readonly reported: readonly string[];
@@ -41,6 +43,8 @@ export class HostBackend implements Backend {
 
   private constructor(
     private readonly session: GradientSession,
+    /** The forward pass for the means, where it is not the first part of `session`. */
+    private readonly measuring: MeasuringPass | undefined,
     private readonly held: HostState,
     private readonly settings: StepSettings,
     terms: StackedTerms,
@@ -57,30 +61,46 @@ export class HostBackend implements Backend {
   /**
    * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
    * @param communicator the ranks that share a step; default: this process alone.
+   * @param device where the gradients are computed; default: the cpu.
    */
   static async create(
     settings: StepSettings,
     initial: TrainingState,
     communicator: Communicator = SINGLE,
+    device: ConcreteDevice = 'cpu',
   ): Promise<HostBackend> {
     const { objective, optimizer, ema, accumulationSteps } = settings;
+    const onCuda = isCuda(device);
+    // The order in which the device trains; see docs/performance.md. The state outside has the order of the state dict.
+    const layout = onCuda ? nchw : hwnc;
     const kinds = { moments: momentKinds(optimizer), ema, batches: accumulationSteps };
-    const held = new HostState(objective.parameters, LAYOUT, kinds, initial);
-    const { graph, terms, means, dropouts } = buildGradientGraph(settings, LAYOUT);
+    const held = new HostState(objective.parameters, layout, kinds, initial);
+    const { graph, terms, means, dropouts } = buildGradientGraph(settings, layout, onCuda ? 'cuda' : 'any');
     const parameters = held.parameters().map(({ spec, value, gradient }) => ({
       name: spec.name,
       gradientName: gradientName(spec.name),
-      shape: shapeIn(LAYOUT, spec),
+      shape: shapeIn(layout, spec),
       value,
       gradient,
     }));
-    if (means.size > 0) graph.output(MEANS, stackMeans(means));
-    const session = await GradientSession.create(graph, parameters, means.size > 0 ? MEANS : undefined);
-    return new HostBackend(session, held, settings, terms, dropouts, [...means.keys()], initial, communicator);
+    // What the forward pass leaves for the backward pass would come to the host and go back: a forward pass more is less.
+    const cutAt = means.size > 0 && !onCuda ? MEANS : undefined;
+    if (cutAt) graph.output(cutAt, stackMeans(means));
+    const session = await GradientSession.create(graph, parameters, { device, cutAt });
+    try {
+      const measuring = means.size > 0 && onCuda ? await measuringPass(settings, parameters, device) : undefined;
+      const names = [...means.keys()];
+      return new HostBackend(session, measuring, held, settings, terms, dropouts, names, initial, communicator);
+    } catch (error) {
+      await session.release();
+      throw error;
+    }
   }
 
   means(batch: BatchInputs): Promise<Float32Array> {
-    return this.session.forward(asHostTensors(batch));
+    const { measuring, session } = this;
+    const feeds = asHostTensors(batch);
+    return measuring ? measuring.session.run({ ...feeds, ...measuring.parameters }) : session.forward(feeds);
   }
 
   async accumulate(batch: BatchInputs, index: number): Promise<void> {
@@ -123,8 +143,28 @@ export class HostBackend implements Backend {
   }
 
   async release(): Promise<void> {
+    await this.measuring?.session.release();
     await this.session.release();
   }
+}
+
+interface MeasuringPass {
+  readonly session: MeansSession;
+  /** They lie in the host's state. */
+  readonly parameters: TensorMap;
+}
+
+/** A forward pass on cuda for the means that the loss wants over the step. */
+async function measuringPass(
+  settings: StepSettings,
+  parameters: readonly { readonly name: string; readonly shape: readonly number[]; readonly value: Float32Array }[],
+  device: ConcreteDevice,
+): Promise<MeasuringPass> {
+  const { graph, means } = buildLossGraph(settings, nchw, 'means', 'cuda');
+  graph.output(MEANS, stackMeans(means));
+  const tensors = parameters.map(({ name, shape, value }) => [name, hostTensor('float32', shape, value)] as const);
+  const session = await MeansSession.create(graph, [...means.keys()], device);
+  return { session, parameters: Object.fromEntries(tensors) };
 }
 
 /** The sums of what each batch reports, one batch after the other. */

@@ -1,5 +1,5 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
-import { Graph, type Value } from '../../graph/graph.ts';
+import { Graph, type GraphTarget, type Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/dropout.ts';
 import { add, cast, identity, mul, stopGradient, sub } from '../../graph/ops/elementwise.ts';
 import { concat, reshape } from '../../graph/ops/shape.ts';
@@ -208,8 +208,9 @@ export function buildLossGraph(
   settings: StepSettings,
   layout: Layout,
   pass: 'gradients' | 'means' = 'gradients',
+  target: GraphTarget = 'any',
 ): LossGraph {
-  const graph = new Graph('gradients');
+  const graph = new Graph('gradients', undefined, target);
   const specs = settings.objective.parameters;
   const parameters = new Map(
     specs.map((spec) => [spec.name, graph.input(spec.name, 'float32', shapeIn(layout, spec))] as const),
@@ -231,8 +232,8 @@ export function buildLossGraph(
  * Inputs: those of `buildLossGraph`, and in float16 `LOSS_SCALE`, float32 []. Outputs: `d/<parameter>` for every parameter,
  * and `terms`, float32 [n].
  */
-export function buildGradientGraph(settings: StepSettings, layout: Layout): LossGraph {
-  const built = buildLossGraph(settings, layout);
+export function buildGradientGraph(settings: StepSettings, layout: Layout, target: GraphTarget = 'any'): LossGraph {
+  const built = buildLossGraph(settings, layout, 'gradients', target);
   const { graph, parameters, loss, terms } = built;
   const lossScale = settings.computeDtype === 'float16' ? graph.input(LOSS_SCALE, 'float32', []) : undefined;
   const found = scaledGradients(loss, lossScale, [...parameters.values()]);

@@ -16,7 +16,12 @@ enum counter {
   UNEVEN_CONVOLUTIONS,
   // Libraries of cuBLAS that were loaded with NVIDIA_TF32_OVERRIDE=0.
   LOADED_WITHOUT_TF32,
+  // Bit d: memory was allocated on device d.
+  DEVICES,
   COUNTERS,
 };
+
+// How many devices there are, as the environment says.
+int fake_device_count(void);
 
 void fake_count(enum counter counter, int64_t amount);

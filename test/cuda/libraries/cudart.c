@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -40,6 +40,7 @@ static const char *const names[COUNTERS] = {
     [MEMORY_PEAK] = "memoryPeak",
     [UNEVEN_CONVOLUTIONS] = "unevenConvolutions",
     [LOADED_WITHOUT_TF32] = "loadedWithoutTf32",
+    [DEVICES] = "devices",
 };
 
 __attribute__((constructor)) static void open_counters(void) {
@@ -60,6 +61,36 @@ void fake_count(enum counter counter, int64_t amount) {
   __sync_fetch_and_add(&records[counter].value, amount);
 }
 
+// Devices: FAKE_CUDA_DEVICES of them, or 1. Each thread has its own current one.
+
+static _Thread_local int current_device;
+
+int fake_device_count(void) {
+  const char *all = getenv("FAKE_CUDA_DEVICES");
+  const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+  int count = all ? atoi(all) : 1;
+  if (!visible) return count;
+  int listed = *visible != 0;
+  for (; *visible; visible++) listed += *visible == ',';
+  return listed < count ? listed : count;
+}
+
+int cudaSetDevice(int device) {
+  if (device < 0 || device >= fake_device_count()) return INVALID_DEVICE;
+  current_device = device;
+  return SUCCESS;
+}
+
+int cudaGetDeviceCount(int *count) {
+  *count = fake_device_count();
+  return SUCCESS;
+}
+
+int cudaGetDevice(int *device) {
+  *device = current_device;
+  return SUCCESS;
+}
+
 // Memory
 
 static const size_t DEVICE_BYTES = 80ull << 30;
@@ -69,6 +100,7 @@ struct block {
   char *start;
   size_t length;
   bool on_device;
+  int device;
 };
 static struct block blocks[1 << 16];
 static int block_count;
@@ -79,7 +111,7 @@ static void *allocate(size_t bytes, bool on_device) {
   if (start == MAP_FAILED) return NULL;
   pthread_mutex_lock(&mutex);
   if (block_count == sizeof blocks / sizeof *blocks) fail("too many allocations");
-  blocks[block_count++] = (struct block){start, length, on_device};
+  blocks[block_count++] = (struct block){start, length, on_device, current_device};
   pthread_mutex_unlock(&mutex);
   return start;
 }
@@ -99,17 +131,22 @@ static size_t release(void *start) {
   return length;
 }
 
-static bool is_on_device(const void *address) {
+// The device that has it; -1 for the host.
+static int device_of(const void *address) {
   const char *byte = address;
-  bool on_device = false;
+  int device = -1;
   pthread_mutex_lock(&mutex);
   for (int i = 0; i < block_count; i++) {
     if (byte < blocks[i].start || byte >= blocks[i].start + blocks[i].length) continue;
-    on_device = blocks[i].on_device;
+    if (blocks[i].on_device) device = blocks[i].device;
     break;
   }
   pthread_mutex_unlock(&mutex);
-  return on_device;
+  return device;
+}
+
+static bool is_on_device(const void *address) {
+  return device_of(address) >= 0;
 }
 
 int cudaMalloc(void **address, size_t bytes) {
@@ -118,6 +155,8 @@ int cudaMalloc(void **address, size_t bytes) {
   *address = allocate(length, true);
   if (!*address) return OUT_OF_MEMORY;
   fake_count(MEMORY, length);
+  // onnxruntime allocates a byte on device 0 when it loads the provider, whichever device it is for.
+  if (bytes > 1) __sync_fetch_and_or(&records[DEVICES].value, 1ll << current_device);
   if (records[MEMORY].value > records[MEMORY_PEAK].value) records[MEMORY_PEAK].value = records[MEMORY].value;
   return SUCCESS;
 }
@@ -155,6 +194,14 @@ static const size_t MOST_COPIED_ON_DEVICE = 1 << 12;
 
 enum kind { HOST_TO_HOST, HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE, BY_ADDRESS };
 
+// A fake computes no gradients. With FAKE_CUDA_VALUES each device d has 1 + d in place of each float that comes to the host,
+// so that a test sees which device it came from. Conditions, losses and their terms are shorter than that.
+static const size_t LEAST_REPLACED = 64;
+
+static void replace(float *values, size_t bytes, int device) {
+  for (size_t i = 0; i < bytes / sizeof(float); i++) values[i] = 1 + device;
+}
+
 static int copy(void *to, const void *from, size_t bytes, enum kind kind) {
   if (kind == BY_ADDRESS) kind = (is_on_device(from) ? DEVICE_TO_HOST : HOST_TO_HOST) + (is_on_device(to) ? 1 : 0);
   size_t most = kind == DEVICE_TO_DEVICE ? MOST_COPIED_ON_DEVICE : MOST_COPIED_FROM_HOST;
@@ -164,6 +211,7 @@ static int copy(void *to, const void *from, size_t bytes, enum kind kind) {
     fake_count(BYTES_TO_DEVICE, bytes);
   }
   if (kind == DEVICE_TO_HOST) {
+    if (getenv("FAKE_CUDA_VALUES") && bytes >= LEAST_REPLACED) replace(to, bytes, device_of(from));
     fake_count(COPIES_TO_HOST, 1);
     fake_count(BYTES_TO_HOST, bytes);
   }
@@ -266,16 +314,6 @@ void **__cudaRegisterFatBinary(void *binary) {
 }
 
 // The device: an H100.
-
-int cudaGetDeviceCount(int *count) {
-  *count = 1;
-  return SUCCESS;
-}
-
-int cudaGetDevice(int *device) {
-  *device = 0;
-  return SUCCESS;
-}
 
 int cudaDriverGetVersion(int *version) {
   *version = 13000;
@@ -431,7 +469,6 @@ NOTHING(cudaMemPoolSetAttribute)
 NOTHING(cudaMemPoolTrimTo)
 NOTHING(cudaMemcpy2DAsync)
 NOTHING(cudaPeekAtLastError)
-NOTHING(cudaSetDevice)
 NOTHING(cudaStreamBeginCapture)
 NOTHING(cudaStreamCreate)
 NOTHING(cudaStreamEndCapture)
