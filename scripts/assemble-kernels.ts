@@ -3,11 +3,17 @@ import { fileURLToPath } from 'node:url';
 import wabt from 'wabt';
 import { writeFileAtomic } from '../src/files/atomic.ts';
 
-const folder = new URL('../src/trainers/engines/', import.meta.url);
+/** Sources below src/, whose binaries lie beside them, with the names of their constants. */
+const SOURCES = {
+  HOST_KERNELS: 'trainers/engines/host-kernels',
+  RESIZE_KERNELS: 'datasets/images/resize-kernels',
+};
 
-/** The binary of src/trainers/engines/host-kernels.wat in base64. */
-export async function assembleKernels(): Promise<string> {
-  const file = fileURLToPath(new URL('host-kernels.wat', folder));
+const fileOf = (path: string) => fileURLToPath(new URL(`../src/${path}`, import.meta.url));
+
+/** The binary of a source in base64. */
+export async function assembleKernels(name: keyof typeof SOURCES): Promise<string> {
+  const file = fileOf(`${SOURCES[name]}.wat`);
   const { parseWat } = await wabt();
   const module = parseWat(file, await readFile(file), { simd: true });
   try {
@@ -20,10 +26,13 @@ export async function assembleKernels(): Promise<string> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const source = [
-    '// Made by `npx tsx scripts/assemble-kernels.ts` from host-kernels.wat.',
-    'export const HOST_KERNELS =',
-    `  '${await assembleKernels()}';`,
-  ].join('\n');
-  await writeFileAtomic(fileURLToPath(new URL('host-kernels-binary.ts', folder)), `${source}\n`);
+  for (const name of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
+    const path = SOURCES[name];
+    const source = [
+      `// Made by \`npx tsx scripts/assemble-kernels.ts\` from ${path.split('/').at(-1)}.wat.`,
+      `export const ${name} =`,
+      `  '${await assembleKernels(name)}';`,
+    ].join('\n');
+    await writeFileAtomic(fileOf(`${path}-binary.ts`), `${source}\n`);
+  }
 }

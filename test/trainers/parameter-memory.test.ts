@@ -13,7 +13,7 @@ import { decays, gradients, largestError, norms, optimizerCases, start } from '.
 const random = (seed: number, length: number) => new RandomStream(seed).fillNormal(new Float32Array(length));
 
 it('has the binary of its source: run `npx tsx scripts/assemble-kernels.ts` where it does not', async () => {
-  expect(HOST_KERNELS).toBe(await assembleKernels());
+  expect(HOST_KERNELS).toBe(await assembleKernels('HOST_KERNELS'));
 });
 
 describe.each(optimizerCases)('$name on the host', ({ settings, learningRate, clipNorm, parameters, averages }) => {

@@ -1,5 +1,6 @@
 import type { ImageShape } from './augment.ts';
 import type { Interpolation } from './image-set.ts';
+import { resampleBytes, type Taps } from './resize-kernels.ts';
 
 /*
  * Pillow's resize (`Image.resize`, src/libImaging/Resample.c), to the bit: the antialiased filter, its weights in fixed
@@ -31,16 +32,6 @@ function sinc(x: number): number {
 
 /** Weights are multiples of 2^-22: the sum of 255 times all of them, with the overshoot of a filter, fits in 32 bits. */
 const PRECISION = 22;
-const HALF = 1 << (PRECISION - 1);
-
-/** Along one axis: which source pixels make each target pixel, and with which weights. */
-interface Taps<Weights> {
-  readonly first: Int32Array;
-  readonly count: Int32Array;
-  /** `stride` weights for each target pixel. */
-  readonly weights: Weights;
-  readonly stride: number;
-}
 
 /** An axis of `from` pixels that becomes one of `to` pixels, of which `kept` from `start` on are wanted. */
 interface Axis {
@@ -62,11 +53,13 @@ function tapsOf({ from, to, start, kept }: Axis, { support, weight }: Filter): T
     const centre = (start + i + 0.5) * scale;
     const begin = Math.max(0, Math.trunc(centre - reach + 0.5));
     const end = Math.min(from, Math.trunc(centre + reach + 0.5));
-    const exact = Array.from({ length: end - begin }, (_, x) => weight((begin + x - centre + 0.5) / filterScale));
-    const sum = exact.reduce((total, value) => total + value, 0);
-    exact.forEach((value, x) => {
-      weights[i * stride + x] = sum === 0 ? value : value / sum;
-    });
+    let sum = 0;
+    for (let x = begin; x < end; x++) {
+      const value = weight((x - centre + 0.5) / filterScale);
+      weights[i * stride + x - begin] = value;
+      sum += value;
+    }
+    if (sum !== 0) for (let tap = 0; tap < end - begin; tap++) (weights[i * stride + tap] as number) /= sum;
     first[i] = begin;
     count[i] = end - begin;
   }
@@ -75,10 +68,11 @@ function tapsOf({ from, to, start, kept }: Axis, { support, weight }: Filter): T
 
 /** The taps with weights in fixed point. */
 function inFixedPoint(taps: Taps<Float64Array>): Taps<Int32Array> {
-  const weights = Int32Array.from(taps.weights, (weight) => {
-    const scaled = weight * 2 ** PRECISION;
-    return Math.trunc(scaled + (scaled < 0 ? -0.5 : 0.5));
-  });
+  const weights = new Int32Array(taps.weights.length);
+  for (let i = 0; i < weights.length; i++) {
+    const scaled = (taps.weights[i] as number) * 2 ** PRECISION;
+    weights[i] = Math.trunc(scaled + (scaled < 0 ? -0.5 : 0.5));
+  }
   return { ...taps, weights };
 }
 
@@ -116,73 +110,10 @@ export function resizeImage(
   const firstRow = down.first.reduce((least, row) => Math.min(least, row), height);
   const endRow = down.first.reduce((most, row, i) => Math.max(most, row + (down.count[i] as number)), 0);
   const across = inFixedPoint(tapsOf(columns, filter));
-  const narrow = resizeRows(
-    source.subarray(firstRow * width * channels, endRow * width * channels),
-    width,
-    channels,
-    across,
-  );
-  const resized = resizeColumns(narrow, window.keptWidth * channels, firstRow, down);
+  const rowsOfTaps = source.subarray(firstRow * width * channels, endRow * width * channels);
+  const fromFirst = { ...down, first: down.first.map((row) => row - firstRow) };
+  const resized = resampleBytes(rowsOfTaps, { width, channels }, across, fromFirst);
   return channels === 4 && changes ? straight(resized) : resized;
-}
-
-/** Each row, from `width` pixels to as many as there are taps. */
-function resizeRows(
-  pixels: Uint8Array,
-  width: number,
-  channels: number,
-  { first, count, weights, stride }: Taps<Int32Array>,
-) {
-  const kept = first.length;
-  const height = pixels.length / (width * channels);
-  const out = new Uint8ClampedArray(height * kept * channels);
-  let at = 0;
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < kept; x++) {
-      const begin = x * stride;
-      const end = begin + (count[x] as number);
-      let from = (y * width + (first[x] as number)) * channels;
-      // All channels in one pass over the weights: this is the innermost loop of loading a set.
-      let [sum0, sum1, sum2, sum3] = [HALF, HALF, HALF, HALF];
-      for (let tap = begin; tap < end; tap++, from += channels) {
-        const weight = weights[tap] as number;
-        sum0 = (sum0 + Math.imul(pixels[from] as number, weight)) | 0;
-        if (channels === 1) continue;
-        sum1 = (sum1 + Math.imul(pixels[from + 1] as number, weight)) | 0;
-        sum2 = (sum2 + Math.imul(pixels[from + 2] as number, weight)) | 0;
-        if (channels === 4) sum3 = (sum3 + Math.imul(pixels[from + 3] as number, weight)) | 0;
-      }
-      out[at] = sum0 >> PRECISION;
-      if (channels > 1) {
-        out[at + 1] = sum1 >> PRECISION;
-        out[at + 2] = sum2 >> PRECISION;
-      }
-      if (channels === 4) out[at + 3] = sum3 >> PRECISION;
-      at += channels;
-    }
-  }
-  return out;
-}
-
-/** Rows of `rowBytes`, the first of which is row `firstRow` of the image, to as many rows as there are taps. */
-function resizeColumns(
-  pixels: Uint8ClampedArray,
-  rowBytes: number,
-  firstRow: number,
-  { first, count, weights, stride }: Taps<Int32Array>,
-): Uint8Array {
-  const out = new Uint8ClampedArray(first.length * rowBytes);
-  const sums = new Int32Array(rowBytes);
-  for (let y = 0; y < first.length; y++) {
-    sums.fill(HALF);
-    for (let tap = 0; tap < (count[y] as number); tap++) {
-      const weight = weights[y * stride + tap] as number;
-      const from = ((first[y] as number) - firstRow + tap) * rowBytes;
-      for (let i = 0; i < rowBytes; i++) sums[i] = (sums[i] as number) + Math.imul(pixels[from + i] as number, weight);
-    }
-    for (let i = 0; i < rowBytes; i++) out[y * rowBytes + i] = (sums[i] as number) >> PRECISION;
-  }
-  return new Uint8Array(out.buffer);
 }
 
 /** RGBA with the colours multiplied by the transparency, rounded as Pillow's `RGBa` is. */
