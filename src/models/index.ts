@@ -11,6 +11,7 @@ export {
   initialParameters,
   type ModelConfig,
   type ModelInputs,
+  type SampleSize,
 } from './model.ts';
 export type { InputNames } from './onnx/inputs.ts';
 export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx/model.ts';

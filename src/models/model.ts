@@ -36,6 +36,9 @@ export function configOptions(json: unknown, className: string): Record<string, 
   return Object.fromEntries(Object.entries(json).filter(([key]) => !key.startsWith('_')));
 }
 
+/** Side, or height and width, of an image in pixels. */
+export type SampleSize = number | readonly [height: number, width: number];
+
 /** What a model is called with: values of one graph. */
 export interface ModelInputs {
   /** [batch, ...sampleShape], float32, float64 or float16, as all parameters. */
@@ -66,6 +69,11 @@ export interface DiffusionModel {
   readonly sampleShape: readonly number[];
   /** Channels of the output; twice those of the sample where the model learns its variance. Default: the sample's. */
   readonly outputChannels?: number | undefined;
+  /**
+   * The model for samples of another height and width; its parameters are the same. Where the config leaves the size open,
+   * `sampleShape` throws until it is known. Default: the model has one size.
+   */
+  withSampleSize?(size: SampleSize): DiffusionModel;
   /**
    * Whether `forward` also takes timesteps of float32, as schedulers with fractional ones have them. Default false: a
    * pipeline then asks the model at the whole timesteps below and above, and interpolates.

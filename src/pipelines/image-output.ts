@@ -127,6 +127,7 @@ export type GenerationRecord = JsonObject & {
   jump_n_sample?: number;
   guidance_scale: number;
   class_labels: number | number[] | null;
+  condition_sha256?: string;
 };
 
 const MAX_RECORD_BYTES = 512 * 1024 * 1024;

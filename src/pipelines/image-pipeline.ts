@@ -2,6 +2,7 @@
 import type { RawImage, Tensor } from '@huggingface/transformers';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import type { ConditionOptions } from './editing/condition.ts';
 import type { ImageEditOptions, ImageInput } from './editing/image-input.ts';
 import type { InversionOptions } from './editing/inversion.ts';
 import type { InterpolationEnd, LatentOptions } from './editing/latents.ts';
@@ -10,21 +11,27 @@ import type { ImageBytes } from './image-output.ts';
 import type { ModelSession } from './model-session.ts';
 import type { SamplingOptions } from './sampling-options.ts';
 
-export interface ImageGenerationOptions extends SamplingOptions, ClassOptions, LatentOptions, ImageEditOptions {
+export interface ImageGenerationOptions
+  extends SamplingOptions,
+    ClassOptions,
+    ConditionOptions,
+    LatentOptions,
+    ImageEditOptions {
   /** Images to draw, 1 to 2^28; default 1. */
   readonly batch_size?: number | undefined;
 }
 
 /** Options of `interpolate`: those of a call that do not say where it starts. */
 export type ImageInterpolationOptions = SamplingOptions &
-  ClassOptions & {
+  ClassOptions &
+  ConditionOptions & {
     /** Seed of later steps' noise for an end that is given by its latents, an integer >= 0; default 0. */
     readonly seed?: number | undefined;
   };
 
-export interface ImageInversionOptions extends InversionOptions, ClassOptions {}
+export interface ImageInversionOptions extends InversionOptions, ClassOptions, ConditionOptions {}
 
-export interface ImageFolderOptions extends SamplingOptions, ClassOptions, ImageEditOptions {
+export interface ImageFolderOptions extends SamplingOptions, ClassOptions, ConditionOptions, ImageEditOptions {
   /** Images to draw in all, or that the folder shall have in the end, 1 to 2^28. */
   readonly count: number;
   /** Images that go through the model at a time, 1 or more; default 16, on a GPU 16 to 128 by their size. */

@@ -6,6 +6,7 @@ import type { PipelineSource } from '../hub/pipeline-source.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import * as z from '../zod.ts';
+import { type ConditionOptions, conditionOf, conditionOptionShape, readCondition } from './editing/condition.ts';
 import type { Edit } from './editing/edit.ts';
 import {
   type ImageEditOptions,
@@ -58,7 +59,9 @@ import {
   samplingShape,
 } from './sampling-options.ts';
 
-const drawingShape = { ...samplingShape, ...classShape } satisfies Fields<SamplingOptions & ClassOptions>;
+const drawingShape = { ...samplingShape, ...classShape, ...conditionOptionShape } satisfies Fields<
+  SamplingOptions & ClassOptions & ConditionOptions
+>;
 const callShape = { ...drawingShape, ...imageEditShape, batch_size: z.optional(numberOption) };
 const generationSchema = z.strictObject({
   ...callShape,
@@ -79,6 +82,7 @@ const interpolationSchema = z.strictObject({ ...drawingShape, seed: z.optional(n
 const inversionSchema = z.strictObject({
   ...inversionShape,
   ...classShape,
+  ...conditionOptionShape,
 } satisfies Fields<ImageInversionOptions>);
 
 /** Images that go through the model at once: on the cpu more would only take memory, a GPU has more to do at a time. */
@@ -115,15 +119,22 @@ function imagePipeline(
   const { sampleShape } = model;
   const group = groupOn(model.device, elementCount(sampleShape));
   /** All that a call needs but the images it is given, read before it waits for anything. */
-  const read = (options: SamplingOptions & ClassOptions & ImageEditOptions, count: number) => {
+  const read = (options: SamplingOptions & ClassOptions & ConditionOptions & ImageEditOptions, count: number) => {
     const call = {
       ...readSamplingOptions(options, self, count, 'image'),
       ...readClassOptions(options, model, classCount, count),
     };
     const openEdit = readImageEdit(options, count, sampleShape);
-    return { call, open: async (): Promise<Call> => ({ ...call, edit: await openEdit?.(call.signal) }) };
+    const openCondition = readCondition(options, count, model.conditionShape);
+    const open = async (): Promise<Call> => ({
+      ...call,
+      edit: await openEdit?.(call.signal),
+      condition: await openCondition?.(call.signal),
+    });
+    return open;
   };
-  type Call = SamplingCall & ClassCall;
+  /** @property condition for one sample, or for each of the call. */
+  type Call = SamplingCall & ClassCall & { readonly condition: Float32Array | undefined };
 
   /** Samples first .. first + count - 1 of a call, in model units; `group` of them go through the model at once. */
   const draw = async (call: Call, first: number, count: number, group: number) => {
@@ -132,12 +143,14 @@ function imagePipeline(
     for (let done = 0; done < count; done += group) {
       const batchSize = Math.min(group, count - done);
       const guidance = guidanceOf(model, classCount, call, first + done, batchSize);
+      const condition =
+        call.condition && conditionOf(call.condition, first + done, batchSize, model.conditionShape ?? []);
       const run = {
         ...call,
         batchSize,
         firstSample: first + done,
         guidance,
-        predict: guidedPrediction(model, guidance),
+        predict: guidedPrediction(model, guidance, condition),
         onProgress: (fraction: number) => call.onProgress?.((done + fraction * batchSize) / count),
       };
       const samples = (await loop?.tryRun(run)) ?? (await sample(model, run));
@@ -192,7 +205,7 @@ function imagePipeline(
     if (!['image', 'tensor', 'uint8'].includes(output_type))
       throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'image', 'tensor' or 'uint8'`);
     if (output_type === 'image') refuseOtherChannels();
-    const { open } = read(options, count);
+    const open = read(options, count);
     const latents = options.latents && readLatents(options.latents, count, sampleShape);
     const call = { ...(await open()), latents };
     const images = await drawAs(output_type, call, count);
@@ -211,7 +224,7 @@ function imagePipeline(
     const options = parseOptions(interpolationSchema, given, 'options for the interpolation of images');
     refuseOtherChannels();
     const between = interpolation(from, to, count, options.seed ?? 0, sampleShape);
-    return drawImages({ ...read(options, count).call, ...between }, count);
+    return drawImages({ ...(await read(options, count)()), ...between }, count);
   };
 
   const invert = async (image: ImageInput | readonly ImageInput[], given: ImageInversionOptions = {}) => {
@@ -220,8 +233,9 @@ function imagePipeline(
     const { count } = images;
     const options = parseOptions(inversionSchema, given, 'options for the inversion of images');
     const call = { ...inversionCall(options, self), ...readClassOptions(options, model, classCount, count) };
+    const condition = await readCondition(options, count, model.conditionShape)?.(call.signal);
     const edit = invertedFrom(await images.read(call.signal));
-    return asTensor(await draw({ ...call, edit }, 0, count, group), count);
+    return asTensor(await draw({ ...call, edit, condition }, 0, count, group), count);
   };
 
   const readBatches = (given: ImageFolderOptions) => {
@@ -230,25 +244,28 @@ function imagePipeline(
     const { count, batch_size = group, share } = options;
     checkCount('the number of images', count);
     checkCount('batch_size', batch_size);
-    return { ...read(options, count), count, batch_size, share };
+    const { class_labels = null } = options;
+    const labels = typeof class_labels === 'object' ? (class_labels?.flat() ?? null) : class_labels;
+    return { open: read(options, count), count, batch_size, share, labels };
   };
   const toFolder = async (folder: string, options: ImageFolderOptions) => {
     if (typeof folder !== 'string' || folder === '')
       throw new InvalidArgumentError(`the folder for the images must be a path, not ${JSON.stringify(folder)}`);
     refuseOtherChannels();
-    const { open, count, batch_size, share } = readBatches(options);
+    const { open, count, batch_size, share, labels } = readBatches(options);
     const call = await open();
     const record: GenerationRecord = {
       model_sha256: sha256,
       scheduler: call.scheduler.toConfig(),
       num_inference_steps: call.num_inference_steps,
-      seed: listOrNumber(call.seed),
+      seed: typeof call.seed === 'number' ? call.seed : [...call.seed],
       eta: call.eta,
       ...(call.use_clipped_model_output ? { use_clipped_model_output: true } : {}),
       ...(call.noiseScale ? { noise_scale: [...call.noiseScale] } : {}),
       ...(call.edit ? recordOf(call.edit) : {}),
       guidance_scale: call.guidance_scale,
-      class_labels: call.class_labels === undefined ? null : listOrNumber(call.class_labels),
+      class_labels: labels,
+      ...(call.condition ? { condition_sha256: createHash('sha256').update(call.condition).digest('hex') } : {}),
     };
     return generateIntoFolder(folder, { ...call, count, batch_size, share }, record, (first, size, onProgress) =>
       drawBytes({ ...call, onProgress }, first, size, batch_size),
@@ -293,8 +310,4 @@ function recordOf({ samples, mask, strength, jump_length, jump_n_sample }: Edit)
     .update(mask ?? '')
     .digest('hex');
   return { edit_sha256, strength, ...(mask ? { jump_length, jump_n_sample } : {}) };
-}
-
-function listOrNumber(value: number | readonly number[]): number | number[] {
-  return typeof value === 'number' ? value : [...value];
 }

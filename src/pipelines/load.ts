@@ -20,10 +20,11 @@ import {
 import { isotropySchema, pipelineFiles } from '../hub/pipeline-folder.ts';
 import { isPipelineSource, isWebAddress, type PipelineSource, withPipelineFolder } from '../hub/pipeline-source.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
-import { type DiffusionModel, exportModelGraph } from '../models/model.ts';
+import { type DiffusionModel, exportModelGraph, type SampleSize } from '../models/model.ts';
 import { onnxChecksum, onnxSource } from '../models/onnx/file.ts';
 import { type InputNames, inputNamesSchema } from '../models/onnx/inputs.ts';
 import { modelFromConfig, models } from '../models/registry.ts';
+import { sampleSizeOption, sizedModel } from '../models/sample-size.ts';
 import { type Fields, numbersOption, parseOptions } from '../options.ts';
 import {
   type ConcreteDevice,
@@ -70,6 +71,11 @@ export interface PipelineOptions extends PretrainedOptions {
    */
   readonly sample_shape?: readonly number[] | undefined;
   /**
+   * Side, or [height, width], of the images in pixels, for a U-Net whose config leaves it open (`sample_size: null`), or that
+   * shall draw in another size than its own. Default: what the config says.
+   */
+  readonly sample_size?: SampleSize | undefined;
+  /**
    * The names of an ONNX file's inputs, where neither their names nor their shapes tell which is which; default: they are
    * found.
    */
@@ -96,6 +102,7 @@ const pipelineSchema = z.strictObject({
   dtype: textOrNull<OnnxDtype>(),
   ema: z.optional(z.boolean()),
   sample_shape: z.optional(numbersOption),
+  sample_size: z.optional(sampleSizeOption),
   input_names: z.optional(inputNamesSchema),
   scheduler: z.optional(schedulerOption),
 } satisfies Fields<PipelineOptions>);
@@ -149,7 +156,11 @@ export interface LoadedPipeline {
 
 /** Whether a folder draws points, not images. The model is not loaded. @throws {ConfigError} for a wrong model config. */
 export async function drawsPoints({ dir, unetConfig }: PipelineFolder): Promise<boolean> {
-  if (models.find(unetConfig._class_name)) return modelFromConfig(unetConfig).sampleShape.length === 1;
+  if (models.find(unetConfig._class_name)) {
+    const model = modelFromConfig(unetConfig);
+    // What can be made larger is an image, which may have no size yet.
+    return model.withSampleSize === undefined && model.sampleShape.length === 1;
+  }
   return isFile(path.join(dir, pipelineFiles.pointScaler));
 }
 
@@ -179,12 +190,13 @@ export async function loadFolder(
     );
   const paths = ((options.ema ?? true) && folder.emaPaths) || folder.paths;
   const isRegistered = models.find(config._class_name) !== undefined;
-  const architecture = isRegistered ? modelFromConfig(config) : undefined;
+  const architecture = isRegistered ? sizedModel(modelFromConfig(config), options.sample_size) : undefined;
   const hasOnnx = await isFile(paths.onnx);
   if (architecture) {
     refuseOtherKind(architecture, dir, kind);
     if (kind === 'images' || !hasOnnx) await requireFiles(folder, ['weights']);
-  } else if (!hasOnnx)
+  } else if (options.sample_size !== undefined) refuseSampleSize(paths.onnx);
+  else if (!hasOnnx)
     throw new ConfigError(
       `${dir} holds a model of the class ${config._class_name}, which is not registered, and no ${path.relative(dir, paths.onnx)} to open it by: import what registers the class, or save the pipeline with this package${dtype === 'fp16' ? " and onnx_dtype: 'fp16'" : ''}`,
     );
@@ -226,6 +238,7 @@ export async function loadImageOnnx(file: string, options: ImagePipelineOptions)
     );
   const ddpm = new DDPMScheduler();
   const scheduler = options.scheduler === undefined ? ddpm : asScheduler(options.scheduler, ddpm);
+  if (options.sample_size !== undefined) refuseSampleSize(file);
   const onnx = await onnxSource(file);
   const device = await deviceFor(wantedDevice, options, 'images');
   const shape = (declared: DeclaredSample) => openShape(declared, options.sample_shape, {}, file, 'images');
@@ -259,6 +272,12 @@ async function deviceFor(
   if (isCuda(device) && tf32 !== undefined) setTf32(tf32);
   if (dtype === 'fp16') await requireFloat16(device, "dtype 'fp16'");
   return device;
+}
+
+function refuseSampleSize(file: string): never {
+  throw new InvalidArgumentError(
+    `sample_size is for models that are built from their weights, but ${file} is opened as it is: give sample_shape where it leaves its axes open`,
+  );
 }
 
 function refuseOtherKind({ config, sampleShape }: DiffusionModel, dir: string, kind: Kind): void {

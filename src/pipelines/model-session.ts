@@ -1,15 +1,17 @@
 import { requireArray } from '../arguments.ts';
 import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
-import { decodeFloat16, encodeFloat16 } from '../files/float-formats.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from '../models/onnx/inputs.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
-import { hostTensor, RuntimeExecutionError, type RuntimeTensor, Session } from '../runtime/session.ts';
+import { RuntimeExecutionError, type RuntimeTensor, Session } from '../runtime/session.ts';
+import { type DeclaredInput, floatTensor, floatValues, labelTensor, timestepTensor } from './model-tensors.ts';
 
-interface DeclaredInput {
-  readonly name: string;
-  readonly dtype: string;
-  readonly shape: readonly (number | string)[];
+/** What one run of the model takes. */
+interface Given {
+  readonly sample: Float32Array;
+  readonly timesteps: readonly number[];
+  readonly classLabels: readonly number[] | undefined;
+  readonly condition: Float32Array | undefined;
 }
 
 /** A trained model on a device: predicts noise, velocity or the clean sample, whatever it was trained for. */
@@ -62,7 +64,8 @@ export class ModelSession {
    * @param sample row-major [count, ...sampleShape], in model units.
    * @param timestep one for all samples, or one for each; counted from 0. Between two whole timesteps a model that takes
    * integers is run at both, and its output interpolated.
-   * @param classLabels one for each sample, where the model has classes.
+   * @param classLabels one for each sample, where the model has classes; of vectors, one after another.
+   * @param condition what the model is given beside the samples, row-major [count, ...conditionShape], where it takes that.
    * @throws {InvalidArgumentError} when the lengths do not fit.
    * @throws {DisposedError} after `release`.
    */
@@ -70,6 +73,7 @@ export class ModelSession {
     sample: Float32Array,
     timestep: number | readonly number[],
     classLabels?: readonly number[],
+    condition?: Float32Array,
   ): Promise<Float32Array> {
     requireArray('the sample', sample);
     if (typeof timestep !== 'number') requireArray('the timestep', timestep);
@@ -88,19 +92,20 @@ export class ModelSession {
     if (wrong !== undefined)
       throw new InvalidArgumentError(`timestep ${wrong} must be a finite number, counted from 0`);
     if (this.takesWholeTimesteps && !timesteps.every(Number.isInteger))
-      return this.interpolate(sample, timesteps, classLabels);
+      return this.interpolate(sample, timesteps, classLabels, condition);
     const fixed = this.fixedBatch;
-    if (fixed === undefined || fixed === count) return this.run(sample, timesteps, count, classLabels);
-    return this.runInBatches(fixed, sample, timesteps, count, classLabels);
+    const given = { sample, timesteps, classLabels, condition };
+    if (fixed === undefined || fixed === count) return this.run(given, count);
+    return this.runInBatches(fixed, given, count);
   }
 
   private async interpolate(
     sample: Float32Array,
     timesteps: readonly number[],
-    classLabels: readonly number[] | undefined,
+    ...given: [classLabels: readonly number[] | undefined, condition: Float32Array | undefined]
   ): Promise<Float32Array> {
-    const below = await this.predict(sample, timesteps.map(Math.floor), classLabels);
-    const above = await this.predict(sample, timesteps.map(Math.ceil), classLabels);
+    const below = await this.predict(sample, timesteps.map(Math.floor), ...given);
+    const above = await this.predict(sample, timesteps.map(Math.ceil), ...given);
     const perTimestep = below.length / timesteps.length;
     return below.map((low, i) => {
       const timestep = timesteps[Math.floor(i / perTimestep)] as number;
@@ -108,38 +113,52 @@ export class ModelSession {
     });
   }
 
-  private async run(
-    sample: Float32Array,
-    timesteps: readonly number[],
-    count: number,
-    classLabels: readonly number[] | undefined,
-  ): Promise<Float32Array> {
-    const { sample: image, timestep, class_labels } = this.inputs;
+  private async run({ sample, timesteps, classLabels, condition }: Given, count: number): Promise<Float32Array> {
+    const { sample: image, timestep, class_labels, condition: beside } = this.inputs;
     const feeds = {
       [image.name]: floatTensor(image, [count, ...this.sampleShape], sample),
       [timestep.name]: timestepTensor(timesteps, count, timestep, image.shape[0]),
       ...(class_labels ? { [class_labels.name]: labelTensor(classLabels, count, class_labels) } : {}),
+      ...(beside ? { [beside.name]: this.conditionTensor(condition, count, beside) } : {}),
     };
     return floatValues((await this.session.run(feeds))[this.outputName], this.outputName);
+  }
+
+  private conditionTensor(condition: Float32Array | undefined, count: number, input: DeclaredInput): RuntimeTensor {
+    const shape = [count, ...(this.conditionShape ?? [])];
+    if (condition?.length === elementCount(shape)) return floatTensor(input, shape, condition);
+    throw new InvalidArgumentError(
+      `the model takes a condition beside the samples: give ${elementCount(shape)} values of the shape [${shape.join(', ')}], not ${condition?.length ?? 'none'}`,
+    );
   }
 
   /** A model that was exported for a fixed batch takes that many at a time; the last are filled up with zeros. */
   private async runInBatches(
     size: number,
-    sample: Float32Array,
-    timesteps: readonly number[],
+    { sample, timesteps, classLabels, condition }: Given,
     count: number,
-    classLabels: readonly number[] | undefined,
   ): Promise<Float32Array> {
-    const length = sample.length / count;
     const parts: Float32Array[] = [];
     for (let first = 0; first < count; first += size) {
-      const filled = new Float32Array(size * length);
-      filled.set(sample.subarray(first * length, (first + size) * length));
-      const ofBatch = (values: readonly number[]) =>
-        Array.from({ length: size }, (_, i) => values[Math.min(first + i, count - 1)] ?? 0);
-      const times = timesteps.length === 1 ? timesteps : ofBatch(timesteps);
-      const output = await this.run(filled, times, size, classLabels && ofBatch(classLabels));
+      const filled = (values: Float32Array) => {
+        const length = values.length / count;
+        const rows = new Float32Array(size * length);
+        rows.set(values.subarray(first * length, (first + size) * length));
+        return rows;
+      };
+      const ofBatch = (values: readonly number[]) => {
+        const length = values.length / count;
+        return Array.from({ length: size }, (_, i) => Math.min(first + i, count - 1)).flatMap((row) =>
+          values.slice(row * length, (row + 1) * length),
+        );
+      };
+      const given = {
+        sample: filled(sample),
+        timesteps: timesteps.length === 1 ? timesteps : ofBatch(timesteps),
+        classLabels: classLabels && ofBatch(classLabels),
+        condition: condition && filled(condition),
+      };
+      const output = await this.run(given, size);
       parts.push(output.slice(0, (Math.min(size, count - first) * output.length) / size));
     }
     return concatenated(parts);
@@ -172,6 +191,22 @@ export class ModelSession {
     return this.inputs.class_labels !== undefined;
   }
 
+  /**
+   * Shape of a class label of a model that takes float32: [] for a number, [length] for a vector. Undefined for a model whose
+   * classes are numbered, and one without.
+   */
+  get labelShape(): readonly number[] | undefined {
+    const { dtype, shape = [] } = this.inputs.class_labels ?? {};
+    return dtype === undefined || dtype.startsWith('int') ? undefined : shape.slice(1).map(Number);
+  }
+
+  /** Shape of what the model is given beside a sample, [channels, height, width]; undefined where it takes nothing. */
+  get conditionShape(): readonly number[] | undefined {
+    return this.inputs.condition?.shape
+      .slice(1)
+      .map((length, axis) => (typeof length === 'number' && length > 0 ? length : (this.sampleShape[axis] ?? 1)));
+  }
+
   /** @throws {DisposedError} after `release`. */
   checkUsable(): void {
     this.session.checkUsable();
@@ -184,7 +219,9 @@ export class ModelSession {
 
   private async checkInterface(): Promise<void> {
     const size = elementCount(this.sampleShape);
-    const output = await this.predict(new Float32Array(size), 0, [0]).catch((error: unknown) => {
+    const labels = Array<number>(elementCount(this.labelShape ?? [])).fill(0);
+    const condition = this.conditionShape && new Float32Array(elementCount(this.conditionShape));
+    const output = await this.predict(new Float32Array(size), 0, labels, condition).catch((error: unknown) => {
       if (!(error instanceof RuntimeExecutionError)) throw error;
       throw new OnnxFormatError(
         `the ONNX model does not take samples of shape [${this.sampleShape.join(', ')}], which its config.json promises: ${error.message}`,
@@ -200,69 +237,4 @@ export class ModelSession {
 
 function declaredInputs(session: Session): DeclaredInput[] {
   return session.inputNames.map((name) => ({ name, dtype: '', shape: [], ...session.inputType(name) }));
-}
-
-/** Values of float32 in the dtype that the model declares. */
-function floatTensor({ name, dtype }: DeclaredInput, shape: readonly number[], values: Float32Array): RuntimeTensor {
-  if (dtype === 'float32') return hostTensor('float32', shape, values);
-  if (dtype === 'float16') return hostTensor('float16', shape, encodeFloat16(values));
-  if (dtype === 'float64') return hostTensor('float64', shape, Float64Array.from(values));
-  throw new OnnxFormatError(
-    `the input '${name}' is of type ${dtype || 'unknown'}; samples are float32, float16 or float64`,
-  );
-}
-
-/** An output of any float type as float32. */
-function floatValues(tensor: RuntimeTensor | undefined, name: string): Float32Array {
-  const { data, type } = tensor ?? {};
-  if (data instanceof Float32Array) return data;
-  if (data instanceof Float64Array) return Float32Array.from(data);
-  // A Uint16Array, or where JavaScript has it a Float16Array.
-  if (type === 'float16' && ArrayBuffer.isView(data)) {
-    const bits = new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
-    return decodeFloat16(bits, new Float32Array(bits.length));
-  }
-  throw new OnnxFormatError(`the output '${name}' is ${type ?? 'missing'}; float32, float16 and float64 are supported`);
-}
-
-/** Open axes of timesteps that take one timestep for the whole batch: this package's exports, and optimum's. */
-const BROADCASTING_AXES = new Set<number | string>(['timestep_count', 'steps']);
-
-/**
- * Timesteps in the rank and dtype that the model declares: exporters write a scalar, one for the batch, or one for each
- * sample, as [batch] or [batch, 1], as integers or floats.
- */
-function timestepTensor(
-  timesteps: readonly number[],
-  count: number,
-  { name, dtype, shape }: DeclaredInput,
-  batchAxis: number | string | undefined,
-): RuntimeTensor {
-  const [length = 1] = shape;
-  if (shape.length === 0 && timesteps.length > 1)
-    throw new InvalidArgumentError(
-      `the model takes one timestep, '${name}', and ${timesteps.length} were given: give one for all samples`,
-    );
-  const isOpen = typeof length === 'string' || length <= 0;
-  const perSample = length === count || (isOpen && (length === batchAxis || !BROADCASTING_AXES.has(length)));
-  const repeated = perSample && timesteps.length === 1 ? count : 0;
-  const values = repeated > 1 ? Array<number>(repeated).fill(timesteps[0] ?? 0) : timesteps;
-  const dims = [[], [values.length], [values.length, 1]][shape.length] ?? [];
-  if (dtype === 'int64') return hostTensor('int64', dims, BigInt64Array.from(values, BigInt));
-  if (dtype === 'int32') return hostTensor('int32', dims, Int32Array.from(values));
-  if (dtype === 'float32') return hostTensor('float32', dims, Float32Array.from(values));
-  if (dtype === 'float64') return hostTensor('float64', dims, Float64Array.from(values));
-  if (dtype === 'float16') return hostTensor('float16', dims, encodeFloat16(Float32Array.from(values)));
-  throw new OnnxFormatError(
-    `the model takes timesteps of type ${dtype || 'unknown'}; int64, int32, float32, float16 and float64 are supported`,
-  );
-}
-
-function labelTensor(labels: readonly number[] | undefined, count: number, { dtype }: DeclaredInput): RuntimeTensor {
-  if (labels?.length !== count)
-    throw new InvalidArgumentError(
-      `the model is class-conditional: give ${count} class labels, one for each sample, not ${labels?.length ?? 'none'}`,
-    );
-  if (dtype === 'int32') return hostTensor('int32', [count], Int32Array.from(labels));
-  return hostTensor('int64', [count], BigInt64Array.from(labels, BigInt));
 }

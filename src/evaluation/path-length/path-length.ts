@@ -92,10 +92,10 @@ export interface PathLengthOptions {
    * Default: the pipeline's own defaults.
    */
   readonly generation?:
-    | Pick<
+    | (Pick<
         ImageFolderOptions,
-        'num_inference_steps' | 'scheduler' | 'iso_lambda' | 'noise_scale' | 'class_labels' | 'guidance_scale'
-      >
+        'num_inference_steps' | 'scheduler' | 'iso_lambda' | 'noise_scale' | 'guidance_scale'
+      > & { readonly class_labels?: number | readonly number[] | undefined })
     | undefined;
   /** Called with the finished fraction, 0 to 1. Default: none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;

@@ -10,6 +10,8 @@ export interface InputNames {
   readonly timestep?: string | undefined;
   /** The class labels; default the input `class_labels`, or none. */
   readonly class_labels?: string | undefined;
+  /** An image that the model is given beside the sample; default the input `condition`, or none. */
+  readonly condition?: string | undefined;
 }
 
 /** For a config that names its inputs. */
@@ -17,12 +19,14 @@ export const inputNamesSchema = z.strictObject({
   sample: z.optional(z.string()),
   timestep: z.optional(z.string()),
   class_labels: z.optional(z.string()),
+  condition: z.optional(z.string()),
 } satisfies Fields<InputNames>);
 
 const USUAL_NAMES: Readonly<Record<keyof InputNames, readonly string[]>> = {
   sample: ['sample'],
   timestep: ['timestep', 'timesteps'],
   class_labels: ['class_labels'],
+  condition: ['condition'],
 };
 
 interface DeclaredInput {
@@ -35,6 +39,7 @@ export interface DiffusionInputs<Input> {
   readonly sample: Input;
   readonly timestep: Input;
   readonly class_labels: Input | undefined;
+  readonly condition: Input | undefined;
 }
 
 /**
@@ -57,17 +62,17 @@ export function diffusionInputs<Input extends DeclaredInput>(
     if (given === undefined || found) return found;
     throw new InvalidArgumentError(`input_names.${role} is '${given}', but the inputs of the ONNX model are ${listed}`);
   };
-  const class_labels = byName('class_labels');
+  const [class_labels, condition] = [byName('class_labels'), byName('condition')];
   const named = [byName('sample'), byName('timestep')] as const;
-  const others = inputs.filter((input) => input !== class_labels && !named.includes(input));
+  const others = inputs.filter((input) => ![class_labels, condition, ...named].includes(input));
   const sample = named[0] ?? soleHighest(others);
   const rest = others.filter((input) => input !== sample);
   const timestep = named[1] ?? (rest.length === 1 ? rest[0] : undefined);
-  const all = new Set([sample, timestep, class_labels].filter((input) => input !== undefined));
-  if (sample && timestep && all.size === inputs.length && all.size === (class_labels ? 3 : 2) && isTimestep(timestep))
-    return { sample, timestep, class_labels };
+  const all = [sample, timestep, class_labels, condition].filter((input) => input !== undefined);
+  const areAll = new Set(all).size === all.length && all.length === inputs.length;
+  if (sample && timestep && areAll && isTimestep(timestep)) return { sample, timestep, class_labels, condition };
   throw new OnnxFormatError(
-    `the ONNX model has the inputs ${listed || 'none'}. A diffusion model takes a sample [batch, ...], a timestep that is a scalar, [batch] or [batch, 1], and perhaps class labels. Where shapes do not tell which is which, name them: input_names: { sample: '...', timestep: '...', class_labels: '...' }`,
+    `the ONNX model has the inputs ${listed || 'none'}. A diffusion model takes a sample [batch, ...], a timestep that is a scalar, [batch] or [batch, 1], and perhaps class labels, and a condition of the size of the sample. Where shapes do not tell which is which, name them: input_names: { sample: '...', timestep: '...', class_labels: '...' }`,
   );
 }
 

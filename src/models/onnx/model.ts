@@ -244,10 +244,14 @@ type Shape = readonly Dim[];
 /** @throws {OnnxFormatError} unless the inputs are a sample and a timestep. */
 function inputsOf({ graph }: OnnxProgram, names: InputNames | undefined): DiffusionInputs<DeclaredInput> {
   const inputs = diffusionInputs(declaredInputs(graph), names);
-  if (inputs.class_labels)
-    throw new OnnxFormatError(
-      `the ONNX model takes class labels, '${inputs.class_labels.name}': a file with classes can be drawn from, but not be trained`,
-    );
+  for (const [what, input] of [
+    ['class labels', inputs.class_labels],
+    ['a condition', inputs.condition],
+  ] as const)
+    if (input)
+      throw new OnnxFormatError(
+        `the ONNX model takes ${what}, '${input.name}': a file with such an input can be drawn from, but not be trained`,
+      );
   return inputs;
 }
 

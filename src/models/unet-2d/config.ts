@@ -213,7 +213,10 @@ export function optionsFromJson(json: unknown): UNet2DOptions {
 
 /** Height and width of a sample. @throws {ConfigError} where `sample_size` is null. */
 export function sampleSize({ sample_size }: UNet2DConfig): readonly [number, number] {
-  if (sample_size === null) throw new ConfigError('sample_size is null: give the height and width of the images');
+  if (sample_size === null)
+    throw new ConfigError(
+      'sample_size is null, and so the model does not know the size of its images: give the option sample_size to pipeline() or the Trainer, or a number in the config',
+    );
   return typeof sample_size === 'number' ? [sample_size, sample_size] : sample_size;
 }
 

@@ -10,7 +10,7 @@ import { activation, type Conv2d, Embedding, type GroupNorm, sameConv } from '..
 import type { MidBlock } from '../../nn/mid-block.ts';
 import { type ParameterSpec, parametersOf } from '../../nn/parameters.ts';
 import { TimestepEmbedding } from '../../nn/time-embedding.ts';
-import { type DiffusionModel, type ModelInputs, parametersFrom } from '../model.ts';
+import { type DiffusionModel, type ModelInputs, parametersFrom, type SampleSize } from '../model.ts';
 import { DownBlock, midBlock, UpBlock } from './blocks.ts';
 import {
   conditionChannels,
@@ -95,6 +95,14 @@ export class UNet2DModel implements DiffusionModel {
    */
   get sampleShape(): readonly number[] {
     return [this.config.in_channels - (this.conditionChannels ?? 0), ...sampleSize(this.config)];
+  }
+
+  /** See `DiffusionModel.withSampleSize`. @throws {ConfigError} when the size cannot be halved as often as the model does. */
+  withSampleSize(size: SampleSize): UNet2DModel {
+    const { _class_name, ...options } = this.config;
+    const sized = new UNet2DModel({ ...options, sample_size: size });
+    // They do not depend on the size, but may begin from given weights.
+    return Object.create(sized, { parameters: { value: this.parameters, enumerable: true } });
   }
 
   /** Builds the model of a parsed `config.json`. @throws {ConfigError} as the constructor. */

@@ -87,16 +87,28 @@ export function readImageEdit(
   };
 }
 
-/** Images in model units, [count, channels, height, width], read later. @throws {InvalidArgumentError} for wrong arguments. */
+/**
+ * Images in model units, [count, channels, height, width], read later. @throws {InvalidArgumentError} for wrong arguments.
+ *
+ * @param exact the name of an option that takes images in the model's size alone; reading refuses others. Default: they are
+ * brought to it.
+ */
 export function readImages(
   images: ImageInput | readonly ImageInput[],
   sampleShape: readonly number[],
+  exact?: string,
 ): { count: number; read: (signal: AbortSignal | undefined) => Promise<Float32Array> } {
   const openImages = openersOf(images, sampleShape);
   return {
     count: openImages.length,
     read: async (signal) => {
       const opened = await Promise.all(openImages.map((open) => open(signal)));
+      const [, height = 1, width = 1] = sampleShape;
+      const other = exact && opened.find((image) => image.height !== height || image.width !== width);
+      if (other)
+        throw new InvalidArgumentError(
+          `${exact} is ${other.height}x${other.width}, but the model takes ${height}x${width} (height x width): bring it to that size`,
+        );
       return concatenated(opened.map((each) => toModelUnits(each, sampleShape)));
     },
   };

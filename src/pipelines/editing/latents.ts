@@ -21,7 +21,7 @@ export interface LatentOptions {
 const isFloat32Array = (value: unknown): value is Float32Array =>
   ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === 'Float32Array';
 
-function isLatents(value: unknown): value is Latents {
+export function isLatents(value: unknown): value is Latents {
   if (typeof value !== 'object' || value === null) return false;
   return isFloat32Array(value) || ('dims' in value && 'data' in value && isFloat32Array(value.data));
 }

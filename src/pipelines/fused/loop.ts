@@ -60,7 +60,7 @@ export class DenoisingLoop {
   /**
    * Undefined where it gains nothing, or is not possible: for images on the cpu, of which a step is long; on webgpu, whose
    * Loop copies what it carries to the host; for a file in float16, which is read as float32; and for a model that this
-   * package cannot read or put into a Loop.
+   * package cannot read or put into a Loop, or that takes more than a numbered class beside the sample.
    *
    * @param source the model as it was built, or its ONNX file.
    */
@@ -77,7 +77,7 @@ export class DenoisingLoop {
 
   /** Undefined for a model that this package cannot read or put into a Loop. */
   static async read(source: Uint8Array | string | Graph, model: ModelSession): Promise<DenoisingLoop | undefined> {
-    if (!model.takesFloat32 || typeof source === 'string') return undefined;
+    if (!model.takesFloat32 || model.labelShape || typeof source === 'string') return undefined;
     try {
       return new DenoisingLoop(source instanceof Graph ? source : await readModel(source), model);
     } catch (error) {
