@@ -17,6 +17,8 @@ export interface Communicator {
   broadcast(bytes: Uint8Array): Promise<void>;
   /** Writes the bytes of each rank, as many from each, into `all`, in the order of the ranks. `own` may lie in its place there. */
   allGather(own: Uint8Array, all: Uint8Array): Promise<void>;
+  /** Writes the bytes of each rank, as many from each, into rank 0's `all`. That of the others is not touched. */
+  gather(own: Uint8Array, all: Uint8Array): Promise<void>;
   /** Part r of `parts`, which are as long as each other, goes to rank r. `received` gets the part that each rank had for this one. */
   allToAll(parts: Uint8Array, received: Uint8Array): Promise<void>;
   /** Waits for all. */
@@ -36,6 +38,7 @@ export const SINGLE: Communicator = {
   localSize: 1,
   broadcast: async () => undefined,
   allGather: async (own, all) => all.set(own),
+  gather: async (own, all) => all.set(own),
   allToAll: async (parts, received) => received.set(parts),
   barrier: async () => undefined,
   stopsTogether: () => undefined,
@@ -50,17 +53,36 @@ export async function gatherFloats(communicator: Communicator, own: Float32Array
 
 /** The bytes of each rank, of any length, in the order of the ranks; each in memory of its own. */
 export async function gatherParts(communicator: Communicator, own: Uint8Array): Promise<Uint8Array<ArrayBuffer>[]> {
+  return inPieces(communicator, own, true, (piece, all) => communicator.allGather(piece, all));
+}
+
+/** As `gatherParts`, on rank 0 alone; undefined on the others. */
+export async function gatherOnFirst(
+  communicator: Communicator,
+  own: Uint8Array,
+): Promise<Uint8Array<ArrayBuffer>[] | undefined> {
+  const isFirst = communicator.rank === 0;
+  const parts = await inPieces(communicator, own, isFirst, (piece, all) => communicator.gather(piece, all));
+  return isFirst ? parts : undefined;
+}
+
+/** Gathers in pieces, so that what lies beside the parts is small. @param receives whether this rank gets the parts. */
+async function inPieces(
+  communicator: Communicator,
+  own: Uint8Array,
+  receives: boolean,
+  gather: (piece: Uint8Array, all: Uint8Array) => Promise<void>,
+): Promise<Uint8Array<ArrayBuffer>[]> {
   const lengths = new Float64Array(communicator.size);
   await communicator.allGather(bytesOf(Float64Array.of(own.length)), bytesOf(lengths));
-  const parts = Array.from(lengths, (length) => new Uint8Array(length));
+  const parts = receives ? Array.from(lengths, (length) => new Uint8Array(length)) : [];
   const longest = Math.max(...lengths);
-  // In pieces, so that what lies beside the parts is small.
   for (let at = 0; at < longest; at += PIECE_BYTES) {
     const length = Math.min(PIECE_BYTES, longest - at);
     const piece = new Uint8Array(length);
     piece.set(own.subarray(at, at + length));
-    const all = new Uint8Array(length * communicator.size);
-    await communicator.allGather(piece, all);
+    const all = new Uint8Array(receives ? length * communicator.size : 0);
+    await gather(piece, all);
     parts.forEach((part, rank) => {
       const wanted = Math.max(0, Math.min(length, part.length - at));
       part.set(all.subarray(rank * length, rank * length + wanted), Math.min(at, part.length));

@@ -1,7 +1,10 @@
 import { createHash } from '#platform/hash';
 import { warn as warnUser } from '#platform/system';
+import { requireText } from '../arguments.ts';
 import { type Communicator, SINGLE } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { readWholeFile } from '../files/regular-file.ts';
 import { HUB_ID } from '../hub/hub-options.ts';
 import { FeatureStatistics } from '../metrics/frechet/statistics.ts';
 import { type PointCloud, requireSameDims } from '../metrics/metric.ts';
@@ -19,7 +22,8 @@ import {
 import { writePointSheets } from './contact-sheets/point-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
-import { evaluateImages } from './images.ts';
+import type { Share } from './image-sources.ts';
+import { evaluateImages, partOfImages } from './images.ts';
 import { type EvaluationInput, hubPart, identify, loadPointPair } from './inputs.ts';
 import {
   checkedSettings,
@@ -28,6 +32,8 @@ import {
   type EvaluateSettings,
   type EvaluationReport,
 } from './options.ts';
+import { joinParts, reportOf } from './parts/merge.ts';
+import { type EvaluationPart, EvaluationPartError, parsePart, partChunks } from './parts/part.ts';
 
 /**
  * Measures how well generated samples match real ones.
@@ -59,13 +65,98 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
  * `evaluate` with extractors that are loaded already, and stay so.
  *
  * @param kept by the names that metrics and options give them.
- * @param ranks the processes that make the same call, and share the images; default: this one alone.
  */
 export async function evaluateWith(
   options: EvaluateOptions,
   kept: ReadonlyMap<string, FeatureExtractor>,
-  ranks: Communicator = SINGLE,
 ): Promise<EvaluationReport> {
+  // A process by itself is the first rank.
+  return (await evaluateOnRanks(options, SINGLE, kept)) as EvaluationReport;
+}
+
+/**
+ * `evaluate` on all ranks together: each draws and reads its share of the images and takes their features.
+ *
+ * @param ranks the processes that make the same call. @param kept as for `evaluateWith`.
+ * @returns on rank 0, which has what all found; undefined on the others.
+ */
+export async function evaluateOnRanks(
+  options: EvaluateOptions,
+  ranks: Communicator,
+  kept: ReadonlyMap<string, FeatureExtractor> = new Map(),
+): Promise<EvaluationReport | undefined> {
+  const { kind, chosen, real, fake, settings } = await compared(options);
+  if (kind === 'images') return evaluateImages({ possible: chosen, real, fake, settings, options, kept }, ranks);
+  if (ranks.rank > 0) return undefined;
+  if (real.kind === 'statistics' && fake.kind === 'statistics')
+    return evaluateStatistics(chosen, real, fake, settings, options);
+  return evaluatePoints(chosen, real, fake, settings, options);
+}
+
+/**
+ * One of several shares of an evaluation of images, for processes that cannot talk to each other: it draws and reads whole
+ * batches, takes their features, and writes what the metrics need of them into a file.
+ *
+ * @param share [i, n], the i-th, from 1, of n.
+ * @param file of safetensors, which is written whole or not at all.
+ * @throws {InvalidArgumentError} for points, a share that is none, and options that need all images at once.
+ * @throws what `evaluate` throws.
+ * @example
+ * await evaluateShare({ real: './photos', fake: './generated' }, [1, 2], 'part-1.safetensors');
+ */
+export async function evaluateShare(
+  options: EvaluateOptions,
+  share: readonly [index: number, shares: number],
+  file: string,
+): Promise<void> {
+  return evaluateShareWith(options, share, file, new Map());
+}
+
+/** `evaluateShare` with extractors that are loaded already, by the names that metrics and options give them. */
+export async function evaluateShareWith(
+  options: EvaluateOptions,
+  share: Share,
+  file: string,
+  kept: ReadonlyMap<string, FeatureExtractor>,
+): Promise<void> {
+  requireText('the file of the share', file);
+  const [index, shares] = share;
+  if (!(Number.isSafeInteger(index) && Number.isSafeInteger(shares) && index >= 1 && index <= shares))
+    throw new InvalidArgumentError(`the share is ${index}/${shares}, but must be i/n with i from 1 to n`);
+  const { kind, chosen, real, fake, settings } = await compared(options);
+  if (kind !== 'images')
+    throw new InvalidArgumentError(`a share is of images, but these samples are ${kind}: one process compares them`);
+  if (settings.contact_sheets !== undefined)
+    throw new InvalidArgumentError('contact_sheets need all images at once: leave them out of a share');
+  const part = await partOfImages({ possible: chosen, real, fake, settings, options, kept }, share);
+  await writeFileAtomic(file, partChunks(part));
+}
+
+/**
+ * The report of an evaluation whose shares were written by `evaluateShare`: that of one process. FID can differ in the last
+ * digits, because statistics are summed in another order.
+ *
+ * @param files those of all shares, in any order.
+ * @example
+ * const report = await mergeEvaluation(['part-1.safetensors', 'part-2.safetensors']);
+ * @throws {EvaluationPartError} when a share is missing, damaged, or of another evaluation.
+ */
+export async function mergeEvaluation(
+  files: readonly string[],
+  options: Pick<EvaluateOptions, 'on_progress' | 'signal'> = {},
+): Promise<EvaluationReport> {
+  const parts: EvaluationPart[] = [];
+  for (const file of files)
+    parts.push(await parsePart(await readWholeFile(file, MAX_PART_BYTES, EvaluationPartError), file));
+  const joined = joinParts(parts);
+  return reportOf(parts[0] as EvaluationPart, joined, options);
+}
+
+/** The most that one array of bytes holds everywhere. */
+const MAX_PART_BYTES = 2 ** 32;
+
+/** What is compared, and by which metrics. Large data are not loaded yet. */
+async function compared(options: EvaluateOptions) {
   const settings = checkedSettings(options);
   const possible = chooseMetrics(settings.metrics ?? DEFAULT_METRICS.images, options);
   const real = await identify('real', options.real, hubPart(settings));
@@ -77,17 +168,14 @@ export async function evaluateWith(
   options.signal?.throwIfAborted();
   const isStatistics = { real: real.kind === 'statistics', fake: fake.kind === 'statistics' };
   const isOfPoints = [real, fake].some(({ kind }) => kind === 'points' || kind === 'point-pipeline');
-  const kind = isOfPoints ? 'points' : isStatistics.real || isStatistics.fake ? 'statistics' : 'images';
-  const standard: readonly string[] = DEFAULT_METRICS[kind];
+  const standard: readonly string[] =
+    DEFAULT_METRICS[isOfPoints ? 'points' : isStatistics.real || isStatistics.fake ? 'statistics' : 'images'];
   const chosen = settings.metrics ? possible : possible.filter(({ name }) => standard.includes(name));
   refuseWithoutSamples(chosen, isStatistics);
   if (settings.contact_sheets !== undefined) await prepareContactSheets(settings.contact_sheets, chosen, {});
-  if (real.kind === 'statistics' && fake.kind === 'statistics')
-    return evaluateStatistics(chosen, real, fake, settings, options);
-  refuseOtherKinds(chosen, isOfPoints ? 'points' : 'images');
-  return isOfPoints
-    ? evaluatePoints(chosen, real, fake, settings, options)
-    : evaluateImages(chosen, real, fake, settings, options, kept, ranks);
+  const kind = isStatistics.real && isStatistics.fake ? 'statistics' : isOfPoints ? 'points' : 'images';
+  if (kind !== 'statistics') refuseOtherKinds(chosen, kind);
+  return { kind, chosen, real, fake, settings } as const;
 }
 
 /** @throws {InvalidArgumentError} when a split or another part is asked for of what has none. */

@@ -1,12 +1,8 @@
 import { createHash } from '#platform/hash';
 import { nextTurn } from '#platform/system';
-import { type Communicator, gatherParts, SINGLE } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { concatenated } from '../graph/types.ts';
-import { FeatureStatistics, type GaussianStatistics, mergeStatistics } from '../metrics/frechet/statistics.ts';
-import type { PointCloud } from '../metrics/metric.ts';
+import { FeatureStatistics, type GaussianStatistics } from '../metrics/frechet/statistics.ts';
 import { batchesOfShare } from '../pipelines/image-output.ts';
-import { bytesOf } from '../platform/bytes.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { FeatureExtractor, FeatureImage } from './extractors/feature-extractor.ts';
 import { type EvaluationImages, type Share, withChannels } from './image-sources.ts';
@@ -19,8 +15,10 @@ interface FeatureUse {
 }
 
 interface FeatureResult {
+  /** Undefined also for a share without images. */
   readonly statistics: GaussianStatistics | undefined;
-  readonly features: PointCloud | undefined;
+  /** Row-major, one vector an image. */
+  readonly features: Float32Array | undefined;
 }
 
 interface PassOptions {
@@ -29,27 +27,33 @@ interface PassOptions {
   readonly channels: 1 | 3;
   readonly onProgress?: ((fraction: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** The processes that share the batches; default: this one alone. */
-  readonly ranks?: Communicator | undefined;
+  /** Which of several processes this is; each takes a share of the batches. Default: it is alone. */
+  readonly share?: Share | undefined;
 }
 
-/** One pass over the images for all extractors, because drawing is slow. @returns one result for each use. */
+/**
+ * One pass over the images of a share for all extractors, because drawing is slow.
+ *
+ * @returns one result for each use.
+ */
 export async function passOver(
   images: EvaluationImages,
   uses: readonly FeatureUse[],
-  { batchSize, channels, onProgress, signal, ranks = SINGLE }: PassOptions,
+  { batchSize, channels, onProgress, signal, share = [1, 1] }: PassOptions,
 ): Promise<FeatureResult[]> {
-  // A covariance needs two images: few of them are not shared.
-  const share: Share = images.count < 2 * batchSize * ranks.size ? [1, 1] : [ranks.rank + 1, ranks.size];
-  const [begin, end] = batchesOfShare(images.count, batchSize, share);
-  const count = end - begin;
+  const [index, shares] = share;
+  // A covariance needs two images: the first process takes a few of them alone.
+  const isShared = images.count >= 2 * batchSize * shares;
+  const taken: Share = isShared ? share : [1, 1];
+  const [begin, end] = batchesOfShare(images.count, batchSize, taken);
+  const count = isShared || index === 1 ? end - begin : 0;
   const collectors = uses.map(({ extractor, statistics, features }) => ({
     extractor,
     statistics: statistics ? new FeatureStatistics(extractor.dims) : undefined,
     features: features ? new Float32Array(count * extractor.dims) : undefined,
   }));
   let done = 0;
-  for await (const batch of images.batches(batchSize, signal, share)) {
+  for await (const batch of count > 0 ? images.batches(batchSize, signal, taken) : []) {
     const shown = batch.map((image) => withChannels(image, channels));
     for (const { extractor, statistics, features } of collectors) {
       if (!statistics && !features) continue;
@@ -62,44 +66,11 @@ export async function passOver(
     await nextTurn();
     signal?.throwIfAborted();
   }
-  const results: FeatureResult[] = [];
-  for (const { extractor, statistics, features } of collectors) {
-    const { dims } = extractor;
-    const own = { statistics: statistics?.gaussian(), features };
-    const all = share[1] === 1 ? own : await joined(ranks, own);
-    results.push({
-      statistics: all.statistics,
-      features: all.features && { data: all.features, count: images.count, dims },
-    });
-  }
-  return results;
+  return collectors.map(({ statistics, features }) => ({
+    statistics: count > 0 ? statistics?.gaussian() : undefined,
+    features,
+  }));
 }
-
-/** What the ranks found in their shares, in the order of the images. */
-async function joined(
-  ranks: Communicator,
-  { statistics, features }: { statistics: GaussianStatistics | undefined; features: Float32Array | undefined },
-) {
-  return {
-    statistics: statistics && mergeStatistics(...(await gatherStatistics(ranks, statistics))),
-    features: features && concatenated((await gatherParts(ranks, bytesOf(features))).map(floatsOf)),
-  };
-}
-
-async function gatherStatistics(ranks: Communicator, own: GaussianStatistics): Promise<GaussianStatistics[]> {
-  const { dims, mu, sigma, count = 0 } = own;
-  const values = new Float64Array(1 + dims + dims * dims);
-  values[0] = count;
-  values.set(mu, 1);
-  values.set(sigma, 1 + dims);
-  const parts = await gatherParts(ranks, bytesOf(values));
-  return parts.map((part) => {
-    const all = new Float64Array(part.buffer);
-    return { dims, count: all[0] ?? 0, mu: all.slice(1, 1 + dims), sigma: all.slice(1 + dims) };
-  });
-}
-
-const floatsOf = (bytes: Uint8Array<ArrayBuffer>) => new Float32Array(bytes.buffer);
 
 /**
  * Digest of the features of a fixed noise image. It differs wherever preprocessing, weights or arithmetic differ, even

@@ -3,13 +3,13 @@ import { type Communicator, gatherFloats } from '../distributed/communicator.ts'
 import { InvalidArgumentError } from '../errors.ts';
 import type { DownloadProgress } from '../hub/hub-options.ts';
 import type { GaussianStatistics } from '../metrics/frechet/statistics.ts';
-import type { MetricSide } from '../metrics/metric.ts';
-import { type ChosenMetric, neededForms, preparedSide } from './chosen-metrics.ts';
+import { type ChosenMetric, neededForms } from './chosen-metrics.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import type { ResolveExtractorOptions } from './extractors/registry.ts';
 import { passOver, probeExtractor } from './feature-pass.ts';
-import type { EvaluationImages } from './image-sources.ts';
+import type { EvaluationImages, Share } from './image-sources.ts';
 import { type EvaluateOptions, type EvaluateSettings, logitsExtractorOf } from './options.ts';
+import { formKey, type PartForms, type Role } from './parts/part.ts';
 import { CachedStatistics } from './statistics-cache.ts';
 
 /** One side of an evaluation: images, or statistics alone. */
@@ -38,6 +38,7 @@ interface ImageComparison {
   readonly settings: EvaluateSettings;
   readonly options: EvaluateOptions;
   readonly ranks: Communicator;
+  readonly share: Share;
 }
 
 /**
@@ -101,79 +102,81 @@ function logitsSpec(chosen: readonly ChosenMetric[], options: EvaluateOptions): 
   );
 }
 
-/** A side by the extractor that its features are of. */
-type Sides = ReadonlyMap<FeatureExtractor, MetricSide>;
-
-export function sideOf(sides: Sides, extractor: FeatureExtractor): MetricSide {
-  const side = sides.get(extractor);
-  if (side) return side;
-  throw new InvalidArgumentError(`no features were taken with the extractor ${extractor.name}`);
+/** What a share has of a side, by `formKey`, and what of it is of all images already. */
+interface SideForms {
+  readonly forms: ReadonlyMap<string, PartForms>;
+  readonly whole: readonly string[];
+  /** Keeps the statistics of all images for the next evaluation, where they were computed. */
+  keep(statistics: (key: string) => GaussianStatistics | undefined): Promise<void>;
 }
 
-/** What the metrics need of a side, from one pass over its images. Statistics of stored real images are cached. */
-export async function sidesOf(
-  role: 'real' | 'fake',
+/** What the metrics need of a share of a side, from one pass over its images. Statistics of stored real images are cached. */
+export async function formsOf(
+  role: Role,
   { images, ...side }: Side,
-  comparison: ImageComparison,
-): Promise<Sides> {
-  const { channels, extractors, settings, options, ranks } = comparison;
-  const groups = [...extractors.groups].map(([extractor, metrics]) => ({
+  { channels, extractors, settings, options, ranks, share }: ImageComparison,
+): Promise<SideForms> {
+  const groups = [...extractors.groups].map(([extractor, metrics], index) => ({
     extractor,
+    key: formKey(role, index),
     needed: neededForms(metrics, role),
   }));
-  if (!images)
-    return new Map(
-      groups.map(({ extractor, needed }) => {
-        const statistics = needed.has('statistics') ? fittingStatistics(side, extractor) : undefined;
-        return [extractor, preparedSide(role, { statistics })];
-      }),
-    );
+  const forms = new Map<string, PartForms>();
+  const whole: string[] = [];
+  const entries = new Map<string, CachedStatistics>();
   const plans = [];
-  for (const { extractor, needed } of groups) {
-    const needsFeatures = needed.has('features') || needed.has('statistics');
-    const entry = role === 'real' && needsFeatures ? await cacheEntry(images, extractor, comparison) : undefined;
-    const found = needed.has('statistics') ? await entry?.read() : undefined;
-    // Machines have caches of their own, and the ranks take part in a pass together.
-    const isFoundByAll = (await gatherFloats(ranks, Float32Array.of(found ? 1 : 0))).every((flag) => flag === 1);
-    const cached = isFoundByAll ? found : undefined;
-    plans.push({
-      extractor,
-      entry,
-      cached,
-      statistics: needed.has('statistics') && !cached,
-      features: needed.has('features'),
-    });
+  for (const { extractor, key, needed } of groups) {
+    const needsStatistics = needed.has('statistics');
+    let found: GaussianStatistics | undefined;
+    if (!images && needsStatistics) found = fittingStatistics(side, extractor);
+    if (images && role === 'real' && (needed.has('features') || needsStatistics)) {
+      const entry = await cacheEntry(images, extractor, channels, settings, options);
+      const cached = needsStatistics ? await entry?.read() : undefined;
+      // Machines have caches of their own, and the ranks take part in a pass together.
+      const isFoundByAll = (await gatherFloats(ranks, Float32Array.of(cached ? 1 : 0))).every((flag) => flag === 1);
+      if (isFoundByAll) found = cached;
+      else if (entry) entries.set(key, entry);
+    }
+    if (found) whole.push(key);
+    forms.set(key, { statistics: found });
+    plans.push({ extractor, key, statistics: needsStatistics && !found, features: needed.has('features') });
   }
-  const needsLogits = groups.some(({ needed }) => needed.has('logits'));
-  const { logits: logitsExtractor } = extractors;
-  const uses = logitsExtractor
-    ? [...plans, { extractor: logitsExtractor, statistics: false, features: needsLogits }]
-    : plans;
-  const isNeeded = uses.some(({ statistics, features }) => statistics || features);
+  const { logits } = extractors;
+  if (logits && groups.some(({ needed }) => needed.has('logits')))
+    plans.push({ extractor: logits, key: formKey(role, 'logits'), statistics: false, features: true });
+  const isNeeded = images && plans.some(({ statistics, features }) => statistics || features);
   const results = isNeeded
-    ? await passOver(images, uses, {
+    ? await passOver(images, plans, {
         batchSize: settings.batch_size,
         channels,
         onProgress: (fraction) => options.on_progress?.(fraction, role),
         signal: options.signal,
-        ranks,
+        share,
       })
     : [];
-  const logits = results[plans.length]?.features;
-  const sides = new Map<FeatureExtractor, MetricSide>();
-  for (const [i, { extractor, entry, cached }] of plans.entries()) {
-    const { statistics, features } = results[i] ?? {};
-    if (statistics && ranks.rank === 0) await entry?.write(statistics);
-    sides.set(extractor, preparedSide(role, { features, statistics: cached ?? statistics, logits }));
+  for (const [i, { key }] of plans.entries()) {
+    const { statistics = forms.get(key)?.statistics, features } = results[i] ?? {};
+    forms.set(key, { statistics, features });
   }
-  return sides;
+  return {
+    forms,
+    whole,
+    keep: async (statisticsOf) => {
+      for (const [key, entry] of entries) {
+        const statistics = statisticsOf(key);
+        if (statistics) await entry.write(statistics);
+      }
+    },
+  };
 }
 
 /** The cache entry of stored images' statistics; undefined for images that are drawn from a model. */
 async function cacheEntry(
   images: EvaluationImages,
   extractor: FeatureExtractor,
-  { channels, settings, options }: ImageComparison,
+  channels: 1 | 3,
+  settings: EvaluateSettings,
+  options: EvaluateOptions,
 ): Promise<CachedStatistics | undefined> {
   const probe = await probeExtractor(extractor, images, channels);
   if (images.fingerprint === undefined) return undefined;

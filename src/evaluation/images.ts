@@ -1,45 +1,105 @@
 import { SpooledImages } from '#evaluation/contact-sheets/spool';
 import { warn as warnUser } from '#platform/system';
-import type { Communicator } from '../distributed/communicator.ts';
+import { type Communicator, gatherOnFirst, SINGLE } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { loadUnconditionalImageGeneration } from '../pipelines/images.ts';
-import { type ChosenMetric, computeMetrics, reportedOptions, resolveOptions } from './chosen-metrics.ts';
+import { type ChosenMetric, resolveOptions } from './chosen-metrics.ts';
 import { writeImageSheets } from './contact-sheets/image-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { type ResolveExtractorOptions, resolveExtractor } from './extractors/registry.ts';
 import { probeExtractor } from './feature-pass.ts';
-import { type Extractors, loadExtractors, type Side, sideOf, sidesOf } from './image-features.ts';
-import { type EvaluationImages, featureImages, openImages, randomPart, type SetPart } from './image-sources.ts';
+import { type Extractors, formsOf, loadExtractors, type Side } from './image-features.ts';
+import {
+  type EvaluationImages,
+  featureImages,
+  openImages,
+  randomPart,
+  type SetPart,
+  type Share,
+} from './image-sources.ts';
 import type { EvaluationInput } from './inputs.ts';
 import {
   DEFAULT_SAMPLES,
-  type EvaluatedSet,
   type EvaluateOptions,
   type EvaluateSettings,
   type EvaluationReport,
-  type ReportedExtractor,
   reportedExtractor,
 } from './options.ts';
+import { type JoinedSides, joinParts, reportOf } from './parts/merge.ts';
+import { type EvaluationPart, type PartRecord, parsePart, partBytes } from './parts/part.ts';
 
 /** Marks a resource to be disposed of at the end, and returns it. */
 type Own = <Resource extends { dispose(): Promise<void> }>(resource: Resource) => Resource;
 
+/** An evaluation of images, before anything is opened. */
+export interface ImageEvaluation {
+  readonly possible: readonly ChosenMetric[];
+  readonly real: EvaluationInput;
+  readonly fake: EvaluationInput;
+  readonly settings: EvaluateSettings;
+  readonly options: EvaluateOptions;
+  /** Extractors that are loaded already, by their names. */
+  readonly kept: ReadonlyMap<string, FeatureExtractor>;
+}
+
 /**
  * `evaluate` for images, on one side or on both.
  *
- * @param kept extractors that are loaded already, by their names.
  * @param ranks the processes that share the images.
+ * @returns undefined on all ranks but the first, which has what the others found.
  */
-export async function evaluateImages(
-  possible: readonly ChosenMetric[],
-  realInput: EvaluationInput,
-  fakeInput: EvaluationInput,
-  settings: EvaluateSettings,
-  options: EvaluateOptions,
-  kept: ReadonlyMap<string, FeatureExtractor>,
+export function evaluateImages(
+  evaluation: ImageEvaluation,
   ranks: Communicator,
-): Promise<EvaluationReport> {
+): Promise<EvaluationReport | undefined> {
+  const { settings, options } = evaluation;
+  const share = [ranks.rank + 1, ranks.size] as const;
+  return withPart(evaluation, { ranks, share }, async ({ part, keep, real, fake, channels }) => {
+    const parts = await partsOf(ranks, part);
+    if (!parts) return undefined;
+    const joined = joinParts(parts);
+    await keep(joined.statistics);
+    const report = await reportOf(part, joined, options);
+    const folder = settings.contact_sheets;
+    if (folder === undefined || !real.images || !fake.images) return report;
+    const found = await findSelection(joined.chosen, joined.side('real', 0), joined.side('fake', 0), options);
+    const images = { real: real.images, fake: fake.images };
+    const { signal } = options;
+    return {
+      ...report,
+      contact_sheets: await writeImageSheets({ folder, report, ...found, ...images, channels, signal }),
+    };
+  });
+}
+
+/** The share of one of several processes that cannot talk to each other. */
+export function partOfImages(evaluation: ImageEvaluation, share: Share): Promise<EvaluationPart> {
+  return withPart(evaluation, { ranks: SINGLE, share }, async ({ part }) => part);
+}
+
+/** What all ranks found, on the first of them. */
+async function partsOf(ranks: Communicator, own: EvaluationPart): Promise<EvaluationPart[] | undefined> {
+  if (ranks.size === 1) return [own];
+  const all = await gatherOnFirst(ranks, partBytes(own));
+  return all && Promise.all(all.map((bytes, rank) => parsePart(bytes, `what rank ${rank} found`)));
+}
+
+/** What a process found, and what it was found in, which is open until `use` has ended. */
+interface TakenPart {
+  readonly part: EvaluationPart;
+  /** Keeps the statistics of real images, of which `statistics` has those of all images. */
+  keep(statistics: JoinedSides['statistics']): Promise<void>;
+  readonly real: Side;
+  readonly fake: Side;
+  readonly channels: 1 | 3;
+}
+
+async function withPart<Result>(
+  { possible, real: realInput, fake: fakeInput, settings, options, kept }: ImageEvaluation,
+  { ranks, share }: { readonly ranks: Communicator; readonly share: Share },
+  use: (taken: TakenPart) => Promise<Result>,
+): Promise<Result> {
   const opened: { dispose(): Promise<void> }[] = [];
   const own: Own = (resource) => {
     opened.push(resource);
@@ -61,45 +121,56 @@ export async function evaluateImages(
     // First of all, because an extractor may refuse the size of the generated images.
     if (fake.images)
       for (const extractor of extractors.groups.keys()) await probeExtractor(extractor, fake.images, channels);
-    const comparison = { channels, extractors, settings, options, ranks };
-    const realSides = await sidesOf('real', real, comparison);
-    const fakeSides = await sidesOf('fake', fake, comparison);
-    const sides = (one: ChosenMetric) => {
-      const extractor = extractors.own.get(one.name) ?? extractors.features;
-      return { real: sideOf(realSides, extractor), fake: sideOf(fakeSides, extractor) };
+    const comparison = { channels, extractors, settings, options, ranks, share };
+    const ofReal = await formsOf('real', real, comparison);
+    const ofFake = await formsOf('fake', fake, comparison);
+    const record: PartRecord = {
+      version: 1,
+      share,
+      whole: [...ofReal.whole, ...ofFake.whole],
+      of: comparedBy(chosen, extractors, real, fake, settings, options),
     };
-    const { on_progress, signal } = options;
-    const { caveat } = extractors.features;
-    const report: EvaluationReport = {
-      metrics: await computeMetrics(chosen, sides, { seed: settings.seed, on_progress, signal }),
-      real: evaluatedSet(real),
-      fake: evaluatedSet(fake),
-      extractor: reportedExtractor(extractors.features),
-      ...(extractors.own.size > 0 ? { metric_extractors: reportedOwn(extractors.own) } : {}),
-      ...(extractors.logits ? { logits_extractor: reportedExtractor(extractors.logits) } : {}),
-      settings: { seed: settings.seed, ...reportedOptions(chosen) },
-      ...(caveat === undefined ? {} : { warnings: [caveat] }),
-    };
-    if (folder === undefined || !real.images || !fake.images) return report;
-    const [realSide, fakeSide] = [sideOf(realSides, extractors.features), sideOf(fakeSides, extractors.features)];
-    const found = await findSelection(chosen, realSide, fakeSide, options);
-    const images = { real: real.images, fake: fake.images };
-    return {
-      ...report,
-      contact_sheets: await writeImageSheets({ folder, report, ...found, ...images, channels, signal }),
-    };
+    const found = { record, forms: new Map([...ofReal.forms, ...ofFake.forms]) };
+    return await use({ part: found, keep: ofReal.keep, real, fake, channels });
   } finally {
     for (const resource of opened.reverse()) await resource.dispose();
   }
 }
 
-/** Metrics that are defined for an extractor, with that. */
-function reportedOwn(own: Extractors['own']): Record<string, ReportedExtractor> {
-  return Object.fromEntries([...own].map(([metric, extractor]) => [metric, reportedExtractor(extractor)]));
+/** What all processes of an evaluation have alike. */
+function comparedBy(
+  chosen: readonly ChosenMetric[],
+  { groups, own, logits, features }: Extractors,
+  real: Side,
+  fake: Side,
+  { seed, batch_size }: EvaluateSettings,
+  { generation }: EvaluateOptions,
+): PartRecord['of'] {
+  const all = [...groups.keys()];
+  const given = ([, value]: [string, unknown]) => value !== undefined;
+  return {
+    metrics: chosen.map(({ name, options }) => ({
+      name,
+      options: Object.fromEntries(Object.entries(options).filter(given)) as Record<string, number | string | boolean>,
+    })),
+    seed,
+    real: evaluatedSet(real),
+    fake: evaluatedSet(fake),
+    images: {
+      real: real.images?.fingerprint ?? '',
+      // Not every scheduler is JSON.
+      fake: fake.images?.fingerprint ?? JSON.stringify({ ...generation, scheduler: undefined, batch_size }),
+    },
+    extractors: all.map(reportedExtractor),
+    own: Object.fromEntries([...own].map(([metric, extractor]) => [metric, all.indexOf(extractor)])),
+    ...(logits ? { logits: reportedExtractor(logits) } : {}),
+    ...(features.caveat === undefined ? {} : { caveat: features.caveat }),
+  };
 }
 
-function evaluatedSet({ name, count, images }: Side): EvaluatedSet {
-  return { name, count, ...(images?.skipped.length ? { skipped: images.skipped } : {}) };
+function evaluatedSet({ name, count, images }: Side) {
+  const skipped = images?.skipped.map(({ source, reason }) => ({ source, reason })) ?? [];
+  return { name, ...(count === undefined ? {} : { count }), ...(skipped.length > 0 ? { skipped } : {}) };
 }
 
 async function openSide(

@@ -3,7 +3,7 @@ export {
   type EvaluationCallbackOptions,
 } from './callback/evaluation-callback.ts';
 export type { EvaluationRecord } from './callback/evaluation-log.ts';
-export { evaluate } from './evaluate.ts';
+export { evaluate, evaluateShare, mergeEvaluation } from './evaluate.ts';
 export { type ConvertedExtractor, convertExtractor } from './extractors/convert-extractor.ts';
 export { type FeatureExtractor, type FeatureImage, RawPixels } from './extractors/feature-extractor.ts';
 export { OnnxFeatures, type OnnxFeaturesOptions } from './extractors/onnx-features.ts';
@@ -31,4 +31,5 @@ export type {
   ReportedContactSheets,
   ReportedExtractor,
 } from './options.ts';
+export { EvaluationPartError } from './parts/part.ts';
 export { type PathLengthOptions, type PathLengthReport, perceptualPathLength } from './path-length/path-length.ts';

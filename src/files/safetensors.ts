@@ -93,6 +93,21 @@ export async function readSafetensors(
   });
 }
 
+/** As `readSafetensors`, of bytes in memory, with the metadata; `where` names them in errors. */
+export async function parseSafetensors(
+  bytes: Uint8Array,
+  where: string,
+): Promise<{ readonly tensors: Map<string, NamedTensor>; readonly metadata: Map<string, string> }> {
+  const read = async (begin: number, end: number) => bytes.slice(begin, end);
+  const { entries, metadata, dataStart } = await readHeader({ size: bytes.length, read }, where);
+  const tensors = new Map<string, NamedTensor>();
+  for (const { name, dtype, shape, begin, end } of entries) {
+    const { buffer } = await read(dataStart + begin, dataStart + end);
+    tensors.set(name, { dtype, shape, data: new DTYPE_ARRAYS[dtype](buffer) });
+  }
+  return { tensors, metadata };
+}
+
 /** Reads and checks the header alone: names, dtypes, shapes, offsets and metadata. Errors as {@link readSafetensors}. */
 export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
   return withSafetensors(path, async (_, header) => header);
@@ -116,7 +131,7 @@ function select(entries: TensorEntry[], names: readonly string[] | undefined, pa
   });
 }
 
-async function readHeader(file: RegularFile, where: string): Promise<SafetensorsHeader> {
+async function readHeader(file: Pick<RegularFile, 'size' | 'read'>, where: string): Promise<SafetensorsHeader> {
   if (file.size < LENGTH_BYTES)
     throw new SafetensorsError(`${where} has ${file.size} bytes: too short for a safetensors file.`);
   const start = await file.read(0, LENGTH_BYTES);

@@ -85,13 +85,13 @@ async function examplesOf(command: string): Promise<string[]> {
 describe('the examples of --help run', () => {
   it('of evaluate', async () => {
     const examples = await examplesOf('evaluate');
-    expect(examples).toHaveLength(7);
+    expect(examples).toHaveLength(10);
     for (const example of examples) {
       const pipeline = example.includes('/pipeline') ? ' --n 30 --steps 3 --device cpu' : '';
       const { code, stderr, stdout } = await cli(example + pipeline);
-      expect(stderr, example).not.toMatch(/error/);
+      expect(stderr, example).not.toMatch(/error:/);
       expect(code, example).toBe(0);
-      expect(stdout, example).toMatch(/precision|fid/);
+      expect(stdout, example).toMatch(example.includes('--share') ? /share [12]\/2/ : /precision|fid/);
     }
     for (const name of ['uncovered.png', 'outside.png', 'best.png', 'closest.png', 'contact-sheets.json'])
       expect(existsSync(path.join('sheets', name)), name).toBe(true);
@@ -177,6 +177,12 @@ describe('evaluate', () => {
       'evaluate --real photos --fake generated --metrics kid --extractor raw-pixels --metric-options {"subsets":5}',
       /metric_options has 'subsets'.*kid_subsets/,
     ],
+    ['evaluate --real photos', /option --fake <source>: name a pipeline/],
+    ['evaluate --real photos --fake generated --share 1/2', /--share needs --out/],
+    ['evaluate --real photos --fake generated --out x.safetensors', /--out is the file of a --share/],
+    ['evaluate --real photos --fake generated --share 1/2 --out x.safetensors --json', /a --share has no result yet/],
+    ['evaluate --merge part-1.safetensors --real photos', /--merge computes.*--real has no effect/],
+    ['evaluate --merge part-1.npz', /part-1.npz .*safetensors/],
     ['evaluate --real photos --fake nowhere', /fake 'nowhere' does not exist and is not a data set/],
     ['evaluate --real photos --fake moons', /generated samples are points, but the real ones are images/],
     ['evaluate --real photos moons --fake generated', /only .npz files can be merged, and 'photos' is not one/],

@@ -34,6 +34,13 @@ export function localGroup(size: number): Communicator[] {
         all.set(part, other * own.length);
       });
     },
+    gather: async (own, all) => {
+      const parts = await meet(rank, own);
+      if (rank === 0)
+        parts.forEach((part, other) => {
+          all.set(part, other * own.length);
+        });
+    },
     allToAll: async (parts, received) => {
       const length = parts.length / size;
       (await meet(rank, parts)).forEach((other, from) => {

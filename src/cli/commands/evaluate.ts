@@ -2,17 +2,15 @@ import type { Command } from 'commander';
 import { world } from '#distributed/world';
 import { SINGLE } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
-import { evaluate, evaluateWith } from '../../evaluation/evaluate.ts';
+import { evaluate, evaluateOnRanks, evaluateShare, mergeEvaluation } from '../../evaluation/evaluate.ts';
 import { identify, loadPointPair } from '../../evaluation/inputs.ts';
 import {
   checkedSettings,
   DEFAULT_SAMPLES,
-  type EvaluatedSet,
   type EvaluateOptions,
   type EvaluationReport,
   type RealInput,
 } from '../../evaluation/options.ts';
-import { writeFileAtomic } from '../../files/atomic.ts';
 import { type MetricOptions, mergeStatistics, metrics, readStatistics } from '../../metrics/index.ts';
 import { scatterPlot, writePlot } from '../../plots/index.ts';
 import { withInterrupt } from '../../terminal/interrupt.ts';
@@ -33,10 +31,13 @@ import {
   deviceOption,
   extractorOptions,
   namedExtractor,
+  parsedShare,
+  type Share,
   schedulerOption,
+  shareOption,
 } from '../options/shared-options.ts';
+import { printReport } from '../ui/evaluation-report.ts';
 import { withStageBars } from '../ui/progress.ts';
-import { formatTable } from '../ui/table.ts';
 import { pathLengthOptions, printPathLength, refuseWithoutPpl } from './path-length.ts';
 
 const options = {
@@ -46,7 +47,7 @@ const options = {
     z.optional(z.array(z.string(), 'name a data set').check(z.minLength(1, 'name a data set'))),
     'the real samples, which all but --ppl need; several .npz files are merged',
   ),
-  fake: option('--fake <source>', z.string('name a pipeline, a folder or a file'), 'the generated samples'),
+  fake: option('--fake <source>', z.optional(z.string()), 'the generated samples, which all but --merge need'),
   metrics: listOption(
     'names',
     '--metrics <names...>',
@@ -109,6 +110,14 @@ const options = {
     z.optional(z.string()),
     'write pictures of what went wrong: uncovered real samples, generated ones outside, the best beside their nearest real ones',
   ),
+  share: shareOption('take the features of the i-th of n parts alone, such as 1/4, and write them to --out'),
+  out: option('--out <file>', z.optional(z.string()), 'the .safetensors file of a --share'),
+  merge: listOption(
+    'files',
+    '--merge <files...>',
+    z.optional(z.array(z.string())),
+    'compute the metrics from the files of all shares instead',
+  ),
   json: option(
     '--json [file]',
     z._default(z.union([z.boolean(), z.string()]), false),
@@ -130,6 +139,11 @@ Examples:
   iso-diffusion evaluate --real photos --fake generated --contact-sheets sheets
   iso-diffusion evaluate --real part-1.npz part-2.npz --fake generated --metrics fid --extractor model.onnx:pool
 
+Without MPI, several processes share the images, and a last command has the result:
+  iso-diffusion evaluate --real photos --fake generated --share 1/2 --out part-1.safetensors
+  iso-diffusion evaluate --real photos --fake generated --share 2/2 --out part-2.safetensors
+  iso-diffusion evaluate --merge part-1.safetensors part-2.safetensors
+
 Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, owner/name of a data
 set of the Hub, or a pipeline.
 They keep their size; the extractor resizes them. Files that cannot be read are left out with a warning, and refused with
@@ -145,8 +159,27 @@ the pipeline alone, which must not add noise. docs/metrics.md says where the fil
   );
   addOptions(command, options).action(async (flags) => {
     const settings = await readSettings(options, flags);
-    await (settings.ppl ? evaluatePathLength(settings) : printEvaluation(settings));
+    if (settings.merge) await printMerged(settings, settings.merge);
+    else await (settings.ppl ? evaluatePathLength(settings) : printEvaluation(settings));
   });
+}
+
+/** What `--merge` goes by, and what has a default. */
+const WITH_MERGE = new Set(['merge', 'json', 'batch_size', 'seed', 'device', 'k', 'data_seed']);
+
+/** `--merge`: the shares say what was compared. */
+async function printMerged(settings: EvaluateSettings, files: readonly string[]): Promise<void> {
+  const others = (Object.keys(options) as (keyof typeof options)[]).filter((key) => !WITH_MERGE.has(key));
+  const flag = givenFlag(settings, others);
+  if (flag !== undefined)
+    throw new InvalidArgumentError(
+      `--merge computes what the shares were made for, so ${flag} has no effect: leave it out`,
+    );
+  if (world().rank > 0) return;
+  const report = await withInterrupt('interrupted', (signal) =>
+    withStageBars((on_progress) => mergeEvaluation(files, { on_progress, signal })),
+  );
+  await printReport(report, settings.json);
 }
 
 /** What `--ppl` goes by, and what has a default. */
@@ -165,12 +198,17 @@ async function evaluatePathLength(settings: EvaluateSettings): Promise<void> {
     );
   const { n: num_samples, batch_size, seed, device, steps: num_inference_steps, scheduler } = settings;
   const generation = { num_inference_steps, scheduler, class_labels: labelsInTurn(settings) };
-  await printPathLength(settings, { num_samples, batch_size, seed, device, generation });
+  await printPathLength(
+    { ...settings, fake: fakeInput(settings) },
+    { num_samples, batch_size, seed, device, generation },
+  );
 }
 
 async function printEvaluation(settings: EvaluateSettings): Promise<void> {
   refuseWithoutPpl(settings);
-  const { json, plot } = settings;
+  const { json, plot, out } = settings;
+  const share = parsedShare(settings.share);
+  refuseHalfOfShare(share, settings);
   // Pictures are made of images that one process has seen.
   const isShared = plot === undefined && settings.contact_sheets === undefined;
   const ranks = isShared ? world() : SINGLE;
@@ -181,18 +219,31 @@ async function printEvaluation(settings: EvaluateSettings): Promise<void> {
     withStageBars(async (on_progress) => {
       const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
       const given = { ...(await evaluateOptions(real, settings)), on_progress, on_warning, signal };
-      return plot === undefined ? evaluateWith(given, new Map(), ranks) : evaluateAndPlot(given, plot);
+      if (share && out) return evaluateShare(given, share, out);
+      return plot === undefined ? evaluateOnRanks(given, ranks) : evaluateAndPlot(given, plot);
     }),
   );
-  // Every rank has the same report.
-  if (ranks.rank > 0) return;
-  for (const file of report.contact_sheets?.files ?? []) process.stderr.write(`contact sheets: ${file}\n`);
-  if (json === true) console.log(JSON.stringify(flatReport(report)));
-  else console.log(reportTables(report));
-  if (typeof json === 'string') {
-    await writeFileAtomic(json, `${JSON.stringify(flatReport(report), undefined, 2)}\n`);
-    process.stderr.write(`report: ${json}\n`);
-  }
+  if (report) await printReport(report, json);
+  else if (share && out)
+    console.log(`${out}: share ${settings.share}. When all are done: evaluate --merge with their files`);
+}
+
+/** @throws {InvalidArgumentError} for a share without a file, a file without a share, and what a share cannot do. */
+function refuseHalfOfShare(share: Share | undefined, { out, plot, json }: EvaluateSettings): void {
+  if (share && out === undefined)
+    throw new InvalidArgumentError('--share needs --out, the .safetensors file for what the share finds');
+  if (!share && out !== undefined)
+    throw new InvalidArgumentError('--out is the file of a --share: add that, or use --json');
+  if (share && (plot !== undefined || json !== false))
+    throw new InvalidArgumentError('a --share has no result yet: give --plot or --json to another command');
+  if (share && world().size > 1)
+    throw new InvalidArgumentError('ranks of mpirun share the images by themselves: leave out --share');
+}
+
+/** @throws {InvalidArgumentError} without `--fake`. */
+function fakeInput({ fake }: EvaluateSettings): string {
+  if (fake !== undefined) return fake;
+  throw new InvalidArgumentError('option --fake <source>: name a pipeline, a folder or a file');
 }
 
 /** @throws {InvalidArgumentError} for several sources that are not all files of statistics. */
@@ -206,10 +257,10 @@ async function realInput(sources: readonly string[]): Promise<RealInput> {
 }
 
 async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Promise<EvaluateOptions> {
-  const { scheduler, fake, logits_extractor, device, seed, data_seed } = settings;
+  const { scheduler, logits_extractor, device, seed, data_seed } = settings;
   return {
     real,
-    fake,
+    fake: fakeInput(settings),
     metrics: settings.metrics,
     // `evaluate` refuses values that are not a metric's.
     metric_options: {
@@ -253,41 +304,4 @@ async function evaluateAndPlot(given: EvaluateOptions, plot: string): Promise<Ev
   const files = await writePlot(plot.replace(/\.(svg|png)$/, ''), svg);
   for (const file of files) process.stderr.write(`plot: ${file}\n`);
   return report;
-}
-
-/** One flat object: the metrics, and what was compared. */
-function flatReport({ metrics, real, fake, settings, ...extractors }: EvaluationReport) {
-  const { nearest_k, ...others } = settings;
-  return {
-    ...metrics,
-    ...(nearest_k === undefined ? {} : { k: nearest_k }),
-    real_count: real.count,
-    fake_count: fake.count,
-    real: real.name,
-    fake: fake.name,
-    ...(real.skipped ? { real_skipped: real.skipped } : {}),
-    ...(fake.skipped ? { fake_skipped: fake.skipped } : {}),
-    ...extractors,
-    settings: others,
-  };
-}
-
-function setText({ name, count, skipped }: EvaluatedSet): string {
-  return `${name} (${count ?? 'unknown count'}${skipped ? `, ${skipped.length} left out` : ''})`;
-}
-
-function reportTables(report: EvaluationReport): string {
-  const { metrics, real, fake, extractor, metric_extractors = {}, logits_extractor, settings, warnings = [] } = report;
-  const facts = [
-    ['real', setText(real)],
-    ['fake', setText(fake)],
-    ['extractor', extractor.name],
-    ['checksum', extractor.checksum || 'unknown'],
-  ];
-  for (const [metric, { name, checksum }] of Object.entries(metric_extractors))
-    facts.push([`of ${metric}`, name], ['checksum', checksum]);
-  if (logits_extractor) facts.push(['logits', logits_extractor.name], ['checksum', logits_extractor.checksum]);
-  for (const [name, value] of Object.entries(settings)) facts.push([name, String(value)]);
-  const tables = [formatTable(['metric', 'value'], Object.entries(metrics)), formatTable(['of', ''], facts)];
-  return [...tables, ...warnings.map((warning) => `Warning: ${warning}.`)].join('\n\n');
 }

@@ -24,6 +24,7 @@ const SIGNATURES = {
   MPI_Get_library_version: 'int MPI_Get_library_version(void *text, _Out_ int *length)',
   MPI_Bcast: 'int MPI_Bcast(void *buffer, int count, H type, int root, H comm)',
   MPI_Allgather: 'int MPI_Allgather(void *own, int n, H type, void *all, int m, H type2, H comm)',
+  MPI_Gather: 'int MPI_Gather(void *own, int n, H type, void *all, int m, H type2, int root, H comm)',
   MPI_Alltoall: 'int MPI_Alltoall(void *parts, int n, H type, void *received, int m, H type2, H comm)',
   MPI_Barrier: 'int MPI_Barrier(H comm)',
   MPI_Abort: 'int MPI_Abort(H comm, int code)',

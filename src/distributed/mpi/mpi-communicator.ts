@@ -64,7 +64,12 @@ class MpiCommunicator implements Communicator {
   }
 
   async allGather(own: Uint8Array, all: Uint8Array): Promise<void> {
-    this.gather(own, all);
+    this.gatherAll(own, all);
+  }
+
+  async gather(own: Uint8Array, all: Uint8Array): Promise<void> {
+    const { byte, world } = this.mpi.handles;
+    checked(this.mpi, 'MPI_Gather', own, own.length, byte, all, own.length, byte, 0, world);
   }
 
   async allToAll(parts: Uint8Array, received: Uint8Array): Promise<void> {
@@ -81,7 +86,7 @@ class MpiCommunicator implements Communicator {
     this.hasAgreed = true;
   }
 
-  private gather(own: Uint8Array, all: Uint8Array): void {
+  private gatherAll(own: Uint8Array, all: Uint8Array): void {
     const { byte, world } = this.mpi.handles;
     checked(this.mpi, 'MPI_Allgather', own, own.length, byte, all, own.length, byte, world);
   }
@@ -91,7 +96,7 @@ class MpiCommunicator implements Communicator {
     const { CUDA_VISIBLE_DEVICES = '' } = process.env;
     const own = createHash('sha256').update(`${hostname()}\0${CUDA_VISIBLE_DEVICES}`).digest();
     const all = new Uint8Array(own.length * this.size);
-    this.gather(own, all);
+    this.gatherAll(own, all);
     return Array.from({ length: this.size }, (_, rank) =>
       own.equals(all.subarray(rank * own.length, (rank + 1) * own.length)),
     );
