@@ -1,12 +1,14 @@
 import { requireArray, requireFunction, requireObject, requireText } from '../arguments.ts';
+import type { ImageSet } from '../datasets/images/image-set.ts';
+import type { PointSet } from '../datasets/points/points.ts';
 import { GraphError, InvalidArgumentError } from '../errors.ts';
 import { formatShape, sameShape } from '../graph/types.ts';
 import type { DiffusionLoss, LossResult } from '../losses/index.ts';
-import { type DiffusionModel, learnsVariance } from '../models/model.ts';
+import { conditionShape, type DiffusionModel, learnsVariance } from '../models/model.ts';
 import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
-import type { Samples } from './data/samples.ts';
+import { isImageSet, type Samples } from './data/samples.ts';
 import type { RunLogger } from './logging/run-logger.ts';
 import { SCALER_REPORT } from './step/loss-scaler.ts';
 import { refuseWrongIntervals, type TrainerCallback } from './trainer-callback.ts';
@@ -25,7 +27,8 @@ export function refuseWrongTypes(options: {
   requireObject('the argument of a trainer', options);
   const { model, train_dataset, loss, noise_scheduler, callbacks = [], loggers = [] } = options;
   requireObject('model', model);
-  requireArray('model.sampleShape', model.sampleShape);
+  // One that leaves its size open has no shape yet.
+  if (!model.withSampleSize) requireArray('model.sampleShape', model.sampleShape);
   requireFunction('model.forward', model.forward);
   requireObject('train_dataset', train_dataset);
   requireText(
@@ -79,11 +82,19 @@ export function refuseWrongEngine(
  * @param dropout probability that a sample is shown without its class, for which the model's last class stands.
  * @throws {InvalidArgumentError} when a class-conditional model has no class for a label, or there are no labels.
  */
-export function refuseWrongLabels({ classCount }: DiffusionModel, { name, labels }: Samples, dropout: number): void {
-  if (classCount === undefined) {
-    if (dropout === 0) return;
+export function refuseWrongLabels(model: DiffusionModel, { name, labels }: Samples, dropout: number): void {
+  const { classCount, classLabelShape } = model;
+  if (classCount === undefined && dropout !== 0)
     throw new InvalidArgumentError(`class_dropout_prob is ${dropout}, but the model has no num_class_embeds`);
-  }
+  if (classLabelShape && classLabelShape.length > 0)
+    throw new InvalidArgumentError(
+      `the model takes vectors of ${classLabelShape[0]} numbers as class labels, which no data set has: train it with another class_embed_type than 'identity'`,
+    );
+  if (classLabelShape && !labels)
+    throw new InvalidArgumentError(
+      `the model takes a number as a class label, but the data set '${name}' has no labels: leave out class_embed_type, or label every sample`,
+    );
+  if (classCount === undefined) return;
   if (!labels)
     throw new InvalidArgumentError(
       `the model has ${classCount} classes, but the data set '${name}' has no labels: leave out num_class_embeds, or label every sample`,
@@ -118,6 +129,37 @@ export function refuseMismatch(model: DiffusionModel, source: Samples): void {
   throw new InvalidArgumentError(
     `the data set '${source.name}' has samples of shape ${formatShape(source.sampleShape)}, but the model takes ${formatShape(model.sampleShape)}: ${advice}`,
   );
+}
+
+/** @throws {InvalidArgumentError} when what the model is given beside its samples is missing, or is not as it takes it. */
+export function refuseWrongCondition(
+  model: DiffusionModel,
+  data: PointSet | ImageSet,
+  condition: ImageSet | undefined,
+): void {
+  const shape = conditionShape(model);
+  if (!shape && !condition) return;
+  if (!shape)
+    throw new InvalidArgumentError(
+      'condition_dataset is given, but the model takes nothing beside the sample: make it with more in_channels than out_channels',
+    );
+  if (!condition)
+    throw new InvalidArgumentError(
+      `the model takes an image of ${shape[0]} channels beside the sample: give condition_dataset, one image for each of train_dataset`,
+    );
+  if (condition.count !== data.count)
+    throw new InvalidArgumentError(
+      `condition_dataset '${condition.name}' has ${condition.count} images, but train_dataset '${data.name}' ${data.count}: give one for each, in the same order`,
+    );
+  const given = [condition.channels, condition.height, condition.width];
+  if (!sameShape(given, shape))
+    throw new InvalidArgumentError(
+      `condition_dataset '${condition.name}' has images of ${formatShape(given)}, but the model takes ${formatShape(shape)} beside the sample: load them in that size, or change in_channels`,
+    );
+  if (isImageSet(data) && (data.uncropped === undefined) !== (condition.uncropped === undefined))
+    throw new InvalidArgumentError(
+      'one of train_dataset and condition_dataset is cropped at random: load both with the same crop',
+    );
 }
 
 /** @throws {InvalidArgumentError} when the model cannot encode every timestep of the schedule. */

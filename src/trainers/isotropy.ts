@@ -81,17 +81,22 @@ export async function measureIsotropy(
 
 /** A model that can be asked for its output: `pipeline.model` is one. */
 interface Predictor {
-  predict(sample: Float32Array, timestep: readonly number[], classLabels?: readonly number[]): Promise<Float32Array>;
+  predict(
+    sample: Float32Array,
+    timestep: readonly number[],
+    classLabels?: readonly number[],
+    condition?: Float32Array,
+  ): Promise<Float32Array>;
 }
 
 /** The squared noise of a loaded model with its scheduler. */
 export function squaredNoiseOf(model: Predictor, scheduler: Scheduler): SquaredNoise {
   const { alphasCumprod, config } = scheduler;
-  return async ({ clean, noise, input_noise = noise, timestep, class_labels }) => {
+  return async ({ clean, noise, input_noise = noise, timestep, class_labels, condition }) => {
     const timesteps = [...timestep];
     const size = clean.length / timesteps.length;
     const noised = scheduler.addNoise(clean, input_noise, timesteps, size);
-    const output = await model.predict(noised, timesteps, class_labels && [...class_labels]);
+    const output = await model.predict(noised, timesteps, class_labels && [...class_labels], condition);
     const [mean] = output.length > noised.length ? splitChannels(output, timesteps.length) : [output];
     return timesteps.map((t, row) => {
       const { fromSample, fromOutput } = noiseCoefficients(config.prediction_type, alphasCumprod[t] as number);
@@ -150,8 +155,8 @@ function squaredNoiseGraph({ objective, batchSize }: StepSettings<DiffusionObjec
   );
   const batch = mapBatch(declareBatches(graph, { objective }, [1, batchSize]), onlyStep);
   const context = new ForwardContext(parameters, { modelName: model.config._class_name });
-  const { noisy, timestep, class_labels } = batch;
-  const output = model.forward({ sample: noisy, timestep, class_labels }, context);
+  const { noisy, timestep, class_labels, condition } = batch;
+  const output = model.forward({ sample: noisy, timestep, class_labels, condition }, context);
   const [channels = 1] = model.sampleShape;
   const [modelOutput = output] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
   const epsilon = predictedEpsilon({

@@ -1,10 +1,14 @@
 import { warn } from '#platform/system';
-import { type ImageSet, labelledImages } from '../datasets/images/image-set.ts';
+import { type ImageSet, imagesAt, labelledIndices } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
-import type { DiffusionModel } from '../models/model.ts';
+import { type DiffusionModel, type SampleSize, takesClassLabels } from '../models/model.ts';
+import { sampleSizeOption, sizedModel } from '../models/sample-size.ts';
+import { parseOptions } from '../options.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
+import * as z from '../zod.ts';
+import { refuseWrongCondition } from './checks.ts';
 import { isImageSet } from './data/samples.ts';
 import type { RunLogger } from './logging/run-logger.ts';
 import type { TrainerCallback } from './trainer-callback.ts';
@@ -43,17 +47,47 @@ export interface TrainerOptions extends RunOptions {
   readonly loss: DiffusionLoss;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */
   readonly noise_scheduler: Scheduler;
+  /**
+   * For a model that takes an image beside the sample (`in_channels` above `out_channels`): one for each of `train_dataset`, in
+   * the same order and size, with the channels that the model takes beside the sample; mirrored and cropped alike. Small images
+   * that the model shall enlarge are brought to that size first. Default: none, for models that take none.
+   */
+  readonly condition_dataset?: ImageSet | undefined;
+  /**
+   * Side, or [height, width], of the samples in pixels, for a U-Net whose config leaves it open (`sample_size: null`), or that
+   * shall be trained in another size than its own. Default: what the config says, else the size of the images.
+   */
+  readonly sample_size?: SampleSize | undefined;
 }
 
-/** What a model is trained on: one with classes only on images that have one. */
-export function trainingSet({ model, train_dataset: data, on_warning = warn }: TrainerOptions): PointSet | ImageSet {
-  if (model.classCount === undefined || !isImageSet(data)) return data;
-  const labelled = labelledImages(data);
-  if (labelled.count < data.count)
-    on_warning(
-      `${data.count - labelled.count} of ${data.count} images of '${data.name}' have no class: the model with classes is not trained on them`,
-    );
-  return labelled;
+/**
+ * What a model is trained on: one with classes only on images that have one, which have their conditions beside them.
+ *
+ * @throws {InvalidArgumentError} when the conditions are not as the model takes them.
+ */
+export function trainingSets(
+  model: DiffusionModel,
+  { train_dataset: data, condition_dataset: condition, on_warning = warn }: TrainerOptions,
+): Pick<TrainerOptions, 'train_dataset' | 'condition_dataset'> {
+  refuseWrongCondition(model, data, condition);
+  const sets = { train_dataset: data, condition_dataset: condition };
+  const indices = takesClassLabels(model) && isImageSet(data) ? labelledIndices(data) : undefined;
+  if (!indices || !isImageSet(data)) return sets;
+  on_warning(
+    `${data.count - indices.length} of ${data.count} images of '${data.name}' have no class: the model with classes is not trained on them`,
+  );
+  return { train_dataset: imagesAt(data, indices), condition_dataset: condition && imagesAt(condition, indices) };
+}
+
+/**
+ * The model in the size of its samples.
+ *
+ * @throws {InvalidArgumentError} when the model has one size only. @throws {ConfigError} when it does not take the size.
+ */
+export function modelInSize({ model, train_dataset: data, sample_size }: TrainerOptions): DiffusionModel {
+  const isOpen = 'sample_size' in model.config && model.config.sample_size === null;
+  const size = sample_size ?? (isOpen && isImageSet(data) ? ([data.height, data.width] as const) : undefined);
+  return sizedModel(model, parseOptions(z.optional(sampleSizeOption), size, 'sample_size'));
 }
 
 /** Options that share nothing with the caller's that could change. The data set and the model are not copied. */

@@ -2,7 +2,7 @@ import { requireObject, requireText } from '../arguments.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
-import { exportModel, learnsVariance, refuseFloat32Only } from '../models/model.ts';
+import { exportModel, learnsVariance, refuseFloat32Only, takesClassLabels } from '../models/model.ts';
 import type { OnnxModelOptions } from '../models/onnx/model.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BaseTrainer } from './base-trainer.ts';
@@ -21,7 +21,7 @@ import { changesWhileRunning } from './live-settings.ts';
 import { readPicture, refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { DiffusionObjective } from './step/diffusion-objective.ts';
 import { stepSettings } from './step/settings.ts';
-import { ownCopy, type TrainerOptions, trainingSet } from './trainer-options.ts';
+import { modelInSize, ownCopy, type TrainerOptions, trainingSets } from './trainer-options.ts';
 import { resolveTrainingArguments } from './training-arguments.ts';
 
 /**
@@ -49,11 +49,14 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
   constructor(options: TrainerOptions) {
     refuseWrongTypes(options);
     const own = ownCopy(options);
-    const train_dataset = trainingSet(own);
-    const { model, loss, noise_scheduler } = own;
+    const model = modelInSize(own);
+    const { train_dataset, condition_dataset } = trainingSets(model, own);
+    const { loss, noise_scheduler } = own;
     const args = resolveTrainingArguments(own.args);
     refuseWrongEngine(options, args);
-    const samples = isImageSet(train_dataset) ? imageSamples(train_dataset, args) : pointSamples(train_dataset);
+    const samples = isImageSet(train_dataset)
+      ? imageSamples(train_dataset, args, condition_dataset)
+      : pointSamples(train_dataset);
     refuseVarianceMismatch(model, loss, noise_scheduler);
     if (args.mixed_precision === 'fp16') refuseFloat32Only(model, "mixed_precision 'fp16'");
     refuseMismatch(model, samples);
@@ -61,17 +64,20 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
     const { classCount } = model;
     const dropout = args.class_dropout_prob;
     refuseWrongLabels(model, samples, dropout);
-    super({ ...own, train_dataset }, args, {
+    super({ ...own, model, train_dataset, condition_dataset }, args, {
       trained: { name: 'model', config: model.config },
-      objective: new DiffusionObjective(own, args),
+      objective: new DiffusionObjective({ model, loss, noise_scheduler }, args),
       loss,
-      recorded: { noise_scheduler: noise_scheduler.toConfig() },
+      recorded: {
+        noise_scheduler: noise_scheduler.toConfig(),
+        condition_dataset_sha256: condition_dataset?.fingerprint,
+      },
       samples,
       draws: {
         trainTimesteps: noise_scheduler.config.num_train_timesteps,
         noiseOffset: args.noise_offset,
         inputPerturbation: args.input_perturbation,
-        classes: classCount === undefined ? undefined : { classCount, dropout },
+        classes: takesClassLabels(model) ? { classCount: classCount ?? 0, dropout } : undefined,
       },
     });
   }
@@ -171,7 +177,7 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
       steps,
       loss: loss.config,
       settings: { ...decidingArguments(this.identity), ...changesWhileRunning(this.checkpoints?.recordedChanges) },
-      classNames: model.classCount !== undefined && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
+      classNames: takesClassLabels(model) && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
     } as const;
   }
 

@@ -173,11 +173,21 @@ export function imagesFromArray(pixels: Uint8Array, options: ImageArrayOptions):
 /** The label of an image without a class, as data sets of the Hub write it. */
 export const UNLABELLED = -1;
 
+/** The images that have a class, by their numbers; undefined where all have one, or none. */
+export function labelledIndices({ labels }: ImageSet): Uint32Array | undefined {
+  if (!labels?.includes(UNLABELLED)) return undefined;
+  return Uint32Array.from(labels.keys()).filter((index) => labels[index] !== UNLABELLED);
+}
+
 /** The images of a set that have a class; the set itself where all have one, or none. */
 export function labelledImages(set: ImageSet): ImageSet {
+  const indices = labelledIndices(set);
+  return indices ? imagesAt(set, indices) : set;
+}
+
+/** The images with the numbers that `labelledIndices` gave, of that set or of one that belongs to it image by image. */
+export function imagesAt(set: ImageSet, indices: Uint32Array): ImageSet {
   const { name, hubId, height, width, channels, labels, classNames, skipped } = set;
-  if (!labels?.includes(UNLABELLED)) return set;
-  const indices = Uint32Array.from(labels.keys()).filter((index) => labels[index] !== UNLABELLED);
   const count = indices.length;
   const at = (index: number) => {
     requireIndex(index, count);
@@ -185,7 +195,7 @@ export function labelledImages(set: ImageSet): ImageSet {
   };
   const part: ImageSet = {
     ...{ name, hubId, count, height, width, channels, classNames, skipped },
-    labels: labels.filter((label) => label !== UNLABELLED),
+    labels: labels && Int32Array.from(indices, (index) => labels[index] ?? UNLABELLED),
     fingerprint: createHash('sha256').update(`labelled images of ${set.fingerprint}`).digest('hex'),
     pixels: (index) => set.pixels(at(index)),
   };

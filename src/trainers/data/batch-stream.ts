@@ -44,8 +44,18 @@ export interface BatchSettings {
 
 /** A `BatchStream` of images without the images: all that another thread needs to draw the same batches. */
 export interface BatchSpec extends BatchSettings {
-  readonly images: Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
+  readonly images: DescribedImages;
   readonly augmentation: ImageAugmentation;
+  readonly condition: DescribedImages | undefined;
+}
+
+type DescribedImages = Omit<ImageSet, 'pixels' | 'uncropped' | 'skipped'>;
+
+/** The images of a step, one for each sample. */
+export interface StepImages {
+  readonly images: readonly SizedPixels[];
+  /** What the model is given beside them; none for a model that takes nothing. */
+  readonly conditions: readonly SizedPixels[];
 }
 
 /**
@@ -76,17 +86,24 @@ export class BatchStream {
     const noise = new Float32Array(samples * noiseSize);
     const timestep = new Int32Array(trainTimesteps === undefined ? 0 : samples);
     const class_labels = classes && new Int32Array(samples);
+    const { conditionShape } = this.samples;
+    const conditionSize = conditionShape ? elementCount(conditionShape) : 0;
+    const condition = conditionShape && new Float32Array(samples * conditionSize);
     for (let i = 0; i < count; i++) {
       const step = first + i;
       const [begin, end] = [i * own.count, (i + 1) * own.count];
-      this.copySamples(step, clean.subarray(begin * sampleSize, end * sampleSize));
+      this.copySamples(
+        step,
+        clean.subarray(begin * sampleSize, end * sampleSize),
+        condition?.subarray(begin * conditionSize, end * conditionSize),
+      );
       const streams = new SampleStreams(seed, own.count, noiseSize, own.first, [STREAM.noise, step]);
       if (trainTimesteps !== undefined) streams.fillIntegers(trainTimesteps, timestep.subarray(begin, end));
       streams.fillNormal(noise.subarray(begin * noiseSize, end * noiseSize));
       if (class_labels) this.copyLabels(step, class_labels.subarray(begin, end));
       this.offset(step, noise.subarray(begin * noiseSize, end * noiseSize));
     }
-    return { clean, noise, input_noise: this.perturbed(first, count, noise), timestep, class_labels };
+    return { clean, noise, input_noise: this.perturbed(first, count, noise), timestep, class_labels, condition };
   }
 
   /** Shifts the noise of each channel of a sample by one number (Guttenberg 2023; diffusers' `--noise_offset`). */
@@ -142,24 +159,31 @@ export class BatchStream {
   get spec(): BatchSpec | undefined {
     const { images } = this.samples;
     if (!images) return undefined;
-    const { name, count, channels, height, width, labels, fingerprint } = images.images;
-    const described = { name, count, channels, height, width, labels, fingerprint };
-    return { ...this.settings, images: described, augmentation: images.augmentation };
+    const { augmentation, condition } = images;
+    return {
+      ...this.settings,
+      images: described(images.images),
+      augmentation,
+      condition: condition && described(condition),
+    };
   }
 
   /**
-   * A copy of a step's images in the order of the batch, whole where they are cropped at random.
+   * A copy of a step's images in the order of the batch, whole where they are cropped at random, and of what the model is
+   * given beside them.
    *
    * @throws {InvalidArgumentError} where the samples are not images.
    */
-  images(step: number): SizedPixels[] {
+  images(step: number): StepImages {
     const { images, name } = this.samples;
     if (!images) throw new InvalidArgumentError(`the data set '${name}' has no images`);
-    return this.samplesOf(step).map((index) => {
-      const { pixels, height, width } = wholeImage(images.images, index);
-      // A Buffer's slice() would share the memory, which is then moved to the thread.
-      return { pixels: new Uint8Array(pixels), height, width };
-    });
+    const copies = (set: ImageSet) =>
+      this.samplesOf(step).map((index) => {
+        const { pixels, height, width } = wholeImage(set, index);
+        // A Buffer's slice() would share the memory, which is then moved to the thread.
+        return { pixels: new Uint8Array(pixels), height, width };
+      });
+    return { images: copies(images.images), conditions: images.condition ? copies(images.condition) : [] };
   }
 
   private get own(): SampleRange {
@@ -175,14 +199,16 @@ export class BatchStream {
     return Array.from({ length: own.count }, (_, b) => indices[(start + b) % this.samples.count] as number);
   }
 
-  private copySamples(step: number, target: Float32Array): void {
+  private copySamples(step: number, target: Float32Array, condition: Float32Array | undefined): void {
     const { samples, sampleSize, own } = this;
+    const conditionSize = (condition?.length ?? 0) / own.count;
     const { seed } = this.settings;
     const ofStep = new RandomStream(seed, STREAM.augmentation, step);
     this.samplesOf(step).forEach((index, b) => {
       // Nothing about points is random, and a stream would take longer than the copy.
       const stream = samples.images ? new RandomStream(seed, STREAM.augmentation, step, own.first + b) : ofStep;
-      samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), stream);
+      const beside = condition?.subarray(b * conditionSize, (b + 1) * conditionSize);
+      samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), stream, beside);
     });
   }
 
@@ -204,4 +230,8 @@ export class BatchStream {
     }
     return this.order.indices;
   }
+}
+
+function described({ name, count, channels, height, width, labels, fingerprint }: ImageSet): DescribedImages {
+  return { name, count, channels, height, width, labels, fingerprint };
 }

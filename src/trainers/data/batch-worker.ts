@@ -1,5 +1,5 @@
 import { workerData } from 'node:worker_threads';
-import type { SizedPixels } from '../../datasets/images/image-set.ts';
+import type { ImageSet, SizedPixels } from '../../datasets/images/image-set.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { serve } from '../../threads/channel.ts';
 import type { HostBatch } from '../step/batch.ts';
@@ -10,23 +10,29 @@ import { imageSamples } from './samples.ts';
 /** The thread behind `PrefetchedBatches`: it draws what `BatchStream` draws, from images that come with a request. */
 const spec = workerData as BatchSpec;
 let images: Iterator<SizedPixels> = [].values();
+let conditions: Iterator<SizedPixels> = [].values();
 
 /** A batch asks for its images one after the other, in the order in which they were sent. */
-function nextImage(): SizedPixels {
-  const { value } = images.next();
-  if (value) return value;
-  throw new InvalidArgumentError('the batch has more samples than images were sent');
+function sentImages(described: BatchSpec['images'], sent: () => Iterator<SizedPixels>): ImageSet {
+  const next = () => {
+    const { value } = sent().next();
+    if (value) return value;
+    throw new InvalidArgumentError('the batch has more samples than images were sent');
+  };
+  return { ...described, skipped: [], pixels: () => next().pixels, uncropped: next };
 }
 
 const source = imageSamples(
-  { ...spec.images, skipped: [], pixels: () => nextImage().pixels, uncropped: nextImage },
+  sentImages(spec.images, () => images),
   spec.augmentation,
+  spec.condition && sentImages(spec.condition, () => conditions),
 );
 const batches = new BatchStream(source, spec);
 
 serve<StepRequest, HostBatch>(
-  ({ step, images: received }) => {
-    images = received.values();
+  ({ step, ...received }) => {
+    images = received.images.values();
+    conditions = received.conditions.values();
     return batches.steps(step, 1);
   },
   (batch) =>

@@ -1,11 +1,10 @@
 import { hasThreads, startScript } from '#threads/scripts';
-import type { SizedPixels } from '../../datasets/images/image-set.ts';
 import { errorText } from '../../errors.ts';
 import { concatenated } from '../../graph/types.ts';
 import { RuntimeExecutionError } from '../../runtime/session.ts';
 import type { Channel } from '../../threads/channel.ts';
 import type { HostBatch } from '../step/batch.ts';
-import type { BatchSpec, BatchStream } from './batch-stream.ts';
+import type { BatchSpec, BatchStream, StepImages } from './batch-stream.ts';
 
 /** Where an engine gets the batches of its steps; the random integers of dropouts are those of `BatchStream`. */
 export interface Batches extends Pick<BatchStream, 'dropoutNumbers'> {
@@ -14,9 +13,8 @@ export interface Batches extends Pick<BatchStream, 'dropoutNumbers'> {
 }
 
 /** What the worker is asked: one step, with its images in the order of the batch. */
-export interface StepRequest {
+export interface StepRequest extends StepImages {
   readonly step: number;
-  readonly images: readonly SizedPixels[];
 }
 
 /** Steps of fewer values are prepared in less than a millisecond, too little work for a thread. */
@@ -76,8 +74,7 @@ export class PrefetchedBatches implements OpenBatches {
     );
     for (const step of this.pending.keys()) if (step < first + count) this.pending.delete(step);
     const result = joined(parts);
-    const { clean, noise, input_noise } = result;
-    const bytes = clean.byteLength + noise.byteLength + (input_noise?.byteLength ?? 0);
+    const bytes = Object.values(result).reduce((sum, part) => sum + (part?.byteLength ?? 0), 0);
     if (this.ready) this.request(first + count, count, bytes / count);
     return result;
   }
@@ -97,9 +94,9 @@ export class PrefetchedBatches implements OpenBatches {
     const ahead = Math.max(1, Math.min(count, Math.floor(MAX_AHEAD_BYTES / bytes)));
     for (let step = first; step < first + ahead; step++) {
       if (this.pending.has(step)) continue;
-      const images = this.batches.images(step);
-      const transfer = images.map(({ pixels }) => pixels.buffer as ArrayBuffer);
-      const batches = this.channel.call({ step, images }, { transfer }).catch((cause: unknown) => {
+      const sent = this.batches.images(step);
+      const transfer = [...sent.images, ...sent.conditions].map(({ pixels }) => pixels.buffer as ArrayBuffer);
+      const batches = this.channel.call({ step, ...sent }, { transfer }).catch((cause: unknown) => {
         throw this.fail(cause);
       });
       // Whoever asks for the step sees the failure; a step that nobody asks for must not end the process.
@@ -119,12 +116,13 @@ export class PrefetchedBatches implements OpenBatches {
 
 /** The batches of several steps, one after another. */
 export function joined(parts: readonly HostBatch[]): HostBatch {
-  const { class_labels, input_noise } = parts[0] ?? {};
+  const { class_labels, input_noise, condition } = parts[0] ?? {};
   return {
     clean: concatenated(parts.map(({ clean }) => clean)),
     noise: concatenated(parts.map(({ noise }) => noise)),
     input_noise: input_noise && concatenated(parts.map((part) => part.input_noise ?? new Float32Array())),
     timestep: concatenated(parts.map(({ timestep }) => timestep)),
     class_labels: class_labels && concatenated(parts.map((part) => part.class_labels ?? new Int32Array())),
+    condition: condition && concatenated(parts.map((part) => part.condition ?? new Float32Array())),
   };
 }

@@ -2,6 +2,7 @@ import { createHash } from '#platform/hash';
 import { fillSample } from '../../datasets/images/augment.ts';
 import type { ImageSet, SizedPixels } from '../../datasets/images/image-set.ts';
 import type { PointSet } from '../../datasets/points/points.ts';
+import { DatasetError } from '../../errors.ts';
 import type { RandomStream } from '../../random/random-stream.ts';
 
 /** The training samples as the network sees them. */
@@ -14,10 +15,21 @@ export interface Samples {
   readonly labels?: Int32Array | undefined;
   /** Equal for equal samples. */
   readonly fingerprint: string;
-  /** Where the samples are images: the set, and what is done with each. */
-  readonly images?: { readonly images: ImageSet; readonly augmentation: ImageAugmentation } | undefined;
-  /** Writes sample `index`; random decisions about an image are drawn from `stream`. */
-  fill(index: number, target: Float32Array, stream: RandomStream): void;
+  /** Shape of what the model is given beside a sample, where that is a part of the samples. */
+  readonly conditionShape?: readonly number[] | undefined;
+  /** Where the samples are images: the set, what is done with each, and the images that the model is given beside them. */
+  readonly images?:
+    | {
+        readonly images: ImageSet;
+        readonly augmentation: ImageAugmentation;
+        readonly condition?: ImageSet | undefined;
+      }
+    | undefined;
+  /**
+   * Writes sample `index`, and into `condition` what the model is given beside it; random decisions about an image are drawn
+   * from `stream`.
+   */
+  fill(index: number, target: Float32Array, stream: RandomStream, condition?: Float32Array): void;
 }
 
 export interface ImageAugmentation {
@@ -38,16 +50,21 @@ export function pointSamples({ name, count, dims, data }: PointSet): Samples {
   };
 }
 
-/** Images in [-1, 1] as [channels, height, width], mirrored and cropped at random where that was asked for. */
-export function imageSamples(images: ImageSet, { random_flip }: ImageAugmentation): Samples {
+/**
+ * Images in [-1, 1] as [channels, height, width], mirrored and cropped at random where that was asked for.
+ *
+ * @param condition images that the model is given beside them, one for each, mirrored and cropped alike.
+ */
+export function imageSamples(images: ImageSet, { random_flip }: ImageAugmentation, condition?: ImageSet): Samples {
   return {
-    images: { images, augmentation: { random_flip } },
+    images: { images, augmentation: { random_flip }, condition },
     name: images.name,
     count: images.count,
     sampleShape: [images.channels, images.height, images.width],
     labels: images.labels,
     fingerprint: images.fingerprint,
-    fill: (index, target, stream) => {
+    conditionShape: condition && [condition.channels, condition.height, condition.width],
+    fill: (index, target, stream, beside) => {
       const flip = random_flip && stream.uniform() < 0.5;
       const { pixels, height, width } = wholeImage(images, index);
       const offset = (length: number, kept: number) => (length > kept ? stream.integer(length - kept + 1) : 0);
@@ -58,6 +75,13 @@ export function imageSamples(images: ImageSet, { random_flip }: ImageAugmentatio
         width: images.width,
       };
       fillSample(target, 0, pixels, { channels: images.channels, height, width }, { flip, crop });
+      if (!condition || !beside) return;
+      const other = wholeImage(condition, index);
+      if (other.height !== height || other.width !== width)
+        throw new DatasetError(
+          `image ${index} of '${images.name}' is ${height}x${width} before its crop, but its condition in '${condition.name}' ${other.height}x${other.width} (height x width): they are cropped alike, and must be of one size`,
+        );
+      fillSample(beside, 0, other.pixels, { channels: condition.channels, height, width }, { flip, crop });
     },
   };
 }

@@ -16,6 +16,8 @@ export type Batch<Floats, Ints = Floats> = {
   readonly timestep: Ints;
   /** From 0, for a model with classes: [batch]. */
   readonly class_labels: Ints | undefined;
+  /** What a model is given beside the sample, where it takes that: [batch, ...conditionShape]. */
+  readonly condition?: Floats | undefined;
 };
 
 /** The samples of one or more steps, one after another. A part that the objective does not take is empty. */

@@ -3,7 +3,7 @@ import { add, cast, mul } from '../../graph/ops/elementwise.ts';
 import { gather } from '../../graph/ops/indexing.ts';
 import { split, unsqueeze } from '../../graph/ops/shape.ts';
 import type { DiffusionLoss, LossResult, PredictionType } from '../../losses/index.ts';
-import { type DiffusionModel, learnsVariance } from '../../models/model.ts';
+import { conditionShape, type DiffusionModel, learnsVariance, takesClassLabels } from '../../models/model.ts';
 import type { ForwardContext } from '../../nn/context.ts';
 import type { ParameterSpec } from '../../nn/parameters.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
@@ -51,12 +51,14 @@ export class DiffusionObjective implements Objective<NoisedBatch> {
     this.alphasCumprod = noise_scheduler.alphasCumprod;
     const sample = { dtype: 'float32', shape: model.sampleShape } as const;
     const number = { dtype: 'int32', shape: [] } as const;
+    const condition = conditionShape(model);
     this.inputs = {
       clean: sample,
       noise: sample,
       input_noise: input_perturbation > 0 ? sample : undefined,
       timestep: number,
-      class_labels: model.classCount ? number : undefined,
+      class_labels: takesClassLabels(model) ? number : undefined,
+      condition: condition && ({ dtype: 'float32', shape: condition } as const),
     };
   }
 
@@ -91,7 +93,8 @@ export class DiffusionObjective implements Objective<NoisedBatch> {
     const { noisy, clean, noise, input_noise, timestep, alphaCumprod, class_labels } = batch;
     const { model, minimised, predictionType, betas } = this;
     const sample = cast(noisy, computeDtype);
-    const output = cast(model.forward({ sample, timestep, class_labels }, context), noisy.dtype);
+    const condition = batch.condition && cast(batch.condition, computeDtype);
+    const output = cast(model.forward({ sample, timestep, class_labels, condition }, context), noisy.dtype);
     const [channels = 1] = model.sampleShape;
     const [modelOutput = output, variance] = learnsVariance(model) ? split(output, [channels, channels], 1) : [output];
     return minimised({
