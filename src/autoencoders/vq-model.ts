@@ -4,9 +4,9 @@ import { add, mul, square, stopGradient, sub, widened } from '../graph/ops/eleme
 import { gather } from '../graph/ops/indexing.ts';
 import { matmul } from '../graph/ops/matmul.ts';
 import { argMin, reduceSum } from '../graph/ops/reduce.ts';
-import { reshape, transpose } from '../graph/ops/shape.ts';
+import { transpose } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
-import { fixedShape, formatShape, isFloat } from '../graph/types.ts';
+import { formatShape, isFloat } from '../graph/types.ts';
 import { parametersFrom } from '../models/model.ts';
 import type { ForwardContext } from '../nn/context.ts';
 import { Conv2d } from '../nn/layers.ts';
@@ -96,13 +96,12 @@ export class VQModel implements VqAutoencoder {
   /** See `VqAutoencoder`. @throws {GraphError} when the latents have another shape. */
   quantize(latents: Value, context: ForwardContext): Quantized {
     checkMaps(this, latents, { channels: this.latentChannels, what: 'the latents' });
-    const [height = 1, width = 1] = fixedShape(latents.shape.slice(2));
     const codebook = stopGradient(widened(context.parameter(CODEBOOK)));
-    const vectors = reshape(transpose(widened(stopGradient(latents)), [0, 2, 3, 1]), [-1, this.latentChannels]);
+    const vectors = transpose(widened(stopGradient(latents)), [0, 2, 3, 1]);
     // |z - e|^2 without |z|^2, which is the same for all e.
     const products = matmul(vectors, transpose(codebook, [1, 0]));
     const distances = sub(reduceSum(square(codebook), [1]), mul(products, scalarLike(products, 2)));
-    const indices = reshape(argMin(distances, 1), [-1, height, width]);
+    const indices = argMin(distances, 3);
     const entries = this.entriesAt(indices, context);
     return { quantized: add(latents, stopGradient(sub(entries, latents))), entries, indices };
   }

@@ -130,7 +130,7 @@ export async function savePipelineFolder(dir: string, parts: PipelineParts): Pro
     if (files.has(path)) throw new InvalidArgumentError(`extraFiles would replace the pipeline's own ${path}.`);
     files.set(path, content);
   }
-  await checkReplaceable(dir);
+  await checkReplaceable(dir, pipelineFiles.modelIndex);
   await writeDirectoryAtomic(dir, async (temporary) => {
     const folders = new Set<string>();
     for (const [path, content] of files) {
@@ -195,13 +195,19 @@ function checkRelativePath(path: string): void {
     );
 }
 
-async function checkReplaceable(dir: string): Promise<void> {
+/**
+ * Makes sure that a folder may be written: there is none, it is empty, or it holds `marker`, which tells that it was saved
+ * before.
+ *
+ * @throws {InvalidArgumentError} when it holds something else.
+ */
+export async function checkReplaceable(dir: string, marker: string): Promise<void> {
   if (!(await exists(dir))) return;
-  if (!(await isFolder(dir))) throw new InvalidArgumentError(`${dir} is a file; a pipeline is saved as a folder.`);
+  if (!(await isFolder(dir))) throw new InvalidArgumentError(`${dir} is a file, where a folder is to be saved.`);
   const names = await readdir(dir);
-  if (names.length > 0 && !names.includes(pipelineFiles.modelIndex))
+  if (names.length > 0 && !names.includes(marker))
     throw new InvalidArgumentError(
-      `${dir} holds files but no ${pipelineFiles.modelIndex}, so it is not replaced. Choose a new or empty folder.`,
+      `${dir} holds files but no ${marker}, so it is not replaced. Choose a new or empty folder.`,
     );
 }
 

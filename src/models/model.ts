@@ -129,7 +129,7 @@ export function takesClassLabels({ classCount, classLabelShape }: DiffusionModel
 }
 
 /** Initial values of every parameter; parameter `i` has a random stream of its own: (seed, STREAM.init, i). */
-export function initialParameters(model: DiffusionModel, seed: number): Map<string, Float32Array> {
+export function initialParameters(model: Pick<DiffusionModel, 'parameters'>, seed: number): Map<string, Float32Array> {
   requireObject('the model', model);
   requireArray('the parameters of the model', model.parameters);
   return namedViews(model.parameters, initialVector(model, seed));
@@ -183,7 +183,7 @@ export function namedViews(
  * @example
  * const model = withInitialWeights(new ConditionalDense(), trainer.weights());
  */
-export function withInitialWeights<Model extends DiffusionModel>(
+export function withInitialWeights<Model extends Pick<DiffusionModel, 'config' | 'parameters'>>(
   model: Model,
   weights: ReadonlyMap<string, Float32Array>,
 ): Model {
@@ -202,7 +202,7 @@ export function parametersFrom(
   weights: ReadonlyMap<string, Float32Array>,
   Failure: WeightsFailure = InvalidArgumentError,
 ): ParameterSpec[] {
-  checkWeights(model, weights, Failure);
+  requireWeights(model, weights, Failure);
   return model.parameters.map((spec) => ({
     ...spec,
     init: (_stream, target) => target.set(weights.get(spec.name) ?? []),
@@ -237,7 +237,7 @@ export function exportModelGraph(
   dtype: ComputeDtype = 'float32',
   target: GraphTarget = 'any',
 ): Graph {
-  checkWeights(model, weights);
+  requireWeights(model, weights);
   if (dtype === 'float16') refuseFloat32Only(model, 'a model in float16');
   const graph = new Graph(model.config._class_name, undefined, target);
   const sample = graph.input('sample', 'float32', ['batch_size', ...model.sampleShape]);
@@ -290,7 +290,7 @@ export function exportModel(
   weights: ReadonlyMap<string, Float32Array>,
   dtype: ComputeDtype = 'float32',
 ): Uint8Array {
-  checkWeights(model, weights);
+  requireWeights(model, weights);
   if (dtype === 'float16') return writeOnnx(exportModelGraph(model, weights, 'int64', dtype));
   return model.toOnnx?.(weights) ?? writeOnnx(exportModelGraph(model, weights));
 }
@@ -307,7 +307,13 @@ function asOne(perSample: Value): Value {
 
 type WeightsFailure = new (message: string) => IsoDiffusionError;
 
-function checkWeights(
+/**
+ * Makes sure that `weights` are those of the model.
+ *
+ * @param Failure what is thrown; default `InvalidArgumentError`.
+ * @throws {Failure} when `weights` lacks a parameter, has an unknown one, or one of a wrong size.
+ */
+export function requireWeights(
   model: Pick<DiffusionModel, 'config' | 'parameters'>,
   weights: ReadonlyMap<string, Float32Array>,
   Failure: WeightsFailure = InvalidArgumentError,

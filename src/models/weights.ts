@@ -1,4 +1,4 @@
-import { ConfigError } from '../errors.ts';
+import { ConfigError, NonFiniteWeightsError } from '../errors.ts';
 import { floatTensorInfos, readFloatTensors } from '../files/float-tensors.ts';
 import { elementCount, formatShape, sameShape } from '../graph/types.ts';
 import type { DiffusionModel } from './model.ts';
@@ -11,7 +11,10 @@ import type { DiffusionModel } from './model.ts';
  * @throws {ConfigError} when the file has other tensors than the model, with what differs.
  * @throws {SafetensorsError} when a file is missing, truncated or malformed.
  */
-export async function readModelWeights(model: DiffusionModel, file: string): Promise<Map<string, Float32Array>> {
+export async function readModelWeights(
+  model: Pick<DiffusionModel, 'config' | 'parameters'>,
+  file: string,
+): Promise<Map<string, Float32Array>> {
   const shapes = new Map<string, readonly number[]>();
   const destinations = new Map<string, Float32Array>();
   const weights = new Map(model.parameters.map(({ name, shape }) => [name, new Float32Array(elementCount(shape))]));
@@ -29,7 +32,7 @@ export async function readModelWeights(model: DiffusionModel, file: string): Pro
 }
 
 function refuseDifferences(
-  { parameters, config }: DiffusionModel,
+  { parameters, config }: Pick<DiffusionModel, 'config' | 'parameters'>,
   shapes: ReadonlyMap<string, readonly number[]>,
   unknown: readonly string[],
   file: string,
@@ -67,4 +70,15 @@ const legacyNames: readonly (readonly [RegExp, string])[] = [
 export function currentParameterName(name: string): string {
   for (const [pattern, replacement] of legacyNames) if (pattern.test(name)) return name.replace(pattern, replacement);
   return name;
+}
+
+/** @throws {NonFiniteWeightsError} that names the first parameter with a NaN or an infinity. */
+export function refuseNonFiniteWeights(weights: ReadonlyMap<string, Float32Array>): void {
+  for (const [name, values] of weights) {
+    const index = values.findIndex((value) => !Number.isFinite(value));
+    if (index < 0) continue;
+    throw new NonFiniteWeightsError(
+      `the model is not saved, because '${name}' has ${values[index]} at index ${index}: training diverged. Resume from a checkpoint with a lower learning_rate or with max_grad_norm`,
+    );
+  }
 }

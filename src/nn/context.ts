@@ -37,7 +37,7 @@ export class ForwardContext {
   private dropoutNumbers: DropoutNumbers | undefined;
 
   constructor(
-    private readonly values: ParameterValues,
+    private readonly values: Pick<ParameterValues, 'get'>,
     { modelName = 'the model', layout = nchw, dropoutNumbers, checkpoints }: ForwardContextOptions = {},
   ) {
     this.modelName = modelName;

@@ -1,7 +1,7 @@
 import { readFile } from '#platform/fs';
 import { requireText } from '../arguments.ts';
 import type { PointSet } from '../datasets/points/points.ts';
-import { FileFormatError, InvalidArgumentError, NonFiniteWeightsError } from '../errors.ts';
+import { FileFormatError, InvalidArgumentError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
 import { stringifySorted } from '../files/json.ts';
 import { startsWith } from '../files/known-files.ts';
@@ -16,6 +16,7 @@ import {
   savePipelineFolder,
 } from '../hub/pipeline-folder.ts';
 import { type DiffusionModel, exportModel, refuseFloat32Only } from '../models/model.ts';
+import { refuseNonFiniteWeights } from '../models/weights.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
 interface TrainedPipeline {
@@ -116,17 +117,6 @@ export async function saveTrainedPipeline(
       ...(points ? { [pipelineFiles.pointScaler]: scalerJson(points) } : {}),
     },
   });
-}
-
-/** @throws {NonFiniteWeightsError} that names the first parameter with a NaN or an infinity. */
-export function refuseNonFiniteWeights(weights: ReadonlyMap<string, Float32Array>): void {
-  for (const [name, values] of weights) {
-    const index = values.findIndex((value) => !Number.isFinite(value));
-    if (index < 0) continue;
-    throw new NonFiniteWeightsError(
-      `the model is not saved, because '${name}' has ${values[index]} at index ${index}: training diverged. Resume from a checkpoint with a lower learning_rate or with max_grad_norm`,
-    );
-  }
 }
 
 function scalerJson({ scaler: { kind, offset, scale }, columns }: Pick<PointSet, 'scaler' | 'columns'>): string {

@@ -4,6 +4,7 @@ import type { CardResults } from '../hub/card-results.ts';
 import type { IsotropyFile } from '../hub/pipeline-folder.ts';
 import { exportModel, learnsVariance, refuseFloat32Only, takesClassLabels } from '../models/model.ts';
 import type { OnnxModelOptions } from '../models/onnx/model.ts';
+import { refuseNonFiniteWeights } from '../models/weights.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BaseTrainer } from './base-trainer.ts';
 import { decidingArguments } from './checkpoint/run-identity.ts';
@@ -18,7 +19,7 @@ import {
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
 import { measureIsotropy, SquaredNoiseSession, trainedLambda } from './isotropy.ts';
 import { changesWhileRunning } from './live-settings.ts';
-import { readPicture, refuseNonFiniteWeights, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
+import { readPicture, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { DiffusionObjective } from './step/diffusion-objective.ts';
 import { stepSettings } from './step/settings.ts';
 import { modelInSize, ownCopy, type TrainerOptions, trainingSets } from './trainer-options.ts';

@@ -1,34 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import {
-  type Autoencoder,
-  autoencoderFromConfig,
-  type KlAutoencoder,
-  type VqAutoencoder,
-} from '../../src/autoencoders/index.ts';
+import { autoencoderFromConfig, type KlAutoencoder, type VqAutoencoder } from '../../src/autoencoders/index.ts';
 import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
-import { Graph, type Value } from '../../src/graph/graph.ts';
-import { writeOnnx } from '../../src/graph/onnx/write.ts';
+import type { Graph, Value } from '../../src/graph/graph.ts';
 import { abs, add, exp, identity, mul, square, sub } from '../../src/graph/ops/elementwise.ts';
 import { reduceMean, reduceSum } from '../../src/graph/ops/reduce.ts';
 import { scalarLike } from '../../src/graph/registry.ts';
-import { ForwardContext } from '../../src/nn/context.ts';
-import { hwnc } from '../../src/nn/hwnc.ts';
-import { nchw, permuteAxes } from '../../src/nn/layout.ts';
-import type { ParameterSpec } from '../../src/nn/parameters.ts';
-import { hostTensor, Session, type TensorMap } from '../../src/runtime/session.ts';
-import { shapeIn } from '../../src/trainers/step/loss-graph.ts';
+import { permuteAxes } from '../../src/nn/layout.ts';
+import { graphWith, layouts, relativeError, run } from './cases.ts';
 
 const fixtures = new URL('../fixtures/vae/', import.meta.url).pathname;
-const layouts = { nchw, hwnc };
 type Tensors = ReadonlyMap<string, NamedTensor>;
 const float32 = (tensors: Tensors, name: string) => Float32Array.from(tensors.get(name)?.data ?? [], Number);
-
-function relativeError(actual: ArrayLike<number> | undefined, expected: ArrayLike<number>): number {
-  const values = Array.from(expected);
-  return Math.hypot(...values.map((value, i) => value - (actual?.[i] ?? Number.NaN))) / Math.hypot(...values);
-}
 
 /** What a case is computed from. */
 async function opened(name: string) {
@@ -37,32 +21,6 @@ async function opened(name: string) {
   const given = await readSafetensors(`${folder}case.safetensors`);
   const weights = await readSafetensors(`${folder}diffusion_pytorch_model.safetensors`);
   return { autoencoder, given, weights };
-}
-
-/** A graph with the parameters of a fixture as constants. */
-function graphOf(autoencoder: Autoencoder, weights: Tensors, order: keyof typeof layouts) {
-  const layout = layouts[order];
-  const graph = new Graph('case');
-  const inOrder = ({ name, shape, isFilter }: ParameterSpec) =>
-    isFilter ? permuteAxes(float32(weights, name), shape, layout.filterAxes) : float32(weights, name);
-  const parameters = new Map(
-    autoencoder.parameters.map((spec) => [
-      spec.name,
-      graph.constant('float32', shapeIn(layout, spec), inOrder(spec), spec.name),
-    ]),
-  );
-  return { graph, parameters, context: new ForwardContext(parameters, { layout }) };
-}
-
-async function run(graph: Graph, given: Tensors): Promise<TensorMap> {
-  const session = await Session.create(writeOnnx(graph), 'cpu');
-  const feeds = graph.inputs.map(({ name, shape }): [string, ReturnType<typeof hostTensor>] => [
-    name,
-    hostTensor('float32', shape.map(Number), float32(given, name)),
-  ]);
-  const outputs = await session.run(Object.fromEntries(feeds));
-  await session.release();
-  return outputs;
 }
 
 const input = (graph: Graph, given: Tensors, name: string) =>
@@ -77,7 +35,7 @@ describe.each(klCases)('%s, %s', (name, order) => {
   it('mean, logvar, decoded images, losses and every gradient are those of diffusers', async () => {
     const { autoencoder, given, weights } = await opened(name);
     const kl = autoencoder as KlAutoencoder;
-    const { graph, parameters, context } = graphOf(kl, weights, order);
+    const { graph, parameters, context } = graphWith(kl, order, ({ name }) => float32(weights, name));
     const sample = input(graph, given, 'sample');
     const { mean, logvar } = kl.encode(sample, context);
     const deviation = exp(mul(logvar, scalarLike(logvar, 0.5)));
@@ -104,7 +62,7 @@ describe.each(klCases)('%s, %s', (name, order) => {
       output(graph, `d_${key}`, found[i] as Value);
     });
 
-    const outputs = await run(graph, given);
+    const outputs = await run(graph, (name) => float32(given, name));
     for (const key of ['mean', 'logvar', 'latent', 'decoded', 'decoded_mean', 'loss_l1', 'kl_per_sample', 'loss'])
       expect(relativeError(outputs[key]?.data as Float32Array, float32(given, key)), key).toBeLessThan(1e-5);
     const gradientNames = [...given.keys()].filter((key) => key.startsWith('grad/'));
@@ -124,7 +82,7 @@ describe.each(['nchw', 'hwnc'] as const)('vq-small, %s', (order) => {
   it('latents, indices, quantised latents and decoded images are those of diffusers', async () => {
     const { autoencoder, given, weights } = await opened('vq-small');
     const vq = autoencoder as VqAutoencoder;
-    const { graph, context } = graphOf(vq, weights, order);
+    const { graph, context } = graphWith(vq, order, ({ name }) => float32(weights, name));
     const { latents } = vq.encode(input(graph, given, 'sample'), context);
     const { quantized, indices } = vq.quantize(latents, context);
     output(graph, 'latents', latents);
@@ -134,7 +92,7 @@ describe.each(['nchw', 'hwnc'] as const)('vq-small, %s', (order) => {
     output(graph, 'decoded_not_quantized', vq.decode(latents, context, { force_not_quantize: true }));
     output(graph, 'looked_up', vq.decode(indices, context, { force_not_quantize: true }));
 
-    const outputs = await run(graph, given);
+    const outputs = await run(graph, (name) => float32(given, name));
     for (const key of ['latents', 'quantized', 'decoded', 'decoded_not_quantized'])
       expect(relativeError(outputs[key]?.data as Float32Array, float32(given, key)), key).toBeLessThan(1e-5);
     expect(Array.from(outputs.indices?.data as BigInt64Array, Number)).toEqual([...float32(given, 'indices')]);
