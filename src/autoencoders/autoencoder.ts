@@ -42,6 +42,7 @@ export interface LatentScaling {
 
 /** An autoencoder whose encoder gives a normal distribution for each latent (Kingma & Welling 2014). */
 export interface KlAutoencoder extends AutoencoderFacts {
+  /** The encoder gives means and variances. */
   readonly kind: 'kl';
   /**
    * Adds the encoder to the graph of `images`.
@@ -62,6 +63,7 @@ export interface KlAutoencoder extends AutoencoderFacts {
 
 /** An autoencoder whose decoder takes vectors of a codebook (van den Oord et al. 2017). */
 export interface VqAutoencoder extends AutoencoderFacts {
+  /** The encoder gives latents, and the decoder takes vectors of a codebook. */
   readonly kind: 'vq';
   /** Vectors of the codebook. */
   readonly codebookSize: number;

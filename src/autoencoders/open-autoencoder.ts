@@ -41,10 +41,10 @@ const COMPONENTS = ['vae', 'vqvae'];
  */
 export async function loadAutoencoder(
   model: string,
-  { device, tf32, tiling, batch_size, ...pretrained }: LoadAutoencoderOptions = {},
+  { device, device_id, tf32, tiling, batch_size, ...pretrained }: LoadAutoencoderOptions = {},
 ): Promise<AutoencoderSession> {
   const { autoencoder, weights } = await openAutoencoder(model, pretrained);
-  return AutoencoderSession.create(autoencoder, weights, { device, tf32, tiling, batch_size });
+  return AutoencoderSession.create(autoencoder, weights, { device, device_id, tf32, tiling, batch_size });
 }
 
 /**

@@ -5,7 +5,14 @@ import { writeOnnx } from '../graph/onnx/write.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { requireWeights } from '../models/model.ts';
 import { type Fields, parseOptions } from '../options.ts';
-import { type ConcreteDevice, type Device, parseDevice, resolveDevice } from '../runtime/device.ts';
+import {
+  type ConcreteDevice,
+  type Device,
+  deviceIdOption,
+  isCuda,
+  parseDevice,
+  resolveDevice,
+} from '../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../runtime/session.ts';
 import * as z from '../zod.ts';
 import {
@@ -23,6 +30,8 @@ import { parseTiling, type Tiling, type TilingOptions, throughTiles } from './ti
 export interface AutoencoderSessionOptions {
   /** Where it runs; default 'auto', the best device there is. 'gpu' is any GPU. */
   readonly device?: Device | null | undefined;
+  /** Which GPU the device `cuda` is, from 0; default as in `pipeline()`. */
+  readonly device_id?: number | undefined;
   /** As in `pipeline()`: whether the device `cuda` multiplies float32 in TF32. Default: as the environment says. */
   readonly tf32?: boolean | undefined;
   /**
@@ -36,6 +45,7 @@ export interface AutoencoderSessionOptions {
 
 const sessionSchema = z.strictObject({
   device: z.optional(z.custom<Device | null>((value) => typeof value === 'string' || value === null, 'must be a text')),
+  device_id: z.optional(deviceIdOption),
   tf32: z.optional(z.boolean()),
   tiling: z.optional(z.custom<boolean | TilingOptions>((value) => value !== null, 'must be true, false or options')),
   batch_size: z.optional(z.int().check(z.gte(1))),
@@ -97,11 +107,11 @@ export class AutoencoderSession {
     weights: ReadonlyMap<string, Float32Array>,
     options: AutoencoderSessionOptions = {},
   ): Promise<AutoencoderSession> {
-    const { device: wanted, tf32, tiling, batch_size } = parseSessionOptions(options);
+    const { device: wanted, device_id, tf32, tiling, batch_size } = parseSessionOptions(options);
     requireWeights(autoencoder, weights);
     const tiles = parseTiling(autoencoder, tiling);
-    const device = await resolveDevice(parseDevice(wanted ?? 'auto'), { samples: 'images' });
-    if (device === 'cuda' && tf32 !== undefined) setTf32(tf32);
+    const device = await resolveDevice(parseDevice(wanted ?? 'auto'), { samples: 'images', device_id });
+    if (isCuda(device) && tf32 !== undefined) setTf32(tf32);
     return new AutoencoderSession(autoencoder, weights, device, tiles, batch_size);
   }
 
@@ -260,7 +270,7 @@ export class AutoencoderSession {
     const { autoencoder, weights, device } = this;
     const factor = half === 'encoder' ? 1 : autoencoder.downsampling;
     const size = [height * factor, width * factor] as const;
-    const target = device === 'cuda' ? 'cuda' : 'any';
+    const target = isCuda(device) ? 'cuda' : 'any';
     const graph =
       half === 'encoder'
         ? exportEncoderGraph(autoencoder, weights, { size, target })
