@@ -44,6 +44,8 @@ export type CaseName =
   | 'learned-variance'
   | 'whole-rows'
   | 'points'
+  | 'lion'
+  | 'sgd'
   | 'without-tf32'
   | 'fine-tuning'
   | 'fine-tuning-torch'
@@ -62,6 +64,8 @@ export const cases: Readonly<Record<CaseName, (folder: string) => Promise<Steps>
   'learned-variance': () => training(unet({ out_channels: 6 })),
   'whole-rows': () => training(unetOfWholeRows()),
   points: () => training(new ConditionalDense()),
+  lion: () => training(new ConditionalDense(), { optim: 'lion', weight_decay: 0.1, max_grad_norm: 1 }),
+  sgd: () => training(new ConditionalDense(), { optim: 'sgd', momentum: 0.9, nesterov: true, max_grad_norm: 1 }),
   'without-tf32': () => {
     configureRuntime({ tf32: false });
     return training(new ConditionalDense());

@@ -37,6 +37,8 @@ const cases: Readonly<Record<Exclude<CaseName, 'uneven'>, Limits>> = {
   'learned-variance': ofUNet,
   'whole-rows': { toDeviceMiB: 3, toHost: 1, memoryGiB: 1.5, hostMs: 6 },
   points: ofPoints,
+  lion: ofPoints,
+  sgd: ofPoints,
   'without-tf32': ofPoints,
   'fine-tuning': ofUNet,
   'fine-tuning-torch': { toDeviceMiB: 0.5, toHost: 1, memoryGiB: 0.2, hostMs: 8 },
