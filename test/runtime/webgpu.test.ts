@@ -17,7 +17,7 @@ import type { Samples } from '../../src/trainers/data/samples.ts';
 import { DeviceBackend } from '../../src/trainers/engines/device.ts';
 import { Engine } from '../../src/trainers/engines/engine.ts';
 import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
-import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
+import { resolveTrainingArguments, type TrainingArguments } from '../../src/trainers/training-arguments.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { smallTrainer } from '../trainers/small-trainer.ts';
 import { hasWebgpu } from './software-webgpu.ts';
@@ -31,12 +31,25 @@ const cases: Record<
     maxVectorElements: number;
     loss?: DiffusionLoss;
     gradientCheckpointing?: boolean;
+    optimizer?: Partial<TrainingArguments>;
   }
 > = {
   'the 2-D network': {
     model: new ConditionalDense({ hidden_features: 16 }),
     batchSize: 16,
     maxVectorElements: 1500,
+  },
+  'the 2-D network, by Lion': {
+    model: new ConditionalDense({ hidden_features: 16 }),
+    batchSize: 16,
+    maxVectorElements: 1500,
+    optimizer: { optim: 'lion', weight_decay: 0.1 },
+  },
+  "the 2-D network, by SGD with Nesterov's momentum": {
+    model: new ConditionalDense({ hidden_features: 16 }),
+    batchSize: 16,
+    maxVectorElements: 1500,
+    optimizer: { optim: 'sgd', momentum: 0.9, nesterov: true, weight_decay: 0.1 },
   },
   'a tiny U-Net with attention': {
     model: tinyUNet({ in_channels: 3, out_channels: 3, block_out_channels: [8, 16] }),
@@ -64,15 +77,17 @@ const cases: Record<
 
 /** Steps of the case's model with a state of several vectors, as a model too large for one GPU buffer has. */
 async function run(name: string, device: ConcreteDevice, steps: number, accumulationSteps = 1) {
-  const { model, batchSize, maxVectorElements, loss, gradientCheckpointing } = cases[name] as (typeof cases)[string];
+  const { model, batchSize, maxVectorElements, loss, gradientCheckpointing, optimizer } = cases[
+    name
+  ] as (typeof cases)[string];
   const args = resolveTrainingArguments({
     output_dir: 'unused',
     per_device_train_batch_size: batchSize,
     gradient_accumulation_steps: accumulationSteps,
     gradient_checkpointing: gradientCheckpointing ?? false,
-    optim: 'adamw',
     max_grad_norm: 1,
     use_ema: true,
+    ...(optimizer ?? { optim: 'adamw' }),
   });
   const settings = stepSettings(
     { model, loss: loss ?? isoLoss({ lambda: 0.1 }), noise_scheduler: new DDPMScheduler() },
