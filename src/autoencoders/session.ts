@@ -1,3 +1,4 @@
+import { createHash } from '#platform/hash';
 import { setTf32 } from '#runtime/tf32';
 import { requireObject } from '../arguments.ts';
 import { DisposedError, InvalidArgumentError } from '../errors.ts';
@@ -5,6 +6,7 @@ import { writeOnnx } from '../graph/onnx/write.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { requireWeights } from '../models/model.ts';
 import { type Fields, parseOptions } from '../options.ts';
+import { bytesOf } from '../platform/bytes.ts';
 import {
   type ConcreteDevice,
   type Device,
@@ -86,10 +88,12 @@ export class AutoencoderSession {
   private readonly loaded = new Map<string, Session>();
   private running: Promise<unknown> = Promise.resolve();
   private disposed = false;
+  private checksum: string | undefined;
 
   private constructor(
     readonly autoencoder: Autoencoder,
-    private readonly weights: ReadonlyMap<string, Float32Array>,
+    /** Every parameter by name. */
+    readonly weights: ReadonlyMap<string, Float32Array>,
     /** Where it runs. */
     readonly device: ConcreteDevice,
     private readonly tiling: Tiling | undefined,
@@ -169,6 +173,12 @@ export class AutoencoderSession {
     checkTensor(latents, latentChannels, 'the latents');
     const half = kind === 'vq' && force_not_quantize ? 'decoder of vectors' : 'decoder';
     return this.inTurn(() => this.inBatches(half, latents, this.tiling));
+  }
+
+  /** SHA-256 (hex) of what decides its numbers but for the device: config, weights and tiles. */
+  get sha256(): string {
+    this.checksum ??= checksumOf(this.autoencoder, this.weights, this.tiling);
+    return this.checksum;
   }
 
   /** `scaleLatents` of the autoencoder. */
@@ -279,6 +289,16 @@ export class AutoencoderSession {
     const forbidFallback = device === 'webgpu' && half === 'decoder' && autoencoder.kind === 'vq' ? false : undefined;
     return Session.create(writeOnnx(graph), device, { forbidFallback });
   }
+}
+
+function checksumOf(
+  { config, parameters }: Autoencoder,
+  weights: ReadonlyMap<string, Float32Array>,
+  tiling: Tiling | undefined,
+): string {
+  const hash = createHash('sha256').update(JSON.stringify([config, tiling ?? null]));
+  for (const { name } of parameters) hash.update(bytesOf(weights.get(name) ?? new Float32Array()));
+  return hash.digest('hex');
 }
 
 /** @throws {InvalidArgumentError} unless `tensor` is [count, channels, height, width] with as many numbers. */

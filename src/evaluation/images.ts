@@ -200,7 +200,7 @@ async function openPipeline(
 ): Promise<Side> {
   const isName = typeof source === 'string';
   const draw = isName ? own(await loadUnconditionalImageGeneration(source, { device, device_id })) : source;
-  const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
+  const [channels = 1, height = 1, width = 1] = draw.imageShape;
   if (![1, 3, 4].includes(channels))
     throw new InvalidArgumentError(
       `${isName ? source : 'the pipeline'} draws samples of ${channels} channels: metrics of images need 1, 3 or 4`,

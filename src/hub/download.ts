@@ -2,7 +2,7 @@ import path from 'node:path';
 import { HubError, InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { isFile } from '../files/regular-file.ts';
-import { adviceOnMissingWeights, isWeightsFile, onnxFiles, weightsFile } from './pipeline-folder.ts';
+import { AUTOENCODERS, adviceOnMissingWeights, isWeightsFile, onnxFiles, weightsFile } from './pipeline-folder.ts';
 import { type HubOptions, isFilePath, type ListedFile, Repository } from './repository.ts';
 
 /* Downloads from repositories of models: whole pipelines, or one file. */
@@ -11,10 +11,11 @@ import { type HubOptions, isFilePath, type ListedFile, Repository } from './repo
 const NEEDED = [
   /^model_index\.json$/,
   /^((unet|unet_ema)\/)?(config\.json|isotropy\.json)$/,
+  new RegExp(`^(${AUTOENCODERS.join('|')})/config\\.json$`),
   /^(scheduler\/)?scheduler_config\.json$/,
   /^point_scaler\.json$/,
 ];
-const MODEL_FOLDERS = ['', 'unet', 'unet_ema'];
+const MODEL_FOLDERS = ['', 'unet', 'unet_ema', ...AUTOENCODERS];
 /** Lists the files of a complete download; it is written last. */
 const completeFile = ({ variant, dtype }: HubOptions) =>
   `.complete${variant ? `.${variant}` : ''}${dtype === 'fp16' ? '-onnx-fp16' : ''}.json`;

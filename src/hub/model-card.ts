@@ -26,6 +26,8 @@ export interface ModelCardFacts {
   readonly license?: string | undefined;
   /** A picture of samples by its path in the folder, without blanks; default none. */
   readonly picture?: string | undefined;
+  /** The class of the autoencoder whose latents the model draws; default none. */
+  readonly autoencoder?: string | undefined;
   /** The layout of the folder; default 'nested'. */
   readonly layout?: PipelineLayout | undefined;
 }
@@ -37,6 +39,7 @@ export interface ModelCardFacts {
 export function modelCard(facts: ModelCardFacts): string {
   const { task, className, isInDiffusers, steps, loss, settings, classNames, results, license, averaged, picture } =
     facts;
+  const { autoencoder } = facts;
   const dataset = { name: facts.dataset, hubId: facts.hubId };
   const images = task === 'unconditional-image-generation';
   const title = `${images ? 'Images' : 'Points'} from ${publicName(dataset)}`;
@@ -51,7 +54,7 @@ export function modelCard(facts: ModelCardFacts): string {
   const sections = [
     `---\n${stringify(header)}---`,
     `# ${escaped(title)}`,
-    `A denoising diffusion model (${escaped(className)}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
+    `A ${autoencoder === undefined ? 'denoising' : 'latent'} diffusion model (${escaped(className)}${autoencoder === undefined ? '' : `, on the latents of an ${escaped(autoencoder)}`}), trained with [iso-diffusion](https://arxiv.org/abs/2403.16790).`,
     ...(picture ? [`![Samples of the model](${picture})`] : []),
     `## Training\n\n${table({ dataset: publicName(dataset), steps, loss: JSON.stringify(loss), ...settings })}`,
     ...(classNames ? [`## Classes\n\n${table(Object.fromEntries(classNames.entries()))}`] : []),
@@ -62,8 +65,9 @@ export function modelCard(facts: ModelCardFacts): string {
   return `${sections.join('\n\n')}\n`;
 }
 
-function usage({ task, className, isInDiffusers, averaged, layout = 'nested' }: ModelCardFacts): string {
+function usage({ task, className, isInDiffusers, averaged, autoencoder, layout = 'nested' }: ModelCardFacts): string {
   const subfolder = averaged ? 'unet_ema' : layout === 'flat' ? undefined : 'unet';
+  const pipelineClass = autoencoder === undefined ? 'DDPMPipeline' : 'LDMPipeline';
   const here = `\`\`\`ts
 import { pipeline } from 'iso-diffusion';
 
@@ -85,10 +89,10 @@ const model = await Model.from_pretrained('./this-folder', { subfolder: '${subfo
 const { out_sample } = await model({ sample, timestep });
 \`\`\``;
   const python = `\`\`\`python
-from diffusers import DDPMPipeline, ${className}
+from diffusers import ${pipelineClass}, ${className}
 
 unet = ${className}.from_pretrained("./this-folder"${subfolder ? `, subfolder="${subfolder}"` : ''})
-pipe = DDPMPipeline.from_pretrained("./this-folder", unet=unet)
+pipe = ${pipelineClass}.from_pretrained("./this-folder", unet=unet)
 image = pipe().images[0]
 \`\`\``;
   return [here, layout === 'transformers.js' ? autoModel : transformers, ...(isInDiffusers ? [python] : [])].join(

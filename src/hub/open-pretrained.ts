@@ -12,6 +12,7 @@ import { HUB_ID, type HubOptions, type OnnxDtype } from './hub-options.ts';
 import {
   adviceOnMissingWeights,
   adviceOnPickle,
+  autoencoderIn,
   type ComponentConfig,
   componentFolders,
   configSchema,
@@ -123,7 +124,7 @@ export interface PipelineFolder {
   readonly emaPaths: ModelPaths | undefined;
   /** The variant that was asked for. */
   readonly variant: string | undefined;
-  /** The component that turns what the model draws into images, such as `vqvae`, where the pipeline has one. */
+  /** Absolute path of the folder of what turns what the model draws into images, where the pipeline has it. */
   readonly autoencoder: string | undefined;
 }
 
@@ -165,10 +166,21 @@ export async function readPipelineFolder(
     paths: { onnx: await onnxOf(unetFolder, root, dtype), weights },
     emaPaths: emaWeights ? { onnx: await onnxOf(emaFolder, root, dtype), weights: emaWeights } : undefined,
     variant,
-    autoencoder: ['vae', 'vqvae', 'movq'].find((name) => isComponent(Reflect.get(index, name))),
+    autoencoder: await autoencoderOf(root, index),
   };
   await requireFiles(folder, required);
   return folder;
+}
+
+/** @throws {FileFormatError} when the index names one, but there is no folder for it. */
+async function autoencoderOf(root: string, index: object): Promise<string | undefined> {
+  const name = autoencoderIn(index);
+  if (name === undefined) return undefined;
+  const folder = join(root, name);
+  if (await isFolder(folder)) return folder;
+  throw new FileFormatError(
+    `${join(root, pipelineFiles.modelIndex)} names the component '${name}', which decodes what the U-Net draws, but the folder ${folder} is missing`,
+  );
 }
 
 /** The ONNX file of a model; in the layout `transformers.js` one of the models has it beside the components. */
@@ -176,11 +188,6 @@ async function onnxOf(folder: string, root: string, dtype: OnnxDtype | null | un
   const [ownFile, sharedFile] = onnxFiles(dtype);
   const [own, shared] = [join(folder, ownFile), join(root, sharedFile)];
   return !(await isFile(own)) && (await isFile(shared)) ? shared : own;
-}
-
-/** In `model_index.json`: [library, class], both null for a component that is left out. */
-function isComponent(entry: unknown): boolean {
-  return Array.isArray(entry) && entry.some((part) => part !== null);
 }
 
 /**

@@ -1,7 +1,7 @@
 import { mkdir, readdir } from '#platform/fs';
 import { dirname, join } from '#platform/path';
 import { InvalidArgumentError } from '../errors.ts';
-import { syncDirectory, writeDirectoryAtomic, writeFileSynced } from '../files/atomic.ts';
+import { type FileContent, syncDirectory, writeDirectoryAtomic, writeFileSynced } from '../files/atomic.ts';
 import { type JsonObject, stringifySorted } from '../files/json.ts';
 import { exists, isFile, isFolder } from '../files/regular-file.ts';
 import { type NamedTensor, safetensorsChunks } from '../files/safetensors.ts';
@@ -16,6 +16,9 @@ import { ONNX_DTYPES, type OnnxDtype } from './hub-options.ts';
 
 /** The diffusers version whose configs and numerics this package follows. Saved configs name it, as diffusers' do. */
 export const DIFFUSERS_VERSION = '0.40.0';
+
+/** The components that turn what a U-Net draws into images, by their names in diffusers' pipelines; LDMPipeline has `vqvae`. */
+export const AUTOENCODERS = ['vqvae', 'vae', 'movq'] as const;
 
 /** File names in the folders of the pipeline and its components, as in diffusers and transformers.js. */
 export const pipelineFiles = {
@@ -73,6 +76,13 @@ export type ModelIndex = JsonObject & {
   unet: [library: string, className: string];
 };
 
+/** The name of the component in a `model_index.json` that decodes what the U-Net draws; undefined where there is none. */
+export function autoencoderIn(modelIndex: object): (typeof AUTOENCODERS)[number] | undefined {
+  // [library, class], both null for a component that is left out.
+  const isComponent = (entry: unknown) => Array.isArray(entry) && entry.some((part) => part !== null);
+  return AUTOENCODERS.find((name) => isComponent(Reflect.get(modelIndex, name)));
+}
+
 /** A component's configuration: its class and that class's arguments. */
 export type ComponentConfig = JsonObject & { _class_name: string };
 
@@ -99,6 +109,9 @@ export interface ModelFiles {
   readonly isotropy?: IsotropyFile | undefined;
 }
 
+/** What a file of the folder holds, in pieces, or made when it is written. */
+export type PipelineFile = FileContent | (() => Uint8Array);
+
 export interface PipelineParts {
   readonly modelIndex: ModelIndex;
   readonly unetConfig: ComponentConfig;
@@ -107,7 +120,7 @@ export interface PipelineParts {
   readonly unetEma?: ModelFiles | undefined;
   readonly schedulerConfig: ComponentConfig;
   /** Further files by their path in the folder (`/` between folders), for instance `point_scaler.json`. */
-  readonly extraFiles?: Readonly<Record<string, string | Uint8Array>> | undefined;
+  readonly extraFiles?: Readonly<Record<string, PipelineFile>> | undefined;
   /** Default 'nested'. */
   readonly layout?: PipelineLayout | undefined;
   /** Marks the files of weights, e.g. 'fp16': `diffusion_pytorch_model.fp16.safetensors`. */
@@ -150,7 +163,7 @@ function filesOf(parts: PipelineParts) {
   parseOptions(configSchema, unetConfig, 'unetConfig');
   parseOptions(configSchema, schedulerConfig, 'schedulerConfig');
   const configText = stringifySorted(unetConfig);
-  const files = new Map<string, string | Uint8Array | Iterable<Uint8Array> | (() => Uint8Array)>([
+  const files = new Map<string, PipelineFile>([
     [pipelineFiles.modelIndex, stringifySorted(modelIndex)],
     [inFolder(folders.scheduler, pipelineFiles.schedulerConfig), stringifySorted(schedulerConfig)],
   ]);

@@ -1,11 +1,12 @@
 import { mkdir, mkdtemp, readdir, rm, temporaryPrefix, writeFile } from '#platform/fs';
 import { dirname, join } from '#platform/path';
 import { errorText, FileFormatError, HubError } from '../errors.ts';
+import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import type { Store } from '../platform/stores/store.ts';
 import type { OnnxDtype } from './hub-options.ts';
 import type { ModelFile } from './open-pretrained.ts';
-import { onnxFiles, pipelineFiles, weightsFile } from './pipeline-folder.ts';
+import { autoencoderIn, modelIndexSchema, onnxFiles, pipelineFiles, weightsFile } from './pipeline-folder.ts';
 
 /* Pipelines that are not in a folder: at a URL, in a zip file, in a store. They are put in a temporary folder and read there. */
 
@@ -117,12 +118,21 @@ export async function fetchPipeline(folder: string, address: string, options: Fe
     get(`scheduler/${schedulerConfig}`).then((found) => found || get(schedulerConfig)),
   ]);
   const weights = weightsFile(options.variant);
+  const autoencoder = isNested ? autoencoderIn(await readIndex(folder)) : undefined;
+  if (autoencoder !== undefined)
+    for (const file of [config, weights])
+      if (!(await get(`${autoencoder}/${file}`)))
+        throw new HubError(
+          `the pipeline at ${address} lacks ${autoencoder}/${file}, which decodes what its model draws`,
+        );
   const models = [() => get(own + onnx, place(onnx)), () => get(transformersOnnx)];
   const stored = () => get(own + weights, place(weights));
   for (const fetched of options.prefer === 'onnx' ? [...models, stored] : [stored, ...models])
     if (await fetched()) return;
   throw new HubError(`the pipeline at ${address} has none of ${own}${onnx}, ${transformersOnnx} and ${own}${weights}`);
 }
+
+const readIndex = (folder: string) => readJsonFile(join(folder, pipelineFiles.modelIndex), modelIndexSchema);
 
 /** @returns undefined where the server has no such file. */
 async function fetchFile(url: URL, headers: FetchOptions['headers'] = {}): Promise<Uint8Array | undefined> {

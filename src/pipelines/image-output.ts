@@ -1,6 +1,7 @@
 // Images as bytes, as PNG files, and as a folder of PNG files with a record of how they were made.
 
 import { mkdir, readdir } from '#platform/fs';
+import { createHash } from '#platform/hash';
 import { encodePng as encodePixels } from '#platform/image-codec';
 import * as path from '#platform/path';
 import { GENERATION_RECORD_FILE } from '../datasets/images/sources/image-source.ts';
@@ -9,6 +10,9 @@ import { writeFileAtomic } from '../files/atomic.ts';
 import { type JsonObject, type JsonValue, readJsonFile, stringifySorted } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
 import * as z from '../zod.ts';
+import type { Edit } from './editing/edit.ts';
+import type { ClassCall } from './guidance.ts';
+import type { SamplingCall } from './sampling-options.ts';
 
 /** Images as bytes, [count, height, width, channels]. */
 export interface ImageBytes {
@@ -115,6 +119,7 @@ async function writeImages(files: readonly string[], images: ImageBytes): Promis
 /** All that decides what the images of a folder look like. Lists are by image. */
 export type GenerationRecord = JsonObject & {
   model_sha256: string;
+  autoencoder_sha256?: string;
   scheduler: JsonObject;
   num_inference_steps: number;
   seed: number | number[];
@@ -129,6 +134,40 @@ export type GenerationRecord = JsonObject & {
   class_labels: number | number[] | null;
   condition_sha256?: string;
 };
+
+/**
+ * @param class_labels of all images. @param sha256 of the model, and of what decodes its latents.
+ */
+export function generationRecord(
+  call: SamplingCall & Pick<ClassCall, 'guidance_scale'> & { readonly condition: Float32Array | undefined },
+  class_labels: GenerationRecord['class_labels'],
+  sha256: { readonly model: string; readonly autoencoder: string | undefined },
+): GenerationRecord {
+  const { scheduler, num_inference_steps, seed, eta, noiseScale, edit, guidance_scale, condition } = call;
+  return {
+    model_sha256: sha256.model,
+    ...(sha256.autoencoder === undefined ? {} : { autoencoder_sha256: sha256.autoencoder }),
+    scheduler: scheduler.toConfig(),
+    num_inference_steps,
+    seed: typeof seed === 'number' ? seed : [...seed],
+    eta,
+    ...(call.use_clipped_model_output ? { use_clipped_model_output: true } : {}),
+    ...(noiseScale ? { noise_scale: [...noiseScale] } : {}),
+    ...(edit ? recordOf(edit) : {}),
+    guidance_scale,
+    class_labels,
+    ...(condition ? { condition_sha256: createHash('sha256').update(condition).digest('hex') } : {}),
+  };
+}
+
+/** Images and mask by their checksum. */
+function recordOf({ samples, mask, strength, jump_length, jump_n_sample }: Edit) {
+  const edit_sha256 = createHash('sha256')
+    .update(samples)
+    .update(mask ?? '')
+    .digest('hex');
+  return { edit_sha256, strength, ...(mask ? { jump_length, jump_n_sample } : {}) };
+}
 
 const MAX_RECORD_BYTES = 512 * 1024 * 1024;
 

@@ -1,11 +1,12 @@
 // The pipeline of images, as its users see it.
 import type { RawImage, Tensor } from '@huggingface/transformers';
+import type { AutoencoderSession } from '../autoencoders/session.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import type { ConditionOptions } from './editing/condition.ts';
 import type { ImageEditOptions, ImageInput } from './editing/image-input.ts';
 import type { InversionOptions } from './editing/inversion.ts';
-import type { InterpolationEnd, LatentOptions } from './editing/latents.ts';
+import type { InterpolationEnd, LatentOptions, Latents } from './editing/latents.ts';
 import type { ClassOptions } from './guidance.ts';
 import type { ImageBytes } from './image-output.ts';
 import type { ModelSession } from './model-session.ts';
@@ -63,7 +64,8 @@ export interface WithLatents<Images> {
  *
  * With `output_type` 'image' (default) the result is one `RawImage` for a `batch_size` of 1, else an array of them;
  * with 'tensor' a transformers.js `Tensor` [batch_size, channels, height, width] in [0, 1]; with 'uint8' bytes,
- * [batch_size, height, width, channels]. A model whose samples do not have 1, 3 or 4 channels gives no images and no PNG
+ * [batch_size, height, width, channels]. With 'latent', for a pipeline of latent diffusion, it is a `Tensor` of what the U-Net
+ * drew, [batch_size, ...shape of a sample], as `decode` takes it. A model whose images do not have 1, 3 or 4 channels gives no images and no PNG
  * files: 'tensor', 'uint8' and `batches` are for it.
  *
  * @throws {InvalidArgumentError} when an option is wrong or unknown.
@@ -77,7 +79,7 @@ export interface WithLatents<Images> {
  */
 export interface UnconditionalImageGenerationPipeline {
   (
-    options: ImageGenerationOptions & { readonly return_latents: true; readonly output_type: 'tensor' },
+    options: ImageGenerationOptions & { readonly return_latents: true; readonly output_type: 'tensor' | 'latent' },
   ): Promise<WithLatents<Tensor>>;
   (
     options: ImageGenerationOptions & { readonly return_latents: true; readonly output_type: 'uint8' },
@@ -90,17 +92,21 @@ export interface UnconditionalImageGenerationPipeline {
       readonly return_latents: true;
     },
   ): Promise<WithLatents<GeneratedImages<Count>>>;
-  (options: ImageGenerationOptions & { readonly output_type: 'tensor' }): Promise<Tensor>;
+  (options: ImageGenerationOptions & { readonly output_type: 'tensor' | 'latent' }): Promise<Tensor>;
   (options: ImageGenerationOptions & { readonly output_type: 'uint8' }): Promise<ImageBytes>;
   <const Count extends number = 1>(
     options?: ImageGenerationOptions & {
       readonly batch_size?: Count | undefined;
-      /** What is returned: 'image' (default), 'tensor' or 'uint8'. */
+      /** What is returned: 'image' (default), 'tensor', 'uint8', or of latent diffusion 'latent'. */
       readonly output_type?: 'image' | undefined;
     },
   ): Promise<GeneratedImages<Count>>;
   readonly task: 'unconditional-image-generation';
   readonly model: ModelSession;
+  /** What decodes the latents that the model draws; undefined where it draws images themselves. */
+  readonly autoencoder: AutoencoderSession | undefined;
+  /** [channels, height, width] of an image. */
+  readonly imageShape: readonly number[];
   /** May be replaced, as in diffusers; calls under way keep the one they began with. */
   scheduler: Scheduler;
   /** What is known of the model's isotropy, for `iso_lambda`; may be replaced. Undefined where the folder has none. */
@@ -129,6 +135,13 @@ export interface UnconditionalImageGenerationPipeline {
    * the more steps it takes (Song et al. 2021). Images are brought to the model's size as for training.
    */
   invert(image: ImageInput | readonly ImageInput[], options?: ImageInversionOptions): Promise<Tensor>;
+  /**
+   * The images of samples in model units, such as `callback_on_step_end` is given and `output_type` 'latent' returns. Of latent
+   * diffusion the autoencoder decodes them.
+   *
+   * @param latents [count, ...shape of a sample].
+   */
+  decode(latents: Latents): Promise<ImageBytes>;
   /**
    * Frees the session. A second call does nothing. A call under way, and every later one, rejects with `DisposedError`.
    */

@@ -1,5 +1,4 @@
 import type { RawImage } from '@huggingface/transformers';
-import { createHash } from '#platform/hash';
 import { InvalidArgumentError } from '../errors.ts';
 import { elementCount } from '../graph/types.ts';
 import type { PipelineSource } from '../hub/pipeline-source.ts';
@@ -7,7 +6,6 @@ import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import * as z from '../zod.ts';
 import { type ConditionOptions, conditionOf, conditionOptionShape, readCondition } from './editing/condition.ts';
-import type { Edit } from './editing/edit.ts';
 import {
   type ImageEditOptions,
   type ImageInput,
@@ -20,6 +18,7 @@ import { inversionCall, inversionShape, invertedFrom } from './editing/inversion
 import {
   type InterpolationEnd,
   interpolation,
+  type Latents,
   latentShape,
   noiseStreams,
   readLatents,
@@ -34,7 +33,7 @@ import {
   guidedPrediction,
   readClassOptions,
 } from './guidance.ts';
-import { batchesOfShare, type GenerationRecord, generateIntoFolder, toImageBytes } from './image-output.ts';
+import { batchesOfShare, generateIntoFolder, generationRecord, toImageBytes } from './image-output.ts';
 import type {
   ImageFolderOptions,
   ImageGenerationOptions,
@@ -42,6 +41,7 @@ import type {
   ImageInversionOptions,
   UnconditionalImageGenerationPipeline,
 } from './image-pipeline.ts';
+import { type ImageSpace, openImageSpace } from './image-space.ts';
 import {
   checkPipelineArguments,
   type ImagePipelineOptions,
@@ -106,7 +106,8 @@ export async function loadUnconditionalImageGeneration(
       ? await loadImageOnnx(name, options)
       : await loadFolder(name, options, 'images');
     const loop = await DenoisingLoop.of(loaded.graph ?? loaded.onnx, loaded.model, loaded.dtype);
-    return imagePipeline(loaded, loop, await loaded.checksum());
+    const space = await openImageSpace(loaded, options);
+    return imagePipeline(loaded, loop, await loaded.checksum(), space);
   });
 }
 
@@ -115,8 +116,10 @@ function imagePipeline(
   { model, scheduler, classCount, isotropy }: LoadedPipeline,
   loop: DenoisingLoop | undefined,
   sha256: string,
+  space: ImageSpace,
 ): UnconditionalImageGenerationPipeline {
   const { sampleShape } = model;
+  const { imageShape, autoencoder } = space;
   const group = groupOn(model.device, elementCount(sampleShape));
   /** All that a call needs but the images it is given, read before it waits for anything. */
   const read = (options: SamplingOptions & ClassOptions & ConditionOptions & ImageEditOptions, count: number) => {
@@ -124,13 +127,16 @@ function imagePipeline(
       ...readSamplingOptions(options, self, count, 'image'),
       ...readClassOptions(options, model, classCount, count),
     };
-    const openEdit = readImageEdit(options, count, sampleShape);
+    const openEdit = readImageEdit(options, count, imageShape);
     const openCondition = readCondition(options, count, model.conditionShape);
-    const open = async (): Promise<Call> => ({
-      ...call,
-      edit: await openEdit?.(call.signal),
-      condition: await openCondition?.(call.signal),
-    });
+    const open = async (): Promise<Call> => {
+      const edit = await openEdit?.(call.signal);
+      return {
+        ...call,
+        edit: edit && (await space.encodeEdit(edit, call.signal)),
+        condition: await openCondition?.(call.signal),
+      };
+    };
     return open;
   };
   /** @property condition for one sample, or for each of the call. */
@@ -158,14 +164,16 @@ function imagePipeline(
     }
     return result;
   };
-  const drawBytes = async (...drawn: Parameters<typeof draw>) => toImageBytes(await draw(...drawn), sampleShape);
+  /** As `draw`, but images in [-1, 1]. */
+  const drawDecoded = async (...drawn: Parameters<typeof draw>) => space.decode(await draw(...drawn), drawn[0].signal);
+  const drawBytes = async (...drawn: Parameters<typeof draw>) => toImageBytes(await drawDecoded(...drawn), imageShape);
 
-  const [modelChannels = 1] = sampleShape;
+  const [imageChannels = 1] = imageShape;
   /** @throws {InvalidArgumentError} where the samples cannot be shown as images. */
   const refuseOtherChannels = () => {
-    if ([1, 3, 4].includes(modelChannels)) return;
+    if ([1, 3, 4].includes(imageChannels)) return;
     throw new InvalidArgumentError(
-      `the model has ${modelChannels} channels, but an image has 1, 3 or 4: call it with output_type 'tensor' or 'uint8', or use batches()`,
+      `the model has ${imageChannels} channels, but an image has 1, 3 or 4: call it with output_type 'tensor' or 'uint8', or use batches()`,
     );
   };
 
@@ -180,16 +188,17 @@ function imagePipeline(
       (_, i) => new RawImage(data.slice(i * size, (i + 1) * size), width, height, channels as 1 | 3 | 4),
     );
   };
-  const asTensor = async (values: Float32Array, count: number) => {
+  const asTensor = async (values: Float32Array, count: number, shape = sampleShape) => {
     const { Tensor } = await import('@huggingface/transformers');
-    return new Tensor('float32', values, [count, ...sampleShape]);
+    return new Tensor('float32', values, [count, ...shape]);
   };
   const drawAs = async (output_type: string, call: Call, count: number) => {
     const atOnce = groupOf(call, count);
     if (output_type === 'uint8') return drawBytes(call, 0, count, atOnce);
+    if (output_type === 'latent') return asTensor(await draw(call, 0, count, atOnce), count);
     if (output_type === 'tensor') {
-      const scaled = (await draw(call, 0, count, atOnce)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
-      return asTensor(scaled, count);
+      const scaled = (await drawDecoded(call, 0, count, atOnce)).map((x) => Math.min(Math.max((x + 1) / 2, 0), 1));
+      return asTensor(scaled, count, imageShape);
     }
     const images = await drawImages(call, count);
     return count === 1 ? images[0] : images;
@@ -202,8 +211,7 @@ function imagePipeline(
     const options = parseOptions(generationSchema, given, 'options for the generation of images');
     const { batch_size: count = 1, output_type = 'image', return_latents } = options;
     checkCount('batch_size', count);
-    if (!['image', 'tensor', 'uint8'].includes(output_type))
-      throw new InvalidArgumentError(`output_type '${output_type}' is unknown: use 'image', 'tensor' or 'uint8'`);
+    checkOutputType(output_type, space);
     if (output_type === 'image') refuseOtherChannels();
     const open = read(options, count);
     const latents = options.latents && readLatents(options.latents, count, sampleShape);
@@ -229,13 +237,21 @@ function imagePipeline(
 
   const invert = async (image: ImageInput | readonly ImageInput[], given: ImageInversionOptions = {}) => {
     model.checkUsable();
-    const images = readImages(parseOptions(imagesInput, image, 'image to invert'), sampleShape);
+    const images = readImages(parseOptions(imagesInput, image, 'image to invert'), imageShape);
     const { count } = images;
     const options = parseOptions(inversionSchema, given, 'options for the inversion of images');
     const call = { ...inversionCall(options, self), ...readClassOptions(options, model, classCount, count) };
     const condition = await readCondition(options, count, model.conditionShape)?.(call.signal);
-    const edit = invertedFrom(await images.read(call.signal));
+    const edit = invertedFrom(await space.encode(await images.read(call.signal), call.signal));
     return asTensor(await draw({ ...call, edit, condition }, 0, count, group), count);
+  };
+
+  const decode = async (latents: Latents) => {
+    model.checkUsable();
+    const values = 'dims' in latents ? latents.data : latents;
+    const count = values.length / elementCount(sampleShape);
+    checkCount('the number of latents', count);
+    return toImageBytes(await space.decode(readLatents(latents, count, sampleShape)), imageShape);
   };
 
   const readBatches = (given: ImageFolderOptions) => {
@@ -254,19 +270,7 @@ function imagePipeline(
     refuseOtherChannels();
     const { open, count, batch_size, share, labels } = readBatches(options);
     const call = await open();
-    const record: GenerationRecord = {
-      model_sha256: sha256,
-      scheduler: call.scheduler.toConfig(),
-      num_inference_steps: call.num_inference_steps,
-      seed: typeof call.seed === 'number' ? call.seed : [...call.seed],
-      eta: call.eta,
-      ...(call.use_clipped_model_output ? { use_clipped_model_output: true } : {}),
-      ...(call.noiseScale ? { noise_scale: [...call.noiseScale] } : {}),
-      ...(call.edit ? recordOf(call.edit) : {}),
-      guidance_scale: call.guidance_scale,
-      class_labels: labels,
-      ...(call.condition ? { condition_sha256: createHash('sha256').update(call.condition).digest('hex') } : {}),
-    };
+    const record = generationRecord(call, labels, { model: sha256, autoencoder: autoencoder?.sha256 });
     return generateIntoFolder(folder, { ...call, count, batch_size, share }, record, (first, size, onProgress) =>
       drawBytes({ ...call, onProgress }, first, size, batch_size),
     );
@@ -284,8 +288,11 @@ function imagePipeline(
   const self = Object.assign(generate, {
     task: 'unconditional-image-generation' as const,
     model,
+    autoencoder,
+    imageShape,
     scheduler,
     isotropy,
+    decode,
     interpolate,
     invert,
     toFolder,
@@ -298,16 +305,21 @@ function imagePipeline(
     dispose: async () => {
       await model.release();
       await loop?.release();
+      await autoencoder?.dispose();
     },
   }) as UnconditionalImageGenerationPipeline;
   return self;
 }
 
-/** Images and mask by their checksum. */
-function recordOf({ samples, mask, strength, jump_length, jump_n_sample }: Edit) {
-  const edit_sha256 = createHash('sha256')
-    .update(samples)
-    .update(mask ?? '')
-    .digest('hex');
-  return { edit_sha256, strength, ...(mask ? { jump_length, jump_n_sample } : {}) };
+/** @throws {InvalidArgumentError} when it is unknown, or is for models of latents. */
+function checkOutputType(output_type: string, { autoencoder }: ImageSpace): void {
+  const known = ['image', 'tensor', 'uint8', 'latent'];
+  if (!known.includes(output_type))
+    throw new InvalidArgumentError(
+      `output_type '${output_type}' is unknown: use ${known.map((name) => `'${name}'`).join(', ')}`,
+    );
+  if (output_type === 'latent' && !autoencoder)
+    throw new InvalidArgumentError(
+      "output_type 'latent' is for pipelines of latent diffusion, and this model draws images themselves: use 'tensor'",
+    );
 }

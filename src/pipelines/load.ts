@@ -2,6 +2,7 @@
 
 import * as path from '#platform/path';
 import { setTf32 } from '#runtime/tf32';
+import type { TilingOptions } from '../autoencoders/tiling.ts';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { readJsonFile } from '../files/json.ts';
 import { isFile } from '../files/regular-file.ts';
@@ -17,7 +18,7 @@ import {
   pretrainedShape,
   requireFiles,
 } from '../hub/open-pretrained.ts';
-import { isotropySchema, pipelineFiles } from '../hub/pipeline-folder.ts';
+import { configSchema, isotropySchema, pipelineFiles } from '../hub/pipeline-folder.ts';
 import { isPipelineSource, isWebAddress, type PipelineSource, withPipelineFolder } from '../hub/pipeline-source.ts';
 import type { TrainedIsotropy } from '../losses/minimiser.ts';
 import { type DiffusionModel, exportModelGraph, type SampleSize } from '../models/model.ts';
@@ -88,7 +89,13 @@ export interface PipelineOptions extends PretrainedOptions {
 }
 
 /** Options of `pipeline('unconditional-image-generation', ...)`. */
-export interface ImagePipelineOptions extends PipelineOptions {}
+export interface ImagePipelineOptions extends PipelineOptions {
+  /**
+   * Of latent diffusion: whether images larger than a tile are decoded and encoded in overlapping tiles, which needs the memory
+   * of one tile and gives nearly the same. Default false; true is diffusers' tiles, of the autoencoder's `sample_size`.
+   */
+  readonly tiling?: boolean | TilingOptions | undefined;
+}
 
 const textOrNull = <Text extends string>() =>
   z.optional(z.custom<Text | null>((value) => typeof value === 'string' || value === null, 'must be a text'));
@@ -105,14 +112,15 @@ const pipelineSchema = z.strictObject({
   sample_size: z.optional(sampleSizeOption),
   input_names: z.optional(inputNamesSchema),
   scheduler: z.optional(schedulerOption),
-} satisfies Fields<PipelineOptions>);
+  tiling: z.optional(z.custom<boolean | TilingOptions>((value) => value !== null, 'must be true, false or options')),
+} satisfies Fields<ImagePipelineOptions>);
 
 /**
  * What `pipeline()` was given for points or images.
  *
  * @throws {InvalidArgumentError} when the model is neither a text nor a source, or an option is of a wrong type or unknown.
  */
-export function checkPipelineArguments(model: unknown, options: unknown): PipelineOptions {
+export function checkPipelineArguments(model: unknown, options: unknown): ImagePipelineOptions {
   if (!isPipelineSource(model) && (typeof model !== 'string' || model === ''))
     throw new InvalidArgumentError(
       `no model was named, but ${JSON.stringify(model) ?? String(model)}: pass the folder of a saved pipeline, such as './runs/swiss-roll/pipeline', or a Hub id`,
@@ -148,6 +156,8 @@ export interface LoadedPipeline {
   checksum(): Promise<string>;
   /** Number of classes; undefined where there are none, and for an ONNX file, which does not say. */
   readonly classCount: number | undefined;
+  /** The folder of what decodes the latents that the model draws, where it draws latents. */
+  readonly autoencoder: string | undefined;
   /** Undefined where nobody has measured it, and for an ONNX file. */
   readonly isotropy: TrainedIsotropy | undefined;
   /** The type in which it was asked to run. */
@@ -162,6 +172,24 @@ export async function drawsPoints({ dir, unetConfig }: PipelineFolder): Promise<
     return model.withSampleSize === undefined && model.sampleShape.length === 1;
   }
   return isFile(path.join(dir, pipelineFiles.pointScaler));
+}
+
+/**
+ * The shape of what a folder draws, images or points, without the batch; undefined for a class that is not registered. No
+ * model is loaded.
+ *
+ * @throws {ConfigError} for a wrong config.
+ */
+export async function drawnShape({ unetConfig, autoencoder }: PipelineFolder): Promise<readonly number[] | undefined> {
+  if (!models.find(unetConfig._class_name)) return undefined;
+  const { sampleShape } = modelFromConfig(unetConfig);
+  if (autoencoder === undefined) return sampleShape;
+  const config = await readJsonFile(path.join(autoencoder, pipelineFiles.config), configSchema);
+  const { autoencoders, autoencoderFromConfig } = await import('../autoencoders/registry.ts');
+  if (!autoencoders.find(config._class_name)) return undefined;
+  const { channels, downsampling } = autoencoderFromConfig(config);
+  const [, height = 1, width = 1] = sampleShape;
+  return [channels, height * downsampling, width * downsampling];
 }
 
 type Kind = 'points' | 'images';
@@ -184,10 +212,6 @@ export async function loadFolder(
   const dtype = options.dtype ?? 'fp32';
   const folder = await openPretrained(name, { ...options, require: [] });
   const { dir, unetConfig: config, autoencoder } = folder;
-  if (autoencoder !== undefined)
-    throw new ConfigError(
-      `${dir} is a pipeline of latent diffusion: its U-Net draws what the component '${autoencoder}' decodes, which is not supported`,
-    );
   const paths = ((options.ema ?? true) && folder.emaPaths) || folder.paths;
   const isRegistered = models.find(config._class_name) !== undefined;
   const architecture = isRegistered ? sizedModel(modelFromConfig(config), options.sample_size) : undefined;
@@ -211,7 +235,8 @@ export async function loadFolder(
     architecture?.sampleShape ??
     ((declared: DeclaredSample) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
   const model = await ModelSession.create(onnx, config, shape, device, options.input_names ?? savedInputNames(config));
-  return { model, scheduler, dir, onnx, graph, checksum, classCount: architecture?.classCount, isotropy, dtype };
+  const { classCount } = architecture ?? {};
+  return { model, scheduler, dir, onnx, graph, checksum, classCount, autoencoder, isotropy, dtype };
 }
 
 /** What the folder of a model says of its isotropy; undefined where it says nothing, or lambda is not known. */
@@ -252,6 +277,7 @@ export async function loadImageOnnx(file: string, options: ImagePipelineOptions)
     graph: undefined,
     checksum,
     classCount: undefined,
+    autoencoder: undefined,
     isotropy: undefined,
     dtype: 'fp32',
   };

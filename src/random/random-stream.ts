@@ -102,6 +102,7 @@ export const STREAM = {
   class_dropout: 11,
   noise_offset: 12,
   input_perturbation: 13,
+  latents: 14,
 } as const;
 
 /** The initial xoshiro128++ state of the stream that `path` names below `seed`. */

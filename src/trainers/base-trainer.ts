@@ -128,6 +128,12 @@ export abstract class BaseTrainer<Options extends RunOptions> {
   ): Promise<void>;
 
   /**
+   * Makes the samples ready, on every rank, before the run looks for a checkpoint. A trainer whose samples are ready when it
+   * is made has nothing to do.
+   */
+  protected async prepare(_ranks: Ranks, _signal: AbortSignal | undefined): Promise<void> {}
+
+  /**
    * Runs to `maxSteps`. Checkpoints are written every `save_steps`, at the end and when interrupted. `output_dir` is
    * locked meanwhile. Checkpoints and logs of other runs there are kept: where one has the name, this run's are called
    * `checkpoint-<step>-2`, and the other run's log becomes `metrics-2.jsonl`.
@@ -177,7 +183,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
   /** Where onnxruntime computes, with TF32 on cuda as the arguments say. */
   protected async device(): Promise<ConcreteDevice> {
     const { device, device_id, tf32 } = this.args;
-    const samples = this.batches.samples.images ? 'images' : 'points';
+    const samples = this.batches.samples.sampleShape.length === 1 ? 'points' : 'images';
     const found = await resolveDevice(device, { samples, device_id });
     if (isCuda(found) && tf32 !== undefined) setTf32(tf32);
     return found;
@@ -210,6 +216,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     const line = disable_tqdm || !ranks.isFirst ? undefined : progressLine();
     const own: Pick<RunOptions, 'callbacks' | 'loggers'> = ranks.isFirst ? this.options : {};
     const callbacks = [...(line ? [line] : []), ...(own.callbacks ?? [])];
+    await this.prepare(ranks, signal);
     const batches = openBatches(this.batches);
     try {
       const live = this.liveSettings();

@@ -1,4 +1,5 @@
 export type { TrainOptions } from './base-trainer.ts';
+export type { LatentSetOptions } from './data/latents.ts';
 export type { TrainingChanges } from './live-settings.ts';
 export type { LoggedRun, RunLogger, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 export type { SaveFormat } from './save-pipeline.ts';

@@ -1,5 +1,7 @@
 import { readFile } from '#platform/fs';
 import { requireText } from '../arguments.ts';
+import type { Autoencoder } from '../autoencoders/autoencoder.ts';
+import type { SaveAutoencoderOptions } from '../autoencoders/save-autoencoder.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import { FileFormatError, InvalidArgumentError } from '../errors.ts';
 import { float32Tensor, type WeightsDtype } from '../files/float-tensors.ts';
@@ -9,8 +11,10 @@ import type { NamedTensor } from '../files/safetensors.ts';
 import { ONNX_DTYPES, type OnnxDtype } from '../hub/hub-options.ts';
 import type { ModelCardFacts } from '../hub/model-card.ts';
 import {
+  AUTOENCODERS,
   DIFFUSERS_VERSION,
   type IsotropyFile,
+  type PipelineFile,
   type PipelineLayout,
   pipelineFiles,
   savePipelineFolder,
@@ -19,12 +23,20 @@ import { type DiffusionModel, exportModel, refuseFloat32Only } from '../models/m
 import { refuseNonFiniteWeights } from '../models/weights.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 
+/** An autoencoder as a pipeline of latent diffusion holds it. */
+export interface LatentCodec {
+  readonly autoencoder: Autoencoder;
+  readonly weights: ReadonlyMap<string, Float32Array>;
+}
+
 interface TrainedPipeline {
   readonly model: DiffusionModel;
   readonly weights: ReadonlyMap<string, Float32Array>;
   /** The moving average of the weights, saved beside them as `unet_ema`. */
   readonly averagedWeights?: ReadonlyMap<string, Float32Array> | undefined;
   readonly scheduler: Scheduler;
+  /** What decodes the latents that the model draws; default: it draws images or points themselves. */
+  readonly autoencoder?: LatentCodec | undefined;
   /** The training points: how they were scaled, which the pipeline undoes, and the names of their columns. */
   readonly points?: Pick<PointSet, 'scaler' | 'columns'> | undefined;
   /** Measures a model with these weights; the folder does not say its isotropy without. */
@@ -42,6 +54,9 @@ export async function readPicture(file: string): Promise<Uint8Array> {
   if (startsWith(bytes, '\x89PNG\r\n\x1a\n')) return bytes;
   throw new FileFormatError(`${file} is not a PNG file, which the picture of a model card must be`);
 }
+
+/** The library of classes that diffusers does not have. */
+const OWN_LIBRARY = 'iso_diffusion';
 
 /** The picture of the card in the folder. */
 const PICTURE = 'samples.png';
@@ -76,7 +91,7 @@ export interface SaveFormat {
  */
 export async function saveTrainedPipeline(
   directory: string,
-  { model, weights, averagedWeights, scheduler, points, measure, card, picture }: TrainedPipeline,
+  { model, weights, averagedWeights, scheduler, autoencoder, points, measure, card, picture }: TrainedPipeline,
   { dtype = 'fp32', onnx_dtype = 'fp32', variant, layout }: SaveFormat = {},
 ): Promise<void> {
   if (!ONNX_DTYPES.includes(onnx_dtype))
@@ -85,15 +100,23 @@ export async function saveTrainedPipeline(
   refuseNonFiniteWeights(weights);
   if (averagedWeights) refuseNonFiniteWeights(averagedWeights);
   const className = model.config._class_name;
-  const library = model.library ?? 'iso_diffusion';
+  const library = model.library ?? OWN_LIBRARY;
   await savePipelineFolder(directory, {
     layout,
     variant,
     modelIndex: {
-      _class_name: 'DDPMPipeline',
+      _class_name: autoencoder ? 'LDMPipeline' : 'DDPMPipeline',
       _diffusers_version: DIFFUSERS_VERSION,
       scheduler: [scheduler.library, scheduler.className],
       unet: [library, className],
+      ...(autoencoder
+        ? {
+            [AUTOENCODERS[0]]: [
+              autoencoder.autoencoder.library ?? OWN_LIBRARY,
+              autoencoder.autoencoder.config._class_name,
+            ],
+          }
+        : {}),
     },
     unetConfig: { _diffusers_version: DIFFUSERS_VERSION, ...model.config },
     unet: { ...exported(model, weights, { dtype, onnx_dtype }), isotropy: await measure?.(weights) },
@@ -113,10 +136,21 @@ export async function saveTrainedPipeline(
             }),
           }
         : {}),
+      ...(autoencoder ? await codecFiles(autoencoder, { dtype, variant }) : {}),
       ...(picture ? { [PICTURE]: picture } : {}),
       ...(points ? { [pipelineFiles.pointScaler]: scalerJson(points) } : {}),
     },
   });
+}
+
+/** The files of an autoencoder by their path in the folder. */
+async function codecFiles(
+  { autoencoder, weights }: LatentCodec,
+  format: SaveAutoencoderOptions,
+): Promise<Record<string, PipelineFile>> {
+  const { autoencoderFiles } = await import('../autoencoders/save-autoencoder.ts');
+  const files = [...autoencoderFiles(autoencoder, weights, format)];
+  return Object.fromEntries(files.map(([name, content]) => [`${AUTOENCODERS[0]}/${name}`, content]));
 }
 
 function scalerJson({ scaler: { kind, offset, scale }, columns }: Pick<PointSet, 'scaler' | 'columns'>): string {

@@ -1,4 +1,5 @@
 import { warn } from '#platform/system';
+import type { AutoencoderSession } from '../autoencoders/session.ts';
 import { type ImageSet, imagesAt, labelledIndices } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
@@ -9,6 +10,7 @@ import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import * as z from '../zod.ts';
 import { refuseWrongCondition } from './checks.ts';
+import type { LatentSetOptions } from './data/latents.ts';
 import { isImageSet } from './data/samples.ts';
 import type { RunLogger } from './logging/run-logger.ts';
 import type { TrainerCallback } from './trainer-callback.ts';
@@ -43,6 +45,13 @@ export interface RunOptions {
 export interface TrainerOptions extends RunOptions {
   /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
   readonly model: DiffusionModel;
+  /**
+   * Makes it latent diffusion (Rombach et al. 2022): the model is trained on the latents of the images, which this encodes once,
+   * before the first step. It stays the caller's to dispose of. Default: the model is trained on the images themselves.
+   */
+  readonly autoencoder?: AutoencoderSession | undefined;
+  /** How images become latents, with `autoencoder`. Default: the defaults of `LatentSetOptions`. */
+  readonly latents?: LatentSetOptions | undefined;
   /** What is minimised, such as `isoLoss({ lambda: 0.1 })`. */
   readonly loss: DiffusionLoss;
   /** Gives the betas, `num_train_timesteps` and `prediction_type`. */

@@ -5,6 +5,7 @@ import type { IsotropyFile } from '../hub/pipeline-folder.ts';
 import { exportModel, learnsVariance, refuseFloat32Only, takesClassLabels } from '../models/model.ts';
 import type { OnnxModelOptions } from '../models/onnx/model.ts';
 import { refuseNonFiniteWeights } from '../models/weights.ts';
+import { bytesOf } from '../platform/bytes.ts';
 import { DDPMScheduler } from '../schedulers/ddpm.ts';
 import { BaseTrainer } from './base-trainer.ts';
 import { decidingArguments } from './checkpoint/run-identity.ts';
@@ -16,9 +17,11 @@ import {
   refuseWrongLabels,
   refuseWrongTypes,
 } from './checks.ts';
+import { type LatentSamples, latentSamples } from './data/latents.ts';
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
 import { measureIsotropy, SquaredNoiseSession, trainedLambda } from './isotropy.ts';
 import { changesWhileRunning } from './live-settings.ts';
+import type { Ranks } from './ranks.ts';
 import { readPicture, type SaveFormat, saveTrainedPipeline } from './save-pipeline.ts';
 import { DiffusionObjective } from './step/diffusion-objective.ts';
 import { stepSettings } from './step/settings.ts';
@@ -41,6 +44,9 @@ import { resolveTrainingArguments } from './training-arguments.ts';
  * await trainer.savePipeline('./runs/swiss-roll/pipeline');
  */
 export class Trainer extends BaseTrainer<TrainerOptions> {
+  /** What the samples are in latent diffusion. */
+  private readonly latents: LatentSamples | undefined;
+
   /**
    * Options are read here: what the caller changes later in them or in the noise scheduler has no effect.
    *
@@ -55,9 +61,10 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
     const { loss, noise_scheduler } = own;
     const args = resolveTrainingArguments(own.args);
     refuseWrongEngine(options, args);
-    const samples = isImageSet(train_dataset)
-      ? imageSamples(train_dataset, args, condition_dataset)
-      : pointSamples(train_dataset);
+    const latents = latentSamples({ ...own, train_dataset }, args);
+    const samples =
+      latents ??
+      (isImageSet(train_dataset) ? imageSamples(train_dataset, args, condition_dataset) : pointSamples(train_dataset));
     refuseVarianceMismatch(model, loss, noise_scheduler);
     if (args.mixed_precision === 'fp16') refuseFloat32Only(model, "mixed_precision 'fp16'");
     refuseMismatch(model, samples);
@@ -72,6 +79,7 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
       recorded: {
         noise_scheduler: noise_scheduler.toConfig(),
         condition_dataset_sha256: condition_dataset?.fingerprint,
+        autoencoder: latents?.identity,
       },
       samples,
       draws: {
@@ -81,6 +89,7 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
         classes: takesClassLabels(model) ? { classCount: classCount ?? 0, dropout } : undefined,
       },
     });
+    this.latents = latents;
   }
 
   /**
@@ -106,7 +115,8 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
     const { onnx, ...options } = given;
     const own = ownCopy(options);
     const { train_dataset: data } = own;
-    const sample_shape = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
+    const ofImages = isImageSet(data) ? [data.channels, data.height, data.width] : [data.dims];
+    const sample_shape = latentSamples(own, resolveTrainingArguments(own.args))?.sampleShape ?? ofImages;
     const { OnnxModel } = await import('../models/onnx/model.ts');
     return new Trainer({ ...own, model: await OnnxModel.fromFile(file, { sample_shape, ...onnx }) });
   }
@@ -152,8 +162,9 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
     requireObject('the options of savePipeline()', options);
     if (this.communicator.rank > 0) return;
     const { metrics, metric_args: args, license, picture, ...format } = options;
+    await this.latents?.open();
     const trained = {
-      ...this.parts,
+      ...(await this.parts()),
       weights: this.views(false),
       averagedWeights: this.args.use_ema ? this.views(true) : undefined,
       card: {
@@ -177,7 +188,12 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
       hubId: train_dataset.hubId,
       steps,
       loss: loss.config,
-      settings: { ...decidingArguments(this.identity), ...changesWhileRunning(this.checkpoints?.recordedChanges) },
+      autoencoder: this.options.autoencoder?.autoencoder.config._class_name,
+      settings: {
+        ...decidingArguments(this.identity),
+        ...this.latents?.facts,
+        ...changesWhileRunning(this.checkpoints?.recordedChanges),
+      },
       classNames: takesClassLabels(model) && isImageSet(train_dataset) ? train_dataset.classNames : undefined,
     } as const;
   }
@@ -212,24 +228,37 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
     return { ...measured, lambda: trainedLambda(this.options.loss.config, this.checkpoints?.recordedChanges) };
   }
 
+  /** Encodes the images of latent diffusion. Rank 0 does it first: others of its machine find the file. */
+  protected override async prepare(ranks: Ranks, signal: AbortSignal | undefined): Promise<void> {
+    const { latents } = this;
+    if (!latents) return;
+    await ranks.onFirst(() => latents.open(signal));
+    await latents.open(signal);
+    const factor = Float64Array.of(latents.scaling.factor);
+    await this.communicator.broadcast(bytesOf(factor));
+    latents.useFactor(factor[0] ?? 1);
+    this.identity = { ...this.identity, autoencoder: latents.identity };
+  }
+
   protected async saveSnapshot(
     directory: string,
     weights: ReadonlyMap<string, Float32Array>,
     { step, complete }: { readonly step: number; readonly complete: boolean },
   ): Promise<void> {
-    const snapshot = { ...this.parts, weights };
+    const snapshot = { ...(await this.parts()), weights };
     if (!complete) return saveTrainedPipeline(directory, snapshot);
     const card = { ...this.cardFacts(step), averaged: false };
     await this.measured((measure) => saveTrainedPipeline(directory, { ...snapshot, card, measure }));
   }
 
   /** What a pipeline folder holds beside the weights. The scheduler is DDPM's `learned_range` for a learned variance. */
-  private get parts() {
+  private async parts() {
     const { model, noise_scheduler, train_dataset } = this.options;
     const scheduler =
       learnsVariance(model) && noise_scheduler instanceof DDPMScheduler
         ? new DDPMScheduler({ ...noise_scheduler.config, variance_type: 'learned_range' })
         : noise_scheduler;
-    return { model, scheduler, points: isImageSet(train_dataset) ? undefined : train_dataset };
+    const autoencoder = await this.latents?.codec();
+    return { model, scheduler, autoencoder, points: isImageSet(train_dataset) ? undefined : train_dataset };
   }
 }

@@ -76,6 +76,22 @@ describe('downloadSnapshot', () => {
       expect(await readFile(path.join(folder, model, 'isotropy.json'))).toEqual(known);
   });
 
+  it('gets what decodes the latents of latent diffusion', async () => {
+    const vae = new URL('../fixtures/vae/vq-small/', import.meta.url).pathname;
+    for (const name of ['config.json', 'diffusion_pytorch_model.safetensors'])
+      hub.files.set(`vqvae/${name}`, await readFile(vae + name));
+    hub.files.set('vqvae/notes.txt', Buffer.from('not needed'));
+    const index = JSON.parse(String(hub.files.get('model_index.json')));
+    const named = { ...index, _class_name: 'LDMPipeline', vqvae: ['diffusers', 'VQModel'] };
+    hub.files.set('model_index.json', Buffer.from(JSON.stringify(named)));
+    const folder = await download();
+    expect((await readdir(path.join(folder, 'vqvae'))).sort()).toEqual([
+      'config.json',
+      'diffusion_pytorch_model.safetensors',
+    ]);
+    expect((await readPipelineFolder(folder, { require: ['weights'] })).autoencoder).toBe(path.join(folder, 'vqvae'));
+  });
+
   it('makes a pipeline of a Hub id', async () => {
     process.env.HF_ENDPOINT = hub.endpoint;
     try {

@@ -7,7 +7,6 @@ import { thisProcess } from '../../src/files/process-identity.ts';
 import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.ts';
 import { readPipelineFolder } from '../../src/hub/open-pretrained.ts';
 import { type PipelineParts, savePipelineFolder } from '../../src/hub/pipeline-folder.ts';
-import { pipeline } from '../../src/pipelines/index.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 
 let root: string;
@@ -175,7 +174,7 @@ describe('readPipelineFolder', () => {
     await expect(readPipelineFolder(dir)).rejects.toThrow(/lacks its file .*model\.onnx/);
   });
 
-  it('says whether what the model draws has to be decoded', async () => {
+  it('says where what the model draws is decoded', async () => {
     const dir = join(root, 'pipeline');
     await savePipelineFolder(dir, parts());
     const write = (others: object) =>
@@ -183,9 +182,12 @@ describe('readPipelineFolder', () => {
     await write({ vae: [null, null], _class_name: ['my_pipeline', 'MyPipeline'] });
     expect((await readPipelineFolder(dir)).autoencoder).toBeUndefined();
     await write({ vqvae: ['diffusers', 'VQModel'] });
-    expect((await readPipelineFolder(dir)).autoencoder).toBe('vqvae');
-    const opened = pipeline('unconditional-image-generation', dir, { device: 'cpu' });
-    await expect(opened).rejects.toThrow(/latent diffusion: .* 'vqvae' decodes/);
+    await expect(readPipelineFolder(dir)).rejects.toThrow(/names the component 'vqvae'.*vqvae is missing/);
+    for (const name of ['vqvae', 'vae']) {
+      await write({ [name]: ['diffusers', 'AutoencoderKL'] });
+      await mkdir(join(dir, name));
+      expect((await readPipelineFolder(dir)).autoencoder).toBe(join(dir, name));
+    }
   });
 
   it.each([

@@ -3,6 +3,7 @@ import type { UNet2DOptions } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
+import type { TrainerOptions } from '../../src/trainers/trainer-options.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from './stripes.ts';
@@ -13,6 +14,7 @@ export function smallImageTrainer(
   callbacks: TrainerCallback[] = [],
   lambda = 0.1,
   modelOptions: UNet2DOptions = {},
+  options: Partial<TrainerOptions> = {},
 ): Trainer {
   return new Trainer({
     model: tinyUNet(modelOptions),
@@ -35,5 +37,6 @@ export function smallImageTrainer(
     loss: isoLoss({ lambda }),
     noise_scheduler: new DDPMScheduler(),
     callbacks,
+    ...options,
   });
 }

@@ -6,9 +6,11 @@ import { stringifySorted } from '../../files/json.ts';
 import { isFile } from '../../files/regular-file.ts';
 import { readPipelineFolder } from '../../hub/open-pretrained.ts';
 import { type IsotropyFile, pipelineFiles } from '../../hub/pipeline-folder.ts';
+import type { UnconditionalImageGenerationPipeline } from '../../pipelines/image-pipeline.ts';
 import { pipeline } from '../../pipelines/pipeline.ts';
 import type { Device } from '../../runtime/device.ts';
 import { BatchStream } from '../../trainers/data/batch-stream.ts';
+import { LatentSamples } from '../../trainers/data/latents.ts';
 import { imageSamples, pointSamples, type Samples } from '../../trainers/data/samples.ts';
 import { measureIsotropy, squaredNoiseOf } from '../../trainers/isotropy.ts';
 import { modelNamed } from '../options/saved-model.ts';
@@ -46,8 +48,8 @@ export async function saveIsotropy(
       : await pipeline('unconditional-image-generation', model.path, { device });
   try {
     const { sampleShape, isClassConditional } = generate.model;
-    const scaler = 'scaler' in generate ? generate.scaler : undefined;
-    const samples = scaler ? await scaledPoints(settings, scaler) : await images(settings, sampleShape);
+    const samples =
+      'scaler' in generate ? await scaledPoints(settings, generate.scaler) : await images(settings, generate);
     if (String(samples.sampleShape) !== String(sampleShape))
       throw new InvalidArgumentError(
         `'${settings.dataset}' has samples of shape [${samples.sampleShape}], but the model takes [${sampleShape}]`,
@@ -79,9 +81,18 @@ async function scaledPoints(
   return pointSamples(fits ? { ...raw, data: applyScaler(scaler, raw.data, raw.dims) } : raw);
 }
 
-async function images({ dataset }: IsotropySettings, shape: readonly number[]): Promise<Samples> {
-  const [channels, resolution, width] = shape;
+/** The images as the model is given them: of latent diffusion as latents, which are encoded for this. */
+async function images(
+  { dataset, seed }: IsotropySettings,
+  { imageShape, autoencoder }: UnconditionalImageGenerationPipeline,
+): Promise<Samples> {
+  const [channels, resolution, width] = imageShape;
   if ((channels !== 1 && channels !== 3 && channels !== 4) || resolution !== width)
-    throw new InvalidArgumentError(`the model's samples [${shape}] are not square images of 1, 3 or 4 channels`);
-  return imageSamples(await loadImages(dataset, { resolution, channels }), { random_flip: false });
+    throw new InvalidArgumentError(`the model's images [${imageShape}] are not square images of 1, 3 or 4 channels`);
+  const set = await loadImages(dataset, { resolution, channels });
+  if (!autoencoder) return imageSamples(set, { random_flip: false });
+  const { factor } = autoencoder.autoencoder.scaling;
+  const latents = new LatentSamples(set, autoencoder, { scaling_factor: factor }, { random_flip: false, seed });
+  await latents.open();
+  return latents;
 }

@@ -1,5 +1,4 @@
 import path from 'node:path';
-import type { ImageSet } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { isFolder } from '../../files/regular-file.ts';
 import { downloadFile } from '../../hub/download.ts';
@@ -96,20 +95,20 @@ export interface UNetWishes {
 }
 
 /**
- * The chosen U-Net for these images.
+ * The chosen U-Net for images, or latents, of this size.
  *
  * @throws {ConfigError} when they do not fit.
  * @throws {InvalidArgumentError} when its config has channels for another kind of variance than was asked for.
  */
 export function unetFor(
   { options, fromConfig }: ChosenUNet,
-  { channels, height, width }: ImageSet,
+  { channels, height, width }: { readonly channels: number; readonly height: number; readonly width: number },
   { classes, dropout, learn_variance }: UNetWishes,
 ): UNet2DModel {
   const out_channels = learn_variance ? 2 * channels : channels;
   if (learn_variance && fromConfig && (options.out_channels ?? out_channels) !== out_channels)
     throw new InvalidArgumentError(
-      `--learn-variance needs out_channels ${out_channels} for images of ${channels} channels, but the config of --model has ${options.out_channels}: change it there, or leave it out`,
+      `--learn-variance needs out_channels ${out_channels} for samples of ${channels} channels, but the config of --model has ${options.out_channels}: change it there, or leave it out`,
     );
   const ofImages: UNet2DOptions = {
     sample_size: height === width ? height : [height, width],

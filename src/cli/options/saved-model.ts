@@ -62,11 +62,17 @@ export async function folderNamed(name: string, options: OpenOptions = {}): Prom
  * @throws {FileFormatError} when the folder is incomplete or damaged, or its weights are not those of the model that
  * its config describes; its subclass names the file format.
  */
-export async function savedModel(folder: string): Promise<{ model: DiffusionModel; noise_scheduler: DDPMScheduler }> {
-  const { paths, emaPaths, unetConfig, schedulerConfig } = await readPipelineFolder(folder, {
+export async function savedModel(folder: string): Promise<{
+  model: DiffusionModel;
+  noise_scheduler: DDPMScheduler;
+  /** The folder of what decodes the latents that the model draws. */
+  autoencoder: string | undefined;
+}> {
+  const { paths, emaPaths, unetConfig, schedulerConfig, autoencoder } = await readPipelineFolder(folder, {
     require: ['weights'],
   });
   const model = modelFromConfig(unetConfig);
   const weights = await readModelWeights(model, (emaPaths ?? paths).weights);
-  return { model: withInitialWeights(model, weights), noise_scheduler: DDPMScheduler.fromConfig(schedulerConfig) };
+  const noise_scheduler = DDPMScheduler.fromConfig(schedulerConfig);
+  return { model: withInitialWeights(model, weights), noise_scheduler, autoencoder };
 }

@@ -148,7 +148,7 @@ export async function perceptualPathLength(
     typeof source === 'string' ? await loadUnconditionalImageGeneration(source, { device, device_id }) : source;
   try {
     refuseNoise(draw, settings);
-    const [channels = 1, height = 1, width = 1] = draw.model.sampleShape;
+    const [channels = 1, height = 1, width = 1] = draw.imageShape;
     if (channels !== 1 && channels !== 3)
       throw new InvalidArgumentError(`the pipeline draws samples of ${channels} channels, but LPIPS needs 1 or 3`);
     const { extractor_options, signal } = settings;
@@ -255,7 +255,7 @@ async function drawnPairs(
     output_type: 'tensor',
     signal,
   });
-  const images = colourImages(data as Float32Array, draw.model.sampleShape, dtype);
+  const images = colourImages(data as Float32Array, draw.imageShape, dtype);
   const half = images.length / 2;
   return { first: images.subarray(0, half), second: images.subarray(half), count };
 }

@@ -104,7 +104,7 @@ async function measure(
   onProgress: (fraction: number) => void,
 ): Promise<StoredMetrics> {
   const { dataset = '', metrics, num_samples, extractor, nearest_k, device, seed, on_warning, signal } = settings;
-  const [, height = 1, width = 1] = run.shape ?? draw.model.sampleShape;
+  const [, height = 1, width = 1] = 'imageShape' in draw ? draw.imageShape : draw.model.sampleShape;
   const resolution: EvaluateOptions['resolution'] = settings.resolution ?? [height, width];
   const { class_labels: _, ...drawn } = generation(draw, run, settings, 0);
   const report = await evaluate({

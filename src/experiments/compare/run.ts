@@ -4,10 +4,9 @@ import { InvalidArgumentError } from '../../errors.ts';
 import { readEvaluations } from '../../evaluation/callback/evaluation-log.ts';
 import { exists, isFolder } from '../../files/regular-file.ts';
 import { isPipelineFolder, readPipelineFolder } from '../../hub/open-pretrained.ts';
-import { modelFromConfig, models } from '../../models/registry.ts';
 import { CurveRecord } from '../../pages/curve-record.ts';
 import type { Curves } from '../../pages/run-page.ts';
-import { drawsPoints } from '../../pipelines/load.ts';
+import { drawnShape, drawsPoints } from '../../pipelines/load.ts';
 import { readHead } from '../../trainers/checkpoint/checkpoint.ts';
 import { findLatestCheckpoint } from '../../trainers/checkpoint/checkpoint-folder.ts';
 import { flatSettings } from '../../trainers/checkpoint/run-identity.ts';
@@ -50,7 +49,7 @@ export interface StoredRun {
   readonly pipeline: string;
   /** Where the predicted noise is scaled. */
   readonly scaling: DrawJob['scaling'] | undefined;
-  /** Of a sample, without the batch; undefined for a model of an unknown class. */
+  /** Of what is drawn, without the batch; undefined for a model of an unknown class. */
   readonly shape: readonly number[] | undefined;
   /** Classes of a class-conditional model. */
   readonly classes: number | undefined;
@@ -81,7 +80,7 @@ export async function readRun(folder: string): Promise<StoredRun> {
     curves: undefined,
     measured: undefined,
     scaling: undefined,
-    shape: models.find(unetConfig._class_name) && modelFromConfig(unetConfig).sampleShape,
+    shape: await drawnShape(model),
     classes: typeof classes === 'number' ? classes : undefined,
     ...found,
     settings: {
@@ -136,6 +135,7 @@ const identitySchema = z.object({
   loss: z.unknown(),
   noise_scheduler: z.unknown(),
   dataset_sha256: z.string(),
+  autoencoder: z.optional(z.record(z.string(), z.json())),
   random_scheme: z.optional(z.number()),
   arguments: z.record(z.string(), z.json()),
 });

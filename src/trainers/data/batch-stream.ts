@@ -205,8 +205,8 @@ export class BatchStream {
     const { seed } = this.settings;
     const ofStep = new RandomStream(seed, STREAM.augmentation, step);
     this.samplesOf(step).forEach((index, b) => {
-      // Nothing about points is random, and a stream would take longer than the copy.
-      const stream = samples.images ? new RandomStream(seed, STREAM.augmentation, step, own.first + b) : ofStep;
+      // Where nothing is random, a stream would take longer than the copy.
+      const stream = samples.isRandom ? new RandomStream(seed, STREAM.augmentation, step, own.first + b) : ofStep;
       const beside = condition?.subarray(b * conditionSize, (b + 1) * conditionSize);
       samples.fill(index, target.subarray(b * sampleSize, (b + 1) * sampleSize), stream, beside);
     });

@@ -17,6 +17,8 @@ export interface Samples {
   readonly fingerprint: string;
   /** Shape of what the model is given beside a sample, where that is a part of the samples. */
   readonly conditionShape?: readonly number[] | undefined;
+  /** Whether `fill` draws from its stream; default false. */
+  readonly isRandom?: boolean | undefined;
   /** Where the samples are images: the set, what is done with each, and the images that the model is given beside them. */
   readonly images?:
     | {
@@ -61,6 +63,7 @@ export function imageSamples(images: ImageSet, { random_flip }: ImageAugmentatio
     name: images.name,
     count: images.count,
     sampleShape: [images.channels, images.height, images.width],
+    isRandom: true,
     labels: images.labels,
     fingerprint: images.fingerprint,
     conditionShape: condition && [condition.channels, condition.height, condition.width],

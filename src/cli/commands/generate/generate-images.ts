@@ -98,10 +98,10 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
   const draw = await pipeline('unconditional-image-generation', model, { device, dtype, ema: !raw_weights, scheduler });
   try {
     refuseUnusedEta(eta, draw.scheduler);
-    const [channels = 1] = draw.model.sampleShape;
+    const [channels = 1] = draw.imageShape;
     if (![1, 3, 4].includes(channels))
       throw new InvalidArgumentError(
-        `${model} draws samples of ${channels} channels, which no PNG file holds: call pipeline() with output_type 'tensor' or 'uint8'`,
+        `${model} draws images of ${channels} channels, which no PNG file holds: call pipeline() with output_type 'tensor' or 'uint8'`,
       );
     const options = {
       ...samplingCall(settings),

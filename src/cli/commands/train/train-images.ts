@@ -1,3 +1,4 @@
+import type { Autoencoder } from '../../../autoencoders/autoencoder.ts';
 import { INTERPOLATIONS, labelledImages } from '../../../datasets/images/image-set.ts';
 import { type ImageSet, loadImages } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
@@ -6,7 +7,7 @@ import type { DiffusionModel } from '../../../models/index.ts';
 import { learnsVariance } from '../../../models/model.ts';
 import { OnnxModel } from '../../../models/onnx/model.ts';
 import { modelFromConfig } from '../../../models/registry.ts';
-import type { DDPMScheduler } from '../../../schedulers/index.ts';
+import { DDPMScheduler, type Scheduler } from '../../../schedulers/index.ts';
 import { type Progress, progressBar } from '../../../terminal/progress.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerOptions } from '../../../trainers/trainer-options.ts';
@@ -16,6 +17,14 @@ import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '.
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
 import { strictOption } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
+import {
+  imageFormat,
+  latentFormat,
+  type latentOptions,
+  latentsFor,
+  openAutoencoder,
+  refuseWithoutAutoencoder,
+} from './latent-options.ts';
 
 const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').check(z.gte(1), z.lte(8192));
 
@@ -115,7 +124,7 @@ export const imageOptions = grouped('Images:', {
 });
 
 /** Includes options shared with points. */
-type ImageSettings = Settings<typeof imageOptions & typeof modelOptions> & {
+type ImageSettings = Settings<typeof imageOptions & typeof latentOptions & typeof modelOptions> & {
   readonly n: number | undefined;
   readonly prediction_type: string | undefined;
   readonly beta_schedule: string | undefined;
@@ -129,16 +138,32 @@ export async function imageTrainer(
   common: Omit<TrainerOptions, 'model' | 'train_dataset'>,
 ): Promise<Trainer> {
   refuseConflicts(settings);
-  const { random_flip, class_dropout_prob } = settings;
+  const { random_flip, class_dropout_prob, init_from } = settings;
   const args = { ...common.args, random_flip, class_dropout_prob };
-  const { images: loaded, ...model } = settings.init_from
-    ? await tunedModel(settings.init_from, source, settings)
-    : await newModel(source, settings);
-  const images = model.model.classCount === undefined ? loaded : labelledImages(loaded);
-  const loss = lossOf(model.model, common.loss, settings);
-  const trainer = new Trainer({ ...common, ...model, args, loss, train_dataset: images });
-  console.log(description(images, model.model, loaded.count - images.count));
+  const saved = init_from === undefined ? undefined : await tunedModel(init_from);
+  const autoencoder = settings.autoencoder ?? saved?.autoencoder;
+  if (autoencoder === undefined) refuseWithoutAutoencoder(settings);
+  const session = autoencoder === undefined ? undefined : await openAutoencoder(autoencoder, args);
+  const { images: loaded, model } = saved
+    ? await imagesFor(saved.model, `--init-from '${init_from}'`, source, settings, session?.autoencoder)
+    : await newModel(source, settings, session?.autoencoder);
+  const images = model.classCount === undefined ? loaded : labelledImages(loaded);
+  const trainer = new Trainer({
+    ...common,
+    ...(session ? latentsFor(settings, session, settings.autoencoder === undefined) : {}),
+    noise_scheduler: schedulerFor(saved?.noise_scheduler ?? common.noise_scheduler, session?.autoencoder),
+    model,
+    args,
+    loss: lossOf(model, common.loss, settings),
+    train_dataset: images,
+  });
+  console.log(description(images, model, loaded.count - images.count, session?.autoencoder));
   return trainer;
+}
+
+/** Latents lie outside [-1, 1] too, to which a new run would clip its samples. */
+function schedulerFor(scheduler: Scheduler, autoencoder: Autoencoder | undefined): Scheduler {
+  return autoencoder ? DDPMScheduler.fromConfig({ ...scheduler.toConfig(), clip_sample: false }) : scheduler;
 }
 
 /** A saved model replaces `--model`; a pipeline folder also brings its noise schedule, an ONNX file does not. */
@@ -177,39 +202,53 @@ function isOnnx(file: string | undefined): boolean {
   return file?.toLowerCase().endsWith('.onnx') ?? false;
 }
 
-async function newModel(source: string, settings: ImageSettings) {
+async function newModel(source: string, settings: ImageSettings, autoencoder: Autoencoder | undefined) {
   const { model = 'small', dropout, learn_variance, class_conditional, class_dropout_prob } = settings;
   const config = await modelConfig(settings);
-  if (config !== undefined && config._class_name !== 'UNet2DModel') return registeredModel(config, source, settings);
+  if (config !== undefined && config._class_name !== 'UNet2DModel')
+    return registeredModel(config, source, settings, autoencoder);
   const chosen = chosenUNet(isPreset(model) ? model : 'small', config);
-  const images = await loadTrainingImages(source, settings, chosen.resolution, chosen.channels);
+  const { resolution, channels } = imageFormat(chosen, autoencoder);
+  const images = await loadTrainingImages(source, settings, resolution, channels);
   const classes = class_conditional ? classCount(images, class_dropout_prob ?? 0) : undefined;
-  return { images, model: unetFor(chosen, images, { classes, dropout, learn_variance }) };
+  const samples = autoencoder ? latentFormat(autoencoder, images) : images;
+  return { images, model: unetFor(chosen, samples, { classes, dropout, learn_variance }) };
 }
 
 /** A model of any class but the U-Net's is built from its config alone. */
-async function registeredModel(config: Record<string, unknown>, source: string, settings: ImageSettings) {
+async function registeredModel(
+  config: Record<string, unknown>,
+  source: string,
+  settings: ImageSettings,
+  autoencoder: Autoencoder | undefined,
+) {
   const unused = givenFlag(settings, ['class_conditional', 'dropout', 'learn_variance']);
   if (unused !== undefined)
     throw new InvalidArgumentError(`option ${unused} is for U-Nets: put it into the config of ${config._class_name}`);
   const model = modelFromConfig(config);
-  const { images } = await imagesFor(model, `--model ${config._class_name}`, source, settings);
-  return { images, model };
+  return imagesFor(model, `--model ${config._class_name}`, source, settings, autoencoder);
 }
 
 /** The images in the size that the model needs. */
-async function imagesFor(model: DiffusionModel, option: string, source: string, settings: ImageSettings) {
+async function imagesFor(
+  model: DiffusionModel,
+  option: string,
+  source: string,
+  settings: ImageSettings,
+  autoencoder: Autoencoder | undefined,
+) {
   const [channels, height, width] = model.sampleShape;
   if (channels === undefined || height === undefined || width === undefined)
     throw new InvalidArgumentError(`${option} is a model of points, but '${source}' has images`);
-  return { images: await loadTrainingImages(source, settings, [height, width], channels) };
+  const format = imageFormat({ resolution: [height, width], channels }, autoencoder);
+  return { images: await loadTrainingImages(source, settings, format.resolution, format.channels), model };
 }
 
-async function tunedModel(from: string, source: string, settings: ImageSettings) {
-  const saved: { model: DiffusionModel; noise_scheduler?: DDPMScheduler } = isOnnx(from)
-    ? { model: await OnnxModel.fromFile(from) }
-    : await downloadBar(async (progress_callback) => savedModel(await folderNamed(from, { progress_callback })));
-  return { ...(await imagesFor(saved.model, `--init-from '${from}'`, source, settings)), ...saved };
+async function tunedModel(
+  from: string,
+): Promise<{ model: DiffusionModel; noise_scheduler?: DDPMScheduler; autoencoder?: string | undefined }> {
+  if (isOnnx(from)) return { model: await OnnxModel.fromFile(from) };
+  return downloadBar(async (progress_callback) => savedModel(await folderNamed(from, { progress_callback })));
 }
 
 async function loadTrainingImages(
@@ -273,7 +312,12 @@ function classCount({ labels, classNames, name }: ImageSet, dropout: number): nu
   return dropout > 0 ? classes + 1 : classes;
 }
 
-function description(images: ImageSet, model: DiffusionModel, unlabelled: number): string {
+function description(
+  images: ImageSet,
+  model: DiffusionModel,
+  unlabelled: number,
+  autoencoder: Autoencoder | undefined,
+): string {
   const { name, count, height, width, channels, skipped } = images;
   const parameters = model.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const leftOut = [
@@ -282,5 +326,6 @@ function description(images: ImageSet, model: DiffusionModel, unlabelled: number
   ].join('');
   const classes = model.classCount === undefined ? '' : `, ${model.classCount} classes`;
   const variance = learnsVariance(model) ? ', learned variance' : '';
-  return `${name}: ${count} images of ${height}x${width}x${channels}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;
+  const latents = autoencoder ? `, latents of ${[...model.sampleShape.slice(1), model.sampleShape[0]].join('x')}` : '';
+  return `${name}: ${count} images of ${height}x${width}x${channels}${latents}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;
 }

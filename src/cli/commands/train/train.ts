@@ -32,6 +32,7 @@ import { modelOptions } from '../../options/new-model.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
 import { samplePictures } from '../../ui/run-page.ts';
 import { writeTrainingPlots } from '../../ui/training.ts';
+import { latentOptions } from './latent-options.ts';
 import { imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
 import { type Watched, watchOptions, watchRun } from './watch.ts';
@@ -87,6 +88,7 @@ const ownOptions = {
   ...modelOptions,
   ...pointOptions,
   ...imageOptions,
+  ...latentOptions,
   ...trainingOptions,
   ...watchOptions,
   ...outputOptions,
@@ -125,6 +127,7 @@ Examples:
   iso-diffusion train --dataset huggan/flowers-102-categories --split train --resolution 64 --output runs/hub
   iso-diffusion train --dataset ./photos --random-crop --dropout 0.1 --learn-variance --output runs/variance
   iso-diffusion train --dataset flowers102 --model ddpm-64 --batch-size 32 --device cuda --ema --output runs/flowers
+  iso-diffusion train --dataset ./photos --autoencoder runs/autoencoder --ema --output runs/latent
   iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
   iso-diffusion train --dataset digits --eval-every 500 --eval-metrics fid --eval-extractor raw-pixels --keep-best fid
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
@@ -194,7 +197,8 @@ function withAdvice(error: unknown): never {
 
 /** An option without effect is most likely a mistake. */
 function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Settings<typeof options>): void {
-  const [otherKind, table] = kind === 'points' ? ['images', imageOptions] : ['points', pointOptions];
+  const [otherKind, table] =
+    kind === 'points' ? ['images', { ...imageOptions, ...latentOptions }] : ['points', pointOptions];
   // Points of the Hub have splits and configurations too.
   const shared = HUB_ID.test(source) ? ['split', 'dataset_config_name', 'dataset_revision', 'cache_dir'] : [];
   const other = givenFlag(
