@@ -7,7 +7,6 @@ import { elementCount } from '../../graph/types.ts';
 import { STREAM } from '../../random/random-stream.ts';
 import { SampleStreams } from '../../random/sample-streams.ts';
 import { type LatentRows, openLatentFile, writeLatentFile } from './latent-file.ts';
-import type { LatentSetOptions } from './latents.ts';
 
 /** Images, what encodes them, and where the latents are kept. */
 interface LatentJob {
@@ -20,12 +19,14 @@ interface LatentJob {
   readonly file: string;
   /** As many as images, or twice as many: the mirrored ones follow the others. */
   readonly rows: number;
+  /** Latents of more bytes are read from the file row by row. */
+  readonly maxMemoryBytes: number;
+  readonly onProgress: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
 }
 
 /** Images are read this many at a time, or fewer large ones; how many are encoded at once, the session knows. */
 const IMAGES_AT_ONCE = 64;
 const PIXELS_AT_ONCE = 2 ** 20;
-const DEFAULT_MEMORY_BYTES = 2 ** 30;
 
 /**
  * The latents of the images, which are not scaled: those of the file, or where there is none they are encoded.
@@ -33,27 +34,19 @@ const DEFAULT_MEMORY_BYTES = 2 ** 30;
  * @throws {DatasetError} when an image is encoded as NaN or infinity.
  * @throws `signal.reason` when the signal aborts. The file is not there then.
  */
-export async function encodedRows(
-  job: LatentJob,
-  { max_memory_bytes = DEFAULT_MEMORY_BYTES, on_progress }: LatentSetOptions,
-  signal: AbortSignal | undefined,
-): Promise<LatentRows> {
-  const { file, rows, sampleShape } = job;
-  const stored = () => openLatentFile(file, { rows, valuesPerRow: elementCount(sampleShape) }, max_memory_bytes);
+export async function encodedRows(job: LatentJob, signal: AbortSignal | undefined): Promise<LatentRows> {
+  const { file, rows, sampleShape, maxMemoryBytes } = job;
+  const stored = () => openLatentFile(file, { rows, valuesPerRow: elementCount(sampleShape) }, maxMemoryBytes);
   const found = await stored();
   if (found) return found;
-  await writeLatentFile(file, encoded(job, on_progress, signal));
+  await writeLatentFile(file, encoded(job, signal));
   const written = await stored();
   if (written) return written;
   throw new DatasetError(`the cache ${file} was removed or changed while it was opened: try again`);
 }
 
-async function* encoded(
-  job: LatentJob,
-  onProgress: LatentSetOptions['on_progress'],
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Float32Array> {
-  const { set, rows, sampleShape } = job;
+async function* encoded(job: LatentJob, signal: AbortSignal | undefined): AsyncGenerator<Float32Array> {
+  const { set, rows, sampleShape, onProgress } = job;
   const { count, channels, height, width } = set;
   const size = channels * height * width;
   const group = Math.max(1, Math.min(IMAGES_AT_ONCE, Math.floor(PIXELS_AT_ONCE / (height * width))));

@@ -50,6 +50,8 @@ const latentsSchema = z.strictObject({
   on_progress: z.optional(functionOption<NonNullable<LatentSetOptions['on_progress']>>()),
 } satisfies Fields<LatentSetOptions>);
 
+const DEFAULT_MEMORY_BYTES = 2 ** 30;
+
 /** Images as the samples of a model of latents. `open` encodes them, or finds them encoded. */
 export class LatentSamples implements Samples {
   readonly isRandom: boolean;
@@ -161,12 +163,13 @@ export class LatentSamples implements Samples {
   private async read(signal: AbortSignal | undefined): Promise<void> {
     // A bundle that does not train on latents gets neither what encodes them nor what keeps them.
     const { encodedRows, measuredFactor } = await import('./latent-encoding.ts');
-    const { set, session, options, settings, posterior, sampleShape } = this;
+    const { set, session, settings, posterior, sampleShape, store } = this;
+    const { max_memory_bytes: maxMemoryBytes = DEFAULT_MEMORY_BYTES, on_progress: onProgress } = this.options;
     const seed = posterior === 'sample' ? settings.seed : undefined;
-    const found = await encodedRows({ set, session, seed, sampleShape, ...this.store }, options, signal);
+    const found = await encodedRows({ set, session, seed, sampleShape, maxMemoryBytes, onProgress, ...store }, signal);
     const { scaling } = session.autoencoder;
     const unscaled = (row: number) => scaled(found(row), sampleShape, { ...scaling, factor: 1 });
-    this.factor ??= measuredFactor(unscaled, this.store.rows, set.name);
+    this.factor ??= measuredFactor(unscaled, store.rows, set.name);
     this.rowOf = found;
   }
 }
