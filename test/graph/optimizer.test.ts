@@ -70,6 +70,22 @@ describe.each(optimizerCases)('$name', ({ settings, learningRate, clipNorm, para
   });
 });
 
+it('Lion leaves alone what has neither gradient nor moment', async () => {
+  const graph = new Graph('lion');
+  const vector = (name: string) => graph.input(name, 'float32', [4]);
+  const scalar = (value: number) => graph.constant('float32', [], Float32Array.of(value));
+  const scalars = { stepSize: scalar(0.5), epsilon: scalar(0), decayFactor: scalar(1) };
+  const settings = { name: 'lion' as const, beta1: 0.9, beta2: 0.99, weight_decay: 0 };
+  const state = { parameters: vector('parameters'), moments: [vector('moment')] };
+  graph.output('next', optimizerStep(state, vector('gradient'), scalars, settings).parameters);
+  const session = await Session.create(writeOnnx(graph), 'cpu');
+  const feed = (data: number[]) => hostTensor('float32', [4], Float32Array.from(data));
+  const zeros = feed([0, 0, 0, 0]);
+  const { next } = await session.run({ parameters: zeros, moment: zeros, gradient: feed([0, 3, -1e-30, 0]) });
+  expect(float32Data(next, 'next')).toEqual(Float32Array.of(0, -0.5, 0.5, 0));
+  await session.release();
+});
+
 describe('flat vectors', () => {
   const tensors = [3, 4, 5].map((length, i) => ({ name: `t${i}`, shape: [length] }));
 

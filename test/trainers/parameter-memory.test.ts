@@ -39,6 +39,14 @@ describe.each(optimizerCases)('$name on the host', ({ settings, learningRate, cl
   });
 });
 
+it('Lion leaves alone on the host what has neither gradient nor moment', () => {
+  const settings = { name: 'lion' as const, beta1: 0.9, beta2: 0.99, weight_decay: 0 };
+  const state = new ParameterMemory(5, { moments: momentKinds(settings), ema: false, batches: 1 });
+  state.gradient.set([0, -0, 3, -1e-30, 0]);
+  state.update(settings, { ...optimizerScalars(1, 0.5, settings), gradientScale: 1, emaRate: 0 });
+  expect(state.parameters).toEqual(Float32Array.of(0, 0, -0.5, 0.5, 0));
+});
+
 // Around the kernels' groups of four and eight values and the padding to 16.
 describe.each([1, 3, 4, 15, 16, 17, 1000])('a memory of %i parameters', (length) => {
   const adam = { name: 'adam' as const, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
