@@ -5,7 +5,7 @@ import type { RecordedChange, SettingChange } from './checkpoint/run-identity.ts
 
 /** What `Trainer.change` sets; what is left out stays as it is. */
 export interface TrainingChanges {
-  /** Adam's step size before schedule and warm-up are applied, finite and at least 0; default: as it is. */
+  /** The learning rate before schedule and warm-up are applied, finite and at least 0; default: as it is. */
   readonly learning_rate?: number | undefined;
   /** Scalars of the loss by name, such as `{ lambda: 0.2 }`: those of `changeable_scalars`. Default: as they are. */
   readonly loss?: Readonly<Record<string, number>> | undefined;
@@ -44,7 +44,7 @@ export class LiveSettings {
     this.values = new Map([[LEARNING_RATE, learningRate], ...scalars]);
   }
 
-  /** Adam's step size before schedule and warm-up are applied. */
+  /** The learning rate before schedule and warm-up are applied. */
   get learningRate(): number {
     return this.values.get(LEARNING_RATE) ?? Number.NaN;
   }
