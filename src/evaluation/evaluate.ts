@@ -22,6 +22,7 @@ import {
 import { writePointSheets } from './contact-sheets/point-sheets.ts';
 import { findSelection, prepareContactSheets } from './contact-sheets/record.ts';
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
+import type { FoundForms } from './image-features.ts';
 import type { Share } from './image-sources.ts';
 import { evaluateImages, partOfImages } from './images.ts';
 import { type EvaluationInput, hubPart, identify, loadPointPair } from './inputs.ts';
@@ -109,15 +110,23 @@ export async function evaluateShare(
   share: readonly [index: number, shares: number],
   file: string,
 ): Promise<void> {
-  return evaluateShareWith(options, share, file, new Map());
+  return evaluateShareWith(options, share, file, {});
 }
 
-/** `evaluateShare` with extractors that are loaded already, by the names that metrics and options give them. */
+/**
+ * `evaluateShare` of one evaluation after another.
+ *
+ * @param known.kept extractors that are loaded already, as for `evaluateWith`.
+ * @param known.ofReal what the share of the real images gave; the first evaluation fills it.
+ */
 export async function evaluateShareWith(
   options: EvaluateOptions,
   share: Share,
   file: string,
-  kept: ReadonlyMap<string, FeatureExtractor>,
+  {
+    kept = new Map(),
+    ofReal = {},
+  }: { readonly kept?: ReadonlyMap<string, FeatureExtractor> | undefined; readonly ofReal?: FoundForms },
 ): Promise<void> {
   requireText('the file of the share', file);
   const [index, shares] = share;
@@ -128,7 +137,7 @@ export async function evaluateShareWith(
     throw new InvalidArgumentError(`a share is of images, but these samples are ${kind}: one process compares them`);
   if (settings.contact_sheets !== undefined)
     throw new InvalidArgumentError('contact_sheets need all images at once: leave them out of a share');
-  const part = await partOfImages({ possible: chosen, real, fake, settings, options, kept }, share);
+  const part = await partOfImages({ possible: chosen, real, fake, settings, options, kept }, share, ofReal);
   await writeFileAtomic(file, partChunks(part));
 }
 

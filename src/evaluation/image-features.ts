@@ -110,6 +110,11 @@ interface SideForms {
   keep(statistics: (key: string) => GaussianStatistics | undefined): Promise<void>;
 }
 
+/** What was found of a side that stays the same from one evaluation to the next. */
+export interface FoundForms {
+  forms?: SideForms;
+}
+
 /** What the metrics need of a share of a side, from one pass over its images. Statistics of stored real images are cached. */
 export async function formsOf(
   role: Role,

@@ -9,7 +9,7 @@ import { findSelection, prepareContactSheets } from './contact-sheets/record.ts'
 import type { FeatureExtractor } from './extractors/feature-extractor.ts';
 import { type ResolveExtractorOptions, resolveExtractor } from './extractors/registry.ts';
 import { probeExtractor } from './feature-pass.ts';
-import { type Extractors, formsOf, loadExtractors, type Side } from './image-features.ts';
+import { type Extractors, type FoundForms, formsOf, loadExtractors, type Side } from './image-features.ts';
 import {
   type EvaluationImages,
   featureImages,
@@ -73,9 +73,9 @@ export function evaluateImages(
   });
 }
 
-/** The share of one of several processes that cannot talk to each other. */
-export function partOfImages(evaluation: ImageEvaluation, share: Share): Promise<EvaluationPart> {
-  return withPart(evaluation, { ranks: SINGLE, share }, async ({ part }) => part);
+/** The share of one of several processes. @param ofReal what is known of the real images; it is filled. */
+export function partOfImages(evaluation: ImageEvaluation, share: Share, ofReal: FoundForms): Promise<EvaluationPart> {
+  return withPart(evaluation, { ranks: SINGLE, share, ofReal }, async ({ part }) => part);
 }
 
 /** What all ranks found, on the first of them. */
@@ -97,7 +97,11 @@ interface TakenPart {
 
 async function withPart<Result>(
   { possible, real: realInput, fake: fakeInput, settings, options, kept }: ImageEvaluation,
-  { ranks, share }: { readonly ranks: Communicator; readonly share: Share },
+  {
+    ranks,
+    share,
+    ofReal: known = {},
+  }: { readonly ranks: Communicator; readonly share: Share; readonly ofReal?: FoundForms },
   use: (taken: TakenPart) => Promise<Result>,
 ): Promise<Result> {
   const opened: { dispose(): Promise<void> }[] = [];
@@ -122,7 +126,8 @@ async function withPart<Result>(
     if (fake.images)
       for (const extractor of extractors.groups.keys()) await probeExtractor(extractor, fake.images, channels);
     const comparison = { channels, extractors, settings, options, ranks, share };
-    const ofReal = await formsOf('real', real, comparison);
+    const ofReal = known.forms ?? (await formsOf('real', real, comparison));
+    known.forms = ofReal;
     const ofFake = await formsOf('fake', fake, comparison);
     const record: PartRecord = {
       version: 1,

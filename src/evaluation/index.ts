@@ -1,7 +1,5 @@
-export {
-  EvaluationCallback,
-  type EvaluationCallbackOptions,
-} from './callback/evaluation-callback.ts';
+export type { EvaluationCallbackOptions } from './callback/callback-options.ts';
+export { EvaluationCallback } from './callback/evaluation-callback.ts';
 export type { EvaluationRecord } from './callback/evaluation-log.ts';
 export { evaluate, evaluateShare, mergeEvaluation } from './evaluate.ts';
 export { type ConvertedExtractor, convertExtractor } from './extractors/convert-extractor.ts';

@@ -214,8 +214,9 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     const { stepsPerEpoch } = this.batches;
     const { disable_tqdm = !hasTerminal() } = args;
     const line = disable_tqdm || !ranks.isFirst ? undefined : progressLine();
-    const own: Pick<RunOptions, 'callbacks' | 'loggers'> = ranks.isFirst ? this.options : {};
-    const callbacks = [...(line ? [line] : []), ...(own.callbacks ?? [])];
+    const own: Pick<RunOptions, 'loggers'> = ranks.isFirst ? this.options : {};
+    const given = (this.options.callbacks ?? []).filter(({ on_all_ranks }) => ranks.isFirst || on_all_ranks);
+    const callbacks = [...(line ? [line] : []), ...given];
     await this.prepare(ranks, signal);
     const batches = openBatches(this.batches);
     try {
@@ -303,6 +304,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     return {
       output_dir: this.args.output_dir,
       train_dataset: this.options.train_dataset,
+      ranks: this.communicator,
       loggers,
       saveSnapshot: async (directory, { complete = false } = {}) => {
         const kind = this.args.use_ema ? 'ema' : 'parameters';

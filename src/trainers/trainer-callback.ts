@@ -1,5 +1,6 @@
 import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
+import type { Communicator } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { RunLoggers } from './logging/run-logger.ts';
 
@@ -7,6 +8,8 @@ import type { RunLoggers } from './logging/run-logger.ts';
 export interface TrainerRun {
   readonly output_dir: string;
   readonly train_dataset: PointSet | ImageSet;
+  /** The processes that share a step; a run on one process has the size 1. All have to make the same calls in the same order. */
+  readonly ranks: Communicator;
   /** All loggers of the run as one, for what a callback measures or draws. */
   readonly loggers: RunLoggers;
   /**
@@ -48,6 +51,10 @@ export interface StepMetrics {
 
 /** Hooks into a run. Each may be async and is awaited; an error from one ends the run. */
 export interface TrainerCallback {
+  /** Whether it is called on every rank of a run on several, as it was given to each; default false: on rank 0 alone. */
+  readonly on_all_ranks?: boolean | undefined;
+  /** With several ranks, after each run of steps, on all at the same time; only of a callback `on_all_ranks`. */
+  onMeeting?(state: TrainerState, run: TrainerRun): void | Promise<void>;
   /** A checkpoint was damaged when the latest was looked for; an older one, or a fresh start, takes its place. */
   onCheckpointSkipped?(skipped: { readonly dir: string; readonly error: Error }): void | Promise<void>;
   /** Before the first step of a run, new or resumed. */

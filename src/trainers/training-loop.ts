@@ -78,6 +78,10 @@ export class TrainingLoop {
       for (const report of await this.advised(this.steps(count))) this.window.add(report);
       this.done += count;
       if (this.done % args.logging_steps === 0 || this.done === maxSteps) await this.report();
+      if (run.ranks.size > 1)
+        await this.notify((callback) =>
+          callback.on_all_ranks ? callback.onMeeting?.(this.progress(), run) : undefined,
+        );
       if (this.done % stepsPerEpoch === 0) await this.notify((callback) => callback.onEpoch?.(this.progress(), run));
       await this.notify((callback) => {
         const { interval_steps = 0 } = callback;

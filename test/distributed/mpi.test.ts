@@ -221,6 +221,35 @@ describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
     expect({ ...two, fid: 0 }).toEqual({ ...one, fid: 0 });
   });
 
+  it('draw and measure while they train what one process does', async () => {
+    const program = fileURLToPath(new URL('./evaluating-rank.ts', import.meta.url));
+    const at = (name: string, ...file: string[]) => path.join(folder, 'evaluated', name, ...file);
+    for (const [name, ranks, batches] of [
+      ['one', 1, '2'],
+      ['two', 2, '1'],
+    ] as const) {
+      const { output, status } = await run(ranks, ['--import', 'tsx', program, at(name), batches]);
+      expect(status, output).toBe(0);
+    }
+    const names = readdirSync(at('one', 'evaluation')).sort();
+    expect(names).toEqual(['metrics.jsonl', 'step-0000003.png', 'step-0000006.png', 'step-0000007.png']);
+    expect(readdirSync(at('two', 'evaluation')).sort()).toEqual(names);
+    const [one, two] = ['one', 'two'].map((name) => {
+      const lines = readFileSync(at(name, 'evaluation', 'metrics.jsonl'), 'utf8')
+        .trim()
+        .split('\n');
+      return lines.map((line) => JSON.parse(line));
+    }) as [{ fid: number }[], { fid: number }[]];
+    one.forEach(({ fid }, i) => {
+      expect(Math.abs((two[i]?.fid ?? 0) / fid - 1)).toBeLessThan(1e-10);
+    });
+    const others = (records: { fid: number }[]) => records.map((record) => ({ ...record, fid: 0 }));
+    expect(others(two)).toEqual(others(one));
+    for (const name of names.slice(1))
+      expect(readFileSync(at('two', 'evaluation', name))).toEqual(readFileSync(at('one', 'evaluation', name)));
+    expect(readFileSync(at('two', 'best', 'best.json'), 'utf8')).toContain('"metric": "fid"');
+  });
+
   it('run the commands of docs/distributed.md', { timeout: 400_000 }, async () => {
     const guide = readFileSync(fileURLToPath(new URL('../../docs/distributed.md', import.meta.url)), 'utf8');
     const blocks = [...guide.matchAll(/```bash\n([\s\S]*?)```/g)].map((match) => match[1] ?? '');

@@ -1,97 +1,36 @@
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { writeCacheFile } from '../../datasets/images/cache-file.ts';
-import type { ImageSet } from '../../datasets/images/image-set.ts';
+import { gatherFloats } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { removeLeftovers } from '../../files/atomic.ts';
 import { exists, freePath } from '../../files/regular-file.ts';
-import { metrics } from '../../metrics/registry.ts';
 import { parseOptions } from '../../options.ts';
-import { DEVICES, type Device, deviceIdOption, deviceOptions, resolveDevice } from '../../runtime/device.ts';
-import { type GivenScheduler, isScheduler } from '../../schedulers/registry.ts';
 import { isImageSet } from '../../trainers/data/samples.ts';
 import type { TrainerCallback, TrainerRun, TrainerState } from '../../trainers/trainer-callback.ts';
-import * as z from '../../zod.ts';
-import { extractors, splitLayer } from '../extractors/registry.ts';
 import { DEFAULT_METRICS, type EvaluationReport } from '../options.ts';
 import { BestSnapshot } from './best-snapshot.ts';
+import { type CheckedOptions, type EvaluationCallbackOptions, settingsSchema } from './callback-options.ts';
 import { EvaluationLog, type EvaluationRecord, LOG_FILE } from './evaluation-log.ts';
-import type { SnapshotMetrics, SnapshotSettings } from './evaluation-process.ts';
+import type { SnapshotResult } from './evaluation-process.ts';
+import { SharedEvaluations } from './shared-evaluations.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
-
-const extractorName = z.optional(
-  z.string('evaluations run in a process of their own: register the extractor in a module and give its name'),
-);
-const settingsSchema = z.object({
-  metrics: z.optional(z.looseObject({ extractor: extractorName, logits_extractor: extractorName })),
-  every_epochs: z.optional(z.int().check(z.gte(1))),
-  every_steps: z.optional(z.int().check(z.gte(1))),
-  keep_best: z.optional(z.string().check(z.minLength(1))),
-  best_directory: z.optional(z.string().check(z.minLength(1))),
-  samples: z.optional(z.int().check(z.gte(0), z.lte(10_000))),
-  num_inference_steps: z._default(z.int().check(z.gte(1)), 50),
-  eta: z.optional(z.number().check(z.gte(0), z.lte(1))),
-  guidance_scale: z.optional(z.number()),
-  seed: z._default(z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER)), 0),
-  device: z._default(z.enum(DEVICES), 'auto'),
-  device_id: z.optional(deviceIdOption),
-  directory: z.optional(z.string().check(z.minLength(1))),
-});
-
-export interface EvaluationCallbackOptions {
-  /** Evaluates after each so many epochs, an integer of at least 1, and after the last step. Default 1 without `every_steps`. */
-  readonly every_epochs?: number | undefined;
-  /** Evaluates after each so many steps instead, an integer of at least 1, and after the last step. Default: by epochs. */
-  readonly every_steps?: number | undefined;
-  /** Samples in a grid of images or a scatter plot of 2-D points, 0 to 10,000; 0 for none. Default 64 images, 2,000 points. */
-  readonly samples?: number | undefined;
-  /**
-   * Metrics against the training data, with the options of `evaluate`; extractors are given by name. `num_samples` is by
-   * default as many as there are training samples, at most 10,000. Default: no metrics.
-   */
-  readonly metrics?: SnapshotMetrics | undefined;
-  /**
-   * Modules that register what `metrics` and `scheduler` name: paths from the working directory, `file:` URLs or packages.
-   * The process of the evaluations imports them first. Default: what `importModules` or `--import` has imported.
-   */
-  readonly import?: string | readonly string[] | undefined;
-  /** Steps of the reverse process, an integer of at least 1. Default 50. */
-  readonly num_inference_steps?: number | undefined;
-  /** A scheduler, the JSON config of one, or the class name of a registered one. Default: DDIM with the betas of the run. */
-  readonly scheduler?: GivenScheduler | undefined;
-  /** Noise that DDIM adds in each step, from 0 (none) to 1 (as much as DDPM). Default: the scheduler's. */
-  readonly eta?: number | undefined;
-  /** Scale of classifier-free guidance; 1 turns it off. Default: the pipeline's. */
-  readonly guidance_scale?: number | undefined;
-  /** Seed of the samples, an integer of at least 0. It is the same for every evaluation. Default 0. */
-  readonly seed?: number | undefined;
-  /** Device on which samples are drawn; training may use the same one. Default 'auto'. */
-  readonly device?: Device | undefined;
-  /** Which GPU the device `cuda` is, from 0; default: as for `pipeline()`. */
-  readonly device_id?: number | undefined;
-  /**
-   * Keeps the model that was the best by this value of the metrics, such as 'fid', 'kid_mean', 'coverage' or 'density': a
-   * pipeline folder with `best.json`, which holds the step, the metric and its value. Of equal ones the first is kept.
-   * Default: none is kept.
-   */
-  readonly keep_best?: string | undefined;
-  /** Folder of the best model. Default: `best` in the run's `output_dir`. */
-  readonly best_directory?: string | undefined;
-  /** Folder of the results. Default: `evaluation` in the run's `output_dir`. */
-  readonly directory?: string | undefined;
-  /** Called with every finished evaluation. Default: none. */
-  readonly on_evaluation?: ((record: EvaluationRecord) => void) | undefined;
-  /** Called when an evaluation failed, which does not end the training. Default: `process.emitWarning`. */
-  readonly on_warning?: ((message: string) => void) | undefined;
-}
+import { IMAGES_FILE, snapshotSettings } from './snapshot-settings.ts';
 
 const SNAPSHOT = /^\.snapshot-(\d+)$/;
-const IMAGES_FILE = '.training-images';
 
-interface ActiveRun {
-  readonly directory: string;
-  readonly log: EvaluationLog;
+/** What a rank evaluates with. */
+interface Evaluating {
   readonly evaluator: SnapshotEvaluator;
+  /** With several ranks, of images. */
+  readonly shared: SharedEvaluations | undefined;
+  /** Folder of the snapshots of this rank. */
+  readonly directory: string;
+}
+
+/** Rank 0's, which has the results. */
+interface ActiveRun extends Evaluating {
+  readonly log: EvaluationLog;
   readonly run: TrainerRun;
   readonly best: BestSnapshot | undefined;
   /** The evaluation under way; never rejects. */
@@ -107,7 +46,8 @@ interface ActiveRun {
  *
  * A copy of the weights is written between two steps. The rest runs in another process with low priority, while training
  * goes on; the training's numbers do not change. One evaluation runs at a time: the next one waits for it, and so does the
- * training. A resumed run completes the evaluation that was interrupted.
+ * training. A resumed run completes the evaluation that was interrupted. Of a training on several ranks each draws and
+ * measures a share of the images, and rank 0 merges them: the values are those of one process.
  *
  * @throws {InvalidArgumentError} for wrong options. Training fails before its first step, with a
  * `SnapshotEvaluationError`, when a metric is unknown or the extractor cannot be loaded.
@@ -118,8 +58,12 @@ interface ActiveRun {
  */
 export class EvaluationCallback implements TrainerCallback {
   readonly interval_steps: number | undefined;
-  private readonly settings: z.output<typeof settingsSchema>;
+  /** Of images, all ranks draw and measure; of points, which are cheap, rank 0 alone. */
+  readonly on_all_ranks = true;
+  private readonly settings: CheckedOptions;
   private run: ActiveRun | undefined;
+  /** On the other ranks. */
+  private following: Evaluating | undefined;
 
   constructor(private readonly options: EvaluationCallbackOptions = {}) {
     this.settings = parseOptions(settingsSchema, options, 'options of the evaluation');
@@ -134,6 +78,12 @@ export class EvaluationCallback implements TrainerCallback {
   async onTrainBegin({ global_step, epoch }: TrainerState, run: TrainerRun): Promise<void> {
     await this.run?.evaluator.stop();
     this.run = undefined;
+    const { ranks, train_dataset } = run;
+    const isShared = ranks.size > 1 && isImageSet(train_dataset);
+    if (ranks.rank > 0) {
+      this.following = isShared ? await this.follow(run) : undefined;
+      return;
+    }
     const directory = this.settings.directory ?? path.join(run.output_dir, 'evaluation');
     // A fresh run does not replace what was measured of another one.
     if (global_step === 0 && (await exists(path.join(directory, LOG_FILE))))
@@ -142,9 +92,10 @@ export class EvaluationCallback implements TrainerCallback {
     await removeLeftovers(directory, () => true);
     const log = await EvaluationLog.open(path.join(directory, LOG_FILE), global_step);
     const best = await this.bestSnapshot(run, global_step);
-    const evaluator = await SnapshotEvaluator.start(await this.snapshotSettings(run, directory));
+    const evaluator = await this.startEvaluator(run, directory);
+    const shared = isShared ? new SharedEvaluations(ranks, evaluator, path.join(directory, '.shares')) : undefined;
     const lastStep = log.find(global_step) ? global_step : 0;
-    const active = { directory, log, evaluator, run, best, current: Promise.resolve(), lastStep };
+    const active = { directory, log, evaluator, shared, run, best, current: Promise.resolve(), lastStep };
     this.run = active;
     for (const step of await snapshotSteps(directory)) {
       const snapshot = snapshotPath(directory, step);
@@ -164,35 +115,102 @@ export class EvaluationCallback implements TrainerCallback {
     return this.take(state, run);
   }
 
+  /** Logs an evaluation as soon as all ranks have done their shares. */
+  async onMeeting(): Promise<void> {
+    const { shared } = this.evaluating ?? {};
+    if (await shared?.isReady()) await this.collect();
+  }
+
   async onTrainEnd(state: TrainerState, run: TrainerRun): Promise<void> {
-    if (!this.run) return;
-    const { lastStep, evaluator, directory } = this.run;
+    const { evaluating } = this;
+    if (!evaluating) return;
+    const { evaluator, directory, shared } = evaluating;
     const complete = state.global_step >= state.max_steps;
     try {
       // An interrupted run ends at once: its snapshot stays, and the resumed run evaluates it.
       if (!complete) return;
+      // Rank 0 knows what was evaluated before the run was resumed.
+      const own = Float32Array.of(this.run?.lastStep ?? 0);
+      const [lastStep = 0] = shared ? await gatherFloats(run.ranks, own) : own;
       if (lastStep < state.global_step) await this.take(state, run);
-      await this.run.current;
+      await this.collect();
+      await this.settled();
       await rm(path.join(directory, IMAGES_FILE), { force: true });
     } finally {
       await evaluator.stop();
+      await shared?.clear();
+      if (this.following) await rm(directory, { recursive: true, force: true });
       this.run = undefined;
+      this.following = undefined;
     }
   }
 
-  /** Writes the weights, and starts their evaluation once the one before has ended. */
-  private async take({ global_step, epoch }: TrainerState, run: TrainerRun): Promise<void> {
-    const active = this.run;
-    if (!active) return;
-    await active.current;
-    await run.saveSnapshot(snapshotPath(active.directory, global_step), { complete: active.best !== undefined });
-    await this.evaluate(active, global_step, epoch);
+  private get evaluating(): Evaluating | undefined {
+    return this.run ?? this.following;
   }
 
-  private async evaluate(active: ActiveRun, step: number, epoch: number): Promise<void> {
+  /** Files of a rank that does not write go into a folder that ends with the run. */
+  private async follow(run: TrainerRun): Promise<Evaluating> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-rank-'));
+    const evaluator = await this.startEvaluator(run, directory);
+    return {
+      evaluator,
+      directory,
+      shared: new SharedEvaluations(run.ranks, evaluator, path.join(directory, 'shares')),
+    };
+  }
+
+  private async startEvaluator({ train_dataset }: TrainerRun, directory: string): Promise<SnapshotEvaluator> {
+    return SnapshotEvaluator.start(await snapshotSettings(this.options, this.settings, train_dataset, directory));
+  }
+
+  /** Writes the weights, and starts their evaluation once the one before has ended. */
+  private async take(state: TrainerState, run: TrainerRun): Promise<void> {
+    const { evaluating, run: active } = this;
+    if (!evaluating) return;
+    await this.collect();
+    await this.settled();
+    const { directory, shared } = evaluating;
+    const snapshot = snapshotPath(directory, state.global_step);
+    const save = () => run.saveSnapshot(snapshot, { complete: active?.best !== undefined });
+    if (shared) await shared.begin(state, snapshot, save);
+    else await save();
+    if (!active) return;
+    active.lastStep = state.global_step;
+    if (!shared) await this.evaluate(active, state.global_step, state.epoch);
+  }
+
+  /** Takes what all ranks found of the snapshot before, if there is one; rank 0 goes on with it. */
+  private async collect(): Promise<void> {
+    const outcome = await this.evaluating?.shared?.collect();
+    if (!outcome) return;
+    const { step, epoch, merge } = outcome;
+    if (this.run) await this.conclude(this.run, step, epoch, merge);
+    else if (this.following) await rm(snapshotPath(this.following.directory, step), { recursive: true, force: true });
+  }
+
+  /** Waits on all ranks for what rank 0 has under way. */
+  private async settled(): Promise<void> {
+    const { shared } = this.evaluating ?? {};
+    const current = this.run?.current ?? Promise.resolve();
+    await (shared ? shared.allEnded(current) : current);
+  }
+
+  private evaluate(active: ActiveRun, step: number, epoch: number): Promise<void> {
+    const snapshot = snapshotPath(active.directory, step);
+    return this.conclude(active, step, epoch, (image) => active.evaluator.run(snapshot, image));
+  }
+
+  /** @param measure evaluates the snapshot. */
+  private async conclude(
+    active: ActiveRun,
+    step: number,
+    epoch: number,
+    measure: (image: string) => Promise<SnapshotResult>,
+  ): Promise<void> {
     await active.current;
-    active.lastStep = step;
-    active.current = this.finish(active, step, epoch).catch(async (error: Error) => {
+    active.lastStep = Math.max(active.lastStep, step);
+    active.current = this.finish(active, step, epoch, measure).catch(async (error: Error) => {
       // The run was interrupted or started again: nobody waits for this evaluation.
       if (this.run !== active) return;
       const warn = this.options.on_warning ?? process.emitWarning;
@@ -201,11 +219,14 @@ export class EvaluationCallback implements TrainerCallback {
     });
   }
 
-  private async finish(active: ActiveRun, step: number, epoch: number): Promise<void> {
-    const { directory, log, evaluator, run } = active;
-    const snapshot = snapshotPath(directory, step);
-    const image = path.join(directory, `step-${String(step).padStart(7, '0')}`);
-    const { files, report } = await evaluator.run(snapshot, image);
+  private async finish(
+    active: ActiveRun,
+    step: number,
+    epoch: number,
+    measure: (image: string) => Promise<SnapshotResult>,
+  ): Promise<void> {
+    const { directory, log, run } = active;
+    const { files, report } = await measure(path.join(directory, `step-${String(step).padStart(7, '0')}`));
     const record: EvaluationRecord = {
       step,
       epoch: Number(epoch.toFixed(4)),
@@ -213,7 +234,7 @@ export class EvaluationCallback implements TrainerCallback {
       ...(report ? measured(report) : {}),
     };
     await log.add(record);
-    await settle(active, snapshot, record);
+    await settle(active, snapshotPath(directory, step), record);
     if (report) await run.loggers.logEvaluation(step, report.metrics);
     for (const file of files.filter((name) => name.endsWith('.png')))
       await run.loggers.logImage(step, 'samples', await readFile(path.join(directory, file)));
@@ -226,29 +247,6 @@ export class EvaluationCallback implements TrainerCallback {
     const chosen = this.options.metrics?.metrics ?? DEFAULT_METRICS[isImageSet(train_dataset) ? 'images' : 'points'];
     return BestSnapshot.open(best_directory, keep_best, chosen, step);
   }
-
-  private async snapshotSettings({ train_dataset }: TrainerRun, directory: string): Promise<SnapshotSettings> {
-    const { num_inference_steps, eta, guidance_scale, seed, device, device_id } = this.settings;
-    const images = isImageSet(train_dataset);
-    const samples = images ? 'images' : 'points';
-    const { metrics, scheduler } = this.options;
-    return {
-      real: images
-        ? await imageSettings(train_dataset, metrics && path.join(directory, IMAGES_FILE))
-        : { kind: 'points', points: train_dataset },
-      samples: this.settings.samples ?? (images ? 64 : 2000),
-      metrics,
-      num_inference_steps,
-      scheduler: plainScheduler(scheduler),
-      eta,
-      guidance_scale,
-      classes: images ? [...new Set(train_dataset.labels)].sort((a, b) => a - b) : [],
-      seed,
-      device: deviceOptions(await resolveDevice(device, { samples, device_id })),
-      imports: [this.options.import ?? []].flat(),
-      registered: registeredHere(metrics),
-    };
-  }
 }
 
 /** What a record holds of a report. */
@@ -260,32 +258,6 @@ function measured({ metrics: values, extractor, fake, warnings }: EvaluationRepo
 async function settle({ best }: ActiveRun, snapshot: string, record: EvaluationRecord): Promise<void> {
   await best?.offer(snapshot, record);
   await rm(snapshot, { recursive: true, force: true });
-}
-
-/** The names that the other process must find registered. */
-function registeredHere(given: SnapshotMetrics | undefined): SnapshotSettings['registered'] {
-  const specs = [given?.extractor, given?.logits_extractor].filter((spec) => spec !== undefined);
-  return {
-    metrics: (given?.metrics ?? []).filter((name) => metrics.find(name)),
-    extractors: specs.map((spec) => splitLayer(spec)[0]).filter((name) => extractors.find(name)),
-  };
-}
-
-/** The other process measures against a file of the images, which may be too many to send. */
-async function imageSettings(set: ImageSet, file: string | undefined): Promise<SnapshotSettings['real']> {
-  const { name, count, height, width, channels, labels } = set;
-  const images = async function* () {
-    for (let i = 0; i < count; i++)
-      yield { source: `${i}`, label: labels?.[i], pixels: new Uint8Array(set.pixels(i)), height, width };
-  };
-  if (file) await writeCacheFile(file, { name, height, width, channels, randomCrop: false }, images());
-  return { kind: 'images', file, gridScale: Math.max(1, Math.round(64 / width)) };
-}
-
-/** As another process can be given it: a scheduler by its config. */
-function plainScheduler(scheduler: GivenScheduler | undefined) {
-  if (scheduler === undefined || typeof scheduler === 'string') return scheduler;
-  return isScheduler(scheduler) ? scheduler.toConfig() : scheduler;
 }
 
 const snapshotPath = (directory: string, step: number) => path.join(directory, `.snapshot-${step}`);

@@ -2,11 +2,14 @@
  * The process behind `SnapshotEvaluator`: draws and measures the snapshots of a training run.
  */
 
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { openCacheFile } from '../../datasets/images/cache-file.ts';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import type { PointSet } from '../../datasets/points/points.ts';
 import { FileFormatError, InvalidArgumentError } from '../../errors.ts';
+import { writeFileAtomic } from '../../files/atomic.ts';
+import { concatenated } from '../../graph/types.ts';
 import { metrics as knownMetrics } from '../../metrics/registry.ts';
 import type { UnconditionalImageGenerationPipeline } from '../../pipelines/image-pipeline.ts';
 import { loadUnconditionalImageGeneration } from '../../pipelines/images.ts';
@@ -16,9 +19,11 @@ import type { Registry } from '../../registry.ts';
 import { serve } from '../../threads/channel.ts';
 import { importModules } from '../../threads/imported-modules.ts';
 import { chooseMetrics, neededForms } from '../chosen-metrics.ts';
-import { evaluateWith } from '../evaluate.ts';
+import { evaluateShareWith, evaluateWith, mergeEvaluation } from '../evaluate.ts';
 import type { FeatureExtractor } from '../extractors/feature-extractor.ts';
 import { extractors as knownExtractors, resolveExtractor } from '../extractors/registry.ts';
+import type { FoundForms } from '../image-features.ts';
+import type { Share } from '../image-sources.ts';
 import {
   checkedSettings,
   DEFAULT_METRICS,
@@ -84,7 +89,17 @@ export interface SnapshotResult {
 
 export type EvaluatorRequest =
   | { readonly kind: 'prepare'; readonly settings: SnapshotSettings }
-  | { readonly kind: 'run'; readonly snapshot: string; readonly image: string };
+  | { readonly kind: 'run'; readonly snapshot: string; readonly image: string }
+  | { readonly kind: 'share'; readonly snapshot: string; readonly share: Share; readonly files: ShareFiles }
+  | { readonly kind: 'merge'; readonly files: readonly ShareFiles[]; readonly image: string };
+
+/** The files of a rank's share of a snapshot of images. */
+export interface ShareFiles {
+  /** What the metrics need; absent without metrics. */
+  readonly part: string;
+  /** The bytes of the images to show, one after another; absent where none is shown. */
+  readonly samples: string;
+}
 
 type AnyPipeline = UnconditionalImageGenerationPipeline | UnconditionalPointGenerationPipeline;
 
@@ -97,6 +112,10 @@ interface LoadedExtractors {
 
 /** Draws and measures the snapshots of a run, one after another. */
 class SnapshotEvaluation {
+  /** What the first share found of the training images, which stay the same. */
+  private readonly ofReal: FoundForms = {};
+  private sampleShape: readonly number[] = [];
+
   private constructor(
     private readonly settings: SnapshotSettings,
     private readonly images: ImageSet | undefined,
@@ -145,6 +164,37 @@ class SnapshotEvaluation {
     }
   }
 
+  /** Of images: a share of the samples to show, and of what the metrics need. */
+  async share(snapshot: string, share: Share, { part, samples: file }: ShareFiles): Promise<void> {
+    const { samples: count, seed } = this.settings;
+    const draw = await loadUnconditionalImageGeneration(snapshot, this.settings.device);
+    try {
+      this.sampleShape = draw.model.sampleShape;
+      if (count > 0) {
+        const drawn: Uint8Array[] = [];
+        const options = { count, seed, share, ...this.generation(draw, count) };
+        for await (const { data } of draw.batches(options)) drawn.push(data);
+        await writeFileAtomic(file, drawn);
+      }
+      const { options, own } = this.evaluation(draw) ?? {};
+      if (options) await evaluateShareWith(options, share, part, { kept: own, ofReal: this.ofReal });
+    } finally {
+      await draw.dispose();
+    }
+  }
+
+  /** @param files of all shares, in their order. @param image where to write the samples, without extension. */
+  async merge(files: readonly ShareFiles[], image: string): Promise<SnapshotResult> {
+    const { samples, real, metrics } = this.settings;
+    const report = metrics ? await mergeEvaluation(files.map(({ part }) => part)) : undefined;
+    if (samples === 0) return { files: [], report };
+    const [channels = 1, height = 1, width = 1] = this.sampleShape;
+    const data = concatenated(await Promise.all(files.map(async (one) => new Uint8Array(await readFile(one.samples)))));
+    const scale = real.kind === 'images' ? real.gridScale : 1;
+    await writeImageGrid(`${image}.png`, { data, count: samples, height, width, channels }, { scale });
+    return { files: [path.basename(`${image}.png`)], report };
+  }
+
   private async draw(draw: AnyPipeline, image: string): Promise<string[]> {
     const { samples, seed, real } = this.settings;
     if (samples === 0) return [];
@@ -166,12 +216,18 @@ class SnapshotEvaluation {
   }
 
   private async measure(draw: AnyPipeline): Promise<EvaluationReport | undefined> {
+    const { options, own = new Map() } = this.evaluation(draw) ?? {};
+    return options && evaluateWith(options, own);
+  }
+
+  /** The options of `evaluate` for a snapshot, with the extractors of metrics; undefined without metrics. */
+  private evaluation(draw: AnyPipeline) {
     const { metrics, seed, device } = this.settings;
     const real = this.settings.real.kind === 'points' ? this.settings.real.points : this.images;
     if (!metrics || !real) return undefined;
     const num_samples = metrics.num_samples ?? Math.min(DEFAULT_SAMPLES, real.count);
     const { own = new Map(), ...extractors } = this.extractors;
-    const options = {
+    const options: EvaluateOptions = {
       seed,
       ...metrics,
       ...extractors,
@@ -182,7 +238,7 @@ class SnapshotEvaluation {
       fake: draw,
       generation: this.generation(draw, num_samples),
     };
-    return evaluateWith(options, own);
+    return { options, own };
   }
 
   private generation({ model, scheduler: own }: AnyPipeline, count: number) {
@@ -224,5 +280,8 @@ serve<EvaluatorRequest, SnapshotResult>(async (request) => {
     return { files: [], report: undefined };
   }
   if (!evaluation) throw new Error('there are no settings yet');
-  return evaluation.run(request.snapshot, request.image);
+  if (request.kind === 'merge') return evaluation.merge(request.files, request.image);
+  if (request.kind === 'run') return evaluation.run(request.snapshot, request.image);
+  await evaluation.share(request.snapshot, request.share, request.files);
+  return { files: [], report: undefined };
 });

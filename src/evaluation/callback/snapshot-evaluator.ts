@@ -2,7 +2,8 @@ import os from 'node:os';
 import { errorText, SnapshotEvaluationError } from '../../errors.ts';
 import { packageScript } from '../../files/package-files.ts';
 import { type Channel, startProcess } from '../../threads/channel.ts';
-import type { EvaluatorRequest, SnapshotResult, SnapshotSettings } from './evaluation-process.ts';
+import type { Share } from '../image-sources.ts';
+import type { EvaluatorRequest, ShareFiles, SnapshotResult, SnapshotSettings } from './evaluation-process.ts';
 
 export { SnapshotEvaluationError };
 
@@ -38,6 +39,26 @@ export class SnapshotEvaluator {
    */
   run(snapshot: string, image: string): Promise<SnapshotResult> {
     return this.request({ kind: 'run', snapshot, image });
+  }
+
+  /**
+   * Draws and measures a share of a snapshot.
+   *
+   * @param files where to write what was found.
+   * @throws {SnapshotEvaluationError}
+   */
+  share(snapshot: string, share: Share, files: ShareFiles): Promise<SnapshotResult> {
+    return this.request({ kind: 'share', snapshot, share, files });
+  }
+
+  /**
+   * The result of a snapshot of which these files have all shares.
+   *
+   * @param image where to write its samples, without extension.
+   * @throws {SnapshotEvaluationError}
+   */
+  merge(files: readonly ShareFiles[], image: string): Promise<SnapshotResult> {
+    return this.request({ kind: 'merge', files, image });
   }
 
   /** Ends the process at once; what it is doing is lost. */

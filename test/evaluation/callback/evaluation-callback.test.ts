@@ -2,10 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../../src/errors.ts';
-import {
-  EvaluationCallback,
-  type EvaluationCallbackOptions,
-} from '../../../src/evaluation/callback/evaluation-callback.ts';
+import type { EvaluationCallbackOptions } from '../../../src/evaluation/callback/callback-options.ts';
+import { EvaluationCallback } from '../../../src/evaluation/callback/evaluation-callback.ts';
 import { SnapshotEvaluationError } from '../../../src/evaluation/callback/snapshot-evaluator.ts';
 import { evaluate } from '../../../src/evaluation/evaluate.ts';
 import { pipeline } from '../../../src/pipelines/pipeline.ts';

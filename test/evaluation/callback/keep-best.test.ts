@@ -3,10 +3,8 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../../src/errors.ts';
 import { BestSnapshot } from '../../../src/evaluation/callback/best-snapshot.ts';
-import {
-  EvaluationCallback,
-  type EvaluationCallbackOptions,
-} from '../../../src/evaluation/callback/evaluation-callback.ts';
+import type { EvaluationCallbackOptions } from '../../../src/evaluation/callback/callback-options.ts';
+import { EvaluationCallback } from '../../../src/evaluation/callback/evaluation-callback.ts';
 import { evaluate } from '../../../src/evaluation/evaluate.ts';
 import { pipeline } from '../../../src/pipelines/pipeline.ts';
 import type { RunLogger } from '../../../src/trainers/logging/run-logger.ts';
