@@ -31,9 +31,9 @@ export interface AutoencoderLossInputs {
   readonly images: Value;
   /** What was decoded, of the same shape. */
   readonly reconstruction: Value;
-  /** The normal distribution of each latent, where the encoder gives one: mean and logarithm of the variance. */
+  /** The normal distribution of each latent, mean and logarithm of the variance; default: the encoder gives none. */
   readonly posterior?: { readonly mean: Value; readonly logvar: Value } | undefined;
-  /** The latents and their vectors of the codebook, where there is one. */
+  /** The latents and their vectors of the codebook; default: there is none. */
   readonly codebook?: CodebookInputs | undefined;
   /** Scalars of the loss that are inputs of the graph, by name, float32 []; default none. See `LossInputs.scalars`. */
   readonly scalars?: Readonly<Record<string, Value>> | undefined;

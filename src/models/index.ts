@@ -13,6 +13,7 @@ export {
   type ModelInputs,
   type SampleSize,
 } from './model.ts';
+export { OnnxFeatureMaps, type OnnxFeatureMapsOptions } from './onnx/feature-maps.ts';
 export type { InputNames } from './onnx/inputs.ts';
 export { OnnxModel, type OnnxModelConfig, type OnnxModelOptions } from './onnx/model.ts';
 export { type ModelClass, modelFromConfig, models } from './registry.ts';

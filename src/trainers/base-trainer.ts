@@ -301,17 +301,19 @@ export abstract class BaseTrainer<Options extends RunOptions> {
   }
 
   private runOf(engine: Engine, loop: TrainingLoop, loggers: RunLoggers): TrainerRun {
+    const kind = this.args.use_ema ? 'ema' : 'parameters';
+    const weights = async () => {
+      const vector = await engine.withState(async (state) => new Float32Array(state.get(kind) ?? []));
+      return namedViews(this.subject.objective.parameters, vector);
+    };
     return {
       output_dir: this.args.output_dir,
       train_dataset: this.options.train_dataset,
       ranks: this.communicator,
       loggers,
-      saveSnapshot: async (directory, { complete = false } = {}) => {
-        const kind = this.args.use_ema ? 'ema' : 'parameters';
-        const vector = await engine.withState(async (state) => new Float32Array(state.get(kind) ?? []));
-        const weights = namedViews(this.subject.objective.parameters, vector);
-        await this.saveSnapshot(directory, weights, { step: loop.step, complete });
-      },
+      weights,
+      saveSnapshot: async (directory, { complete = false } = {}) =>
+        this.saveSnapshot(directory, await weights(), { step: loop.step, complete }),
     };
   }
 

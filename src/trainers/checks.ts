@@ -9,36 +9,35 @@ import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { isImageSet, type Samples } from './data/samples.ts';
-import type { RunLogger } from './logging/run-logger.ts';
 import { SCALER_REPORT } from './step/loss-scaler.ts';
-import { refuseWrongIntervals, type TrainerCallback } from './trainer-callback.ts';
+import { refuseWrongIntervals } from './trainer-callback.ts';
+import type { RunOptions, TrainerOptions } from './trainer-options.ts';
 
 // What a trainer refuses before it begins: parts that do not fit together.
 
 /** @throws {InvalidArgumentError} when a part is missing or of a wrong type. */
-export function refuseWrongTypes(options: {
-  readonly model: DiffusionModel;
-  readonly train_dataset: object;
-  readonly loss: DiffusionLoss;
-  readonly noise_scheduler: Scheduler;
-  readonly callbacks?: readonly TrainerCallback[] | undefined;
-  readonly loggers?: readonly RunLogger[] | undefined;
-}): void {
-  requireObject('the argument of a trainer', options);
-  const { model, train_dataset, loss, noise_scheduler, callbacks = [], loggers = [] } = options;
+export function refuseWrongTypes(options: TrainerOptions): void {
+  refuseWrongRun(options);
+  const { model, loss, noise_scheduler } = options;
   requireObject('model', model);
   // One that leaves its size open has no shape yet.
   if (!model.withSampleSize) requireArray('model.sampleShape', model.sampleShape);
   requireFunction('model.forward', model.forward);
+  requireFunction('loss', loss);
+  requireObject('loss.config', loss.config);
+  requireObject('noise_scheduler', noise_scheduler);
+  requireFunction('noise_scheduler.toConfig', noise_scheduler.toConfig);
+}
+
+/** @throws {InvalidArgumentError} when one of the parts that all trainers take is missing or of a wrong type. */
+export function refuseWrongRun(options: RunOptions): void {
+  requireObject('the argument of a trainer', options);
+  const { train_dataset, callbacks = [], loggers = [] } = options;
   requireObject('train_dataset', train_dataset);
   requireText(
     'the name of train_dataset, which loadPoints and loadImages give it,',
     Reflect.get(train_dataset, 'name'),
   );
-  requireFunction('loss', loss);
-  requireObject('loss.config', loss.config);
-  requireObject('noise_scheduler', noise_scheduler);
-  requireFunction('noise_scheduler.toConfig', noise_scheduler.toConfig);
   if (!Array.isArray(callbacks)) throw new InvalidArgumentError('callbacks must be a list of callbacks');
   for (const callback of callbacks) requireObject('a callback', callback);
   refuseWrongIntervals(callbacks);

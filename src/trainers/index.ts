@@ -1,7 +1,13 @@
+export {
+  AutoencoderTrainer,
+  type AutoencoderTrainerOptions,
+  type SaveTrainedOptions,
+} from './autoencoder-trainer.ts';
 export type { TrainOptions } from './base-trainer.ts';
 export type { LatentSetOptions } from './data/latents.ts';
 export type { TrainingChanges } from './live-settings.ts';
 export type { LoggedRun, RunLogger, RunLoggers, RunOutcome } from './logging/run-logger.ts';
+export { measureReconstruction, type Reconstruction } from './reconstruction.ts';
 export type { SaveFormat } from './save-pipeline.ts';
 export { Trainer } from './trainer.ts';
 export type { StepMetrics, TrainerCallback, TrainerRun, TrainerState } from './trainer-callback.ts';

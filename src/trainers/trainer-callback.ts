@@ -12,11 +12,14 @@ export interface TrainerRun {
   readonly ranks: Communicator;
   /** All loggers of the run as one, for what a callback measures or draws. */
   readonly loggers: RunLoggers;
+  /** A copy of the parameters as they are now by name, averaged where `use_ema` is on. Between steps only. */
+  weights(): Promise<Map<string, Float32Array>>;
   /**
-   * Writes the model as it is now as a pipeline folder, with the averaged weights where `use_ema` is on. Between steps
-   * only, as in a callback that is awaited.
+   * Writes the model as it is now as a pipeline folder, or an autoencoder as a folder of its own, with the averaged weights
+   * where `use_ema` is on. Between steps only, as in a callback that is awaited.
    *
-   * @param options.complete also measures the isotropy and writes a model card, as `savePipeline` does; default false.
+   * @param options.complete also measures the isotropy of a diffusion model and writes a model card, as `savePipeline` does;
+   * default false.
    */
   saveSnapshot(directory: string, options?: { readonly complete?: boolean | undefined }): Promise<void>;
 }

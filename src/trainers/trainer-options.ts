@@ -23,7 +23,7 @@ export interface RunOptions {
   /** The samples, as `loadPoints` and `loadImages` return them; their shape must be that of the model. */
   readonly train_dataset: PointSet | ImageSet;
   /**
-   * Scalars of the loss that `Trainer.change` may change while training runs, such as `['lambda']`: they are inputs of the
+   * Scalars of the loss that `change` may change while training runs, such as `['lambda']`: they are inputs of the
    * graph instead of constants. Default: none, and a penalty of weight 0 is not computed.
    */
   readonly changeable_scalars?: readonly string[] | undefined;
@@ -99,13 +99,15 @@ export function modelInSize({ model, train_dataset: data, sample_size }: Trainer
   return sizedModel(model, parseOptions(z.optional(sampleSizeOption), size, 'sample_size'));
 }
 
-/** Options that share nothing with the caller's that could change. The data set and the model are not copied. */
-export function ownCopy<Options extends Omit<TrainerOptions, 'model'>>(options: Options): Options {
+/** Options that share nothing with the caller's that could change. What is trained, and on what, is not copied. */
+export function ownCopy<Options extends RunOptions & { readonly noise_scheduler?: Scheduler }>(
+  options: Options,
+): Options {
   const { args, noise_scheduler, callbacks = [], changeable_scalars = [], loggers = [] } = options;
   return {
     ...options,
+    ...(noise_scheduler ? { noise_scheduler: noise_scheduler.clone() } : {}),
     args: { ...args },
-    noise_scheduler: noise_scheduler.clone(),
     callbacks: [...callbacks],
     changeable_scalars: [...changeable_scalars],
     loggers: [...loggers],

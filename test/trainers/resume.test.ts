@@ -10,7 +10,7 @@ import { compiledScript } from '../compiled-script.ts';
 import { smallTrainer } from './small-trainer.ts';
 
 let script: string;
-const MAX_STEPS = { points: 1500, images: 150, latents: 40 };
+const MAX_STEPS = { points: 1500, images: 150, latents: 40, autoencoder: 40 };
 type Kind = keyof typeof MAX_STEPS;
 let folder: string;
 beforeAll(async () => {
@@ -49,8 +49,9 @@ const logOf = (directory: string) =>
 describe('resuming', () => {
   it.each([
     ['points', 10, 60],
-    ['images', 4, 400],
+    ['images', 3, 400],
     ['latents', 1, 200],
+    ['autoencoder', 1, 400],
   ] as const)(
     '%s: after SIGKILL at %i random moments ends with the bits of an unbroken run',
     async (kind, wanted, within) => {

@@ -1,11 +1,12 @@
 /**
  * A small training run in a process of its own, for tests that kill it:
- * `tsx training-run.ts points|images|latents OUTPUT_DIR MAX_STEPS [resume]` prints `saved` after each checkpoint and ends with a digest of
+ * `tsx training-run.ts points|images|latents|autoencoder OUTPUT_DIR MAX_STEPS [resume]` prints `saved` after each checkpoint and ends with a digest of
  * the final weights, raw and averaged.
  */
 import { createHash } from 'node:crypto';
 import { DDPMScheduler } from '../../src/schedulers/index.ts';
 import { openTiny } from '../autoencoders/saved-autoencoder.ts';
+import { smallAutoencoderTrainer } from './small-autoencoder-trainer.ts';
 import { smallImageTrainer } from './small-image-trainer.ts';
 import { smallTrainer } from './small-trainer.ts';
 
@@ -26,7 +27,8 @@ const makeTrainer = {
         noise_scheduler: new DDPMScheduler({ clip_sample: false }),
       },
     ),
-}[kind as 'points' | 'images' | 'latents'];
+  autoencoder: smallAutoencoderTrainer,
+}[kind as 'points' | 'images' | 'latents' | 'autoencoder'];
 const trainer = makeTrainer({ output_dir, max_steps: Number(maxSteps) }, [
   {
     onSave: (state) => {

@@ -86,6 +86,8 @@ export interface Tfjs
   slice(x: TfTensor, begin: number[], size: number[]): TfTensor;
   pad(x: TfTensor, paddings: [number, number][], value: number): TfTensor;
   gather(x: TfTensor, indices: TfTensor, axis: number): TfTensor;
+  /** The sums of the rows that have the same of `count` numbers. */
+  unsortedSegmentSum(x: TfTensor, numbers: TfTensor, count: number): TfTensor;
   argMin(x: TfTensor, axis: number): TfTensor;
 }
 

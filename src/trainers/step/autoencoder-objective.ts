@@ -2,6 +2,7 @@ import { type Autoencoder, latentSize } from '../../autoencoders/autoencoder.ts'
 import type { Value } from '../../graph/graph.ts';
 import { add, cast, exp, mul } from '../../graph/ops/elementwise.ts';
 import { scalarLike } from '../../graph/registry.ts';
+import { elementCount } from '../../graph/types.ts';
 import type { AutoencoderLoss } from '../../losses/autoencoder.ts';
 import type { LossResult } from '../../losses/index.ts';
 import type { ForwardContext } from '../../nn/context.ts';
@@ -18,6 +19,8 @@ type ImageBatch = { readonly clean: Value; readonly noise?: Value | undefined };
  */
 export class AutoencoderObjective implements Objective<ImageBatch> {
   readonly inputs: Readonly<Record<string, SampleType | undefined>>;
+  /** Normal numbers that each image takes. */
+  readonly noiseSize: number;
 
   /**
    * @param imageShape [channels, height, width] of the images.
@@ -30,6 +33,7 @@ export class AutoencoderObjective implements Objective<ImageBatch> {
   ) {
     const [, height = 0, width = 0] = imageShape;
     const latentShape = [autoencoder.latentChannels, ...latentSize(autoencoder, [height, width])];
+    this.noiseSize = autoencoder.kind === 'kl' ? elementCount(latentShape) : 0;
     this.inputs = {
       clean: { dtype: 'float32', shape: imageShape },
       noise: autoencoder.kind === 'kl' ? { dtype: 'float32', shape: latentShape } : undefined,
