@@ -13,6 +13,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   browser: async (argv) => (await import('./browser/run.ts')).run(argv),
   mpi: async () => (await import('./mpi.ts')).run(),
   service: async (argv) => (await import('./service.ts')).run(argv),
+  features: async () => (await import('./features.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
 };
 
