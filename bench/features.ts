@@ -5,7 +5,15 @@ import { fileURLToPath } from 'node:url';
 import { resolveExtractor } from '../src/evaluation/extractors/registry.ts';
 import { passOver } from '../src/evaluation/feature-pass.ts';
 import { openImages, randomPart } from '../src/evaluation/image-sources.ts';
-import { type Measurement, measure, printRatio, requirePython, runPairs, startReference } from './harness.ts';
+import {
+  type Measurement,
+  measure,
+  printProcessorRatio,
+  printRatio,
+  requirePython,
+  runPairs,
+  startReference,
+} from './harness.ts';
 import { writePhotos } from './photos.ts';
 
 const COUNT = 256;
@@ -45,6 +53,7 @@ export async function run(): Promise<void> {
     });
     await extractor.dispose();
     if (ours) requireEqual(ours, new Float32Array((await readFile(features)).buffer));
+    printProcessorRatio(result);
     printRatio('features', result.ratio);
   } finally {
     reference.close();

@@ -12,6 +12,8 @@ export interface Reference {
 /** What one side reports of one run: the seconds of its computation by its own clock, and its memory. */
 export interface Measurement {
   seconds: number;
+  /** Of all threads and processes of the side: what it takes from a machine that others use too. */
+  processorSeconds?: number;
   /** The growth of the resident set during the run, at its highest point. */
   peakBytes?: number;
 }
@@ -32,6 +34,8 @@ export interface PairsResult {
   referenceSeconds: number;
   /** Reference time / our time. */
   ratio: number;
+  /** The same of the medians of processor time; undefined unless both sides reported it. */
+  processorRatio: number | undefined;
   /** The largest `peakBytes` of each side over all pairs, the warm-up included; undefined if never reported. */
   oursPeakBytes: number | undefined;
   referencePeakBytes: number | undefined;
@@ -89,10 +93,15 @@ export async function runPairs(options: Pairs): Promise<PairsResult> {
   }
   const oursSeconds = median(ours.slice(warmup).map((run) => run.seconds));
   const referenceSeconds = median(reference.slice(warmup).map((run) => run.seconds));
+  const processor = [ours, reference].map((runs) =>
+    median(runs.slice(warmup).map(({ processorSeconds = Number.NaN }) => processorSeconds)),
+  );
+  const processorRatio = (processor[1] as number) / (processor[0] as number);
   return {
     oursSeconds,
     referenceSeconds,
     ratio: referenceSeconds / oursSeconds,
+    processorRatio: Number.isNaN(processorRatio) ? undefined : processorRatio,
     oursPeakBytes: highestPeak(ours),
     referencePeakBytes: highestPeak(reference),
   };
@@ -101,6 +110,11 @@ export async function runPairs(options: Pairs): Promise<PairsResult> {
 /** The line a benchmark ends with. `name` may hold a variant, such as `step batch 128`. */
 export function printRatio(name: string, ratio: number): void {
   console.log(`ratio ${name} ${ratio.toFixed(2)}`);
+}
+
+/** The ratio of processor times, where both sides reported them: it says more on a machine that others use too. */
+export function printProcessorRatio({ processorRatio }: PairsResult): void {
+  if (processorRatio !== undefined) console.log(`processor time: x${processorRatio.toFixed(2)}`);
 }
 
 /** `peak memory` of both sides, for benchmarks that report it. */
@@ -117,11 +131,13 @@ export function printPeaks(result: PairsResult): void {
  */
 export async function measure(work: () => Promise<unknown>): Promise<Measurement> {
   const baseline = resetPeakMemory();
-  const start = performance.now();
+  const [start, used] = [performance.now(), process.cpuUsage()];
   await work();
   const seconds = (performance.now() - start) / 1000;
-  if (baseline === undefined) return { seconds };
-  return { seconds, peakBytes: Math.max(0, memoryStatus('VmHWM') - baseline) };
+  const { user, system } = process.cpuUsage(used);
+  const processorSeconds = (user + system) / 1e6;
+  if (baseline === undefined) return { seconds, processorSeconds };
+  return { seconds, processorSeconds, peakBytes: Math.max(0, memoryStatus('VmHWM') - baseline) };
 }
 
 /** The largest resident set of this process so far, in bytes; undefined where the system does not say. */
@@ -209,6 +225,7 @@ function highestPeak(runs: readonly Measurement[]): number | undefined {
   return peaks.length > 0 ? Math.max(...peaks) : undefined;
 }
 
-function inMilliseconds(run: Measurement): string {
-  return `${(run.seconds * 1000).toFixed(1)} ms`;
+function inMilliseconds({ seconds, processorSeconds }: Measurement): string {
+  const processor = processorSeconds === undefined ? '' : ` (processor ${(processorSeconds * 1000).toFixed(0)} ms)`;
+  return `${(seconds * 1000).toFixed(1)} ms${processor}`;
 }

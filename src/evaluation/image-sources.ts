@@ -2,26 +2,13 @@ import { defaultCacheDir } from '#files/download';
 import { createHash } from '#platform/hash';
 import { join } from '#platform/path';
 import { requireFunction, requireObject } from '../arguments.ts';
-import {
-  convertChannels,
-  DECODING,
-  type InspectedImage,
-  inOrder,
-  inspectImage,
-  prepareImages,
-} from '../datasets/images/decode.ts';
-import {
-  type ImageFormat,
-  type ImageSet,
-  nothingUsable,
-  reportSkipped,
-  type SkippedImage,
-} from '../datasets/images/image-set.ts';
+import { convertChannels, DECODING } from '../datasets/images/decode.ts';
+import { type ImageFormat, type ImageSet, reportSkipped, type SkippedImage } from '../datasets/images/image-set.ts';
 import { openSource } from '../datasets/images/load-images.ts';
-import type { ImageSource } from '../datasets/images/sources/image-source.ts';
-import { DatasetError, InvalidArgumentError } from '../errors.ts';
+import { InvalidArgumentError } from '../errors.ts';
 import { batchesOfShare, type ImageBytes } from '../pipelines/image-output.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
+import { decodedBatches, decodedImages, inspect, oneAhead } from './decoded-images.ts';
 import type { FeatureImage } from './extractors/feature-extractor.ts';
 
 /** Images of one size to take features of, in batches. Every pass gives the same images in the same order. */
@@ -134,9 +121,6 @@ function featureImage(data: Uint8Array, height: number, width: number, channels:
   return { data: rgb, height, width, channels: 3 };
 }
 
-/** Images decoded at a time: as many as libuv has threads by default. */
-const DECODERS = 4;
-
 /** The part of a set that is read, as for `loadImages`; configuration and revision are those of a data set of the Hub. */
 export interface SetPart {
   readonly split: string | undefined;
@@ -206,7 +190,7 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
     fingerprint: hash.digest('hex'),
     batches: (size, signal, share) => {
       const own = new Set([...places].slice(...batchesOfShare(places.size, size, share)));
-      return decodedBatches(images, own, format, size, signal);
+      return oneAhead(decodedBatches(images, own, format, size, signal));
     },
     indices,
     async pick(numbers, signal) {
@@ -218,84 +202,6 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
         picked.set(number, { image, source });
       }
       return picked;
-    },
-  };
-}
-
-interface Inspection {
-  /** The usable images: their places in the source, and the SHA-256 of their bytes. */
-  readonly usable: readonly { place: number; digest: Uint8Array }[];
-  readonly skipped: readonly SkippedImage[];
-  readonly height: number;
-  readonly width: number;
-  readonly channels: 1 | 3;
-}
-
-async function inspect(source: ImageSource, { resolution, signal }: OpenOptions): Promise<Inspection> {
-  const usable: { place: number; digest: Uint8Array }[] = [];
-  const skipped: SkippedImage[] = [];
-  let channels: 1 | 3 = 1;
-  let first: InspectedImage | undefined;
-  let place = -1;
-  for await (const image of inOrder(source.images(), DECODERS, inspectImage)) {
-    signal?.throwIfAborted();
-    place++;
-    if ('reason' in image) {
-      skipped.push(image);
-      continue;
-    }
-    usable.push({ place, digest: image.digest });
-    if (image.channels >= 3) channels = 3;
-    first ??= image;
-    const differs = image.height !== first.height || image.width !== first.width;
-    if (!resolution && differs)
-      throw new DatasetError(
-        `${source.name} has images of different sizes: ${first.source} is ${first.height}x${first.width}, ${image.source} is ${image.height}x${image.width} (height x width). Give a resolution to resize all of them to`,
-      );
-  }
-  if (!first) throw nothingUsable({ name: source.name, skipped });
-  const [height, width] = resolution ?? [first.height, first.width];
-  return { usable, skipped, height, width, channels };
-}
-
-async function* decodedBatches(
-  source: ImageSource,
-  chosen: ReadonlySet<number>,
-  format: ImageFormat,
-  size: number,
-  signal?: AbortSignal,
-): AsyncGenerator<FeatureImage[]> {
-  let batch: FeatureImage[] = [];
-  for await (const { data, height, width, channels } of decodedImages(source, chosen, format, signal)) {
-    batch.push({ data, height, width, channels });
-    if (batch.length < size) continue;
-    yield batch;
-    batch = [];
-  }
-  if (batch.length > 0) yield batch;
-}
-
-async function* decodedImages(
-  source: ImageSource,
-  chosen: ReadonlySet<number>,
-  format: ImageFormat,
-  signal?: AbortSignal,
-): AsyncGenerator<FeatureImage & { source: string }> {
-  const { height, width, channels } = format;
-  for await (const image of prepareImages(onlyChosen(source, chosen), format, DECODERS)) {
-    signal?.throwIfAborted();
-    if ('reason' in image)
-      throw new DatasetError(`${source.name}: ${image.source} was changed during the evaluation: ${image.reason}`);
-    yield { data: image.pixels, height, width, channels, source: image.source };
-  }
-}
-
-function onlyChosen(source: ImageSource, chosen: ReadonlySet<number>): ImageSource {
-  return {
-    ...source,
-    async *images() {
-      let index = 0;
-      for await (const image of source.images()) if (chosen.has(index++)) yield image;
     },
   };
 }

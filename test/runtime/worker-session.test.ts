@@ -8,7 +8,7 @@ import { WorkerSession } from '../../src/runtime/worker-session.ts';
 const graph = new Graph('double');
 const x = graph.input('x', 'float32', ['n']);
 graph.output('y', add(x, x));
-const session = new WorkerSession(writeOnnx(graph));
+const session = new WorkerSession(writeOnnx(graph), 1);
 afterAll(() => session.release());
 const feed = (...values: number[]) => ({
   x: hostTensor('float32', [values.length], Float32Array.from(values)),
@@ -26,13 +26,13 @@ it('goes on after a run that failed', async () => {
 });
 
 it('names what is wrong with a model that cannot be loaded, and ends', async () => {
-  const broken = new WorkerSession(Uint8Array.of(1, 2, 3));
+  const broken = new WorkerSession(Uint8Array.of(1, 2, 3), 1);
   await expect(broken.run(feed(1))).rejects.toThrow(/worker thread/);
   await expect(broken.run(feed(1))).rejects.toThrow(RuntimeExecutionError);
 });
 
 it('rejects what is under way when it is released', async () => {
-  const other = new WorkerSession(writeOnnx(graph));
+  const other = new WorkerSession(writeOnnx(graph), 1);
   const run = other.run(feed(1));
   await other.release();
   await expect(run).rejects.toThrow(RuntimeExecutionError);

@@ -25,7 +25,8 @@ export function imageTensor(images: readonly FeatureImage[], options: ImageTenso
     const target = tensor.subarray(start, start + 3 * height * width);
     const { resize = 'half-pixel', center_crop } = options;
     const square = center_crop ? centerSquare(image) : image;
-    if (resize === 'clean' || resize === 'bicubic') writeFiltered(square, resize, target, options);
+    if (square.height === height && square.width === width) writeAsItIs(square, target, options);
+    else if (resize === 'clean' || resize === 'bicubic') writeFiltered(square, resize, target, options);
     else writeInterpolated(square, resize, target, options);
   });
   return tensor;
@@ -43,6 +44,20 @@ function centerSquare(image: FeatureImage): FeatureImage {
     square.set(data.subarray(begin, begin + side * channels), y * side * channels);
   }
   return { data: square, height: side, width: side, channels };
+}
+
+/** An image that has the size already, which every rule leaves as it is. */
+function writeAsItIs({ data, channels }: FeatureImage, target: Float32Array, options: ImageTensorOptions): void {
+  const { height, width, layout, mean, std } = options;
+  const [pixelStride, channelStride] = layout === 'NCHW' ? [1, height * width] : [3, 1];
+  const values = new Float32Array(256);
+  for (let c = 0; c < 3; c++) {
+    for (let byte = 0; byte < 256; byte++) values[byte] = (byte / 255 - (mean[c] as number)) / (std[c] as number);
+    let from = channels === 1 ? 0 : c;
+    let to = c * channelStride;
+    for (let i = 0; i < height * width; i++, from += channels, to += pixelStride)
+      target[to] = values[data[from] as number] as number;
+  }
 }
 
 /** By Pillow's bicubic filter. */

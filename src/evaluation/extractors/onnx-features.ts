@@ -1,10 +1,13 @@
 import { basename } from '#platform/path';
+import { openInThread } from '#runtime/worker';
+import { hasThreads } from '#threads/scripts';
 import { requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { requireInteger } from '../../metrics/metric.ts';
 import { onnxChecksum } from '../../models/onnx/file.ts';
-import { type Device, resolveDevice } from '../../runtime/device.ts';
+import { type ConcreteDevice, type Device, resolveDevice } from '../../runtime/device.ts';
 import { float32Data, hostTensor, Session } from '../../runtime/session.ts';
+import type { OpenSession } from '../../runtime/worker-session.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 import { type ImageTensorOptions, imageTensor, type ResizeRule } from './image-tensor.ts';
 
@@ -69,9 +72,7 @@ export class OnnxFeatures extends ModelFeatures {
     checkTensorOptions(options);
     const [name, source] = typeof model === 'string' ? [model, model] : [model.name, model.bytes];
     const checksum = await onnxChecksum(source);
-    // Exported networks compute shapes, which belong on the cpu.
-    const device = await resolveDevice(options.device ?? 'cpu', { device_id });
-    const session = await Session.create(source, device, { forbidFallback: false });
+    const session = await openSession(source, await resolveDevice(options.device ?? 'cpu', { device_id }));
     try {
       const input = chosen('input', session.inputNames, options.input_name, name);
       const usual = USUAL_OUTPUTS.find((usualName) => session.outputNames.includes(usualName));
@@ -90,6 +91,13 @@ export class OnnxFeatures extends ModelFeatures {
   }
 }
 
+/** On the cpu in a thread of its own, where the next images are decoded meanwhile. */
+function openSession(model: string | Uint8Array, device: ConcreteDevice): Promise<OpenSession> {
+  if (device === 'cpu' && hasThreads) return openInThread(model);
+  // Exported networks compute shapes, which belong on the cpu.
+  return Session.create(model, device, { forbidFallback: false });
+}
+
 /** Features of images that were resized by other rules do not compare. */
 function resizeLabel({ resize = 'half-pixel', center_crop }: OnnxFeaturesOptions): string {
   const notes = [resize === 'half-pixel' ? [] : `${resize} resize`, center_crop ? 'center crop' : []].flat();
@@ -97,7 +105,7 @@ function resizeLabel({ resize = 'half-pixel', center_crop }: OnnxFeaturesOptions
 }
 
 function featureModel(
-  session: Session,
+  session: OpenSession,
   input: string,
   output: string,
   options: ImageTensorOptions,
@@ -141,7 +149,7 @@ const HALF = [0.5, 0.5, 0.5] as const;
 
 /** What is not given is taken from the shape that the input declares. */
 function tensorOptionsFor(
-  session: Session,
+  session: OpenSession,
   input: string,
   options: OnnxFeaturesOptions,
   model: string,

@@ -3,11 +3,17 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { FileFormatError, InvalidArgumentError, OnnxFormatError } from '../../../src/errors.ts';
+import { DisposedError, FileFormatError, InvalidArgumentError, OnnxFormatError } from '../../../src/errors.ts';
+import { imageTensor } from '../../../src/evaluation/extractors/image-tensor.ts';
+import { featureGraph, parameterShapes } from '../../../src/evaluation/extractors/networks/feature-network.ts';
+import { inceptionV3 } from '../../../src/evaluation/extractors/networks/inception-v3.ts';
 import { OnnxFeatures, type OnnxFeaturesOptions } from '../../../src/evaluation/extractors/onnx-features.ts';
 import { Graph } from '../../../src/graph/graph.ts';
 import { writeOnnx } from '../../../src/graph/onnx/write.ts';
 import { add, reduceMean } from '../../../src/graph/ops/index.ts';
+import { nextTurn } from '../../../src/platform/node/system.ts';
+import { RandomStream } from '../../../src/random/random-stream.ts';
+import { hostTensor, Session } from '../../../src/runtime/session.ts';
 import { node, onnxFile } from '../../graph/onnx-nodes.ts';
 
 let folder: string;
@@ -42,6 +48,54 @@ const plain = (height: number, width: number, ...colour: number[]) => ({
   channels: colour.length,
 });
 const images = [plain(4, 4, 0, 255, 51), plain(9, 2, 255, 0, 0), plain(3, 3, 102)];
+
+describe('on the cpu', () => {
+  const network = inceptionV3({ narrow: 16 });
+  const shapes = parameterShapes(network);
+  const stream = new RandomStream(0);
+  const model = writeOnnx(
+    featureGraph(network, (name) => {
+      const [filters = 0, ...inputs] = shapes.get(name) ?? [];
+      const perFilter = inputs.reduce((product, length) => product * length, 1);
+      const values = stream.fillNormal(new Float32Array(filters * perFilter));
+      return values.map((value) => (name.endsWith('running_var') ? 1 : value * Math.sqrt(2 / perFilter)));
+    }),
+  );
+  const side = network.imageSize;
+  const noise = { data: Uint8Array.from({ length: side * side * 3 }, () => stream.integer(256)), channels: 3 };
+  const image = { ...noise, height: side, width: side };
+
+  test('features are taken in a thread, to the bits of a session here', async () => {
+    const extractor = await OnnxFeatures.load({ model: { name: 'inception', bytes: model }, batch_size: 4 });
+    let isRunning = true;
+    const extraction = extractor.extract([image, image, image]).finally(() => {
+      isRunning = false;
+    });
+    let turns = 0;
+    while (isRunning) {
+      await nextTurn();
+      turns++;
+    }
+    // A run that blocks this thread leaves it three or four turns.
+    expect(turns).toBeGreaterThan(20);
+
+    const session = await Session.create(model, 'cpu');
+    const half = [0.5, 0.5, 0.5] as const;
+    const pixels = imageTensor([image, image, image], {
+      ...{ height: side, width: side, layout: 'NCHW', mean: half, std: half },
+    });
+    const { 2048: expected } = await session.run({ images: hostTensor('float32', [3, 3, side, side], pixels) });
+    expect(await extraction).toEqual(expected?.data);
+    await Promise.all([session.release(), extractor.dispose()]);
+  });
+
+  test('an extractor that is disposed of while it works rejects the call', async () => {
+    const extractor = await OnnxFeatures.load({ model: { name: 'inception', bytes: model } });
+    const extraction = expect(extractor.extract([image])).rejects.toThrow(DisposedError);
+    await extractor.dispose();
+    await extraction;
+  });
+});
 
 describe('features', () => {
   test.each(['pool3', 'flat'])('of output %s, over several batches and image sizes', async (output_name) => {
