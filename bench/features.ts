@@ -70,7 +70,7 @@ async function featuresOf(
   const images = await openImages(folder, { select, resolution: [SIDE, SIDE], split: undefined, strict: true, warn });
   const uses = [{ extractor, statistics: false, features: true }];
   const [result] = await passOver(images, uses, { batchSize: BATCH_SIZE, channels: 3 });
-  return result?.features?.data ?? new Float32Array();
+  return result?.features ?? new Float32Array();
 }
 
 function requireEqual(ours: Float32Array, reference: Float32Array): void {
