@@ -9,14 +9,20 @@ import type { Device } from '../runtime/device.ts';
 import { asTfjs, type TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import { isImageSet, type Samples } from './data/samples.ts';
+import type { RunLogger } from './logging/run-logger.ts';
 import { SCALER_REPORT } from './step/loss-scaler.ts';
-import { refuseWrongIntervals } from './trainer-callback.ts';
-import type { RunOptions, TrainerOptions } from './trainer-options.ts';
+import { refuseWrongIntervals, type TrainerCallback } from './trainer-callback.ts';
 
 // What a trainer refuses before it begins: parts that do not fit together.
 
 /** @throws {InvalidArgumentError} when a part is missing or of a wrong type. */
-export function refuseWrongTypes(options: TrainerOptions): void {
+export function refuseWrongTypes(
+  options: RunParts & {
+    readonly model: DiffusionModel;
+    readonly loss: DiffusionLoss;
+    readonly noise_scheduler: Scheduler;
+  },
+): void {
   refuseWrongRun(options);
   const { model, loss, noise_scheduler } = options;
   requireObject('model', model);
@@ -29,8 +35,15 @@ export function refuseWrongTypes(options: TrainerOptions): void {
   requireFunction('noise_scheduler.toConfig', noise_scheduler.toConfig);
 }
 
+/** What all trainers take. */
+interface RunParts {
+  readonly train_dataset: object;
+  readonly callbacks?: readonly TrainerCallback[] | undefined;
+  readonly loggers?: readonly RunLogger[] | undefined;
+}
+
 /** @throws {InvalidArgumentError} when one of the parts that all trainers take is missing or of a wrong type. */
-export function refuseWrongRun(options: RunOptions): void {
+export function refuseWrongRun(options: RunParts): void {
   requireObject('the argument of a trainer', options);
   const { train_dataset, callbacks = [], loggers = [] } = options;
   requireObject('train_dataset', train_dataset);
