@@ -1,3 +1,4 @@
+import { GraphError } from '../errors.ts';
 import { withGradient } from '../graph/autodiff/custom.ts';
 import { orderedAfter, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
@@ -5,6 +6,7 @@ import { add } from '../graph/ops/elementwise.ts';
 import { gemm, matmul } from '../graph/ops/matmul.ts';
 import { reduceSum } from '../graph/ops/reduce.ts';
 import { reshape, transpose } from '../graph/ops/shape.ts';
+import { ints } from '../graph/registry.ts';
 import { fixedShape, toTensorData } from '../graph/types.ts';
 import type { MapGeometry } from './column-convolution.ts';
 
@@ -35,7 +37,8 @@ const OUTPUT = [
   [0, 1, 1, 4, 4, 0],
   [0, 1, -1, 8, -8, 1],
 ];
-const POINTS = 6;
+/** Points of a tile along one axis. */
+export const POINTS = 6;
 const TILE = 4;
 
 /** From these sizes on it is faster than columns, by bench/conv-formulations.ts. */
@@ -43,18 +46,22 @@ const MIN_TILES = 32;
 const MIN_CHANNELS = 32;
 
 /** Whether the convolution is one that `winogradConvolution` computes, and large enough to gain by it. */
-export function fitsWinograd(maps: Value, filters: Value, { strides, pads }: MapGeometry): boolean {
+export function fitsWinograd(maps: Value, filters: Value, geometry: MapGeometry): boolean {
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
+  return hasTiles(maps, filters, geometry) && (batch * height * width) / TILE ** 2 >= MIN_TILES;
+}
+
+/** Whether Winograd's tiles can compute the convolution, and its channels are enough to gain by it. */
+export function hasTiles(maps: Value, filters: Value, { strides, pads }: MapGeometry): boolean {
+  const [height = 1, width = 1] = fixedShape(maps.shape);
   const [kernelHeight, kernelWidth, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const geometryFits =
     kernelHeight === 3 && kernelWidth === 3 && strides.every((s) => s === 1) && pads.every((p) => p === 1);
-  const tiles = (batch * height * width) / TILE ** 2;
   return (
     maps.dtype !== 'float16' &&
     geometryFits &&
     height % TILE === 0 &&
     width % TILE === 0 &&
-    tiles >= MIN_TILES &&
     Math.min(channels, outputs) >= MIN_CHANNELS
   );
 }
@@ -67,7 +74,7 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
   const [, , , outputs = 1] = fixedShape(filters.shape);
   const shape = [height, width, batch, outputs];
-  const transform = matrix(filters, kronecker(FILTER));
+  const transform = filterTransform(filters);
   const filterPoints = (transform: Value, byTap: Value) =>
     reshape(matmul(transform, byTap), [POINTS ** 2, channels, outputs]);
   const product = matmul(toPoints(maps), filterPoints(transform, reshape(filters, [9, channels * outputs])));
@@ -87,6 +94,40 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
     const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));
     return [toPointsAdjoint(dPoints, fixedShape(maps.shape)), dFilters, dBias];
   });
+}
+
+/**
+ * `winogradConvolution` with filters that are transformed already, [36, in, out], for a forward pass alone. Both transforms
+ * are one product for each tile: the first as a convolution in three axes, which writes the points where they belong.
+ */
+export function tiledConvolution(maps: Value, tiles: Value, bias: Value): Value {
+  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  const [, , outputs = 1] = fixedShape(tiles.shape);
+  const [rows, columns] = [height / TILE, width / TILE];
+  const points = maps.graph.addNode(
+    'Conv',
+    [
+      reshape(maps, [1, 1, height, width, batch * channels]),
+      bothAxes(maps, INPUT, [POINTS ** 2, 1, POINTS, POINTS, 1]),
+    ],
+    { strides: ints([TILE, TILE, 1]), pads: ints([1, 1, 0, 1, 1, 0]) },
+    [{ dtype: maps.dtype, shape: [1, POINTS ** 2, rows, columns, batch * channels] }],
+  ).outputs[0];
+  if (!points) throw new GraphError('a convolution has no output');
+  const product = matmul(reshape(points, [POINTS ** 2, rows * columns * batch, channels]), tiles);
+  const combined = matmul(bothAxes(maps, OUTPUT, [TILE ** 2, POINTS ** 2]), reshape(product, [POINTS ** 2, -1]));
+  const inOrder = transpose(reshape(combined, [TILE, TILE, rows, columns, batch * outputs]), [2, 0, 3, 1, 4]);
+  return add(reshape(inOrder, [height, width, batch, outputs]), bias);
+}
+
+/** The matrix [36, 9] that takes the taps of a filter to its points. */
+export function filterTransform(like: Value): Value {
+  return bothAxes(like, FILTER, [POINTS ** 2, 9]);
+}
+
+/** A transform of both axes at once, as a constant of that shape. */
+function bothAxes(like: Value, rows: readonly (readonly number[])[], shape: readonly number[]): Value {
+  return like.graph.constant(like.dtype, shape, toTensorData(like.dtype, kronecker(rows).flat()));
 }
 
 /** B^T d B of every tile: [height, width, batch, channels] to [36, tiles of all images, channels]. */
@@ -146,7 +187,7 @@ function tileRows(length: number): number[][] {
   );
 }
 
-/** The transform of both axes of a filter at once. */
+/** The transform of both axes at once. */
 function kronecker(rows: readonly (readonly number[])[]): number[][] {
   return rows.flatMap((a) => rows.map((b) => a.flatMap((x) => b.map((y) => x * y))));
 }
