@@ -124,6 +124,12 @@ const more: OpCase[] = [
     build: ([x]) => ops.add(ops.reduceMax(x as Value, [1]), ops.reduceMin(x as Value, [-1])),
   },
   {
+    name: 'ArgMin, the first where several are the smallest',
+    shapes: [[3, 4]],
+    domain: Math.sign,
+    build: ([x]) => ops.gather(x as Value, ops.argMin(ops.stopGradient(x as Value), 0)),
+  },
+  {
     name: 'Round of halves, to the even',
     shapes: [[8]],
     domain: (x) => Math.round(2 * x) / 2,

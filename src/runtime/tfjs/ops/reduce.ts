@@ -25,7 +25,8 @@ defineTfOpOfOne('ArgMin', (node) => {
   const context = contextOf(node);
   const axis = axisAttribute(context, context.x.shape.length);
   const shape = outputShape(node);
-  return (tf, x) => tf.reshape(tf.argMin(x, axis), shape);
+  // A function of no inputs: tfjs would look for a gradient between indices and what they were computed from.
+  return (tf, x) => tf.customGrad(() => ({ value: tf.reshape(tf.argMin(x, axis), shape), gradFunc: () => [] }))();
 });
 
 /** Where several elements are the extremum they share the gradient; in tfjs's own each would get all of it. */
