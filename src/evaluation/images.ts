@@ -164,13 +164,19 @@ function comparedBy(
     images: {
       real: real.images?.fingerprint ?? '',
       // Not every scheduler is JSON.
-      fake: fake.images?.fingerprint ?? JSON.stringify({ ...generation, scheduler: undefined, batch_size }),
+      fake: fake.images?.fingerprint ?? JSON.stringify({ ...plainGeneration(generation), batch_size }),
     },
     extractors: all.map(reportedExtractor),
     own: Object.fromEntries([...own].map(([metric, extractor]) => [metric, all.indexOf(extractor)])),
     ...(logits ? { logits: reportedExtractor(logits) } : {}),
     ...(features.caveat === undefined ? {} : { caveat: features.caveat }),
   };
+}
+
+/** What is JSON of it: not every scheduler is, and no condition but a path; of a set it is the fingerprint. */
+function plainGeneration({ scheduler: _, condition, ...generation }: NonNullable<EvaluateOptions['generation']> = {}) {
+  if (typeof condition === 'string' || condition === undefined) return { ...generation, condition };
+  return { ...generation, condition: 'fingerprint' in condition ? condition.fingerprint : null };
 }
 
 function evaluatedSet({ name, count, images }: Side) {

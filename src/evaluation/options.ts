@@ -162,12 +162,19 @@ export interface EvaluateOptions extends ExtractionOptions, BuiltInMetricOptions
   readonly logits_extractor?: FeatureExtractor | string | undefined;
   /**
    * How a pipeline draws: `num_inference_steps`, `scheduler`, `eta`, `iso_lambda`, `noise_scale`, and for images
-   * `class_labels`, `guidance_scale`. Default: the pipeline's own defaults.
+   * `class_labels`, `guidance_scale`, and `condition`, of which sample i takes image i. Default: the pipeline's own defaults.
    */
   readonly generation?:
     | Pick<
         ImageFolderOptions,
-        'num_inference_steps' | 'scheduler' | 'eta' | 'iso_lambda' | 'noise_scale' | 'class_labels' | 'guidance_scale'
+        | 'num_inference_steps'
+        | 'scheduler'
+        | 'eta'
+        | 'iso_lambda'
+        | 'noise_scale'
+        | 'class_labels'
+        | 'guidance_scale'
+        | 'condition'
       >
     | undefined;
   /**

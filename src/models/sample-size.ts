@@ -8,6 +8,11 @@ export const sampleSizeOption = z.custom<SampleSize>((value) => {
   return lengths.length === 2 && lengths.every((length) => Number.isSafeInteger(length) && Number(length) >= 1);
 }, 'must be a whole number of pixels, or [height, width]');
 
+/** Whether a config says nothing of the size of samples, and so the model has no `sampleShape` yet. */
+export function leavesSizeOpen({ config }: DiffusionModel): boolean {
+  return 'sample_size' in config && config.sample_size === null;
+}
+
 /**
  * The model for samples of the size that an option `sample_size` asks for; the model itself without one.
  *

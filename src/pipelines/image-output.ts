@@ -139,7 +139,8 @@ export type GenerationRecord = JsonObject & {
  * @param class_labels of all images. @param sha256 of the model, and of what decodes its latents.
  */
 export function generationRecord(
-  call: SamplingCall & Pick<ClassCall, 'guidance_scale'> & { readonly condition: Float32Array | undefined },
+  call: SamplingCall &
+    Pick<ClassCall, 'guidance_scale'> & { readonly condition: { readonly sha256: string } | undefined },
   class_labels: GenerationRecord['class_labels'],
   sha256: { readonly model: string; readonly autoencoder: string | undefined },
 ): GenerationRecord {
@@ -156,7 +157,7 @@ export function generationRecord(
     ...(edit ? recordOf(edit) : {}),
     guidance_scale,
     class_labels,
-    ...(condition ? { condition_sha256: createHash('sha256').update(condition).digest('hex') } : {}),
+    ...(condition ? { condition_sha256: condition.sha256 } : {}),
   };
 }
 

@@ -5,7 +5,7 @@ import type { PipelineSource } from '../hub/pipeline-source.ts';
 import { type Fields, numberOption, parseOptions } from '../options.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
 import * as z from '../zod.ts';
-import { type ConditionOptions, conditionOf, conditionOptionShape, readCondition } from './editing/condition.ts';
+import { type Condition, type ConditionOptions, conditionOptionShape, readCondition } from './editing/condition.ts';
 import {
   type ImageEditOptions,
   type ImageInput,
@@ -139,8 +139,7 @@ function imagePipeline(
     };
     return open;
   };
-  /** @property condition for one sample, or for each of the call. */
-  type Call = SamplingCall & ClassCall & { readonly condition: Float32Array | undefined };
+  type Call = SamplingCall & ClassCall & { readonly condition: Condition | undefined };
 
   /** Samples first .. first + count - 1 of a call, in model units; `group` of them go through the model at once. */
   const draw = async (call: Call, first: number, count: number, group: number) => {
@@ -149,8 +148,7 @@ function imagePipeline(
     for (let done = 0; done < count; done += group) {
       const batchSize = Math.min(group, count - done);
       const guidance = guidanceOf(model, classCount, call, first + done, batchSize);
-      const condition =
-        call.condition && conditionOf(call.condition, first + done, batchSize, model.conditionShape ?? []);
+      const condition = call.condition?.rows(first + done, batchSize);
       const run = {
         ...call,
         batchSize,

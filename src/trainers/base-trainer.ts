@@ -309,6 +309,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     return {
       output_dir: this.args.output_dir,
       train_dataset: this.options.train_dataset,
+      condition_dataset: this.subject.samples.images?.condition,
       ranks: this.communicator,
       loggers,
       weights,

@@ -8,6 +8,8 @@ import type { RunLoggers } from './logging/run-logger.ts';
 export interface TrainerRun {
   readonly output_dir: string;
   readonly train_dataset: PointSet | ImageSet;
+  /** What the model is given beside the samples, one for each, where it takes that. */
+  readonly condition_dataset: ImageSet | undefined;
   /** The processes that share a step; a run on one process has the size 1. All have to make the same calls in the same order. */
   readonly ranks: Communicator;
   /** All loggers of the run as one, for what a callback measures or draws. */

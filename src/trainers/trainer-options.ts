@@ -1,10 +1,11 @@
 import { warn } from '#platform/system';
+import { latentSize } from '../autoencoders/autoencoder.ts';
 import type { AutoencoderSession } from '../autoencoders/session.ts';
 import { type ImageSet, imagesAt, labelledIndices } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { DiffusionLoss } from '../losses/index.ts';
 import { type DiffusionModel, type SampleSize, takesClassLabels } from '../models/model.ts';
-import { sampleSizeOption, sizedModel } from '../models/sample-size.ts';
+import { leavesSizeOpen, sampleSizeOption, sizedModel } from '../models/sample-size.ts';
 import { parseOptions } from '../options.ts';
 import type { TfjsModule } from '../runtime/tfjs/tf-module.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
@@ -93,9 +94,10 @@ export function trainingSets(
  *
  * @throws {InvalidArgumentError} when the model has one size only. @throws {ConfigError} when it does not take the size.
  */
-export function modelInSize({ model, train_dataset: data, sample_size }: TrainerOptions): DiffusionModel {
-  const isOpen = 'sample_size' in model.config && model.config.sample_size === null;
-  const size = sample_size ?? (isOpen && isImageSet(data) ? ([data.height, data.width] as const) : undefined);
+export function modelInSize({ model, train_dataset: data, autoencoder, sample_size }: TrainerOptions): DiffusionModel {
+  const sizeOf = ({ height, width }: ImageSet) =>
+    autoencoder ? latentSize(autoencoder.autoencoder, [height, width]) : ([height, width] as const);
+  const size = sample_size ?? (leavesSizeOpen(model) && isImageSet(data) ? sizeOf(data) : undefined);
   return sizedModel(model, parseOptions(z.optional(sampleSizeOption), size, 'sample_size'));
 }
 

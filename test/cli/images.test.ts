@@ -189,6 +189,8 @@ describe('images on the command line', () => {
     ['generate --model nowhere.onnx --n 5000', /a grid holds at most 4096/],
     ['generate --model nowhere.onnx', /nowhere.onnx/],
     ['generate --model nowhere.onnx --class-labels one', /must be class numbers/],
+    ['generate --model nowhere.onnx --condition wide --n 3', /--condition 'wide' has 2 image files, but 3 samples/],
+    ['train --dataset wide --condition-channels 1', /--condition-channels is of the images of --condition-dataset/],
   ])('%s is refused with exit code 2', async (line, message) => {
     const { code, stderr } = await cli(line);
     expect(stderr).toMatch(message);

@@ -28,6 +28,8 @@ import {
 import { givenMetricOptions, metricOptions } from '../options/metric-options.ts';
 import {
   classLabelsOption,
+  conditionFiles,
+  conditionOption,
   deviceOption,
   extractorOptions,
   namedExtractor,
@@ -97,6 +99,7 @@ const options = {
   steps: option('--steps <count>', z.optional(z.number()), 'steps of the reverse process (default: 1000)'),
   scheduler: schedulerOption(),
   class_labels: classLabelsOption('classes that a class-conditional pipeline draws in turn, such as 0,1,2'),
+  condition: conditionOption(),
   data_seed: option('--data-seed <seed>', z._default(z.number(), 0), 'seed of synthetic real points'),
   seed: option(
     '--rng-seed, --seed <seed>',
@@ -284,6 +287,7 @@ async function evaluateOptions(real: RealInput, settings: EvaluateSettings): Pro
       num_inference_steps: settings.steps,
       scheduler,
       class_labels: labelsInTurn(settings),
+      condition: await conditionFiles(settings.condition, settings.n ?? DEFAULT_SAMPLES),
     },
   };
 }

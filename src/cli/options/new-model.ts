@@ -12,7 +12,7 @@ import {
   unet2DPreset,
 } from '../../models/index.ts';
 import { models } from '../../models/registry.ts';
-import { optionsFromJson } from '../../models/unet-2d/config.ts';
+import { conditionChannels, optionsFromJson } from '../../models/unet-2d/config.ts';
 import * as z from '../../zod.ts';
 import { didYouMean, grouped, jsonObject, jsonSchema, option, type Settings } from './command-options.ts';
 
@@ -78,8 +78,13 @@ export interface ChosenUNet {
 export function chosenUNet(preset: UNet2DPreset, config: Readonly<Record<string, unknown>> | undefined): ChosenUNet {
   if (config !== undefined) {
     const options = optionsFromJson(config);
-    const { sample_size, in_channels } = options;
-    return { options, resolution: sample_size ?? undefined, channels: in_channels, fromConfig: true };
+    const { sample_size, in_channels, out_channels = in_channels, condition_channels } = options;
+    const channels =
+      in_channels === undefined || out_channels === undefined
+        ? undefined
+        : in_channels -
+          conditionChannels({ in_channels, out_channels, condition_channels: condition_channels ?? undefined });
+    return { options, resolution: sample_size ?? undefined, channels, fromConfig: true };
   }
   const options = unet2DPreset(preset);
   // 'small' fits every size; the others are made for one.
@@ -92,6 +97,8 @@ export interface UNetWishes {
   readonly classes: number | undefined;
   readonly dropout: number | undefined;
   readonly learn_variance: boolean | undefined;
+  /** Channels of an image that it is given beside the sample; 0 for none. */
+  readonly condition: number;
 }
 
 /**
@@ -103,7 +110,7 @@ export interface UNetWishes {
 export function unetFor(
   { options, fromConfig }: ChosenUNet,
   { channels, height, width }: { readonly channels: number; readonly height: number; readonly width: number },
-  { classes, dropout, learn_variance }: UNetWishes,
+  { classes, dropout, learn_variance, condition }: UNetWishes,
 ): UNet2DModel {
   const out_channels = learn_variance ? 2 * channels : channels;
   if (learn_variance && fromConfig && (options.out_channels ?? out_channels) !== out_channels)
@@ -112,8 +119,10 @@ export function unetFor(
     );
   const ofImages: UNet2DOptions = {
     sample_size: height === width ? height : [height, width],
-    in_channels: channels,
+    in_channels: channels + condition,
     out_channels,
+    // With a learned variance the channels do not tell of it.
+    ...(learn_variance && condition > 0 ? { condition_channels: condition } : {}),
   };
   return new UNet2DModel({
     ...(fromConfig ? { ...ofImages, ...options } : { ...options, ...ofImages }),

@@ -52,7 +52,7 @@ learn_variance learn_sigma variance_type
 lambda lambda_iso iso_lambda lmbda reg_weight
 loss loss_type criterion
 base_loss base
-resolution image_size img_size im_size size
+resolution sample_size image_size img_size im_size size
 channels num_channels in_channels img_channels image_channels
 random_flip hflip horizontal_flip augment_horizontal_flip random_horizontal_flip
 stretch resize
@@ -62,6 +62,8 @@ class_labels labels class_label classes y
 guidance_scale cfg_scale cfg guidance
 dropout dropout_rate p_dropout
 model arch architecture model_name model_config_name_or_path model_name_or_path pretrained_model_name_or_path model_path model_id checkpoint
+condition condition_image cond_image low_res_image lr_image conditioning_image
+condition_dataset conditioning_image_column conditioning_dataset lr_dir
 init_from pretrained pretrained_model_name_or_path model_name_or_path finetune_from init_checkpoint
 cache_dir cache
 hidden_features hidden_size hidden_dim width

@@ -1,6 +1,10 @@
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { isImageName } from '../../datasets/images/formats/image-formats.ts';
 import type { Communicator } from '../../distributed/communicator.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 import { extractors, PREPROCESSINGS } from '../../evaluation/extractors/registry.ts';
+import { isFolder } from '../../files/regular-file.ts';
 import { ONNX_DTYPES } from '../../hub/hub-options.ts';
 import { DEVICES, type Device } from '../../runtime/device.ts';
 import { schedulerNames } from '../../schedulers/registry.ts';
@@ -29,6 +33,24 @@ export function parsedShare(text: string | undefined): Share | undefined {
   throw new InvalidArgumentError(`--share '${text}' must be i/n with i from 1 to n, such as 1/4`);
 }
 
+const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').check(z.gte(1), z.lte(8192));
+
+/** A side in pixels, or "HEIGHTxWIDTH"; in a config file also [height, width]. */
+export const resolutionSchema = z.union(
+  [
+    side,
+    z.tuple([side, side]),
+    z.pipe(
+      z.pipe(
+        z.string().check(z.regex(/^\d+x\d+$/)),
+        z.transform((text) => text.split('x').map(Number)),
+      ),
+      z.tuple([side, side]),
+    ),
+  ],
+  'must be a side in pixels, such as 64, or HEIGHTxWIDTH, such as 48x64',
+);
+
 /** `--strict`, for commands that read images. */
 export const strictOption = () =>
   option('--strict', z.optional(z.boolean()), 'refuse a set with an unreadable file, instead of leaving that out');
@@ -40,9 +62,35 @@ export const classLabelsOption = (description: string) =>
   listOption(
     'names',
     '--class-labels <numbers...>',
-    z.optional(z.array(z.int(CLASS_NUMBERS).check(z.gte(0, CLASS_NUMBERS))).check(z.minLength(1, CLASS_NUMBERS))),
+    z.optional(z.array(z.number(CLASS_NUMBERS).check(z.gte(0, CLASS_NUMBERS))).check(z.minLength(1, CLASS_NUMBERS))),
     description,
   );
+
+/** `--condition`, for commands that sample. */
+export const conditionOption = () =>
+  listOption(
+    'files',
+    '--condition <files...>',
+    z.optional(z.array(z.string()).check(z.minLength(1))),
+    'images that the model is given beside the samples, in their size: one for all, one for each, or a folder of them',
+  );
+
+/**
+ * The images of `--condition` for `count` samples. A folder stands for its image files, in the order of their names, of which
+ * the first ones are taken.
+ *
+ * @throws {InvalidArgumentError} when a folder has fewer of them.
+ */
+export async function conditionFiles(given: readonly string[] | undefined, count: number) {
+  const [folder] = given ?? [];
+  if (given?.length !== 1 || folder === undefined || !(await isFolder(folder))) return given;
+  const names = (await readdir(folder)).filter((name) => isImageName(name)).sort();
+  if (names.length < count)
+    throw new InvalidArgumentError(
+      `--condition '${folder}' has ${names.length} image files, but ${count} samples were asked for: give one for each`,
+    );
+  return names.slice(0, count).map((name) => path.join(folder, name));
+}
 
 /** `--scheduler`, for commands that sample. */
 export const schedulerOption = () =>

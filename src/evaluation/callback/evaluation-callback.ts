@@ -15,7 +15,7 @@ import { EvaluationLog, type EvaluationRecord, LOG_FILE } from './evaluation-log
 import type { SnapshotResult } from './evaluation-process.ts';
 import { SharedEvaluations } from './shared-evaluations.ts';
 import { SnapshotEvaluator } from './snapshot-evaluator.ts';
-import { IMAGES_FILE, snapshotSettings } from './snapshot-settings.ts';
+import { SNAPSHOT_FILES, snapshotSettings } from './snapshot-settings.ts';
 
 const SNAPSHOT = /^\.snapshot-(\d+)$/;
 
@@ -135,7 +135,7 @@ export class EvaluationCallback implements TrainerCallback {
       if (lastStep < state.global_step) await this.take(state, run);
       await this.collect();
       await this.settled();
-      await rm(path.join(directory, IMAGES_FILE), { force: true });
+      for (const file of SNAPSHOT_FILES) await rm(path.join(directory, file), { force: true });
     } finally {
       await evaluator.stop();
       await shared?.clear();
@@ -160,8 +160,8 @@ export class EvaluationCallback implements TrainerCallback {
     };
   }
 
-  private async startEvaluator({ train_dataset }: TrainerRun, directory: string): Promise<SnapshotEvaluator> {
-    return SnapshotEvaluator.start(await snapshotSettings(this.options, this.settings, train_dataset, directory));
+  private async startEvaluator(run: TrainerRun, directory: string): Promise<SnapshotEvaluator> {
+    return SnapshotEvaluator.start(await snapshotSettings(this.options, this.settings, run, directory));
   }
 
   /** Writes the weights, and starts their evaluation once the one before has ended. */

@@ -63,6 +63,8 @@ export interface SnapshotSettings {
   readonly real:
     | { readonly kind: 'points'; readonly points: PointSet }
     | { readonly kind: 'images'; readonly file: string | undefined; readonly gridScale: number };
+  /** The file of what the model is given beside the samples, where it takes that. */
+  readonly conditions: string | undefined;
   /** Samples in the image; 0 for none. */
   readonly samples: number;
   readonly metrics: SnapshotMetrics | undefined;
@@ -119,6 +121,7 @@ class SnapshotEvaluation {
   private constructor(
     private readonly settings: SnapshotSettings,
     private readonly images: ImageSet | undefined,
+    private readonly conditions: ImageSet | undefined,
     private readonly extractors: LoadedExtractors,
   ) {}
 
@@ -133,9 +136,10 @@ class SnapshotEvaluation {
     refuseUnregistered('metric', settings.registered.metrics, knownMetrics);
     refuseUnregistered('extractor', settings.registered.extractors, knownExtractors);
     const images = real.kind === 'images' && real.file ? await imagesOf(real.file) : undefined;
-    if (!metrics) return new SnapshotEvaluation(settings, images, {});
+    const conditions = settings.conditions === undefined ? undefined : await imagesOf(settings.conditions);
+    if (!metrics) return new SnapshotEvaluation(settings, images, conditions, {});
     const chosen = chooseMetrics(checkedSettings(metrics).metrics ?? DEFAULT_METRICS[real.kind], metrics);
-    if (!images) return new SnapshotEvaluation(settings, images, {});
+    if (!images) return new SnapshotEvaluation(settings, images, conditions, {});
     const image_shape = { height: images.height, width: images.width, channels: images.channels === 1 ? 1 : 3 };
     const options = { batch_size: metrics.batch_size, ...metrics.extractor_options, ...device, image_shape };
     const isShared = chosen.some(({ metric }) => metric.extractor === undefined);
@@ -147,7 +151,7 @@ class SnapshotEvaluation {
       if (metric.extractor !== undefined && !own.has(metric.extractor))
         // A metric's own extractor has its own preprocessing.
         own.set(metric.extractor, await resolveExtractor(metric.extractor, { ...options, preprocessing: undefined }));
-    return new SnapshotEvaluation(settings, images, { extractor, logits_extractor, own });
+    return new SnapshotEvaluation(settings, images, conditions, { extractor, logits_extractor, own });
   }
 
   /** @param image where to write the samples, without extension. */
@@ -247,6 +251,7 @@ class SnapshotEvaluation {
       num_inference_steps,
       scheduler: scheduler ?? { ...own.toConfig(), _class_name: 'DDIMScheduler' },
       eta,
+      ...(this.conditions ? { condition: inTurn(this.conditions, count) } : {}),
       ...(!model.isClassConditional
         ? {}
         : {
@@ -255,6 +260,11 @@ class SnapshotEvaluation {
           }),
     };
   }
+}
+
+/** So many images of a set, which begins anew where it has fewer. */
+function inTurn(set: ImageSet, count: number): ImageSet {
+  return { ...set, count, labels: undefined, pixels: (index) => set.pixels(index % set.count) };
 }
 
 /** @throws {InvalidArgumentError} for a name that only the training process knows. */

@@ -148,6 +148,7 @@ export async function perceptualPathLength(
     typeof source === 'string' ? await loadUnconditionalImageGeneration(source, { device, device_id }) : source;
   try {
     refuseNoise(draw, settings);
+    refuseCondition(draw);
     const [channels = 1, height = 1, width = 1] = draw.imageShape;
     if (channels !== 1 && channels !== 3)
       throw new InvalidArgumentError(`the pipeline draws samples of ${channels} channels, but LPIPS needs 1 or 3`);
@@ -207,6 +208,14 @@ function refuseNoise(
   if (!started.timesteps.some((timestep) => started.needsNoise(timestep, 0))) return;
   throw new InvalidArgumentError(
     `${started.className} adds noise at its steps, and the perceptual path length needs images that depend on the latent alone: use the scheduler 'ddim', or a solver without noise`,
+  );
+}
+
+/** @throws {InvalidArgumentError} when an image depends on more than the latent. */
+function refuseCondition({ model }: UnconditionalImageGenerationPipeline): void {
+  if (!model.conditionShape) return;
+  throw new InvalidArgumentError(
+    'the model takes an image beside the sample, and the perceptual path length needs images that depend on the latent alone: it is not measured of such a model',
   );
 }
 

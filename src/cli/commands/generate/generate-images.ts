@@ -11,9 +11,12 @@ import * as z from '../../../zod.ts';
 import { grouped, option, type Settings } from '../../options/command-options.ts';
 import {
   classLabelsOption,
+  conditionFiles,
+  conditionOption,
   ofRank,
   parsedShare,
   refuseUnusedEta,
+  resolutionSchema,
   type SamplingSettings,
   samplingCall,
   shareOption,
@@ -26,6 +29,12 @@ export const imageOptions = grouped('Images:', {
     '--guidance-scale <weight>',
     z.optional(z.number()),
     'weight of classifier-free guidance; 1: no guidance (default: 1)',
+  ),
+  condition: conditionOption(),
+  sample_size: option(
+    '--sample-size <side|HxW>',
+    z.optional(resolutionSchema),
+    "size of the images, for a model that leaves it open (default: the model's)",
   ),
   init_image: option(
     '--init-image <file|url>',
@@ -95,7 +104,11 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
     throw new InvalidArgumentError('--share divides a folder of images: give a folder with --out, and no .png');
   // What is no folder, one rank draws.
   if (folder === undefined && ranks.rank > 0) return '';
-  const draw = await pipeline('unconditional-image-generation', model, { device, dtype, ema: !raw_weights, scheduler });
+  const condition = await conditionFiles(settings.condition, count);
+  const draw = await pipeline('unconditional-image-generation', model, {
+    ...{ device, dtype, ema: !raw_weights, scheduler },
+    sample_size: settings.sample_size,
+  });
   try {
     refuseUnusedEta(eta, draw.scheduler);
     const [channels = 1] = draw.imageShape;
@@ -107,6 +120,7 @@ export async function generateImages(model: string, settings: ImageSettings): Pr
       ...samplingCall(settings),
       guidance_scale,
       class_labels: labelsOf(settings.class_labels, count),
+      condition,
     };
     const notice = folder ? `interrupted: the same command continues with what is in ${folder}` : 'interrupted';
     const edit = { image: init_image, mask_image: mask, strength, jump_length, jump_n_sample };

@@ -4,9 +4,10 @@ import { type ImageSet, loadImages } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { type DiffusionLoss, hybridLoss } from '../../../losses/index.ts';
 import type { DiffusionModel } from '../../../models/index.ts';
-import { learnsVariance } from '../../../models/model.ts';
+import { learnsVariance, takesClassLabels } from '../../../models/model.ts';
 import { OnnxModel } from '../../../models/onnx/model.ts';
 import { modelFromConfig } from '../../../models/registry.ts';
+import { leavesSizeOpen, sizedModel } from '../../../models/sample-size.ts';
 import { DDPMScheduler, type Scheduler } from '../../../schedulers/index.ts';
 import { type Progress, progressBar } from '../../../terminal/progress.ts';
 import { Trainer } from '../../../trainers/trainer.ts';
@@ -15,7 +16,7 @@ import * as z from '../../../zod.ts';
 import { givenFlag, grouped, option, type Settings } from '../../options/command-options.ts';
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
-import { strictOption } from '../../options/shared-options.ts';
+import { resolutionSchema, strictOption } from '../../options/shared-options.ts';
 import { downloadBar } from '../../ui/progress.ts';
 import {
   imageFormat,
@@ -25,24 +26,6 @@ import {
   openAutoencoder,
   refuseWithoutAutoencoder,
 } from './latent-options.ts';
-
-const side = z.int('must be a side in pixels, such as 64, or HEIGHTxWIDTH').check(z.gte(1), z.lte(8192));
-
-/** A side in pixels, or "HEIGHTxWIDTH"; in a config file also [height, width]. */
-const resolutionSchema = z.union(
-  [
-    side,
-    z.tuple([side, side]),
-    z.pipe(
-      z.pipe(
-        z.string().check(z.regex(/^\d+x\d+$/)),
-        z.transform((text) => text.split('x').map(Number)),
-      ),
-      z.tuple([side, side]),
-    ),
-  ],
-  'must be a side in pixels, such as 64, or HEIGHTxWIDTH, such as 48x64',
-);
 
 export const imageOptions = grouped('Images:', {
   resolution: option(
@@ -110,6 +93,16 @@ export const imageOptions = grouped('Images:', {
     z.optional(z.number()),
     'weight of the variational bound with a learned variance (default: 0.001)',
   ),
+  condition_dataset: option(
+    '--condition-dataset <source>',
+    z.optional(z.string()),
+    'images that the model is given beside the samples, one for each in the same order; brought to their size, mirrored and cropped alike',
+  ),
+  condition_channels: option(
+    '--condition-channels <count>',
+    z.optional(z.union([z.literal(1), z.literal(3), z.literal(4)])),
+    "channels of the images of --condition-dataset (default: the model's, or as many as the samples have)",
+  ),
   init_from: option('--init-from <folder|hub-id|file.onnx>', z.optional(z.string()), 'fine-tune this saved model'),
   class_conditional: option(
     '--class-conditional',
@@ -147,7 +140,7 @@ export async function imageTrainer(
   const { images: loaded, model } = saved
     ? await imagesFor(saved.model, `--init-from '${init_from}'`, source, settings, session?.autoencoder)
     : await newModel(source, settings, session?.autoencoder);
-  const images = model.classCount === undefined ? loaded : labelledImages(loaded);
+  const condition_dataset = await conditionImages(model, settings);
   const trainer = new Trainer({
     ...common,
     ...(session ? latentsFor(settings, session, settings.autoencoder === undefined) : {}),
@@ -155,15 +148,34 @@ export async function imageTrainer(
     model,
     args,
     loss: lossOf(model, common.loss, settings),
-    train_dataset: images,
+    train_dataset: loaded,
+    condition_dataset,
   });
-  console.log(description(images, model, loaded.count - images.count, session?.autoencoder));
+  const used = takesClassLabels(model) ? labelledImages(loaded) : loaded;
+  console.log(description(used, model, loaded.count - used.count, session?.autoencoder));
   return trainer;
 }
 
 /** Latents lie outside [-1, 1] too, to which a new run would clip its samples. */
 function schedulerFor(scheduler: Scheduler, autoencoder: Autoencoder | undefined): Scheduler {
   return autoencoder ? DDPMScheduler.fromConfig({ ...scheduler.toConfig(), clip_sample: false }) : scheduler;
+}
+
+/** What the model is given beside its samples, in their size; the trainer refuses a set that is missing. */
+async function conditionImages(model: DiffusionModel, settings: ImageSettings): Promise<ImageSet | undefined> {
+  const { condition_dataset, condition_channels } = settings;
+  const flag = givenFlag(settings, ['condition_channels']);
+  if (condition_dataset === undefined && flag !== undefined)
+    throw new InvalidArgumentError(`option ${flag} is of the images of --condition-dataset: name them`);
+  if (condition_dataset === undefined) return undefined;
+  const [, height = 1, width = 1] = model.sampleShape;
+  const channels = condition_channels ?? imageChannels(model.conditionChannels);
+  return loadTrainingImages(
+    condition_dataset,
+    { ...settings, resolution: [height, width], channels },
+    undefined,
+    undefined,
+  );
 }
 
 /** A saved model replaces `--model`; a pipeline folder also brings its noise schedule, an ONNX file does not. */
@@ -212,7 +224,9 @@ async function newModel(source: string, settings: ImageSettings, autoencoder: Au
   const images = await loadTrainingImages(source, settings, resolution, channels);
   const classes = class_conditional ? classCount(images, class_dropout_prob ?? 0) : undefined;
   const samples = autoencoder ? latentFormat(autoencoder, images) : images;
-  return { images, model: unetFor(chosen, samples, { classes, dropout, learn_variance }) };
+  const { condition_dataset, condition_channels } = settings;
+  const condition = condition_dataset === undefined ? 0 : (condition_channels ?? images.channels);
+  return { images, model: unetFor(chosen, samples, { classes, dropout, learn_variance, condition }) };
 }
 
 /** A model of any class but the U-Net's is built from its config alone. */
@@ -231,12 +245,15 @@ async function registeredModel(
 
 /** The images in the size that the model needs. */
 async function imagesFor(
-  model: DiffusionModel,
+  unsized: DiffusionModel,
   option: string,
   source: string,
   settings: ImageSettings,
   autoencoder: Autoencoder | undefined,
 ) {
+  // The trainer gives the size of the images to a model that leaves it open.
+  const model =
+    leavesSizeOpen(unsized) && !autoencoder ? sizedModel(unsized, settings.resolution ?? DEFAULT_SIDE) : unsized;
   const [channels, height, width] = model.sampleShape;
   if (channels === undefined || height === undefined || width === undefined)
     throw new InvalidArgumentError(`${option} is a model of points, but '${source}' has images`);
@@ -257,7 +274,9 @@ async function loadTrainingImages(
   modelResolution: number | readonly [number, number] | undefined,
   modelChannels: number | undefined,
 ): Promise<ImageSet> {
-  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column, strict } = settings;
+  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column } = settings;
+  // An image that is left out of one set only would pair all later ones wrongly.
+  const strict = settings.strict || settings.condition_dataset !== undefined;
   const { dataset_config_name, dataset_revision: revision } = settings;
   const resolution = settings.resolution ?? modelResolution;
   let bar: Progress | undefined;
@@ -297,6 +316,9 @@ async function loadTrainingImages(
   }
 }
 
+/** In pixels, of images whose size neither a flag nor a model says. */
+const DEFAULT_SIDE = 64;
+
 function imageChannels(channels: number | undefined): 1 | 3 | 4 | undefined {
   return channels === 1 || channels === 3 || channels === 4 ? channels : undefined;
 }
@@ -325,7 +347,8 @@ function description(
     ...(unlabelled > 0 ? [`, ${unlabelled} without a class left out`] : []),
   ].join('');
   const classes = model.classCount === undefined ? '' : `, ${model.classCount} classes`;
+  const condition = model.conditionChannels === undefined ? '' : `, a condition of ${model.conditionChannels} channels`;
   const variance = learnsVariance(model) ? ', learned variance' : '';
   const latents = autoencoder ? `, latents of ${[...model.sampleShape.slice(1), model.sampleShape[0]].join('x')}` : '';
-  return `${name}: ${count} images of ${height}x${width}x${channels}${latents}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${variance}`;
+  return `${name}: ${count} images of ${height}x${width}x${channels}${latents}${leftOut}; model: ${(parameters / 1e6).toFixed(1)} million parameters${classes}${condition}${variance}`;
 }
