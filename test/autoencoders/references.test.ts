@@ -79,7 +79,8 @@ describe.each(['nchw', 'hwnc'] as const)('%s', (order) => {
     for (const spec of kl.parameters) compareGradient(outputs, spec, order, known[spec.name] ?? []);
   });
 
-  it.each(['vq-spatial', 'vq-dimensions'])(
+  // The layouts do not differ in the second.
+  it.each(order === 'nchw' ? ['vq-spatial', 'vq-dimensions'] : ['vq-spatial'])(
     '%s: what a VQModel gives, and its gradients, are those of diffusers',
     async (name) => {
       const { config, shape, names, loss, gradients: known, ...expected } = reference(name);
