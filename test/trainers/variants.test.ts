@@ -28,7 +28,7 @@ const variants: Record<string, Variant> = {
     model: unet(),
     loss: isoLoss({ lambda: 0.1, base: minSnrLoss({ snr_gamma: 5 }) }),
     noise_scheduler: new DDPMScheduler(),
-    args: { optim: 'lion', learning_rate: 1e-3, noise_offset: 0.1, input_perturbation: 0.1 },
+    args: { optim: 'lion', learning_rate: 2e-3, noise_offset: 0.1, input_perturbation: 0.1 },
   },
   'Iso and v-prediction': {
     model: unet(),
@@ -46,10 +46,10 @@ it('variants of DDPM with Iso train, and are opened in another process, which dr
       ...parts,
       args: {
         output_dir,
-        max_steps: 45,
+        max_steps: 30,
         per_device_train_batch_size: 8,
-        learning_rate: 2e-3,
-        logging_steps: 15,
+        learning_rate: 3e-3,
+        logging_steps: 10,
         report_to: [],
         device: 'cpu',
         ...args,
