@@ -15,6 +15,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   draw: async () => (await import('./draw.ts')).run(),
   service: async (argv) => (await import('./service.ts')).run(argv),
   features: async () => (await import('./features.ts')).run(),
+  loading: async () => (await import('./loading.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
 };
 

@@ -111,7 +111,8 @@ export async function inspectImage(image: SourceImage): Promise<InspectedImage |
     .digest();
   if ('pixels' in image) return { source, digest, height: image.height, width: image.width, channels: image.channels };
   try {
-    return await withDecoded(image.encoded, false, ({ height, width }, channels) => {
+    return await withDecoded(image.encoded, false, async ({ height, width }, decoder) => {
+      const { channels } = await decoder.metadata();
       return { source, digest, height, width, channels };
     });
   } catch (error) {
@@ -119,11 +120,11 @@ export async function inspectImage(image: SourceImage): Promise<InspectedImage |
   }
 }
 
-/** @param use receives the pixels in sRGB, 8 bits each, and how many channels the file itself has. */
+/** @param use receives the pixels in sRGB, 8 bits each, and what says more about the file. */
 export async function withDecoded<Result>(
   encoded: Uint8Array,
   keepsAlpha: boolean,
-  use: (whole: PixelImage, channels: number) => Result,
+  use: (whole: PixelImage, decoder: ImageDecoder) => Result | Promise<Result>,
 ): Promise<Result> {
   const format = imageFormatOf(encoded);
   const decoder = decoderOf(encoded, format);
@@ -131,11 +132,11 @@ export async function withDecoded<Result>(
   const damaged = (cause: unknown) => {
     throw new Error(`the ${format} file is damaged, or of a kind that is not read`, { cause });
   };
-  const { height, width, channels } = await decoder.metadata().catch(damaged);
+  const { height, width } = await decoder.size().catch(damaged);
   const pixels = height * width;
   if (pixels > MAX_IMAGE_PIXELS)
     throw new Error(`${width}x${height} pixels are more than the ${MAX_IMAGE_PIXELS} that are decoded`);
-  const work = async () => use(await decoded(decoder, keepsAlpha).catch(damaged), channels);
+  const work = async () => use(await decoded(decoder, keepsAlpha).catch(damaged), decoder);
   return pixels > LARGE_PIXELS ? inTurn(work) : work();
 }
 
@@ -155,8 +156,7 @@ async function decoded(decoder: ImageDecoder, keepsAlpha: boolean): Promise<Pixe
 }
 
 function decoderOf(encoded: Uint8Array, format: ReturnType<typeof imageFormatOf>): ImageDecoder {
-  // `withDecoded` sets the limit of pixels.
-  if (format !== 'BMP' && format !== 'Netpbm') return imageDecoder(encoded);
+  if (format !== 'BMP' && format !== 'Netpbm') return imageDecoder(encoded, MAX_IMAGE_PIXELS);
   return imageDecoder((format === 'BMP' ? decodeBmp : decodeNetpbm)(encoded, MAX_IMAGE_PIXELS));
 }
 

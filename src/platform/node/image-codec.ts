@@ -1,4 +1,5 @@
 import sharp, { type Sharp } from 'sharp';
+import { declaredSize } from '../declared-size.ts';
 
 /* Image files to pixels and back, by sharp. */
 
@@ -15,16 +16,22 @@ export const CODEC = `libvips ${sharp.versions.vips}`;
 
 /** An image that can be looked at before it is decoded. */
 export interface ImageDecoder {
+  /** How large the image is. It costs less than `metadata`. @throws an error when the file is damaged. */
+  size(): Promise<Pick<RawPixels, 'height' | 'width'>>;
   /** @throws an error when the file is damaged. */
   metadata(): Promise<Pick<RawPixels, 'height' | 'width' | 'channels'>>;
   /** In sRGB, on white unless `keepsAlpha`. @throws an error when the file is damaged. */
   decode(keepsAlpha: boolean): Promise<RawPixels>;
 }
 
-/** @param image the bytes of an image file of a known format, or pixels. The caller bounds their number. */
-export function imageDecoder(image: Uint8Array | RawPixels): ImageDecoder {
-  const decoder = sharpOf(image);
+/**
+ * @param image the bytes of an image file of a known format, or pixels.
+ * @param maxPixels an image of more fails, whatever its header declares. Default: no limit; the caller bounds them.
+ */
+export function imageDecoder(image: Uint8Array | RawPixels, maxPixels?: number): ImageDecoder {
+  const decoder = sharpOf(image, maxPixels);
   return {
+    size: async () => (image instanceof Uint8Array && declaredSize(image)) || decoder.metadata(),
     metadata: async () => {
       const { height, width, channels } = await decoder.metadata();
       return { height, width, channels };
@@ -37,8 +44,8 @@ export function imageDecoder(image: Uint8Array | RawPixels): ImageDecoder {
   };
 }
 
-function sharpOf(image: Uint8Array | RawPixels): Sharp {
-  if (image instanceof Uint8Array) return sharp(image, { limitInputPixels: false, failOn: 'error', autoOrient: true });
+function sharpOf(image: Uint8Array | RawPixels, limitInputPixels: number | false = false): Sharp {
+  if (image instanceof Uint8Array) return sharp(image, { limitInputPixels, failOn: 'error', autoOrient: true });
   const { pixels, height, width, channels } = image;
   return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } });
 }

@@ -1,4 +1,5 @@
 import { NotInBrowserError } from '../../errors.ts';
+import { declaredSize } from '../declared-size.ts';
 import type { ImageDecoder, Layer, RawPixels } from '../node/image-codec.ts';
 
 /* Image files to pixels and back, by the browser. */
@@ -8,28 +9,34 @@ export type { ImageDecoder, Layer, RawPixels };
 /** What decodes: where it changes, the same file may give other pixels. */
 export const CODEC = 'browser';
 
-/** @param image the bytes of an image file of a known format, or pixels. The caller bounds their number. */
-export function imageDecoder(image: Uint8Array | RawPixels): ImageDecoder {
+/**
+ * @param image the bytes of an image file of a known format, or pixels.
+ * @param maxPixels an image of more fails, whatever its header declares. Default: no limit; the caller bounds them.
+ */
+export function imageDecoder(image: Uint8Array | RawPixels, maxPixels = Number.POSITIVE_INFINITY): ImageDecoder {
   if (!(image instanceof Uint8Array))
-    return { metadata: async () => image, decode: async (alpha) => withAlpha(image, alpha) };
+    return { size: async () => image, metadata: async () => image, decode: async (alpha) => withAlpha(image, alpha) };
+  const size = async () => declaredSize(image) ?? (await decodedSize(image));
   return {
-    metadata: async () => {
-      const declared = declaredSize(image);
-      if (declared) return { ...declared, channels: 3 };
-      const bitmap = await bitmapOf(image);
-      const { height, width } = bitmap;
-      bitmap.close();
-      return { height, width, channels: 3 };
-    },
+    size,
+    metadata: async () => ({ ...(await size()), channels: 3 }),
     decode: async (keepsAlpha) => {
       const bitmap = await bitmapOf(image);
       const { height, width } = bitmap;
+      if (height * width > maxPixels) throw new Error(`it has ${width}x${height} pixels`);
       const context = canvas(height, width, keepsAlpha);
       context.drawImage(bitmap, 0, 0);
       bitmap.close();
       return withAlpha({ pixels: pixelsOf(context), height, width, channels: 4 }, keepsAlpha);
     },
   };
+}
+
+async function decodedSize(encoded: Uint8Array): Promise<{ height: number; width: number }> {
+  const bitmap = await bitmapOf(encoded);
+  const { height, width } = bitmap;
+  bitmap.close();
+  return { height, width };
 }
 
 function bitmapOf(encoded: Uint8Array): Promise<ImageBitmap> {
@@ -69,26 +76,6 @@ function withAlpha(image: RawPixels, keepsAlpha: boolean): RawPixels {
     if (keepsAlpha) out[i * to + 3] = alpha;
   }
   return { pixels: out, height, width, channels: to };
-}
-
-/**
- * The size that the header of a PNG, GIF or JPEG file declares, so that a small file of billions of pixels is refused
- * before it is decoded; undefined for other formats.
- */
-function declaredSize(bytes: Uint8Array): { height: number; width: number } | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes[0] === 0x89 && bytes.length > 24) return { width: view.getUint32(16), height: view.getUint32(20) };
-  if (bytes[0] === 0x47 && bytes.length > 10)
-    return { width: view.getUint16(6, true), height: view.getUint16(8, true) };
-  if (bytes[0] !== 0xff) return undefined;
-  // The segments of a JPEG file, up to the one that begins a frame.
-  for (let at = 2; at + 9 < bytes.length; at += 2 + view.getUint16(at + 2)) {
-    const marker = bytes[at + 1] as number;
-    if (bytes[at] !== 0xff) return undefined;
-    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker))
-      return { height: view.getUint16(at + 5), width: view.getUint16(at + 7) };
-  }
-  return undefined;
 }
 
 /** Pixels of 1 to 4 channels as a PNG file. */

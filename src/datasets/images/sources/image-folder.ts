@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
+import { inOrder } from '../decode.ts';
 import { notAnImageName } from '../formats/image-formats.ts';
 import {
   folderLabel,
@@ -13,6 +14,9 @@ import {
 } from './image-source.ts';
 import { isMetadataFile, readMetadata } from './metadata.ts';
 import { anyOf, chosenSplit, splitsByFolder } from './splits.ts';
+
+/** More than libuv has threads: the calling thread need not be asked after each. */
+const STATES_AT_A_TIME = 64;
 
 /** A file below a folder. */
 export interface FolderFile {
@@ -50,10 +54,11 @@ export async function imageFolderSource(
   const labelOf = (path: string) => (labels ? labels.get(path) : folderLabel(folders.withoutSplits(path)));
   if (labels) warnOfGaps(folder, labels, { chosen, images }, choice);
   const states: unknown[] = [];
-  for (const { path } of chosen) {
+  const stateOf = async ({ path }: FolderFile) => {
     const status = await stat(join(folder, path)).catch(() => undefined);
-    states.push([path, status?.size ?? 0, status?.mtimeMs ?? 0]);
-  }
+    return [path, status?.size ?? 0, status?.mtimeMs ?? 0];
+  };
+  for await (const state of inOrder(chosen, STATES_AT_A_TIME, stateOf)) states.push(state);
   const isOfSplits = anyOf(chosen.map(({ path }) => folders.splitOf(path)));
   const skipped = others.filter(({ path }) => isOfSplits(folders.splitOf(path)));
   // Of all splits: a class has the same number in each.
