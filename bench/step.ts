@@ -46,7 +46,7 @@ async function compare(batch: number, steps: number): Promise<void> {
     });
     const microseconds = (seconds: number) => `${((seconds * 1e6) / steps).toFixed(0)} us`;
     console.log(`batch ${batch}: ours ${microseconds(oursSeconds)} a step, torch ${microseconds(referenceSeconds)}`);
-    printRatio(batch === 128 ? 'step' : `step-batch-${batch}`, ratio);
+    printRatio(batch === 128 ? 'step' : `step-${batch}`, ratio);
   } finally {
     reference.close();
     await engine.release();

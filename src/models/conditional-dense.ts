@@ -83,20 +83,22 @@ export class ConditionalDense implements DiffusionModel {
       throw new GraphError(
         `ConditionalDense: the sample must be [batch, ${this.config.in_features}], but is ${formatShape(sample.shape)}`,
       );
-    const encoding = this.encodeTimesteps(sample, timestep);
+    const table = this.encodings(sample);
+    const [batch] = timestep.shape;
+    // In a batch of more samples than there are timesteps, most share theirs with others.
+    const areShared = typeof batch === 'number' && batch > this.config.num_train_timesteps;
+    const encoding = areShared ? table : gather(table, timestep);
     return this.layers.reduce((hidden, layer, index) => {
-      const sum = layer.forward(hidden, encoding, context);
+      const sum = layer.forward(hidden, encoding, context, areShared ? timestep : undefined);
       return index < this.config.num_hidden_layers ? relu(sum) : sum;
     }, sample);
   }
 
-  /** One row of the table a timestep: [timesteps, time_embedding_dim]. */
-  private encodeTimesteps(sample: Value, timestep: Value): Value {
+  /** Of all timesteps: [num_train_timesteps, time_embedding_dim]. */
+  private encodings({ graph, dtype }: Value): Value {
     const { num_train_timesteps, time_embedding_dim } = this.config;
-    const table = sinusoidalTable(num_train_timesteps, time_embedding_dim);
-    const data = toTensorData(sample.dtype, table);
-    const rows = timestep.graph.constant(sample.dtype, [num_train_timesteps, time_embedding_dim], data);
-    return gather(rows, timestep);
+    const data = toTensorData(dtype, sinusoidalTable(num_train_timesteps, time_embedding_dim));
+    return graph.constant(dtype, [num_train_timesteps, time_embedding_dim], data);
   }
 }
 
@@ -117,11 +119,14 @@ class TimedLinear implements Layer {
   /**
    * Both biases are summed as vectors and enter through the additive inputs of the two Gemms, so the layer costs no
    * elementwise pass over the batch, forward or backward.
+   *
+   * @param rows which of the encodings belongs to each sample; default: there is one for each.
    */
-  forward(x: Value, encoding: Value, context: ForwardContext): Value {
+  forward(x: Value, encoding: Value, context: ForwardContext, rows?: Value): Value {
     const embedded = relu(this.time1.forward(encoding, context));
     const bias = add(this.linear.bias(context), this.time2.bias(context));
-    return this.linear.forward(x, context, this.time2.forward(embedded, context, bias));
+    const embedding = this.time2.forward(embedded, context, bias);
+    return this.linear.forward(x, context, rows ? gather(embedding, rows) : embedding);
   }
 }
 

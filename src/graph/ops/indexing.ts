@@ -57,13 +57,33 @@ function scatterAddAlong(axis: number, data: Value, indices: Value, dy: Value): 
   return transpose(summed, back);
 }
 
+/**
+ * onnxruntime's ScatterND on the cpu adds to one element from several threads at once, and loses some of it. It takes one
+ * thread for fewer than 200,000 elements.
+ */
+const MAX_SCATTERED = 2 ** 16;
+
 /** Adds each row of dy to the row of zeros-like-data that it was gathered from. */
 function scatterAddRows(data: Value, indices: Value, dy: Value): Value {
   const rows = widened(dy);
-  const zeros = expandTo(scalarLike(rows, 0), data.shape);
   // ScatterND takes int64 only.
   const positions = unsqueeze(cast(indices, 'int64'), [indices.shape.length]);
-  return cast(apply('ScatterND', [zeros, positions, rows], { reduction: text('add') }), dy.dtype);
+  const zeros = expandTo(scalarLike(rows, 0), data.shape);
+  const [count] = rows.shape;
+  const isFixed = rows.shape.every((dim) => typeof dim === 'number');
+  const elements = isFixed ? elementCount(rows.shape) : 0;
+  const parts = Math.min(Number(count), Math.ceil(elements / MAX_SCATTERED));
+  if (elements <= MAX_SCATTERED || indices.shape.length === 0) return cast(addedRows(zeros, positions, rows), dy.dtype);
+  let sum = zeros;
+  for (let part = 0; part < parts; part++) {
+    const [start, end] = [part, part + 1].map((edge) => Math.floor((edge * Number(count)) / parts)) as [number, number];
+    sum = addedRows(sum, slice(positions, start, end, 0), slice(rows, start, end, 0));
+  }
+  return cast(sum, dy.dtype);
+}
+
+function addedRows(data: Value, positions: Value, rows: Value): Value {
+  return apply('ScatterND', [data, positions, rows], { reduction: text('add') });
 }
 
 defineOp({ opType: 'ScatterND', infer: ({ x }) => x });
