@@ -44,7 +44,7 @@ export interface PairsResult {
 /** No Python with the wanted modules; `bench/run.ts` prints the message and exits with code 3. */
 export class MissingReferenceError extends Error {}
 
-const INSTALL_HINT = 'apt-get install python3-torch python3-sklearn libopenblas0-pthread';
+const INSTALL_HINT = 'apt-get install python3-torch python3-torchvision python3-sklearn libopenblas0-pthread';
 
 let chosenPython: string | undefined;
 

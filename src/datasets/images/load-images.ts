@@ -116,7 +116,7 @@ const optionsSchema = z.strictObject({
 export type ImageProgress = (progress: { done: number; total: number | undefined }) => void;
 
 /**
- * A set of images to train on. They are decoded and resized once, off the JS thread, and kept as bytes in a cache
+ * A set of images to train on. They are decoded once, off the JS thread, resized, and kept as bytes in a cache
  * file; loading the same files with the same options again reads that file.
  *
  * @param source one of
