@@ -1,3 +1,4 @@
+export type { Communicator } from '../distributed/communicator.ts';
 export {
   AutoencoderTrainer,
   type AutoencoderTrainerOptions,

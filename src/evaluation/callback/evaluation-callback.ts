@@ -152,12 +152,14 @@ export class EvaluationCallback implements TrainerCallback {
   /** Files of a rank that does not write go into a folder that ends with the run. */
   private async follow(run: TrainerRun): Promise<Evaluating> {
     const directory = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-rank-'));
-    const evaluator = await this.startEvaluator(run, directory);
-    return {
-      evaluator,
-      directory,
-      shared: new SharedEvaluations(run.ranks, evaluator, path.join(directory, 'shares')),
-    };
+    try {
+      const evaluator = await this.startEvaluator(run, directory);
+      const shared = new SharedEvaluations(run.ranks, evaluator, path.join(directory, 'shares'));
+      return { evaluator, directory, shared };
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
   }
 
   private async startEvaluator(run: TrainerRun, directory: string): Promise<SnapshotEvaluator> {
