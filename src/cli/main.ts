@@ -19,6 +19,12 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/train/train.ts')).defineTrain,
   },
   {
+    name: 'train-autoencoder',
+    description:
+      'Train an autoencoder for latent diffusion on images; writes checkpoints, logs and OUTPUT/autoencoder.',
+    load: async () => (await import('./commands/train/train-autoencoder.ts')).defineTrainAutoencoder,
+  },
+  {
     name: 'generate',
     description: 'Sample points, in the units of the training data, or images from a saved model.',
     load: async () => (await import('./commands/generate/generate.ts')).defineGenerate,

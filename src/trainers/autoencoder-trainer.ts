@@ -24,7 +24,7 @@ export interface AutoencoderTrainerOptions extends RunOptions {
   readonly train_dataset: ImageSet;
   /** What is minimised; default `autoencoderLoss()`. */
   readonly loss?: AutoencoderLoss | undefined;
-  /** Other images, whose reconstruction is measured while training runs, as `psnr` in the logs; default none. */
+  /** Other images, whose reconstruction is measured while training runs: loggers are told their `psnr`; default none. */
   readonly eval_dataset?: ImageSet | undefined;
   /** Steps between two evaluations, at least 1; default: one after each epoch. */
   readonly eval_steps?: number | undefined;
@@ -40,8 +40,8 @@ export interface SaveTrainedOptions extends SaveAutoencoderOptions {
  * Trains an autoencoder for latent diffusion as `Trainer` trains a diffusion model: the same arguments, devices,
  * checkpoints, logs, callbacks and ranks, and the same bits after a run was killed and resumed.
  *
- * Of an autoencoder with distributions a latent is drawn for each image, from the seed, the step and the image in it. The
- * log has `loss`, the terms of the loss, and `psnr` where there is an `eval_dataset`.
+ * Of an autoencoder with distributions a latent is drawn for each image, from the seed, the step and its place in the step.
+ * The log has `loss` and the terms of the loss. Loggers are told of the `psnr` of an `eval_dataset`, as of evaluations.
  *
  * @example
  * const trainer = new AutoencoderTrainer({

@@ -16,14 +16,21 @@ const cli = (args: string[], interruptWhen?: () => boolean) => runCli(args, fold
 const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
 
 describe('iso-diffusion', () => {
-  it.each(['train', 'generate', 'evaluate', 'analyze', 'convert-extractor', 'doctor', 'push', 'from-diffusers'])(
-    '%s --help shows an example',
-    async (command) => {
-      const { code, stdout } = await cli([command, '--help']);
-      expect(code).toBe(0);
-      expect(stdout).toMatch(new RegExp(`Examples?:\\n +iso-diffusion ${command}`));
-    },
-  );
+  it.each([
+    'train',
+    'train-autoencoder',
+    'generate',
+    'evaluate',
+    'analyze',
+    'convert-extractor',
+    'doctor',
+    'push',
+    'from-diffusers',
+  ])('%s --help shows an example', async (command) => {
+    const { code, stdout } = await cli([command, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`Examples?:\\n +iso-diffusion ${command}`));
+  });
 
   it('trains, generates, evaluates and analyzes, and stays quiet off a terminal', async () => {
     const trained = await cli([

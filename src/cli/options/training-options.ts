@@ -156,7 +156,10 @@ export const outputOptions = grouped('Output:', {
 type TrainingSettings = Settings<typeof trainingOptions & typeof outputOptions>;
 
 /** The trainer's arguments: the given options, and the kind's defaults for the rest. */
-export function trainingArguments(kind: keyof typeof KIND_DEFAULTS, settings: TrainingSettings): TrainingArguments {
+export function trainingArguments(
+  kind: keyof typeof KIND_DEFAULTS,
+  settings: Partial<TrainingSettings> & Pick<TrainingSettings, 'output_dir' | 'optim'>,
+): TrainingArguments {
   const keys = [...Object.keys(trainingOptions), ...Object.keys(outputOptions)];
   const given = keys
     .map((key) => [key, settings[key as keyof TrainingSettings]] as const)

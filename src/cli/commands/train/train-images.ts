@@ -180,7 +180,7 @@ async function conditionImages(model: DiffusionModel, settings: ImageSettings): 
 
 /** A saved model replaces `--model`; a pipeline folder also brings its noise schedule, an ONNX file does not. */
 function refuseConflicts(settings: ImageSettings): void {
-  const { init_from, class_conditional, class_dropout_prob, center_crop, random_crop, stretch } = settings;
+  const { init_from, class_conditional, class_dropout_prob } = settings;
   const brought = [
     ...(['model', 'model_config', 'class_conditional', 'dropout', 'learn_variance'] as const),
     ...(isOnnx(init_from) ? [] : (['prediction_type', 'beta_schedule', 'num_train_timesteps'] as const)),
@@ -190,6 +190,15 @@ function refuseConflicts(settings: ImageSettings): void {
     throw new InvalidArgumentError(`'${init_from}' brings its own model and noise schedule: leave out ${given}`);
   if (class_dropout_prob && !class_conditional && init_from === undefined)
     throw new InvalidArgumentError(`--class-dropout-prob is ${class_dropout_prob}, but needs --class-conditional`);
+  refuseCropsThatExclude(settings);
+}
+
+/** @throws {InvalidArgumentError} when two ways to bring images to their size are given. */
+export function refuseCropsThatExclude({
+  center_crop,
+  random_crop,
+  stretch,
+}: Pick<ImageSettings, 'center_crop' | 'random_crop' | 'stretch'>): void {
   const [crop, other] = [center_crop && '--center-crop', random_crop && '--random-crop', stretch && '--stretch'].filter(
     Boolean,
   );
@@ -268,9 +277,28 @@ async function tunedModel(
   return downloadBar(async (progress_callback) => savedModel(await folderNamed(from, { progress_callback })));
 }
 
-async function loadTrainingImages(
+/** What says which images are loaded, and how. */
+type DataSettings = Pick<
+  ImageSettings,
+  | 'n'
+  | 'resolution'
+  | 'channels'
+  | 'stretch'
+  | 'random_crop'
+  | 'interpolation'
+  | 'data_dir'
+  | 'cache_dir'
+  | 'split'
+  | 'label_column'
+  | 'strict'
+  | 'dataset_config_name'
+  | 'dataset_revision'
+> & { readonly condition_dataset?: string | undefined };
+
+/** The images in the size that was asked for, else that of the model. */
+export async function loadTrainingImages(
   source: string,
-  settings: ImageSettings,
+  settings: DataSettings,
   modelResolution: number | readonly [number, number] | undefined,
   modelChannels: number | undefined,
 ): Promise<ImageSet> {

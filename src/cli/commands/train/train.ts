@@ -1,16 +1,14 @@
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { world } from '#distributed/world';
 import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
 import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
-import { InvalidArgumentError, NonFiniteLossError } from '../../../errors.ts';
+import { InvalidArgumentError } from '../../../errors.ts';
 import { HUB_ID, ONNX_DTYPES } from '../../../hub/hub-options.ts';
 import { PIPELINE_LAYOUTS } from '../../../hub/pipeline-folder.ts';
 import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/index.ts';
 import { DDPMScheduler } from '../../../schedulers/index.ts';
-import { InterruptedError, withInterrupt } from '../../../terminal/interrupt.ts';
 import { metricsText } from '../../../trainers/progress-line.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
@@ -33,6 +31,7 @@ import { outputOptions, trainingArguments, trainingOptions } from '../../options
 import { samplePictures } from '../../ui/run-page.ts';
 import { writeTrainingPlots } from '../../ui/training.ts';
 import { latentOptions } from './latent-options.ts';
+import { refuseOldRun, resumeFrom, runTrainer } from './run-trainer.ts';
 import { imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
 import { type Watched, watchOptions, watchRun } from './watch.ts';
@@ -152,7 +151,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const dataset = { kind: await dataSetKind(source, { split, dataset_config_name, revision, cache_dir }), source };
   refuseOptionsOfOtherKind(dataset, settings);
   const loss = await chosenLoss(dataset, settings);
-  const resume = settings.resume_from_checkpoint === true ? 'latest' : settings.resume_from_checkpoint || undefined;
+  const resume = resumeFrom(settings.resume_from_checkpoint);
   // The other ranks of mpirun only take part in the steps.
   const writes = world().rank === 0;
   if (!resume && writes) await refuseOldRun(output_dir);
@@ -161,16 +160,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
   const watched = watchRun(dataset.kind, settings);
   const trainer = await newTrainer(dataset, settings, loss, watched);
   if (process.stderr.isTTY && writes) process.stderr.write(`watch the run in ${watched.page}\n`);
-  const notice = writes ? 'interrupted: saving a checkpoint (Ctrl-C again exits at once)' : '';
-  const result = await withInterrupt(notice, (signal) =>
-    trainer.train({ resume_from_checkpoint: resume, signal }).catch(withAdvice),
-  );
-  if (result.interrupted)
-    throw new InterruptedError(
-      writes
-        ? `stopped at step ${result.global_step} of ${trainer.maxSteps}; continue with the same command and --resume`
-        : '',
-    );
+  const result = await runTrainer(trainer, resume);
   if (!writes) return;
   const pipelineDir = path.join(output_dir, 'pipeline');
   const picture = (await samplePictures(watched.samples_dir)).at(-1)?.file;
@@ -184,15 +174,6 @@ async function train(settings: Settings<typeof options>): Promise<void> {
     [`pipeline: ${pipelineDir}`, `page: ${watched.page}`, ...plots.map((plot) => `plot: ${plot}`)].join('\n'),
   );
   if (target) console.log(await push(pipelineDir, target));
-}
-
-/** The trainer's advice after a divergence, in options of the command line. */
-function withAdvice(error: unknown): never {
-  if (!(error instanceof NonFiniteLossError)) throw error;
-  throw new NonFiniteLossError(
-    `${error.message}\nUse the same command with --resume and a lower --lr, or with --max-grad-norm. Where there is no checkpoint, leave out --resume.`,
-    error.step,
-  );
 }
 
 /** An option without effect is most likely a mistake. */
@@ -253,14 +234,4 @@ function newTrainer(
   };
   const common = { args, loss, noise_scheduler, callbacks: [skipped, ...callbacks], loggers, on_warning };
   return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common);
-}
-
-/** A new run in the folder of an old one would mix the checkpoints of both. */
-async function refuseOldRun(outputDir: string): Promise<void> {
-  const names = await readdir(outputDir).catch(() => []);
-  const old = names.find((name) => /^checkpoint-\d+(-\d+)?$/.test(name));
-  if (old)
-    throw new InvalidArgumentError(
-      `${path.join(outputDir, old)} already exists: continue with --resume, or choose another --output`,
-    );
 }
