@@ -158,7 +158,7 @@ const configSchema = z.strictObject({
 export type UNet2DConfig = Complete<Omit<UNet2DOptions, 'condition_channels'>> & {
   /** The class, by its name in `models` and in diffusers. */
   readonly _class_name: 'UNet2DModel';
-  /** Where the option was given: diffusers would warn of a key that it does not know. */
+  /** Default: absent unless the option was given, because diffusers would warn of a key that it does not know. */
   readonly condition_channels?: number | undefined;
 };
 
