@@ -44,6 +44,11 @@ const TILE = 4;
 /** From these sizes on it is faster than columns, by bench/conv-formulations.ts. */
 const MIN_TILES = 32;
 const MIN_CHANNELS = 32;
+/**
+ * On longer axes maps are transformed tile by tile: a product along a whole axis has as many summands as the axis has pixels.
+ * At 64 and at 128 pixels that takes 1.7 times as long.
+ */
+const LONG_AXIS = 32;
 
 /** Whether the convolution is one that `winogradConvolution` computes, and large enough to gain by it. */
 export function fitsWinograd(maps: Value, filters: Value, geometry: MapGeometry): boolean {
@@ -101,20 +106,10 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
  * are one product for each tile: the first as a convolution in three axes, which writes the points where they belong.
  */
 export function tiledConvolution(maps: Value, tiles: Value, bias: Value): Value {
-  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
   const [, , outputs = 1] = fixedShape(tiles.shape);
   const [rows, columns] = [height / TILE, width / TILE];
-  const points = maps.graph.addNode(
-    'Conv',
-    [
-      reshape(maps, [1, 1, height, width, batch * channels]),
-      bothAxes(maps, INPUT, [POINTS ** 2, 1, POINTS, POINTS, 1]),
-    ],
-    { strides: ints([TILE, TILE, 1]), pads: ints([1, 1, 0, 1, 1, 0]) },
-    [{ dtype: maps.dtype, shape: [1, POINTS ** 2, rows, columns, batch * channels] }],
-  ).outputs[0];
-  if (!points) throw new GraphError('a convolution has no output');
-  const product = matmul(reshape(points, [POINTS ** 2, rows * columns * batch, channels]), tiles);
+  const product = matmul(pointsByTile(maps), tiles);
   const combined = matmul(bothAxes(maps, OUTPUT, [TILE ** 2, POINTS ** 2]), reshape(product, [POINTS ** 2, -1]));
   const inOrder = transpose(reshape(combined, [TILE, TILE, rows, columns, batch * outputs]), [2, 0, 3, 1, 4]);
   return add(reshape(inOrder, [height, width, batch, outputs]), bias);
@@ -133,11 +128,27 @@ function bothAxes(like: Value, rows: readonly (readonly number[])[], shape: read
 /** B^T d B of every tile: [height, width, batch, channels] to [36, tiles of all images, channels]. */
 function toPoints(maps: Value): Value {
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  // onnxruntime has no Conv of float64.
+  if (Math.max(height, width) > LONG_AXIS && maps.dtype === 'float32') return pointsByTile(maps);
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
   const vertical = matmul(matrix(maps, tileRows(height)), reshape(maps, [height, width * depth]));
   const points = matmul(matrix(maps, tileRows(width)), reshape(vertical, [POINTS * rows, width, depth]));
   const byPoint = transpose(reshape(points, [POINTS, rows, POINTS, columns, depth]), [0, 2, 1, 3, 4]);
   return reshape(byPoint, [POINTS ** 2, rows * columns * batch, channels]);
+}
+
+/** The same as one product for each tile: a convolution in three axes, which writes the points where they belong. */
+function pointsByTile(maps: Value): Value {
+  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+  const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
+  const [points] = maps.graph.addNode(
+    'Conv',
+    [reshape(maps, [1, 1, height, width, depth]), bothAxes(maps, INPUT, [POINTS ** 2, 1, POINTS, POINTS, 1])],
+    { strides: ints([TILE, TILE, 1]), pads: ints([1, 1, 0, 1, 1, 0]) },
+    [{ dtype: maps.dtype, shape: [1, POINTS ** 2, rows, columns, depth] }],
+  ).outputs;
+  if (!points) throw new GraphError('a convolution has no output');
+  return reshape(points, [POINTS ** 2, rows * columns * batch, channels]);
 }
 
 function toPointsAdjoint(points: Value, [height = 1, width = 1, batch = 1, channels = 1]: number[]): Value {

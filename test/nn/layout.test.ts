@@ -142,6 +142,19 @@ describe('convolutions in hwnc', () => {
     // The plain sum of 288 products has 3e-7; Lavin & Gray report about ten times that for F(4x4, 3x3).
     expectClose(Float64Array.from(y?.data as Float32Array), wide.y, 5e-6);
   });
+
+  it('and its gradients on a long axis, which is transformed tile by tile', async () => {
+    const given: ConvCase = { name: '', x: [2, 32, 36, 8], weight: [33, 32, 3, 3], pads: border };
+    const shapes = [given.x, given.weight, [33]];
+    const [tiled, plain] = [
+      await run(shapes, convIn(hwnc, given), 'float32'),
+      await run(shapes, convIn(hwnc, given), 'float64'),
+    ];
+    expectClose(tiled.y, plain.y, 5e-6);
+    tiled.gradients.forEach((gradient, i) => {
+      expectClose(gradient, plain.gradients[i] ?? [], 5e-6);
+    });
+  });
 });
 
 describe('other layers in hwnc give what they give in nchw', () => {
