@@ -25,4 +25,4 @@ it('the example of docs/unets.md trains a model with a condition and draws', asy
   );
   await runExample(file, [], folder);
   expect(existsSync(path.join(folder, 'larger.png'))).toBe(true);
-}, 60_000);
+}, 120_000);
