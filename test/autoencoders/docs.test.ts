@@ -31,7 +31,7 @@ console.log(JSON.stringify(decoded.map(({ data, shape }) => [shape, [...data]]))
     )
     .replace('max_images: 20', 'max_images: 2');
   expect(quick).toMatch(/max_steps: 1.*max_images: 2/s);
-  const programs = [`${made}${quick}console.log(psnr > 0)`, loaded, own + roundTrip].map((block) =>
+  const programs = [made, `${quick}console.log(psnr > 0)`, loaded, own + roundTrip].map((block) =>
     block.replace(/'iso-diffusion(\/\w+)?'/g, (_, room = '') => `'${path.join(root, `src${room}/index.ts`)}'`),
   );
   programs.forEach((program, i) => {
