@@ -12,6 +12,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   prdc: async () => (await import('./prdc.ts')).run(),
   browser: async (argv) => (await import('./browser/run.ts')).run(argv),
   mpi: async () => (await import('./mpi.ts')).run(),
+  start: async () => (await import('./start.ts')).run(),
   draw: async () => (await import('./draw.ts')).run(),
   service: async (argv) => (await import('./service.ts')).run(argv),
   features: async () => (await import('./features.ts')).run(),
