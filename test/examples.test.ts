@@ -21,6 +21,11 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
     prints: /1797 images of 8x8/,
     writes: ['images/comparison.png', 'images/ddpm.png', 'images/iso.png', 'images/iso/pipeline/unet_ema/model.onnx'],
   },
+  'latent-diffusion.ts': {
+    args: ['--resolution', '16', '--autoencoder-steps', '2', '--steps', '2', '--samples', '4', '--output', 'latent'],
+    prints: /1617 images of 16x16 to train on, 180 held out\nreconstruction .* PSNR \d[\s\S]*DDPM: \d+ s, \d+ s of/,
+    writes: ['latent/latent-diffusion.png', 'latent/iso/pipeline/vqvae/config.json'],
+  },
   'custom-data.ts': {
     args: ['', './runs/custom', '200'],
     prints: /200 steps.*\ndrew 1000 points/,
