@@ -140,7 +140,8 @@ function ofReference(offset: number) {
     second += count;
     return { data: Float32Array.from(data.flatMap((part) => [...part])) };
   };
-  const parts = { task: 'unconditional-image-generation', model: { sampleShape: [3, height, width] } };
+  const imageShape = [3, height, width];
+  const parts = { task: 'unconditional-image-generation', imageShape, model: { sampleShape: imageShape } };
   const made = Object.assign(draw, parts, { scheduler: new DDIMScheduler() });
   return { latents, pipeline: made as unknown as UnconditionalImageGenerationPipeline };
 }
