@@ -105,7 +105,9 @@ export class DrawingNetwork {
   }
 
   private createSession(batch: DrawingBatch): Promise<Session> {
-    return Session.create(writeOnnx(drawingGraph(this.model, this.constants, batch).graph), 'cpu');
+    const { graph } = drawingGraph(this.model, this.constants, batch);
+    // Laid out ahead, the memory of a run would come on top of what the first one took.
+    return Session.create(writeOnnx(graph), 'cpu', { plansMemory: false });
   }
 
   private async releaseOldest(): Promise<void> {
