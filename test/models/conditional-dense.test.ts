@@ -164,7 +164,7 @@ describe('ConditionalDense.config', () => {
     ['null', null],
     ['an array', []],
     ['no class', {}],
-    ['another class', { _class_name: 'UNet2DModel' }],
+    ['another class', { _class_name: 'Transformer2DModel' }],
     ['an unknown key', { _class_name: 'ConditionalDense', widht: 3 }],
     ['a fraction', { _class_name: 'ConditionalDense', hidden_features: 1.5 }],
     ['zero', { _class_name: 'ConditionalDense', in_features: 0 }],
