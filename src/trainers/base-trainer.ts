@@ -9,7 +9,7 @@ import { InvalidArgumentError } from '../errors.ts';
 import type { FolderLock } from '../files/folder-lock.ts';
 import { elementCount } from '../graph/types.ts';
 import type { LossConfig, LossScalar } from '../losses/loss.ts';
-import { initialVector, type ModelConfig, namedViews } from '../models/model.ts';
+import { initialVector, namedViews } from '../models/model.ts';
 import { type ConcreteDevice, isCuda, resolveDevice } from '../runtime/device.ts';
 import { RunCheckpoints } from './checkpoint/run-checkpoints.ts';
 import { flatSettings, onCuda, type RunIdentity, runIdentity } from './checkpoint/run-identity.ts';
@@ -57,7 +57,7 @@ const NO_LOCK: FolderLock = { refuseIfLost: async () => undefined };
 /** What is trained, and on what: all in which one trainer differs from another. */
 export interface Subject {
   /** What has the parameters, by the name of its option, which checkpoints record with its config. */
-  readonly trained: { readonly name: string; readonly config: ModelConfig };
+  readonly trained: TrainerRun['trained'];
   readonly objective: Objective;
   readonly loss: { readonly config: LossConfig; readonly scalars: Readonly<Record<string, LossScalar>> };
   /** What else decides the numbers of a run. It is JSON. */
@@ -308,6 +308,7 @@ export abstract class BaseTrainer<Options extends RunOptions> {
     };
     return {
       output_dir: this.args.output_dir,
+      trained: this.subject.trained,
       train_dataset: this.options.train_dataset,
       condition_dataset: this.subject.samples.images?.condition,
       ranks: this.communicator,

@@ -2,11 +2,14 @@ import type { ImageSet } from '../datasets/images/image-set.ts';
 import type { PointSet } from '../datasets/points/points.ts';
 import type { Communicator } from '../distributed/communicator.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import type { ModelConfig } from '../models/model.ts';
 import type { RunLoggers } from './logging/run-logger.ts';
 
 /** The run that a callback is part of. */
 export interface TrainerRun {
   readonly output_dir: string;
+  /** Whether a diffusion model or an autoencoder is trained, and its config. */
+  readonly trained: { readonly name: 'model' | 'autoencoder'; readonly config: ModelConfig };
   readonly train_dataset: PointSet | ImageSet;
   /** What the model is given beside the samples, one for each, where it takes that. */
   readonly condition_dataset: ImageSet | undefined;

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadAutoencoder } from '../../src/autoencoders/index.ts';
 import { SINGLE } from '../../src/distributed/communicator.ts';
 import { InvalidArgumentError } from '../../src/errors.ts';
+import { EvaluationCallback } from '../../src/evaluation/index.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { conv2d } from '../../src/graph/ops/conv/conv.ts';
@@ -44,6 +45,14 @@ const logged = (output_dir: string): StepMetrics[] =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+
+it('is not evaluated by drawing', async () => {
+  const evaluation = new EvaluationCallback({});
+  const trainer = smallAutoencoderTrainer({ output_dir: path.join(folder, 'drawing'), max_steps: 1 }, [evaluation]);
+  await expect(trainer.train()).rejects.toThrow(
+    /EvaluationCallback draws .* trains an autoencoder, AutoencoderKL: .*eval_dataset/,
+  );
+});
 
 describe.each(kinds)('AutoencoderTrainer of a %s autoencoder', (kind) => {
   it('learns, reports its terms, evaluates, saves, and is opened again', async () => {

@@ -76,9 +76,13 @@ export class EvaluationCallback implements TrainerCallback {
   }
 
   async onTrainBegin({ global_step, epoch }: TrainerState, run: TrainerRun): Promise<void> {
+    const { ranks, train_dataset, trained } = run;
+    if (trained.name === 'autoencoder')
+      throw new InvalidArgumentError(
+        `EvaluationCallback draws from a diffusion model, but this run trains an autoencoder, ${trained.config._class_name}: leave the callback out, and give the trainer an eval_dataset`,
+      );
     await this.run?.evaluator.stop();
     this.run = undefined;
-    const { ranks, train_dataset } = run;
     const isShared = ranks.size > 1 && isImageSet(train_dataset);
     if (ranks.rank > 0) {
       this.following = isShared ? await this.follow(run) : undefined;
