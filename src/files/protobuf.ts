@@ -53,14 +53,9 @@ export function encodeMessage<Message extends object>(
   fields: FieldsOf<Message>,
   message: Message,
 ): Uint8Array<ArrayBuffer> {
-  return joinedBytes(messagePieces(fields, message));
-}
-
-/** The bytes of a message in pieces, one after another; long contents are not copied. */
-export function messagePieces<Message extends object>(fields: FieldsOf<Message>, message: Message): Uint8Array[] {
   const writer = new Writer();
   writer.message(fields, message as Readonly<Record<string, unknown>>);
-  return writer.pieces();
+  return writer.joined();
 }
 
 /**
@@ -76,7 +71,7 @@ export function decodeMessage<Message>(fields: FieldsOf<Message>, bytes: Uint8Ar
 export function lengthHeader(id: number, length: number): Uint8Array {
   const writer = new Writer();
   writer.header(id, length);
-  return joinedBytes(writer.pieces());
+  return writer.joined();
 }
 
 const isNumeric = (type: Field['type']): type is Scalar =>
@@ -101,8 +96,8 @@ class Writer {
     return this.finishedLength + this.chunk.length - this.begin;
   }
 
-  pieces(): Uint8Array[] {
-    return [this.chunk.subarray(this.begin), ...this.finished.toReversed()];
+  joined(): Uint8Array<ArrayBuffer> {
+    return joinedBytes([this.chunk.subarray(this.begin), ...this.finished.toReversed()]);
   }
 
   /** @returns where `length` bytes go in the chunk. */

@@ -1,7 +1,7 @@
 import { isRecomputable, recomputable, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
 import { add } from '../graph/ops/elementwise.ts';
-import { gather, pad } from '../graph/ops/indexing.ts';
+import { pad } from '../graph/ops/indexing.ts';
 import { gemm, matmul } from '../graph/ops/matmul.ts';
 import { concat, reshape, split, transpose } from '../graph/ops/shape.ts';
 import { apply, int64Vector } from '../graph/registry.ts';
@@ -18,7 +18,13 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const [, , batch = 1] = fixedShape(maps.shape);
   const size = outputSize(maps, filters, geometry);
-  const columnsOf = (maps: Value) => slicedColumns(maps, [kernelHeight, kernelWidth], size, geometry);
+  const columnsOf = (maps: Value) => {
+    const padded = padPixels(maps, geometry);
+    const taps = Array.from({ length: kernelHeight * kernelWidth }, (_, tap) =>
+      window(padded, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides),
+    );
+    return reshape(concat(taps, 3), [-1, kernelHeight * kernelWidth * channels]);
+  };
   const columns = columnsOf(maps);
   if (isRecomputable(maps)) recomputable(columns, (trigger) => columnsOf(recomputed(maps, trigger)));
   // Reshaping a parameter copies it. The backward pass reshapes with -1, so that onnxruntime does not share the first copy.
@@ -26,21 +32,6 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
     reshape(filters, [-1, outputs]),
   );
   return reshape(gemm(columns, byRow, bias), [...size, batch, outputs]);
-}
-
-/** [height x width x batch of the outputs, kh x kw x in]. */
-function slicedColumns(
-  maps: Value,
-  [kernelHeight, kernelWidth]: readonly [number, number],
-  size: readonly [number, number],
-  geometry: MapGeometry,
-): Value {
-  const [, , , channels = 1] = fixedShape(maps.shape);
-  const padded = padPixels(maps, geometry);
-  const taps = Array.from({ length: kernelHeight * kernelWidth }, (_, tap) =>
-    window(padded, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides),
-  );
-  return reshape(concat(taps, 3), [-1, kernelHeight * kernelWidth * channels]);
 }
 
 /** Whether the filters have so few outputs that moving the results is cheaper than moving the inputs. */
@@ -52,67 +43,14 @@ export function fitsShiftedProduct(filters: Value, { strides }: MapGeometry): bo
 /** The same convolution without the bias: one product of the maps with all taps, then the sum of the shifted results. */
 export function shiftedProductConvolution(maps: Value, filters: Value, geometry: MapGeometry): Value {
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
-  const taps = kernelHeight * kernelWidth;
-  const byChannel = reshape(transpose(reshape(filters, [taps, channels, outputs]), [1, 0, 2]), [channels, -1]);
-  return shiftedProduct(maps, byChannel, filters, geometry);
-}
-
-/** `shiftedProductConvolution` with the filters as [in, kh x kw x out]; of `filters` only the shape counts. */
-export function shiftedProduct(maps: Value, byChannel: Value, filters: Value, geometry: MapGeometry): Value {
-  const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
   const taps = kernelHeight * kernelWidth;
+  const byChannel = reshape(transpose(reshape(filters, [taps, channels, outputs]), [1, 0, 2]), [channels, -1]);
   const products = reshape(matmul(reshape(maps, [-1, channels]), byChannel), [height, width, batch, -1]);
   const size = outputSize(maps, filters, geometry);
   return split(padPixels(products, geometry), Array<number>(taps).fill(outputs), 3)
     .map((product, tap) => window(product, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides))
     .reduce((sum, product) => add(sum, product));
-}
-
-/**
- * `columnConvolution` with the filters as [kh x kw x in, out], for a forward pass alone: one Gather writes the columns. Of
- * `filters` only the shape counts.
- */
-export function gatheredConvolution(
-  maps: Value,
-  byRow: Value,
-  filters: Value,
-  bias: Value,
-  geometry: MapGeometry,
-): Value {
-  const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
-  const [, , batch = 1] = fixedShape(maps.shape);
-  const size = outputSize(maps, filters, geometry);
-  const padded = padPixels(maps, geometry);
-  const isPlain = kernelHeight * kernelWidth === 1 && geometry.strides.every((stride) => stride === 1);
-  const rows = reshape(padded, [-1, channels]);
-  const columns = isPlain
-    ? rows
-    : gather(rows, columnRows(padded, [kernelHeight, kernelWidth], size, geometry.strides));
-  return reshape(gemm(reshape(columns, [-1, kernelHeight * kernelWidth * channels]), byRow, bias), [
-    ...size,
-    batch,
-    outputs,
-  ]);
-}
-
-/** Which rows of [height x width x batch, channels] are in which column: [outputs, taps]. */
-function columnRows(
-  padded: Value,
-  [kernelHeight, kernelWidth]: readonly [number, number],
-  [height, width]: readonly [number, number],
-  [down, across]: readonly [number, number],
-): Value {
-  const [, paddedWidth = 1, batch = 1] = fixedShape(padded.shape);
-  const rows = new BigInt64Array(height * width * batch * kernelHeight * kernelWidth);
-  let written = 0;
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++)
-      for (let image = 0; image < batch; image++)
-        for (let tapY = 0; tapY < kernelHeight; tapY++)
-          for (let tapX = 0; tapX < kernelWidth; tapX++)
-            rows[written++] = BigInt(((y * down + tapY) * paddedWidth + x * across + tapX) * batch + image);
-  return padded.graph.constant('int64', [height * width * batch, kernelHeight * kernelWidth], rows);
 }
 
 function outputSize(maps: Value, filters: Value, { strides, pads }: MapGeometry): [number, number] {

@@ -7,7 +7,7 @@ import { concat, expandTo, reshape, transpose } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
 import { columnConvolution, fitsShiftedProduct, shiftedProductConvolution } from './column-convolution.ts';
-import type { AttentionProjections, Layout, Projection } from './layout.ts';
+import type { Layout, Projection } from './layout.ts';
 import { fitsWinograd, winogradConvolution } from './winograd.ts';
 
 const ORDER: MapOrder = {
@@ -50,25 +50,17 @@ export const hwnc: Layout = {
     return reduceMean(reshape(maps, [height / 2, 2, width / 2, 2, batch, channels]), [1, 3]);
   },
 
-  attention: (maps, projections, headDim) =>
-    attentionOfRows(maps, projections, headDim, ({ weight, bias }, x) => gemm(x, weight, bias, { transB: true })),
+  attention: (maps, { query, key, value, output }, headDim) => {
+    const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
+    const [inner = 1] = fixedShape(query.weight.shape);
+    const rows = reshape(maps, [-1, channels]);
+    const project = ({ weight, bias }: Projection, x: Value) => gemm(x, weight, bias, { transB: true });
+    // [batch, heads, pixels, headDim]
+    const toHeads = (projection: Projection) =>
+      transpose(reshape(project(projection, rows), [height * width, batch, inner / headDim, headDim]), [1, 2, 0, 3]);
+    const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
+    const weights = softmax(matmul(scaled, transpose(toHeads(key), [0, 1, 3, 2])));
+    const mixed = transpose(matmul(weights, toHeads(value)), [2, 0, 1, 3]);
+    return reshape(project(output, reshape(mixed, [-1, inner])), [height, width, batch, channels]);
+  },
 };
-
-/** @param project applies a dense layer to rows [pixels x batch, channels]. */
-export function attentionOfRows(
-  maps: Value,
-  { query, key, value, output }: AttentionProjections,
-  headDim: number,
-  project: (projection: Projection, rows: Value) => Value,
-): Value {
-  const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
-  const [inner = 1] = fixedShape(query.weight.shape);
-  const rows = reshape(maps, [-1, channels]);
-  // [batch, heads, pixels, headDim]
-  const toHeads = (projection: Projection) =>
-    transpose(reshape(project(projection, rows), [height * width, batch, inner / headDim, headDim]), [1, 2, 0, 3]);
-  const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
-  const weights = softmax(matmul(scaled, transpose(toHeads(key), [0, 1, 3, 2])));
-  const mixed = transpose(matmul(weights, toHeads(value)), [2, 0, 1, 3]);
-  return reshape(project(output, reshape(mixed, [-1, inner])), [height, width, batch, channels]);
-}

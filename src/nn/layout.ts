@@ -7,7 +7,6 @@ import { averagePool, upsampleNearest2x } from '../graph/ops/pooling.ts';
 import { concat, reshape, transpose, unsqueeze } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
-import type { ParameterSpec } from './parameters.ts';
 
 /**
  * A memory order of feature maps, with the operations of a convolutional network in it. A network written against this
@@ -84,14 +83,6 @@ export const nchw: Layout = {
 /** A dense layer on channels-first pixels [batch, channels, pixels], which spares the transposes of torch's layout. */
 function project({ weight, bias }: Projection, pixels: Value): Value {
   return add(matmul(weight, pixels), reshape(bias, [-1, 1]));
-}
-
-/** The shape of a parameter in a layout. */
-export function shapeIn(
-  layout: Layout,
-  { shape, isFilter }: Pick<ParameterSpec, 'shape' | 'isFilter'>,
-): readonly number[] {
-  return isFilter ? layout.filterAxes.map((axis) => shape[axis] ?? 1) : shape;
 }
 
 /**

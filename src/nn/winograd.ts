@@ -37,8 +37,7 @@ const OUTPUT = [
   [0, 1, 1, 4, 4, 0],
   [0, 1, -1, 8, -8, 1],
 ];
-/** Points of a tile along one axis. */
-export const POINTS = 6;
+const POINTS = 6;
 const TILE = 4;
 
 /** From these sizes on it is faster than columns, by bench/conv-formulations.ts. */
@@ -51,22 +50,18 @@ const MIN_CHANNELS = 32;
 const LONG_AXIS = 32;
 
 /** Whether the convolution is one that `winogradConvolution` computes, and large enough to gain by it. */
-export function fitsWinograd(maps: Value, filters: Value, geometry: MapGeometry): boolean {
+export function fitsWinograd(maps: Value, filters: Value, { strides, pads }: MapGeometry): boolean {
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
-  return hasTiles(maps, filters, geometry) && (batch * height * width) / TILE ** 2 >= MIN_TILES;
-}
-
-/** Whether Winograd's tiles can compute the convolution, and its channels are enough to gain by it. */
-export function hasTiles(maps: Value, filters: Value, { strides, pads }: MapGeometry): boolean {
-  const [height = 1, width = 1] = fixedShape(maps.shape);
   const [kernelHeight, kernelWidth, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const geometryFits =
     kernelHeight === 3 && kernelWidth === 3 && strides.every((s) => s === 1) && pads.every((p) => p === 1);
+  const tiles = (batch * height * width) / TILE ** 2;
   return (
     maps.dtype !== 'float16' &&
     geometryFits &&
     height % TILE === 0 &&
     width % TILE === 0 &&
+    tiles >= MIN_TILES &&
     Math.min(channels, outputs) >= MIN_CHANNELS
   );
 }
@@ -79,7 +74,7 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
   const [, , , outputs = 1] = fixedShape(filters.shape);
   const shape = [height, width, batch, outputs];
-  const transform = filterTransform(filters);
+  const transform = matrix(filters, kronecker(FILTER));
   const filterPoints = (transform: Value, byTap: Value) =>
     reshape(matmul(transform, byTap), [POINTS ** 2, channels, outputs]);
   const product = matmul(toPoints(maps), filterPoints(transform, reshape(filters, [9, channels * outputs])));
@@ -101,30 +96,6 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   });
 }
 
-/**
- * `winogradConvolution` with filters that are transformed already, [36, in, out], for a forward pass alone. Both transforms
- * are one product for each tile: the first as a convolution in three axes, which writes the points where they belong.
- */
-export function tiledConvolution(maps: Value, tiles: Value, bias: Value): Value {
-  const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
-  const [, , outputs = 1] = fixedShape(tiles.shape);
-  const [rows, columns] = [height / TILE, width / TILE];
-  const product = matmul(pointsByTile(maps), tiles);
-  const combined = matmul(bothAxes(maps, OUTPUT, [TILE ** 2, POINTS ** 2]), reshape(product, [POINTS ** 2, -1]));
-  const inOrder = transpose(reshape(combined, [TILE, TILE, rows, columns, batch * outputs]), [2, 0, 3, 1, 4]);
-  return add(reshape(inOrder, [height, width, batch, outputs]), bias);
-}
-
-/** The matrix [36, 9] that takes the taps of a filter to its points. */
-export function filterTransform(like: Value): Value {
-  return bothAxes(like, FILTER, [POINTS ** 2, 9]);
-}
-
-/** A transform of both axes at once, as a constant of that shape. */
-function bothAxes(like: Value, rows: readonly (readonly number[])[], shape: readonly number[]): Value {
-  return like.graph.constant(like.dtype, shape, toTensorData(like.dtype, kronecker(rows).flat()));
-}
-
 /** B^T d B of every tile: [height, width, batch, channels] to [36, tiles of all images, channels]. */
 function toPoints(maps: Value): Value {
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
@@ -141,9 +112,11 @@ function toPoints(maps: Value): Value {
 function pointsByTile(maps: Value): Value {
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
+  const taps = toTensorData(maps.dtype, kronecker(INPUT).flat());
+  const transform = maps.graph.constant(maps.dtype, [POINTS ** 2, 1, POINTS, POINTS, 1], taps);
   const [points] = maps.graph.addNode(
     'Conv',
-    [reshape(maps, [1, 1, height, width, depth]), bothAxes(maps, INPUT, [POINTS ** 2, 1, POINTS, POINTS, 1])],
+    [reshape(maps, [1, 1, height, width, depth]), transform],
     { strides: ints([TILE, TILE, 1]), pads: ints([1, 1, 0, 1, 1, 0]) },
     [{ dtype: maps.dtype, shape: [1, POINTS ** 2, rows, columns, depth] }],
   ).outputs;
@@ -198,7 +171,7 @@ function tileRows(length: number): number[][] {
   );
 }
 
-/** The transform of both axes at once. */
+/** The transform of both axes of a filter at once. */
 function kronecker(rows: readonly (readonly number[])[]): number[][] {
   return rows.flatMap((a) => rows.map((b) => a.flatMap((x) => b.map((y) => x * y))));
 }

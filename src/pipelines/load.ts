@@ -1,7 +1,6 @@
 // Opens what `pipeline()` is given: a saved folder, a Hub id, or an ONNX file.
 
 import * as path from '#platform/path';
-import { readsInPlace } from '#runtime/binding';
 import { setTf32 } from '#runtime/tf32';
 import type { TilingOptions } from '../autoencoders/tiling.ts';
 import { ConfigError, InvalidArgumentError, OnnxFormatError } from '../errors.ts';
@@ -149,11 +148,8 @@ export interface LoadedPipeline {
   readonly scheduler: Scheduler;
   /** The folder; undefined for an ONNX file alone. */
   readonly dir: string | undefined;
-  /**
-   * The model in the form for its device: its bytes, or its path where weights lie in files beside it. Undefined where the
-   * cpu draws in a layout of its own.
-   */
-  readonly onnx: Uint8Array | string | undefined;
+  /** The model in the form for its device: its bytes, or its path where weights lie in files beside it. */
+  readonly onnx: Uint8Array | string;
   /** The same as a graph, where it was built from weights. */
   readonly graph: Graph | undefined;
   /** The SHA-256 of the model in the form of files, with its external data: the same on every device. */
@@ -232,12 +228,6 @@ export async function loadFolder(
   const isotropy = await readIsotropy(path.dirname(paths.onnx));
   const device = await deviceFor(wantedDevice, options, kind);
   const built = kind === 'images' || !hasOnnx ? architecture : undefined;
-  const common = { scheduler, dir, classCount: architecture?.classCount, autoencoder, isotropy, dtype };
-  if (built && device === 'cpu' && dtype === 'fp32' && readsInPlace) {
-    const { drawingModel } = await import('./drawing-model.ts');
-    const drawing = await drawingModel(built, paths.weights, config);
-    if (drawing) return { ...drawing, onnx: undefined, graph: undefined, ...common };
-  }
   const sourceFor = (target: GraphTarget) => modelSource(paths, built, dtype, target);
   const { onnx, graph } = await sourceFor(isCuda(device) ? 'cuda' : 'any');
   const checksum = async () => onnxChecksum(graph?.target === 'cuda' ? (await sourceFor('any')).onnx : onnx);
@@ -245,7 +235,8 @@ export async function loadFolder(
     architecture?.sampleShape ??
     ((declared: DeclaredSample) => openShape(declared, options.sample_shape, config, paths.onnx, kind));
   const model = await ModelSession.create(onnx, config, shape, device, options.input_names ?? savedInputNames(config));
-  return { model, onnx, graph, checksum, ...common };
+  const { classCount } = architecture ?? {};
+  return { model, scheduler, dir, onnx, graph, checksum, classCount, autoencoder, isotropy, dtype };
 }
 
 /** What the folder of a model says of its isotropy; undefined where it says nothing, or lambda is not known. */
@@ -333,7 +324,7 @@ async function modelSource(
   architecture: DiffusionModel | undefined,
   dtype: OnnxDtype,
   target: GraphTarget,
-): Promise<{ onnx: Uint8Array | string; graph: Graph | undefined }> {
+): Promise<Pick<LoadedPipeline, 'onnx' | 'graph'>> {
   if (!architecture) return { onnx: await onnxSource(onnx), graph: undefined };
   const { readModelWeights } = await import('../models/weights.ts');
   const timestepType = architecture.takesFractionalTimesteps ? 'float32' : 'int64';

@@ -14,13 +14,10 @@ interface Given {
   readonly condition: Float32Array | undefined;
 }
 
-/** What computes a model: the session of an ONNX file, or the network in the layout in which the cpu draws. */
-type Network = Pick<Session, 'device' | 'inputNames' | 'inputType' | 'outputNames' | 'run' | 'checkUsable' | 'release'>;
-
 /** A trained model on a device: predicts noise, velocity or the clean sample, whatever it was trained for. */
 export class ModelSession {
   private constructor(
-    private readonly session: Network,
+    private readonly session: Session,
     private readonly inputs: DiffusionInputs<DeclaredInput>,
     /** The parsed `unet/config.json`. */
     readonly config: Readonly<Record<string, unknown>>,
@@ -55,11 +52,6 @@ export class ModelSession {
       await session.release();
       throw error;
     }
-  }
-
-  /** A model of this package's own, whose inputs and output are known. */
-  static of(network: Network, config: Readonly<Record<string, unknown>>, sampleShape: readonly number[]): ModelSession {
-    return new ModelSession(network, diffusionInputs(declaredInputs(network)), config, sampleShape);
   }
 
   get device(): ConcreteDevice {
@@ -243,6 +235,6 @@ export class ModelSession {
   }
 }
 
-function declaredInputs(session: Network): DeclaredInput[] {
+function declaredInputs(session: Session): DeclaredInput[] {
   return session.inputNames.map((name) => ({ name, dtype: '', shape: [], ...session.inputType(name) }));
 }

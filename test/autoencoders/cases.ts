@@ -4,9 +4,10 @@ import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { elementCount } from '../../src/graph/types.ts';
 import { ForwardContext } from '../../src/nn/context.ts';
 import { hwnc } from '../../src/nn/hwnc.ts';
-import { nchw, permuteAxes, shapeIn } from '../../src/nn/layout.ts';
+import { nchw, permuteAxes } from '../../src/nn/layout.ts';
 import type { ParameterSpec } from '../../src/nn/parameters.ts';
 import { hostTensor, Session, type TensorMap } from '../../src/runtime/session.ts';
+import { shapeIn } from '../../src/trainers/step/loss-graph.ts';
 
 export const layouts = { nchw, hwnc };
 export type LayoutName = keyof typeof layouts;

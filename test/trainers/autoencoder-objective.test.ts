@@ -5,11 +5,11 @@ import { type NamedTensor, readSafetensors } from '../../src/files/safetensors.t
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { autoencoderLoss } from '../../src/losses/autoencoder.ts';
 import { hwnc } from '../../src/nn/hwnc.ts';
-import { nchw, permuteAxes, shapeIn } from '../../src/nn/layout.ts';
+import { nchw, permuteAxes } from '../../src/nn/layout.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { AutoencoderObjective } from '../../src/trainers/step/autoencoder-objective.ts';
 import { asHostTensors, batchInputs } from '../../src/trainers/step/batch.ts';
-import { buildGradientGraph, gradientName, reportOf } from '../../src/trainers/step/loss-graph.ts';
+import { buildGradientGraph, gradientName, reportOf, shapeIn } from '../../src/trainers/step/loss-graph.ts';
 import { settingsOf } from '../../src/trainers/step/settings.ts';
 import { resolveTrainingArguments } from '../../src/trainers/training-arguments.ts';
 

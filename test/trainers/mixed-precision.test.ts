@@ -10,7 +10,7 @@ import { type DiffusionLoss, defineLoss, isoLoss, simpleLoss } from '../../src/l
 import { ConditionalDense, type DiffusionModel } from '../../src/models/index.ts';
 import { initialParameters, initialVector } from '../../src/models/model.ts';
 import { hwnc } from '../../src/nn/hwnc.ts';
-import { type Layout, nchw, permuteAxes, shapeIn } from '../../src/nn/layout.ts';
+import { type Layout, nchw, permuteAxes } from '../../src/nn/layout.ts';
 import { RandomStream } from '../../src/random/random-stream.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.ts';
@@ -21,7 +21,7 @@ import { Engine } from '../../src/trainers/engines/engine.ts';
 import { FusedBackend } from '../../src/trainers/engines/fused.ts';
 import { HostBackend } from '../../src/trainers/engines/host.ts';
 import { asHostTensors, batchInputs } from '../../src/trainers/step/batch.ts';
-import { buildGradientGraph, gradientName, LOSS_SCALE } from '../../src/trainers/step/loss-graph.ts';
+import { buildGradientGraph, gradientName, LOSS_SCALE, shapeIn } from '../../src/trainers/step/loss-graph.ts';
 import { stepSchedule, stepSettings } from '../../src/trainers/step/settings.ts';
 import type { StateKind, TrainingState } from '../../src/trainers/step/update.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';

@@ -1,14 +1,6 @@
 import { errorText, OnnxFormatError } from '../../errors.ts';
 import { kindNote } from '../../files/known-files.ts';
-import {
-  choice,
-  decodeMessage,
-  encodeMessage,
-  type FieldsOf,
-  field,
-  list,
-  messagePieces,
-} from '../../files/protobuf.ts';
+import { choice, decodeMessage, encodeMessage, type FieldsOf, field, list } from '../../files/protobuf.ts';
 
 /** protobuf, and with it a single ONNX file, ends at 2 GiB. */
 export const MAX_ONNX_BYTES = 2 ** 31 - 1;
@@ -169,8 +161,6 @@ const MODEL: FieldsOf<ModelProto> = {
  */
 
 export const encodeModelProto = (model: ModelProto): Uint8Array<ArrayBuffer> => encodeMessage(MODEL, model);
-/** As `encodeModelProto`, in pieces; the contents of tensors are not copied. */
-export const modelPieces = (model: ModelProto): Uint8Array[] => messagePieces(MODEL, model);
 export const decodeModelProto = (bytes: Uint8Array): ModelProto => decodeMessage(MODEL, bytes);
 export const encodeTensorProto = (tensor: TensorProto): Uint8Array<ArrayBuffer> => encodeMessage(TENSOR, tensor);
 export const decodeTensorProto = (bytes: Uint8Array): TensorProto => decodeMessage(TENSOR, bytes);

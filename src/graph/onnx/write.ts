@@ -8,7 +8,6 @@ import {
   type GraphProto,
   MAX_ONNX_BYTES,
   type ModelProto,
-  modelPieces,
   type NodeProto,
   type TensorProto,
   type ValueInfoProto,
@@ -28,11 +27,6 @@ const IR_VERSION = 8;
  */
 export function writeOnnx(graph: Graph, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
   return encodeModel(modelProto(graph, metadata));
-}
-
-/** The bytes of `writeOnnx` in pieces, one after another; the contents of constants are not copied. */
-export function onnxPieces(graph: Graph): Uint8Array[] {
-  return modelPieces(modelProto(graph));
 }
 
 /** @throws {GraphError} when the model exceeds protobuf's 2 GiB. */

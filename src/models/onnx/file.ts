@@ -61,15 +61,11 @@ export async function onnxSource(file: string): Promise<Uint8Array | string> {
  * SHA-256 in hex of an ONNX model with all its weights: of its file, followed by the files beside it that hold external
  * data, in the order of their names. The files are streamed.
  *
- * @param model the bytes of a file without external data, perhaps in pieces, or a path.
+ * @param model the bytes of a file without external data, or a path.
  * @throws {OnnxFormatError} when a file is missing, no ONNX model, or a path leaves the folder.
  */
-export async function onnxChecksum(model: Uint8Array | readonly Uint8Array[] | string): Promise<string> {
-  if (typeof model !== 'string') {
-    const hash = createHash('sha256');
-    for (const piece of model instanceof Uint8Array ? [model] : model) hash.update(piece);
-    return hash.digest('hex');
-  }
+export async function onnxChecksum(model: Uint8Array | string): Promise<string> {
+  if (typeof model !== 'string') return createHash('sha256').update(model).digest('hex');
   const locations = await withRegularFile(model, OnnxFormatError, externalLocations);
   const data: string[] = [];
   for (const location of locations) {

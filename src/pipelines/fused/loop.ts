@@ -65,14 +65,14 @@ export class DenoisingLoop {
    * @param source the model as it was built, or its ONNX file.
    */
   static async of(
-    source: Uint8Array | string | Graph | undefined,
+    source: Uint8Array | string | Graph,
     model: ModelSession,
     dtype: OnnxDtype = 'fp32',
   ): Promise<DenoisingLoop | undefined> {
     const { device, sampleShape } = model;
     const gains = isCuda(device) || (device === 'cpu' && sampleShape.length === 1);
     const isReadable = source instanceof Graph || dtype === 'fp32';
-    return gains && isReadable && source ? DenoisingLoop.read(source, model) : undefined;
+    return gains && isReadable ? DenoisingLoop.read(source, model) : undefined;
   }
 
   /** Undefined for a model that this package cannot read or put into a Loop. */

@@ -84,9 +84,6 @@ export const modelBytes = (file: string): Promise<Uint8Array> => readFile(file);
 /** Nothing to do: onnxruntime-node runs on a thread of its own. */
 export const afterRun = (): Promise<void> | undefined => undefined;
 
-/** Whether a run reads its inputs where they lie, whatever their size; else it copies them. */
-export const readsInPlace: boolean = true;
-
 /** Whether a run blocks the thread that calls it. */
 export const runsBlock: boolean = false;
 

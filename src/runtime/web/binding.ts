@@ -56,8 +56,5 @@ export async function afterRun(): Promise<void> {
   lastTurn = performance.now();
 }
 
-/** Whether a run reads its inputs where they lie: wasm copies them into its own memory. */
-export const readsInPlace: boolean = false;
-
 /** Whether a run blocks the thread that calls it. */
 export const runsBlock: boolean = true;

@@ -1,9 +1,9 @@
 import { planFlatVectors } from '../../graph/flat-vectors.ts';
 import type { OptimizerSettings, UpdateScalars } from '../../graph/optimizer.ts';
 import { elementCount } from '../../graph/types.ts';
-import { inverseAxes, type Layout, permuteAxes, shapeIn } from '../../nn/layout.ts';
+import { inverseAxes, type Layout, permuteAxes } from '../../nn/layout.ts';
 import type { ParameterSpec } from '../../nn/parameters.ts';
-
+import { shapeIn } from '../step/loss-graph.ts';
 import { STATE_KINDS, type StateKind, type TrainingState } from '../step/update.ts';
 import { ParameterMemory, type StateKinds } from './parameter-memory.ts';
 

@@ -3,7 +3,7 @@ import { type Communicator, gatherFloats, SINGLE } from '../../distributed/commu
 import { sumOverRanks } from '../../distributed/sum.ts';
 import { momentKinds, type StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
-import { nchw, shapeIn } from '../../nn/layout.ts';
+import { nchw } from '../../nn/layout.ts';
 import { type ConcreteDevice, isCuda } from '../../runtime/device.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
 import { hostTensor, type TensorMap } from '../../runtime/session.ts';
@@ -16,6 +16,7 @@ import {
   reportedNames,
   type StackedTerms,
   type StepReport,
+  shapeIn,
   stackMeans,
 } from '../step/loss-graph.ts';
 import { type LossScaler, lossScalerOf, lossScalerVector, nextLossScaler } from '../step/loss-scaler.ts';

@@ -5,8 +5,8 @@ import { add, cast, identity, mul, stopGradient, sub } from '../../graph/ops/ele
 import { concat, reshape } from '../../graph/ops/shape.ts';
 import type { LossResult } from '../../losses/index.ts';
 import { ForwardContext } from '../../nn/context.ts';
-import { type Layout, shapeIn } from '../../nn/layout.ts';
-import type { ParameterValues } from '../../nn/parameters.ts';
+import type { Layout } from '../../nn/layout.ts';
+import type { ParameterSpec, ParameterValues } from '../../nn/parameters.ts';
 import { refuseUnusableTerms } from '../checks.ts';
 import { type DropoutInput, lossScalarName, mapBatch, stepMeanName } from './batch.ts';
 import { SCALER_REPORT } from './loss-scaler.ts';
@@ -250,3 +250,8 @@ export const LOSS_SCALE = 'loss_scaler/scale';
 
 /** The output that holds dL/d(parameter). */
 export const gradientName = (parameter: string) => `d/${parameter}`;
+
+/** The shape of a parameter in a layout. */
+export function shapeIn(layout: Layout, { shape, isFilter }: ParameterSpec): readonly number[] {
+  return isFilter ? layout.filterAxes.map((axis) => shape[axis] ?? 1) : shape;
+}

@@ -8,9 +8,10 @@ import { concatenated } from '../../../src/graph/types.ts';
 import { exportModelGraph, UNet2DModel } from '../../../src/models/index.ts';
 import { readModelWeights } from '../../../src/models/weights.ts';
 import { hwnc } from '../../../src/nn/hwnc.ts';
-import { nchw, permuteAxes, shapeIn } from '../../../src/nn/layout.ts';
+import { nchw, permuteAxes } from '../../../src/nn/layout.ts';
 import type { ParameterSpec } from '../../../src/nn/parameters.ts';
 import { hostTensor, type RuntimeTensor, Session, type TensorMap } from '../../../src/runtime/session.ts';
+import { shapeIn } from '../../../src/trainers/step/loss-graph.ts';
 import { caseFeeds, caseGraph } from './case-graph.ts';
 
 const fixtures = new URL('../../fixtures/unet/', import.meta.url).pathname;
