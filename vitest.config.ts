@@ -6,9 +6,18 @@ const WEBGPU_TESTS = 'test/runtime/webgpu*.test.ts';
 /** They start mpirun: `npm run test:mpi`, which CI runs too. */
 const MPI_TESTS = 'test/distributed/mpi*.test.ts';
 
+/** Runs that are killed and go on, sweeps, and the readers of files on damaged ones: `npm run test:long`, which CI runs too. */
+const LONG_TESTS = [
+  'test/trainers/resume.test.ts',
+  'test/experiments/{sweep,jobs}.test.ts',
+  'test/cli/reproduce.test.ts',
+  'test/evaluation/callback/evaluation-callback.test.ts',
+  'test/scripts/fuzz.test.ts',
+];
+
 export default defineConfig(({ mode }) => ({
   test: {
-    include: ['test/**/*.test.ts'],
+    include: mode === 'long' ? LONG_TESTS : ['test/**/*.test.ts'],
     globalSetup: ['test/build.ts'],
     exclude: [
       ...configDefaults.exclude,
@@ -16,6 +25,7 @@ export default defineConfig(({ mode }) => ({
       'test/cuda/**',
       ...(mode === 'webgpu' ? [] : [WEBGPU_TESTS]),
       ...(mode === 'mpi' ? [] : [MPI_TESTS]),
+      ...(mode === 'test' ? LONG_TESTS : []),
     ],
     pool: 'forks',
     maxWorkers: 2,
