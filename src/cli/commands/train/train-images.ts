@@ -141,6 +141,7 @@ export async function imageTrainer(
     ? await imagesFor(saved.model, `--init-from '${init_from}'`, source, settings, session?.autoencoder)
     : await newModel(source, settings, session?.autoencoder);
   const condition_dataset = await conditionImages(model, settings);
+  const used = takesClassLabels(model) ? labelledImages(loaded) : loaded;
   const trainer = new Trainer({
     ...common,
     ...(session ? latentsFor(settings, session, settings.autoencoder === undefined) : {}),
@@ -148,10 +149,10 @@ export async function imageTrainer(
     model,
     args,
     loss: lossOf(model, common.loss, settings),
-    train_dataset: loaded,
+    // Conditions are paired with all that was loaded.
+    train_dataset: condition_dataset ? loaded : used,
     condition_dataset,
   });
-  const used = takesClassLabels(model) ? labelledImages(loaded) : loaded;
   console.log(description(used, model, loaded.count - used.count, session?.autoencoder));
   return trainer;
 }
