@@ -95,7 +95,7 @@ async function trainAutoencoder(images: ImageSet, heldOut: ImageSet): Promise<st
       device: 'cpu',
     },
     train_dataset: images,
-    loss: autoencoderLoss({ kl_weight: 1e-4 }),
+    loss: autoencoderLoss({ kl_weight: 1e-6 }),
   });
   await trainer.train();
   const { psnr } = await trainer.evaluate(heldOut);
