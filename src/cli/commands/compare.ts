@@ -4,7 +4,7 @@ import { metrics } from '../../metrics/registry.ts';
 import * as z from '../../zod.ts';
 import { addOptions, grouped, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, schedulerOption } from '../options/shared-options.ts';
-import { withProgress } from '../ui/progress.ts';
+import { printWarning, withProgress } from '../ui/progress.ts';
 
 const count = z.optional(z.int().check(z.gte(1)));
 
@@ -65,9 +65,8 @@ seed alone are one side: with several runs a side, changes are over pairs of the
 }
 
 async function printComparison(runs: string[], { output, ...settings }: Settings<typeof options>): Promise<void> {
-  const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
   const report = await withProgress('compare', (watch) =>
-    compareRuns({ ...settings, ...watch, runs, on_warning, output_dir: output }),
+    compareRuns({ ...settings, ...watch, runs, on_warning: printWarning, output_dir: output }),
   );
   console.log(reportText(report));
 }

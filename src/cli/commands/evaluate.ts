@@ -39,7 +39,7 @@ import {
   shareOption,
 } from '../options/shared-options.ts';
 import { printReport } from '../ui/evaluation-report.ts';
-import { withStageBars } from '../ui/progress.ts';
+import { printWarning, withStageBars } from '../ui/progress.ts';
 import { pathLengthOptions, printPathLength, refuseWithoutPpl } from './path-length.ts';
 
 const options = {
@@ -220,8 +220,7 @@ async function printEvaluation(settings: EvaluateSettings): Promise<void> {
   const real = await realInput(settings.real);
   const report = await withInterrupt('interrupted', (signal) =>
     withStageBars(async (on_progress) => {
-      const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
-      const given = { ...(await evaluateOptions(real, settings)), on_progress, on_warning, signal };
+      const given = { ...(await evaluateOptions(real, settings)), on_progress, on_warning: printWarning, signal };
       if (share && out) return evaluateShare(given, share, out);
       return plot === undefined ? evaluateOnRanks(given, ranks) : evaluateAndPlot(given, plot);
     }),

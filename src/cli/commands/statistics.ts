@@ -5,7 +5,7 @@ import { mergeStatistics, readStatistics, writeStatistics } from '../../metrics/
 import * as z from '../../zod.ts';
 import { addOptions, listOption, option, readSettings, type Settings } from '../options/command-options.ts';
 import { deviceOption, extractorOptions, namedExtractor, parsedShare, shareOption } from '../options/shared-options.ts';
-import { downloadBar, withProgress } from '../ui/progress.ts';
+import { downloadBar, printWarning, withProgress } from '../ui/progress.ts';
 
 const { cache_dir: _, ...featureOptions } = extractorOptions;
 const options = {
@@ -61,7 +61,7 @@ async function computed(images: string, settings: StatisticsSettings) {
       imageStatistics({
         images,
         split: settings.split,
-        on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
+        on_warning: printWarning,
         share: parsedShare(settings.share),
         ...how,
         extractor_options: { ...extractor_options, progress_callback },

@@ -8,6 +8,11 @@ export interface Watch {
   readonly signal: AbortSignal;
 }
 
+/** Prints what `on_warning` is told. */
+export function printWarning(message: string): void {
+  process.stderr.write(`warning: ${message}\n`);
+}
+
 /** A bar for a task that reports its finished fraction, and a signal that Ctrl-C aborts. */
 export function withProgress<T>(label: string, work: (watch: Watch) => Promise<T>, notice = 'interrupted'): Promise<T> {
   return withInterrupt(notice, (signal) =>

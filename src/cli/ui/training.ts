@@ -1,6 +1,13 @@
 import path from 'node:path';
 import { readTrainingCurve } from '../../experiments/jobs/training.ts';
 import { curvePlot, writePlot } from '../../plots/index.ts';
+import type { TrainerCallback } from '../../trainers/trainer-callback.ts';
+import { printWarning } from './progress.ts';
+
+/** Says which checkpoints cannot be continued. */
+export const checkpointWarnings: TrainerCallback = {
+  onCheckpointSkipped: ({ dir, error }) => printWarning(`${dir} is damaged and left out: ${error.message}`),
+};
 
 /**
  * Draws what a run logged, the part before a resumption included: all losses in one plot, `loss`, and everything else

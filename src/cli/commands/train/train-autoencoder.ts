@@ -7,7 +7,6 @@ import { InvalidArgumentError } from '../../../errors.ts';
 import { autoencoderLoss, type PerceptualTerm } from '../../../losses/autoencoder.ts';
 import { AutoencoderTrainer } from '../../../trainers/autoencoder-trainer.ts';
 import { metricsText } from '../../../trainers/progress-line.ts';
-import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import * as z from '../../../zod.ts';
 import {
   addOptions,
@@ -20,7 +19,8 @@ import {
 } from '../../options/command-options.ts';
 import { autoencoderConfig, autoencoderOptions, newAutoencoder } from '../../options/new-autoencoder.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
-import { writeTrainingPlots } from '../../ui/training.ts';
+import { printWarning } from '../../ui/progress.ts';
+import { checkpointWarnings, writeTrainingPlots } from '../../ui/training.ts';
 import { refuseOldRun, resumeFrom, runTrainer } from './run-trainer.ts';
 import { imageOptions, loadTrainingImages, refuseCropsThatExclude } from './train-images.ts';
 
@@ -113,10 +113,6 @@ async function trainAutoencoder(images: string | undefined, settings: Autoencode
   const resume = resumeFrom(settings.resume_from_checkpoint);
   const writes = world().rank === 0;
   if (!resume && writes) await refuseOldRun(output_dir);
-  const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
-  const skipped: TrainerCallback = {
-    onCheckpointSkipped: ({ dir, error }) => on_warning(`${dir} is damaged and left out: ${error.message}`),
-  };
   const loss = await chosenLoss(settings);
   const config = await autoencoderConfig(settings);
   const fromConfig = config && newAutoencoder(config, settings, { channels: 0, height: 0, width: 0 });
@@ -129,8 +125,8 @@ async function trainAutoencoder(images: string | undefined, settings: Autoencode
     loss,
     eval_dataset: await evaluationImages(settings, train_dataset),
     eval_steps,
-    callbacks: [skipped],
-    on_warning,
+    callbacks: [checkpointWarnings],
+    on_warning: printWarning,
   });
   if (writes) console.log(description(train_dataset, autoencoder));
   const result = await runTrainer(trainer, resume);

@@ -17,7 +17,7 @@ import { givenFlag, grouped, option, type Settings } from '../../options/command
 import { chosenUNet, isPreset, modelConfig, type modelOptions, unetFor } from '../../options/new-model.ts';
 import { folderNamed, savedModel } from '../../options/saved-model.ts';
 import { resolutionSchema, strictOption } from '../../options/shared-options.ts';
-import { downloadBar } from '../../ui/progress.ts';
+import { downloadBar, printWarning } from '../../ui/progress.ts';
 import {
   imageFormat,
   latentFormat,
@@ -327,7 +327,7 @@ export async function loadTrainingImages(
         dataset_config_name,
         revision,
         strict,
-        on_warning: (message) => void process.stderr.write(`warning: ${message}\n`),
+        on_warning: printWarning,
         max_images: n,
         on_progress: ({ done, total }) => {
           bar ??= progressBar('images', total ?? 0);

@@ -11,7 +11,6 @@ import { type DiffusionLoss, losses, lossFromConfig } from '../../../losses/inde
 import { DDPMScheduler } from '../../../schedulers/index.ts';
 import { metricsText } from '../../../trainers/progress-line.ts';
 import type { Trainer } from '../../../trainers/trainer.ts';
-import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import * as z from '../../../zod.ts';
 import {
   addOptions,
@@ -28,8 +27,9 @@ import { diffusersNames } from '../../options/diffusers-flags.ts';
 import { push, pushOptions, pushTarget, refuseUnusedHubOptions } from '../../options/hub-options.ts';
 import { modelOptions } from '../../options/new-model.ts';
 import { outputOptions, trainingArguments, trainingOptions } from '../../options/training-options.ts';
+import { printWarning } from '../../ui/progress.ts';
 import { samplePictures } from '../../ui/run-page.ts';
-import { writeTrainingPlots } from '../../ui/training.ts';
+import { checkpointWarnings, writeTrainingPlots } from '../../ui/training.ts';
 import { latentOptions } from './latent-options.ts';
 import { refuseOldRun, resumeFrom, runTrainer } from './run-trainer.ts';
 import { imageOptions, imageTrainer } from './train-images.ts';
@@ -228,10 +228,7 @@ function newTrainer(
   // Clipping would cut off points outside [-1, 1]; the paper's 2-D reverse process does not clip.
   const noise_scheduler = new DDPMScheduler({ ...schedule, clip_sample: kind === 'images' });
   const args = trainingArguments(kind, settings);
-  const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
-  const skipped: TrainerCallback = {
-    onCheckpointSkipped: ({ dir, error }) => on_warning(`${dir} is damaged and left out: ${error.message}`),
-  };
-  const common = { args, loss, noise_scheduler, callbacks: [skipped, ...callbacks], loggers, on_warning };
+  const warned = [checkpointWarnings, ...callbacks];
+  const common = { args, loss, noise_scheduler, callbacks: warned, loggers, on_warning: printWarning };
   return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common);
 }

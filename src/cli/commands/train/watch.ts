@@ -9,6 +9,7 @@ import type { RunLogger } from '../../../trainers/logging/run-logger.ts';
 import type { TrainerCallback } from '../../../trainers/trainer-callback.ts';
 import * as z from '../../../zod.ts';
 import { grouped, listOption, option, type Settings } from '../../options/command-options.ts';
+import { printWarning } from '../../ui/progress.ts';
 import { PAGE_FILE, RunPageLogger } from '../../ui/run-page.ts';
 
 /** How often samples are drawn, in steps, and how many. */
@@ -87,8 +88,7 @@ export function watchRun(kind: 'points' | 'images', settings: WatchSettings): Wa
   const samples_dir = path.join(output_dir, 'samples');
   const evaluation_dir = path.join(output_dir, 'evaluation');
   const best = path.join(output_dir, 'best');
-  const on_warning = (message: string) => void process.stderr.write(`warning: ${message}\n`);
-  const common = { device, on_warning };
+  const common = { device, on_warning: printWarning };
   const callbacks: TrainerCallback[] = [];
   if (sample_every > 0)
     callbacks.push(
