@@ -7,18 +7,34 @@ import type { OptimizerSettings } from '../graph/optimizer.ts';
 export const OPTIMIZERS = ['adam', 'adamw', 'sgd', 'lion', 'adamw_torch', 'adamw_torch_fused', 'lion_32bit'] as const;
 type GivenOptimizer = (typeof OPTIMIZERS)[number];
 
-/** See `TrainingArguments`. */
+/** The training arguments that choose the optimizer. */
 export interface OptimizerArguments {
-  readonly optim: GivenOptimizer;
-  readonly learning_rate?: number | undefined;
-  readonly weight_decay?: number | undefined;
+  /**
+   * 'adam' (default); 'adamw', Adam with decoupled weight decay; 'sgd', torch's SGD; or 'lion', which wants a smaller
+   * learning rate. Hugging Face's 'adamw_torch', 'adamw_torch_fused' and 'lion_32bit' are other names of 'adamw' and 'lion'.
+   */
+  readonly optim?: GivenOptimizer | undefined;
+  /** Decay of Adam's mean of gradients, 0 to below 1; default 0.9. */
   readonly adam_beta1?: number | undefined;
+  /** Decay of Adam's mean of squared gradients, 0 to below 1; default 0.999. */
   readonly adam_beta2?: number | undefined;
+  /** Added to Adam's denominator, above 0; default 1e-8. */
   readonly adam_epsilon?: number | undefined;
+  /** Of 'sgd': share of the last step in the next one, 0 to below 1; default 0, which keeps no moment. */
   readonly momentum?: number | undefined;
+  /** Of 'sgd' with a momentum: Nesterov's, which looks one momentum ahead; default false. */
   readonly nesterov?: boolean | undefined;
+  /** Of 'lion': share of the moment in the direction of a step, 0 to below 1; default 0.9. */
   readonly lion_beta1?: number | undefined;
+  /** Of 'lion': decay of the moment, 0 to below 1; default 0.99. */
   readonly lion_beta2?: number | undefined;
+  /**
+   * At least 0: decoupled weight decay of 'adamw' (default 0.01) and 'lion' (default 0), and the weight of an L2 penalty with
+   * 'sgd' (default 0), as in torch. With 'adam' it must be 0 or left out.
+   */
+  readonly weight_decay?: number | undefined;
+  /** The optimizer's step size, at least 0; default 1e-3, and 1e-4 with 'lion'. */
+  readonly learning_rate?: number | undefined;
 }
 
 /** The arguments of the optimizer alone, with their defaults: a run records them. */
@@ -45,7 +61,7 @@ const OPTIMIZERS_OF: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** @throws {InvalidArgumentError} when an argument of another optimizer is given, or two do not go together. */
-export function resolveOptimizer(args: OptimizerArguments): ResolvedOptimizer {
+export function resolveOptimizer(args: OptimizerArguments & { readonly optim: GivenOptimizer }): ResolvedOptimizer {
   const optim = plainName(args.optim);
   for (const [key, optimizers] of Object.entries(OPTIMIZERS_OF)) {
     const value = args[key as keyof OptimizerArguments];

@@ -10,7 +10,7 @@ const wholeNumber = z.int().check(z.gte(0));
 const fraction = finite.check(z.gte(0), z.lt(1));
 
 /** What `Trainer` is told of a run, by Hugging Face's names. */
-export interface TrainingArguments {
+export interface TrainingArguments extends OptimizerArguments {
   /** Folder of the checkpoints and logs; it is made where there is none. */
   readonly output_dir: string;
   /** Passes over the training data, at least 1; default 1000. */
@@ -56,8 +56,6 @@ export interface TrainingArguments {
    * noise than the model is asked for, as its own errors do while it draws. At least 0; default 0, and 0.1 is usual.
    */
   readonly input_perturbation?: number | undefined;
-  /** The optimizer's step size, at least 0; default 1e-3, and 1e-4 with 'lion'. */
-  readonly learning_rate?: number | undefined;
   /**
    * How the learning rate goes on after the warm-up, by diffusers' names: 'constant' (default) or 'constant_with_warmup',
    * which are one here; down to 0 as 'linear', 'cosine' or 'cosine_with_restarts'; down to `lr_end` as 'polynomial'; or
@@ -77,30 +75,6 @@ export interface TrainingArguments {
    * hold, and the last factor. '1:50,0.1:120,0.01' is 1 up to step 50, 0.1 up to step 120, then 0.01. Default: none.
    */
   readonly lr_step_rules?: string | undefined;
-  /**
-   * 'adam' (default); 'adamw', Adam with decoupled weight decay; 'sgd', torch's SGD; or 'lion', which wants a smaller
-   * learning rate. Hugging Face's 'adamw_torch', 'adamw_torch_fused' and 'lion_32bit' are other names of 'adamw' and 'lion'.
-   */
-  readonly optim?: (typeof OPTIMIZERS)[number] | undefined;
-  /** Decay of Adam's mean of gradients, 0 to below 1; default 0.9. */
-  readonly adam_beta1?: number | undefined;
-  /** Decay of Adam's mean of squared gradients, 0 to below 1; default 0.999. */
-  readonly adam_beta2?: number | undefined;
-  /** Added to Adam's denominator, above 0; default 1e-8. */
-  readonly adam_epsilon?: number | undefined;
-  /** Of 'sgd': share of the last step in the next one, 0 to below 1; default 0, which keeps no moment. */
-  readonly momentum?: number | undefined;
-  /** Of 'sgd' with a momentum: Nesterov's, which looks one momentum ahead; default false. */
-  readonly nesterov?: boolean | undefined;
-  /** Of 'lion': share of the moment in the direction of a step, 0 to below 1; default 0.9. */
-  readonly lion_beta1?: number | undefined;
-  /** Of 'lion': decay of the moment, 0 to below 1; default 0.99. */
-  readonly lion_beta2?: number | undefined;
-  /**
-   * At least 0: decoupled weight decay of 'adamw' (default 0.01) and 'lion' (default 0), and the weight of an L2 penalty with
-   * 'sgd' (default 0), as in torch. With 'adam' it must be 0 or left out.
-   */
-  readonly weight_decay?: number | undefined;
   /** Largest L2 norm of the whole gradient; a larger one is scaled down to it. At least 0; default 0: no clipping. */
   readonly max_grad_norm?: number | undefined;
   /** Keeps an exponential moving average of the weights, saved as `unet_ema`; default false. */
