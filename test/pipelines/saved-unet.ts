@@ -12,13 +12,17 @@ export const smallUNet: UNet2DOptions = {
   attention_head_dim: 4,
 };
 
-/** Saves a U-Net with random weights as a pipeline folder. */
+/** Saves a small U-Net with random weights as a pipeline folder. */
 export async function saveUNet(
   folder: string,
   options: UNet2DOptions = {},
   scheduler: DDPMOptions = {},
 ): Promise<void> {
-  const model = new UNet2DModel({ ...smallUNet, ...options });
+  await saveModel(folder, new UNet2DModel({ ...smallUNet, ...options }), scheduler);
+}
+
+/** Saves a U-Net with the weights of seed 0 as a pipeline folder. */
+export async function saveModel(folder: string, model: UNet2DModel, scheduler: DDPMOptions = {}): Promise<void> {
   const weights = initialParameters(model, 0);
   const tensors = model.parameters.map(({ name, shape }): [string, NamedTensor] => [
     name,

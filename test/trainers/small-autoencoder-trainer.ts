@@ -2,6 +2,7 @@ import { type Autoencoder, AutoencoderKL, VQModel } from '../../src/autoencoders
 import { AutoencoderTrainer, type AutoencoderTrainerOptions } from '../../src/trainers/autoencoder-trainer.ts';
 import type { TrainerCallback } from '../../src/trainers/trainer-callback.ts';
 import type { TrainingArguments } from '../../src/trainers/training-arguments.ts';
+import { smallImageRun } from './small-image-trainer.ts';
 import { stripes } from './stripes.ts';
 
 const network = {
@@ -32,18 +33,9 @@ export function smallAutoencoderTrainer(
   return new AutoencoderTrainer({
     autoencoder: tinyAutoencoders[kind](),
     args: {
+      ...smallImageRun,
       per_device_train_batch_size: 4,
-      gradient_accumulation_steps: 2,
-      random_flip: true,
       learning_rate: 3e-3,
-      lr_scheduler_type: 'cosine',
-      warmup_steps: 3,
-      optim: 'adamw',
-      max_grad_norm: 1,
-      use_ema: true,
-      device: 'cpu',
-      logging_steps: 4,
-      save_steps: 5,
       ...args,
     },
     train_dataset: stripes(),
