@@ -1,6 +1,6 @@
 import type { DeviceReport } from '../../src/runtime/device.ts';
 
-/** What multiplies on a device: full float32, TF32 (cuda alone), or float16 with float32 sums. */
+/** What multiplies on a device: full float32, TF32 (cuda alone), or float16. */
 const PRECISIONS = ['float32', 'TF32', 'float16'];
 
 /** The setting of a run in a precision. */

