@@ -3,14 +3,21 @@ import { exists } from '../files/regular-file.ts';
 import { HUB_ID } from '../hub/hub-options.ts';
 import { nearestName } from '../registry.ts';
 import { hubFiles } from './images/sources/hub.ts';
-import { IMAGE_SET_NAMES } from './images/sources/oxford.ts';
+import { NPM_SETS } from './images/sources/npm.ts';
+import { OXFORD_SETS } from './images/sources/oxford.ts';
 import { imageColumn } from './images/sources/parquet.ts';
 import { openTable } from './parquet/table.ts';
 import { isPointFile } from './points/point-files.ts';
 import { type HubPart, hubChoice } from './points/stored-points.ts';
 import { isSyntheticName, SYNTHETIC_SETS } from './points/synthetic.ts';
 
-export { IMAGE_SET_NAMES } from './images/sources/oxford.ts';
+/** The names of sets of images, short ones last. */
+export const IMAGE_SET_NAMES: readonly string[] = [
+  'digits',
+  ...NPM_SETS.map(({ name }) => name),
+  ...OXFORD_SETS.map(({ name }) => name),
+  ...OXFORD_SETS.map(({ shortName }) => shortName),
+];
 
 /** Sets of points that have a name. */
 export const POINT_SET_NAMES: readonly string[] = Object.keys(SYNTHETIC_SETS);

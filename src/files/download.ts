@@ -6,7 +6,7 @@ import { errorText, IsoDiffusionError, isError } from '../errors.ts';
 import { fileDigest } from './regular-file.ts';
 
 /*
- * The one downloader, for files of the Hugging Face Hub and archives of data sets. What has arrived is kept in
+ * The one downloader, for files of the Hugging Face Hub, packages of npm and archives of data sets. What has arrived is kept in
  * `<target>.incomplete`. A Range request continues it, in the same call after a cut connection or in a later one.
  */
 
@@ -16,7 +16,7 @@ export interface RemoteFile {
   /** In bytes, where it is known before the download. */
   readonly size?: number | undefined;
   /** `git-sha1` is git's name of a blob: the SHA-1 of `blob <size>\0` and the content. It needs `size`. */
-  readonly digest: { readonly kind: 'sha256' | 'md5' | 'git-sha1'; readonly hex: string };
+  readonly digest: { readonly kind: 'sha512' | 'sha256' | 'md5' | 'git-sha1'; readonly hex: string };
 }
 
 export interface DownloadOptions {

@@ -41,7 +41,7 @@ export async function isFolder(path: string): Promise<boolean> {
  */
 export async function fileDigest(
   paths: readonly string[],
-  { algorithm = 'sha256', prefix = '' }: { algorithm?: 'sha256' | 'sha1' | 'md5'; prefix?: string } = {},
+  { algorithm = 'sha256', prefix = '' }: { algorithm?: 'sha512' | 'sha256' | 'sha1' | 'md5'; prefix?: string } = {},
 ): Promise<string> {
   const hash = createHash(algorithm).update(prefix);
   for (const path of paths) {

@@ -4,7 +4,7 @@
 export interface DownloadProgress {
   /** 'initiate' before the file, 'progress' while it arrives, 'done' once it is complete. */
   readonly status: 'initiate' | 'progress' | 'done';
-  /** The repository, `owner/name`; of a published feature extractor, its name. */
+  /** The repository, `owner/name`; of a published feature extractor or a set of images from npm, its name. */
   readonly name: string;
   /** The file's path in the repository. */
   readonly file: string;

@@ -8,7 +8,7 @@ import * as z from 'zod';
 import { listOption, option, readSettings } from '../../src/cli/options/command-options.ts';
 import { meantName } from '../../src/cli/options/option-names.ts';
 import { openSource } from '../../src/datasets/images/load-images.ts';
-import { IMAGE_SET_NAMES } from '../../src/datasets/images/sources/oxford.ts';
+import { IMAGE_SET_NAMES } from '../../src/datasets/named-data-set.ts';
 import { SYNTHETIC_SETS } from '../../src/datasets/points/synthetic.ts';
 import { identify } from '../../src/evaluation/inputs.ts';
 import { parseImageSet } from '../../src/experiments/jobs/image-sets.ts';
@@ -135,7 +135,9 @@ describe('lists', () => {
 });
 
 it('every command knows the same names of data sets', async () => {
-  expect(IMAGE_SET_NAMES).toEqual(expect.arrayContaining(['digits', 'flowers102', 'pets', 'oxford-iiit-pet']));
+  expect(IMAGE_SET_NAMES).toEqual(
+    expect.arrayContaining(['digits', 'flowers102', 'pets', 'oxford-iiit-pet', 'mnist-10k', 'emoji']),
+  );
   for (const name of IMAGE_SET_NAMES) {
     expect(await identify('real', name)).toEqual({ kind: 'images', source: name });
     expect(await parseImageSet(name)).toMatchObject({ source: name.replace(/^(flowers102|pets)$/, longName) });

@@ -147,8 +147,8 @@ Without MPI, several processes share the images, and a last command has the resu
   iso-diffusion evaluate --real photos --fake generated --share 2/2 --out part-2.safetensors
   iso-diffusion evaluate --merge part-1.safetensors part-2.safetensors
 
-Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, oxford-flowers-102, oxford-iiit-pet, owner/name of a data
-set of the Hub, or a pipeline.
+Images: a folder, .tar, .parquet, IDX or CIFAR-10 file, digits, mnist-10k, emoji, oxford-flowers-102, oxford-iiit-pet,
+owner/name of a data set of the Hub, or a pipeline.
 They keep their size; the extractor resizes them. Files that cannot be read are left out with a warning, and refused with
 --strict. Results of different extractors cannot be compared: the extractor and its checksum are printed. For FID either
 side can be an .npz of 'mu' and 'sigma', as pytorch-fid writes it.

@@ -29,7 +29,7 @@ const options = {
     dataset: option(
       '--dataset <name|path|hub-id>',
       z._default(z.string(), 'swiss-roll'),
-      `points: ${POINT_SET_NAMES.join(', ')} or a file; images: digits, a folder or file, owner/name`,
+      `points: ${POINT_SET_NAMES.join(', ')} or a file; images: digits, mnist-10k, emoji, a folder or file, owner/name`,
     ),
     lambda: listOption(
       'names',

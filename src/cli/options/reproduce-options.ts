@@ -13,7 +13,7 @@ const imageOptions = {
     'files',
     '--data <sources...>',
     z.optional(z.array(z.string().check(z.minLength(1)))),
-    'images, [NAME=]SOURCE: digits, oxford-flowers-102, oxford-iiit-pet, a folder or file, or a folder with the archive of an Oxford set (default: both Oxford sets; smoke: digits)',
+    'images, [NAME=]SOURCE: digits, mnist-10k, emoji, oxford-flowers-102, oxford-iiit-pet, a folder or file, or a folder with the archive of an Oxford set (default: both Oxford sets; smoke: digits)',
   ),
   lambda: option(
     '--lambda <weight>',

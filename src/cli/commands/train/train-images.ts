@@ -75,7 +75,7 @@ export const imageOptions = grouped('Images:', {
   data_dir: option(
     '--data-dir <folder>',
     z.optional(z.string()),
-    'flowers102, pets: folder of their archive, instead of a download',
+    'mnist-10k, emoji, flowers102, pets: folder of their archive, instead of a download',
   ),
   cache_dir: option('--cache-dir <folder>', z.optional(z.string()), 'folder of downloads and resized images'),
   dropout: option(

@@ -1,8 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { world } from '#distributed/world';
-import { IMAGE_SET_NAMES } from '../../../datasets/images/sources/oxford.ts';
-import { dataSetKind, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
+import { dataSetKind, IMAGE_SET_NAMES, POINT_SET_NAMES } from '../../../datasets/named-data-set.ts';
 import { POINT_FILES } from '../../../datasets/points/point-files.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { HUB_ID, ONNX_DTYPES } from '../../../hub/hub-options.ts';

@@ -47,13 +47,6 @@ export function oxfordSet(name: string): OxfordSet | undefined {
   return OXFORD_SETS.find((set) => set.name === name || set.shortName === name);
 }
 
-/** The names of sets of images, short ones last. */
-export const IMAGE_SET_NAMES: readonly string[] = [
-  'digits',
-  ...OXFORD_SETS.map(({ name }) => name),
-  ...OXFORD_SETS.map(({ shortName }) => shortName),
-];
-
 /**
  * One of the Oxford sets: its archive, or the Hub's parquet files of all splits, from `dataDir`; or the archive, downloaded once into
  * `<cacheDir>/downloads/<name>/`.
