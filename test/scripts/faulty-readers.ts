@@ -26,7 +26,7 @@ const faults: Record<string, () => unknown> = {
   crash: () => process.abort(),
   exit: () => process.exit(0),
   hang: forEver,
-  memory: () => new Uint8Array(1.2 * 2 ** 30).fill(1),
+  memory: () => new Uint8Array(1.4 * 2 ** 30).fill(1),
 };
 
 /** Readers that do what a reader must not do. */
