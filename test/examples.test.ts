@@ -26,6 +26,11 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
     prints: /1617 images of 16x16 to train on, 180 held out\nreconstruction .* PSNR \d[\s\S]*DDPM: \d+ s, \d+ s of/,
     writes: ['latent/latent-diffusion.png', 'latent/iso/pipeline/vqvae/config.json'],
   },
+  'digit-features.ts': {
+    args: ['--images', 'digits', '--resolution', '8', '--steps', '150', '--output', 'digits.onnx'],
+    prints: /^digits.onnx: (9\d|8[5-9])\.\d\d % of 179 held-out images are told right/,
+    writes: ['digits.onnx'],
+  },
   'custom-data.ts': {
     args: ['', './runs/custom', '200'],
     prints: /200 steps.*\ndrew 1000 points/,
