@@ -103,6 +103,7 @@ export class NonFiniteLossError extends IsoDiffusionError {
 
   constructor(
     message: string,
+    /** The step, from 1. */
     readonly step: number,
   ) {
     super(message);

@@ -73,7 +73,15 @@ export class AutoencoderKL implements KlAutoencoder {
   }
 
   /** See `KlAutoencoder`. @throws {GraphError} when the images have another shape. */
-  encode(images: Value, context: ForwardContext): { readonly mean: Value; readonly logvar: Value } {
+  encode(
+    images: Value,
+    context: ForwardContext,
+  ): {
+    /** Of each latent. */
+    readonly mean: Value;
+    /** The logarithm of its variance. */
+    readonly logvar: Value;
+  } {
     checkMaps(this, images, { channels: this.channels, what: 'the images', multipleOf: this.downsampling });
     const { layout } = context;
     const encoded = this.encoder.forward(layout.fromImages(images), context);

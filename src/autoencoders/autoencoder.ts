@@ -51,7 +51,15 @@ export interface KlAutoencoder extends AutoencoderFacts {
    * @returns mean and logarithm of the variance, each [batch, latentChannels, height / downsampling, width / downsampling];
    * the latter in [-30, 20].
    */
-  encode(images: Value, context: ForwardContext): { readonly mean: Value; readonly logvar: Value };
+  encode(
+    images: Value,
+    context: ForwardContext,
+  ): {
+    /** Of each latent. */
+    readonly mean: Value;
+    /** The logarithm of its variance. */
+    readonly logvar: Value;
+  };
   /**
    * Adds the decoder to the graph of `latents`.
    *
@@ -74,7 +82,13 @@ export interface VqAutoencoder extends AutoencoderFacts {
    * @returns the latents before they are quantised, which a diffusion model is trained on: [batch, latentChannels,
    * height / downsampling, width / downsampling].
    */
-  encode(images: Value, context: ForwardContext): { readonly latents: Value };
+  encode(
+    images: Value,
+    context: ForwardContext,
+  ): {
+    /** Before they are quantised. */
+    readonly latents: Value;
+  };
   /** The nearest vectors of the codebook. @param latents [batch, latentChannels, height, width]. */
   quantize(latents: Value, context: ForwardContext): Quantized;
   /**
@@ -94,7 +108,7 @@ export interface VqDecodeOptions {
 
 /** Latents and the nearest vectors of the codebook. */
 export interface Quantized {
-  /** [batch, latentChannels, height, width]: the nearest vectors, with the gradient of the latents (straight-through). */
+  /** The nearest vectors, [batch, latentChannels, height, width], with the gradient of the latents (straight-through). */
   readonly quantized: Value;
   /** The same numbers up to rounding, with the gradient of the codebook, for its loss. */
   readonly entries: Value;

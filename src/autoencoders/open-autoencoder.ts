@@ -14,7 +14,9 @@ import { AutoencoderSession, type AutoencoderSessionOptions } from './session.ts
 
 /** An autoencoder and its weights by parameter name. */
 export interface OpenedAutoencoder {
+  /** The network, without weights. */
   readonly autoencoder: Autoencoder;
+  /** Every parameter by its name in the state dict. */
   readonly weights: ReadonlyMap<string, Float32Array>;
 }
 

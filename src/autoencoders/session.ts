@@ -91,6 +91,7 @@ export class AutoencoderSession {
   private checksum: string | undefined;
 
   private constructor(
+    /** The network that runs. */
     readonly autoencoder: Autoencoder,
     /** Every parameter by name. */
     readonly weights: ReadonlyMap<string, Float32Array>,
@@ -145,7 +146,12 @@ export class AutoencoderSession {
    *
    * @throws {InvalidArgumentError} when the images do not fit, or it is a VQ autoencoder.
    */
-  async moments(images: ImageTensor): Promise<{ readonly mean: ImageTensor; readonly logvar: ImageTensor }> {
+  async moments(images: ImageTensor): Promise<{
+    /** Of each latent. */
+    readonly mean: ImageTensor;
+    /** The logarithm of its variance. */
+    readonly logvar: ImageTensor;
+  }> {
     const { kind, latentChannels, config } = this.autoencoder;
     if (kind === 'vq')
       throw new InvalidArgumentError(`a ${config._class_name} has no moments: its latents are not drawn`);

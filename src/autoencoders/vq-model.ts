@@ -86,7 +86,13 @@ export class VQModel implements VqAutoencoder {
   }
 
   /** See `VqAutoencoder`. @throws {GraphError} when the images have another shape. */
-  encode(images: Value, context: ForwardContext): { readonly latents: Value } {
+  encode(
+    images: Value,
+    context: ForwardContext,
+  ): {
+    /** Before they are quantised. */
+    readonly latents: Value;
+  } {
     checkMaps(this, images, { channels: this.channels, what: 'the images', multipleOf: this.downsampling });
     const { layout } = context;
     const encoded = this.encoder.forward(layout.fromImages(images), context);

@@ -123,12 +123,12 @@ function watchOutput(): void {
 }
 
 /** `--learning_rate` is `--learning-rate`, as in Python's scripts. */
-function withHyphens(argument: string): string {
+export function withHyphens(argument: string): string {
   return argument.replace(/^--\w[\w-]*/, (flag) => flag.replaceAll('_', '-'));
 }
 
 /** @param verb the command whose options are needed. */
-async function buildProgram(verb: string | undefined): Promise<Command> {
+export async function buildProgram(verb: string | undefined): Promise<Command> {
   const program = new Command('iso-diffusion')
     .description('Train diffusion models with the Iso-Diffusion loss, sample from them and evaluate them.')
     .version(packageVersion())

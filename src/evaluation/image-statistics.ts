@@ -34,9 +34,11 @@ export interface ImageStatisticsOptions extends ExtractionOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What `imageStatistics` found. */
 export interface ImageStatistics {
   /** Mean and covariance of the features, and how many images they are of. */
   readonly statistics: GaussianStatistics;
+  /** What made the features. */
   readonly extractor: ReportedExtractor;
 }
 

@@ -222,9 +222,11 @@ export interface EvaluatedSet {
 
 /** The extractor that made the features. Results of different extractors cannot be compared. */
 export interface ReportedExtractor {
+  /** Its name, such as 'inception'. */
   readonly name: string;
   /** SHA-256 in hex of its weights, or of its definition. */
   readonly checksum: string;
+  /** Length of a feature vector. */
   readonly dims: number;
 }
 

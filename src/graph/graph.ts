@@ -66,7 +66,12 @@ export class Graph {
   /** In the order in which they were declared. */
   readonly inputs: Value[] = [];
   /** In the order in which they were declared. */
-  readonly outputs: { readonly name: string; readonly value: Value }[] = [];
+  readonly outputs: {
+    /** Its name in the ONNX file. */
+    readonly name: string;
+    /** What it gives. */
+    readonly value: Value;
+  }[] = [];
   /** The tensors that are part of the graph: the initializers of the ONNX file. */
   readonly constants: Value[] = [];
   private readonly names: Map<string, number>;
@@ -78,6 +83,7 @@ export class Graph {
    * @param target default that of the parent, or `any`.
    */
   constructor(
+    /** Its name in the ONNX file. */
     readonly name: string,
     readonly parent?: Graph,
     readonly target: GraphTarget = parent?.target ?? 'any',

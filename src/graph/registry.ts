@@ -13,6 +13,7 @@ export class InferenceContext {
     readonly where: string,
     /** An omitted optional input is null. */
     readonly inputs: readonly (Value | null)[],
+    /** The attributes of the node, by their ONNX names. */
     readonly attributes: Attributes,
     /** The number of outputs of the node, for ops where it is free. */
     readonly outputCount: number,
@@ -27,6 +28,7 @@ export class InferenceContext {
 /** What an op is told of a node when it adds the node's backward pass. */
 export class GradientContext extends InferenceContext {
   constructor(
+    /** The node whose backward pass is added. */
     readonly node: GraphNode,
     /** dL/d(output) for each output; undefined where the loss does not depend on it. */
     readonly gradients: readonly (Value | undefined)[],

@@ -32,7 +32,12 @@ export interface PushPlan {
   /** The title of the commit. */
   readonly commit_message: string;
   /** Every file: its path in the repository, and its size in bytes. */
-  readonly files: readonly { readonly path: string; readonly size: number }[];
+  readonly files: readonly {
+    /** Relative, with `/`. */
+    readonly path: string;
+    /** In bytes. */
+    readonly size: number;
+  }[];
   /** The model card, README.md, as it is sent; undefined where the folder has none. */
   readonly card: string | undefined;
 }

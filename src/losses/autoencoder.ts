@@ -32,7 +32,14 @@ export interface AutoencoderLossInputs {
   /** What was decoded, of the same shape. */
   readonly reconstruction: Value;
   /** The normal distribution of each latent, mean and logarithm of the variance; default: the encoder gives none. */
-  readonly posterior?: { readonly mean: Value; readonly logvar: Value } | undefined;
+  readonly posterior?:
+    | {
+        /** Of each latent. */
+        readonly mean: Value;
+        /** The logarithm of its variance. */
+        readonly logvar: Value;
+      }
+    | undefined;
   /** The latents and their vectors of the codebook; default: there is none. */
   readonly codebook?: CodebookInputs | undefined;
   /** Scalars of the loss that are inputs of the graph, by name, float32 []; default none. See `LossInputs.scalars`. */
@@ -64,6 +71,7 @@ export interface PerceptualExtractor {
   features(images: Value): readonly Value[];
 }
 
+/** The term that compares images by the features of a network. */
 export interface PerceptualTerm {
   /** The network, such as `await OnnxFeatureMaps.load('vgg.onnx', { outputs: ['relu1_2', 'relu2_2'] })`. */
   readonly extractor: PerceptualExtractor;
@@ -71,6 +79,7 @@ export interface PerceptualTerm {
   readonly weight?: number | undefined;
 }
 
+/** The terms of `autoencoderLoss`, and their weights. */
 export interface AutoencoderLossOptions {
   /** 'l1' (default), the mean absolute error of the values of images in [-1, 1]; or 'l2', the mean squared error. */
   readonly reconstruction?: 'l1' | 'l2' | undefined;
@@ -86,6 +95,7 @@ export interface AutoencoderLossOptions {
 
 /** A function that adds the loss of an autoencoder to the graph of its inputs, with the configuration that names it. */
 export type AutoencoderLoss = ((inputs: AutoencoderLossInputs) => LossResult) & {
+  /** Names the loss and its options; a checkpoint is continued only by a loss of the same config. */
   readonly config: LossConfig;
   /** What may change while training runs, by name: the weights. */
   readonly scalars: Readonly<Record<string, LossScalar>>;

@@ -6,6 +6,7 @@ import { type DiffusionLoss, defineLoss, type LossInputs } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 import { variationalBoundOf } from './variational-bound.ts';
 
+/** Options of `hybridLoss`. */
 export interface HybridLossOptions {
   /** The loss of the mean part, such as `isoLoss(...)`; it must not learn the variance itself. Default `simpleLoss()`. */
   readonly base?: DiffusionLoss | undefined;

@@ -6,6 +6,7 @@ import { isotropyOf, withPenalty } from './isotropy.ts';
 import { type DiffusionLoss, defineLoss, type LossInputs, type LossResult } from './loss.ts';
 import { simpleLoss } from './simple.ts';
 
+/** Options of `isoLoss`. */
 export interface IsoLossOptions {
   /** Weight of the isotropy penalty, finite and >= 0; 0 trains the base alone. The paper uses 0.1 to 0.3 for 2-D sets. */
   readonly lambda: number;

@@ -16,7 +16,9 @@ import type { LossInputs } from './loss.ts';
  * const { isotropy_penalty } = isotropyOf(inputs);
  */
 export function isotropyOf(inputs: LossInputs): {
+  /** The mean square of the predicted noise, a scalar: 1 for white noise. */
   readonly isotropy: Value;
+  /** (isotropy - 1)^2, a scalar. */
   readonly isotropy_penalty: Value;
 } {
   requireObject('the inputs of a loss', inputs);

@@ -83,6 +83,7 @@ export interface LossConfig {
 
 /** A function that adds a loss to the graph of its inputs, with the configuration that names it. */
 export type DiffusionLoss = ((inputs: LossInputs) => LossResult) & {
+  /** Names the loss and its options; a checkpoint is continued only by a loss of the same config. */
   readonly config: LossConfig;
   /** Whether it needs `LossInputs.learnedVariance`. */
   readonly learnsVariance: boolean;

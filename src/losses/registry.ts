@@ -13,6 +13,7 @@ import { minSnrLoss, p2Loss, snrLoss } from './weighted.ts';
  */
 export type LossFactory = (options: LossFactoryOptions) => DiffusionLoss;
 
+/** The options of a loss as its config has them. */
 export interface LossFactoryOptions {
   /** The loss that a config names under `base`; default none. */
   readonly base?: DiffusionLoss | undefined;

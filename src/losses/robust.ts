@@ -22,6 +22,7 @@ export function l1Loss(): DiffusionLoss {
   });
 }
 
+/** Options of `huberLoss`. */
 export interface HuberLossOptions {
   /** The error delta up to which the loss is a square, above 0 and finite, in units of the model output; default 1. */
   readonly delta?: number | undefined;

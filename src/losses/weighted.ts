@@ -17,6 +17,7 @@ import { type DiffusionLoss, defineLoss, type LossConfig, type LossInputs } from
  * so v gets the weight w abar, and x_0 the weight w SNR.
  */
 
+/** Options of `minSnrLoss`. */
 export interface MinSnrLossOptions {
   /** The SNR gamma above which the weight falls, above 0 and finite; default 5, as in the paper. */
   readonly snr_gamma?: number | undefined;
@@ -44,6 +45,7 @@ export function minSnrLoss(options: MinSnrLossOptions = {}): DiffusionLoss {
   });
 }
 
+/** Options of `p2Loss`. */
 export interface P2LossOptions {
   /** The exponent gamma, at least 0 and finite; default 1. The paper uses 0.5 and 1. */
   readonly p2_gamma?: number | undefined;

@@ -26,6 +26,7 @@ export const cmmd: Metric<Record<never, never>> = {
   },
 };
 
+/** How `clipDiscrepancy` computes. */
 export interface ClipDiscrepancyOptions {
   /** The matrix product. Default: plain TypeScript in float64. */
   readonly block_products?: BlockProducts | undefined;

@@ -39,6 +39,7 @@ export const inceptionScoreMetric: Metric<InceptionScoreSettings> = {
   },
 };
 
+/** Options of `inceptionScore`. */
 export interface InceptionScoreOptions {
   /** Parts of the set, each with a score of its own: an integer of at least 1. Default 10. */
   readonly splits?: number | undefined;
@@ -46,6 +47,7 @@ export interface InceptionScoreOptions {
 
 /** Scores are from 1 to the number of classes. */
 export interface InceptionScore {
+  /** Over the parts. */
   mean: number;
   /** With divisor `splits`, as numpy's `std`; undefined for one split. */
   std: number | undefined;

@@ -15,6 +15,7 @@ export interface Isotropy {
 export interface NoisedIsotropy {
   /** Index into `alphasCumprod`, from 0. */
   timestep: number;
+  /** ᾱ_t. */
   alpha_cumprod: number;
   /** ᾱ_t E‖x_0‖² + (1 - ᾱ_t) n. */
   expected: Isotropy;
@@ -24,6 +25,7 @@ export interface NoisedIsotropy {
   standard_error: number;
 }
 
+/** What is noised, and at which timesteps. */
 export interface NoisedIsotropyOptions {
   /** The data set x_0. */
   points: PointCloud;

@@ -65,6 +65,7 @@ export const kid: Metric<KidSettings> = {
   },
 };
 
+/** Kernel and subsets of `kernelDistance`. */
 export interface KernelDistanceOptions {
   /** Pairs of subsets that the mean is over, an integer of at least 1. Default 100. */
   readonly num_subsets?: number | undefined;
@@ -94,6 +95,7 @@ export interface KernelDistanceOptions {
 
 /** The unbiased squared maximum mean discrepancy over subsets. Its mean can be below 0 for equal distributions. */
 export interface KernelDistance {
+  /** Over the subsets. */
   mean: number;
   /**
    * Of the subsets' values, with divisor `num_subsets`, as numpy's `std`. Undefined for one subset, and where a set has no

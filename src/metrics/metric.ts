@@ -9,8 +9,11 @@ import type { GaussianStatistics } from './frechet/statistics.ts';
 
 /** Points or feature vectors, one a row: `data` is row-major, `count` x `dims`. */
 export interface PointCloud {
+  /** The values, row by row. */
   readonly data: Float32Array;
+  /** Rows. */
   readonly count: number;
+  /** Values of a row. */
   readonly dims: number;
 }
 
@@ -35,6 +38,7 @@ export interface SampleCounts {
   readonly fake?: number | undefined;
 }
 
+/** The value of an option of a metric. */
 export type MetricOption = number | string | boolean | undefined;
 /** The options of a metric, by name. */
 export type MetricOptions = Readonly<Record<string, MetricOption>>;

@@ -10,10 +10,11 @@ import { checkPointCloud, type PointCloud } from './metric.ts';
 
 /** A model that can be asked for its output: `pipeline.model` is one. */
 export interface NoisePredictor {
-  /** @param sample row-major x_t, all at the timestep. */
+  /** The output of the model. @param sample row-major x_t, all at the timestep. @returns as many values as the sample. */
   predict(sample: Float32Array, timestep: number): Promise<Float32Array>;
 }
 
+/** Which model is asked, and at which noised points. */
 export interface PredictedNoiseIsotropyOptions {
   /** The model that is asked. */
   readonly model: NoisePredictor;
@@ -35,6 +36,7 @@ export interface PredictedNoiseIsotropyOptions {
 
 /** The isotropy of the predicted noise at one timestep. */
 export interface PredictedNoiseIsotropy extends Isotropy {
+  /** Index into `alphasCumprod`, from 0. */
   timestep: number;
   /** E‖ε − ε̂‖² / n. At the optimum of L_simple, `per_element` is 1 minus this. */
   mse: number;
@@ -135,6 +137,7 @@ async function predictedNoise(
   return Float64Array.from(noisy, (x, i) => fromSample * x + fromOutput * (output[i] as number));
 }
 
+/** Which models are compared, and at which noised points. */
 export interface PredictedNoiseRatioOptions extends PredictedNoiseIsotropyOptions {
   /** The model that it is compared with, of the same prediction type. */
   readonly base: NoisePredictor;
@@ -142,6 +145,7 @@ export interface PredictedNoiseRatioOptions extends PredictedNoiseIsotropyOption
 
 /** How the predicted noise of two models compares at one timestep. */
 export interface PredictedNoiseRatio {
+  /** Index into `alphasCumprod`, from 0. */
   timestep: number;
   /** The number r for which r times the base's noise is nearest to the model's: E[ε̂ · ε̂_base] / E[ε̂_base²]. */
   ratio: number;

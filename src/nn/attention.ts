@@ -29,6 +29,7 @@ function projections(name: string, channels: number, inner = channels) {
  * const attention = new Attention('blocks.0.attn', 64, 4);
  */
 export class Attention implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
   private readonly layers: ReturnType<typeof projections>;
   private readonly headDim: number;
@@ -85,6 +86,7 @@ export interface PixelAttentionOptions {
  * layout of the context, and a residual connection.
  */
 export class PixelAttention implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
   private readonly norm: GroupNorm | undefined;
   private readonly spatialNorm: SpatialNorm | undefined;

@@ -7,6 +7,7 @@ import { fixedShape } from '../graph/types.ts';
 import { type Layout, nchw } from './layout.ts';
 import type { ParameterValues } from './parameters.ts';
 
+/** What a forward pass is for: training or use, and in which layout. */
 export interface ForwardContextOptions {
   /** The class of the model, for errors. Default `the model`. */
   readonly modelName?: string | undefined;
@@ -31,6 +32,7 @@ export interface ForwardContextOptions {
  * const output = model.forward({ sample, timestep }, context);
  */
 export class ForwardContext {
+  /** The memory order of feature maps. */
   readonly layout: Layout;
   private readonly modelName: string;
   private readonly checkpoints: ForwardContextOptions['checkpoints'];

@@ -18,7 +18,7 @@ const ORDER: MapOrder = {
 };
 
 /**
- * [height, width, batch, channels]: the channels of a pixel lie together, and so do the same pixels of all images. A
+ * The order [height, width, batch, channels]: the channels of a pixel lie together, and so do the same pixels of all images. A
  * transform along an axis of the image is then one matrix product over long rows, and a convolution is a product without
  * a Transpose. The CPU trains large networks in this layout.
  */

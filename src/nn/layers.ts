@@ -29,6 +29,7 @@ export interface LinearOptions {
  * const head = new Linear('head', 64, 16, { weight_init: zeros, bias_init: zeros });
  */
 export class Linear implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
   private readonly hasBias: boolean;
 
@@ -98,6 +99,7 @@ function plus(product: Value, bias: Value | undefined): Value {
  * const patches = new Conv2d('patch_embed', 3, 64, 4, { strides: [4, 4] });
  */
 export class Conv2d implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
 
   constructor(
@@ -131,6 +133,7 @@ export function sameConv(name: string, inChannels: number, outChannels: number):
  * [channels], zeros at first.
  */
 export class GroupNorm implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
 
   /**
@@ -149,7 +152,7 @@ export class GroupNorm implements Layer {
     ];
   }
 
-  /** @param x feature maps of `channels`. */
+  /** Normalises each sample. @param x feature maps of `channels`. @returns the same shape. */
   forward(x: Value, context: ForwardContext): Value {
     const weight = context.parameter(`${this.name}.weight`);
     const bias = context.parameter(`${this.name}.bias`);
@@ -172,6 +175,7 @@ export interface LayerNormOptions {
  * const norm = new LayerNorm('blocks.0.norm1', 64, { eps: 1e-6, elementwise_affine: false });
  */
 export class LayerNorm implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
   private readonly epsilon: number;
 
@@ -205,6 +209,7 @@ export class LayerNorm implements Layer {
  * const classes = new Embedding('class_embedding', 10, 256);
  */
 export class Embedding implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
 
   constructor(
@@ -226,11 +231,13 @@ export class Embedding implements Layer {
 
 /** torch's nn.Dropout: drops elements in training, and is the identity in a model that is used. */
 export class Dropout implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[] = [];
 
   /** @param probability of an element to become 0, in [0, 1). */
   constructor(private readonly probability: number) {}
 
+  /** Drops in training. @param x of any shape. @returns the same shape; x itself in a model that is used. */
   forward(x: Value, context: ForwardContext): Value {
     return context.dropout(x, this.probability);
   }

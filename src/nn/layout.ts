@@ -42,15 +42,21 @@ export interface Layout {
 
 /** A dense layer: weight [out, in] and bias [out]. */
 export interface Projection {
+  /** [out, in]. */
   readonly weight: Value;
+  /** [out]. */
   readonly bias: Value;
 }
 
 /** The four dense layers of an attention. */
 export interface AttentionProjections {
+  /** What a pixel looks for. */
   readonly query: Projection;
+  /** What it is found by. */
   readonly key: Projection;
+  /** What it gives to those that find it. */
   readonly value: Projection;
+  /** Joins the heads. */
   readonly output: Projection;
 }
 

@@ -23,6 +23,7 @@ export type ParameterValues = ReadonlyMap<string, Value>;
 
 /** A part of a network: its parameters in the order of the state dict. Its `forward` takes what the part needs. */
 export interface Layer {
+  /** Its tensors, in the order of the state dict; empty where it has none. */
   readonly parameters: readonly ParameterSpec[];
 }
 

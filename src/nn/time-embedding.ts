@@ -47,6 +47,7 @@ export function sinusoidalEmbedding(
  * const embedding = new TimestepEmbedding('time_embedding', 64, 256);
  */
 export class TimestepEmbedding implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
   private readonly linear1: Linear;
   private readonly linear2: Linear;
@@ -84,6 +85,7 @@ export interface TimeEmbeddingOptions extends SinusoidalEmbeddingOptions {
  * const embedding = new TimeEmbedding('time_embedding', { in_channels: 64, time_embed_dim: 256 });
  */
 export class TimeEmbedding implements Layer {
+  /** The tensors of the layer, in the order of the state dict. */
   readonly parameters: readonly ParameterSpec[];
   private readonly layers: TimestepEmbedding;
 

@@ -4,6 +4,7 @@ import { type Fields, numberOption, numberOrNumbersOption, numbersOption } from 
 import * as z from '../zod.ts';
 import type { ModelSession } from './model-session.ts';
 
+/** Which classes are drawn, and how closely. */
 export interface ClassOptions {
   /**
    * For class-conditional models, which need it: one class for all images, or a list with one for each, from 0. A model with

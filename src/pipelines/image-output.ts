@@ -16,10 +16,15 @@ import type { SamplingCall } from './sampling-options.ts';
 
 /** Images as bytes, [count, height, width, channels]. */
 export interface ImageBytes {
+  /** The bytes, 0 to 255, image by image and row by row. */
   readonly data: Uint8Array;
+  /** Images. */
   readonly count: number;
+  /** Rows of an image. */
   readonly height: number;
+  /** Pixels of a row. */
   readonly width: number;
+  /** Bytes of a pixel: 1 is grey, 3 are red, green, blue. */
   readonly channels: number;
 }
 

@@ -53,6 +53,7 @@ export type GeneratedImages<Count extends number> = number extends Count
 
 /** What was drawn, and the noise that it was drawn from. */
 export interface WithLatents<Images> {
+  /** In the form that `output_type` asks for. */
   readonly images: Images;
   /** [batch_size, ...shape of a sample], before the scheduler scales it; for the option `latents`. */
   readonly latents: Tensor;
@@ -101,7 +102,9 @@ export interface UnconditionalImageGenerationPipeline {
       readonly output_type?: 'image' | undefined;
     },
   ): Promise<GeneratedImages<Count>>;
+  /** The name of the task. */
   readonly task: 'unconditional-image-generation';
+  /** The model, which can be asked for its output at a timestep. */
   readonly model: ModelSession;
   /** What decodes the latents that the model draws; undefined where it draws images themselves. */
   readonly autoencoder: AutoencoderSession | undefined;

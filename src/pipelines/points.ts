@@ -61,9 +61,11 @@ export type PointInterpolationOptions = Omit<
   readonly seed?: number | undefined;
 };
 
+/** Points that were drawn. */
 export interface PointGenerationOutput {
   /** Row-major [batch_size, d]. */
   readonly points: Float32Array;
+  /** The shape of `points`. */
   readonly dims: [batch_size: number, d: number];
 }
 
@@ -89,7 +91,9 @@ export interface PointsWithLatents extends PointGenerationOutput {
 export interface UnconditionalPointGenerationPipeline {
   (options: PointGenerationOptions & { readonly return_latents: true }): Promise<PointsWithLatents>;
   (options?: PointGenerationOptions): Promise<PointGenerationOutput>;
+  /** The name of the task. */
   readonly task: 'unconditional-point-generation';
+  /** The model, which can be asked for its output at a timestep. */
   readonly model: ModelSession;
   /** How the training data was scaled; `output_type: 'points'` undoes it. */
   readonly scaler: Scaler;

@@ -18,8 +18,15 @@ export type StepCallback = (
   timestep: number,
   state: { sample: Float32Array },
 ) => StepCallbackResult | Promise<StepCallbackResult>;
-// biome-ignore lint/suspicious/noConfusingVoidType: a callback may return nothing, or a new sample
-export type StepCallbackResult = { sample?: Float32Array | undefined } | undefined | void;
+/** What a `StepCallback` may return: nothing, or the sample to go on with. */
+export type StepCallbackResult =
+  | {
+      /** Of the size of the present sample; default: it stays. */
+      sample?: Float32Array | undefined;
+    }
+  | undefined
+  // biome-ignore lint/suspicious/noConfusingVoidType: a callback may return nothing
+  | void;
 
 /** How samples are drawn, of points and of images alike. */
 export interface SamplingOptions extends NoiseScaleOptions {

@@ -90,18 +90,31 @@ export class RandomStream {
 
 /** The first path element of each kind of stream, so that no two uses of one seed share numbers. */
 export const STREAM = {
+  /** Initial weights. */
   init: 1,
+  /** The order of the training samples. */
   order: 2,
+  /** The noise of training. */
   noise: 4,
+  /** What a pipeline draws. */
   sampling: 5,
+  /** Synthetic points. */
   dataset: 6,
+  /** Crops and flips of training images. */
   augmentation: 7,
+  /** Subsets and orders of metrics. */
   metrics: 8,
+  /** Dropout. */
   dropout: 9,
+  /** The points that a plot shows. */
   plots: 10,
+  /** Classes that are left out, for guidance. */
   class_dropout: 11,
+  /** `noise_offset` of the trainer. */
   noise_offset: 12,
+  /** `input_perturbation` of the trainer. */
   input_perturbation: 13,
+  /** Latents that an autoencoder draws. */
   latents: 14,
 } as const;
 

@@ -8,6 +8,7 @@ import { limitThreads } from '../threads/threads.ts';
 import { deviceIdOption } from './device.ts';
 import { allowFallback } from './session.ts';
 
+/** Settings of all sessions of the process, for `configureRuntime`. */
 export interface RuntimeOptions {
   /**
    * Threads of one op, a whole number of at least 1. Default: in Node.js one a physical core. In a browser up to 4 where

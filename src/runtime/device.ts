@@ -16,8 +16,9 @@ import { writeOnnx } from '../graph/onnx/write.ts';
 import { add, cast } from '../graph/ops/elementwise.ts';
 import * as z from '../zod.ts';
 
-/** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
+/** The names of devices. */
 export const DEVICES = ['auto', 'gpu', 'cpu', 'webgpu', 'cuda'] as const;
+/** Where a session runs. `gpu` and `auto` are transformers.js's names for "any GPU" and "the best there is". */
 export type Device = (typeof DEVICES)[number];
 /** A device that a session can be made on. 'cuda' is the GPU 0, 'cuda:1' the one after it. */
 export type ConcreteDevice = 'cpu' | 'webgpu' | 'cuda' | `cuda:${number}`;
@@ -44,6 +45,7 @@ interface CudaProvider {
   readonly deviceId: number;
 }
 
+/** What is known of a device of this machine. */
 export interface DeviceReport {
   /** The device. */
   readonly device: 'cpu' | 'webgpu' | 'cuda';

@@ -16,6 +16,7 @@ import { UniPCMultistepScheduler } from './solvers/unipc.ts';
 
 /** What is registered under a name: the class, which builds itself from a parsed `scheduler_config.json`. */
 export interface SchedulerClass {
+  /** The scheduler of a parsed `scheduler_config.json`. @throws {ConfigError} when it does not fit. */
   fromConfig(json: unknown): Scheduler;
 }
 

@@ -5,16 +5,16 @@ import { ConfigError, InvalidArgumentError } from '../errors.ts';
 import { type Complete, type Fields, parseOptions } from '../options.ts';
 import * as z from '../zod.ts';
 
-/** How the variances of the forward process grow with t; diffusers' names. */
 const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid'] as const;
+/** How the variances of the forward process grow with t; diffusers' names. */
 export type BetaSchedule = (typeof BETA_SCHEDULES)[number];
 
-/** Where the timesteps of a shortened reverse process lie; Lin et al. 2023, table 2. */
 const TIMESTEP_SPACINGS = ['leading', 'trailing', 'linspace'] as const;
+/** Where the timesteps of a shortened reverse process lie; Lin et al. 2023, table 2. */
 export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 
-/** What the model predicts, by diffusers' names: the noise, x_0, or the velocity (Salimans & Ho 2022). */
 const PREDICTION_TYPES = ['epsilon', 'sample', 'v_prediction'] as const;
+/** What the model predicts, by diffusers' names: the noise, x_0, or the velocity (Salimans & Ho 2022). */
 export type PredictionType = (typeof PREDICTION_TYPES)[number];
 
 /** Options of every scheduler: the noise schedule and what the model predicts, with diffusers' names and defaults. */
@@ -42,6 +42,7 @@ export interface SchedulerOptions {
   readonly rescale_betas_zero_snr?: boolean | undefined;
 }
 
+/** The options that all schedulers share, with their defaults. */
 export type SchedulerConfig = Complete<SchedulerOptions>;
 
 const beta = z.number().check(z.gte(0), z.lt(1));

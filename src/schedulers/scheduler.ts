@@ -251,7 +251,10 @@ export abstract class Scheduler<Own extends object = object> {
   }
 
   /** The config as diffusers saves it: a copy, as JSON. */
-  toConfig(): JsonObject & { _class_name: string } {
+  toConfig(): JsonObject & {
+    /** The class, by diffusers' name. */
+    _class_name: string;
+  } {
     const config: JsonObject = JSON.parse(JSON.stringify(this.config));
     return { _class_name: this.className, _diffusers_version: DIFFUSERS_VERSION, ...config };
   }

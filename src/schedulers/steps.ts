@@ -23,6 +23,7 @@ export interface StepOptions {
   readonly use_clipped_model_output?: boolean | undefined;
 }
 
+/** What one step of the reverse process gives. */
 export interface StepOutput {
   /** x at the next timestep of the reverse process, as many values as the sample. */
   readonly prev_sample: Float32Array;
@@ -73,12 +74,19 @@ type ClippingConfig = Complete<ClippingOptions>;
  * 5. previous = previous + noise * fromNoise, only where fromNoise is not 0
  */
 export interface StepCoefficients {
+  /** What the sample counts in the estimate of x_0. */
   readonly originalFromSample: number;
+  /** What the model's output counts in it. */
   readonly originalFromOutput: number;
+  /** The bound of the estimate, above 0; null for none. */
   readonly clip: number | null;
+  /** What the estimate of x_0 counts in the next sample. */
   readonly fromOriginal: number;
+  /** What the present sample counts in it. */
   readonly fromSample: number;
+  /** What the model's output counts in it directly. */
   readonly fromOutput: number;
+  /** What fresh noise counts in it: its standard deviation. */
   readonly fromNoise: number;
 }
 

@@ -14,6 +14,7 @@ import { refuseWrongIntervals, type TrainerCallback, type TrainerRun, type Train
 import { ownCopy, type RunOptions } from './trainer-options.ts';
 import { type ResolvedTrainingArguments, resolveTrainingArguments } from './training-arguments.ts';
 
+/** What an `AutoencoderTrainer` is made of. */
 export interface AutoencoderTrainerOptions extends RunOptions {
   /** The autoencoder to train, such as `new AutoencoderKL(...)`; its parameters start from their `init`, drawn by `args.seed`. */
   readonly autoencoder: Autoencoder;

@@ -34,6 +34,7 @@ import type { RunOptions } from './trainer-options.ts';
 import type { ResolvedTrainingArguments } from './training-arguments.ts';
 import { TrainingLoop, type TrainOutput } from './training-loop.ts';
 
+/** How `train()` begins, and what may stop it. */
 export interface TrainOptions {
   /**
    * 'latest': the intact checkpoint in `output_dir` that was written last, or a fresh start where there is none; or the
@@ -69,6 +70,7 @@ export interface Subject {
 
 /** What all trainers do alike: the run with its engine, checkpoints, logs, callbacks and ranks. */
 export abstract class BaseTrainer<Options extends RunOptions> {
+  /** The arguments of the run, with the defaults of those that were not given; frozen. */
   readonly args: ResolvedTrainingArguments;
   /** Steps the whole run takes. */
   readonly maxSteps: number;

@@ -7,9 +7,16 @@ import type { RunLoggers } from './logging/run-logger.ts';
 
 /** The run that a callback is part of. */
 export interface TrainerRun {
+  /** The folder of the run. */
   readonly output_dir: string;
   /** Whether a diffusion model or an autoencoder is trained, and its config. */
-  readonly trained: { readonly name: 'model' | 'autoencoder'; readonly config: ModelConfig };
+  readonly trained: {
+    /** What it is. */
+    readonly name: 'model' | 'autoencoder';
+    /** Its class and options. */
+    readonly config: ModelConfig;
+  };
+  /** What is trained on. */
   readonly train_dataset: PointSet | ImageSet;
   /** What the model is given beside the samples, one for each, where it takes that. */
   readonly condition_dataset: ImageSet | undefined;
@@ -33,9 +40,11 @@ export interface TrainerRun {
 export interface TrainerState {
   /** Steps done. */
   readonly global_step: number;
+  /** Steps of the whole run. */
   readonly max_steps: number;
   /** Epochs done, with fraction. */
   readonly epoch: number;
+  /** Epochs of the whole run. */
   readonly num_train_epochs: number;
   /** Over the steps since the last report; 0 before the first. */
   readonly steps_per_second: number;
@@ -52,6 +61,7 @@ export interface StepMetrics {
   readonly loss: number;
   /** Global norm of the gradient before clipping. */
   readonly grad_norm: number;
+  /** Of the last step. */
   readonly learning_rate: number;
   /** A term of the loss, such as `base_loss` or `isotropy`. */
   readonly [term: string]: number;

@@ -43,6 +43,7 @@ export interface RunOptions {
   readonly tf?: TfjsModule | undefined;
 }
 
+/** What a `Trainer` is made of. */
 export interface TrainerOptions extends RunOptions {
   /** The model to train; its parameters start from their `init`, drawn by `args.seed`. */
   readonly model: DiffusionModel;

@@ -97,7 +97,7 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
    * the parameters (see `OnnxModel`). `savePipeline` and `exportOnnx` write the same file back with the trained ones.
    *
    * @param file a model that takes a sample and a timestep; it may keep its weights in files beside it.
-   * @param options.onnx which initializers are trained, the names of the inputs, and the shape of a sample; default: the
+   * @param given.onnx which initializers are trained, the names of the inputs, and the shape of a sample; default: the
    * shape in the data set.
    * @throws {OnnxFormatError} when the file cannot be read; what is not supported is listed all in one error.
    * @throws {GradientError} that lists all ops without a gradient rule.
@@ -139,7 +139,7 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
    * Writes the trained model as a pipeline folder (diffusers' layout, see `savePipelineFolder`); with `use_ema`, the
    * averaged weights lie in `unet_ema` beside the raw ones in `unet`, and `pipeline()` takes them. An existing
    * pipeline folder is replaced once the new one is complete. `README.md` is a model card for the Hub with the training
-   * settings and `metrics`.
+   * settings and `metrics`. The options of `SaveFormat` say how numbers and files are written.
    *
    * @param options.metrics results to list, such as those of `precisionRecallDensityCoverage`.
    * @param options.metric_args what they were computed with, such as the extractor, to list beside them.
@@ -147,7 +147,6 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
    * @param options.picture a PNG file of samples, which is copied as `samples.png` and shown on the card.
    * @throws {FileFormatError} when the picture is not a PNG file.
    * @throws {NonFiniteWeightsError} when a weight is NaN or infinite. Nothing is written then.
-   * @param options.dtype, options.onnx_dtype, options.variant, options.layout see `SaveFormat`.
    */
   async savePipeline(
     directory: string,

@@ -18,6 +18,7 @@ import {
 } from './trainer-callback.ts';
 import type { ResolvedTrainingArguments } from './training-arguments.ts';
 
+/** What `train()` gives when the run has ended. */
 export interface TrainOutput {
   /** Steps done. */
   readonly global_step: number;

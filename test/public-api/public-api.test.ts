@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { guideSnippets } from './guides.ts';
 import { optionMembers } from './hover.ts';
 import { compile, makePackedProject, succeed } from './packed-project.ts';
 
@@ -11,31 +12,34 @@ const { exports } = JSON.parse(readFileSync('package.json', 'utf8')) as {
 /** The declarations of every entry of the package. */
 const ENTRIES = Object.values(exports).flatMap((entry) => (typeof entry === 'string' ? [] : [entry.types]));
 
+/** What is written for browsers has their types too. It is JavaScript, which cannot say the types of its parameters. */
+const PAGE_CONFIG = JSON.stringify({
+  extends: '../tsconfig.json',
+  compilerOptions: {
+    lib: ['ES2023', 'DOM', 'DOM.Iterable', 'DOM.AsyncIterable'],
+    rootDir: '.',
+    noEmit: true,
+    noImplicitAny: false,
+  },
+  include: ['.'],
+});
+
 let project: string;
 let errors: readonly string[];
 beforeAll(() => {
   project = makePackedProject();
-  for (const [name, text] of snippets()) writeFileSync(path.join(project, 'src', name), text);
-  errors = compile(project);
+  const page = path.join(project, 'page');
+  mkdirSync(page);
+  writeFileSync(path.join(page, 'tsconfig.json'), PAGE_CONFIG);
+  for (const { name, text, isOfPage } of guideSnippets())
+    writeFileSync(path.join(project, isOfPage ? 'page' : 'src', name), text);
+  errors = [...compile(project), ...compile(page)];
 }, 120_000);
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 
-/** The programs of README.md and docs/, by the name of a file for each. docs/tfjs.md has lines of programs only. */
-function snippets(): Map<string, string> {
-  const pages = readdirSync('docs').filter((name) => name.endsWith('.md') && name !== 'tfjs.md');
-  return new Map(
-    ['README.md', ...pages.map((name) => path.join('docs', name))].flatMap((page) =>
-      [...readFileSync(page, 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, text = ''], index) => [
-        `${path.basename(page, '.md')}-${index}.ts`,
-        text,
-      ]),
-    ),
-  );
-}
-
 describe('the packed package', () => {
   it('compiles in a strict project, with the programs of README and docs', () => {
-    expect(snippets().size).toBeGreaterThan(5);
+    expect(guideSnippets().filter(({ isOfPage }) => !isOfPage).length).toBeGreaterThan(30);
     expect(errors).toEqual([]);
   });
 

@@ -38,9 +38,13 @@ export interface Augmentation {
   readonly flip: boolean;
   /** The rectangle that is kept, in pixels from the top left corner; default the whole image. */
   readonly crop?: {
+    /** The first row that is kept. */
     readonly top: number;
+    /** The first column that is kept. */
     readonly left: number;
+    /** Rows that are kept. */
     readonly height: number;
+    /** Columns that are kept. */
     readonly width: number;
   };
 }

@@ -30,6 +30,7 @@ export interface RawPoints {
 }
 
 export const SCALINGS = ['min-max', 'standardise', 'none'] as const;
+/** How each axis of points is scaled: 'min-max' to [-1, 1], 'standardise' to mean 0 and deviation 1, or 'none'. */
 export type Scaling = (typeof SCALINGS)[number];
 
 /** How {@link pointsFromArray} makes a set. */
@@ -79,6 +80,7 @@ export function pointsFromArray(data: ArrayLike<number>, dims: number, options: 
 
 /** scaled = (raw - offset) * scale, axis by axis. Plain JSON. */
 export interface Scaler {
+  /** How it was fitted. */
   readonly kind: Scaling;
   /** One number an axis, in the units of the raw points. */
   readonly offset: readonly number[];

@@ -38,6 +38,7 @@ export const SYNTHETIC_SETS = {
   },
 } as const satisfies Readonly<Record<string, SyntheticSet>>;
 
+/** A set of points that the package draws itself, by its name in `loadPoints`. */
 export type SyntheticName = keyof typeof SYNTHETIC_SETS;
 
 export function isSyntheticName(name: string): name is SyntheticName {

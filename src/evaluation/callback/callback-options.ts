@@ -23,6 +23,7 @@ export const settingsSchema = z.object({
   directory: z.optional(z.string().check(z.minLength(1))),
 });
 
+/** When an `EvaluationCallback` draws and measures, and what it keeps. */
 export interface EvaluationCallbackOptions {
   /** Evaluates after each so many epochs, an integer of at least 1, and after the last step. Default 1 without `every_steps`. */
   readonly every_epochs?: number | undefined;

@@ -9,6 +9,7 @@ import { writeOnnx } from '../../graph/onnx/write.ts';
 import { type FeatureNetwork, featureGraph, parameterShapes } from './networks/feature-network.ts';
 import { extractorsFolder, PUBLISHED_EXTRACTORS } from './published-extractors.ts';
 
+/** What `convertExtractor` made. */
 export interface ConvertedExtractor {
   /** `inception` or `vgg16`, recognised by the names of the tensors. */
   readonly network: string;

@@ -4,9 +4,13 @@ import { DisposedError, InvalidArgumentError } from '../../errors.ts';
 
 /** An 8-bit image: height x width x channels, row-major, channels 1 (grey) or 3 (RGB). */
 export interface FeatureImage {
+  /** The bytes, 0 to 255, row by row. */
   readonly data: Uint8Array;
+  /** Rows of pixels, at least 1. */
   readonly height: number;
+  /** Pixels of a row, at least 1. */
   readonly width: number;
+  /** 1 (grey) or 3 (red, green, blue). */
   readonly channels: number;
 }
 
@@ -124,8 +128,11 @@ export class ModelFeatures implements FeatureExtractor {
   private disposed: Promise<void> | undefined;
 
   protected constructor(
+    /** What reports call it. */
     readonly name: string,
+    /** SHA-256 in hex of its weights: features of different weights do not compare. */
     readonly checksum: string,
+    /** Length of a feature vector. */
     readonly dims: number,
     private readonly model: FeatureModel,
     private readonly batchSize: number,

@@ -11,9 +11,17 @@ import type { OpenSession } from '../../runtime/worker-session.ts';
 import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extractor.ts';
 import { type ImageTensorOptions, imageTensor, type ResizeRule } from './image-tensor.ts';
 
+/** Which ONNX file gives the features, and how images are made its input. */
 export interface OnnxFeaturesOptions {
   /** Path of the ONNX file, or its bytes with a name to report. */
-  readonly model: string | { readonly name: string; readonly bytes: Uint8Array };
+  readonly model:
+    | string
+    | {
+        /** What reports call it. */
+        readonly name: string;
+        /** The whole file. */
+        readonly bytes: Uint8Array;
+      };
   /**
    * The output that holds the features, (n, dims); further axes must have length 1. Default: the model's only output,
    * or, of several, '2048' or 'fc2_relu', which FID and precision and recall compare.
@@ -22,7 +30,14 @@ export interface OnnxFeaturesOptions {
   /** The input that takes the images. Default: the model's only input. */
   readonly input_name?: string | undefined;
   /** What images are resized to, in pixels, 1 to 4,096 each. Default: what the model's input declares. */
-  readonly image_size?: { height: number; width: number } | undefined;
+  readonly image_size?:
+    | {
+        /** In pixels. */
+        height: number;
+        /** In pixels. */
+        width: number;
+      }
+    | undefined;
   /** Order of the input's axes. Default: what the model's input declares, else 'NCHW'. */
   readonly layout?: 'NCHW' | 'NHWC' | undefined;
   /**
@@ -64,6 +79,7 @@ export interface OnnxFeaturesOptions {
  * });
  */
 export class OnnxFeatures extends ModelFeatures {
+  /** Reads the model and makes a session of it. */
   static async load(options: OnnxFeaturesOptions): Promise<OnnxFeatures> {
     requireObject('the options of OnnxFeatures', options);
     if (typeof options.model !== 'string') requireObject('model, a path or bytes with a name,', options.model);

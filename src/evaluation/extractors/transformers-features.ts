@@ -10,6 +10,7 @@ import { type FeatureModel, ModelFeatures, vectorLength } from './feature-extrac
 type Transformers = typeof import('@huggingface/transformers');
 type ImagePipeline = Awaited<ReturnType<typeof createPipeline>>;
 
+/** Which vision model of transformers.js gives the features, and where it runs. */
 export interface TransformersFeaturesOptions {
   /** A model of the task `image-feature-extraction` (DINOv2, CLIP vision, ViT): Hub name or folder. */
   readonly model: string;
@@ -43,6 +44,7 @@ export interface TransformersFeaturesOptions {
  * const dino = await TransformersFeatures.load({ model: 'onnx-community/dinov2-small' });
  */
 export class TransformersFeatures extends ModelFeatures {
+  /** Loads the model, from the Hub or a folder. */
   static async load(options: TransformersFeaturesOptions): Promise<TransformersFeatures> {
     requireObject('the options of TransformersFeatures', options);
     requireText('model', options.model);

@@ -95,7 +95,10 @@ export interface PathLengthOptions {
     | (Pick<
         ImageFolderOptions,
         'num_inference_steps' | 'scheduler' | 'iso_lambda' | 'noise_scale' | 'guidance_scale'
-      > & { readonly class_labels?: number | readonly number[] | undefined })
+      > & {
+        /** One class, or one for each pair; default: the pipeline's. */
+        readonly class_labels?: number | readonly number[] | undefined;
+      })
     | undefined;
   /** Called with the finished fraction, 0 to 1. Default: none. */
   readonly on_progress?: ((fraction: number) => void) | undefined;

@@ -8,6 +8,7 @@ import type { Setting, StoredMetrics, StoredRun } from './run.ts';
 
 /** A metric on one side. */
 export interface ComparedValue {
+  /** Mean and interval over the runs of the side. */
   readonly spread: Spread;
   /**
    * The change against the first side: over pairs of the same seed, or between the only runs of both. Undefined for the first

@@ -5,7 +5,9 @@ const CONFIDENCE = 0.95;
 
 /** Mean and spread of a quantity over independent runs. */
 export interface Spread {
+  /** The number of values, at least 1. */
   readonly runs: number;
+  /** Their mean. */
   readonly mean: number;
   /** The sample standard deviation, divisor runs - 1; undefined for one run. */
   readonly std: number | undefined;

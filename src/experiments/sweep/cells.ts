@@ -4,6 +4,7 @@ import { type Spread, spreadOf } from '../statistics/spread.ts';
 import type { METRIC_TITLES } from '../text.ts';
 import { drawnWithLambda, withLambda } from './jobs.ts';
 
+/** A metric that a sweep reports, by its name in reports. */
 export type SweepMetric = Exclude<keyof typeof METRIC_TITLES, 'inception_score'>;
 
 /** Where a weight comes in: into the loss, or into the predicted noise of the model of weight 0. */
@@ -11,6 +12,7 @@ export type Place = 'training' | 'sampling';
 
 /** A metric at a weight. */
 export interface SweepValue {
+  /** Mean and interval over the finished runs; undefined where none is finished. */
   readonly spread: Spread | undefined;
   /** The change against weight 0, over pairs of the same seed; undefined for weight 0 itself and where no pair is finished. */
   readonly change: Spread | undefined;
@@ -18,10 +20,13 @@ export interface SweepValue {
 
 /** One weight at one place. */
 export interface SweepCell {
+  /** The weight. */
   readonly lambda: number;
+  /** Whether it was in the loss, or came in at sampling. */
   readonly place: Place;
   /** Finished runs. */
   readonly runs: number;
+  /** The metrics that were measured. */
   readonly values: Readonly<Partial<Record<SweepMetric, SweepValue>>>;
 }
 

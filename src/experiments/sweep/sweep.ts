@@ -35,8 +35,9 @@ export interface SweepReport {
   readonly advice: string;
   /** Weight 0, then every other weight; each metric with its mean, its interval, and its change against weight 0. */
   readonly cells: readonly SweepCell[];
-  /** Epochs and seeds of the runs, which a budget may have lowered. */
+  /** Epochs of a run, which a budget may have lowered, as it may the seeds. */
   readonly num_train_epochs: number;
+  /** Runs of each weight, with the seeds from 0. */
   readonly seeds: number;
   /** Runs that other processes of a shared sweep have not finished yet. */
   readonly unfinished: number;

@@ -41,7 +41,12 @@ export function loop(
   trips: Value,
   state: readonly Value[],
   body: (graph: Graph, trip: Value, state: Value[]) => LoopBody,
-): { state: Value[]; perTrip: Value[] } {
+): {
+  /** The final values of the carried state. */
+  state: Value[];
+  /** The values of each trip, stacked. */
+  perTrip: Value[];
+} {
   const graph = trips.graph;
   const name = `${graph.name}_loop_${graph.nodes.filter(({ opType }) => opType === 'Loop').length}`;
   const bodyGraph = new Graph(`${name}_body`, graph);

@@ -1,6 +1,7 @@
 import { requireArray, requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
 
+/** The noise of a batch, as the model predicts it and as it was, and the weight of the penalty. */
 export interface IsoDiffusionLossInputs<T extends Float32Array | Float64Array = Float32Array> {
   /** The noise the model predicts: the whole batch, flattened in any order. */
   readonly predicted_noise: T;
@@ -10,6 +11,7 @@ export interface IsoDiffusionLossInputs<T extends Float32Array | Float64Array = 
   readonly lambda: number;
 }
 
+/** The loss, its terms, and its gradient. */
 export interface IsoDiffusionLossResult<T extends Float32Array | Float64Array = Float32Array> {
   /** base + lambda * isotropy_penalty */
   readonly loss: number;

@@ -5,14 +5,21 @@ import { checkLambda } from './iso.ts';
 
 /** What the loss needs of tfjs: the module of `@tensorflow/tfjs`, `tfjs-node` or `tfjs-node-gpu` has it. */
 export interface TfModule {
+  /** Mean over all elements, a scalar. */
   mean(x: Tensor): Tensor;
+  /** Elementwise square. */
   square(x: Tensor): Tensor;
+  /** a - b, elementwise. */
   sub(a: Tensor, b: Tensor | number): Tensor;
+  /** a + b, elementwise. */
   add(a: Tensor, b: Tensor): Tensor;
+  /** a b, elementwise. */
   mul(a: Tensor, b: Tensor | number): Tensor;
+  /** Runs `fn` and frees what it made beside its result. */
   tidy<T extends Tensor>(fn: () => T): T;
 }
 
+/** Options of the loss. */
 export interface TfjsIsoLossOptions {
   /** Weight of the isotropy penalty, finite and >= 0. */
   readonly lambda: number;

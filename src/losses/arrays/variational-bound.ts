@@ -10,6 +10,7 @@ const MIN_VARIANCE = 1e-20;
 
 type Floats = Float32Array | Float64Array;
 
+/** A batch: what the model says, what was added, and when. */
 export interface VariationalBoundLossInputs<T extends Floats = Float32Array> {
   /** v, what the model says of the variance: a batch of samples one after another, as are the next three. */
   readonly predicted_variance: T;
@@ -25,6 +26,7 @@ export interface VariationalBoundLossInputs<T extends Floats = Float32Array> {
   readonly betas: ArrayLike<number>;
 }
 
+/** The bound, and its gradient. */
 export interface VariationalBoundLossResult<T extends Floats = Float32Array> {
   /** The mean term of the variational bound, in bits per element; the whole bound is `betas.length` times as much. */
   readonly loss: number;

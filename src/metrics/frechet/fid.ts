@@ -29,6 +29,7 @@ export const fdDinov2: Metric<Record<never, never>> = {
   compute: ({ real, fake }) => ({ fd_dinov2: frechetDistance(real.statistics, fake.statistics) }),
 };
 
+/** Options of `frechetDistance`. */
 export interface FrechetOptions {
   /**
    * Added to both diagonals when the square root is not real, as pytorch-fid does when scipy finds none: at least 0.

@@ -7,6 +7,7 @@ const BLOCK_ROWS = 256;
 
 /** The Gaussian that a Fréchet distance compares: mean and covariance (divisor n - 1) of features. */
 export interface GaussianStatistics {
+  /** Length of a feature vector. */
   readonly dims: number;
   /** dims values. */
   readonly mu: Float64Array;
@@ -38,7 +39,10 @@ export class FeatureStatistics {
   private blockRows = 0;
 
   /** @throws {InvalidArgumentError} when `dims` is not an integer of at least 1. */
-  constructor(readonly dims: number) {
+  constructor(
+    /** Length of a feature vector, at least 1. */
+    readonly dims: number,
+  ) {
     if (!Number.isInteger(dims) || dims < 1)
       throw new InvalidArgumentError(`dims is ${dims}; it must be an integer of at least 1.`);
     this.mean = new Float64Array(dims);

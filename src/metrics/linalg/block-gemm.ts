@@ -10,6 +10,7 @@ const GEMM_ROWS = 2048;
 
 /** `BlockProducts` that hold a session: call `dispose` when done. */
 export interface BlockGemm extends BlockProducts {
+  /** Frees the session. */
   dispose(): Promise<void>;
 }
 

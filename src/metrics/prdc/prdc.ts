@@ -39,6 +39,7 @@ export const prdc: Metric<PrdcSettings> = {
   },
 };
 
+/** Options of `precisionRecallDensityCoverage`. */
 export interface PrdcOptions {
   /** Neighbour that sets the radius of a ball, the point itself not counted: an integer of at least 1. Default 5. */
   nearest_k?: number | undefined;

@@ -12,6 +12,7 @@ import { formatShape } from '../../graph/types.ts';
 import type { Complete } from '../../options.ts';
 import { onnxChecksum, readInitializers, readOnnxFile } from './file.ts';
 
+/** Which features of the network are taken, and how images are made its input. */
 export interface OnnxFeatureMapsOptions {
   /** Names of what the features are: outputs of the file, or of its nodes. Default: the file's outputs. */
   readonly outputs?: readonly string[] | undefined;
@@ -32,7 +33,11 @@ export interface OnnxFeatureMapsOptions {
  */
 export class OnnxFeatureMaps {
   /** What a run records of it: the checksum of file and weights, and the options. */
-  readonly config: { readonly name: 'onnx'; readonly [option: string]: string };
+  readonly config: {
+    /** Tells its records from others. */
+    readonly name: 'onnx';
+    readonly [option: string]: string;
+  };
   private readonly constants = new WeakMap<Graph, Map<string, Value>>();
 
   private constructor(

@@ -19,6 +19,7 @@ import type { DiffusionModel, ModelConfig, ModelInputs } from '../model.ts';
 import { type OnnxFile, readInitializers, readOnnxFile, storedTypes } from './file.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from './inputs.ts';
 
+/** What of an ONNX file is trained, and what its inputs are. */
 export interface OnnxModelOptions {
   /**
    * Which initializers of floats are trained, by name and shape. Default: all that the output depends on but scalars,

@@ -46,7 +46,9 @@ const presets = {
   },
 } satisfies Record<string, UNet2DOptions>;
 
+/** The name of a known U-Net, for `unet2DPreset`. */
 export type UNet2DPreset = keyof typeof presets;
+/** The names that `unet2DPreset` takes. */
 export const UNET_2D_PRESETS = Object.keys(presets) as UNet2DPreset[];
 
 /**

@@ -8,6 +8,7 @@ import { sumOf } from '../../schedulers/solvers/solver.ts';
 import type { NoiseLevel } from '../../schedulers/steps.ts';
 import * as z from '../../zod.ts';
 
+/** How far an image or a point is noised before it is drawn anew, and which part of it stays. */
 export interface EditOptions {
   /**
    * How much of what is given is drawn anew, 0 (nothing) to 1: of N steps the last floor(strength N) are taken, from what is

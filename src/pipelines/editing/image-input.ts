@@ -16,6 +16,7 @@ import { type Edit, type EditOptions, editShape, readEditSettings } from './edit
 /** An image: a `RawImage`, the path or URL of an image file, or the file itself as a Blob. */
 export type ImageInput = RawImage | string | URL | Blob;
 
+/** Options of edited images. */
 export interface ImageEditOptions extends EditOptions {
   /**
    * The image to begin from in place of noise, or a list with one for each sample; brought to the model's size as images are

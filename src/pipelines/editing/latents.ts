@@ -10,6 +10,7 @@ import { allFinite } from '../finite-checks.ts';
 /** Noise in the shape of a batch: a Float32Array, row-major, or a float32 Tensor of transformers.js. */
 export type Latents = Float32Array | Tensor;
 
+/** The noise that drawing starts from. */
 export interface LatentOptions {
   /**
    * The noise to start from in place of the seed's, [batch_size, ...shape of a sample]: standard normal, before the scheduler

@@ -8,6 +8,7 @@ import { type Edit, type EditOptions, editShape, readEditSettings } from './edit
 /** Numbers, row-major [count, d]. */
 export type PointInput = Float32Array | Float64Array | readonly number[];
 
+/** Options of edited points. */
 export interface PointEditOptions extends EditOptions {
   /**
    * Points to begin from in place of noise: numbers, row-major [batch_size, d], or one point for all; in the units of

@@ -5,6 +5,7 @@
 
 /** What a store knows of a file or folder without reading it. */
 export interface StoreEntry {
+  /** Whether it is a file or a folder. */
   readonly kind: 'file' | 'folder';
   /** Bytes of a file, 0 for a folder. */
   readonly size: number;

@@ -2,6 +2,7 @@ import type { SettingChange } from '../checkpoint/run-identity.ts';
 
 /** What a run is, for logs that show it. */
 export interface LoggedRun {
+  /** The folder of the run. */
   readonly output_dir: string;
   /** The step the run goes on from; 0 for a fresh one. */
   readonly global_step: number;
