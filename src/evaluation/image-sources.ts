@@ -2,7 +2,7 @@ import { defaultCacheDir } from '#files/download';
 import { createHash } from '#platform/hash';
 import { join } from '#platform/path';
 import { requireFunction, requireObject } from '../arguments.ts';
-import { convertChannels, DECODING } from '../datasets/images/decode.ts';
+import { convertChannels, decodingVersion } from '../datasets/images/decode.ts';
 import { type ImageFormat, type ImageSet, reportSkipped, type SkippedImage } from '../datasets/images/image-set.ts';
 import { openSource } from '../datasets/images/load-images.ts';
 import { InvalidArgumentError } from '../errors.ts';
@@ -173,7 +173,7 @@ export async function openImages(source: string | ImageSet, options: OpenOptions
   const indices = options.select(images.name, usable.length);
   const chosen = Array.from(indices, (index) => usable[index]);
   const format: ImageFormat = { height, width, channels, crop: 'center', interpolation: 'bilinear' };
-  const hash = createHash('sha256').update(JSON.stringify([format, DECODING]));
+  const hash = createHash('sha256').update(JSON.stringify([format, await decodingVersion()]));
   const places = new Set<number>();
   for (const image of chosen) {
     if (!image) continue;

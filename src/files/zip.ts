@@ -1,4 +1,4 @@
-import { unzipSync, type Zippable, zipSync } from 'fflate';
+import type { Zippable } from 'fflate';
 import { mkdir, readdir, readFile, stat } from '#platform/fs';
 import { dirname, join } from '#platform/path';
 import { errorText, FileFormatError } from '../errors.ts';
@@ -21,6 +21,7 @@ const STORED = /\.(safetensors|onnx|onnx_data|png)$/;
  * const file = new Blob([await zipFolder('roll')], { type: 'application/zip' });
  */
 export async function zipFolder(folder: string): Promise<Uint8Array<ArrayBuffer>> {
+  const { zipSync } = await import('fflate');
   const files: Zippable = {};
   const add = async (below: string) => {
     for (const name of (await readdir(join(folder, below))).sort()) {
@@ -45,6 +46,7 @@ const MTIME = new Date(1980, 0, 1);
  * @throws {FileFormatError} when it is not a zip file, damaged or refused.
  */
 export async function unzipInto(folder: string, zip: Uint8Array): Promise<void> {
+  const { unzipSync } = await import('fflate');
   let bytes = 0;
   let count = 0;
   let files: Record<string, Uint8Array>;

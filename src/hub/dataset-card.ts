@@ -1,4 +1,3 @@
-import { parse } from 'yaml';
 import { DatasetError, errorText } from '../errors.ts';
 import * as z from '../zod.ts';
 
@@ -101,7 +100,8 @@ const headerSchema = z.looseObject({
  * @param where its name in errors.
  * @throws {DatasetError} when the header is not YAML, or its `configs` or `dataset_info` are not as documented.
  */
-export function parseDatasetCard(text: string, where: string): DatasetCard {
+export async function parseDatasetCard(text: string, where: string): Promise<DatasetCard> {
+  const { parse } = await import('yaml');
   const [, yaml = ''] = /^---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)/s.exec(text) ?? [];
   let header: z.output<typeof headerSchema>;
   try {

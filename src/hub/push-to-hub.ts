@@ -1,9 +1,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { createRepo, HubApiError, uploadFiles, whoAmI } from '@huggingface/hub';
 import { errorText, FileFormatError, HubError, InvalidArgumentError } from '../errors.ts';
-import { type CardResults, withResults } from './card-results.ts';
+import type { CardResults } from './card-results.ts';
 import { accessToken, hubEndpoint, offlineReason } from './environment.ts';
 import { readPipelineFolder } from './open-pretrained.ts';
 import { pipelineFiles } from './pipeline-folder.ts';
@@ -84,6 +83,7 @@ async function cardFor(repo: string, dir: string, paths: readonly string[], resu
   const stored = paths.includes(CARD) ? await readFile(path.join(dir, CARD), 'utf8') : undefined;
   const named = stored?.replace(THIS_FOLDER, (_, quote: string) => `${quote}${repo}${quote}`);
   if (!results) return named;
+  const { withResults } = await import('./card-results.ts');
   const drawn = paths.includes(pipelineFiles.pointScaler) ? 'point' : 'image';
   return withResults(named ?? '', results, {
     name: repo.split('/')[1] ?? repo,
@@ -113,6 +113,11 @@ export async function pushToHub(folder: string, repo: string, options: PushToHub
         ? new Blob([plan.card])
         : pathToFileURL(path.resolve(folder, file.path)),
   }));
+  const { createRepo, HubApiError, uploadFiles } = await import('@huggingface/hub');
+  // 409: the repository exists already.
+  const ignoreExisting = (error: unknown) => {
+    if (!(error instanceof HubApiError && error.statusCode === 409)) throw error;
+  };
   try {
     await createRepo({ repo, private: plan.private, ...settings }).catch(ignoreExisting);
     const { commit_message: commitTitle, revision: branch } = plan;
@@ -130,6 +135,7 @@ export async function pushToHub(folder: string, repo: string, options: PushToHub
  */
 export async function hubUser(options: Pick<HubOptions, 'token' | 'endpoint' | 'fetch'> = {}): Promise<string> {
   const settings = uploadAccess('the Hub is not asked for your name', options);
+  const { HubApiError, whoAmI } = await import('@huggingface/hub');
   try {
     return (await whoAmI(settings)).name;
   } catch (cause) {
@@ -147,9 +153,4 @@ function uploadAccess(outcome: string, options: Pick<HubOptions, 'token' | 'endp
     throw new HubError('uploads need a token: set HF_TOKEN to one with write access, or pass the option token');
   // The token goes into the headers: @huggingface/hub itself refuses one of another form than its own.
   return { ...hubAccess(options), accessToken: '' };
-}
-
-/** 409: the repository exists already. */
-function ignoreExisting(error: unknown): void {
-  if (!(error instanceof HubApiError && error.statusCode === 409)) throw error;
 }

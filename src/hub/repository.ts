@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { datasetInfo, HubApiError, listFiles, modelInfo } from '@huggingface/hub';
 import { errorText, HubError, InvalidArgumentError } from '../errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { defaultCacheDir, download, type RemoteFile } from '../files/download.ts';
@@ -146,6 +145,7 @@ export class Repository {
   /** All files of a commit. @throws {HubError} when there are too many. */
   async files(commit: string): Promise<ListedFile[]> {
     const { type, name } = this;
+    const { listFiles } = await import('@huggingface/hub');
     const listing = listFiles({
       repo: { type, name },
       revision: commit,
@@ -169,6 +169,7 @@ export class Repository {
 
   private async commit(): Promise<string> {
     const { type, name, revision } = this;
+    const { datasetInfo, modelInfo } = await import('@huggingface/hub');
     const asked = { name, revision, ...hubAccess(this.options) };
     const info = await this.request(() =>
       type === 'dataset'
@@ -186,6 +187,7 @@ export class Repository {
       return await work();
     } catch (cause) {
       if (cause instanceof HubError || cause instanceof InvalidArgumentError) throw cause;
+      const { HubApiError } = await import('@huggingface/hub');
       if (cause instanceof HubApiError) {
         const { statusCode: status } = cause;
         const reason = (status !== 403 && this.adviceOnStatus(status)) || cause.message;

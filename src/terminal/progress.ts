@@ -1,4 +1,4 @@
-import cliProgress from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 
 export interface Progress {
   /** @param text shown behind the bar. */
@@ -19,20 +19,29 @@ const BAR_COLUMNS = 48;
  */
 export function progressBar(label: string, total: number, start = 0): Progress {
   if (!process.stderr.isTTY) return progressLines(label, total, start);
-  const bar = new cliProgress.SingleBar({
-    format: `${label} {bar} {percentage}% | {eta_formatted} left {text}`,
-    stream: process.stderr,
-    barsize: 20,
-    clearOnComplete: true,
-    // Its own handler would keep Ctrl-C from ending the process, and a process that ends so leaves the terminal as it is.
-    gracefulExit: false,
-    linewrap: true,
+  let bar: SingleBar | undefined;
+  let isStopped = false;
+  // Only a terminal needs the library: the bar appears when it is loaded.
+  void import('cli-progress').then(({ default: { SingleBar } }) => {
+    if (isStopped) return;
+    bar = new SingleBar({
+      format: `${label} {bar} {percentage}% | {eta_formatted} left {text}`,
+      stream: process.stderr,
+      barsize: 20,
+      clearOnComplete: true,
+      // Its own handler would keep Ctrl-C from ending the process, and a process that ends so leaves the terminal as it is.
+      gracefulExit: false,
+      linewrap: true,
+    });
+    bar.start(total, start, { text: '' });
   });
-  bar.start(total, start, { text: '' });
   const room = () => Math.max(0, (process.stderr.columns || 80) - BAR_COLUMNS - label.length);
   return {
-    update: (done, text = '') => bar.update(done, { text: text && `| ${text}`.slice(0, room()) }),
-    stop: () => bar.stop(),
+    update: (done, text = '') => bar?.update(done, { text: text && `| ${text}`.slice(0, room()) }),
+    stop: () => {
+      isStopped = true;
+      bar?.stop();
+    },
   };
 }
 

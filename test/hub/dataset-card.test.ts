@@ -31,8 +31,8 @@ describe('matchesPattern', () => {
 });
 
 describe('parseDatasetCard', () => {
-  it('reads configurations of every documented form', () => {
-    const card = parseDatasetCard(
+  it('reads configurations of every documented form', async () => {
+    const card = await parseDatasetCard(
       `---
 configs:
 - config_name: main
@@ -67,7 +67,7 @@ configs:
     ]);
   });
 
-  it('reads the names of classes by number, of one configuration or of several', () => {
+  it('reads the names of classes by number, of one configuration or of several', async () => {
     const features = `features:
   - name: image
     dtype: image
@@ -78,10 +78,10 @@ configs:
           '10': k
           '2': c
           '0': a`;
-    const one = parseDatasetCard(`---\ndataset_info:\n  ${features.replaceAll('\n', '\n  ')}\n---\n`, 'x');
+    const one = await parseDatasetCard(`---\ndataset_info:\n  ${features.replaceAll('\n', '\n  ')}\n---\n`, 'x');
     expect(one.classNames('anything', 'label')).toEqual(['a', 'c', 'k']);
     expect(one.classNames('default', 'image')).toBeUndefined();
-    const two = parseDatasetCard(
+    const two = await parseDatasetCard(
       `---\ndataset_info:\n- config_name: big\n  ${features.replaceAll('\n', '\n  ')}\n- config_name: small\n---\n`,
       'x',
     );
@@ -89,8 +89,8 @@ configs:
     expect(two.classNames('small', 'label')).toBeUndefined();
   });
 
-  it.each(['', '# no header', '---\nlicense: mit\n---\n', '---\n---\n'])('%j says nothing', (text) => {
-    expect(parseDatasetCard(text, 'x').configs).toEqual([]);
+  it.each(['', '# no header', '---\nlicense: mit\n---\n', '---\n---\n'])('%j says nothing', async (text) => {
+    expect((await parseDatasetCard(text, 'x')).configs).toEqual([]);
   });
 
   it.each([
@@ -98,8 +98,8 @@ configs:
     '---\nconfigs:\n- data_files: [[1]]\n---\n',
     '---\n: : [\n---\n',
     `---\na: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefghi'.replace(/./g, (name, i) => `${name}: &${name} [${`*${'abcdefghi'[i]},`.repeat(9)}]\n`)}configs: *i\n---\n`,
-  ])('%j is refused by name', (text) => {
-    expect(() => parseDatasetCard(text, 'owner/set, README.md')).toThrow(DatasetError);
-    expect(() => parseDatasetCard(text, 'owner/set, README.md')).toThrow('owner/set, README.md: its header');
+  ])('%j is refused by name', async (text) => {
+    await expect(parseDatasetCard(text, 'owner/set, README.md')).rejects.toThrow(DatasetError);
+    await expect(parseDatasetCard(text, 'owner/set, README.md')).rejects.toThrow('owner/set, README.md: its header');
   });
 });

@@ -1,5 +1,4 @@
 import path from 'node:path';
-import { parse as parseYaml } from 'yaml';
 import { ConfigError } from '../../errors.ts';
 import { readJsonFile } from '../../files/json.ts';
 import { withRegularFile } from '../../files/regular-file.ts';
@@ -56,8 +55,9 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
   return withRegularFile(file, ConfigError, async ({ size, read }) => {
     if (size > MAX_CONFIG_BYTES)
       throw new ConfigError(`${file} has ${size} bytes; a config file has at most ${MAX_CONFIG_BYTES}`);
+    const { parse } = await import('yaml');
     const text = Buffer.from(await read(0, size)).toString('utf8');
-    const parsed = objectSchema.safeParse(parseYaml(text));
+    const parsed = objectSchema.safeParse(parse(text));
     if (!parsed.success) throw new ConfigError(`${file} must hold option names with their values`);
     return parsed.data;
   });

@@ -1,6 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import sharp from 'sharp';
 import { readEvaluations } from '../../evaluation/callback/evaluation-log.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { readJsonLines } from '../../files/json.ts';
@@ -187,6 +186,7 @@ export async function samplePictures(samplesDir: string): Promise<{ step: number
 }
 
 async function encode(file: string, size: number): Promise<string> {
+  const { default: sharp } = await import('sharp');
   const webp = await sharp(file)
     .resize({ width: size, height: size, fit: 'inside', withoutEnlargement: true })
     .webp({ quality: 85 })

@@ -1,5 +1,5 @@
 import { createHash } from '#platform/hash';
-import { CODEC, type ImageDecoder, imageDecoder } from '#platform/image-codec';
+import { codecName, type ImageDecoder, imageDecoder } from '#platform/image-codec';
 import { errorText } from '../../errors.ts';
 import { centreStart, type ImageShape } from './augment.ts';
 import { decodeBmp } from './formats/bmp.ts';
@@ -21,7 +21,9 @@ const LARGE_PIXELS = 2 ** 24;
 const MAX_EXTENT = 4;
 
 /** Part of the keys of caches: changes whenever the same image could yield other bytes. Raise the number with the code. */
-export const DECODING = `4, ${CODEC}`;
+export async function decodingVersion(): Promise<string> {
+  return `4, ${await codecName()}`;
+}
 
 export interface PreparedImage extends SizedPixels {
   readonly source: string;

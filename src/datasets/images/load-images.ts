@@ -10,7 +10,7 @@ import { type Fields, functionOption, parseOptions } from '../../options.ts';
 import { joinedBytes } from '../../platform/bytes.ts';
 import * as z from '../../zod.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
-import { DECODING, type PreparedImage, prepareImages } from './decode.ts';
+import { decodingVersion, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
 import { filesSource } from './sources/files.ts';
 import type { ImageSource } from './sources/image-source.ts';
@@ -178,7 +178,7 @@ async function loadChecked(
     return await setFromCacheBytes(joinedBytes(pieces));
   }
   const key = createHash('sha256')
-    .update(JSON.stringify([DECODING, images.cacheKey, format, max_images ?? null]))
+    .update(JSON.stringify([await decodingVersion(), images.cacheKey, format, max_images ?? null]))
     .digest('hex');
   const path = join(cacheDir, 'images', `${key}.images`);
   const cached = await openCacheFile(path, max_memory_bytes);

@@ -1,5 +1,4 @@
 import type { AsyncBuffer, ColumnMetaData, Compressors, FileMetaData, RowGroup, SchemaTree } from 'hyparquet';
-import { parquetSchema } from 'hyparquet';
 
 /*
  * hyparquet writes as many values as a run of a page claims, up to 2^30, into a growing array: a few damaged bytes would
@@ -31,6 +30,7 @@ export async function refuseEndlessRuns(
   group: RowGroup,
   { columns, compressors }: { columns: readonly string[]; compressors: Compressors },
 ): Promise<void> {
+  const { parquetSchema } = await import('hyparquet');
   const schema = parquetSchema(metadata);
   for (const { meta_data: column } of group.columns) {
     if (!column || !columns.includes(column.path_in_schema[0] ?? '')) continue;

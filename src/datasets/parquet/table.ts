@@ -1,16 +1,5 @@
 // Tables of parquet files, a row group at a time. Nothing in them is trusted.
-import {
-  type AsyncBuffer,
-  asyncBufferFromFile,
-  type Compressors,
-  type FileMetaData,
-  parquetMetadataAsync,
-  parquetReadObjects,
-  parquetSchema,
-  type RowGroup,
-  type SchemaTree,
-} from 'hyparquet';
-import { compressors } from 'hyparquet-compressors';
+import type { AsyncBuffer, Compressors, FileMetaData, RowGroup, SchemaTree } from 'hyparquet';
 import { nextTurn } from '#platform/system';
 import { DatasetError, errorText } from '../../errors.ts';
 import { describeFile, startsWith } from '../../files/known-files.ts';
@@ -53,6 +42,7 @@ export async function openTable(path: string): Promise<Table> {
   const head = await readHead(path, DatasetError);
   const found = startsWith(head, 'PAR1') ? undefined : describeFile(head);
   if (found) throw new DatasetError(`${path}: is not a parquet file but ${found}`);
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } = await import('hyparquet');
   const file = await orFail(path, 'cannot be opened', asyncBufferFromFile(path));
   const metadata = await orFail(path, 'is not a parquet file', parquetMetadataAsync(file));
   const { children } = await orFail(path, 'has no columns', (async () => parquetSchema(metadata))());
@@ -87,8 +77,9 @@ interface RowRange {
 }
 
 async function checkedRows(file: AsyncBuffer, metadata: FileMetaData, group: RowGroup, range: RowRange) {
-  await refuseEndlessRuns(file, metadata, group, { columns: range.columns, compressors: boundedCompressors });
-  return readRows(file, metadata, range);
+  const compressors = await boundedCompressors();
+  await refuseEndlessRuns(file, metadata, group, { columns: range.columns, compressors });
+  return readRows(file, metadata, { ...range, compressors });
 }
 
 async function orFail<T>(path: string, what: string, work: Promise<T>): Promise<T> {
@@ -107,7 +98,7 @@ async function orFail<T>(path: string, what: string, work: Promise<T>): Promise<
 async function readRows(
   file: AsyncBuffer,
   metadata: FileMetaData,
-  { columns, rowStart, rows }: RowRange,
+  { columns, rowStart, rows, compressors }: RowRange & { readonly compressors: Compressors },
 ): Promise<Record<string, unknown>[]> {
   let hasEnded = false;
   const bytes = async (start: number, end?: number): Promise<ArrayBuffer> => {
@@ -119,6 +110,7 @@ async function readRows(
     reading.catch(() => undefined);
     return reading;
   };
+  const { parquetReadObjects } = await import('hyparquet');
   try {
     return await parquetReadObjects({
       file: { byteLength: file.byteLength, slice },
@@ -126,7 +118,7 @@ async function readRows(
       columns,
       rowStart,
       rowEnd: rowStart + rows,
-      compressors: boundedCompressors,
+      compressors,
       // Bytes without a text annotation must stay bytes.
       utf8: false,
     });
@@ -136,12 +128,15 @@ async function readRows(
 }
 
 /** A page states its size when unpacked: one that states too much is refused before memory is taken for it. */
-const boundedCompressors: Compressors = Object.fromEntries(
-  Object.entries(compressors).map(([name, unpack]) => [
-    name,
-    (packed: Uint8Array, length: number) => {
-      if (length > MAX_ROW_GROUP_BYTES) throw new Error(`a page states ${length} bytes`);
-      return unpack(packed, length);
-    },
-  ]),
-);
+async function boundedCompressors(): Promise<Compressors> {
+  const { compressors } = await import('hyparquet-compressors');
+  return Object.fromEntries(
+    Object.entries(compressors).map(([name, unpack]) => [
+      name,
+      (packed: Uint8Array, length: number) => {
+        if (length > MAX_ROW_GROUP_BYTES) throw new Error(`a page states ${length} bytes`);
+        return unpack(packed, length);
+      },
+    ]),
+  );
+}

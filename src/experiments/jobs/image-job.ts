@@ -1,5 +1,4 @@
 import path from 'node:path';
-import sharp from 'sharp';
 import type { ImageSet } from '../../datasets/images/image-set.ts';
 import { loadImages } from '../../datasets/index.ts';
 import { evaluate } from '../../evaluation/evaluate.ts';
@@ -132,6 +131,7 @@ async function measure(
 /** The first images as one PNG. Small ones are enlarged. */
 async function gridOf(files: readonly string[], { height, width, channels }: ImageSet): Promise<Uint8Array> {
   const shown = files.slice(0, GRID_IMAGES);
+  const { default: sharp } = await import('sharp');
   const colours = channels === 1 ? 'b-w' : 'srgb';
   const pixels = await Promise.all(
     shown.map((file) => sharp(file).toColourspace(colours).removeAlpha().raw().toBuffer()),

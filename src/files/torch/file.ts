@@ -1,4 +1,4 @@
-import { type UnzipFileInfo, unzipSync } from 'fflate';
+import type { UnzipFileInfo } from 'fflate';
 import { errorText, TorchFileError } from '../../errors.ts';
 import { HEAD_BYTES, isTar, kindNote, startsWith } from '../known-files.ts';
 import { type Pickled, pickledText, readPickle } from '../pickle.ts';
@@ -28,7 +28,7 @@ const LEGACY_VERSION = 1001;
 export async function readTorchFile(path: string): Promise<TorchValue> {
   const bytes = await readWholeFile(path, MAX_FILE_BYTES, TorchFileError);
   try {
-    if (startsWith(bytes, 'PK\x03\x04')) return readZip(bytes);
+    if (startsWith(bytes, 'PK\x03\x04')) return await readZip(bytes);
     if (isTar(bytes.subarray(0, HEAD_BYTES)))
       throw new Error('it is a tar archive, as torch wrote before 0.1.10: load it with torch and save it again');
     return readLegacy(bytes);
@@ -59,8 +59,8 @@ export async function readTorchStateDict(path: string): Promise<Map<string, Torc
 }
 
 /** The archive holds `NAME/data.pkl`, `NAME/data/KEY` for each storage, and `NAME/byteorder` since torch 2.1. */
-function readZip(bytes: Uint8Array): TorchValue {
-  const files = unpacked(bytes);
+async function readZip(bytes: Uint8Array): Promise<TorchValue> {
+  const files = await unpacked(bytes);
   const pickles = Object.keys(files).filter((name) => name.endsWith(PICKLE));
   const [pickle = ''] = pickles;
   if (pickles.length !== 1)
@@ -85,7 +85,8 @@ const LITTLE = 'little';
 const WANTED = /^([^/]+\/)?(data\.pkl|byteorder|data\/\d+)$/;
 
 /** The pickle and the storages. torch does not compress them, so that they take no more memory than the archive. */
-function unpacked(bytes: Uint8Array): Record<string, Uint8Array<ArrayBuffer>> {
+async function unpacked(bytes: Uint8Array): Promise<Record<string, Uint8Array<ArrayBuffer>>> {
+  const { unzipSync } = await import('fflate');
   const names = new Set<string>();
   let count = 0;
   let total = 0;

@@ -1,4 +1,4 @@
-import { type UnzipFileInfo, unzipSync, zipSync } from 'fflate';
+import type { UnzipFileInfo } from 'fflate';
 import { requireText } from '../../arguments.ts';
 import { errorText, FileFormatError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
@@ -34,6 +34,7 @@ export async function writeStatistics(path: string, statistics: GaussianStatisti
     'sigma.npy': npyBytes(sigma, [dims, dims]),
   };
   if (count !== undefined) arrays['count.npy'] = npyBytes(Float64Array.of(count), [1]);
+  const { zipSync } = await import('fflate');
   await writeFileAtomic(path, zipSync(arrays, { level: 0 }));
 }
 
@@ -50,8 +51,8 @@ export async function readStatistics(path: string): Promise<GaussianStatistics> 
   return parseStatistics(await readWholeFile(path, MAX_FILE_BYTES, StatisticsFileError), path);
 }
 
-function parseStatistics(bytes: Uint8Array, where: string): GaussianStatistics {
-  const { found, names } = unpack(bytes, where);
+async function parseStatistics(bytes: Uint8Array, where: string): Promise<GaussianStatistics> {
+  const { found, names } = await unpack(bytes, where);
   const array = (name: string) => {
     const npy = found[`${name}.npy`];
     return npy && parseNpyArray(npy, `${where}, ${name}`);
@@ -82,7 +83,11 @@ function countOf(values: Float64Array | undefined, where: string): number | unde
 }
 
 /** The wanted arrays, and the names of all. Sizes are those of the directory, and no entry can inflate past its own. */
-function unpack(bytes: Uint8Array, where: string): { found: Record<string, Uint8Array>; names: string[] } {
+async function unpack(
+  bytes: Uint8Array,
+  where: string,
+): Promise<{ found: Record<string, Uint8Array>; names: string[] }> {
+  const { unzipSync } = await import('fflate');
   const names: string[] = [];
   const filter = ({ name, originalSize }: UnzipFileInfo): boolean => {
     names.push(name.slice(0, 80));

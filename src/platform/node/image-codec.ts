@@ -1,7 +1,9 @@
-import sharp, { type Sharp } from 'sharp';
+import type { Sharp } from 'sharp';
 import { declaredSize } from '../declared-size.ts';
 
-/* Image files to pixels and back, by sharp. */
+/* Image files to pixels and back, by sharp, which takes a tenth of a second to load. */
+
+const loadSharp = async () => (await import('sharp')).default;
 
 /** Pixels of 8 bits, [height, width, channels]. */
 export interface RawPixels {
@@ -12,7 +14,10 @@ export interface RawPixels {
 }
 
 /** What decodes: where it changes, the same file may give other pixels. */
-export const CODEC = `libvips ${sharp.versions.vips}`;
+export async function codecName(): Promise<string> {
+  const { versions } = await loadSharp();
+  return `libvips ${versions.vips}`;
+}
 
 /** An image that can be looked at before it is decoded. */
 export interface ImageDecoder {
@@ -29,14 +34,19 @@ export interface ImageDecoder {
  * @param maxPixels an image of more fails, whatever its header declares. Default: no limit; the caller bounds them.
  */
 export function imageDecoder(image: Uint8Array | RawPixels, maxPixels?: number): ImageDecoder {
-  const decoder = sharpOf(image, maxPixels);
+  let opening: Promise<Sharp> | undefined;
+  const open = () => {
+    opening ??= sharpOf(image, maxPixels);
+    return opening;
+  };
   return {
-    size: async () => (image instanceof Uint8Array && declaredSize(image)) || decoder.metadata(),
+    size: async () => (image instanceof Uint8Array && declaredSize(image)) || (await open()).metadata(),
     metadata: async () => {
-      const { height, width, channels } = await decoder.metadata();
+      const { height, width, channels } = await (await open()).metadata();
       return { height, width, channels };
     },
     decode: async (keepsAlpha) => {
+      const decoder = await open();
       const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
       const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
       return { pixels: data, height: info.height, width: info.width, channels: info.channels };
@@ -44,14 +54,16 @@ export function imageDecoder(image: Uint8Array | RawPixels, maxPixels?: number):
   };
 }
 
-function sharpOf(image: Uint8Array | RawPixels, limitInputPixels: number | false = false): Sharp {
+async function sharpOf(image: Uint8Array | RawPixels, limitInputPixels: number | false = false): Promise<Sharp> {
+  const sharp = await loadSharp();
   if (image instanceof Uint8Array) return sharp(image, { limitInputPixels, failOn: 'error', autoOrient: true });
   const { pixels, height, width, channels } = image;
   return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } });
 }
 
 /** Pixels of 1 to 4 channels as a PNG file. */
-export function encodePng({ pixels, height, width, channels }: RawPixels): Promise<Uint8Array> {
+export async function encodePng({ pixels, height, width, channels }: RawPixels): Promise<Uint8Array> {
+  const sharp = await loadSharp();
   return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
     .toColourspace(channels === 1 ? 'b-w' : 'srgb')
     .png()
@@ -59,10 +71,11 @@ export function encodePng({ pixels, height, width, channels }: RawPixels): Promi
 }
 
 /** Pixels as a PNG file of another size: smoothly where they become fewer, else each as a rectangle. */
-export function scaledPng(
+export async function scaledPng(
   { pixels, height, width, channels }: RawPixels,
   size: { readonly height: number; readonly width: number },
 ): Promise<Uint8Array> {
+  const sharp = await loadSharp();
   return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
     .resize({ ...size, kernel: size.width < width ? 'lanczos3' : 'nearest' })
     .png()
@@ -83,6 +96,7 @@ export async function layeredPng(
   layers: readonly Layer[],
 ): Promise<Uint8Array> {
   const drawn = layers.map(async ({ content, left, top }) => ({ input: await layerBytes(content), left, top }));
+  const sharp = await loadSharp();
   return sharp({ create: { height, width, channels: 3, background: '#ffffff' } })
     .composite(await Promise.all(drawn))
     .png()
@@ -92,6 +106,7 @@ export async function layeredPng(
 async function layerBytes(content: Layer['content']): Promise<Buffer> {
   if (typeof content === 'string' || content instanceof Uint8Array) return Buffer.from(content as string);
   const { pixels, height, width, channels, scale } = content;
+  const sharp = await loadSharp();
   return sharp(pixels, { raw: { height, width, channels: channels as 1 | 2 | 3 | 4 } })
     .resize(width * scale, height * scale, { kernel: 'nearest' })
     .png()
@@ -99,6 +114,7 @@ async function layerBytes(content: Layer['content']): Promise<Buffer> {
 }
 
 /** Draws an SVG as PNG at twice its size, on white. */
-export function svgToPng(svg: string): Promise<Buffer> {
+export async function svgToPng(svg: string): Promise<Buffer> {
+  const sharp = await loadSharp();
   return sharp(Buffer.from(svg), { density: 144 }).flatten({ background: '#ffffff' }).png().toBuffer();
 }

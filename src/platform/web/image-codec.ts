@@ -7,7 +7,9 @@ import type { ImageDecoder, Layer, RawPixels } from '../node/image-codec.ts';
 export type { ImageDecoder, Layer, RawPixels };
 
 /** What decodes: where it changes, the same file may give other pixels. */
-export const CODEC = 'browser';
+export async function codecName(): Promise<string> {
+  return 'browser';
+}
 
 /**
  * @param image the bytes of an image file of a known format, or pixels.

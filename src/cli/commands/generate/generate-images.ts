@@ -1,6 +1,5 @@
 import path from 'node:path';
 import type { RawImage } from '@huggingface/transformers';
-import sharp from 'sharp';
 import { world } from '#distributed/world';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { writeFileAtomic } from '../../../files/atomic.ts';
@@ -170,6 +169,7 @@ function labelsOf(labels: readonly number[] | undefined, count: number): number 
 }
 
 async function imagesIn(files: readonly string[]): Promise<ImageBytes> {
+  const { default: sharp } = await import('sharp');
   const decoded = await Promise.all(files.map((file) => sharp(file).raw().toBuffer({ resolveWithObject: true })));
   const { height = 1, width = 1, channels = 1 } = decoded[0]?.info ?? {};
   return {

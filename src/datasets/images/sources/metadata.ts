@@ -1,5 +1,4 @@
 import { dirname, join, posix } from 'node:path';
-import { parse } from '#csv';
 import { DatasetError, errorText, InvalidArgumentError } from '../../../errors.ts';
 import { readWholeFile } from '../../../files/regular-file.ts';
 import { classOf, labelColumnOf, type SourceChoice } from './image-source.ts';
@@ -43,7 +42,7 @@ export async function readMetadata(
   for (const path of paths) {
     const where = join(folder, path);
     const bytes = await readWholeFile(where, MAX_BYTES, DatasetError);
-    const rows = path.endsWith('.csv') ? csvRows(bytes, where) : jsonRows(bytes, where);
+    const rows = path.endsWith('.csv') ? await csvRows(bytes, where) : jsonRows(bytes, where);
     const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
     if (!columns.includes(FILE_NAME)) {
       warn(`${where} is not used: it has no column '${FILE_NAME}', only ${columns.join(', ')}`);
@@ -65,7 +64,8 @@ export async function readMetadata(
 
 type Row = Readonly<Record<string, unknown>>;
 
-function csvRows(bytes: Uint8Array, where: string): Row[] {
+async function csvRows(bytes: Uint8Array, where: string): Promise<Row[]> {
+  const { parse } = await import('#csv');
   try {
     return parse(Buffer.from(bytes), { columns: true, bom: true, skip_empty_lines: true, trim: true });
   } catch (cause) {

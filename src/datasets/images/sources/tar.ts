@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { extract, type Header } from 'tar-stream';
+import type { Header } from 'tar-stream';
 import { DatasetError, errorText } from '../../../errors.ts';
 import { describeFile, isGzip, isTar } from '../../../files/known-files.ts';
 import { readHead } from '../../../files/regular-file.ts';
@@ -150,6 +150,7 @@ export async function* tarMembers(
   const head = await readHead(path, DatasetError);
   const gzipped = isGzip(head);
   const budget = new HeaderBudget();
+  const { extract } = await import('tar-stream');
   const unpacked = extract();
   const file: Readable = createReadStream(path);
   const feeding = (gzipped ? pipeline(file, createGunzip(), budget, unpacked) : pipeline(file, budget, unpacked)).then(

@@ -1,5 +1,4 @@
 import path from 'node:path';
-import sharp from 'sharp';
 import { writeFileAtomic } from '../../../files/atomic.ts';
 import { svgToPng, writePlot } from '../../../plots/index.ts';
 import {
@@ -74,6 +73,7 @@ async function writeReportPlot(folder: string, { name, image }: ReportPlot): Pro
 /** A palette more than halves the size: the combined report is committed with the sources. */
 async function smallPng(image: ReportPlot['image']): Promise<Buffer> {
   const png = typeof image === 'string' ? await svgToPng(image) : image;
+  const { default: sharp } = await import('sharp');
   return sharp(png).png({ palette: true, colours: 64 }).toBuffer();
 }
 
