@@ -6,6 +6,9 @@ import { existsSync } from 'node:fs';
 const sources = new URL('../src/cli/main.ts', import.meta.url);
 const build = new URL('../dist/cli/main.js', import.meta.url);
 
+// The stack of an error then names the sources.
+if (process.env.DEBUG) process.setSourceMapsEnabled(true);
+
 const { main } = await load();
 process.exitCode = await main(process.argv.slice(2));
 

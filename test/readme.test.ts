@@ -51,7 +51,7 @@ describe('README', () => {
     const imports = [`from 'iso-diffusion'`, `from '${path.join(inject('build'), 'dist/index.js')}'`] as const;
     const graphImports = [
       `from 'iso-diffusion/graph'`,
-      `from '${path.join(inject('build'), 'dist/graph/index.js')}'`,
+      `from '${path.join(inject('build'), 'dist/graph.js')}'`,
     ] as const;
     const runs = [
       [points, [imports, ['num_train_epochs: 100', 'max_steps: 4']]],

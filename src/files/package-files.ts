@@ -5,8 +5,9 @@ import { pathToFileURL } from 'node:url';
 import { BundleError } from '../errors.ts';
 
 /*
- * The files of this package that are opened by path: workers, assets and package.json. They lie around this file, but
- * not where a bundler has put its code into one file. There they are those of the package in node_modules.
+ * The files of this package that are opened by path: workers, assets and package.json. They lie around this file, or the
+ * chunk that has its code (scripts/build-node.ts), but not where the bundler of an application has moved it. There they
+ * are those of the package in node_modules.
  */
 
 const PACKAGE = 'iso-diffusion';
@@ -16,7 +17,8 @@ const here: string | undefined = import.meta.url;
 
 /** A checkout runs its sources, through tsx; the published package holds only its build. */
 export const runsSources = here?.endsWith('/src/files/package-files.ts') ?? false;
-const isBundled = !runsSources && !here?.endsWith('/dist/files/package-files.js');
+const isBuild = /\/dist\/(files\/package-files|chunks\/iso-diffusion-start)\.js$/.test(here ?? '');
+const isBundled = !runsSources && !isBuild;
 
 /**
  * A file of this package.

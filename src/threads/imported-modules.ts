@@ -44,7 +44,7 @@ async function moduleUrl(specifier: string): Promise<string> {
 
 const packageSchema = z.object({
   name: z.string(),
-  exports: z.record(z.string(), z.union([z.string(), z.object({ default: z.string() })])),
+  exports: z.record(z.string(), z.union([z.string(), z.object({ types: z.string(), default: z.string() })])),
 });
 let isResolved = false;
 
@@ -56,7 +56,8 @@ function resolveThisPackage(): void {
   const { name, exports } = packageSchema.parse(JSON.parse(text));
   const entries = Object.entries(exports).flatMap(([entry, target]) => {
     if (typeof target === 'string') return [];
-    const file = runsSources ? target.default.replace('./dist/', './src/').replace(/\.js$/, '.ts') : target.default;
+    const source = target.types.replace('./dist/', './src/').replace(/\.d\.ts$/, '.ts');
+    const file = runsSources ? source : target.default;
     return [[name + entry.slice(1), packageFile(file).href]];
   });
   // tsx, which runs a checkout, takes .js files without a package.json for CommonJS, whatever their syntax.

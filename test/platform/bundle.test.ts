@@ -85,7 +85,7 @@ describe('a bundle for a browser', () => {
 
   it('may leave out of the published files what it may of the sources', () => {
     const compiled = sources.sideEffects.map((file) => file.replace('./', './dist/').replace(/\.ts$/, '.js'));
-    expect(published.sideEffects).toEqual([...compiled, './dist/web/**']);
+    expect(published.sideEffects).toEqual([...compiled, './dist/chunks/**', './dist/web/**']);
   });
 
   it.each([

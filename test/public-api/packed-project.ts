@@ -19,6 +19,7 @@ export function makePackedProject(): string {
   // Built into a folder of its own: `dist` may hold files of an older build, and other tests run meanwhile.
   const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as Manifest;
   succeed(tsc, ['-p', 'tsconfig.build.json', '--outDir', path.join(staged, 'dist')], root);
+  succeed(path.join(root, 'node_modules/.bin/tsx'), ['scripts/build-node.ts', path.join(staged, 'dist')], root);
   for (const name of ['package.json', ...manifest.files.filter((name) => name !== 'dist')])
     cpSync(path.join(root, name), path.join(staged, name), { recursive: true });
   succeed('npm', ['pack', '--ignore-scripts', '--pack-destination', project], staged);
