@@ -48,6 +48,11 @@ const runs: Record<string, { args: string[]; prints: RegExp; writes: string[] }>
       /lambda 0.1, exit code 0\n20 loss [\s\S]*\n(30|60) precision recall density coverage[\s\S]*samples of step 60: \d+ bytes/,
     writes: ['own-logger/evaluation/step-0000060.png', 'own-logger/metrics.jsonl'],
   },
+  'lambda-on-the-plane.ts': {
+    args: ['--epochs', '2', '--samples', '500', '--output', 'lambda'],
+    prints: /λ = 0 +precision \d\.\d{3} [\s\S]*λ = 0\.5 +precision/,
+    writes: ['lambda/points.png', 'lambda/metrics.svg', 'lambda/pipeline/unet/isotropy.json'],
+  },
   'drop-in-loss.ts': { args: [], prints: /lambda 0.3 {2}step 60/, writes: [] },
 };
 
