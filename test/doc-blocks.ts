@@ -28,7 +28,7 @@ export async function runBlocks(name: string, folder: string, changes: readonly 
   const dist = path.join(inject('build'), 'dist');
   const between = '\n// next block\n';
   const text = changed(blocks(name, 'ts').join(between), changes)
-    .replace(/'iso-diffusion\/(\w+)'/g, (_, entry: string) => `'${path.join(dist, entry, 'index.js')}'`)
+    .replace(/'iso-diffusion\/(\w+)'/g, (_, entry: string) => `'${path.join(dist, `${entry}.js`)}'`)
     .replaceAll("'iso-diffusion'", `'${path.join(dist, 'index.js')}'`);
   for (const [i, block] of text.split(between).entries()) {
     const file = path.join(folder, `${path.basename(name, '.md')}-${i}.mts`);

@@ -20,6 +20,7 @@ export const SECTIONS: readonly Section[] = [
       guide('introduction', 'What it is, and when λ helps'),
       guide('install', 'Install'),
       guide('tutorial-images', 'Tutorial: your own images'),
+      guide('command-line', 'The command line'),
       guide('images', 'Sets of images'),
       guide('image-files', 'Image files'),
       guide('points', 'Points'),
