@@ -20,7 +20,15 @@ import {
 /** Elements that are converted at a time. */
 const PIECE = 4 * 1024 * 1024;
 
-export type FloatTensorInfo = Pick<TensorEntry, 'dtype' | 'shape'>;
+/** What a tensor is, and where its bytes lie: row-major and little endian. */
+export interface FloatTensorInfo extends Pick<TensorEntry, 'dtype' | 'shape'> {
+  /** The path of its file. */
+  readonly file: string;
+  /** Where it begins in the file, in bytes. */
+  readonly offset: number;
+  /** Its length in bytes. */
+  readonly length: number;
+}
 
 /**
  * What a safetensors file holds, or the shards of an `.index.json`. Only the headers are read, and checked.
@@ -31,11 +39,11 @@ export type FloatTensorInfo = Pick<TensorEntry, 'dtype' | 'shape'>;
 export async function floatTensorInfos(path: string): Promise<Map<string, FloatTensorInfo>> {
   const infos = new Map<string, FloatTensorInfo>();
   for (const [file, expected] of await filesOf(path)) {
-    const { entries } = await readSafetensorsHeader(file);
-    for (const { name, dtype, shape } of entries) {
+    const { entries, dataStart } = await readSafetensorsHeader(file);
+    for (const { name, dtype, shape, begin, end } of entries) {
       if (!isFloat(dtype)) throw new SafetensorsError(`${file}: '${name}' is ${dtype}, not of floating point.`);
       if (infos.has(name)) throw new SafetensorsError(`${path}: '${name}' lies in two of its files.`);
-      infos.set(name, { dtype, shape });
+      infos.set(name, { dtype, shape, file, offset: dataStart + begin, length: end - begin });
     }
     const own = new Set(entries.map(({ name }) => name));
     const missing = expected?.find((name) => !own.has(name));

@@ -31,7 +31,7 @@ export interface Value extends TensorType {
   readonly graph: Graph;
   /** The node that computes the value; undefined for inputs and constants. */
   readonly producer: GraphNode | undefined;
-  /** The contents, where the value is a constant. */
+  /** The contents, where the value is a constant and they are in memory. */
   readonly data: TensorData | undefined;
 }
 
@@ -136,6 +136,15 @@ export class Graph {
   }
 
   /**
+   * A constant whose contents are not in memory: whoever writes the graph says in which file they lie.
+   *
+   * @param name as in `constant`.
+   */
+  storedConstant(dtype: DType, shape: readonly number[], name: string): Value {
+    return this.addConstant(this.nameLike(name), dtype, shape, undefined);
+  }
+
+  /**
    * Adds a node with outputs of the given types. Ops call this with the types that they inferred: see `apply`.
    *
    * @throws {GraphError} when an input belongs to a graph that this one is not part of.
@@ -178,7 +187,7 @@ export class Graph {
     return this.parent ? this.parent.depth + 1 : 0;
   }
 
-  private addConstant(name: string, dtype: DType, shape: readonly number[], data: TensorData): Value {
+  private addConstant(name: string, dtype: DType, shape: readonly number[], data: TensorData | undefined): Value {
     const value: Value = { name, dtype, shape, graph: this, producer: undefined, data };
     this.constants.push(value);
     return value;

@@ -211,6 +211,8 @@ export function parametersFrom(
 
 /** The type in which an exported model computes; its inputs and outputs are float32 in any case. */
 type ComputeDtype = 'float32' | 'float16';
+/** The type of its timesteps. */
+export type TimestepType = 'int64' | 'float32';
 
 /**
  * The forward pass with `weights` put in, ready to be written as ONNX.
@@ -233,18 +235,27 @@ type ComputeDtype = 'float32' | 'float16';
 export function exportModelGraph(
   model: DiffusionModel,
   weights: ReadonlyMap<string, Float32Array>,
-  timestepType: 'int64' | 'float32' = 'int64',
+  timestepType: TimestepType = 'int64',
   dtype: ComputeDtype = 'float32',
   target: GraphTarget = 'any',
 ): Graph {
   requireWeights(model, weights);
   if (dtype === 'float16') refuseFloat32Only(model, 'a model in float16');
   const graph = new Graph(model.config._class_name, undefined, target);
+  return modelGraph(graph, model, (spec) => parameterConstant(graph, spec, weights, dtype), timestepType, dtype);
+}
+
+/** `exportModelGraph` in an empty graph, with the constants that `parameter` makes. */
+export function modelGraph(
+  graph: Graph,
+  model: DiffusionModel,
+  parameter: (spec: ParameterSpec) => Value,
+  timestepType: TimestepType = 'int64',
+  dtype: ComputeDtype = 'float32',
+): Graph {
   const sample = graph.input('sample', 'float32', ['batch_size', ...model.sampleShape]);
   const timestep = graph.input('timestep', timestepType, ['timestep_count']);
-  const parameters = new Map(
-    model.parameters.map((spec) => [spec.name, parameterConstant(graph, spec, weights, dtype)]),
-  );
+  const parameters = new Map(model.parameters.map((spec) => [spec.name, parameter(spec)]));
   const { classLabelShape = [] } = model;
   const labelType = model.classCount === undefined ? 'float32' : 'int64';
   const class_labels = takesClassLabels(model)

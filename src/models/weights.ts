@@ -1,5 +1,5 @@
 import { ConfigError, NonFiniteWeightsError } from '../errors.ts';
-import { floatTensorInfos, readFloatTensors } from '../files/float-tensors.ts';
+import { type FloatTensorInfo, floatTensorInfos, readFloatTensors } from '../files/float-tensors.ts';
 import { elementCount, formatShape, sameShape } from '../graph/types.ts';
 import type { DiffusionModel } from './model.ts';
 
@@ -15,31 +15,62 @@ export async function readModelWeights(
   model: Pick<DiffusionModel, 'config' | 'parameters'>,
   file: string,
 ): Promise<Map<string, Float32Array>> {
-  const shapes = new Map<string, readonly number[]>();
-  const destinations = new Map<string, Float32Array>();
-  const weights = new Map(model.parameters.map(({ name, shape }) => [name, new Float32Array(elementCount(shape))]));
+  return readLocatedWeights(file, await locateModelWeights(model, file));
+}
+
+/** A parameter in a file. */
+export interface LocatedWeight extends FloatTensorInfo {
+  /** The name of its tensor, which may be an older one. */
+  readonly storedName: string;
+}
+
+/** Where the weights of a model lie, by parameter in the order of the model. Errors as {@link readModelWeights}. */
+export async function locateModelWeights(
+  model: Pick<DiffusionModel, 'config' | 'parameters'>,
+  file: string,
+): Promise<Map<string, LocatedWeight>> {
+  const names = new Set(model.parameters.map(({ name }) => name));
+  const found = new Map<string, LocatedWeight>();
   const unknown: string[] = [];
-  for (const [stored, { shape }] of await floatTensorInfos(file)) {
-    const name = currentParameterName(stored);
-    const target = weights.get(name);
-    if (!target || shapes.has(name)) unknown.push(stored);
-    else destinations.set(stored, target);
-    shapes.set(name, shape);
+  for (const [storedName, info] of await floatTensorInfos(file)) {
+    const name = currentParameterName(storedName);
+    if (!names.has(name) || found.has(name)) unknown.push(storedName);
+    else found.set(name, { ...info, storedName });
   }
-  refuseDifferences(model, shapes, unknown, file);
+  refuseDifferences(model, found, unknown, file);
+  return new Map(
+    [...names].flatMap((name) => {
+      const weight = found.get(name);
+      return weight ? [[name, weight]] : [];
+    }),
+  );
+}
+
+/** Reads weights that `locateModelWeights` found in `file`, or some of them. Errors as {@link readModelWeights}. */
+export async function readLocatedWeights(
+  file: string,
+  located: ReadonlyMap<string, LocatedWeight>,
+): Promise<Map<string, Float32Array>> {
+  const weights = new Map<string, Float32Array>();
+  const destinations = new Map<string, Float32Array>();
+  for (const [name, { shape, storedName }] of located) {
+    const target = new Float32Array(elementCount(shape));
+    weights.set(name, target);
+    destinations.set(storedName, target);
+  }
   await readFloatTensors(file, destinations);
   return weights;
 }
 
 function refuseDifferences(
   { parameters, config }: Pick<DiffusionModel, 'config' | 'parameters'>,
-  shapes: ReadonlyMap<string, readonly number[]>,
+  found: ReadonlyMap<string, LocatedWeight>,
   unknown: readonly string[],
   file: string,
 ): void {
-  const missing = parameters.filter(({ name }) => !shapes.has(name)).map(({ name }) => name);
+  const missing = parameters.filter(({ name }) => !found.has(name)).map(({ name }) => name);
   const misshapen = parameters.flatMap(({ name, shape }) => {
-    const stored = shapes.get(name);
+    const stored = found.get(name)?.shape;
     return stored && !sameShape(stored, shape)
       ? [`${name} ${formatShape(stored)} instead of ${formatShape(shape)}`]
       : [];

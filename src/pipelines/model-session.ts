@@ -3,7 +3,7 @@ import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from '../models/onnx/inputs.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
-import { RuntimeExecutionError, type RuntimeTensor, Session } from '../runtime/session.ts';
+import { RuntimeExecutionError, type RuntimeTensor, Session, type SessionOptions } from '../runtime/session.ts';
 import { type DeclaredInput, floatTensor, floatValues, labelTensor, timestepTensor } from './model-tensors.ts';
 
 /** What one run of the model takes. */
@@ -12,6 +12,11 @@ interface Given {
   readonly timesteps: readonly number[];
   readonly classLabels: readonly number[] | undefined;
   readonly condition: Float32Array | undefined;
+}
+
+export interface ModelSessionOptions extends Pick<SessionOptions, 'plansMemory' | 'weightsFolder'> {
+  /** The names of the inputs. Default: names and shapes tell them apart. */
+  readonly input_names?: InputNames | undefined;
 }
 
 /** A trained model on a device: predicts noise, velocity or the clean sample, whatever it was trained for. */
@@ -28,7 +33,6 @@ export class ModelSession {
   /**
    * @param onnx the model's bytes, or the path of its file where it keeps weights in files beside it.
    * @param sampleShape without the batch axis, or a function of the input that takes the samples.
-   * @param names of the inputs, where names and shapes do not tell them apart.
    * @throws {OnnxFormatError} when onnxruntime cannot load the model, or it is no diffusion model of this sample shape.
    * @throws {DeviceError} when the device cannot run it.
    */
@@ -37,13 +41,13 @@ export class ModelSession {
     config: Readonly<Record<string, unknown>>,
     sampleShape: readonly number[] | ((sample: Pick<DeclaredInput, 'name' | 'shape'>) => readonly number[]),
     device: ConcreteDevice,
-    names?: InputNames | undefined,
+    { input_names, ...options }: ModelSessionOptions = {},
   ): Promise<ModelSession> {
     // A model takes its timestep as int64, which webgpu has not: the cpu casts this one number.
     const forbidFallback = device === 'webgpu' ? false : undefined;
-    const session = await Session.create(onnx, device, { forbidFallback });
+    const session = await Session.create(onnx, device, { ...options, forbidFallback });
     try {
-      const inputs = diffusionInputs(declaredInputs(session), names);
+      const inputs = diffusionInputs(declaredInputs(session), input_names);
       const shape = typeof sampleShape === 'function' ? sampleShape(inputs.sample) : sampleShape;
       const model = new ModelSession(session, inputs, config, shape);
       await model.checkInterface();

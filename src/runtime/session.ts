@@ -42,6 +42,8 @@ export interface SessionOptions {
    * purpose on cuda is no error: nodes that compute with shapes. Default: on a GPU, unless `allowFallback` allowed it.
    */
   readonly forbidFallback?: boolean | undefined;
+  /** The folder of the files in which tensors of the model lie, where the model comes as bytes. Default: none do. */
+  readonly weightsFolder?: string | undefined;
   /** Whether the model has graphs within nodes, such as the body of a Loop, where onnxruntime itself forbids nothing. */
   readonly hasBodies?: boolean | undefined;
 }
@@ -93,6 +95,9 @@ export class Session {
         session: {
           set_denormal_as_zero: '1',
           ...(forbidFallback ? { disable_cpu_ep_fallback: '1' } : {}),
+          ...(options.weightsFolder === undefined
+            ? {}
+            : { model_external_initializers_file_folder_path: options.weightsFolder }),
         },
       },
     };

@@ -6,7 +6,7 @@ import { errorText, IsoDiffusionError, OnnxFormatError } from '../../errors.ts';
 import { HEAD_BYTES, kindNote } from '../../files/known-files.ts';
 import { LENGTH_DELIMITED, lengthHeader, Reader, VARINT } from '../../files/protobuf.ts';
 import { concatenated } from '../types.ts';
-import { decodeEntryProto, decodeTensorProto, MAX_ONNX_BYTES } from './schema.ts';
+import { decodeEntryProto, decodeTensorProto, EXTERNAL, MAX_ONNX_BYTES } from './schema.ts';
 
 interface Range {
   readonly begin: number;
@@ -85,7 +85,6 @@ const NESTED: Readonly<Record<Message, Readonly<Record<number, Message | 'Tensor
 };
 const TENSOR_EXTERNAL_DATA = 13;
 const TENSOR_DATA_LOCATION = 14;
-const EXTERNAL = 1;
 const WINDOW_BYTES = 65_536;
 /** Two varints. */
 const MAX_HEADER_BYTES = 20;
@@ -163,21 +162,38 @@ const TENSOR_CONTENTS = new Set([4, 5, 6, 7, 9, 10, 11, 13, 14]);
  * @throws {OnnxFormatError} when the file is damaged or would exceed 2 GiB.
  */
 export function replaceInitializers(model: Uint8Array, contents: (name: string) => Uint8Array | undefined): Uint8Array {
+  return concatenated(replacedInitializers(model, contents));
+}
+
+/** `replaceInitializers` in pieces, one after another: what stands for new contents need not be the bytes themselves. */
+export function replacedInitializers<Contents extends Sized>(
+  model: Uint8Array,
+  contents: (name: string) => Contents | undefined,
+): (Uint8Array | Contents)[] {
   const pieces = rewritten(model, MODEL_GRAPH, (graph) =>
-    rewritten(graph, GRAPH_INITIALIZER, (tensor) => {
+    rewritten(graph, GRAPH_INITIALIZER, (tensor): (Uint8Array | Contents)[] => {
       const { name = '' } = decodeTensorProto(tensor);
-      const bytes = contents(name);
-      return bytes ? withContents(tensor, bytes) : [tensor];
+      const replaced = contents(name);
+      return replaced ? withContents(tensor, replaced) : [tensor];
     }),
   );
   const total = lengthOf(pieces);
   if (total > MAX_ONNX_BYTES)
     throw new OnnxFormatError(`the ONNX model has ${total} bytes; one file can hold ${MAX_ONNX_BYTES}`);
-  return concatenated(pieces);
+  return pieces;
+}
+
+/** Bytes, or what stands for as many. */
+interface Sized {
+  readonly length: number;
 }
 
 /** The message with every field `id` replaced by what `rewrite` makes of its value. */
-function rewritten(message: Uint8Array, id: number, rewrite: (value: Uint8Array) => Uint8Array[]): Uint8Array[] {
+function rewritten<Piece extends Sized>(
+  message: Uint8Array,
+  id: number,
+  rewrite: (value: Uint8Array) => Piece[],
+): (Uint8Array | Piece)[] {
   return [...fieldsOf(message)].flatMap(({ begin, value, ...field }) => {
     if (field.id !== id || field.wireType !== LENGTH_DELIMITED) return [message.subarray(begin, value.end)];
     const replaced = rewrite(message.subarray(value.begin, value.end));
@@ -185,12 +201,12 @@ function rewritten(message: Uint8Array, id: number, rewrite: (value: Uint8Array)
   });
 }
 
-function withContents(tensor: Uint8Array, bytes: Uint8Array): Uint8Array[] {
+function withContents<Contents extends Sized>(tensor: Uint8Array, contents: Contents): (Uint8Array | Contents)[] {
   const kept = [...fieldsOf(tensor)].filter(({ id }) => !TENSOR_CONTENTS.has(id));
   return [
     ...kept.map(({ begin, value }) => tensor.subarray(begin, value.end)),
-    lengthHeader(TENSOR_RAW_DATA, bytes.length),
-    bytes,
+    lengthHeader(TENSOR_RAW_DATA, contents.length),
+    contents,
   ];
 }
 
@@ -202,6 +218,6 @@ function* fieldsOf(message: Uint8Array): Generator<Field> {
   }
 }
 
-function lengthOf(pieces: readonly Uint8Array[]): number {
+function lengthOf(pieces: readonly Sized[]): number {
   return pieces.reduce((sum, { length }) => sum + length, 0);
 }

@@ -58,10 +58,12 @@ export interface TensorProto {
   name?: string | undefined;
   rawData?: Uint8Array;
   doubleData?: number[];
-  /** Where the bytes lie, with the keys location, offset and length; used where `dataLocation` is 1. */
+  /** Where the bytes lie, with the keys location, offset and length; used where `dataLocation` is `EXTERNAL`. */
   externalData?: EntryProto[] | undefined;
   dataLocation?: number;
 }
+/** The `dataLocation` of a tensor whose bytes lie in another file. */
+export const EXTERNAL = 1;
 export interface ValueInfoProto {
   name?: string | undefined;
   type?: TypeProto;

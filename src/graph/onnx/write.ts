@@ -4,6 +4,7 @@ import { ONNX_DATA_TYPE, type Shape, type TensorData, type TensorType } from '..
 import {
   ATTRIBUTE_TYPE,
   type AttributeProto,
+  EXTERNAL,
   encodeModelProto,
   type GraphProto,
   MAX_ONNX_BYTES,
@@ -37,23 +38,37 @@ export function encodeModel(model: ModelProto): Uint8Array {
   return bytes;
 }
 
-/** How nodes are written: the names of values, and whether results in float16 are rounded to it. */
-interface Writing {
-  readonly names: Names;
-  readonly roundsFloat16: boolean;
+/** Where a tensor's bytes lie, row-major and little endian, in a file beside the model's. */
+export interface ExternalTensor {
+  /** The path of the file, from the folder of the model. */
+  readonly location: string;
+  /** In bytes, as is `length`. */
+  readonly offset: number;
+  readonly length: number;
 }
 
-/**
- * The messages of a graph. The contents of constants are shared, not copied.
- *
- * @param options.roundsFloat16 for onnxruntime's cpu, which computes most float16 nodes in float32 and leaves out the rounding
- * between two of them: results then have digits, and a range, that float16 has not. A Reshape after each of these nodes,
- * which has a float16 kernel and copies nothing, keeps the rounding. Default false.
- */
+/** How a graph becomes messages. */
+interface WriteOptions {
+  /**
+   * For onnxruntime's cpu, which computes most float16 nodes in float32 and leaves out the rounding between two of them:
+   * results then have digits, and a range, that float16 has not. A Reshape after each of these nodes, which has a float16
+   * kernel and copies nothing, keeps the rounding. Default false.
+   */
+  readonly roundsFloat16?: boolean | undefined;
+  /** Where the contents of stored constants lie, by their names. Default: there are none. */
+  readonly external?: ReadonlyMap<string, ExternalTensor> | undefined;
+}
+
+/** How nodes are written: the names of values, whether results in float16 are rounded to it, and what lies in files. */
+interface Writing extends Required<WriteOptions> {
+  readonly names: Names;
+}
+
+/** The messages of a graph. The contents of constants are shared, not copied. */
 export function modelProto(
   graph: Graph,
   metadata: Readonly<Record<string, string>> = {},
-  { roundsFloat16 = false }: { readonly roundsFloat16?: boolean | undefined } = {},
+  { roundsFloat16 = false, external = new Map() }: WriteOptions = {},
 ): ModelProto {
   const domains = [...domainsOf(graph)].filter((domain) => domain !== '');
   return {
@@ -61,7 +76,7 @@ export function modelProto(
     producerName: 'iso-diffusion',
     opsetImport: [{ domain: '', version: OPSET_VERSION }, ...domains.map((domain) => ({ domain, version: 1 }))],
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
-    graph: graphProto(graph, { names: outputNames(graph), roundsFloat16 }),
+    graph: graphProto(graph, { names: outputNames(graph), roundsFloat16, external }),
   };
 }
 
@@ -93,7 +108,7 @@ function outputNames(graph: Graph, names = new Map<Value, string>()): Map<Value,
 }
 
 function graphProto(graph: Graph, writing: Writing): GraphProto {
-  const { names, roundsFloat16 } = writing;
+  const { names, roundsFloat16, external } = writing;
   const renames = graph.outputs
     .filter(({ name, value }) => name !== nameOf(value, names))
     .map(({ name, value }) => ({
@@ -106,7 +121,7 @@ function graphProto(graph: Graph, writing: Writing): GraphProto {
     name: graph.name,
     node: [...graph.nodes.flatMap((node) => nodeProtos(node, writing)), ...renames],
     initializer: [
-      ...graph.constants.map((value) => tensorProto(value, value.data, value.name)),
+      ...graph.constants.map((value) => constantProto(value, external?.get(value.name))),
       ...(roundsFloat16 && !graph.parent ? sameShapes(graph) : []),
     ],
     input: graph.inputs.map((value) => valueInfo(value.name, value)),
@@ -192,14 +207,24 @@ function attributeProto(name: string, attribute: Attribute, writing: Writing): A
   }
 }
 
+function constantProto(value: Value, external: ExternalTensor | undefined): TensorProto {
+  if (value.data || !external) return tensorProto(value, value.data, value.name);
+  const { location, offset, length } = external;
+  return {
+    ...tensorHeader(value, value.name),
+    externalData: Object.entries({ location, offset, length }).map(([key, entry]) => ({ key, value: String(entry) })),
+    dataLocation: EXTERNAL,
+  };
+}
+
 function tensorProto(type: TensorType, data: TensorData | undefined, name?: string): TensorProto {
   if (!data) throw new GraphError(`constant '${name}' has no contents`);
-  return {
-    name,
-    dims: type.shape.map(Number),
-    dataType: ONNX_DATA_TYPE[type.dtype],
-    rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-  };
+  const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return { ...tensorHeader(type, name), rawData };
+}
+
+function tensorHeader({ dtype, shape }: TensorType, name: string | undefined): TensorProto {
+  return { name, dims: shape.map(Number), dataType: ONNX_DATA_TYPE[dtype] };
 }
 
 function valueInfo(name: string, value: Value): ValueInfoProto {

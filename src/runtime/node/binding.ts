@@ -87,5 +87,8 @@ export const afterRun = (): Promise<void> | undefined => undefined;
 /** Whether a run blocks the thread that calls it. */
 export const runsBlock: boolean = false;
 
+/** Whether onnxruntime may map files that a model names: Windows lets no file be replaced or removed while it is mapped. */
+export const mapsFiles: boolean = process.platform !== 'win32';
+
 /** Whether settings come too late: never, each session reads them. */
 export const isFixed = (): boolean => false;

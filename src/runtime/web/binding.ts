@@ -58,3 +58,6 @@ export async function afterRun(): Promise<void> {
 
 /** Whether a run blocks the thread that calls it. */
 export const runsBlock: boolean = true;
+
+/** Whether onnxruntime may map files that a model names: it sees none of a store. */
+export const mapsFiles: boolean = false;
