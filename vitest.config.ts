@@ -13,6 +13,7 @@ const LONG_TESTS = [
   'test/cli/reproduce.test.ts',
   'test/evaluation/callback/evaluation-callback.test.ts',
   'test/scripts/fuzz.test.ts',
+  'test/scripts/results-images/resume.test.ts',
 ];
 
 export default defineConfig(({ mode }) => ({

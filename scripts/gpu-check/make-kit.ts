@@ -7,6 +7,11 @@
  *   bash .gpu-kit/cuda/unpack.sh
  *   bash .gpu-kit/check/run.sh --output results
  *
+ * The second part also trains and draws for `npm run results-images`, from the images that `--only prepare` has written into
+ * the folder of the study:
+ *
+ *   bash .gpu-kit/check/results-images.sh --only train --device cuda --output study
+ *
  * Needs npm, python3, tar and xz. The provider is that of onnxruntime 1.29, the last one on npm, with the machine code of
  * `--sm`, default 90 (H100, H200), alone.
  */
@@ -27,6 +32,8 @@ const FILES = [
   'bench/unet_reference.py',
   ...['ddpm-style', 'default-style', 'variants/resnet-down-up'].map((name) => `test/fixtures/unet/${name}`),
 ];
+/** What the kit can run: a shell script each, and the script that it starts, by its path in the project. */
+const SCRIPTS = { 'run.sh': 'scripts/gpu-check/main', 'results-images.sh': 'scripts/results-images/main' };
 /** The scripts of threads, by their path in `src`. */
 const WORKERS = ['trainers/data/batch-worker', 'pipelines/noise-worker'];
 /** Where the kit is unpacked. */
@@ -74,7 +81,7 @@ cp libonnxruntime_providers_shared.so ${target}/
   );
 }
 
-/** Node.js, onnxruntime and the check itself, with what it reads. */
+/** Node.js, onnxruntime and the scripts themselves, with what they read. */
 async function makeCheckPart(folder: string): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
@@ -94,13 +101,18 @@ async function makeCheckPart(folder: string): Promise<void> {
   const own = path.join(modules, 'iso-diffusion');
   for (const file of ['package.json', 'assets'])
     cpSync(path.join(root, file), path.join(own, file), { recursive: true });
+  const sessions = 'runtime/session-worker.cjs';
+  cpSync(path.join(root, 'src', sessions), path.join(own, 'dist', sessions));
   for (const worker of WORKERS) await bundle(`src/${worker}.ts`, path.join(own, `dist/${worker}.js`));
-  await bundle('scripts/gpu-check/main.ts', path.join(tree, 'scripts/gpu-check/main.js'));
+  for (const script of Object.values(SCRIPTS)) await bundle(`${script}.ts`, path.join(tree, `${script}.js`));
   writeFileSync(path.join(tree, 'package.json'), JSON.stringify({ type: 'module' }));
   execFileSync('tar', ['-cJf', path.join(folder, 'tree.tar.xz'), '-C', tree, '.']);
-  writeFileSync(
-    path.join(folder, 'run.sh'),
-    `set -euo pipefail
+  for (const [name, script] of Object.entries(SCRIPTS)) writeFileSync(path.join(folder, name), runner(script));
+}
+
+/** A shell script that unpacks the kit where that was not done, and runs one of its scripts. */
+function runner(script: string): string {
+  return `set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 at=${UNPACKED}
 mkdir -p $at/bin $at/node_modules/onnxruntime-node/${LIBRARIES}
@@ -112,9 +124,8 @@ fi
 # CUDA and cuDNN: those of the system, or of torch's Python packages.
 libraries=$(python3 -c 'import glob, site, sys; print(":".join(glob.glob(sys.prefix + "/lib/python3*/site-packages/nvidia/*/lib")))' 2>/dev/null || true)
 export LD_LIBRARY_PATH=$libraries:/usr/local/cuda/lib64:/usr/local/nvidia/lib64:\${LD_LIBRARY_PATH:-}
-exec $at/bin/node $at/scripts/gpu-check/main.js "$@"
-`,
-  );
+exec $at/bin/node $at/${script}.js "$@"
+`;
 }
 
 /** The folder of a package from npm. */

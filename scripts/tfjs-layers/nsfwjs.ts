@@ -9,6 +9,13 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { FileFormatError } from '../../src/errors.ts';
+import { NSFWJS_EXTRACTOR } from '../../src/evaluation/extractors/published-extractors.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import { add, mul } from '../../src/graph/ops/index.ts';
+import { scalarLike } from '../../src/graph/registry.ts';
+import { buildLayers } from './build.ts';
+import { topology } from './topology.ts';
+import { decodeWeights, weightsManifest } from './weights.ts';
 
 const PACKAGE = 'nsfwjs@4.3.0';
 /** As the npm registry lists it. The content is known by it, so that its modules may be loaded. */
@@ -76,4 +83,23 @@ async function unpackModel(tarball: string, folder: string): Promise<string[]> {
   }
   await feeding;
   return names;
+}
+
+/** The model as a graph: input `images` float32 ['batch_size', 3, 299, 299], RGB in [-1, 1]. */
+export function nsfwjsGraph(model: NsfwjsModel): Graph {
+  const layers = topology.parse(model.modelTopology);
+  const weights = decodeWeights(weightsManifest.parse(model.weightsManifest), model.weightData);
+  const graph = new Graph(NSFWJS_EXTRACTOR);
+  const images = graph.input('images', 'float32', ['batch_size', 3, 299, 299]);
+  // nsfwjs divides pixels by 255.
+  const half = scalarLike(images, 0.5);
+  const values = buildLayers(layers, weights, add(mul(images, half), half));
+  const [[last]] = layers.output_layers as [[string, 0, 0]];
+  const outputs = { '2048': 'flatten_1', logits: `${last}/logits`, probabilities: last };
+  for (const [name, layer] of Object.entries(outputs)) {
+    const value = values.get(layer);
+    if (!value) throw new Error(`the model has no layer ${layer}`);
+    graph.output(name, value);
+  }
+  return graph;
 }

@@ -1,7 +1,6 @@
 import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
-import { nsfwjsGraph } from '../../scripts/nsfwjs-inception.ts';
-import { readNsfwjsInception } from '../../scripts/tfjs-layers/nsfwjs.ts';
+import { nsfwjsGraph, readNsfwjsInception } from '../../scripts/tfjs-layers/nsfwjs.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { hostTensor, Session } from '../../src/runtime/session.ts';
 

@@ -1,0 +1,99 @@
+// What changes with the weight of the penalty, over pairs of runs of one seed.
+import { isBetter, isClear } from '../../src/experiments/statistics/change.ts';
+import { intervalOf, type Spread, spreadOf, spreadText } from '../../src/experiments/statistics/spread.ts';
+import { signed, signedBound } from '../../src/experiments/text.ts';
+import type { CellMeasures } from './measure.ts';
+import { type CellRecord, LAMBDAS } from './study.ts';
+
+/** What the tables have, by the name of the metric; isotropy is neither better nor worse. */
+export const METRIC_TITLES = {
+  fid: 'FID',
+  kid_mean: 'KID',
+  precision: 'Precision',
+  recall: 'Recall',
+  density: 'Density',
+  coverage: 'Coverage',
+  isotropy: 'isotropy',
+} as const;
+export type StudyMetric = keyof typeof METRIC_TITLES;
+export const METRICS = Object.keys(METRIC_TITLES) as StudyMetric[];
+
+interface Measured {
+  readonly record: Pick<CellRecord, 'cell' | 'isotropy'>;
+  readonly measures: Pick<CellMeasures, 'metrics'>;
+}
+
+/** The change of one metric against λ = 0. */
+export interface SetChange {
+  readonly lambda: number;
+  readonly metric: StudyMetric;
+  /** One a seed that has both runs. */
+  readonly differences: readonly number[];
+  readonly spread: Spread;
+  /** Of 95 %; undefined for one pair. */
+  readonly interval: [low: number, high: number] | undefined;
+}
+
+function valueIn({ record, measures }: Measured, metric: StudyMetric): number {
+  return metric === 'isotropy' ? record.isotropy : measures.metrics[metric];
+}
+
+/** All changes of one set, by λ and metric; without those of which there is no pair. */
+export function changesOf(cells: readonly Measured[]): SetChange[] {
+  const [base = 0, ...others] = LAMBDAS;
+  return others.flatMap((lambda) =>
+    METRICS.flatMap((metric) => {
+      const differences = cells.flatMap((cell) => {
+        if (cell.record.cell.lambda !== lambda) return [];
+        const pair = cells.find(
+          ({ record }) => record.cell.lambda === base && record.cell.seed === cell.record.cell.seed,
+        );
+        return pair ? [valueIn(cell, metric) - valueIn(pair, metric)] : [];
+      });
+      const spread = spreadOf(differences);
+      return spread ? [{ lambda, metric, differences, spread, interval: intervalOf(spread) }] : [];
+    }),
+  );
+}
+
+/** "better", "worse", "higher", "lower" or "unclear". */
+export function verdictOf({ metric, spread }: SetChange): string {
+  if (!isClear(spread)) return 'unclear';
+  const better = isBetter(metric, spread);
+  if (better === undefined) return spread.mean > 0 ? 'higher' : 'lower';
+  return better ? 'better' : 'worse';
+}
+
+/** Decimals that show four digits of the largest value of a metric. */
+function decimals(cells: readonly Measured[], metric: StudyMetric): number {
+  const largest = Math.max(...cells.map((cell) => Math.abs(valueIn(cell, metric))));
+  return largest > 0 ? Math.min(8, Math.max(1, 3 - Math.floor(Math.log10(largest)))) : 4;
+}
+
+/** The mean over the runs of one weight, with its half width. @param cells all of the set. */
+export function valueText(cells: readonly Measured[], row: readonly Measured[], metric: StudyMetric): string {
+  return spreadText(spreadOf(row.map((cell) => valueIn(cell, metric))), decimals(cells, metric));
+}
+
+/** "+0.0113 [−0.0078, +0.0304]". @param cells all of the set. */
+export function changeText(cells: readonly Measured[], { metric, spread, interval }: SetChange): string {
+  const digits = decimals(cells, metric);
+  const ends = interval ? ` [${interval.map((end) => signedBound(end, digits)).join(', ')}]` : '';
+  return `${signed(spread.mean, digits)}${ends}`;
+}
+
+/** What can be said of a set, one sentence a weight. */
+export function summarySentences(title: string, changes: readonly SetChange[]): string[] {
+  const lambdas = [...new Set(changes.map(({ lambda }) => lambda))];
+  const sentences = lambdas.map((lambda) => {
+    const own = changes.filter((change) => change.lambda === lambda);
+    const named = (verdict: string) =>
+      own.filter((change) => verdictOf(change) === verdict).map(({ metric }) => METRIC_TITLES[metric]);
+    const parts = ['better', 'worse', 'higher', 'lower', 'unclear'].flatMap((verdict) => {
+      const titles = named(verdict);
+      return titles.length === 0 ? [] : [`${titles.join(', ')} ${verdict}`];
+    });
+    return `λ = ${lambda}: ${parts.join('; ')}.`;
+  });
+  return [`**${title}**, against λ = 0.`, ...sentences];
+}

@@ -1,0 +1,249 @@
+import path from 'node:path';
+import sharp from 'sharp';
+import type { ImageSet } from '../../src/datasets/index.ts';
+import { counted, markdownTable } from '../../src/experiments/text.ts';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { type JsonValue, stringifySorted } from '../../src/files/json.ts';
+import { curvePlot, type GridImages, imagePanels, svgToPng } from '../../src/plots/index.ts';
+import { duration } from '../../src/terminal/progress.ts';
+import {
+  changesOf,
+  changeText,
+  METRIC_TITLES,
+  METRICS,
+  type SetChange,
+  summarySentences,
+  valueText,
+  verdictOf,
+} from './changes.ts';
+import type { Copies } from './copies.ts';
+import type { CellMeasures } from './measure.ts';
+import { type CellRecord, LAMBDAS, type StudySet } from './study.ts';
+
+/** Of each weight in the pictures. */
+const SHOWN = 48;
+const COLUMNS = 6;
+/** Of an image in the pictures, in pixels. */
+const SHOWN_SIDE = 40;
+
+/** A cell that was measured. */
+export interface MeasuredCell {
+  readonly record: CellRecord;
+  readonly measures: CellMeasures;
+  readonly copies: Copies;
+  readonly samples: ImageSet;
+}
+
+/** What was found of one set. */
+export interface SetResults {
+  readonly set: StudySet;
+  readonly images: ImageSet;
+  /** Those of a weight side by side, by seed. */
+  readonly cells: readonly MeasuredCell[];
+}
+
+/** What the report says of the run as a whole. */
+export interface StudyFacts {
+  readonly seconds: number;
+  readonly unfinished: number;
+}
+
+/**
+ * Writes the report, the same as JSON beside it, and its pictures into `images/`.
+ *
+ * @param file the path of the Markdown file.
+ * @returns the paths of the files.
+ */
+export async function writeReport(file: string, results: readonly SetResults[], facts: StudyFacts): Promise<string[]> {
+  const pictures = (await Promise.all(results.map(picturesOf))).flat();
+  const folder = path.join(path.dirname(file), 'images');
+  const files = [file, file.replace(/\.md$/, '.json')];
+  await writeFileAtomic(file, markdown(results, facts));
+  await writeFileAtomic(file.replace(/\.md$/, '.json'), stringifySorted(jsonOf(results)));
+  for (const { name, png } of pictures) {
+    const target = path.join(folder, name);
+    await writeFileAtomic(target, await sharp(png).png({ palette: true, colours: 128 }).toBuffer());
+    files.push(target);
+  }
+  return files;
+}
+
+function markdown(results: readonly SetResults[], { seconds, unfinished }: StudyFacts): string {
+  const cells = results.flatMap(({ cells }) => cells);
+  const changes = results.map((result) => changesOf(result.cells));
+  const tests = changes.flat().length;
+  return `${[
+    '# DDPM and Iso-Diffusion on images',
+    'The same U-Net, trained on two sets of real images with and without the isotropy penalty. Models of one seed have the same initial weights, the same order of images, the same noise, and draw from the same noise: only λ differs.',
+    '## What it shows',
+    ...results.map(({ set }, i) => summarySentences(set.title, changes[i] ?? []).join(' ')),
+    `A difference is *clear* where the 95 % interval of the paired differences leaves out 0. Of ${tests} differences that are none, about ${Math.max(1, Math.round(tests / 20))} would look clear by chance.`,
+    '## What it does not show',
+    [
+      `- **Small effects.** Student's t for ${counted(seedsOf(cells).length, 'seed')} makes wide intervals: *unclear* does not mean *equal*.`,
+      '- **Other sizes.** One network, one length of training, and small images. Large models on large images may behave in another way.',
+      '- **Figures of papers.** The features are those of small classifiers, not those of the FID. Values compare within one table only.',
+      '- **New images.** Everything is measured against the images of the training, as in the paper. A model that copies them would score well, so copies are counted.',
+      '- **Other samplers.** All images were drawn by DDIM. The paper draws by 1,000 steps of DDPM.',
+    ].join('\n'),
+    '## How it was made',
+    howText(results),
+    timeText(cells, seconds, unfinished),
+    ...results.map((result, i) => setSection(result, changes[i] ?? [])),
+  ].join('\n\n')}\n`;
+}
+
+const seedsOf = (cells: readonly MeasuredCell[]) => [...new Set(cells.map(({ record }) => record.cell.seed))];
+
+function howText(results: readonly SetResults[]): string {
+  const [first] = results[0]?.cells ?? [];
+  if (!first) return '';
+  const { settings, parameters } = first.record;
+  const sets = results.map(
+    ({ set, images, cells }) =>
+      `**${set.title}**: ${images.count.toLocaleString('en')} images of ${images.height}x${images.width}x${images.channels}, \`loadImages('${set.name}')\`; features by ${cells[0]?.measures.extractor.name ?? 'none'}.`,
+  );
+  return [
+    ...sets,
+    `${settings.steps.toLocaleString('en')} steps in batches of ${settings.batch_size}, AdamW, learning rate ${settings.learning_rate} falling as a cosine, averaged weights, a U-Net of ${(parameters / 1e6).toFixed(1)} million parameters. From each model ${first.record.samples.count.toLocaleString('en')} images by ${settings.num_inference_steps} steps of DDIM. k = 5 for Precision, Recall, Density and Coverage.`,
+  ].join(' ');
+}
+
+/** The only part that differs between two runs of the study on the cpu. */
+function timeText(cells: readonly MeasuredCell[], seconds: number, unfinished: number): string {
+  const machines = [
+    ...new Set(
+      cells.map(
+        ({ record: { environment: e } }) => `${e.device}${e.card ? ` (${e.card})` : ''}, ${e.cpu}, Node.js ${e.node}`,
+      ),
+    ),
+  ];
+  const partial = unfinished > 0 ? ` **${counted(unfinished, 'model')} of the study are not there yet.**` : '';
+  return `Made by \`npm run results-images\`. ${counted(cells.length, 'model')} trained and drawn from on ${machines.join('; ')}, in ${duration(seconds)} summed over the models.${partial}`;
+}
+
+function setSection({ set, cells }: SetResults, changes: readonly SetChange[]): string {
+  const rows = LAMBDAS.map((lambda) => cells.filter(({ record }) => record.cell.lambda === lambda)).filter(
+    (row) => row.length > 0,
+  );
+  const lambdaOf = (row: readonly MeasuredCell[]) => String(row[0]?.record.cell.lambda);
+  const copyRows = rows.map((row) => {
+    const sum = (key: 'copied' | 'memorised') => row.reduce((total, { copies }) => total + copies[key], 0);
+    const drawn = row.reduce((total, { record }) => total + record.samples.count, 0);
+    return [lambdaOf(row), String(sum('copied')), `${((100 * sum('memorised')) / drawn).toFixed(1)} %`];
+  });
+  return [
+    `## ${set.title}`,
+    `![${set.title}: real images, and those of each λ from the same noise, seed 0](images/${pictureName(set, 'samples')})`,
+    'Means over the seeds ± the half width of the 95 % interval. Isotropy is the mean squared predicted noise per element, on noise that the training has not seen.',
+    markdownTable(
+      ['λ', ...METRICS.map((metric) => METRIC_TITLES[metric])],
+      rows.map((row) => [lambdaOf(row), ...METRICS.map((metric) => valueText(cells, row, metric))]),
+    ),
+    'Changes against λ = 0, paired by seed, with the 95 % interval:',
+    markdownTable(
+      ['λ', 'metric', 'change', 'verdict'],
+      changes.map((change) => [
+        String(change.lambda),
+        METRIC_TITLES[change.metric],
+        changeText(cells, change),
+        verdictOf(change),
+      ]),
+    ),
+    'Drawn images that equal a training image pixel by pixel, and those that look memorised, as about 1 % of new images do:',
+    markdownTable(['λ', 'copied', 'look memorised'], copyRows),
+    `![${set.title}: mean squared error while training](images/${pictureName(set, 'loss')})`,
+    `![${set.title}: isotropy of the predicted noise while training](images/${pictureName(set, 'isotropy')})`,
+  ].join('\n\n');
+}
+
+function jsonOf(results: readonly SetResults[]): JsonValue {
+  return {
+    lambdas: LAMBDAS,
+    settings: results[0]?.cells[0]?.record.settings ?? null,
+    sets: results.map(({ set, images, cells }) => ({
+      name: set.name,
+      images: images.count,
+      shape: [images.height, images.width, images.channels],
+      fingerprint: images.fingerprint,
+      extractor: cells[0]?.measures.extractor ?? null,
+      parameters: cells[0]?.record.parameters ?? null,
+      cells: cells.map(({ record, measures, copies }) => ({
+        lambda: record.cell.lambda,
+        seed: record.cell.seed,
+        samples: record.samples.count,
+        isotropy: record.isotropy,
+        ...measures.metrics,
+        ...copies,
+        environment: record.environment,
+        curve: record.curve,
+      })),
+      changes: changesOf(cells).map((change) => ({
+        lambda: change.lambda,
+        metric: change.metric,
+        pairs: change.differences.length,
+        differences: [...change.differences],
+        mean: change.spread.mean,
+        low: change.interval?.[0] ?? null,
+        high: change.interval?.[1] ?? null,
+        verdict: verdictOf(change),
+      })),
+    })),
+  };
+}
+
+const pictureName = (set: StudySet, kind: string) => `results-${set.name}-${kind}.png`;
+
+/** The grids of the first seed, and the curves as means over the seeds. */
+async function picturesOf({ set, images, cells }: SetResults): Promise<{ name: string; png: Uint8Array }[]> {
+  const first = cells.filter(({ record }) => record.cell.seed === 0);
+  const samples = await imagePanels(
+    [
+      { title: 'real', images: spread(images) },
+      ...first.map(({ record, samples }) => ({ title: `λ = ${record.cell.lambda}`, images: head(samples) })),
+    ],
+    { columns: COLUMNS, scale: Math.max(1, Math.round(SHOWN_SIDE / images.width)) },
+  );
+  const curve = async (kind: string, name: string, y_label: string, log_y: boolean) => ({
+    name: pictureName(set, kind),
+    png: await svgToPng(
+      await curvePlot({
+        title: `${set.title}: ${y_label}`,
+        x_label: 'step',
+        y_label,
+        log_y,
+        series: LAMBDAS.flatMap((lambda) => {
+          const curves = cells.filter(({ record }) => record.cell.lambda === lambda).map(({ record }) => record.curve);
+          const [{ step = [] } = {}] = curves;
+          const y = step.map(
+            (_, i) => curves.reduce((sum, one) => sum + (one[name]?.[i] ?? Number.NaN), 0) / curves.length,
+          );
+          return curves.length === 0 ? [] : [{ name: `λ = ${lambda}`, x: step, y }];
+        }),
+      }),
+    ),
+  });
+  return [
+    { name: pictureName(set, 'samples'), png: samples },
+    await curve('loss', 'base_loss', 'mean squared error', true),
+    await curve('isotropy', 'isotropy', 'isotropy', false),
+  ];
+}
+
+/** As many images as are shown, from the whole of the set. */
+function spread(images: ImageSet): GridImages {
+  return gridOf(images, (i, count) => Math.floor((i * images.count) / count));
+}
+
+function head(images: ImageSet): GridImages {
+  return gridOf(images, (i) => i);
+}
+
+function gridOf(images: ImageSet, indexOf: (i: number, count: number) => number): GridImages {
+  const { height, width, channels } = images;
+  const count = Math.min(SHOWN, images.count);
+  const data = Buffer.concat(
+    Array.from({ length: count }, (_, i) => Uint8Array.from(images.pixels(indexOf(i, count)))),
+  );
+  return { data, count, height, width, channels };
+}
