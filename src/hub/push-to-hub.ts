@@ -57,8 +57,11 @@ export async function pushPlan(folder: string, repo: string, options: PushToHubO
   const { dir } = await readPipelineFolder(folder, { require: [] });
   const found = await readdir(dir, { recursive: true, withFileTypes: true });
   const paths = found
-    .filter((file) => file.isFile() && !file.name.startsWith('.'))
-    .map((file) => path.relative(dir, path.join(file.parentPath, file.name)).split(path.sep).join('/'))
+    .filter((file) => file.isFile())
+    .map((file) => path.relative(dir, path.join(file.parentPath, file.name)).split(path.sep))
+    // Nor what lies in a hidden folder: `.git/config` may hold a token.
+    .filter((parts) => !parts.some((part) => part.startsWith('.')))
+    .map((parts) => parts.join('/'))
     .sort();
   if (!paths.some((file) => file.endsWith('.safetensors')))
     throw new FileFormatError(`${folder} has no .safetensors, which loading a pipeline needs.`);

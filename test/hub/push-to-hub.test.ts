@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
@@ -26,10 +26,14 @@ it.each([false, true])('uploads every file in one commit, repository there befor
   const { committed, created } = hub.uploads;
   hub.uploads.repositoryExists = existing;
   const folder = await savePipeline(root);
+  const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((file) => file.isFile());
+  // What is hidden stays here.
+  await mkdir(path.join(folder, '.git'));
+  await writeFile(path.join(folder, '.git/config'), 'url = https://me:secret@example.org/roll');
+  await writeFile(path.join(folder, '.env'), 'HF_TOKEN=hf_secret');
   const url = await pushToHub(folder, 'me/roll', { token: 'hf_write', endpoint, private: true });
   expect(url).toBe(`${endpoint}/me/roll`);
   expect(created).toEqual([expect.objectContaining({ name: 'roll', organization: 'me' })]);
-  const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((file) => file.isFile());
   expect(committed.size).toBe(files.length);
   for (const [name, content] of committed) expect(content).toEqual(await readFile(path.join(folder, name)));
 });
