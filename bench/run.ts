@@ -1,4 +1,4 @@
-/** `npm run bench -- NAME`: runs one benchmark against its Python counterpart, or a plain call; the last line is `ratio NAME X`. */
+/** `npm run bench -- NAME`: runs one benchmark against its Python counterpart, or a plain call; the last line is `ratio NAME X` where there is one. */
 import { MissingReferenceError } from './harness.ts';
 
 const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
@@ -18,6 +18,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   features: async () => (await import('./features.ts')).run(),
   loading: async () => (await import('./loading.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
+  'prdc-2048-memory': async () => (await import('./prdc-2048.ts')).runLargeSets(),
 };
 
 const name = process.argv[2] ?? '';

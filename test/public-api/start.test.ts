@@ -40,3 +40,10 @@ it('the help of the command line loads its parser alone, and commands none of tr
 it('graphs and losses load none', () => {
   expect(importedBy("import 'dist/losses.js'; import 'dist/graph.js'").packages).toEqual([]);
 });
+
+it('the stack of an error names the sources where DEBUG is set', () => {
+  const script = path.join(inject('build'), 'bin/iso-diffusion.js');
+  const args = [script, 'generate', '--model', './missing'];
+  const { stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', env: { ...process.env, DEBUG: '1' } });
+  expect(stderr).toMatch(/missing[^]*\/src\/cli\/options\/saved-model\.ts:\d+/);
+});
