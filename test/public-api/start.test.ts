@@ -45,5 +45,5 @@ it('the stack of an error names the sources where DEBUG is set', () => {
   const script = path.join(inject('build'), 'bin/iso-diffusion.js');
   const args = [script, 'generate', '--model', './missing'];
   const { stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', env: { ...process.env, DEBUG: '1' } });
-  expect(stderr).toMatch(/missing[^]*\/src\/cli\/options\/saved-model\.ts:\d+/);
+  expect(stderr).toMatch(/missing.*\/src\/cli\/options\/saved-model\.ts:\d+/s);
 });
