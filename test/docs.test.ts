@@ -3,6 +3,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { buildProgram, withHyphens } from '../src/cli/main.ts';
+import { SECTIONS } from '../website/navigation.ts';
 
 const markdown = (folder: string) =>
   readdirSync(folder)
@@ -94,6 +95,14 @@ describe('blocks of code', () => {
 });
 
 const OTHERS = ['iso-diffusion', 'npm', 'tsx', 'apt-get', 'ldd', 'jest', 'vitest', 'esbuild', 'git', 'cd'];
+
+describe('the documentation site', () => {
+  it('lists every guide in its navigation', () => {
+    const listed = SECTIONS.flatMap(({ pages }) => pages).map(({ file }) => file);
+    const project = ['CHANGELOG.md', 'CONTRIBUTING.md', 'ARCHITECTURE.md', 'SECURITY.md'];
+    expect(listed.toSorted()).toEqual([...markdown('docs'), ...project].toSorted());
+  });
+});
 
 describe('docs/errors.md', () => {
   it('explains every class of errors, and no other', () => {

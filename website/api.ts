@@ -124,7 +124,18 @@ const OF_JAVASCRIPT = new Set(['Error', 'RangeError', 'SyntaxError', 'Failure'])
 
 const fileOf = ({ sources }: DeclarationReflection): string => sources?.[0]?.fullFileName ?? '';
 
+/** The category of what a file of `src/` exports: its folder, and for graphs the one in it. */
 function categoryOf(file: string): string {
-  const [room = ''] = path.relative('src', file).split(/[/.]/);
-  return room.charAt(0).toUpperCase() + room.slice(1);
+  const folders = path.relative('src', file).split(/[/.]/);
+  const [room = '', inner = ''] = folders;
+  const found = room === 'graph' ? OF_GRAPHS[inner] : OF_ROOMS[room];
+  return found ?? room.charAt(0).toUpperCase() + room.slice(1);
 }
+
+const OF_ROOMS: Readonly<Record<string, string>> = {
+  nn: 'Layers',
+  platform: 'Stores',
+  hub: 'The Hub',
+  files: 'Archives',
+};
+const OF_GRAPHS: Readonly<Record<string, string>> = { ops: 'Ops', autodiff: 'Gradients', onnx: 'ONNX files' };

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitepress';
 import { SECTIONS, sitePath } from '../navigation.ts';
@@ -8,11 +9,18 @@ const link = (file: string) => `/${sitePath(file)}`;
 
 const guides = SECTIONS.map(({ title, pages }) => ({
   text: title,
+  collapsed: false,
   items: pages.map(({ file, title: text }) => ({ text, link: link(file) })),
 }));
 
+const FRAME =
+  /^(#+ (Constructors?|Defined in|Extended by|Extends|Implementation of|Implements|Inherited from|Methods|Overrides|Parameters|Properties|Returns|Throws)\b.*|Defined in: .*)$/gm;
+
+const icon = readFileSync(new URL('../../site/static/icon.svg', import.meta.url));
+
 const reference = {
   text: 'API reference',
+  collapsed: false,
   items: [
     { text: 'iso-diffusion', link: '/api/iso-diffusion/' },
     { text: 'iso-diffusion/graph', link: '/api/iso-diffusion/graph/' },
@@ -26,6 +34,7 @@ export default defineConfig({
   title: 'iso-diffusion',
   description: 'Train diffusion models with the isotropy-regularised Iso-Diffusion loss in TypeScript.',
   lang: 'en',
+  head: [['link', { rel: 'icon', href: `data:image/svg+xml;base64,${icon.toString('base64')}` }]],
   // The guides stay where GitHub and npm show them.
   srcDir: '..',
   outDir: 'dist',
@@ -65,7 +74,14 @@ export default defineConfig({
     ],
     sidebar: [...guides.slice(0, -1), reference, ...guides.slice(-1)],
     outline: [2, 3],
-    search: { provider: 'local' },
+    search: {
+      provider: 'local',
+      options: {
+        // Headings that every page of the reference has would be most of what a search finds.
+        _render: (source, env, md) =>
+          md.render(env.relativePath.startsWith('api/') ? source.replace(FRAME, '') : source, env),
+      },
+    },
     socialLinks: [{ icon: 'github', link: 'https://github.com/iso-diffusion/iso-diffusion' }],
   },
 });
