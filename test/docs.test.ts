@@ -50,11 +50,12 @@ function statements(script: string): string[][] {
 
 describe('blocks of code', () => {
   it('are of languages that a test knows', () => {
-    // ts and js: test/public-api compiles them. html: test/browser/bundlers.test.ts imports that file in Chromium. The others: below.
+    // ts and js: test/public-api compiles them. html: test/browser/bundlers.test.ts imports that file in Chromium. text is
+    // not code. The others: below.
     const languages = new Set(blocks.map(({ language }) => language));
-    expect([...languages].filter((name) => !['ts', 'js', 'html', 'bash', 'sh', 'json', 'yaml'].includes(name))).toEqual(
-      [],
-    );
+    expect(
+      [...languages].filter((name) => !['ts', 'js', 'html', 'bash', 'sh', 'json', 'yaml', 'text'].includes(name)),
+    ).toEqual([]);
   });
 
   it('of JSON and YAML are well-formed', () => {
@@ -87,14 +88,15 @@ describe('blocks of code', () => {
       const [program, verb, name = ''] = words;
       if (program === 'npm' && verb === 'run' && !words.includes('--prefix'))
         expect(scripts, where).toHaveProperty([name]);
-      if (program === 'npx' && (verb === 'tsx' || verb === 'node')) expect(existsSync(name), where).toBe(true);
+      if (program === 'npx' && verb === 'tsx') expect(existsSync(name), where).toBe(true);
+      if (program === 'node' && verb) expect(existsSync(verb), where).toBe(true);
       // What other programs do is theirs: they are only to be the ones that somebody has looked at.
       expect(OTHERS, where).toContain(program === 'npx' ? verb : program);
     }
   });
 });
 
-const OTHERS = ['iso-diffusion', 'npm', 'tsx', 'apt-get', 'ldd', 'jest', 'vitest', 'esbuild', 'git', 'cd'];
+const OTHERS = ['iso-diffusion', 'npm', 'node', 'tsx', 'apt-get', 'ldd', 'jest', 'vitest', 'esbuild', 'git', 'cd'];
 
 describe('the documentation site', () => {
   it('lists every guide in its navigation', () => {

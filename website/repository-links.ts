@@ -27,10 +27,20 @@ function siteLink(source: string, target: string): string {
   const file = path.relative(root, path.resolve(path.dirname(source), name));
   const page = pages.get(file);
   if (page !== undefined) return [page, ...anchor].join('');
-  if (file === 'README.md') return ['/', ...anchor].join('');
+  // The first page of the site takes the place of README, but has other headings.
+  if (file === 'README.md' && anchor.length === 0) return '/';
   const onDisk = path.join(root, file);
   if (file.startsWith('..') || !existsSync(onDisk)) {
     throw new Error(`${path.relative(root, source)} links to ${target}, and there is no such file`);
   }
   return `${SOURCES}/${statSync(onDisk).isDirectory() ? 'tree' : 'blob'}/main/${[file, ...anchor].join('')}`;
+}
+
+/** The anchor of a heading as GitHub makes it, so that one link leads to it there and on the site. */
+export function githubAnchor(heading: string): string {
+  return heading
+    .trim()
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{M}\p{N}\p{Pc}\- ]/gu, '')
+    .replaceAll(' ', '-');
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitepress';
 import { SECTIONS, sitePath } from '../navigation.ts';
-import { repositoryLinks } from '../repository-links.ts';
+import { githubAnchor, repositoryLinks } from '../repository-links.ts';
 
 const pages = SECTIONS.flatMap((section) => section.pages);
 const link = (file: string) => `/${sitePath(file)}`;
@@ -50,7 +50,7 @@ export default defineConfig({
     '{assets,bench,bin,dist,examples,runs,scripts,site,src,test}/**',
     '*-output/**',
   ],
-  markdown: { config: repositoryLinks },
+  markdown: { config: repositoryLinks, anchor: { slugify: githubAnchor } },
   vite: {
     plugins: [
       {
