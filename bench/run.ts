@@ -15,7 +15,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   start: async () => (await import('./start.ts')).run(),
   draw: async () => (await import('./draw.ts')).run(),
   service: async (argv) => (await import('./service.ts')).run(argv),
-  features: async () => (await import('./features.ts')).run(),
+  features: async (argv) => (await import('./features.ts')).run(argv),
   loading: async () => (await import('./loading.ts')).run(),
   'prdc-2048': async () => (await import('./prdc-2048.ts')).run(),
   'prdc-2048-memory': async () => (await import('./prdc-2048.ts')).runLargeSets(),
