@@ -6,11 +6,12 @@ const WEBGPU_TESTS = 'test/runtime/webgpu*.test.ts';
 /** They start mpirun: `npm run test:mpi`, which CI runs too. */
 const MPI_TESTS = 'test/distributed/mpi*.test.ts';
 
-/** Runs that are killed and go on, sweeps, and the readers of files on damaged ones: `npm run test:long`, which CI runs too. */
+/** Runs that are killed and go on, sweeps, the memory of whole runs, and the readers of files on damaged ones: `npm run test:long`, which CI runs too. */
 const LONG_TESTS = [
   'test/trainers/resume.test.ts',
   'test/experiments/{sweep,jobs}.test.ts',
   'test/cli/reproduce.test.ts',
+  'test/cli/estimated-memory.test.ts',
   'test/evaluation/callback/evaluation-callback.test.ts',
   'test/scripts/fuzz.test.ts',
   'test/scripts/results-images/resume.test.ts',

@@ -1,7 +1,8 @@
 import { parseArgs } from 'node:util';
+import { FREE_OPS, nodeFlops } from '../src/graph/cost.ts';
 import { Graph, type GraphNode, type GraphTarget, type Value } from '../src/graph/graph.ts';
 import { reshape } from '../src/graph/ops/index.ts';
-import { bytesPerElement, elementCount, fixedShape } from '../src/graph/types.ts';
+import { bytesPerElement, elementCount } from '../src/graph/types.ts';
 import { isoLoss } from '../src/losses/index.ts';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
@@ -20,9 +21,6 @@ import {
 } from '../src/trainers/step/update.ts';
 import { resolveTrainingArguments } from '../src/trainers/training-arguments.ts';
 import { printRatio } from './harness.ts';
-
-/** Ops that only give a tensor another shape or name. */
-const FREE = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Identity']);
 
 /**
  * The bytes that the nodes of one training step of the 35.7 M-parameter DDPM U-Net read and write at `--batch` 128, by op:
@@ -69,7 +67,7 @@ function countOf(graph: Graph, keyOf: (node: GraphNode) => string): Rows {
     rows.set(keyOf(node), {
       nodes: nodes + 1,
       bytes: bytes + trafficOf(node, fused),
-      flops: flops + flopsOf(node),
+      flops: flops + nodeFlops(node),
     });
   }
   return rows;
@@ -133,22 +131,10 @@ function fusedValues({ nodes }: Graph): ReadonlySet<Value> {
 
 /** A node that picks from its input reads what it writes. */
 function trafficOf({ opType, inputs, outputs }: GraphNode, fused: ReadonlySet<Value>): number {
-  if (FREE.has(opType) || outputs.some((value) => fused.has(value))) return 0;
+  if (FREE_OPS.has(opType) || outputs.some((value) => fused.has(value))) return 0;
   const written = outputs.reduce((sum, value) => sum + bytesOf(value), 0);
   if (['Slice', 'Gather', 'Split'].includes(opType)) return 2 * written;
   return written + [...new Set(inputs)].reduce((sum, value) => sum + bytesOf(value), 0);
-}
-
-/** Of products and convolutions. */
-function flopsOf({ opType, inputs: [a, b], outputs: [y], attributes }: GraphNode): number {
-  if (!a || !b || !y) return 0;
-  const [weight, output] = [b.shape, elementCount(y.shape)];
-  const perGroup = elementCount(weight.slice(1));
-  if (opType === 'Conv') return 2 * output * perGroup;
-  if (opType === 'ConvTranspose') return 2 * elementCount(a.shape) * perGroup;
-  if (opType === 'MatMul') return 2 * output * Number(a.shape.at(-1));
-  const isTransposed = attributes.transA?.value === 1;
-  return opType === 'Gemm' ? 2 * output * Number(fixedShape(a.shape)[isTransposed ? 0 : 1]) : 0;
 }
 
 /** A step of one batch, as it runs inside the Loop on cuda. */

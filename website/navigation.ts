@@ -71,6 +71,7 @@ export const SECTIONS: readonly Section[] = [
       guide('gpu', 'GPUs'),
       guide('mixed-precision', 'Half precision'),
       guide('tfjs', 'tfjs'),
+      guide('how-long', 'How long, which batch'),
       guide('performance', 'Performance'),
       guide('distributed', 'Several processes'),
     ],

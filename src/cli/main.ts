@@ -19,6 +19,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/train/train.ts')).defineTrain,
   },
   {
+    name: 'estimate',
+    description: 'How long a training will take, and which batch fits into memory; takes the options of train.',
+    load: async () => (await import('./commands/estimate.ts')).defineEstimate,
+  },
+  {
     name: 'train-autoencoder',
     description:
       'Train an autoencoder for latent diffusion on images; writes checkpoints, logs and OUTPUT/autoencoder.',

@@ -6,6 +6,7 @@ export {
 } from './autoencoder-trainer.ts';
 export type { TrainOptions } from './base-trainer.ts';
 export type { LatentSetOptions } from './data/latents.ts';
+export type { BatchEstimate, EstimateOptions, TrainingEstimate } from './estimate/estimate.ts';
 export type { TrainingChanges } from './live-settings.ts';
 export type { LoggedRun, RunLogger, RunLoggers, RunOutcome } from './logging/run-logger.ts';
 export { measureReconstruction, type Reconstruction } from './reconstruction.ts';

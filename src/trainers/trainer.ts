@@ -19,6 +19,7 @@ import {
 } from './checks.ts';
 import { type LatentSamples, latentSamples } from './data/latents.ts';
 import { imageSamples, isImageSet, pointSamples } from './data/samples.ts';
+import type { EstimateOptions, TrainingEstimate } from './estimate/estimate.ts';
 import { measureIsotropy, SquaredNoiseSession, trainedLambda } from './isotropy.ts';
 import { changesWhileRunning } from './live-settings.ts';
 import type { Ranks } from './ranks.ts';
@@ -175,6 +176,23 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
       picture: picture === undefined ? undefined : await readPicture(picture),
     };
     await this.measured((measure) => saveTrainedPipeline(directory, { ...trained, measure }, format));
+  }
+
+  /**
+   * How long this training will take, which batch fits into memory, and how long drawing takes afterwards. Memory and
+   * operations are counted from the graph of a step; time is that of a few steps that are taken, on a device that is here.
+   * Nothing is written, and the trainer stays as it is. See docs/how-long.md.
+   *
+   * @throws {InvalidArgumentError} when an option is wrong, training runs, or the engine is 'tfjs'.
+   * @throws {DeviceError} when the device cannot be used. With `measure_seconds: 0` a device that is named needs not be there.
+   * @example
+   * const { training_seconds, run, batches } = await trainer.estimate();
+   * console.log(`${training_seconds / 3600} hours, ${run.memory_bytes / 2 ** 30} GiB`);
+   */
+  async estimate(options: EstimateOptions = {}): Promise<TrainingEstimate> {
+    const { estimateRun } = await import('./estimate/estimate.ts');
+    const { options: own, args, batches, maxSteps } = this;
+    return estimateRun({ options: own, args, batches, maxSteps, resolveDevice: () => this.device() }, options);
   }
 
   /** What a model card says of the training. */

@@ -18,6 +18,7 @@ const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64
 describe('iso-diffusion', () => {
   it.each([
     'train',
+    'estimate',
     'train-autoencoder',
     'generate',
     'evaluate',

@@ -87,7 +87,7 @@ export interface LoadImagesOptions {
   readonly on_warning?: ((message: string) => void) | undefined;
 }
 
-const optionsSchema = z.strictObject({
+export const loadImagesOptions = z.strictObject({
   resolution: z.optional(z.union([side, z.tuple([side, side])])),
   channels: z.optional(z.union([z.literal(1), z.literal(3), z.literal(4)])),
   center_crop: z.optional(z.boolean()),
@@ -142,29 +142,41 @@ export type ImageProgress = (progress: { done: number; total: number | undefined
  */
 export async function loadImages(source: string | readonly Blob[], options: LoadImagesOptions = {}): Promise<ImageSet> {
   if (!Array.isArray(source)) requireText('the source of the images', source);
-  const checked = parseOptions(optionsSchema, options, `options for the images '${source}'`);
+  const checked = parseOptions(loadImagesOptions, options, `options for the images '${source}'`);
   const warn = checked.on_warning ?? warnUser;
   const set = await loadChecked(source, checked, warn);
   reportSkipped(set, checked.strict, warn);
   return set;
 }
 
-async function loadChecked(
+/** Opens a source, whose images are not read yet, with the format that they will have. */
+export async function openImages(
   source: string | readonly Blob[],
-  checked: z.output<typeof optionsSchema>,
+  checked: z.output<typeof loadImagesOptions>,
   warn: (message: string) => void,
-): Promise<ImageSet> {
-  const { data_dir, split, label_column, num_workers, max_images, max_memory_bytes, on_progress } = checked;
-  const { dataset_config_name: config, revision, token, local_files_only, progress_callback } = checked;
+): Promise<{ readonly images: ImageSource; readonly format: ImageFormat }> {
+  const { data_dir, split, label_column, dataset_config_name: config, revision } = checked;
+  const { token, local_files_only, progress_callback } = checked;
   const cache_dir = checked.cache_dir && join(checked.cache_dir, 'hub');
-  const cacheDir = resolve(checked.cache_dir ?? defaultCacheDir());
   const choice = { split, labelColumn: label_column, warn };
   const hub = { config, revision, token, local_files_only, progress_callback, cache_dir };
   const images =
     typeof source === 'string'
-      ? await openSource(source, { ...choice, cacheDir, dataDir: data_dir, hub })
+      ? await openSource(source, { ...choice, cacheDir: cacheFolder(checked), dataDir: data_dir, hub })
       : filesSource(source, choice);
-  const format = imageFormat(images, checked);
+  return { images, format: imageFormat(images, checked) };
+}
+
+const cacheFolder = ({ cache_dir }: { readonly cache_dir?: string | undefined }) =>
+  resolve(cache_dir ?? defaultCacheDir());
+
+async function loadChecked(
+  source: string | readonly Blob[],
+  checked: z.output<typeof loadImagesOptions>,
+  warn: (message: string) => void,
+): Promise<ImageSet> {
+  const { num_workers, max_images, max_memory_bytes, on_progress } = checked;
+  const { images, format } = await openImages(source, checked, warn);
   const { height, width, channels } = format;
   const classNames = images.classNames?.slice();
   const { name, hubId } = images;
@@ -180,7 +192,7 @@ async function loadChecked(
   const key = createHash('sha256')
     .update(JSON.stringify([await decodingVersion(), images.cacheKey, format, max_images ?? null]))
     .digest('hex');
-  const path = join(cacheDir, 'images', `${key}.images`);
+  const path = join(cacheFolder(checked), 'images', `${key}.images`);
   const cached = await openCacheFile(path, max_memory_bytes);
   if (cached) return cached;
   try {
@@ -194,7 +206,11 @@ async function loadChecked(
   return written;
 }
 
-function imageFormat(source: ImageSource, options: z.output<typeof optionsSchema>): ImageFormat {
+/** The format of images whose source may fix it in part. */
+export function imageFormat(
+  source: Pick<ImageSource, 'native'>,
+  options: z.output<typeof loadImagesOptions>,
+): ImageFormat {
   const { resolution, channels, center_crop, random_crop, interpolation } = options;
   if (random_crop && center_crop !== undefined)
     throw new InvalidArgumentError('center_crop and random_crop exclude each other: give random_crop: true alone');

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { totalmem } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -19,6 +20,9 @@ export const isWindows: boolean = process.platform === 'win32';
 
 /** Whether somebody reads stderr as it is written. */
 export const hasTerminal = (): boolean => process.stderr.isTTY;
+
+/** Bytes of memory that the machine, or the container, has; undefined where that is not known. */
+export const machineMemory = (): number | undefined => Math.min(totalmem(), process.constrainedMemory() || totalmem());
 
 /** A variable of the environment; undefined where it is not set or empty. */
 export const environmentVariable = (name: string): string | undefined => process.env[name] || undefined;

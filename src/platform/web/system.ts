@@ -28,6 +28,9 @@ export const isWindows = false;
 /** Whether somebody reads stderr as it is written. */
 export const hasTerminal = (): boolean => false;
 
+/** Bytes of memory; browsers do not say. */
+export const machineMemory = (): number | undefined => undefined;
+
 /** A variable of the environment; a browser has none. */
 export const environmentVariable = (_name: string): string | undefined => undefined;
 

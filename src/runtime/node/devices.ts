@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { listSupportedBackends } from 'onnxruntime-node';
 import { loadKoffi } from '../../distributed/mpi/library.ts';
 import { DeviceError, errorText } from '../../errors.ts';
@@ -71,6 +73,17 @@ export async function cudaDeviceCount(): Promise<number | undefined> {
   } catch {
     return undefined;
   }
+}
+
+/** Bytes of memory of the smallest NVIDIA card; undefined where there is no nvidia-smi. */
+export async function cardMemory(): Promise<number | undefined> {
+  const query = ['--query-gpu=memory.total', '--format=csv,noheader,nounits'];
+  const { stdout } = await promisify(execFile)('nvidia-smi', query).catch(() => ({ stdout: '' }));
+  const sizes = stdout
+    .split('\n')
+    .map(Number)
+    .filter((mebibytes) => mebibytes > 0);
+  return sizes.length > 0 ? Math.min(...sizes) * 2 ** 20 : undefined;
 }
 
 /** onnxruntime names cuda as a backend wherever it could be, also without the provider's library beside it. */

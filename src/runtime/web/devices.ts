@@ -31,6 +31,9 @@ export function chooseDeviceId(_device_id: number): void {}
 /** There are none. */
 export const cudaDeviceCount = async (): Promise<number | undefined> => undefined;
 
+/** Not known. */
+export const cardMemory = async (): Promise<number | undefined> => undefined;
+
 async function tried(provider: 'wasm' | 'webgpu', doubling: Uint8Array): Promise<string | undefined> {
   try {
     const { InferenceSession, Tensor } = nativeOrt();

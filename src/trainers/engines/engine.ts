@@ -83,9 +83,7 @@ export class Engine {
       const { DeviceBackend } = await import('./device.ts');
       return withBackend(await DeviceBackend.create(settings, device, initial));
     }
-    const parameters = settings.objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-    const isLarge = settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS;
-    if (communicator.size > 1 || (device === 'cpu' && isLarge)) {
+    if (takesStepsOnHost(settings, device, communicator.size)) {
       const { HostBackend } = await import('./host.ts');
       return withBackend(await HostBackend.create(settings, initial, communicator, device));
     }
@@ -150,6 +148,13 @@ export class Engine {
     this.skippedSteps = report.skipped_steps ?? 0;
     return report;
   }
+}
+
+/** Whether steps are those of `HostBackend`; else cuda and the cpu run those of `FusedBackend`. */
+export function takesStepsOnHost(settings: StepSettings, device: ConcreteDevice, ranks: number): boolean {
+  const parameters = settings.objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const isLarge = settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS;
+  return ranks > 1 || (device === 'cpu' && isLarge);
 }
 
 /** The means over all batches of a step that the loss asks for, as inputs. */

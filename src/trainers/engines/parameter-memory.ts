@@ -164,7 +164,8 @@ export class ParameterMemory {
   }
 }
 
-function vectorCount(kinds: StateKinds): number {
+/** How many vectors there are, each as long as the parameters. */
+export function vectorCount(kinds: StateKinds): number {
   return 2 + kinds.moments.length + Number(kinds.ema) + sumCount(kinds);
 }
 

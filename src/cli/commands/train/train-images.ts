@@ -1,6 +1,6 @@
 import type { Autoencoder } from '../../../autoencoders/autoencoder.ts';
 import { INTERPOLATIONS, labelledImages } from '../../../datasets/images/image-set.ts';
-import { type ImageSet, loadImages } from '../../../datasets/index.ts';
+import { type ImageSet, type LoadImagesOptions, loadImages } from '../../../datasets/index.ts';
 import { InvalidArgumentError } from '../../../errors.ts';
 import { type DiffusionLoss, hybridLoss } from '../../../losses/index.ts';
 import type { DiffusionModel } from '../../../models/index.ts';
@@ -124,11 +124,27 @@ type ImageSettings = Settings<typeof imageOptions & typeof latentOptions & typeo
   readonly num_train_timesteps: number | undefined;
 };
 
-/** A trainer of a new or a saved model. Prints one line about the data and the model. */
+/** Gets images in the size that was asked for, else that of the model. */
+export type GetImages = (
+  source: string,
+  settings: DataSettings,
+  modelResolution: number | readonly [number, number] | undefined,
+  modelChannels: number | undefined,
+) => Promise<ImageSet>;
+
+/**
+ * A trainer of a new or a saved model. Prints one line about the data and the model.
+ *
+ * @param get default: the images are loaded.
+ */
 export async function imageTrainer(
   source: string,
   settings: ImageSettings,
   common: Omit<TrainerOptions, 'model' | 'train_dataset'>,
+  {
+    get = loadTrainingImages,
+    print = console.log,
+  }: { readonly get?: GetImages; readonly print?: (line: string) => void } = {},
 ): Promise<Trainer> {
   refuseConflicts(settings);
   const { random_flip, class_dropout_prob, init_from } = settings;
@@ -138,9 +154,9 @@ export async function imageTrainer(
   if (autoencoder === undefined) refuseWithoutAutoencoder(settings);
   const session = autoencoder === undefined ? undefined : await openAutoencoder(autoencoder, args);
   const { images: loaded, model } = saved
-    ? await imagesFor(saved.model, `--init-from '${init_from}'`, source, settings, session?.autoencoder)
-    : await newModel(source, settings, session?.autoencoder);
-  const condition_dataset = await conditionImages(model, settings);
+    ? await imagesFor(saved.model, `--init-from '${init_from}'`, source, settings, session?.autoencoder, get)
+    : await newModel(source, settings, session?.autoencoder, get);
+  const condition_dataset = await conditionImages(model, settings, get);
   const used = takesClassLabels(model) ? labelledImages(loaded) : loaded;
   const trainer = new Trainer({
     ...common,
@@ -153,7 +169,7 @@ export async function imageTrainer(
     train_dataset: condition_dataset ? loaded : used,
     condition_dataset,
   });
-  console.log(description(used, model, loaded.count - used.count, session?.autoencoder));
+  print(description(used, model, loaded.count - used.count, session?.autoencoder));
   return trainer;
 }
 
@@ -163,7 +179,11 @@ function schedulerFor(scheduler: Scheduler, autoencoder: Autoencoder | undefined
 }
 
 /** What the model is given beside its samples, in their size; the trainer refuses a set that is missing. */
-async function conditionImages(model: DiffusionModel, settings: ImageSettings): Promise<ImageSet | undefined> {
+async function conditionImages(
+  model: DiffusionModel,
+  settings: ImageSettings,
+  get: GetImages,
+): Promise<ImageSet | undefined> {
   const { condition_dataset, condition_channels } = settings;
   const flag = givenFlag(settings, ['condition_channels']);
   if (condition_dataset === undefined && flag !== undefined)
@@ -171,12 +191,7 @@ async function conditionImages(model: DiffusionModel, settings: ImageSettings): 
   if (condition_dataset === undefined) return undefined;
   const [, height = 1, width = 1] = model.sampleShape;
   const channels = condition_channels ?? imageChannels(model.conditionChannels);
-  return loadTrainingImages(
-    condition_dataset,
-    { ...settings, resolution: [height, width], channels },
-    undefined,
-    undefined,
-  );
+  return get(condition_dataset, { ...settings, resolution: [height, width], channels }, undefined, undefined);
 }
 
 /** A saved model replaces `--model`; a pipeline folder also brings its noise schedule, an ONNX file does not. */
@@ -224,14 +239,14 @@ function isOnnx(file: string | undefined): boolean {
   return file?.toLowerCase().endsWith('.onnx') ?? false;
 }
 
-async function newModel(source: string, settings: ImageSettings, autoencoder: Autoencoder | undefined) {
+async function newModel(source: string, settings: ImageSettings, autoencoder: Autoencoder | undefined, get: GetImages) {
   const { model = 'small', dropout, learn_variance, class_conditional, class_dropout_prob } = settings;
   const config = await modelConfig(settings);
   if (config !== undefined && config._class_name !== 'UNet2DModel')
-    return registeredModel(config, source, settings, autoencoder);
+    return registeredModel(config, source, settings, autoencoder, get);
   const chosen = chosenUNet(isPreset(model) ? model : 'small', config);
   const { resolution, channels } = imageFormat(chosen, autoencoder);
-  const images = await loadTrainingImages(source, settings, resolution, channels);
+  const images = await get(source, settings, resolution, channels);
   const classes = class_conditional ? classCount(images, class_dropout_prob ?? 0) : undefined;
   const samples = autoencoder ? latentFormat(autoencoder, images) : images;
   const { condition_dataset, condition_channels } = settings;
@@ -245,12 +260,13 @@ async function registeredModel(
   source: string,
   settings: ImageSettings,
   autoencoder: Autoencoder | undefined,
+  get: GetImages,
 ) {
   const unused = givenFlag(settings, ['class_conditional', 'dropout', 'learn_variance']);
   if (unused !== undefined)
     throw new InvalidArgumentError(`option ${unused} is for U-Nets: put it into the config of ${config._class_name}`);
   const model = modelFromConfig(config);
-  return imagesFor(model, `--model ${config._class_name}`, source, settings, autoencoder);
+  return imagesFor(model, `--model ${config._class_name}`, source, settings, autoencoder, get);
 }
 
 /** The images in the size that the model needs. */
@@ -260,6 +276,7 @@ async function imagesFor(
   source: string,
   settings: ImageSettings,
   autoencoder: Autoencoder | undefined,
+  get: GetImages,
 ) {
   // The trainer gives the size of the images to a model that leaves it open.
   const model =
@@ -268,7 +285,7 @@ async function imagesFor(
   if (channels === undefined || height === undefined || width === undefined)
     throw new InvalidArgumentError(`${option} is a model of points, but '${source}' has images`);
   const format = imageFormat({ resolution: [height, width], channels }, autoencoder);
-  return { images: await loadTrainingImages(source, settings, format.resolution, format.channels), model };
+  return { images: await get(source, settings, format.resolution, format.channels), model };
 }
 
 async function tunedModel(
@@ -296,18 +313,39 @@ type DataSettings = Pick<
   | 'dataset_revision'
 > & { readonly condition_dataset?: string | undefined };
 
-/** The images in the size that was asked for, else that of the model. */
+/** The options of `loadImages`: what was asked for, else what fits the model. */
+export function imageLoading(
+  settings: DataSettings,
+  modelResolution: number | readonly [number, number] | undefined,
+  modelChannels: number | undefined,
+): LoadImagesOptions {
+  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column } = settings;
+  const { dataset_config_name, dataset_revision: revision } = settings;
+  const resolution = settings.resolution ?? modelResolution;
+  return {
+    resolution: typeof resolution === 'object' ? [...resolution] : resolution,
+    channels: settings.channels ?? imageChannels(modelChannels),
+    ...(random_crop ? { random_crop } : { center_crop: !stretch }),
+    interpolation,
+    data_dir,
+    cache_dir,
+    split,
+    label_column,
+    dataset_config_name,
+    revision,
+    // An image that is left out of one set only would pair all later ones wrongly.
+    strict: settings.strict || settings.condition_dataset !== undefined,
+    max_images: n,
+  };
+}
+
+/** Loads the images in the size that was asked for, else that of the model. */
 export async function loadTrainingImages(
   source: string,
   settings: DataSettings,
   modelResolution: number | readonly [number, number] | undefined,
   modelChannels: number | undefined,
 ): Promise<ImageSet> {
-  const { n, stretch, random_crop, interpolation, data_dir, cache_dir, split, label_column } = settings;
-  // An image that is left out of one set only would pair all later ones wrongly.
-  const strict = settings.strict || settings.condition_dataset !== undefined;
-  const { dataset_config_name, dataset_revision: revision } = settings;
-  const resolution = settings.resolution ?? modelResolution;
   let bar: Progress | undefined;
   const stopBar = () => {
     bar?.stop();
@@ -316,19 +354,8 @@ export async function loadTrainingImages(
   try {
     return await downloadBar((onDownload) =>
       loadImages(source, {
-        resolution: typeof resolution === 'object' ? [...resolution] : resolution,
-        channels: settings.channels ?? imageChannels(modelChannels),
-        ...(random_crop ? { random_crop } : { center_crop: !stretch }),
-        interpolation,
-        data_dir,
-        cache_dir,
-        split,
-        label_column,
-        dataset_config_name,
-        revision,
-        strict,
+        ...imageLoading(settings, modelResolution, modelChannels),
         on_warning: printWarning,
-        max_images: n,
         on_progress: ({ done, total }) => {
           bar ??= progressBar('images', total ?? 0);
           bar.update(done, total === undefined ? `${done}` : '');

@@ -31,7 +31,7 @@ import { samplePictures } from '../../ui/run-page.ts';
 import { checkpointWarnings, writeTrainingPlots } from '../../ui/training.ts';
 import { latentOptions } from './latent-options.ts';
 import { refuseOldRun, resumeFrom, runTrainer } from './run-trainer.ts';
-import { imageOptions, imageTrainer } from './train-images.ts';
+import { type GetImages, imageOptions, imageTrainer } from './train-images.ts';
 import { pointOptions, pointTrainer } from './train-points.ts';
 import { type Watched, watchOptions, watchRun } from './watch.ts';
 
@@ -39,7 +39,7 @@ import { type Watched, watchOptions, watchRun } from './watch.ts';
 const LAMBDA = { points: 0.1, images: 0.05 } as const;
 
 /** A data set that `--dataset` names. */
-interface DatasetName {
+export interface DatasetName {
   readonly kind: 'points' | 'images';
   /** For `loadPoints` or `loadImages`. */
   readonly source: string;
@@ -111,7 +111,8 @@ const ownOptions = {
 };
 
 /** With the names of diffusers' script. */
-const options = withAliases(ownOptions, diffusersNames);
+export const trainOptions = withAliases(ownOptions, diffusersNames);
+export type TrainSettings = Settings<typeof trainOptions>;
 
 export function defineTrain(command: Command): void {
   command.addHelpText(
@@ -140,10 +141,10 @@ Ctrl-C saves a checkpoint and exits 130; a second Ctrl-C exits at once. --resume
 batches. The learning rate and its schedule, --max-grad-norm, the length of the run, the device, logging and saving may
 differ, which is said and logged. After a run diverged, --resume with a lower --lr goes on from its last good checkpoint.`,
   );
-  addOptions(command, options).action(async (flags) => train(await readSettings(options, flags)));
+  addOptions(command, trainOptions).action(async (flags) => train(await readSettings(trainOptions, flags)));
 }
 
-async function train(settings: Settings<typeof options>): Promise<void> {
+async function train(settings: TrainSettings): Promise<void> {
   const { output_dir } = settings;
   const source = settings.dataset;
   const { split, dataset_config_name, dataset_revision: revision, cache_dir } = settings;
@@ -176,7 +177,7 @@ async function train(settings: Settings<typeof options>): Promise<void> {
 }
 
 /** An option without effect is most likely a mistake. */
-function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Settings<typeof options>): void {
+export function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: TrainSettings): void {
   const [otherKind, table] =
     kind === 'points' ? ['images', { ...imageOptions, ...latentOptions }] : ['points', pointOptions];
   // Points of the Hub have splits and configurations too.
@@ -189,9 +190,9 @@ function refuseOptionsOfOtherKind({ kind, source }: DatasetName, settings: Setti
     throw new InvalidArgumentError(`option ${other} is for ${otherKind}, but '${source}' has ${kind}`);
 }
 
-async function chosenLoss(
+export async function chosenLoss(
   { kind }: DatasetName,
-  { loss, lambda, base_loss, loss_options }: Settings<typeof options>,
+  { loss, lambda, base_loss, loss_options }: TrainSettings,
 ): Promise<DiffusionLoss> {
   const given = await jsonObject('--loss-options', loss_options);
   if (loss === 'iso') {
@@ -216,11 +217,17 @@ async function baseLoss(given: string | Record<string, unknown>): Promise<Record
   return { name: given };
 }
 
-function newTrainer(
+/**
+ * The trainer that the settings describe. It writes nothing before it trains.
+ *
+ * @param given.get how images are got; default: they are loaded. @param given.print of a line about the data and the model.
+ */
+export function newTrainer(
   { kind, source }: DatasetName,
-  settings: Settings<typeof options>,
+  settings: TrainSettings,
   loss: DiffusionLoss,
-  { callbacks, loggers }: Watched,
+  { callbacks, loggers }: Pick<Watched, 'callbacks' | 'loggers'>,
+  given: { readonly get?: GetImages; readonly print?: (line: string) => void } = {},
 ): Promise<Trainer> {
   const { num_train_timesteps, prediction_type, beta_schedule } = settings;
   const schedule = { num_train_timesteps, prediction_type, beta_schedule };
@@ -229,5 +236,5 @@ function newTrainer(
   const args = trainingArguments(kind, settings);
   const warned = [checkpointWarnings, ...callbacks];
   const common = { args, loss, noise_scheduler, callbacks: warned, loggers, on_warning: printWarning };
-  return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common);
+  return kind === 'points' ? pointTrainer(source, settings, common) : imageTrainer(source, settings, common, given);
 }
