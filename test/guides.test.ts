@@ -47,10 +47,7 @@ it('README.md trains on a folder of pictures, on the command line and in a progr
   expect(existsSync('grid.png') && existsSync('runs/photos/run.html')).toBe(true);
   await runBlocks('README.md', folder, [
     ['./runs/photos', './runs/program'],
-    ["unet2DPreset('small', { sample_size: 32 })", JSON.stringify(tinyUNet)],
-    [', unet2DPreset }', ' }'],
-    ['resolution: 32', 'resolution: 8'],
-    ['num_train_epochs: 100, per_device_train_batch_size: 16', 'max_steps: 2, per_device_train_batch_size: 2'],
+    ...tinyProgram,
     ['num_inference_steps: 20', 'num_inference_steps: 2'],
   ]);
   expect(existsSync('image.png') && existsSync('runs/program/pipeline/unet_ema/model.onnx')).toBe(true);
@@ -68,7 +65,10 @@ it('docs/tutorial-images.md goes from a folder of pictures to metrics, a program
   expect(count).toBeGreaterThan(9);
   expect(existsSync('sheets/best.png') && existsSync('samples/000007.png')).toBe(true);
   expect(readFileSync('report.json', 'utf8')).toMatch(/"fid":[\s\S]*"coverage":/);
-  await runBlocks('docs/tutorial-images.md', folder, [['num_inference_steps: 20', 'num_inference_steps: 2']]);
+  await runBlocks('docs/tutorial-images.md', folder, [
+    ['num_inference_steps: 20', 'num_inference_steps: 2'],
+    ...tinyProgram,
+  ]);
   expect(existsSync('image-3.png')).toBe(true);
 }, 120_000);
 
@@ -127,3 +127,12 @@ const tinyUNet = {
   layers_per_block: 1,
   norm_num_groups: 4,
 };
+
+/** The program of README and tutorial with that network. */
+const tinyProgram: readonly Change[] = [
+  ["unet2DPreset('small', { sample_size: 32 })", JSON.stringify(tinyUNet)],
+  [', unet2DPreset }', ' }'],
+  ['resolution: 32', 'resolution: 8'],
+  ['num_train_epochs: 100', 'max_steps: 1'],
+  ['batch_size: 16', 'batch_size: 2'],
+];
