@@ -1,11 +1,11 @@
-import { realpath } from '#platform/fs';
+import { realpath, stat } from '#platform/fs';
 import { createHash } from '#platform/hash';
 import * as path from '#platform/path';
 import { SafetensorsError } from '../errors.ts';
 import { withRegularFile } from '../files/regular-file.ts';
 import { Graph } from '../graph/graph.ts';
 import { replacedInitializers } from '../graph/onnx/raw-fields.ts';
-import { type ExternalTensor, encodeModel, modelProto } from '../graph/onnx/write.ts';
+import { type ExternalTensor, encodeModel, hideReshapes, modelProto } from '../graph/onnx/write.ts';
 import { type DiffusionModel, modelGraph, type TimestepType } from './model.ts';
 import { type LocatedWeight, locateModelWeights, readLocatedWeights } from './weights.ts';
 
@@ -14,7 +14,11 @@ export interface StoredModel {
   readonly onnx: Uint8Array;
   /** Where the files lie that it names. */
   readonly weightsFolder: string;
-  /** The SHA-256 in hex of the same model as one file, as `exportModel` gives it. */
+  /**
+   * The SHA-256 in hex of the same model as one file, as `exportModel` gives it. The first call reads the files.
+   *
+   * @throws {SafetensorsError} when one of them is not the file any more that was there when the model was opened.
+   */
   checksum(): Promise<string>;
 }
 
@@ -26,7 +30,7 @@ const PIECE_BYTES = 2 ** 22;
 /**
  * The forward pass of a model with the weights of a safetensors file, or of the `.index.json` of a sharded one. Of tensors
  * that are float32 and not small, only the place is read: no copy of them is made in JavaScript. While onnxruntime has
- * a file mapped, it may be replaced, but not be written to in place.
+ * a file mapped, it may be replaced, but not be written to in place. Results are those of the exported model up to rounding.
  *
  * @throws as `readModelWeights`.
  */
@@ -49,8 +53,21 @@ export async function storedModel(
     },
     timestepType,
   );
-  const onnx = encodeModel(modelProto(graph, {}, { external: mapped }));
-  return { onnx, weightsFolder, checksum: () => checksumOf(onnx, mapped, weightsFolder) };
+  const proto = modelProto(graph, {}, { external: mapped });
+  const paths = [...new Set([...mapped.values()].map(({ location }) => path.join(weightsFolder, location)))];
+  const opened = await versions(paths);
+  const digestFiles = async () => {
+    const digest = await checksumOf(encodeModel(proto), mapped, weightsFolder);
+    const changed = (await versions(paths)).findIndex((version, i) => version !== opened[i]);
+    if (changed < 0) return digest;
+    throw new SafetensorsError(`${paths[changed]} has changed since the model was opened: open the model again`);
+  };
+  let digested: Promise<string> | undefined;
+  const checksum = () => {
+    digested ??= digestFiles();
+    return digested;
+  };
+  return { onnx: encodeModel(hideReshapes(proto)), weightsFolder, checksum };
 }
 
 /** The tensors that onnxruntime can map: in the folder of the first file, after links are followed. */
@@ -69,6 +86,16 @@ async function mappedTensors(
       mapped.set(name, { location: path.basename(real), offset, length });
   }
   return { weightsFolder, mapped };
+}
+
+/** What a file is replaced or written to changes. */
+function versions(paths: readonly string[]): Promise<string[]> {
+  return Promise.all(
+    paths.map(async (file) => {
+      const { ino, size, mtimeMs } = await stat(file);
+      return `${ino} ${size} ${mtimeMs}`;
+    }),
+  );
 }
 
 async function checksumOf(

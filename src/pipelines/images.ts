@@ -107,15 +107,15 @@ export async function loadUnconditionalImageGeneration(
       : await loadFolder(name, options, 'images');
     const loop = await DenoisingLoop.of(loaded.graph ?? loaded.onnx, loaded.model, loaded.dtype);
     const space = await openImageSpace(loaded, options);
-    return imagePipeline(loaded, loop, await loaded.checksum(), space);
+    // The folder of a source that was unpacked is removed, and with it what the checksum is made of.
+    if (name !== source) await loaded.checksum();
+    return imagePipeline(loaded, loop, space);
   });
 }
 
-/** @param sha256 of the model, with its external data. */
 function imagePipeline(
-  { model, scheduler, classCount, isotropy }: LoadedPipeline,
+  { model, checksum, scheduler, classCount, isotropy }: LoadedPipeline,
   loop: DenoisingLoop | undefined,
-  sha256: string,
   space: ImageSpace,
 ): UnconditionalImageGenerationPipeline {
   const { sampleShape } = model;
@@ -268,7 +268,7 @@ function imagePipeline(
     refuseOtherChannels();
     const { open, count, batch_size, share, labels } = readBatches(options);
     const call = await open();
-    const record = generationRecord(call, labels, { model: sha256, autoencoder: autoencoder?.sha256 });
+    const record = generationRecord(call, labels, { model: await checksum(), autoencoder: autoencoder?.sha256 });
     return generateIntoFolder(folder, { ...call, count, batch_size, share }, record, (first, size, onProgress) =>
       drawBytes({ ...call, onProgress }, first, size, batch_size),
     );

@@ -271,7 +271,7 @@ export async function loadImageOnnx(file: string, options: ImagePipelineOptions)
   const device = await deviceFor(wantedDevice, options, 'images');
   const shape = (declared: DeclaredSample) => openShape(declared, options.sample_shape, {}, file, 'images');
   const model = await ModelSession.create(onnx, {}, shape, device, { input_names: options.input_names });
-  const checksum = () => onnxChecksum(onnx);
+  const checksum = await known(onnx);
   return {
     model,
     scheduler,
@@ -341,7 +341,7 @@ async function modelSource(
 ): Promise<ModelSource> {
   if (!architecture) {
     const onnx = await onnxSource(paths.onnx);
-    return { onnx, graph: undefined, checksum: () => onnxChecksum(onnx) };
+    return { onnx, graph: undefined, checksum: await known(onnx) };
   }
   const timestepType = architecture.takesFractionalTimesteps ? 'float32' : 'int64';
   const parameters = architecture.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
@@ -358,8 +358,13 @@ async function modelSource(
   };
   const graph = await build(isCuda(device) ? 'cuda' : 'any');
   const onnx = writeOnnx(graph);
-  const checksum = async () => onnxChecksum(graph.target === 'cuda' ? writeOnnx(await build('any')) : onnx);
-  return { onnx, graph, checksum };
+  return { onnx, graph, checksum: await known(graph.target === 'cuda' ? writeOnnx(await build('any')) : onnx) };
+}
+
+/** The checksum of a model, taken now: its bytes need not be kept. */
+async function known(onnx: Uint8Array | string): Promise<() => Promise<string>> {
+  const sha256 = await onnxChecksum(onnx);
+  return async () => sha256;
 }
 
 interface DeclaredSample {

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { SafetensorsError } from '../../src/errors.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { float32Tensor, type WeightsDtype } from '../../src/files/float-tensors.ts';
 import { safetensorsChunks } from '../../src/files/safetensors.ts';
@@ -50,6 +51,10 @@ async function output(onnx: Uint8Array, weightsFolder?: string, whileOpen?: () =
   return float32Data(out_sample, 'out_sample');
 }
 
+/** onnxruntime fuses other nodes where it knows all shapes: ten roundings of values up to 1. */
+const largestDifference = (one: Float32Array, other: Float32Array) =>
+  one.reduce((largest, value, i) => Math.max(largest, Math.abs(value - (other[i] ?? Number.NaN))), 0);
+
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 const half = (index: number) => index < model.parameters.length / 2;
 
@@ -64,7 +69,12 @@ it('a model with its weights in a file computes as the one with them inside, and
     await writeFile(other, 'other weights');
     await rename(other, file);
   };
-  expect(await output(stored.onnx, stored.weightsFolder, replaceFile)).toEqual(await output(oneFile));
+  const unread = await storedModel(model, file);
+  expect(
+    largestDifference(await output(stored.onnx, stored.weightsFolder, replaceFile), await output(oneFile)),
+  ).toBeLessThan(1e-5);
+  expect(await stored.checksum()).toBe(sha256(oneFile));
+  await expect(unread.checksum()).rejects.toThrow(SafetensorsError);
 });
 
 it('weights lie in shards behind links, as in the cache of the Hub', async () => {
@@ -82,7 +92,7 @@ it('weights lie in shards behind links, as in the cache of the Hub', async () =>
   const linked = await storedModel(model, index);
   expect(linked.onnx.length).toBeLessThan(oneFile.length / 4);
   expect(await linked.checksum()).toBe(sha256(oneFile));
-  expect(await output(linked.onnx, linked.weightsFolder)).toEqual(await output(oneFile));
+  expect(largestDifference(await output(linked.onnx, linked.weightsFolder), await output(oneFile))).toBeLessThan(1e-5);
 
   // What lies in another folder than the first shard is read.
   await rm(shards[1] ?? '');
@@ -90,7 +100,7 @@ it('weights lie in shards behind links, as in the cache of the Hub', async () =>
   const spread = await storedModel(model, index);
   expect(spread.onnx.length).toBeGreaterThan(oneFile.length / 4);
   expect(await spread.checksum()).toBe(sha256(oneFile));
-  expect(await output(spread.onnx, spread.weightsFolder)).toEqual(await output(oneFile));
+  expect(largestDifference(await output(spread.onnx, spread.weightsFolder), await output(oneFile))).toBeLessThan(1e-5);
 });
 
 it('weights of another type are read', async () => {
@@ -98,5 +108,5 @@ it('weights of another type are read', async () => {
   const { onnx, weightsFolder, checksum } = await storedModel(model, file);
   const whole = exportModel(model, await readModelWeights(model, file));
   expect(await checksum()).toBe(sha256(whole));
-  expect(await output(onnx, weightsFolder)).toEqual(await output(whole));
+  expect(largestDifference(await output(onnx, weightsFolder), await output(whole))).toBeLessThan(1e-5);
 });
