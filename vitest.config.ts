@@ -21,6 +21,7 @@ export default defineConfig(({ mode }) => ({
   test: {
     include: mode === 'long' ? LONG_TESTS : ['test/**/*.test.ts'],
     globalSetup: ['test/build.ts'],
+    setupFiles: ['test/one-thread.ts'],
     exclude: [
       ...configDefaults.exclude,
       'test/browser/**',

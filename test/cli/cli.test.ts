@@ -4,14 +4,19 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readSettings } from '../../src/cli/options/command-options.ts';
 import { deviceOption } from '../../src/cli/options/shared-options.ts';
-import { runCli } from './run-cli.ts';
+import { runCli, runHere } from './run-cli.ts';
 
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-'));
+  process.chdir(folder);
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => {
+  process.chdir('/');
+  rmSync(folder, { recursive: true, force: true });
+});
 
+/** In a process of its own. */
 const cli = (args: string[], interruptWhen?: () => boolean) => runCli(args, folder, { interruptWhen });
 const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
 
@@ -28,7 +33,7 @@ describe('iso-diffusion', () => {
     'push',
     'from-diffusers',
   ])('%s --help shows an example', async (command) => {
-    const { code, stdout } = await cli([command, '--help']);
+    const { code, stdout } = await runHere([command, '--help']);
     expect(code).toBe(0);
     expect(stdout).toMatch(new RegExp(`Examples?:\\n +iso-diffusion ${command}`));
   });
@@ -142,9 +147,9 @@ describe('iso-diffusion', () => {
       'train',
       ...small,
       '--sample-every',
-      '3000',
+      '1500',
       '--max-steps',
-      '6000',
+      '3000',
       '--save-steps',
       '100',
       '--logging-steps',
@@ -168,10 +173,10 @@ describe('iso-diffusion', () => {
 
   it('names a damaged checkpoint and goes on from the one before', async () => {
     const args = ['train', ...small, '--save-steps', '5', '--sample-every', '0', '--output', 'damaged'];
-    expect((await cli([...args, '--max-steps', '10'])).code).toBe(0);
+    expect((await runHere([...args, '--max-steps', '10'])).code).toBe(0);
     const file = path.join(folder, 'damaged/checkpoint-10/trainer_state.json');
     writeFileSync(file, readFileSync(file, 'utf8').slice(0, -20));
-    const resumed = await cli([...args, '--max-steps', '15', '--resume', 'latest']);
+    const resumed = await runHere([...args, '--max-steps', '15', '--resume', 'latest']);
     expect(resumed.code).toBe(0);
     expect(resumed.stderr).toMatch(/warning: damaged\/checkpoint-10 is damaged and left out/);
     expect(resumed.stdout).toMatch(/^step 15:/);
@@ -182,12 +187,12 @@ describe('iso-diffusion', () => {
       path.join(folder, 'run.yaml'),
       'dataset: s-curve\nmax_steps: 3\nhidden_features: 16\nn: 100\nper_device_train_batch_size: 32\ndevice: cpu\nsample_every: 0\noutput_dir: from-file\n',
     );
-    expect(await cli(['train', '--config', 'run.yaml', '--max-steps', '2'])).toMatchObject({
+    expect(await runHere(['train', '--config', 'run.yaml', '--max-steps', '2'])).toMatchObject({
       code: 0,
       stdout: expect.stringContaining('step 2:'),
     });
     writeFileSync(path.join(folder, 'wrong.yaml'), 'epoch: 3\n');
-    expect(await cli(['train', '--config', 'wrong.yaml'])).toMatchObject({
+    expect(await runHere(['train', '--config', 'wrong.yaml'])).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/unknown option 'epoch'.*num_train_epochs/),
     });
@@ -206,14 +211,24 @@ describe('iso-diffusion', () => {
   ])('%j is refused with exit code 2', async (args, message) => {
     writeFileSync(path.join(folder, 'nan.csv'), '1,2\nNaN,3\n');
     writeFileSync(path.join(folder, 'few.csv'), '1,2\n3,4\n');
-    const { code, stderr } = await cli(args);
+    const { code, stderr } = await runHere(args);
     expect(stderr).toMatch(message);
     expect(stderr).not.toMatch(/\n\s+at /);
     expect(code).toBe(2);
   });
 
+  it('prints help, and refuses what it does not know, as a process', async () => {
+    expect(await cli(['train', '--help'])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('Examples'),
+      stderr: '',
+    });
+    const refused = await cli(['train', '--dataset', 'spiral']);
+    expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining("'spiral' is unknown") });
+  });
+
   it('doctor reports every device', async () => {
-    const { code, stdout } = await cli(['doctor', '--json']);
+    const { code, stdout } = await runHere(['doctor', '--json']);
     expect(code).toBe(0);
     expect(JSON.parse(stdout).devices.map(({ device }: { device: string }) => device)).toEqual([
       'cpu',
@@ -243,9 +258,9 @@ describe('iso-diffusion', () => {
   });
 
   it('draws in half precision, and refuses to train in bfloat16', async () => {
-    const drawn = await cli(['generate', '--model', 'run/pipeline', '--dtype', 'fp16', '--n', '5', '--steps', '2']);
+    const drawn = await runHere(['generate', '--model', 'run/pipeline', '--dtype', 'fp16', '--n', '5', '--steps', '2']);
     expect(drawn).toMatchObject({ code: 0, stderr: '' });
-    const refused = await cli(['train', '--dataset', 'moons', '--mixed-precision', 'bf16', '--output', 'half']);
+    const refused = await runHere(['train', '--dataset', 'moons', '--mixed-precision', 'bf16', '--output', 'half']);
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("Use 'fp16'") });
   });
 });

@@ -139,7 +139,7 @@ describe('images on the command line', () => {
   it('are kept when Ctrl-C comes, and the resumed run equals an unbroken one', async () => {
     writeFileSync(
       at('run.yaml'),
-      'dataset: digits\nmodel: tiny.json\nper_device_train_batch_size: 4\nuse_ema: true\nmax_steps: 400\nlogging_steps: 5\nsave_steps: 50\nrandom_flip: true\ndevice: cpu\nsample_every: 0\n',
+      'dataset: digits\nmodel: tiny.json\nper_device_train_batch_size: 4\nuse_ema: true\nmax_steps: 120\nlogging_steps: 5\nsave_steps: 20\nrandom_flip: true\ndevice: cpu\nsample_every: 0\n',
     );
     const log = at('broken/metrics.jsonl');
     const stopped = await apart(
@@ -148,7 +148,7 @@ describe('images on the command line', () => {
     );
     expect(stopped).toMatchObject({
       code: 130,
-      stderr: expect.stringMatching(/stopped at step \d+ of 400; continue with the same command and --resume/),
+      stderr: expect.stringMatching(/stopped at step \d+ of 120; continue with the same command and --resume/),
     });
     expect((await cli('train --config run.yaml --output broken --resume')).code).toBe(0);
     expect((await cli('train --config run.yaml --output unbroken')).code).toBe(0);

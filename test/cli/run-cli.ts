@@ -30,6 +30,11 @@ export async function runHere(args: readonly string[]): Promise<ChildOutput> {
       stderr += String(text);
       return true;
     }),
+    // The help.
+    vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+      stdout += String(text);
+      return true;
+    }),
     vi.spyOn(console, 'log').mockImplementation((...texts) => {
       stdout += `${texts.join(' ')}\n`;
     }),
