@@ -10,6 +10,10 @@ import { pointJobs, TARGETS } from '../../src/experiments/reproduce/paper/target
 import { PRESET_SETTINGS } from '../../src/experiments/reproduce/presets.ts';
 import { undisturbed, writeSquares } from '../experiments/tiny-jobs.ts';
 
+vi.mock(import('../../src/files/package-files.ts'), async (original) => {
+  const { compiledProcesses } = await import('../compiled-processes.ts');
+  return compiledProcesses(original);
+});
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 let root: string;
 let printed: string;
@@ -161,7 +165,7 @@ describe('iso-diffusion reproduce', () => {
     [['table-1', '--points', '5'], /--points/],
     [['table-1', '--extractor', 'inception'], /--extractor is given, but table-1 has no use for it/],
     [['table-6', '--points', '100'], /--points is given, but table-6 has no use for it/],
-    [['table-6', '--data', 'nowhere/flowers'], /'nowhere\/flowers' does not exist; give digits, oxford/],
+    [['table-6', '--data', 'nowhere/flowers'], /'nowhere\/flowers' does not exist; give digits, .*oxford/],
     [['table-6', '--preset', 'smoke', '--extractor', 'nothing.onnx'], /nothing.onnx/],
     [['table-6', '--preset', 'smoke', '--resolution', '9'], /sample_size 9 must be a multiple of 2/],
     [['table-1', '--report-only'], /has no finished run of table-1/],

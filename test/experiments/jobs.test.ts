@@ -7,10 +7,16 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { GENERATED_FILE, type Job, readResult, writeJob } from '../../src/experiments/jobs/job.ts';
 import { JobFailedError, JobProcess, runJob } from '../../src/experiments/jobs/job-process.ts';
 import { jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../../src/experiments/jobs/run-jobs.ts';
+import { packageScript } from '../../src/files/package-files.ts';
 import { limitThreads } from '../../src/threads/threads.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
 
-const worker = fileURLToPath(new URL('../../src/experiments/jobs/job-worker.ts', import.meta.url));
+vi.mock(import('../../src/files/package-files.ts'), async (original) => {
+  const { compiledProcesses } = await import('../compiled-processes.ts');
+  return compiledProcesses(original);
+});
+
+const worker = fileURLToPath(packageScript('experiments/jobs/job-worker.ts'));
 vi.setConfig({ testTimeout: 180_000 });
 let root: string;
 beforeAll(() => {
@@ -39,7 +45,7 @@ describe('a job', () => {
     const folder = path.join(root, 'killed');
     await writeJob(folder, job);
     const child = fork(worker, {
-      execArgv: ['--import', 'tsx'],
+      execArgv: [],
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });

@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { InvalidArgumentError } from '../../../src/errors.ts';
 import type { EvaluationCallbackOptions } from '../../../src/evaluation/callback/callback-options.ts';
@@ -10,11 +11,17 @@ import { pipeline } from '../../../src/pipelines/pipeline.ts';
 import { imageGrid } from '../../../src/plots/image-grid.ts';
 import type { Trainer } from '../../../src/trainers/trainer.ts';
 import type { TrainerCallback } from '../../../src/trainers/trainer-callback.ts';
+import { compiledScript } from '../../compiled-script.ts';
 import { temporaryFolder } from '../../pipelines/saved-pipeline.ts';
 import { smallImageTrainer } from '../../trainers/small-image-trainer.ts';
 import { smallTrainer } from '../../trainers/small-trainer.ts';
 import { stripes } from '../../trainers/stripes.ts';
 import { tableExtractor } from '../table-images.ts';
+
+vi.mock(import('../../../src/files/package-files.ts'), async (original) => {
+  const { compiledProcesses } = await import('../../compiled-processes.ts');
+  return compiledProcesses(original);
+});
 
 const folder = await temporaryFolder();
 const args = (name: string) => ({ output_dir: path.join(folder, name), max_steps: 12 });
@@ -176,7 +183,7 @@ describe('evaluation while a model is trained', () => {
         cache_dir: path.join(folder, 'cache'),
       },
     } as const;
-    const module = new URL('../own-things.ts', import.meta.url).href;
+    const module = pathToFileURL(await compiledScript(new URL('../own-things.ts', import.meta.url))).href;
     await smallImageTrainer({ ...args('own'), max_steps: 4 }, [
       new EvaluationCallback({ ...own, import: module }),
     ]).train();
