@@ -230,7 +230,7 @@ describe('a run that diverged', () => {
     expect(resumed.code).toBe(0);
     expect(resumed.stderr).toMatch(/warning: resumed at step 1 with learning_rate 0.001 instead of 1000000000000/);
     expect(existsSync(path.join(outputOf('cli'), 'pipeline/model_index.json'))).toBe(true);
-  }, 60_000);
+  }, 120_000);
 });
 
 describe('a longer resumption', () => {
