@@ -3,19 +3,21 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { compiledScript } from '../compiled-script.ts';
 
 // `npm run test:mpi`. These start mpirun, which Debian's openmpi-bin and libopenmpi-dev bring.
 const isOpenMpi = /Open MPI/.test(spawnSync('mpirun', ['--version'], { encoding: 'utf8' }).stdout ?? '');
 if (!isOpenMpi) console.warn('mpirun of Open MPI is not installed: the tests of MPI skip');
 const MPIRUN = ['--oversubscribe', '--allow-run-as-root'];
-const script = fileURLToPath(new URL('./training-rank.ts', import.meta.url));
-const cli = fileURLToPath(new URL('../../bin/iso-diffusion.js', import.meta.url));
+const cli = path.join(inject('build'), 'bin/iso-diffusion.js');
 const STEPS = 12;
 
+let script: string;
 let folder: string;
 let unbroken: string[];
-beforeAll(() => {
+beforeAll(async () => {
+  script = await compiledScript(new URL('./training-rank.ts', import.meta.url));
   folder = mkdtempSync(path.join(tmpdir(), 'iso-mpi-'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -41,8 +43,6 @@ function start(command: string, args: readonly string[], env: NodeJS.ProcessEnv 
 }
 
 const program = (name: string, steps: number, batches: number, resume: readonly string[] = []) => [
-  '--import',
-  'tsx',
   script,
   path.join(folder, name),
   String(steps),
@@ -91,13 +91,13 @@ function killLast(name: string, signal: NodeJS.Signals): void {
   process.kill(rank, signal);
 }
 
-describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
+describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 240_000 }, () => {
   beforeAll(async () => {
     const { output, status } = await run(1, program('1x4', STEPS, 4));
     expect(status, output).toBe(0);
     unbroken = digests(output);
     expect(unbroken).toHaveLength(2);
-  }, 120_000);
+  }, 240_000);
 
   it.each([
     [2, 2],
@@ -229,13 +229,13 @@ describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 120_000 }, () => {
   });
 
   it('draw and measure while they train what one process does', async () => {
-    const program = fileURLToPath(new URL('./evaluating-rank.ts', import.meta.url));
+    const program = await compiledScript(new URL('./evaluating-rank.ts', import.meta.url));
     const at = (name: string, ...file: string[]) => path.join(folder, 'evaluated', name, ...file);
     for (const [name, ranks, batches] of [
       ['one', 1, '2'],
       ['two', 2, '1'],
     ] as const) {
-      const { output, status } = await run(ranks, ['--import', 'tsx', program, at(name), batches]);
+      const { output, status } = await run(ranks, [program, at(name), batches]);
       expect(status, output).toBe(0);
     }
     const names = readdirSync(at('one', 'evaluation')).sort();

@@ -84,15 +84,20 @@ describe('withFolderLock', () => {
 
   it('lets in one of many that come at once', async () => {
     let inside = 0;
+    let refused = 0;
+    const haveAllTried = async () => {
+      while (inside + refused < 20) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
     const works = Array.from({ length: 20 }, () =>
-      withFolderLock(root, '', async () => {
+      withFolderLock(root, '', () => {
         inside += 1;
-        await new Promise((resolve) => setTimeout(resolve, 50));
-        inside -= 1;
-        return inside;
-      }).catch(() => 'refused'),
+        return haveAllTried();
+      }).catch(() => {
+        refused += 1;
+      }),
     );
-    expect((await Promise.all(works)).filter((result) => result === 'refused')).toHaveLength(19);
+    await Promise.all(works);
+    expect({ inside, refused }).toEqual({ inside: 1, refused: 19 });
   });
 
   it('takes the lock over at once from a process of this machine that was killed', async () => {
@@ -107,7 +112,8 @@ describe('withFolderLock', () => {
     // Of several that see the dead owner at once, one wins.
     const results = await Promise.allSettled(Array.from({ length: 5 }, tryLock));
     expect(results.some(({ status }) => status === 'fulfilled')).toBe(true);
-    expect(performance.now() - start).toBeLessThan(1000);
+    // Not after the hour that a process of another machine has.
+    expect(performance.now() - start).toBeLessThan(10_000);
     expect(readdirSync(root)).toEqual([]);
   }, 30_000);
 
