@@ -51,6 +51,8 @@ export async function writeReference(folder: string): Promise<void> {
     excludePrivate: true,
     excludeProtected: true,
     excludeInternal: true,
+    // The classes of errors, which become links to their explanations.
+    preservedTypeAnnotationTags: ['@throws'],
     categorizeByGroup: false,
     defaultCategory: 'Other',
     // The comment of `Attribute` says what its members are.

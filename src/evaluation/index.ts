@@ -1,9 +1,11 @@
 export type { EvaluationCallbackOptions } from './callback/callback-options.ts';
 export { EvaluationCallback } from './callback/evaluation-callback.ts';
 export type { EvaluationRecord } from './callback/evaluation-log.ts';
+export type { SnapshotMetrics } from './callback/evaluation-process.ts';
 export { evaluate, evaluateShare, mergeEvaluation } from './evaluate.ts';
 export { type ConvertedExtractor, convertExtractor } from './extractors/convert-extractor.ts';
 export { type FeatureExtractor, type FeatureImage, RawPixels } from './extractors/feature-extractor.ts';
+export type { ResizeRule } from './extractors/image-tensor.ts';
 export { OnnxFeatures, type OnnxFeaturesOptions } from './extractors/onnx-features.ts';
 export { extractorsFolder } from './extractors/published-extractors.ts';
 export {

@@ -9,7 +9,7 @@
 export { checkpoint } from './autodiff/checkpoint.ts';
 export { type CustomGradient, withGradient } from './autodiff/custom.ts';
 export { gradients } from './autodiff/gradients.ts';
-export { type Attribute, type Attributes, Graph, type GraphNode, type Value } from './graph.ts';
+export { type Attribute, type Attributes, Graph, type GraphNode, type GraphTarget, type Value } from './graph.ts';
 export { type InputShapes, type ReadOnnxOptions, readOnnx } from './onnx/read.ts';
 export { writeOnnx } from './onnx/write.ts';
 export {

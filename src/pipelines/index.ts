@@ -1,9 +1,10 @@
+export type { GivenCondition } from './editing/condition.ts';
 export type { EditOptions } from './editing/edit.ts';
 export type { ImageEditOptions, ImageInput } from './editing/image-input.ts';
 export type { InversionOptions } from './editing/inversion.ts';
 export type { InterpolationEnd, LatentOptions, Latents } from './editing/latents.ts';
 export type { PointEditOptions, PointInput } from './editing/point-input.ts';
-export type { ClassOptions } from './guidance.ts';
+export type { ClassLabels, ClassOptions } from './guidance.ts';
 export type { ImageBytes } from './image-output.ts';
 export type * from './image-pipeline.ts';
 export type { ImagePipelineOptions, PipelineOptions } from './load.ts';

@@ -5,6 +5,7 @@ export {
   type SaveTrainedOptions,
 } from './autoencoder-trainer.ts';
 export type { TrainOptions } from './base-trainer.ts';
+export type { SettingChange } from './checkpoint/run-identity.ts';
 export type { LatentSetOptions } from './data/latents.ts';
 export type { BatchEstimate, EstimateOptions, TrainingEstimate } from './estimate/estimate.ts';
 export type { TrainingChanges } from './live-settings.ts';

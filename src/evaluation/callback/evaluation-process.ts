@@ -53,7 +53,9 @@ export type SnapshotMetrics = Omit<
   | 'on_warning'
   | 'signal'
 > & {
+  /** The name of a registered extractor, or the path of an ONNX file. Default: as for `evaluate`. */
   readonly extractor?: string | undefined;
+  /** The extractor of class logits, by name or path. Default: as for `evaluate`. */
   readonly logits_extractor?: string | undefined;
 };
 

@@ -20,8 +20,11 @@ const RANDOM_SCHEME = 2;
 
 /** A setting that differs between a checkpoint and the run that continues it. */
 export interface SettingChange {
+  /** The setting, such as 'learning_rate'. */
   readonly name: string;
+  /** Its value in the checkpoint. */
   readonly from: unknown;
+  /** Its value from now on. */
   readonly to: unknown;
 }
 
