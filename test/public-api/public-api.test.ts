@@ -34,7 +34,7 @@ beforeAll(() => {
   for (const { name, text, isOfPage } of guideSnippets())
     writeFileSync(path.join(project, isOfPage ? 'page' : 'src', name), text);
   errors = [...compile(project), ...compile(page)];
-}, 120_000);
+}, 240_000);
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 
 describe('the packed package', () => {

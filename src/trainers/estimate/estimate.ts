@@ -80,10 +80,16 @@ export interface TrainingEstimate {
   /** Seconds of the whole run, without what is read before its first step. */
   readonly training_seconds: number;
   /**
-   * The steps that were taken to find this out: their batch size and number. Absent where none were; then `run` goes by what
-   * other machines reached.
+   * The steps that were taken to find this out. Absent where none were; then `run` goes by what other machines reached.
    */
-  readonly measured?: { readonly batch_size: number; readonly steps: number } | undefined;
+  readonly measured?:
+    | {
+        /** Samples of a step. */
+        readonly batch_size: number;
+        /** Steps. */
+        readonly steps: number;
+      }
+    | undefined;
   /** The memory that there is, in bytes; absent where it is not known. */
   readonly available_bytes?: number | undefined;
   /** The other batch sizes, rising. */
