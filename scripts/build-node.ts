@@ -62,6 +62,7 @@ export async function buildNode(dist: string): Promise<void> {
     dir: dist,
     format: 'esm',
     sourcemap: true,
+    keepNames: true,
     chunkFileNames: 'chunks/iso-diffusion-[name].js',
     codeSplitting: {
       groups: Object.entries(CHUNKS).map(([name, entries], place, { length }) => ({

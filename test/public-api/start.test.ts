@@ -37,6 +37,12 @@ it('the help of the command line loads its parser alone, and commands none of tr
   expect(run('train', '--help').packages).toEqual(['commander', 'onnxruntime-node']);
 });
 
+it('functions and classes keep their names in chunks that have several of one name', () => {
+  importedBy(`import * as all from 'dist/index.js';
+    const renamed = Object.values(all).filter(({ name }) => /[$]/.test(name));
+    if (renamed.length > 0) throw new Error(String(renamed.map(({ name }) => name)));`);
+});
+
 it('graphs and losses load none', () => {
   expect(importedBy("import 'dist/losses.js'; import 'dist/graph.js'").packages).toEqual([]);
 });
