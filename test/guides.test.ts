@@ -36,7 +36,7 @@ async function runCommands(name: string, changes: readonly Change[]): Promise<nu
   return commands.length;
 }
 
-it('README.md trains on a folder of pictures, on the command line and in a program', async () => {
+it('README.md trains on a folder of images, on the command line and in a program', async () => {
   const count = await runCommands('README.md', [
     ['--ema', '--ema --model tiny.json --batch-size 4 --max-steps 1 --sample-every 0'],
     ['--resolution 32', '--resolution 8'],
@@ -51,9 +51,9 @@ it('README.md trains on a folder of pictures, on the command line and in a progr
     ['num_inference_steps: 20', 'num_inference_steps: 2'],
   ]);
   expect(existsSync('image.png') && existsSync('runs/program/pipeline/unet_ema/model.onnx')).toBe(true);
-}, 120_000);
+}, 240_000);
 
-it('docs/tutorial-images.md goes from a folder of pictures to metrics, a program and the plan of an upload', async () => {
+it('docs/tutorial-images.md goes from a folder of images to metrics, a program and the plan of an upload', async () => {
   const count = await runCommands('docs/tutorial-images.md', [
     ['--model small', '--model tiny.json --batch-size 4'],
     ['--resolution 32', '--resolution 8'],
@@ -70,7 +70,7 @@ it('docs/tutorial-images.md goes from a folder of pictures to metrics, a program
     ...tinyProgram,
   ]);
   expect(existsSync('image-3.png')).toBe(true);
-}, 120_000);
+}, 240_000);
 
 it('docs/choosing-lambda.md compares weights of the penalty', async () => {
   await runCommands('docs/choosing-lambda.md', [
@@ -82,7 +82,7 @@ it('docs/choosing-lambda.md compares weights of the penalty', async () => {
   ]);
   expect(readFileSync('runs/lambda/sweep.md', 'utf8')).toMatch(/λ = 0\.3 when sampling/);
   await runBlocks('docs/choosing-lambda.md', folder, [['seed: 0, iso', 'seed: 0, num_inference_steps: 2, iso']]);
-}, 120_000);
+}, 240_000);
 
 it('docs/devices.md asks for the best device', async () => {
   const grey = '--max-steps 1 --batch-size 2 --sample-every 0 --model tiny-grey.json';
@@ -90,7 +90,7 @@ it('docs/devices.md asks for the best device', async () => {
     ['--max-steps 20', grey],
     ['--n 4 --steps 5', '--n 1 --steps 2'],
   ]);
-}, 120_000);
+}, 240_000);
 
 it('docs/custom.md has a loss, a model with data, and a scheduler', async () => {
   await runBlocks('docs/custom.md', folder, [
@@ -99,7 +99,7 @@ it('docs/custom.md has a loss, a model with data, and a scheduler', async () => 
   ]);
   expect(readFileSync('runs/logistic/metrics.jsonl', 'utf8')).toMatch(/"largest_error":\d/);
   expect(existsSync('runs/spiral/pipeline/unet/model.onnx')).toBe(true);
-}, 120_000);
+}, 240_000);
 
 it('docs/command-line.md shows each command', async () => {
   const count = await runCommands('docs/command-line.md', [
@@ -115,7 +115,7 @@ it('docs/command-line.md shows each command', async () => {
   ]);
   expect(count).toBe(12);
   expect(existsSync('points.csv') && existsSync('scatter.png')).toBe(true);
-}, 120_000);
+}, 240_000);
 
 const tinyUNet = {
   sample_size: 8,

@@ -68,7 +68,11 @@ async function identifySource(role: string, source: string, part: HubPart): Prom
 }
 
 async function identifyFolder(folder: string): Promise<EvaluationInput> {
-  if (!(await isPipelineFolder(folder))) return { kind: 'images', source: folder };
+  if (!(await isPipelineFolder(folder))) {
+    // The folder of a run, as `generate` takes it too: its plots and samples are not those of an evaluation.
+    const ofRun = path.join(folder, 'pipeline');
+    return (await isPipelineFolder(ofRun)) ? identifyFolder(ofRun) : { kind: 'images', source: folder };
+  }
   const points = await drawsPoints(await readPipelineFolder(folder, { require: [] }));
   return { kind: points ? 'point-pipeline' : 'image-pipeline', source: path.resolve(folder) };
 }
