@@ -13,7 +13,7 @@ const LONG_TESTS = [
   'test/cli/reproduce.test.ts',
   'test/cli/estimated-memory.test.ts',
   'test/evaluation/callback/evaluation-callback.test.ts',
-  'test/scripts/fuzz.test.ts',
+  'test/scripts/{fuzz,ci-summary}.test.ts',
   'test/scripts/results-images/resume.test.ts',
 ];
 
