@@ -183,7 +183,7 @@ export class Trainer extends BaseTrainer<TrainerOptions> {
    * operations are counted from the graph of a step; time is that of a few steps that are taken, on a device that is here.
    * Nothing is written, and the trainer stays as it is. See docs/how-long.md.
    *
-   * @throws {InvalidArgumentError} when an option is wrong, training runs, or the engine is 'tfjs'.
+   * @throws {InvalidArgumentError} when an option is wrong, or the engine is 'tfjs'.
    * @throws {DeviceError} when the device cannot be used. With `measure_seconds: 0` a device that is named needs not be there.
    * @example
    * const { training_seconds, run, batches } = await trainer.estimate();
