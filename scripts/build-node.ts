@@ -21,6 +21,8 @@ const ENTRIES: Readonly<Record<string, string>> = {
   'cli/main': 'cli/main.ts',
   'trainers/data/batch-worker': 'trainers/data/batch-worker.ts',
   'pipelines/noise-worker': 'pipelines/noise-worker.ts',
+  'evaluation/callback/evaluation-process': 'evaluation/callback/evaluation-process.ts',
+  'experiments/jobs/job-worker': 'experiments/jobs/job-worker.ts',
 };
 
 /** The chunks: what these entries import, without what is in a chunk above. What a call imports is split by itself. */

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, inject, it } from 'vitest';
 
@@ -41,6 +42,19 @@ it('functions and classes keep their names in chunks that have several of one na
   importedBy(`import * as all from 'dist/index.js';
     const renamed = Object.values(all).filter(({ name }) => /[$]/.test(name));
     if (renamed.length > 0) throw new Error(String(renamed.map(({ name }) => name)));`);
+});
+
+it('threads and processes run the chunks too, and so know what modules of the user register', () => {
+  const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  const scripts = files.flatMap((file) => {
+    const text = readFileSync(path.join('src', file), 'utf8');
+    return [...text.matchAll(/(?:packageScript|startScript)\('(.*)\.ts'/g)].map(([, script]) => script);
+  });
+  expect(scripts).toHaveLength(4);
+  for (const script of scripts) {
+    const built = readFileSync(path.join(inject('build'), `dist/${script}.js`), 'utf8');
+    expect(built, script).toContain('/chunks/iso-diffusion-');
+  }
 });
 
 it('graphs and losses load none', () => {
