@@ -323,7 +323,7 @@ function isShapeOf(kind: Kind, shape: readonly number[]): boolean {
 
 /**
  * A model of more bytes is mapped from its files on the cpu, and onnxruntime lays no memory out ahead for it. For the U-Net
- * of ddpm-cifar10 and batches of 16 that is 400 MiB instead of 1,100. Small models are up to 12 % faster with a plan.
+ * of ddpm-cifar10 and batches of 16 that is 450 MiB instead of 1,100. Small models are up to 12 % faster with a plan.
  */
 const MIN_MAPPED_MODEL_BYTES = 2 ** 24;
 
