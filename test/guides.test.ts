@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
@@ -21,7 +21,10 @@ beforeAll(async () => {
   writeFileSync('tiny-grey.json', JSON.stringify(grey));
 });
 // A page begins without the files of another one.
-beforeEach(() => rmSync('runs', { recursive: true, force: true }));
+beforeEach(() => {
+  const written = readdirSync('.').filter((name) => !['photos', 'tiny.json', 'tiny-grey.json'].includes(name));
+  for (const name of written) rmSync(name, { recursive: true });
+});
 afterAll(() => {
   process.chdir(before);
   rmSync(folder, { recursive: true, force: true });
