@@ -29,7 +29,8 @@ it('images are trained on with images beside them, and drawn from others', async
   const trained = await cli(
     'train --dataset wide --condition-dataset wide --cache-dir cache --resolution 8 --model tiny.json --batch-size 2 --max-steps 2 --sample-every 2 --sample-count 3 --device cpu --output beside',
   );
-  expect(trained).toMatchObject({ code: 0, stderr: '' });
+  // A slow machine has lines of progress there.
+  expect(trained).toMatchObject({ code: 0, stderr: expect.not.stringMatching(/warning|error/) });
   expect(trained.stdout).toMatch(/wide: 2 images of 8x8x3; model: .* parameters, a condition of 3 channels/);
   expect(readdirSync(at('beside/samples'))).toContain('step-0000002.png');
   const config = JSON.parse(readFileSync(at('beside/pipeline/unet/config.json'), 'utf8'));
