@@ -97,6 +97,16 @@ export class DistributedError extends IsoDiffusionError {
   static override readonly name: string = 'DistributedError';
 }
 
+/** A run of a sweep or of `reproduce`, which has a process of its own, ended without a result. */
+export class JobFailedError extends IsoDiffusionError {
+  static override readonly name: string = 'JobFailedError';
+}
+
+/** An ONNX Runtime session failed while it ran. */
+export class RuntimeExecutionError extends IsoDiffusionError {
+  static override readonly name: string = 'RuntimeExecutionError';
+}
+
 /** The loss or the weights became NaN or infinite. `step` is the step at which they did. */
 export class NonFiniteLossError extends IsoDiffusionError {
   static override readonly name: string = 'NonFiniteLossError';

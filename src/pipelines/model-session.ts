@@ -1,9 +1,9 @@
 import { requireArray } from '../arguments.ts';
-import { InvalidArgumentError, OnnxFormatError } from '../errors.ts';
+import { InvalidArgumentError, OnnxFormatError, RuntimeExecutionError } from '../errors.ts';
 import { concatenated, elementCount } from '../graph/types.ts';
 import { type DiffusionInputs, diffusionInputs, type InputNames } from '../models/onnx/inputs.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
-import { RuntimeExecutionError, type RuntimeTensor, Session, type SessionOptions } from '../runtime/session.ts';
+import { type RuntimeTensor, Session, type SessionOptions } from '../runtime/session.ts';
 import { type DeclaredInput, floatTensor, floatValues, labelTensor, timestepTensor } from './model-tensors.ts';
 
 /** What one run of the model takes. */

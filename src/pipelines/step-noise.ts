@@ -1,7 +1,6 @@
 // The noise of a run, drawn before the step that needs it where a thread can do so.
 import { hasThreads, startScript } from '#threads/scripts';
-import { errorText } from '../errors.ts';
-import { RuntimeExecutionError } from '../runtime/session.ts';
+import { errorText, RuntimeExecutionError } from '../errors.ts';
 import type { Channel } from '../threads/channel.ts';
 import { type NoiseCall, type NoiseStreams, startNoise } from './editing/latents.ts';
 

@@ -1,7 +1,14 @@
 import * as ort from '#ort';
 import { afterRun, localData, localTensors, nativeBytes, nativeOrt, nativeTensors } from '#runtime/binding';
 import { nodesOnCpu } from '#runtime/placement';
-import { DeviceError, DisposedError, errorText, IsoDiffusionError, OnnxFormatError } from '../errors.ts';
+import {
+  DeviceError,
+  DisposedError,
+  errorText,
+  IsoDiffusionError,
+  OnnxFormatError,
+  RuntimeExecutionError,
+} from '../errors.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
 import { type ConcreteDevice, executionProvider, isCuda } from './device.ts';
@@ -10,11 +17,6 @@ import { refuseMiscomputedConvolutions } from './ort/webgpu-convolutions.ts';
 /** A tensor a session takes or gives: on the host, or on the GPU where the session was told to leave it there. */
 export type RuntimeTensor = ort.Tensor;
 export type TensorMap = Readonly<Record<string, RuntimeTensor>>;
-
-/** An ONNX Runtime session failed while it ran. */
-export class RuntimeExecutionError extends IsoDiffusionError {
-  static override readonly name: string = 'RuntimeExecutionError';
-}
 
 /** Wraps host data, row-major, as a tensor without copying. */
 export function hostTensor(dtype: DType, shape: readonly number[], data: TensorData): RuntimeTensor {

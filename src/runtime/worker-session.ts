@@ -1,9 +1,9 @@
 import { Worker } from 'node:worker_threads';
-import { DisposedError, errorText, OnnxFormatError } from '../errors.ts';
+import { DisposedError, errorText, OnnxFormatError, RuntimeExecutionError } from '../errors.ts';
 import { packageScript } from '../files/package-files.ts';
 import { Channel } from '../threads/channel.ts';
 import { threadLimit } from '../threads/threads.ts';
-import { hostTensor, RuntimeExecutionError, type RuntimeTensor, type Session, type TensorMap } from './session.ts';
+import { hostTensor, type RuntimeTensor, type Session, type TensorMap } from './session.ts';
 
 interface PlainTensor {
   readonly type: 'float32' | 'int64';

@@ -1,8 +1,9 @@
 import { afterAll, expect, it } from 'vitest';
+import { RuntimeExecutionError } from '../../src/errors.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { writeOnnx } from '../../src/graph/onnx/write.ts';
 import { add } from '../../src/graph/ops/index.ts';
-import { hostTensor, RuntimeExecutionError } from '../../src/runtime/session.ts';
+import { hostTensor } from '../../src/runtime/session.ts';
 import { WorkerSession } from '../../src/runtime/worker-session.ts';
 
 const graph = new Graph('double');

@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest';
-import { RuntimeExecutionError } from '../../src/runtime/session.ts';
+import { RuntimeExecutionError } from '../../src/errors.ts';
 import { type BatchSpec, BatchStream } from '../../src/trainers/data/batch-stream.ts';
 import { PrefetchedBatches } from '../../src/trainers/data/prefetched-batches.ts';
 import { imageSamples, pointSamples } from '../../src/trainers/data/samples.ts';

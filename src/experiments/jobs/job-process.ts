@@ -1,4 +1,4 @@
-import { errorText, IsoDiffusionError } from '../../errors.ts';
+import { errorText, JobFailedError } from '../../errors.ts';
 import { packageScript } from '../../files/package-files.ts';
 import { type Channel, startProcess } from '../../threads/channel.ts';
 import { runCompareJob } from './compare-job.ts';
@@ -6,9 +6,6 @@ import { runDrawJob } from './draw-job.ts';
 import { runImageJob } from './image-job.ts';
 import type { Job, JobContext, JobResult } from './job.ts';
 import { runPointJob } from './point-job.ts';
-
-/** A job's process ended without a result. */
-export class JobFailedError extends IsoDiffusionError {}
 
 /** The request to a job's process. While it runs, it sends the finished fraction, 0 to 1. */
 export interface JobRequest {

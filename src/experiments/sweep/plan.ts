@@ -2,10 +2,9 @@
 
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { InvalidArgumentError } from '../../errors.ts';
+import { InvalidArgumentError, JobFailedError } from '../../errors.ts';
 import { duration } from '../../terminal/progress.ts';
 import { type Job, readResult, type TrainingJob } from '../jobs/job.ts';
-import { JobFailedError } from '../jobs/job-process.ts';
 import { jobRuns, prepareJobs, runJobs } from '../jobs/run-jobs.ts';
 import { sweepJobs } from './jobs.ts';
 

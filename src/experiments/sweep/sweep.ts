@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { ConfigError, InvalidArgumentError } from '../../errors.ts';
+import { ConfigError, InvalidArgumentError, JobFailedError } from '../../errors.ts';
 import { writeFileAtomic } from '../../files/atomic.ts';
 import { withFolderLock } from '../../files/folder-lock.ts';
 import { readJsonFile, stringifySorted } from '../../files/json.ts';
@@ -8,7 +8,6 @@ import { exists } from '../../files/regular-file.ts';
 import { resolveDevice } from '../../runtime/device.ts';
 import * as z from '../../zod.ts';
 import { type JobResult, readResult, type Stored, type TrainingJob, trainingJobSchema } from '../jobs/job.ts';
-import { JobFailedError } from '../jobs/job-process.ts';
 import { defaultParallelism, type JobRun, jobRuns, prepareJobs, runJobs, unfinishedJobs } from '../jobs/run-jobs.ts';
 import { sweepAdvice } from './advice.ts';
 import { type Place, type SweepCell, sweepCells } from './cells.ts';

@@ -1,5 +1,6 @@
+import { RuntimeExecutionError } from '../../errors.ts';
 import { type DType, elementCount } from '../../graph/types.ts';
-import { hostTensor, RuntimeExecutionError, type RuntimeTensor } from '../../runtime/session.ts';
+import { hostTensor, type RuntimeTensor } from '../../runtime/session.ts';
 import type { Scheduler } from '../../schedulers/scheduler.ts';
 import type { StepCoefficients } from '../../schedulers/steps.ts';
 import type { Guidance } from '../guidance.ts';

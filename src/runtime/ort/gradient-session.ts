@@ -1,3 +1,4 @@
+import { RuntimeExecutionError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { cutModel } from '../../graph/onnx/cut.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
@@ -5,14 +6,7 @@ import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
 import { allocate, type DType, elementCount, fixedShape } from '../../graph/types.ts';
 import { bytesOf } from '../../platform/bytes.ts';
 import type { ConcreteDevice } from '../device.ts';
-import {
-  float32Data,
-  hostTensor,
-  RuntimeExecutionError,
-  type RuntimeTensor,
-  Session,
-  type TensorMap,
-} from '../session.ts';
+import { float32Data, hostTensor, type RuntimeTensor, Session, type TensorMap } from '../session.ts';
 import { writesGivenOutputs } from './given-outputs.ts';
 
 interface GradientParameter {

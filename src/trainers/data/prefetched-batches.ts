@@ -1,7 +1,6 @@
 import { hasThreads, startScript } from '#threads/scripts';
-import { errorText } from '../../errors.ts';
+import { errorText, RuntimeExecutionError } from '../../errors.ts';
 import { concatenated } from '../../graph/types.ts';
-import { RuntimeExecutionError } from '../../runtime/session.ts';
 import type { Channel } from '../../threads/channel.ts';
 import type { HostBatch } from '../step/batch.ts';
 import type { BatchSpec, BatchStream, StepImages } from './batch-stream.ts';
