@@ -90,7 +90,7 @@ export const SECTIONS: readonly Section[] = [
   },
   {
     title: 'Results',
-    pages: [guide('results-2d', 'Points')],
+    pages: [guide('results-2d', 'Points'), guide('results-images', 'Images')],
   },
   {
     title: 'Project',

@@ -20,7 +20,8 @@ export const METRICS = Object.keys(METRIC_TITLES) as StudyMetric[];
 
 interface Measured {
   readonly record: Pick<CellRecord, 'cell' | 'isotropy'>;
-  readonly measures: Pick<CellMeasures, 'metrics'>;
+  /** Undefined for a cell that is trained and not measured yet. */
+  readonly measures: Pick<CellMeasures, 'metrics'> | undefined;
 }
 
 /** The change of one metric against λ = 0. */
@@ -34,8 +35,8 @@ export interface SetChange {
   readonly interval: [low: number, high: number] | undefined;
 }
 
-function valueIn({ record, measures }: Measured, metric: StudyMetric): number {
-  return metric === 'isotropy' ? record.isotropy : measures.metrics[metric];
+function valueIn({ record, measures }: Measured, metric: StudyMetric): number | undefined {
+  return metric === 'isotropy' ? record.isotropy : measures?.metrics[metric];
 }
 
 /** All changes of one set, by λ and metric; without those of which there is no pair. */
@@ -48,7 +49,8 @@ export function changesOf(cells: readonly Measured[]): SetChange[] {
         const pair = cells.find(
           ({ record }) => record.cell.lambda === base && record.cell.seed === cell.record.cell.seed,
         );
-        return pair ? [valueIn(cell, metric) - valueIn(pair, metric)] : [];
+        const [value, before] = [valueIn(cell, metric), pair && valueIn(pair, metric)];
+        return value === undefined || before === undefined ? [] : [value - before];
       });
       const spread = spreadOf(differences);
       return spread ? [{ lambda, metric, differences, spread, interval: intervalOf(spread) }] : [];
@@ -56,8 +58,9 @@ export function changesOf(cells: readonly Measured[]): SetChange[] {
   );
 }
 
-/** "better", "worse", "higher", "lower" or "unclear". */
-export function verdictOf({ metric, spread }: SetChange): string {
+/** "better", "worse", "higher" or "lower" where the interval leaves out 0; else "unclear", and "one pair" without an interval. */
+export function verdictOf({ metric, spread, interval }: SetChange): string {
+  if (!interval) return 'one pair';
   if (!isClear(spread)) return 'unclear';
   const better = isBetter(metric, spread);
   if (better === undefined) return spread.mean > 0 ? 'higher' : 'lower';
@@ -66,13 +69,13 @@ export function verdictOf({ metric, spread }: SetChange): string {
 
 /** Decimals that show four digits of the largest value of a metric. */
 function decimals(cells: readonly Measured[], metric: StudyMetric): number {
-  const largest = Math.max(...cells.map((cell) => Math.abs(valueIn(cell, metric))));
+  const largest = Math.max(0, ...cells.map((cell) => Math.abs(valueIn(cell, metric) ?? 0)));
   return largest > 0 ? Math.min(8, Math.max(1, 3 - Math.floor(Math.log10(largest)))) : 4;
 }
 
 /** The mean over the runs of one weight, with its half width. @param cells all of the set. */
 export function valueText(cells: readonly Measured[], row: readonly Measured[], metric: StudyMetric): string {
-  return spreadText(spreadOf(row.map((cell) => valueIn(cell, metric))), decimals(cells, metric));
+  return spreadText(spreadOf(row.flatMap((cell) => valueIn(cell, metric) ?? [])), decimals(cells, metric));
 }
 
 /** "+0.0113 [−0.0078, +0.0304]". @param cells all of the set. */
@@ -82,18 +85,24 @@ export function changeText(cells: readonly Measured[], { metric, spread, interva
   return `${signed(spread.mean, digits)}${ends}`;
 }
 
-/** What can be said of a set, one sentence a weight. */
-export function summarySentences(title: string, changes: readonly SetChange[]): string[] {
+/** What can be said of a set, a line a weight. @param cells all of the set. */
+export function summaryLines(title: string, cells: readonly Measured[], changes: readonly SetChange[]): string[] {
   const lambdas = [...new Set(changes.map(({ lambda }) => lambda))];
-  const sentences = lambdas.map((lambda) => {
+  return lambdas.map((lambda) => {
     const own = changes.filter((change) => change.lambda === lambda);
-    const named = (verdict: string) =>
-      own.filter((change) => verdictOf(change) === verdict).map(({ metric }) => METRIC_TITLES[metric]);
-    const parts = ['better', 'worse', 'higher', 'lower', 'unclear'].flatMap((verdict) => {
-      const titles = named(verdict);
-      return titles.length === 0 ? [] : [`${titles.join(', ')} ${verdict}`];
-    });
-    return `λ = ${lambda}: ${parts.join('; ')}.`;
+    const named = (verdict: string) => own.filter((change) => verdictOf(change) === verdict);
+    const clear = ['better', 'worse', 'higher', 'lower'].flatMap((verdict) =>
+      named(verdict).map((change) => `${METRIC_TITLES[change.metric]} ${verdict}, ${changeText(cells, change)}`),
+    );
+    const titlesOf = (verdict: string) =>
+      named(verdict)
+        .map(({ metric }) => METRIC_TITLES[metric])
+        .join(', ');
+    const parts = [
+      ...clear,
+      ...(titlesOf('unclear') ? [`unclear: ${titlesOf('unclear')}`] : []),
+      ...(titlesOf('one pair') ? ['one seed so far, so that no interval can be given'] : []),
+    ];
+    return `- **${title}, λ = ${lambda}**: ${parts.join('; ')}.`;
   });
-  return [`**${title}**, against λ = 0.`, ...sentences];
 }

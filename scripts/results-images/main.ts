@@ -25,7 +25,7 @@ import { copiesOf } from './copies.ts';
 import { extractorOf, prepareExtractor } from './extractors.ts';
 import { cellMeasures, cellSamples, measureCell } from './measure.ts';
 import { preparedImages } from './prepared-images.ts';
-import { type MeasuredCell, type SetResults, writeReport } from './report.ts';
+import { type FinishedCell, type SetResults, writeReport } from './report.ts';
 import { type Cell, cellName, DEFAULT_SETS, FULL, QUICK, SETS, type StudySet, studyCells } from './study.ts';
 import { cellFolder, finishedCell, runCells } from './train.ts';
 
@@ -96,20 +96,21 @@ async function report(): Promise<void> {
   let seconds = 0;
   for (const set of sets) {
     const images = await imagesOf(set.name);
-    const measured: MeasuredCell[] = [];
+    const finished: FinishedCell[] = [];
     for (const cell of cells.filter((one) => one.set === set.name)) {
       const folder = cellFolder(output, cell);
       const record = await recordOf(cell);
       const measures = await cellMeasures(folder);
-      if (!record || !measures) continue;
+      if (!record) continue;
       const samples = await cellSamples(folder, record);
-      measured.push({ record, measures, samples, copies: await copiesOf(folder, samples, images) });
+      const copies = cell.seed === 0 ? await copiesOf(folder, samples, images) : undefined;
+      finished.push({ record, measures, samples, copies });
       seconds += (await JobClock.start(folder)).elapsed().wall_seconds;
     }
-    if (measured.length > 0) results.push({ set, images, cells: measured });
+    if (finished.length > 0) results.push({ set, images, cells: finished });
   }
   const done = results.reduce((sum, { cells }) => sum + cells.length, 0);
-  if (done === 0) throw new InvalidArgumentError(`${output} has no model that was measured: train and measure first`);
+  if (done === 0) throw new InvalidArgumentError(`${output} has no finished model: train first`);
   const files = await writeReport(values.report, results, { seconds, unfinished: cells.length - done });
   console.log(`written: ${files.join(', ')}`);
 }

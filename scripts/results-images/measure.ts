@@ -16,7 +16,7 @@ import {
 } from '../../src/metrics/index.ts';
 import type { PointCloud } from '../../src/metrics/metric.ts';
 import * as z from '../../src/zod.ts';
-import { type CellRecord, SAMPLES_FILE } from './study.ts';
+import { type CellRecord, cellName, SAMPLES_FILE } from './study.ts';
 
 const finite = z.number().check(z.refine(Number.isFinite));
 const measuresSchema = z.strictObject({
@@ -58,7 +58,7 @@ export async function cellMeasures(folder: string): Promise<CellMeasures | undef
 /**
  * Measures the samples of a cell against all images of its set, and writes `metrics.json`.
  *
- * @param features the folder in which the features of the real images are kept.
+ * @param features the folder in which features are kept.
  */
 export async function measureCell(
   folder: string,
@@ -67,12 +67,10 @@ export async function measureCell(
   extractor: FeatureExtractor,
   features: string,
 ): Promise<void> {
-  const realFeatures = await keptFeatures(
-    path.join(features, `${record.cell.set}-${extractor.checksum.slice(0, 8)}.npy`),
-    real,
-    extractor,
-  );
-  const fakeFeatures = await featuresOf(await cellSamples(folder, record), extractor);
+  const name = `${record.cell.set}-${extractor.checksum.slice(0, 8)}.npy`;
+  const realFeatures = await keptFeatures(path.join(features, name), real, extractor);
+  const samples = await cellSamples(folder, record);
+  const fakeFeatures = await keptFeatures(path.join(features, cellName(record.cell), name), samples, extractor);
   const block_products = await createBlockGemm('cpu');
   try {
     const { mean: kid_mean } = await kernelDistance(realFeatures, fakeFeatures, { block_products });
@@ -92,7 +90,7 @@ export async function measureCell(
   }
 }
 
-/** The features of real images are those of every cell of their set. */
+/** A measurement that was stopped has them already; and all cells of a set need those of the real images. */
 async function keptFeatures(file: string, images: ImageSet, extractor: FeatureExtractor): Promise<PointCloud> {
   if (await exists(file)) {
     const { data, shape } = parseNpyArray(await readFile(file), file);

@@ -12,7 +12,7 @@ import {
   METRIC_TITLES,
   METRICS,
   type SetChange,
-  summarySentences,
+  summaryLines,
   valueText,
   verdictOf,
 } from './changes.ts';
@@ -26,11 +26,13 @@ const COLUMNS = 6;
 /** Of an image in the pictures, in pixels. */
 const SHOWN_SIDE = 40;
 
-/** A cell that was measured. */
-export interface MeasuredCell {
+/** A finished cell. */
+export interface FinishedCell {
   readonly record: CellRecord;
-  readonly measures: CellMeasures;
-  readonly copies: Copies;
+  /** Undefined for one that is trained and not measured yet. */
+  readonly measures: CellMeasures | undefined;
+  /** Of the first seed alone. */
+  readonly copies: Copies | undefined;
   readonly samples: ImageSet;
 }
 
@@ -39,7 +41,7 @@ export interface SetResults {
   readonly set: StudySet;
   readonly images: ImageSet;
   /** Those of a weight side by side, by seed. */
-  readonly cells: readonly MeasuredCell[];
+  readonly cells: readonly FinishedCell[];
 }
 
 /** What the report says of the run as a whole. */
@@ -71,19 +73,19 @@ export async function writeReport(file: string, results: readonly SetResults[], 
 function markdown(results: readonly SetResults[], { seconds, unfinished }: StudyFacts): string {
   const cells = results.flatMap(({ cells }) => cells);
   const changes = results.map((result) => changesOf(result.cells));
-  const tests = changes.flat().length;
+  const tests = changes.flat().filter(({ interval }) => interval !== undefined).length;
   return `${[
     '# DDPM and Iso-Diffusion on images',
-    'The same U-Net, trained on two sets of real images with and without the isotropy penalty. Models of one seed have the same initial weights, the same order of images, the same noise, and draw from the same noise: only λ differs.',
+    'The same U-Net, trained on real images with and without the isotropy penalty. Models of one seed have the same initial weights, images and noise, and draw from the same noise. Only λ differs.',
     '## What it shows',
-    ...results.map(({ set }, i) => summarySentences(set.title, changes[i] ?? []).join(' ')),
-    `A difference is *clear* where the 95 % interval of the paired differences leaves out 0. Of ${tests} differences that are none, about ${Math.max(1, Math.round(tests / 20))} would look clear by chance.`,
+    results.flatMap(({ set, cells }, i) => summaryLines(set.title, cells, changes[i] ?? [])).join('\n'),
+    `A change is that against λ = 0 of the same seed, as a mean over the seeds with its 95 % interval (Student's t). It is called unclear where the interval has 0 in it. ${tests} changes have an interval. If λ did nothing, ${Math.round(tests / 20) || 'none or one'} of them would look clear by chance. The paper publishes higher Precision and Density with λ, and lower Recall ([introduction.md](introduction.md)).`,
     '## What it does not show',
     [
-      `- **Small effects.** Student's t for ${counted(seedsOf(cells).length, 'seed')} makes wide intervals: *unclear* does not mean *equal*.`,
-      '- **Other sizes.** One network, one length of training, and small images. Large models on large images may behave in another way.',
-      '- **Figures of papers.** The features are those of small classifiers, not those of the FID. Values compare within one table only.',
-      '- **New images.** Everything is measured against the images of the training, as in the paper. A model that copies them would score well, so copies are counted.',
+      `- **Small effects.** With few seeds (${seedsOf(cells).length} at most) the intervals are wide. *Unclear* does not mean *equal*.`,
+      '- **Other sizes.** It is one small network, trained briefly, on small images. Large models on large images may behave in another way.',
+      '- **Figures of papers.** The features are not those of the FID. FID and KID have the units of these features, and compare within one table only.',
+      '- **New images.** Drawn images are measured against those of the training, as in the paper. A model that copies them would score well, so copies are counted.',
       '- **Other samplers.** All images were drawn by DDIM. The paper draws by 1,000 steps of DDPM.',
     ].join('\n'),
     '## How it was made',
@@ -93,7 +95,7 @@ function markdown(results: readonly SetResults[], { seconds, unfinished }: Study
   ].join('\n\n')}\n`;
 }
 
-const seedsOf = (cells: readonly MeasuredCell[]) => [...new Set(cells.map(({ record }) => record.cell.seed))];
+const seedsOf = (cells: readonly FinishedCell[]) => [...new Set(cells.map(({ record }) => record.cell.seed))];
 
 function howText(results: readonly SetResults[]): string {
   const [first] = results[0]?.cells ?? [];
@@ -101,16 +103,16 @@ function howText(results: readonly SetResults[]): string {
   const { settings, parameters } = first.record;
   const sets = results.map(
     ({ set, images, cells }) =>
-      `**${set.title}**: ${images.count.toLocaleString('en')} images of ${images.height}x${images.width}x${images.channels}, \`loadImages('${set.name}')\`; features by ${cells[0]?.measures.extractor.name ?? 'none'}.`,
+      `**${set.title}**: ${images.count.toLocaleString('en')} images of ${images.height}x${images.width}x${images.channels}, \`loadImages('${set.name}')\`; features by ${cells[0]?.measures?.extractor.name ?? `${set.extractor}, not taken yet`}.`,
   );
   return [
     ...sets,
-    `${settings.steps.toLocaleString('en')} steps in batches of ${settings.batch_size}, AdamW, learning rate ${settings.learning_rate} falling as a cosine, averaged weights, a U-Net of ${(parameters / 1e6).toFixed(1)} million parameters. From each model ${first.record.samples.count.toLocaleString('en')} images by ${settings.num_inference_steps} steps of DDIM. k = 5 for Precision, Recall, Density and Coverage.`,
+    `Each model took ${settings.steps.toLocaleString('en')} steps in batches of ${settings.batch_size}: AdamW, a learning rate of ${settings.learning_rate} that falls as a cosine, averaged weights, and a U-Net of ${(parameters / 1e6).toFixed(1)} million parameters. Then it drew ${first.record.samples.count.toLocaleString('en')} images by ${settings.num_inference_steps} steps of DDIM. Precision, Recall, Density and Coverage have k = 5.`,
   ].join(' ');
 }
 
 /** The only part that differs between two runs of the study on the cpu. */
-function timeText(cells: readonly MeasuredCell[], seconds: number, unfinished: number): string {
+function timeText(cells: readonly FinishedCell[], seconds: number, unfinished: number): string {
   const machines = [
     ...new Set(
       cells.map(
@@ -119,23 +121,23 @@ function timeText(cells: readonly MeasuredCell[], seconds: number, unfinished: n
     ),
   ];
   const partial = unfinished > 0 ? ` **${counted(unfinished, 'model')} of the study are not there yet.**` : '';
-  return `Made by \`npm run results-images\`. ${counted(cells.length, 'model')} trained and drawn from on ${machines.join('; ')}, in ${duration(seconds)} summed over the models.${partial}`;
+  return `\`npm run results-images\` makes this file. It goes on after a stop, and \`--device cuda\` takes a GPU. ${counted(cells.length, 'model')} were trained and drawn from in ${duration(seconds)}, summed over the models, on ${machines.join('; ')}.${partial}`;
 }
 
 function setSection({ set, cells }: SetResults, changes: readonly SetChange[]): string {
   const rows = LAMBDAS.map((lambda) => cells.filter(({ record }) => record.cell.lambda === lambda)).filter(
     (row) => row.length > 0,
   );
-  const lambdaOf = (row: readonly MeasuredCell[]) => String(row[0]?.record.cell.lambda);
-  const copyRows = rows.map((row) => {
-    const sum = (key: 'copied' | 'memorised') => row.reduce((total, { copies }) => total + copies[key], 0);
-    const drawn = row.reduce((total, { record }) => total + record.samples.count, 0);
-    return [lambdaOf(row), String(sum('copied')), `${((100 * sum('memorised')) / drawn).toFixed(1)} %`];
+  const lambdaOf = (row: readonly FinishedCell[]) => String(row[0]?.record.cell.lambda);
+  const copyRows = cells.flatMap(({ record, copies }) => {
+    if (!copies) return [];
+    const share = (100 * copies.memorised) / record.samples.count;
+    return [[String(record.cell.lambda), String(copies.copied), `${share.toFixed(1)} %`]];
   });
   return [
     `## ${set.title}`,
     `![${set.title}: real images, and those of each λ from the same noise, seed 0](images/${pictureName(set, 'samples')})`,
-    'Means over the seeds ± the half width of the 95 % interval. Isotropy is the mean squared predicted noise per element, on noise that the training has not seen.',
+    'Means over the seeds ± the half width of the 95 % interval. Isotropy is the mean squared predicted noise per element, on noise that the training has not seen ([theory.md](theory.md)).',
     markdownTable(
       ['λ', ...METRICS.map((metric) => METRIC_TITLES[metric])],
       rows.map((row) => [lambdaOf(row), ...METRICS.map((metric) => valueText(cells, row, metric))]),
@@ -150,8 +152,8 @@ function setSection({ set, cells }: SetResults, changes: readonly SetChange[]): 
         verdictOf(change),
       ]),
     ),
-    'Drawn images that equal a training image pixel by pixel, and those that look memorised, as about 1 % of new images do:',
-    markdownTable(['λ', 'copied', 'look memorised'], copyRows),
+    'Drawn images of seed 0 that equal a training image pixel by pixel, and those as close to one as 1 % of new images are:',
+    markdownTable(['λ', 'copied', 'as close'], copyRows),
     `![${set.title}: mean squared error while training](images/${pictureName(set, 'loss')})`,
     `![${set.title}: isotropy of the predicted noise while training](images/${pictureName(set, 'isotropy')})`,
   ].join('\n\n');
@@ -166,14 +168,14 @@ function jsonOf(results: readonly SetResults[]): JsonValue {
       images: images.count,
       shape: [images.height, images.width, images.channels],
       fingerprint: images.fingerprint,
-      extractor: cells[0]?.measures.extractor ?? null,
+      extractor: cells[0]?.measures?.extractor ?? null,
       parameters: cells[0]?.record.parameters ?? null,
       cells: cells.map(({ record, measures, copies }) => ({
         lambda: record.cell.lambda,
         seed: record.cell.seed,
         samples: record.samples.count,
         isotropy: record.isotropy,
-        ...measures.metrics,
+        ...measures?.metrics,
         ...copies,
         environment: record.environment,
         curve: record.curve,

@@ -1,5 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { changesOf, summarySentences, verdictOf } from '../../../scripts/results-images/changes.ts';
+import { changesOf, summaryLines, verdictOf } from '../../../scripts/results-images/changes.ts';
 import { LAMBDAS } from '../../../scripts/results-images/study.ts';
 
 /** scipy 1.7: `t.interval(0.95, 2, d.mean(), sem(d))` of the differences. */
@@ -58,9 +59,60 @@ describe('the changes of results-images', () => {
       ...Array(7).fill(2),
       ...Array(7).fill(3),
     ]);
-    const changes = changesOf(cellsWith([0.5, 0.9, 0.7]));
-    expect(summarySentences('Set', changes).join(' ')).toBe(
-      '**Set**, against λ = 0. λ = 0.05: Precision, Recall, Density, Coverage better; FID, KID worse; isotropy higher. λ = 0.1: FID, KID, Precision, Recall, Density, Coverage, isotropy unclear.',
+    const all = cellsWith([0.5, 0.9, 0.7]);
+    expect(summaryLines('Set', all, changesOf(all))).toEqual([
+      '- **Set, λ = 0.05**: Precision better, +0.700 [+0.203, +1.197]; Recall better, +0.700 [+0.203, +1.197]; Density better, +0.700 [+0.203, +1.197]; Coverage better, +0.700 [+0.203, +1.197]; FID worse, +0.700 [+0.203, +1.197]; KID worse, +0.700 [+0.203, +1.197]; isotropy higher, +0.700 [+0.203, +1.197].',
+      '- **Set, λ = 0.1**: unclear: FID, KID, Precision, Recall, Density, Coverage, isotropy.',
+    ]);
+    const one = all.filter(({ record }) => record.cell.seed === 0);
+    expect(summaryLines('Set', one, changesOf(one))[0]).toBe(
+      '- **Set, λ = 0.05**: one seed so far, so that no interval can be given.',
     );
+  });
+});
+
+/** scipy 1.7: `t.ppf(0.975, n - 1)` for n seeds. */
+const QUANTILES = new Map([
+  [2, 12.706204736432095],
+  [3, 4.302652729911275],
+  [4, 3.182446305284263],
+  [5, 2.7764451051977987],
+]);
+
+interface Change {
+  readonly lambda: number;
+  readonly metric: string;
+  readonly differences: readonly number[];
+  readonly low: number | null;
+  readonly high: number | null;
+  readonly verdict: string;
+}
+
+describe('docs/results-images.json', () => {
+  const { sets } = JSON.parse(readFileSync('docs/results-images.json', 'utf8')) as {
+    sets: { name: string; cells: Record<string, number>[]; changes: Change[] }[];
+  };
+
+  it('has differences of the values of its cells, with the intervals of scipy', () => {
+    let intervals = 0;
+    for (const { cells, changes } of sets)
+      for (const { lambda, metric, differences, low, high, verdict } of changes) {
+        const value = (weight: number, seed: number) =>
+          cells.find((cell) => cell.lambda === weight && cell.seed === seed)?.[metric] ?? Number.NaN;
+        expect(differences).toEqual(differences.map((_, seed) => value(lambda, seed) - value(0, seed)));
+        const n = differences.length;
+        const mean = differences.reduce((sum, one) => sum + one, 0) / n;
+        const std = Math.sqrt(differences.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (n - 1));
+        const half = ((QUANTILES.get(n) ?? Number.NaN) * std) / Math.sqrt(n);
+        if (low === null || high === null) {
+          expect([n, verdict]).toEqual([1, 'one pair']);
+          continue;
+        }
+        intervals++;
+        expect(low).toBeCloseTo(mean - half, 6);
+        expect(high).toBeCloseTo(mean + half, 6);
+        expect(verdict === 'unclear').toBe(low <= 0 && high >= 0);
+      }
+    expect(intervals).toBeGreaterThanOrEqual(14);
   });
 });
