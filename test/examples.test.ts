@@ -70,7 +70,7 @@ describe('every example runs', () => {
       expect(await runExample(path.join(examples, file), args, folder, variables)).toMatch(prints);
       for (const written of writes) expect(existsSync(path.join(folder, written)), written).toBe(true);
     },
-    120_000,
+    240_000,
   );
 
   it('tfjs-engine.ts takes tfjs-node, where tfjs-node-gpu is installed without its CUDA libraries', async () => {
