@@ -82,7 +82,7 @@ function markdown(results: readonly SetResults[], { seconds, unfinished }: Study
     `A change is that against λ = 0 of the same seed, as a mean over the seeds with its 95 % interval (Student's t). It is called unclear where the interval has 0 in it. ${tests} changes have an interval. If λ did nothing, ${Math.round(tests / 20) || 'none or one'} of them would look clear by chance. The paper publishes higher Precision and Density with λ, and lower Recall ([introduction.md](introduction.md)).`,
     '## What it does not show',
     [
-      `- **Small effects.** With few seeds (${seedsOf(cells).length} at most) the intervals are wide. *Unclear* does not mean *equal*.`,
+      `- **Small effects.** With few seeds (${seedsOf(cells).length} at most) the intervals are wide. _Unclear_ does not mean _equal_.`,
       '- **Other sizes.** It is one small network, trained briefly, on small images. Large models on large images may behave in another way.',
       '- **Figures of papers.** The features are not those of the FID. FID and KID have the units of these features, and compare within one table only.',
       '- **New images.** Drawn images are measured against those of the training, as in the paper. A model that copies them would score well, so copies are counted.',
