@@ -24,7 +24,7 @@ describe('scripts/results-images', () => {
   const text = (name: string) =>
     bytes(name, 'report/results-images.md')
       .toString()
-      .replace(/in [\d.]+ (h|min|s) summed/, '');
+      .replace(/in [\d.]+ (h|min|s), summed/, '');
 
   it('writes the same bytes after it was killed and started again', async () => {
     const [code] = await once(start('whole'), 'exit');
