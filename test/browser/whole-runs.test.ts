@@ -76,15 +76,16 @@ describe.skipIf(!hasChromium)('whole runs in a browser', () => {
     expect(await plain.run('runInOpfs', ['broken', undefined, 'latest'])).toEqual(whole);
   });
 
-  it('20 starts leave no memory behind', async () => {
+  it('13 starts leave no memory behind', async () => {
     const zip = await isolated.run('trainAndExport', ['short', 5]);
     const sizes: number[] = [];
-    for (const starts of [3, 10, 10]) {
+    for (const starts of [3, 5, 5]) {
       await isolated.run('startOften', [starts, zip]);
       sizes.push(await memoryOf(isolated.page));
     }
     console.log(`memory of the page: ${sizes.map((size) => size.toFixed(1)).join(', ')} MiB`);
     const [, half = 0, whole = 0] = sizes;
-    expect(whole - half).toBeLessThan(0.05 * half);
+    // 0.3 MiB a start. All that was seen between the last two was 0.1 MiB.
+    expect(whole - half).toBeLessThan(0.025 * half);
   }, 400_000);
 });
