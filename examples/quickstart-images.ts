@@ -33,7 +33,7 @@ const { values } = parseArgs({
     images: { type: 'string' },
     resolution: { type: 'string' },
     steps: { type: 'string', default: '2400' },
-    samples: { type: 'string', default: '1000' },
+    samples: { type: 'string', default: '500' },
     output: { type: 'string', default: 'quickstart-images-output' },
   },
 });
