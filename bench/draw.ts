@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
 import { pipeline } from '../src/pipelines/index.ts';
 import { peakMemory, printRatio, requirePython, runPairs, startReference } from './harness.ts';
+import { withSavedPipeline } from './saved-pipeline.ts';
 
 const PRESET = 'ddpm-cifar10';
 const BATCHES = [1, 4, 16];
@@ -18,10 +17,7 @@ const BATCHES = [1, 4, 16];
 export async function run(): Promise<void> {
   requirePython(['torch']);
   const model = new UNet2DModel(unet2DPreset(PRESET));
-  const parent = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
-  try {
-    const folder = path.join(parent, 'pipeline');
-    saveElsewhere(folder);
+  await withSavedPipeline(saveElsewhere, async (folder) => {
     const reference = startReference(fileURLToPath(new URL('./draw_reference.py', import.meta.url)));
     try {
       const weights = path.join(folder, 'unet', 'diffusion_pytorch_model.safetensors');
@@ -75,9 +71,7 @@ export async function run(): Promise<void> {
     } finally {
       reference.close();
     }
-  } finally {
-    await rm(parent, { recursive: true, force: true });
-  }
+  });
 }
 
 /** Saves the pipeline in another process: the memory that this takes is not that of drawing. */

@@ -4,6 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { UNet2DModel } from '../src/models/index.ts';
 import { pipeline } from '../src/pipelines/index.ts';
 import { DDIMScheduler } from '../src/schedulers/index.ts';
+import { saveModel } from '../test/pipelines/saved-unet.ts';
 import { median } from './harness.ts';
 import { withSavedPipeline } from './saved-pipeline.ts';
 
@@ -30,7 +31,8 @@ export async function run(argv: readonly string[]): Promise<void> {
     layers_per_block: 1,
     norm_num_groups: 8,
   });
-  await withSavedPipeline(model, async (folder) => {
+  const save = (folder: string) => saveModel(folder, model);
+  await withSavedPipeline(save, async (folder) => {
     const open = () => pipeline('unconditional-image-generation', folder, { device: 'cpu' });
     const options = { num_inference_steps: 2, scheduler: new DDIMScheduler() };
 

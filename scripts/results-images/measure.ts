@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type ImageSet, imagesFromArray } from '../../src/datasets/index.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { passOver } from '../../src/evaluation/feature-pass.ts';
+import { openImages, randomPart } from '../../src/evaluation/image-sources.ts';
 import type { FeatureExtractor } from '../../src/evaluation/index.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { readJsonFile, stringifySorted } from '../../src/files/json.ts';
@@ -97,20 +99,18 @@ async function keptFeatures(file: string, images: ImageSet, extractor: FeatureEx
     if (shape[0] === images.count && shape[1] === extractor.dims)
       return { data: Float32Array.from(data), count: images.count, dims: extractor.dims };
   }
-  const features = await featuresOf(images, extractor);
-  await writeFileAtomic(file, npyBytes(features.data, [features.count, features.dims]));
-  return features;
-}
-
-async function featuresOf(images: ImageSet, extractor: FeatureExtractor): Promise<PointCloud> {
-  const { count, height, width, channels } = images;
+  const { count } = images;
   const { dims } = extractor;
-  const data = new Float32Array(count * dims);
-  for (let start = 0; start < count; start += BATCH) {
-    const indices = Array.from({ length: Math.min(BATCH, count - start) }, (_, i) => start + i);
-    const batch = indices.map((index) => ({ data: images.pixels(index), height, width, channels }));
-    data.set(await extractor.extract(batch), start * dims);
-  }
+  const opened = await openImages(images, {
+    split: undefined,
+    select: randomPart(undefined, 0),
+    strict: true,
+    warn: console.warn,
+  });
+  const use = { extractor, statistics: false, features: true };
+  const [found] = await passOver(opened, [use], { batchSize: BATCH, channels: opened.channels });
+  const data = found?.features ?? new Float32Array();
+  await writeFileAtomic(file, npyBytes(data, [count, dims]));
   return { data, count, dims };
 }
 
