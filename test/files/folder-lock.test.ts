@@ -118,6 +118,29 @@ describe('withFolderLock', () => {
   }, 30_000);
 
   it.runIf(process.platform === 'linux')(
+    'takes it over from a killed process whose parent never asks how it ended',
+    async () => {
+      const script = fileURLToPath(new URL('./hold-lock.ts', import.meta.url));
+      const holder = [process.execPath, '--import', 'tsx', script, root];
+      // The shell becomes `sleep`, which does not collect its children: the killed one stays in the list of processes.
+      const parent = spawn('sh', ['-c', '"$0" "$@" & exec sleep 60', ...holder], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      try {
+        await new Promise((resolve) => parent.stdout.once('data', resolve));
+        const [file = ''] = readdirSync(lock);
+        const { pid } = JSON.parse(readFileSync(path.join(lock, file), 'utf8'));
+        process.kill(pid, 'SIGKILL');
+        await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, 'utf8')).toContain(') Z '), 5000);
+        expect(await tryLock()).toBe('locked');
+      } finally {
+        parent.kill();
+      }
+    },
+    30_000,
+  );
+
+  it.runIf(process.platform === 'linux')(
     'takes it over from an owner whose process id another process got',
     async () => {
       lockOf({ pid: process.ppid, started: '1' }, 0);

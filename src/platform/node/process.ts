@@ -18,7 +18,7 @@ export interface ProcessIdentity {
 let own: ProcessIdentity | undefined;
 
 export function thisProcess(): ProcessIdentity {
-  own ??= { host: hostname(), machine: machine(), pid: process.pid, started: startOf(process.pid) };
+  own ??= { host: hostname(), machine: machine(), pid: process.pid, started: statOf(process.pid)?.started ?? null };
   return own;
 }
 
@@ -30,8 +30,10 @@ export function isRunning({ pid, started }: Pick<ProcessIdentity, 'pid' | 'start
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
   }
-  const now = startOf(pid);
-  return started === null || now === null || now === started;
+  const now = statOf(pid);
+  if (!now) return true;
+  // A process that was killed keeps its id until its parent asks how it ended. In a container, the first process may never ask.
+  return now.state !== 'Z' && now.state !== 'X' && (started === null || now.started === started);
 }
 
 function machine(): string {
@@ -46,10 +48,15 @@ function machine(): string {
     .slice(0, 12);
 }
 
-/** Field 22 of /proc/pid/stat, in ticks since the machine started. The second field may hold blanks; ')' ends it. */
-function startOf(pid: number): string | null {
+/**
+ * Fields 3 and 22 of /proc/pid/stat on Linux: the state as a letter, and the start in ticks since the machine started. The
+ * second field may hold blanks; ')' ends it.
+ */
+function statOf(pid: number): { readonly state: string; readonly started: string } | undefined {
   const stat = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state, started] = [fields?.[0], fields?.[19]];
+  return state === undefined || started === undefined ? undefined : { state, started };
 }
 
 function attempt(read: () => string): string | undefined {
