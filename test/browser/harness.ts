@@ -24,7 +24,10 @@ export function launchTestChromium(): Promise<Browser> {
   return launchChromium([...WEBGPU_FLAGS, EAGER_MEMORY]);
 }
 
-/** The memory of a page with COOP and COEP and of its workers, in MiB. */
+/**
+ * The memory of a page with COOP and COEP and of its workers, in MiB. Chromium waits a minute for a worker that blocks, as the
+ * threads of onnxruntime do, and then leaves it out: measure where runs have one thread.
+ */
 export function memoryOf(page: Page): Promise<number> {
   return page.evaluate(async () => {
     const measurable = performance as Performance & {
@@ -65,6 +68,8 @@ const PAGE =
 interface TabOptions {
   /** Whether it has the headers COOP and COEP, without which wasm has one thread. */
   readonly isolated: boolean;
+  /** Threads of onnxruntime in the page where it is isolated; default 2. */
+  readonly threads?: number;
   /** Its content security policy; default none. */
   readonly policy?: string;
 }
@@ -84,8 +89,9 @@ async function serve(files: ReadonlyMap<string, Uint8Array>, { isolated, policy 
     return files.get(url) ?? (name.startsWith('ort-wasm') ? readFile(path.join(ortFiles, name)) : undefined);
   };
   const server = createServer(async ({ url = '/' }, response) => {
-    const body = await content(new URL(url, 'http://localhost').pathname);
-    const type = url === '/' ? 'text/html' : (TYPES[path.extname(url)] ?? 'application/octet-stream');
+    const { pathname } = new URL(url, 'http://localhost');
+    const body = await content(pathname);
+    const type = pathname === '/' ? 'text/html' : (TYPES[path.extname(pathname)] ?? 'application/octet-stream');
     response.writeHead(body === undefined ? 404 : 200, { ...headers, 'Content-Type': type }).end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
@@ -126,7 +132,7 @@ export class TestBrowser {
     page.on('pageerror', (error) => console.error(error));
     page.on('console', (message) => message.type() === 'error' && console.error(message.text()));
     const { port } = server.address() as AddressInfo;
-    await page.goto(`http://localhost:${port}/`);
+    await page.goto(`http://localhost:${port}/?threads=${options.threads ?? 2}`);
     await page.waitForFunction(() => 'runScenario' in globalThis);
     return {
       page,

@@ -11,7 +11,10 @@ import {
 } from './whole-runs.ts';
 
 // With threads where the server allows it: they need the files of onnxruntime-web by themselves.
-if (globalThis.crossOriginIsolated) configureRuntime({ wasm_paths: `${location.origin}/ort/`, threads: 2 });
+if (globalThis.crossOriginIsolated) {
+  const threads = Number(new URLSearchParams(location.search).get('threads') ?? 2);
+  configureRuntime({ wasm_paths: `${location.origin}/ort/`, threads });
+}
 
 /** What the tests run in the browser, and some of it in Node.js too. */
 export const scenarios = {
