@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { unzipSync } from 'fflate';
-import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { pipeline } from '../../src/index.ts';
 import { memoryOf } from './harness.ts';
 import {
@@ -44,9 +44,15 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
     await play?.close();
     rmSync(folder, { recursive: true, force: true });
   });
+  /** A page for one test: left open it would go on training beside the next. */
+  const open: PlayBrowser['open'] = async (...args) => {
+    const opened = await play.open(...args);
+    onTestFinished(() => opened.context.close());
+    return opened;
+  };
 
   it('shows a picture before the first click, and a first load without .wasm is small', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     const bytes = new Map<string, number>();
     page.on('response', async (response) => {
       // The page that is left for the reload has no bodies any more.
@@ -65,7 +71,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('trains, pauses, takes one step and begins anew; loss, isotropy and bars are live', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     const empty = await inkOf(page, 'loss');
     await trainTo(page, 60);
     await page.waitForFunction(() => Number(document.querySelector('#bars .bar > span:last-child')?.textContent) >= 0);
@@ -84,7 +90,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('stops within 300 ms of its own time, and is never busy for long while both models train', async () => {
-    const { page } = await play.open();
+    const { page } = await open();
     await trainTo(page, 30);
     const tasks = await play.tasksOf(page, 8000);
     const longest = Math.max(...tasks);
@@ -99,7 +105,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('changes lambda and the learning rate while it trains, and predicts lambda without training', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     await trainTo(page, 40);
     await slide(page, '#lambda', 0.5);
     await page.selectOption('#rate', '0.001');
@@ -117,7 +123,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('has a trained model with it: bars before the first click, and lambda predicted without any training', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     await expect.poll(async () => (await barsOf(page)).every(Number.isFinite)).toBe(true);
     const [precision = 0] = await barsOf(page);
     expect(precision).toBeGreaterThan(0.9);
@@ -134,7 +140,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it.each(['reverse', 'forward'])('has a slider through time, with paths: %s', async (view) => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     const shown = await pictureOf(page, 'iso');
     await page.selectOption('#view', view);
     await slide(page, '#time', 0.5);
@@ -154,7 +160,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('learns the four sets, drawn points and points of a CSV file', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     for (const set of ['moons', 's-curve', '8-gaussians']) {
       const before = await pictureOf(page, 'plain');
       await page.selectOption('#set', set);
@@ -185,7 +191,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('keeps its whole state in the URL: another page shows the same', async () => {
-    const first = await play.open();
+    const first = await open();
     await first.page.selectOption('#set', 'moons');
     await first.page.fill('#seed', '3');
     await slide(first.page, '#lambda', 0.2);
@@ -200,7 +206,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
       /#tab=points&set=moons&seed=3&batch=128&lambda=0.2&rate=0.003&view=reverse&time=0.7&steps=\d+/,
     );
     await expect.poll(() => first.page.url()).toBe(link);
-    const second = await play.open(new URL(link).hash);
+    const second = await open(new URL(link).hash);
     await expect
       .poll(() => stepsOf(second.page), { timeout: 60_000 })
       .toBe(Number(new URLSearchParams(new URL(link).hash.slice(1)).get('steps')));
@@ -211,7 +217,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('gives the model away as ONNX, as a pipeline and the loss as CSV, and takes it back', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     await trainTo(page, 30);
     await pause(page);
     const save = async (button: string, name: string) => {
@@ -248,10 +254,12 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
 
   describe('says what is wrong with a file, and goes on', () => {
     let page: Page;
+    let context: BrowserContext;
     let errors: readonly string[];
     beforeAll(async () => {
-      ({ page, errors } = await play.open());
+      ({ page, context, errors } = await play.open());
     });
+    afterAll(() => context?.close());
     it.each([
       ['#csv', 'words.csv', 'a,b\nhello,world\n', /line 2.*hello/],
       ['#csv', 'column.csv', '1\n2\n3\n', /one column/],
@@ -273,7 +281,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('has a tab for images: digits and files of images, with steps of the sampler as a slider', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     await page.click('#tab-images');
     await page.click('#image-play');
     const steps = async () => Number(/^\d+/.exec((await page.textContent('#image-progress')) ?? '')?.[0] ?? 0);
@@ -322,7 +330,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('20 starts leave no memory behind', async () => {
-    const { page, errors } = await play.open();
+    const { page, errors } = await open();
     await page.route('**/*', async (route) => {
       const response = await route.fetch();
       const isolation = {
@@ -349,7 +357,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
   });
 
   it('works without a network after the first load', async () => {
-    const { page, context, errors } = await play.open('', { serviceWorkers: 'allow' });
+    const { page, context, errors } = await open('', { serviceWorkers: 'allow' });
     await page.evaluate(async () => {
       await navigator.serviceWorker.ready;
     });
@@ -365,7 +373,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
     ['phone', PHONE, 'light'],
     ['desktop', DESKTOP, 'dark'],
   ] as const)('is accessible, and fits: %s %j %s', async (name, viewport, colorScheme) => {
-    const { page } = await play.open('', {
+    const { page } = await open('', {
       viewport,
       colorScheme,
       reducedMotion: 'reduce',
@@ -393,7 +401,7 @@ describe.skipIf(!hasChromium)('the page of `iso-diffusion play`', () => {
 
   it('shows a recognisable Swiss roll soon after a cold start', async () => {
     const begun = performance.now();
-    const { page } = await play.open();
+    const { page } = await open();
     await page.click('#play');
     let best = 0;
     const reached: Record<string, string> = {};
