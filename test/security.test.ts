@@ -1,7 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, it } from 'vitest';
+import { expect, inject, it } from 'vitest';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const read = (name: string) => readFileSync(path.join(root, name), 'utf8');
@@ -46,4 +48,23 @@ it('SECURITY.md states the limits that the readers have', () => {
   }
   // Every row but the two of the header has a limit here.
   expect(rows.slice(2).filter((line) => !limits.some(([row]) => row.test(line)))).toEqual([]);
+});
+
+it('onnxruntime sends nothing to its makers: it does not even give the machine a number', () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'iso-telemetry-'));
+  // Where one of these is set, onnxruntime is silent by itself.
+  const { ORT_DISABLE_TELEMETRY, CI, ORT_RUNNING_UNIT_TESTS, ...env } = process.env;
+  // `doctor` makes a session for each device, in this process and in others.
+  const args = [path.join(inject('build'), 'bin/iso-diffusion.js'), 'doctor', '--json'];
+  const { status, stdout } = spawnSync(process.execPath, args, {
+    cwd: folder,
+    encoding: 'utf8',
+    env: { ...env, HOME: folder, XDG_CACHE_HOME: folder },
+  });
+  expect(status).toBe(0);
+  expect(stdout).toContain('"cpu"');
+  expect(readdirSync(folder, { recursive: true }).filter((file) => /onnxruntime|microsoft/i.test(`${file}`))).toEqual(
+    [],
+  );
+  rmSync(folder, { recursive: true, force: true });
 });

@@ -115,17 +115,24 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** Ends the process where its output cannot be written. */
+/**
+ * Ends the process where its output cannot be written. The listeners stay, because output that is under way can still fail
+ * after `main`; a second call of `main` adds no others.
+ */
 function watchOutput(): void {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // A reader that stops early, such as `head`, is not a failure.
-    if (error.code === 'EPIPE') process.exit(0);
-    process.stderr.write(`error: the output cannot be written: ${error.message}\n`);
-    process.exit(1);
-  });
-  // Nobody is left to be told.
-  process.stderr.on('error', () => undefined);
+  process.stdout.off('error', endProcess).on('error', endProcess);
+  process.stderr.off('error', ignore).on('error', ignore);
 }
+
+function endProcess(error: NodeJS.ErrnoException): void {
+  // A reader that stops early, such as `head`, is not a failure.
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`error: the output cannot be written: ${error.message}\n`);
+  process.exit(1);
+}
+
+/** Nobody is left to be told. */
+const ignore = (): void => undefined;
 
 /** `--learning_rate` is `--learning-rate`, as in Python's scripts. */
 export function withHyphens(argument: string): string {

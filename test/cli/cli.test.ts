@@ -217,6 +217,13 @@ describe('iso-diffusion', () => {
     expect(code).toBe(2);
   });
 
+  it('listens for a broken output once, however often it is called', async () => {
+    await runHere(['--version']);
+    const before = process.stdout.listenerCount('error') + process.stderr.listenerCount('error');
+    await runHere(['--version']);
+    expect(process.stdout.listenerCount('error') + process.stderr.listenerCount('error')).toBe(before);
+  });
+
   it('prints help, and refuses what it does not know, as a process', async () => {
     expect(await cli(['train', '--help'])).toMatchObject({
       code: 0,

@@ -18,6 +18,10 @@ export const mainRealm: Realm = vm.runInThisContext('globalThis');
 /** Whether this code runs in another realm than the native half of onnxruntime-node. */
 const isForeign = mainRealm.Float32Array !== Float32Array;
 
+// From version 1.29 on, onnxruntime on Linux and macOS sends Microsoft data on the models that it runs, unless this variable
+// is set when the process makes its first session. It holds for all threads and for processes that are started from here.
+mainRealm.process.env.ORT_DISABLE_TELEMETRY ??= '1';
+
 let loaded: typeof ort | undefined;
 
 /**
