@@ -44,9 +44,12 @@ describe('dispose', () => {
   it('of a pipeline of images: twice is harmless, a call under way and every use afterwards say so', async () => {
     const generate = await openImages();
     await generate.toFolder(path.join(folder, 'full'), { ...few, count: 1 });
-    const running = generate({ num_inference_steps: 1000, batch_size: 8, output_type: 'tensor' });
-    running.catch(() => undefined);
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    let running: Promise<unknown> | undefined;
+    await new Promise<void>((resolve) => {
+      const options = { num_inference_steps: 1000, batch_size: 8, output_type: 'tensor' } as const;
+      running = generate({ ...options, on_progress: () => resolve() });
+      running.catch(() => undefined);
+    });
     await Promise.all([generate.dispose(), generate.dispose()]);
     await expect(running).rejects.toThrow(DisposedError);
     for (const use of await Promise.allSettled(uses(generate)))
@@ -60,12 +63,15 @@ describe('dispose', () => {
   it('of a pipeline of points, in one graph, in workers and step by step', async () => {
     const generate = await openPoints();
     await generate({ ...few, batch_size: 2 });
-    const running = [
-      generate({ num_inference_steps: 100, batch_size: 20_000 }),
-      generate({ num_inference_steps: 100, callback_on_step_end: () => {} }),
-    ];
+    const running: Promise<unknown>[] = [];
+    // The first has not ended when the second has taken a step of its hundred.
+    await new Promise<void>((resolve) =>
+      running.push(
+        generate({ num_inference_steps: 100, batch_size: 20_000 }),
+        generate({ num_inference_steps: 100, callback_on_step_end: () => resolve() }),
+      ),
+    );
     const ended = Promise.allSettled(running);
-    await new Promise((resolve) => setTimeout(resolve, 30));
     await generate.dispose();
     for (const call of await ended) expect(call).toMatchObject({ reason: { name: 'DisposedError' } });
     for (const options of [few, { ...few, batch_size: 9000 }, { ...few, callback_on_step_end: () => {} }, {}])

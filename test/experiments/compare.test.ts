@@ -25,9 +25,11 @@ vi.mock(import('../../src/files/package-files.ts'), async (original) => {
 vi.setConfig({ testTimeout: 120_000 });
 const root = mkdtempSync(path.join(tmpdir(), 'iso-compare-'));
 const at = (...names: string[]) => path.join(root, ...names);
-beforeAll(() => {
+const [ddpm, iso] = [at('ddpm'), at('iso')];
+beforeAll(async () => {
   vi.stubEnv('XDG_CACHE_HOME', at('cache'));
-});
+  await Promise.all([trained('ddpm', 0), trained('iso', 0.2), writeSquares(at('squares'))]);
+}, 120_000);
 afterAll(() => {
   vi.unstubAllEnvs();
   rmSync(root, { recursive: true, force: true });
@@ -120,7 +122,6 @@ describe('compareRuns', () => {
   });
 
   it('compares outputs of training, measured now, and pipelines', async () => {
-    const [ddpm, iso] = [await trained('ddpm', 0), await trained('iso', 0.2)];
     const { sides, settings, summary, warnings } = await compare([ddpm, iso], { dataset: 'moons', num_samples: 40 });
     expect(settings).toEqual({ 'loss.lambda': [0, 0.2] });
     expect(sides.map(({ name, seeds }) => [name, seeds])).toEqual([
@@ -140,7 +141,7 @@ describe('compareRuns', () => {
     expect(text('compare.md')).toContain('0.2, from step 3 on 0.5');
 
     // A run of a sweep calls its settings otherwise.
-    const mixed = await compare([iso, at('jobs', jobName(pointJob({ lambda: 0.3, seed: 3 })))], { sample_count: 0 });
+    const mixed = await compare([iso, await finished(pointJob({ lambda: 0.3, seed: 3 }))], { sample_count: 0 });
     expect(mixed.settings).toMatchObject({ 'loss.lambda': [0.2, 0.3], per_device_train_batch_size: [512, 32] });
     expect(Object.keys(mixed.settings).filter((name) => name.startsWith('model.'))).toEqual([
       'model.num_train_timesteps',
@@ -159,7 +160,6 @@ describe('compareRuns', () => {
   });
 
   it('compares images, with what evaluations warn of', async () => {
-    await writeSquares(at('squares'));
     const squares = { name: 'squares', source: at('squares'), extractor: 'raw-pixels' } as const;
     const base = imageJob({ ...squares, lambda: 0 });
     const runs = [await finished(base), await finished(drawnWithLambda(base, 0.1))];
@@ -174,15 +174,12 @@ describe('compareRuns', () => {
     });
     expect(measured.warnings).toEqual(warnings);
     expect(Object.keys(measured.sides[1]?.values ?? {})).toEqual(['precision', 'recall', 'density', 'coverage']);
-    await expect(compare([runs[0] ?? '', at('ddpm')])).rejects.toThrow(
-      /draws images .* draws points .* cannot be compared/,
-    );
+    await expect(compare([runs[0] ?? '', ddpm])).rejects.toThrow(/draws images .* draws points .* cannot be compared/);
   });
 
   it('refuses what cannot be compared before it writes', async () => {
-    rmSync(at('out'), { recursive: true });
+    rmSync(at('out'), { recursive: true, force: true });
     const refused = (runs: string[], options: Partial<CompareOptions> = {}) => expect(compare(runs, options)).rejects;
-    const [ddpm, iso] = [at('ddpm'), at('iso')];
     await refused([ddpm]).toThrow(/at least two runs/);
     await refused([ddpm, at('nothing')]).toThrow(/nothing is not a folder/);
     await refused([ddpm, root]).toThrow(/is not a run: it is neither an output of train/);

@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -40,23 +41,33 @@ async function inThisProcess(name: string, job: Job): Promise<string> {
   return folder;
 }
 
+/** Runs the job of a folder in a process that is killed after its first checkpoint; false if the job was finished by then. */
+async function killed(folder: string): Promise<boolean> {
+  const child = fork(worker, {
+    execArgv: [],
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
+  child.send({ id: 0, request: { folder } });
+  const closed = once(child, 'close');
+  const isThere = (name: string) => existsSync(path.join(folder, name));
+  const timer = setInterval(() => (isThere('timing.json') || isThere('result.json')) && child.kill('SIGKILL'), 2);
+  await closed;
+  clearInterval(timer);
+  return isThere('timing.json') && !isThere('result.json');
+}
+
 describe('a job', () => {
   it('that is killed while it trains goes on, and ends as an unbroken one', async () => {
     const job = pointJob({ epochs: 2000 });
     const folder = path.join(root, 'killed');
     await writeJob(folder, job);
-    const child = fork(worker, {
-      execArgv: [],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-    });
-    child.send({ id: 0, request: { folder } });
-    const checkpoint = () =>
-      existsSync(path.join(folder, 'timing.json')) && !existsSync(path.join(folder, 'result.json'));
-    const killed = new Promise((resolve) => child.on('close', (_code, signal) => resolve(signal)));
-    const timer = setInterval(() => checkpoint() && child.kill('SIGKILL'), 2);
-    expect(await killed).toBe('SIGKILL');
-    clearInterval(timer);
+    // A machine that leaves this process no time can end the job before it is killed.
+    for (let attempts = 1; !(await killed(folder)); attempts++) {
+      expect(attempts).toBeLessThan(5);
+      rmSync(folder, { recursive: true });
+      await writeJob(folder, job);
+    }
     expect(await readResult(folder)).toBeUndefined();
     expect(readdirSync(path.join(folder, 'training')).some((name) => name.startsWith('checkpoint-'))).toBe(true);
     const timeSoFar = JSON.parse(readFileSync(path.join(folder, 'timing.json'), 'utf8')).wall_seconds;

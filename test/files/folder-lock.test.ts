@@ -74,7 +74,7 @@ describe('withFolderLock', () => {
         const text = readFileSync(file, 'utf8');
         utimesSync(file, 1, 1);
         await vi.advanceTimersByTimeAsync(10_000);
-        await vi.waitFor(() => expect(statSync(file).mtimeMs).toBeGreaterThan(1e9), 5000);
+        await vi.waitFor(() => expect(statSync(file).mtimeMs).toBeGreaterThan(1e9), 30_000);
         expect(readFileSync(file, 'utf8')).toBe(text);
       });
     } finally {
@@ -113,9 +113,9 @@ describe('withFolderLock', () => {
     const results = await Promise.allSettled(Array.from({ length: 5 }, tryLock));
     expect(results.some(({ status }) => status === 'fulfilled')).toBe(true);
     // Not after the hour that a process of another machine has.
-    expect(performance.now() - start).toBeLessThan(10_000);
+    expect(performance.now() - start).toBeLessThan(60_000);
     expect(readdirSync(root)).toEqual([]);
-  }, 30_000);
+  }, 90_000);
 
   it.runIf(process.platform === 'linux')(
     'takes it over from a killed process whose parent never asks how it ended',
@@ -131,13 +131,13 @@ describe('withFolderLock', () => {
         const [file = ''] = readdirSync(lock);
         const { pid } = JSON.parse(readFileSync(path.join(lock, file), 'utf8'));
         process.kill(pid, 'SIGKILL');
-        await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, 'utf8')).toContain(') Z '), 5000);
+        await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, 'utf8')).toContain(') Z '), 30_000);
         expect(await tryLock()).toBe('locked');
       } finally {
         parent.kill();
       }
     },
-    30_000,
+    90_000,
   );
 
   it.runIf(process.platform === 'linux')(

@@ -24,9 +24,9 @@ describe('matchesPattern', () => {
   ])('%s on %s: %s', (pattern, path, expected) => expect(matchesPattern(pattern, path)).toBe(expected));
 
   it('takes no time for a hostile pattern', () => {
-    const start = performance.now();
+    const start = process.cpuUsage();
     expect(matchesPattern(`${'*a'.repeat(200)}b`, 'a'.repeat(2000))).toBe(false);
-    expect(performance.now() - start).toBeLessThan(2000);
+    expect(process.cpuUsage(start).user / 1e6).toBeLessThan(2);
   });
 });
 

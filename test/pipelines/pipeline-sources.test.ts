@@ -1,14 +1,15 @@
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { AutoModel, env, Tensor } from '@huggingface/transformers';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FileFormatError, HubError, InvalidArgumentError } from '../../src/errors.ts';
 import { zipFolder } from '../../src/files/zip.ts';
 import type { PipelineSource } from '../../src/hub/pipeline-source.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
+import { temporaryPrefix } from '../../src/platform/node/fs.ts';
 import { MemoryStore } from '../../src/platform/stores/memory-store.ts';
 import { smallTrainer } from '../trainers/small-trainer.ts';
 
@@ -52,14 +53,16 @@ function storeOf(root: string): MemoryStore {
   return new MemoryStore(Object.fromEntries(files.map((name) => [name, readFileSync(path.join(root, name))])));
 }
 
-const temporaryFolders = () => readdirSync(tmpdir()).filter((name) => /^iso-diffusion-\w{6}$/.test(name)).length;
-
 describe('pipeline() of a source', () => {
   it.each(['nested', 'flat', 'transformers.js'])(
     'draws the same points from layout %s, wherever it is',
     async (layout) => {
       const saved = path.join(folder, layout);
-      const before = temporaryFolders();
+      // Where this call makes its temporary folders, and other processes none.
+      const temporary = path.join(folder, `tmp-${layout}`);
+      mkdirSync(temporary);
+      vi.stubEnv(process.platform === 'win32' ? 'TEMP' : 'TMPDIR', temporary);
+      onTestFinished(() => void vi.unstubAllEnvs());
       const expected = await drawn(path.join(folder, 'nested'));
       expect(await drawn(saved)).toEqual(expected);
       const zip = await zipFolder(saved);
@@ -68,7 +71,8 @@ describe('pipeline() of a source', () => {
       expect(await drawn(storeOf(saved))).toEqual(expected);
       expect(await drawn(`${address}/${layout}`)).toEqual(expected);
       expect(await drawn(new URL(`${address}/${layout}/`))).toEqual(expected);
-      expect(temporaryFolders()).toBe(before);
+      expect(path.dirname(temporaryPrefix())).toBe(temporary);
+      expect(readdirSync(temporary)).toEqual([]);
     },
   );
 

@@ -22,7 +22,9 @@ export function makePackedProject(): string {
   succeed(path.join(root, 'node_modules/.bin/tsx'), ['scripts/build-node.ts', path.join(staged, 'dist')], root);
   for (const name of ['package.json', ...manifest.files.filter((name) => name !== 'dist')])
     cpSync(path.join(root, name), path.join(staged, name), { recursive: true });
-  succeed('npm', ['pack', '--ignore-scripts', '--pack-destination', project], staged);
+  // Not in the home folder, which need not be writable; and npm asks nobody for a newer version of itself.
+  const cache = ['--cache', path.join(project, 'npm-cache'), '--no-update-notifier'];
+  succeed('npm', ['pack', '--ignore-scripts', '--pack-destination', project, ...cache], staged);
   const [tarball = ''] = readdirSync(project).filter((name) => name.endsWith('.tgz'));
   succeed('tar', ['-xzf', tarball], project);
 
