@@ -7,6 +7,7 @@ import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
+import { build } from 'esbuild';
 import { errorText } from '../../src/errors.ts';
 import type { CaseName } from './cases.ts';
 import type { Figures } from './program.ts';
@@ -35,6 +36,8 @@ const repository = path.join(import.meta.dirname, '../..');
 /** A copy of the sources, which finds that onnxruntime-node beside it, and all else in the repository's node_modules. */
 const checkout = path.join(repository, '.cuda-test');
 const libraries = path.join(checkout, 'libraries');
+/** The programs as JavaScript: they are started some thirty times, and tsx would take a second of each. */
+const programs = path.join(checkout, 'dist');
 
 const missing = await prepare();
 if (missing !== undefined) console.warn(`skipping the tests of cuda: ${missing}`);
@@ -60,6 +63,7 @@ async function prepare(): Promise<string | undefined> {
   for (const part of ['src', 'test/cuda', 'package.json'])
     await cp(path.join(repository, part), path.join(checkout, part), { recursive: true });
   await symlink(path.join(installed, 'node_modules'), path.join(checkout, 'node_modules'));
+  await compilePrograms();
   await buildLibraries();
   return undefined;
 }
@@ -113,22 +117,40 @@ async function unpack(folder: string, id: keyof typeof PACKAGES, archive: string
   await rm(archive);
 }
 
+async function compilePrograms(): Promise<void> {
+  await build({
+    entryPoints: {
+      program: path.join(checkout, 'test/cuda/program.ts'),
+      rank: path.join(checkout, 'test/cuda/rank.ts'),
+      // From a bundle the package starts the threads of its build.
+      'pipelines/noise-worker': path.join(checkout, 'src/pipelines/noise-worker.ts'),
+    },
+    outdir: programs,
+    bundle: true,
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+    logLevel: 'error',
+  });
+}
+
 async function buildLibraries(): Promise<void> {
   const sources = path.join(import.meta.dirname, 'libraries');
   const runtime = 'libcudart.so.13';
   const linked = ['-L', libraries, `-l:${runtime}`];
-  const build = (library: string, source: string, ...others: string[]) => {
+  const compile = (library: string, source: string, ...others: string[]) => {
     // As in NVIDIA's, the version of a function is the name of its library.
     const output = ['-shared', '-fPIC', '-o', path.join(libraries, library), `-Wl,-soname,${library},--default-symver`];
     return run('gcc', ['-O1', '-Wall', '-Werror', ...output, source, ...others]);
   };
-  await build(runtime, path.join(sources, 'cudart.c'), '-lpthread');
+  await compile(runtime, path.join(sources, 'cudart.c'), '-lpthread');
   for (const library of ['libcublas.so.13', 'libcublasLt.so.13'])
-    await build(library, path.join(sources, 'cublas.c'), ...linked);
-  await build('libcudnn.so.9', path.join(sources, 'cudnn.c'), ...linked);
-  await build('libcuda.so.1', path.join(sources, 'cuda.c'), ...linked);
+    await compile(library, path.join(sources, 'cublas.c'), ...linked);
+  await compile('libcudnn.so.9', path.join(sources, 'cudnn.c'), ...linked);
+  await compile('libcuda.so.1', path.join(sources, 'cuda.c'), ...linked);
   // The provider asks for it by name, and for nothing in it.
-  await build('libcurand.so.10', '/dev/null');
+  await compile('libcurand.so.10', '/dev/null');
 }
 
 export interface CaseResult extends Figures {
@@ -142,9 +164,7 @@ export interface CaseResult extends Figures {
 export async function runCase(name: CaseName): Promise<CaseResult> {
   const { stdout, placed, copyNodes } = await runProgram(name, (folder) => [
     process.execPath,
-    '--import',
-    'tsx',
-    path.join(checkout, 'test/cuda/program.ts'),
+    path.join(programs, 'program.js'),
     name,
     folder,
   ]);
@@ -176,10 +196,10 @@ export async function runRanks(
   env: Readonly<Record<string, string>>,
   visible?: readonly string[],
 ): Promise<RanksResult> {
-  const node = [process.execPath, '--import', 'tsx', path.join(checkout, 'test/cuda/rank.ts'), ...args];
+  const node = [process.execPath, path.join(programs, 'rank.js'), ...args];
   // mpirun takes ranks with environments of their own as several programs.
-  const programs = visible?.map((ids) => ['-n', '1', '-x', `CUDA_VISIBLE_DEVICES=${ids}`, ...node]);
-  const [first = ['-n', '2', ...node], ...others] = programs ?? [];
+  const ofRanks = visible?.map((ids) => ['-n', '1', '-x', `CUDA_VISIBLE_DEVICES=${ids}`, ...node]);
+  const [first = ['-n', '2', ...node], ...others] = ofRanks ?? [];
   const mpirun = [
     'mpirun',
     '--oversubscribe',
