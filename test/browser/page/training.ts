@@ -44,9 +44,17 @@ export async function trainPoints(run: Run): Promise<Trained> {
   return train(model, { name: 'roll', count: 2000, sampleShape: [2], fingerprint: '', fill }, run);
 }
 
-/** Steps of the small U-Net. @param images of 8 x 8 pixels in [-1, 1]. */
+/**
+ * Steps of the small U-Net without its middle level: all kinds of blocks, but fewer shapes, each of which has shaders of its
+ * own. @param images of 8 x 8 pixels in [-1, 1].
+ */
 export async function trainUNet(run: Run, images: Float32Array): Promise<Trained> {
-  const model = new UNet2DModel({ ...unet2DPreset('small', { sample_size: 8, in_channels: 1, out_channels: 1 }) });
+  const model = new UNet2DModel({
+    ...unet2DPreset('small', { sample_size: 8, in_channels: 1, out_channels: 1 }),
+    block_out_channels: [32, 64],
+    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+  });
   const fill: Samples['fill'] = (index, target) => target.set(images.subarray(64 * index, 64 * (index + 1)));
   const count = images.length / 64;
   return train(model, { name: 'digits', count, sampleShape: model.sampleShape, fingerprint: '', fill }, run);
