@@ -2,7 +2,8 @@
 AdamW and EMA. Driven over JSON lines: {"command": "load", "config", "weights": path of a safetensors file, "batch",
 "threads", "lambda", "dtype", "device", "tf32", "channels_last", "compile"}, {"command": "loss"} for a check on fixed inputs,
 {"command": "predict", "folder", "sample", "shape", "timestep"} for the output of a saved model, {"command": "steps",
-"count"} as often as wanted, which answers the seconds of each step and the peak of the resident set in bytes, and
+"count"} as often as wanted, which answers the seconds of each step, the processor time of all and the peak of the resident
+set in bytes, and
 {"command": "run", "count"}, which answers the seconds of all steps together, as a GPU takes them."""
 
 import json
@@ -262,13 +263,13 @@ def main():
                 trainer.wait()
                 answer = {"seconds": time.perf_counter() - start}
             else:
-                seconds = []
+                seconds, used = [], time.process_time()
                 for _ in range(message["count"]):
                     start = time.perf_counter()
                     trainer.step()
                     trainer.wait()
                     seconds.append(time.perf_counter() - start)
-                answer = {"seconds": seconds, "peakBytes": peak_bytes()}
+                answer = {"seconds": seconds, "processorSeconds": time.process_time() - used, "peakBytes": peak_bytes()}
         except Exception as error:
             answer = {"error": repr(error)}
         print(json.dumps(answer), flush=True)

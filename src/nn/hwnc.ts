@@ -6,7 +6,13 @@ import { reduceMean } from '../graph/ops/reduce.ts';
 import { concat, expandTo, reshape, transpose } from '../graph/ops/shape.ts';
 import { scalarLike } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
-import { columnConvolution, fitsShiftedProduct, shiftedProductConvolution } from './column-convolution.ts';
+import {
+  columnConvolution,
+  fitsGather,
+  fitsShiftedProduct,
+  gatheredConvolution,
+  shiftedProductConvolution,
+} from './column-convolution.ts';
 import type { Layout, Projection } from './layout.ts';
 import { fitsWinograd, winogradConvolution } from './winograd.ts';
 
@@ -20,7 +26,7 @@ const ORDER: MapOrder = {
 /**
  * The order [height, width, batch, channels]: the channels of a pixel lie together, and so do the same pixels of all images. A
  * transform along an axis of the image is then one matrix product over long rows, and a convolution is a product without
- * a Transpose. The CPU trains large networks in this layout.
+ * a Transpose. The CPU trains networks on images in this layout.
  */
 export const hwnc: Layout = {
   fromImages: (images) => transpose(images, [2, 3, 0, 1]),
@@ -32,6 +38,7 @@ export const hwnc: Layout = {
     const geometry = { strides, pads };
     if (fitsWinograd(maps, filters, geometry)) return winogradConvolution(maps, filters, bias);
     if (fitsShiftedProduct(filters, geometry)) return add(shiftedProductConvolution(maps, filters, geometry), bias);
+    if (fitsGather(maps, filters, geometry)) return gatheredConvolution(maps, filters, bias);
     return columnConvolution(maps, filters, bias, geometry);
   },
 

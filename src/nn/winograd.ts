@@ -42,7 +42,7 @@ const TILE = 4;
 
 /** From these sizes on it is faster than columns, by bench/conv-formulations.ts. */
 const MIN_TILES = 32;
-const MIN_CHANNELS = 32;
+const MIN_CHANNELS = 16;
 /**
  * On longer axes maps are transformed tile by tile: a product along a whole axis has as many summands as the axis has pixels.
  * At 64 and at 128 pixels that takes 1.7 times as long.

@@ -46,6 +46,8 @@ export interface SessionOptions {
   readonly forbidFallback?: boolean | undefined;
   /** The folder of the files in which tensors of the model lie, where the model comes as bytes. Default: none do. */
   readonly weightsFolder?: string | undefined;
+  /** The most threads of one op on the cpu; default: those that `limitThreads` allows, else one a physical core. */
+  readonly maxThreads?: number | undefined;
   /** Whether the model has graphs within nodes, such as the body of a Loop, where onnxruntime itself forbids nothing. */
   readonly hasBodies?: boolean | undefined;
 }
@@ -82,7 +84,7 @@ export class Session {
     options: SessionOptions = {},
   ): Promise<Session> {
     // Else onnxruntime's default: one a physical core.
-    const threads = threadLimit();
+    const threads = Math.min(threadLimit() ?? Number.POSITIVE_INFINITY, options.maxThreads ?? Number.POSITIVE_INFINITY);
     const forbidFallback = device !== 'cpu' && (options.forbidFallback ?? !fallbackAllowed);
     const settings: ort.InferenceSession.SessionOptions = {
       executionProviders: [executionProvider(device)],
@@ -91,7 +93,7 @@ export class Session {
       executionMode: 'sequential',
       enableMemPattern: options.plansMemory ?? !isCuda(device),
       graphOptimizationLevel: 'all',
-      ...(threads ? { intraOpNumThreads: threads } : {}),
+      ...(Number.isFinite(threads) ? { intraOpNumThreads: threads } : {}),
       extra: {
         ...(isCuda(device) ? { optimization: { disable_specified_optimizers: CUDA_HARMFUL } } : {}),
         session: {

@@ -21,7 +21,10 @@ const border = [1, 1, 1, 1] as const;
 const convCases: ConvCase[] = [
   { name: '3x3 by tiles', x: [2, 32, 16, 16], weight: [33, 32, 3, 3], pads: border },
   { name: '3x3 by tiles, wide', x: [6, 32, 8, 12], weight: [32, 32, 3, 3], pads: border },
-  { name: '3x3 by columns', x: [2, 3, 6, 5], weight: [4, 3, 3, 3], pads: border },
+  { name: '3x3 by gathered columns', x: [2, 3, 6, 5], weight: [4, 3, 3, 3], pads: border },
+  { name: '3x3 by gathered columns, fewer outputs', x: [2, 5, 6, 5], weight: [3, 5, 3, 3], pads: border },
+  { name: '3x3 by columns, few pixels', x: [2, 12, 3, 3], weight: [11, 12, 3, 3], pads: border },
+  { name: '3x3 by tiles, 16 channels', x: [4, 17, 12, 12], weight: [16, 17, 3, 3], pads: border },
   { name: 'to few channels', x: [2, 48, 6, 5], weight: [3, 48, 3, 3], pads: border },
   { name: '1x1', x: [2, 3, 5, 4], weight: [4, 3, 1, 1], pads: [0, 0, 0, 0] },
   { name: 'stride 2', x: [2, 3, 8, 8], weight: [4, 3, 3, 3], strides: [2, 2], pads: border },

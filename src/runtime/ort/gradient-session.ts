@@ -44,11 +44,20 @@ export class GradientSession {
    * @param graph with the output `terms`, a vector, beside the gradients.
    * @param cutAt an output, a vector, behind which the graph is cut: `forward` gives it before `run` does the rest. Default:
    * none. What the first part leaves for the second lies on the host.
+   * @param maxThreads see `SessionOptions`.
    */
   static async create(
     graph: Graph,
     parameters: readonly GradientParameter[],
-    { device = 'cpu', cutAt }: { readonly device?: ConcreteDevice; readonly cutAt?: string | undefined } = {},
+    {
+      device = 'cpu',
+      cutAt,
+      maxThreads,
+    }: {
+      readonly device?: ConcreteDevice;
+      readonly cutAt?: string | undefined;
+      readonly maxThreads?: number | undefined;
+    } = {},
   ): Promise<GradientSession> {
     // As in float16, where a graph is in it.
     const rounded = { roundsFloat16: device === 'cpu' };
@@ -58,7 +67,7 @@ export class GradientSession {
     const fetches = { ...vectorOutput(graph, 'terms'), ...Object.fromEntries(gradients) };
     if (cutAt === undefined)
       return new GradientSession(
-        await WritingSession.create(modelProto(graph, {}, rounded), 'terms', fetches, device),
+        await WritingSession.create(modelProto(graph, {}, rounded), 'terms', fetches, { device, maxThreads }),
         undefined,
         parameters,
       );
@@ -66,9 +75,10 @@ export class GradientSession {
     const left = Object.fromEntries(
       between.map(({ name, dtype, shape }) => [name, emptyTensor(dtype, fixedShape(shape))]),
     );
-    const first = await WritingSession.create(before, cutAt, { ...vectorOutput(graph, cutAt), ...left }, device);
+    const on = { device, maxThreads };
+    const first = await WritingSession.create(before, cutAt, { ...vectorOutput(graph, cutAt), ...left }, on);
     try {
-      const session = await WritingSession.create(after, 'terms', fetches, device);
+      const session = await WritingSession.create(after, 'terms', fetches, on);
       return new GradientSession(session, { session: first, left }, parameters);
     } catch (error) {
       await first.release();
@@ -111,13 +121,13 @@ class WritingSession {
     plain: ModelProto,
     vector: string,
     fetches: TensorMap,
-    device: ConcreteDevice,
+    { device, maxThreads }: { readonly device: ConcreteDevice; readonly maxThreads?: number | undefined },
   ): Promise<WritingSession> {
     const writesGiven = await writesGivenOutputs(device);
     const hidden = hideShapes(plain);
     const model = writesGiven ? withSequenceOutput(hidden, vector) : hidden;
     // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
-    const session = await Session.create(encodeModel(model), device, { plansMemory: false });
+    const session = await Session.create(encodeModel(model), device, { plansMemory: false, maxThreads });
     return new WritingSession(session, vector, fetches, writesGiven);
   }
 

@@ -1,3 +1,4 @@
+import { runsBlock } from '#runtime/binding';
 import { type Communicator, gatherFloats, SINGLE } from '../../distributed/communicator.ts';
 import { DistributedError, NonFiniteLossError } from '../../errors.ts';
 import { elementCount } from '../../graph/types.ts';
@@ -53,8 +54,8 @@ export class Engine {
 
   /**
    * An engine with the backend that suits device and model: a Loop over whole steps where steps are short, and on cuda,
-   * where onnxruntime copies the state in and out of every run; the host's own memory for large models and for several
-   * batches a step on the cpu, and for several ranks, because a Loop has no place for an exchange.
+   * where onnxruntime copies the state in and out of every run; the host's own memory on the cpu for networks on images,
+   * large models and several batches a step, and for several ranks, because a Loop has no place for an exchange.
    *
    * @param initial the state to start from, which is copied; a kind that is missing starts at zero.
    * @param communicator the ranks that share a step; default: this process alone.
@@ -152,9 +153,12 @@ export class Engine {
 
 /** Whether steps are those of `HostBackend`; else cuda and the cpu run those of `FusedBackend`. */
 export function takesStepsOnHost(settings: StepSettings, device: ConcreteDevice, ranks: number): boolean {
-  const parameters = settings.objective.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  const isLarge = settings.batchesPerStep > 1 || parameters > LOOP_MAX_PARAMETERS;
-  return ranks > 1 || (device === 'cpu' && isLarge);
+  const { parameters } = settings.objective;
+  const count = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const isLarge = settings.batchesPerStep > 1 || count > LOOP_MAX_PARAMETERS;
+  // Only the host's steps have the layout in which convolutions are fast. In a browser that has not been measured.
+  const isOfImages = !runsBlock && parameters.some(({ isFilter }) => isFilter);
+  return ranks > 1 || (device === 'cpu' && (isLarge || isOfImages));
 }
 
 /** The means over all batches of a step that the loss asks for, as inputs. */

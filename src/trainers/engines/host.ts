@@ -1,6 +1,8 @@
 import { collectGarbage } from '#platform/system';
 import { type Communicator, gatherFloats, SINGLE } from '../../distributed/communicator.ts';
 import { sumOverRanks } from '../../distributed/sum.ts';
+import { nodeFlops } from '../../graph/cost.ts';
+import type { Graph } from '../../graph/graph.ts';
 import { momentKinds, type StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
 import { nchw } from '../../nn/layout.ts';
@@ -27,8 +29,18 @@ import { HostState } from './host-state.ts';
 import { MEANS, MeansSession } from './means-session.ts';
 
 /**
- * The cpu for large models and for steps of several batches: a session writes the gradients of a batch into the host's
- * state, which WebAssembly kernels update in place. A large model is held once instead of twice.
+ * Below so many operations a node, one thread is faster than two: a node then takes less than 70 microseconds, and threads
+ * spend more time waiting for each other than they save (docs/performance.md, "Small U-Nets on the CPU").
+ */
+const MIN_FLOPS_FOR_THREADS = 2e6;
+
+function hasSmallNodes({ nodes }: Graph): boolean {
+  return nodes.reduce((sum, node) => sum + nodeFlops(node), 0) < MIN_FLOPS_FOR_THREADS * nodes.length;
+}
+
+/**
+ * The cpu for networks on images, for large models and for steps of several batches: a session writes the gradients of a
+ * batch into the host's state, which WebAssembly kernels update in place. A large model is held once instead of twice.
  *
  * Ranks add up their gradients and gather the terms of all batches, and every rank makes the same update of its own state.
  * That is also how ranks train on cuda. From Node.js, onnxruntime can leave nothing on a GPU of cuda between two runs, and
@@ -86,7 +98,8 @@ export class HostBackend implements Backend {
     // What the forward pass leaves for the backward pass would come to the host and go back: a forward pass more is less.
     const cutAt = means.size > 0 && !onCuda ? MEANS : undefined;
     if (cutAt) graph.output(cutAt, stackMeans(means));
-    const session = await GradientSession.create(graph, parameters, { device, cutAt });
+    const maxThreads = hasSmallNodes(graph) ? 1 : undefined;
+    const session = await GradientSession.create(graph, parameters, { device, cutAt, maxThreads });
     try {
       const measuring = means.size > 0 && onCuda ? await measuringPass(settings, parameters, device) : undefined;
       const names = [...means.keys()];
