@@ -34,7 +34,7 @@ const { values } = parseArgs({
   options: {
     images: { type: 'string' },
     resolution: { type: 'string' },
-    steps: { type: 'string', default: '2400' },
+    steps: { type: 'string', default: '3200' },
     samples: { type: 'string', default: '500' },
     output: { type: 'string', default: 'quickstart-images-output' },
     // Of the processes that this one starts: which of the two models is theirs.
@@ -150,6 +150,7 @@ async function trainAndDraw(images: ImageSet, lambda: number, isDigits: boolean)
 
 /** Of this process so far. */
 function processorSeconds(): number {
+  const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
 }
 
@@ -248,7 +249,6 @@ await writeImagePanels(
 if (heldOut) await printMetrics(training, heldOut, { DDPM: ddpm.samples, 'Iso-Diffusion': iso.samples });
 const files = [comparison, ...ddpm.files, ...iso.files];
 console.log(`\nWritten:\n${files.map((file) => `  ${path.relative('.', file) || file}`).join('\n')}`);
-const { user, system } = process.cpuUsage();
 console.log(
   `${((performance.now() - started) / 1000).toFixed(0)} s, ${(processorSeconds() + ddpm.processorSeconds + iso.processorSeconds).toFixed(0)} s of processor time.`,
 );
