@@ -55,7 +55,24 @@ export async function writeCacheFile(
   geometry: Geometry,
   images: AsyncIterable<PreparedImage | SkippedImage>,
 ): Promise<void> {
-  await writeFileAtomic(path, cacheFileBytes(geometry, images));
+  await writeFileAtomic(path, inLargePieces(cacheFileBytes(geometry, images)));
+}
+
+/** Bytes written at a time: for each piece the thread waits for another. */
+const PIECE_BYTES = 2 ** 20;
+
+async function* inLargePieces(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let waiting: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const piece of pieces) {
+    waiting.push(piece);
+    bytes += piece.length;
+    if (bytes < PIECE_BYTES) continue;
+    yield joinedBytes(waiting);
+    waiting = [];
+    bytes = 0;
+  }
+  yield joinedBytes(waiting);
 }
 
 /** The bytes of a cache file, in pieces. */

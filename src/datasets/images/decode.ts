@@ -1,13 +1,20 @@
 import { createHash } from '#platform/hash';
-import { codecName, type ImageDecoder, imageDecoder } from '#platform/image-codec';
-import { errorText } from '../../errors.ts';
+import { codecName, decodedNow, type ImageDecoder, imageDecoder } from '#platform/image-codec';
+import { DatasetError, errorText } from '../../errors.ts';
+import { readWholeFile } from '../../files/regular-file.ts';
 import { centreStart, type ImageShape } from './augment.ts';
 import { decodeBmp } from './formats/bmp.ts';
 import { imageFormatOf } from './formats/image-formats.ts';
 import { decodeNetpbm } from './formats/netpbm.ts';
 import type { ImageFormat, PixelImage, SizedPixels, SkippedImage } from './image-set.ts';
 import { resizeImage, type Window } from './resize.ts';
-import type { EncodedImage, ImageSource, PlainImage, SourceImage } from './sources/image-source.ts';
+import {
+  type EncodedImage,
+  type ImageFile,
+  MAX_ENCODED_BYTES,
+  type PlainImage,
+  type SourceImage,
+} from './sources/image-source.ts';
 
 /* From the images of a source, encoded or plain, to bytes of one size and number of channels. */
 
@@ -30,18 +37,6 @@ export interface PreparedImage extends SizedPixels {
   readonly label: number | string | undefined;
 }
 
-/**
- * The images of a source in its order, each turned into `format`, or with the reason why it was not. At most
- * `workers` images are in memory at a time; their decoding overlaps.
- */
-export async function* prepareImages(
-  source: ImageSource,
-  format: ImageFormat,
-  workers: number,
-): AsyncGenerator<PreparedImage | SkippedImage> {
-  yield* inOrder(source.images(), workers, (image) => prepareOne(image, format));
-}
-
 /** What `work`, which never rejects, makes of the items, in their order. At most `workers` are under way at a time. */
 export async function* inOrder<In, Out>(
   items: AsyncIterable<In> | Iterable<In>,
@@ -59,8 +54,8 @@ export async function* inOrder<In, Out>(
   for (const last of pending) yield await last;
 }
 
-/** Never rejects: an image that cannot be decoded is skipped. */
-async function prepareOne(image: SourceImage, format: ImageFormat): Promise<PreparedImage | SkippedImage> {
+/** Turns an image into `format`. Never rejects: one that cannot be decoded is skipped. */
+export async function prepareImage(image: SourceImage, format: ImageFormat): Promise<PreparedImage | SkippedImage> {
   if ('reason' in image) return image;
   try {
     return { source: image.source, label: image.label, ...(await decodeImage(image, format)) };
@@ -72,13 +67,25 @@ async function prepareOne(image: SourceImage, format: ImageFormat): Promise<Prep
 /**
  * One image as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
  * are kept), first frame of an animation, resized and cropped as torchvision's `Resize` and `CenterCrop` do with PIL.
- * In Node sharp decodes in libuv's threads; the rest runs on the JS thread.
+ * The usual JPEG files are decoded on this thread. sharp decodes others in libuv's threads; the rest runs on this one.
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
-async function decodeImage(image: EncodedImage | PlainImage, format: ImageFormat): Promise<SizedPixels> {
+async function decodeImage(image: EncodedImage | ImageFile | PlainImage, format: ImageFormat): Promise<SizedPixels> {
   if ('pixels' in image) return inFormat(image, format);
-  return withDecoded(image.encoded, format.channels === 4, (whole) => inFormat(whole, format));
+  const encoded = await bytesOf(image);
+  return decodeNow(encoded, format) ?? withDecoded(encoded, format.channels === 4, (whole) => inFormat(whole, format));
+}
+
+const bytesOf = async (image: EncodedImage | ImageFile): Promise<Uint8Array> =>
+  'encoded' in image ? image.encoded : readWholeFile(image.path, MAX_ENCODED_BYTES, DatasetError);
+
+/** The usual JPEG files as bytes of `format`, on this thread and without waiting; undefined for others. */
+export function decodeNow(encoded: Uint8Array, format: ImageFormat): SizedPixels | undefined {
+  const whole = decodedNow(encoded);
+  if (!whole) return undefined;
+  const { pixels, height, width } = inFormat(whole, format);
+  return { pixels: pixels === whole.pixels ? pixels.slice() : pixels, height, width };
 }
 
 /** A decoded image as bytes of `format`, as images are for training. */
@@ -108,12 +115,15 @@ export interface InspectedImage extends ImageShape {
 export async function inspectImage(image: SourceImage): Promise<InspectedImage | SkippedImage> {
   if ('reason' in image) return image;
   const { source } = image;
-  const digest = createHash('sha256')
-    .update('pixels' in image ? image.pixels : image.encoded)
-    .digest();
-  if ('pixels' in image) return { source, digest, height: image.height, width: image.width, channels: image.channels };
+  const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
+  if ('pixels' in image) {
+    const { pixels, height, width, channels } = image;
+    return { source, digest: digestOf(pixels), height, width, channels };
+  }
   try {
-    return await withDecoded(image.encoded, false, async ({ height, width }, decoder) => {
+    const encoded = await bytesOf(image);
+    const digest = digestOf(encoded);
+    return await withDecoded(encoded, false, async ({ height, width }, decoder) => {
       const { channels } = await decoder.metadata();
       return { source, digest, height, width, channels };
     });

@@ -31,6 +31,25 @@ const brightPixel = (pixels: Uint8Array, channels = 3) => [
 ];
 
 describe('a folder', () => {
+  it('of many JPEG files is the same by threads and without, damaged and other files among them', async () => {
+    await mkdir(path.join(folder, 'set'));
+    const files = Array.from({ length: 260 }, async (_, i) => {
+      const colour = [(i * 37) % 256, (i * 91) % 256, (i * 17) % 256] as const;
+      // Each with Huffman codes of its own.
+      const jpeg = image(colour, 30 + (i % 7), 20 + (i % 11)).jpeg({ optimiseCoding: true, progressive: i % 40 === 7 });
+      const bytes = i % 50 === 8 ? await png(colour) : await jpeg.toBuffer();
+      const whole = i % 90 !== 60;
+      await writeFile(path.join(folder, `set/${1000 + i}.jpg`), whole ? bytes : bytes.subarray(0, 200));
+    });
+    await Promise.all(files);
+    const loaded = async (num_workers: number) =>
+      load(path.join(folder, 'set'), { resolution: 16, num_workers, cache_dir: path.join(folder, `${num_workers}`) });
+    const [alone, byThreads] = [await loaded(1), await loaded(4)];
+    expect(alone.count).toBe(257);
+    expect(byThreads.skipped).toEqual(alone.skipped);
+    expect(byThreads.fingerprint).toBe(alone.fingerprint);
+  });
+
   it('is read in the order of its paths, sub-folders as classes, bad images listed', async () => {
     await mkdir(path.join(folder, 'set/roses'), { recursive: true });
     await mkdir(path.join(folder, 'set/tulips'));

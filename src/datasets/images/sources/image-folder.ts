@@ -1,14 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatasetError, errorText } from '../../../errors.ts';
-import { readWholeFile } from '../../../files/regular-file.ts';
 import { inOrder } from '../decode.ts';
 import { notAnImageName } from '../formats/image-formats.ts';
 import {
   folderLabel,
   GENERATION_RECORD_FILE,
   type ImageSource,
-  MAX_ENCODED_BYTES,
   type SourceChoice,
   type SourceImage,
 } from './image-source.ts';
@@ -68,7 +65,7 @@ export async function imageFolderSource(
     total: chosen.length + skipped.length,
     classNames,
     cacheKey: JSON.stringify([folder, states, skipped.map(({ path }) => path), classNames, choice.labelColumn, state]),
-    images: () => readImages(folder, [...chosen, ...skipped], labelOf),
+    images: () => imagesOf(folder, [...chosen, ...skipped], labelOf),
   };
 }
 
@@ -97,21 +94,13 @@ function namesOf(labels: readonly (number | string | undefined)[]): string[] | u
   return names.size > 0 ? [...names].sort() : undefined;
 }
 
-async function* readImages(
+function* imagesOf(
   folder: string,
   files: readonly FolderFile[],
   labelOf: (path: string) => number | string | undefined,
-): AsyncGenerator<SourceImage> {
-  for (const { path, reason } of files) {
-    if (reason !== undefined) {
-      yield { source: path, reason };
-      continue;
-    }
-    try {
-      const encoded = await readWholeFile(join(folder, path), MAX_ENCODED_BYTES, DatasetError);
-      yield { source: path, label: labelOf(path), encoded };
-    } catch (error) {
-      yield { source: path, reason: errorText(error) };
-    }
-  }
+): Generator<SourceImage> {
+  for (const { path, reason } of files)
+    yield reason === undefined
+      ? { source: path, label: labelOf(path), path: join(folder, path) }
+      : { source: path, reason };
 }

@@ -11,6 +11,13 @@ export interface EncodedImage {
   readonly encoded: Uint8Array;
 }
 
+/** An image that is read when it is decoded. */
+export interface ImageFile {
+  readonly source: string;
+  readonly label: number | string | undefined;
+  readonly path: string;
+}
+
 /** An image that needs no decoding: HWC bytes. */
 export interface PlainImage {
   readonly source: string;
@@ -21,7 +28,7 @@ export interface PlainImage {
   readonly channels: 1 | 3;
 }
 
-export type SourceImage = EncodedImage | PlainImage | SkippedImage;
+export type SourceImage = EncodedImage | ImageFile | PlainImage | SkippedImage;
 
 /** Which images and labels of a source to take. */
 export interface SourceChoice {
