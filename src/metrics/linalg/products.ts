@@ -8,7 +8,7 @@
  * pairs that `roundoff` leaves open are decided in float64.
  */
 export interface BlockProducts {
-  /** Rows in a block. Two blocks of `block_size` x dims float32 and one product are held at a time. */
+  /** Rows in a block. At most nine blocks of `block_size` x dims float32 and one product are held at a time. */
   readonly block_size: number;
   /** The unit roundoff of the accumulation: 2^-24 for float32, 2^-53 for float64, 2^-11 for TF32. */
   readonly roundoff: number;

@@ -27,7 +27,7 @@ export function blockWork(real: PointCloud, fake: PointCloud, blockSize: number)
 
 /**
  * The counts of PRDC by blocks of pairwise distances |y|² + |z|² - 2 yᵀz, the products being `products`. Memory beside
- * the points: three blocks and a few numbers a point.
+ * the points: ten blocks at most and a few numbers a point.
  *
  * A float32 product loses small differences of distances, so no decision rests on it alone. It gives bounds
  * that hold in the worst case (`distanceError`): a pair is counted when the upper bound of its distance is inside the
@@ -158,19 +158,29 @@ function keepNearest(
 ): void {
   const bLimits = ofB?.limits ?? nowhere(b.cloud.count);
   // First all upper bounds: their k-th smallest drops most pairs at once.
-  forEachNear(a, b, block, error, ofA.limits, bLimits, (i, j, _, upper) => {
+  const near: number[] = [];
+  forEachNear(a, b, block, error, ofA.limits, bLimits, (i, j, lower, upper) => {
     ofA.tellUpperBound(i, j, upper);
     ofB?.tellUpperBound(j, i, upper);
+    near.push(i, j, lower);
   });
-  forEachNear(a, b, block, error, ofA.limits, bLimits, (i, j, lower) => {
+  for (let at = 0; at < near.length; at += 3) {
+    const [i, j, lower] = [near[at] as number, near[at + 1] as number, near[at + 2] as number];
     ofA.keep(i, j, lower);
     ofB?.keep(j, i, lower);
-  });
+  }
 }
+
+/** More than the rounding of the few float64 operations on numbers of at most 4 that drop a pair. */
+const FILTER_ROUNDOFF = 2 ** -44;
 
 /**
  * Calls `visit` for each pair of the block but those whose squared distance is known to be above the limit of a's point and
  * above the limit of b's point. `visit` may lower the limits. The pairs come in the order in which the block lies in memory.
+ *
+ * The lower bound |y|² + |z|² - 2 p - slack is above a limit where p < (|y|² + |z|² - slack - limit) / 2. With the largest
+ * |z| of the block in the slack, the right side is a number of the row plus a number of the column. Two comparisons
+ * with these drop most pairs; the others get their own bounds.
  */
 function forEachNear(
   a: NormalisedCloud,
@@ -181,17 +191,31 @@ function forEachNear(
   bLimits: Float64Array,
   visit: (i: number, j: number, lower: number, upper: number) => void,
 ): void {
-  let at = 0;
-  for (let i = aStart; i < aEnd; i++) {
+  const columns = bEnd - bStart;
+  const norms = b.norms.subarray(bStart, bEnd);
+  const largestNorm = norms.reduce((largest, norm) => Math.max(largest, norm));
+  const halves = norms.map((norm) => (norm * norm * (1 - error.norms)) / 2);
+  const withLimits = halves.map((half, j) => half - (bLimits[bStart + j] as number) / 2);
+  let start = 0;
+  for (let i = aStart; i < aEnd; i++, start += columns) {
     const iNorm = a.norms[i] as number;
-    for (let j = bStart; j < bEnd; j++, at++) {
-      const jNorm = b.norms[j] as number;
+    const row =
+      (iNorm * iNorm * (1 - error.norms) - error.product * iNorm * largestNorm - error.underflow) / 2 - FILTER_ROUNDOFF;
+    let rowWithLimit = row - (aLimits[i] as number) / 2;
+    for (let column = 0; column < columns; column++) {
+      const product = products[start + column] as number;
+      if (product - (halves[column] as number) < rowWithLimit && product - (withLimits[column] as number) < row)
+        continue;
+      const j = bStart + column;
+      const jNorm = norms[column] as number;
       const squares = iNorm * iNorm + jNorm * jNorm;
       const slack = error.product * iNorm * jNorm + error.norms * squares + error.underflow;
-      const approximate = squares - 2 * (products[at] as number);
+      const approximate = squares - 2 * product;
       const lower = approximate - slack;
       if (lower > (aLimits[i] as number) && lower > (bLimits[j] as number)) continue;
       visit(i, j, lower, approximate + slack);
+      rowWithLimit = row - (aLimits[i] as number) / 2;
+      withLimits[column] = (halves[column] as number) - (bLimits[j] as number) / 2;
     }
   }
 }
@@ -206,7 +230,10 @@ function nowhere(count: number): Float64Array {
   return new Float64Array(count).fill(Number.NEGATIVE_INFINITY);
 }
 
-/** The products of all blocks; `symmetric` leaves out those below the diagonal. */
+/** Blocks of rows that stay normalised while the blocks of the other cloud pass by: 128 MB of 2,048 x 2,048. */
+const PANEL_BLOCKS = 8;
+
+/** The products of all blocks; `symmetric`, of a cloud with itself, leaves out those below the diagonal. */
 async function* productBlocks(
   a: NormalisedCloud,
   b: NormalisedCloud,
@@ -215,16 +242,23 @@ async function* productBlocks(
 ): AsyncGenerator<ProductBlock> {
   const { block_size: size } = products;
   const { dims } = a.cloud;
-  const aBuffer = new Float32Array(Math.min(size, a.cloud.count) * dims);
+  const panelRows = PANEL_BLOCKS * size;
+  const panelBuffer = new Float32Array(Math.min(panelRows, a.cloud.count) * dims);
   const bBuffer = new Float32Array(Math.min(size, b.cloud.count) * dims);
-  for (let aStart = 0; aStart < a.cloud.count; aStart += size) {
-    const aEnd = Math.min(aStart + size, a.cloud.count);
-    const aRows = normalisedRows(a, aStart, aEnd, aBuffer);
-    for (let bStart = symmetric ? aStart : 0; bStart < b.cloud.count; bStart += size) {
+  for (let panelStart = 0; panelStart < a.cloud.count; panelStart += panelRows) {
+    const panelEnd = Math.min(panelStart + panelRows, a.cloud.count);
+    const panel = normalisedRows(a, panelStart, panelEnd, panelBuffer);
+    const inPanel = (start: number, end: number) =>
+      panel.subarray((start - panelStart) * dims, (end - panelStart) * dims);
+    for (let bStart = symmetric ? panelStart : 0; bStart < b.cloud.count; bStart += size) {
       const bEnd = Math.min(bStart + size, b.cloud.count);
-      const bRows = normalisedRows(b, bStart, bEnd, bBuffer);
-      const block = await products.multiply(aRows, aEnd - aStart, bRows, bEnd - bStart, dims);
-      yield { products: block, aStart, aEnd, bStart, bEnd };
+      const bRows = symmetric && bEnd <= panelEnd ? inPanel(bStart, bEnd) : normalisedRows(b, bStart, bEnd, bBuffer);
+      const aLimit = symmetric ? Math.min(panelEnd, bEnd) : panelEnd;
+      for (let aStart = panelStart; aStart < aLimit; aStart += size) {
+        const aEnd = Math.min(aStart + size, panelEnd);
+        const block = await products.multiply(inPanel(aStart, aEnd), aEnd - aStart, bRows, bEnd - bStart, dims);
+        yield { products: block, aStart, aEnd, bStart, bEnd };
+      }
     }
   }
 }

@@ -17,12 +17,12 @@ export interface NormalisedCloud {
 /** `a` and `b` with their common centre and scale. */
 export function normaliseTogether(a: PointCloud, b: PointCloud): [NormalisedCloud, NormalisedCloud] {
   const centre = new Float64Array(a.dims);
-  for (const cloud of [a, b]) {
-    for (let start = 0; start < cloud.data.length; start += cloud.dims) {
-      for (let d = 0; d < cloud.dims; d++)
-        centre[d] = (centre[d] as number) + (cloud.data[start + d] as number) / (a.count + b.count);
+  for (const { data, dims } of [a, b]) {
+    for (let at = 0; at < data.length; ) {
+      for (let d = 0; d < dims; d++) centre[d] = (centre[d] as number) + (data[at++] as number);
     }
   }
+  for (let d = 0; d < a.dims; d++) centre[d] = (centre[d] as number) / (a.count + b.count);
   const aNorms = normsAbout(centre, a);
   const bNorms = normsAbout(centre, b);
   const largest = Math.max(
@@ -45,10 +45,9 @@ export function normalisedRows(
 ): Float32Array {
   const { cloud, centre, scale } = normalised;
   const { data, dims } = cloud;
-  for (let row = start; row < end; row++) {
-    const from = data.subarray(row * dims, (row + 1) * dims);
-    const to = target.subarray((row - start) * dims, (row - start + 1) * dims);
-    for (let d = 0; d < dims; d++) to[d] = ((from[d] as number) - (centre[d] as number)) * scale;
+  let from = start * dims;
+  for (let to = 0; to < (end - start) * dims; ) {
+    for (let d = 0; d < dims; d++) target[to++] = ((data[from++] as number) - (centre[d] as number)) * scale;
   }
   return target.subarray(0, (end - start) * dims);
 }
