@@ -12,7 +12,7 @@ export const samplingSection: Section = {
   note: 'DDPM steps of the `ddpm-cifar10` U-Net through its pipeline. A time is that of one step more: a call of 2n steps less one of n, over n.',
   cases: (devices, quick) => everyPrecision(devices, quick ? 2 : 128),
   async run({ device, precision, batch, quick, output }) {
-    const model = new UNet2DModel(unet2DPreset(quick ? 'small' : 'ddpm-cifar10'));
+    const model = new UNet2DModel(quick ? unet2DPreset('small', { sample_size: 16 }) : unet2DPreset('ddpm-cifar10'));
     const folder = path.join(output, 'untrained');
     const weights = initialParameters(model, 0);
     await saveTrainedPipeline(folder, { model, weights, scheduler: new DDPMScheduler() });
