@@ -11,7 +11,7 @@ const FILES_BEFORE_THREADS = 100;
 
 /** A thread is asked for several images at once, because a message takes as long as a tenth of an image. */
 const MAX_GROUP = 16;
-/** What they may have in all, resized. */
+/** What they may have in all, resized, and as files where those are in memory. */
 const GROUP_BYTES = 2 ** 20;
 
 /**
@@ -64,15 +64,18 @@ class DecodingThreads {
   async *groups(images: AsyncIterable<SourceImage> | Iterable<SourceImage>): AsyncGenerator<SourceImage[]> {
     let files = 0;
     let group: (EncodedImage | ImageFile)[] = [];
+    let bytes = 0;
     for await (const image of images) {
       if (isJpeg(image) && ++files === FILES_BEFORE_THREADS) this.start();
       if (isJpeg(image) && this.ready.length > 0) {
         group.push(image);
-        if (group.length < this.groupSize) continue;
+        bytes += 'encoded' in image ? image.encoded.length : 0;
+        if (group.length < this.groupSize && bytes < GROUP_BYTES) continue;
       }
       if (group.length > 0) yield group;
       if (group.at(-1) !== image) yield [image];
       group = [];
+      bytes = 0;
     }
     if (group.length > 0) yield group;
   }
