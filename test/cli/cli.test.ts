@@ -207,6 +207,8 @@ describe('iso-diffusion', () => {
     [['generate', '--model', 'nowhere.onnx', '--out', 'x.npy'], /must be a folder or end in .png/],
     [['evaluate', '--real', 'moons', '--n', '3', '--fake', 'few.csv'], /3/],
     [['convert-extractor', '--weights', 'vgg16-397923af.pth'], /vgg16-397923af.pth does not exist/],
+    // `train` takes the same names.
+    [['sweep', '--dataset', 'digits', '--model', 'tiny'], /--model.*expected one of "ddpm-cifar10"/],
     [['sing'], /unknown command 'sing'/],
   ])('%j is refused with exit code 2', async (args, message) => {
     writeFileSync(path.join(folder, 'nan.csv'), '1,2\nNaN,3\n');

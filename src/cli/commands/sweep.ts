@@ -1,8 +1,8 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { POINT_SET_NAMES } from '../../datasets/named-data-set.ts';
-import { IMAGE_MODELS } from '../../experiments/jobs/job.ts';
 import { reportSweep, type SweepReport, sweep } from '../../experiments/sweep/sweep.ts';
+import { UNET_2D_PRESETS } from '../../models/unet-2d/presets.ts';
 import { InterruptedError } from '../../terminal/interrupt.ts';
 import { duration } from '../../terminal/progress.ts';
 import * as z from '../../zod.ts';
@@ -72,7 +72,12 @@ const options = {
   }),
   ...grouped('Images:', {
     resolution: option('--resolution <side>', count, 'side of the images in pixels (default: 64)'),
-    model: option('--model <name>', z.optional(z.enum(IMAGE_MODELS)), `${IMAGE_MODELS.join(', ')} (default: small)`),
+    // The names that `train` takes too.
+    model: option(
+      '--model <name>',
+      z.optional(z.enum(UNET_2D_PRESETS)),
+      `${UNET_2D_PRESETS.join(', ')} (default: small)`,
+    ),
     samples: option('--samples <count>', count, 'generated images (default: as many as real ones)'),
     extractor: option('--extractor <spec>', z.optional(z.string()), 'features of the metrics (default: inception)'),
   }),

@@ -153,7 +153,7 @@ export const DIFFUSERS_FLAGS: readonly DiffusersFlag[] = [
   }),
   same('logger', 'str', 'tensorboard', '--report-to', 'jsonl,tensorboard', {
     choices: ['tensorboard', 'wandb'],
-    note: 'both logs that there are, JSONL and TensorBoard, are written; `wandb` is not there, and needs a callback of yours',
+    note: 'both logs that there are, JSONL and TensorBoard, are written; `wandb` is not there, and needs a logger of your own',
     words: () => [],
   }),
   none('logging_dir', 'str', 'logs', 'logs lie in the output folder'),

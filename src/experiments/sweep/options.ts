@@ -35,7 +35,7 @@ export interface SweepOptions {
   readonly n?: number | undefined;
   /** Side of the images in pixels, at least 1. Default 64. */
   readonly resolution?: number | undefined;
-  /** The U-Net: 'tiny', 'small' (default), 'ddpm-cifar10', 'ddpm-64' or 'default'. */
+  /** The U-Net: 'small' (default), 'ddpm-cifar10', 'ddpm-64' or 'default', or 'tiny', for quick trials. */
   readonly model?: (typeof IMAGE_MODELS)[number] | undefined;
   /** Generated images, at least 6. Default: as many as the set has. */
   readonly samples?: number | undefined;
