@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readSettings } from '../../src/cli/options/command-options.ts';
 import { deviceOption } from '../../src/cli/options/shared-options.ts';
-import { runCli, runHere } from './run-cli.ts';
+import { runCli, runHere, runInterrupted } from './run-cli.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -17,7 +17,7 @@ afterAll(() => {
 });
 
 /** In a process of its own. */
-const cli = (args: string[], interruptWhen?: () => boolean) => runCli(args, folder, { interruptWhen });
+const cli = (args: string[]) => runCli(args, folder);
 const small = ['--device', 'cpu', '--hidden-features', '16', '--batch-size', '64', '--n', '200'];
 
 describe('iso-diffusion', () => {
@@ -157,11 +157,7 @@ describe('iso-diffusion', () => {
       '--seed',
       '5',
     ];
-    const log = path.join(folder, 'broken/metrics.jsonl');
-    const stopped = await cli(
-      [...args, '--output', 'broken'],
-      () => existsSync(log) && readFileSync(log, 'utf8').includes('\n'),
-    );
+    const stopped = await runInterrupted(args, folder, 'broken');
     expect(stopped.code).toBe(130);
     expect(stopped.stderr).toMatch(/interrupted/);
     expect((await cli([...args, '--output', 'broken', '--resume', 'latest'])).code).toBe(0);
@@ -169,7 +165,7 @@ describe('iso-diffusion', () => {
     const weights = (run: string) =>
       readFileSync(path.join(folder, run, 'pipeline/unet/diffusion_pytorch_model.safetensors'));
     expect(weights('broken').equals(weights('unbroken'))).toBe(true);
-  }, 120_000);
+  }, 300_000);
 
   it('names a damaged checkpoint and goes on from the one before', async () => {
     const args = ['train', ...small, '--save-steps', '5', '--sample-every', '0', '--output', 'damaged'];
@@ -267,7 +263,10 @@ describe('iso-diffusion', () => {
   });
 
   it('draws in half precision, and refuses to train in bfloat16', async () => {
-    const drawn = await runHere(['generate', '--model', 'run/pipeline', '--dtype', 'fp16', '--n', '5', '--steps', '2']);
+    const short = ['--max-steps', '2', '--sample-every', '0', '--onnx-dtype', 'fp16', '--output', 'in-half'];
+    expect(await runHere(['train', '--dataset', 'moons', ...small, ...short])).toMatchObject({ code: 0 });
+    const drawing = ['--dtype', 'fp16', '--n', '5', '--steps', '2', '--out', 'in-half.csv'];
+    const drawn = await runHere(['generate', '--model', 'in-half/pipeline', ...drawing]);
     expect(drawn).toMatchObject({ code: 0, stderr: '' });
     const refused = await runHere(['train', '--dataset', 'moons', '--mixed-precision', 'bf16', '--output', 'half']);
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("Use 'fp16'") });

@@ -4,7 +4,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { tinyUNetConfig } from '../models/tiny-unet.ts';
-import { runCli, runHere } from './run-cli.ts';
+import { runCli, runHere, runInterrupted } from './run-cli.ts';
 
 vi.mock(import('../../src/files/package-files.ts'), async (original) => {
   const { compiledProcesses } = await import('../compiled-processes.ts');
@@ -15,7 +15,7 @@ const folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-images-'));
 const at = (...names: string[]) => path.join(folder, ...names);
 const cli = (line: string) => runHere(line.trim().split(' '));
 /** In a process of its own. */
-const apart = (line: string, interruptWhen?: () => boolean) => runCli(line.split(' '), folder, { interruptWhen });
+const apart = (line: string) => runCli(line.split(' '), folder);
 
 beforeAll(async () => {
   process.chdir(folder);
@@ -146,11 +146,7 @@ describe('images on the command line', () => {
       at('run.yaml'),
       'dataset: digits\nmodel: tiny.json\nper_device_train_batch_size: 4\nuse_ema: true\nmax_steps: 120\nlogging_steps: 5\nsave_steps: 20\nrandom_flip: true\ndevice: cpu\nsample_every: 0\n',
     );
-    const log = at('broken/metrics.jsonl');
-    const stopped = await apart(
-      'train --config run.yaml --output broken',
-      () => existsSync(log) && readFileSync(log, 'utf8').includes('\n'),
-    );
+    const stopped = await runInterrupted(['train', '--config', 'run.yaml'], folder, 'broken');
     expect(stopped).toMatchObject({
       code: 130,
       stderr: expect.stringMatching(/stopped at step \d+ of 120; continue with the same command and --resume/),

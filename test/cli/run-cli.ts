@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { inject, vi } from 'vitest';
 import { main } from '../../src/cli/main.ts';
@@ -19,6 +20,20 @@ export function runCli(
     child.kill('SIGINT');
   }, 20);
   return outputOf(child).finally(() => clearInterval(timer));
+}
+
+/**
+ * Runs the CLI and sends it Ctrl-C once metrics.jsonl in the folder `output` has a line. Where this process had no time until
+ * the run was over, it begins again.
+ */
+export async function runInterrupted(args: readonly string[], cwd: string, output: string): Promise<ChildOutput> {
+  const log = path.join(cwd, output, 'metrics.jsonl');
+  const interruptWhen = () => existsSync(log) && readFileSync(log, 'utf8').includes('\n');
+  for (let attempt = 1; ; attempt++) {
+    const ended = await runCli([...args, '--output', output], cwd, { interruptWhen });
+    if (ended.code !== 0 || attempt === 5) return ended;
+    rmSync(path.dirname(log), { recursive: true });
+  }
 }
 
 /** Runs the CLI in this process, which must be in the right folder: for commands that need no process of their own. */

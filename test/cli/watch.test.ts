@@ -39,13 +39,23 @@ const args = [
 let stopped: ChildOutput;
 let stoppedPage: string;
 let resumed: ChildOutput;
+/** Of the resumed run. */
+let steps: string;
 beforeAll(async () => {
   const log = file('run/samples/metrics.jsonl');
   const interruptWhen = () => existsSync(log) && readFileSync(log, 'utf8').includes('"step":200');
   // The sampler's own pace decides where the run is then: a run that is stopped late only has less to do again.
   stopped = await runCli([...args, '--max-steps', '100000', '--output', 'run'], folder, { interruptWhen });
   stoppedPage = read('run/run.html').toString();
-}, 240_000);
+  const { step } = JSON.parse(read('run', latestCheckpoint(), 'trainer_state.json').toString());
+  steps = String(Math.ceil(step / 200) * 200 + 200);
+  resumed = await runCli([...args, '--max-steps', steps, '--output', 'run', '--resume'], folder);
+}, 480_000);
+
+function latestCheckpoint(): string {
+  const names = readdirSync(file('run')).filter((name) => name.startsWith('checkpoint-'));
+  return names.sort((a, b) => Number(a.slice(11)) - Number(b.slice(11))).at(-1) ?? '';
+}
 
 describe('run.html', () => {
   it('of a run that was stopped says so, and does not load itself again', () => {
@@ -54,21 +64,18 @@ describe('run.html', () => {
     expect(pageOf(stoppedPage).text).toContain('continue with the same command and --resume');
   });
 
-  it('goes on with what was logged before, when the run is resumed', async () => {
-    const step = JSON.parse(read('run', latestCheckpoint(), 'trainer_state.json').toString()).step;
-    const more = String(Math.ceil(step / 200) * 200 + 200);
-    resumed = await runCli([...args, '--max-steps', more, '--output', 'run', '--resume'], folder);
+  it('goes on with what was logged before, when the run is resumed', () => {
     expect(resumed).toMatchObject({ code: 0, stdout: expect.stringContaining('page: run/run.html') });
     const page = pageOf(read('run/run.html').toString());
     const drawn = logOf('samples').map(({ step }) => step.toLocaleString('en-US'));
     expect(drawn[0]).toBe('200');
-    expect(drawn.at(-1)).toBe(Number(more).toLocaleString('en-US'));
+    expect(drawn.at(-1)).toBe(Number(steps).toLocaleString('en-US'));
     expect(page).toMatchObject({ badge: 'done', reloads: false, asksOthers: false });
     expect(page.film.slice(0, 1)).toEqual(['200']);
     expect(page.film.at(-1)).toBe(drawn.at(-1));
     expect(page.curves).toEqual(expect.arrayContaining(['loss', 'isotropy', 'learning_rate', 'density', 'coverage']));
     expect(page.text).toContain('loss.lambda');
-  }, 240_000);
+  });
 
   it('stands beside the samples, which TensorBoard and the model card have too', async () => {
     const last =
@@ -91,10 +98,6 @@ describe('run.html', () => {
     expect(existsSync(file('run/best/unet/model.onnx'))).toBe(true);
   });
 
-  function latestCheckpoint(): string {
-    const names = readdirSync(file('run')).filter((name) => name.startsWith('checkpoint-'));
-    return names.sort((a, b) => Number(a.slice(11)) - Number(b.slice(11))).at(-1) ?? '';
-  }
   const logOf = (name: string): { step: number; files: string[]; density: number }[] =>
     read('run', name, 'metrics.jsonl')
       .toString()

@@ -153,7 +153,7 @@ describe.skipIf(!isOpenMpi)('ranks of mpirun', { timeout: 240_000 }, () => {
   it.each(['mpirun', 'one rank'])('stop together when %s is interrupted, and save', async (whom) => {
     const name = `interrupted-${whom.replace(' ', '-')}`;
     // mpirun kills ranks that take longer than this to save, and waits as long for ranks that do not.
-    const seconds = whom === 'mpirun' ? '4' : '1';
+    const seconds = whom === 'mpirun' ? '10' : '1';
     const started = await startAndWait(name, 100_000, ['--mca', 'odls_base_sigkill_timeout', seconds]);
     expect(whom === 'mpirun' ? started.child.kill('SIGINT') : signalLast(name, 'SIGINT')).toBe(true);
     const status = await started.ended;

@@ -59,9 +59,8 @@ describe('a signal during train()', () => {
 
   it('that comes again ends the process at once', async () => {
     const { code, signal } = await interrupted('twice', 'listens', 2);
-    // The second one finds the checkpoint written on a fast machine: then the program's own listener gets it.
-    expect([130, 0]).toContain(code);
-    expect(signal).toBeNull();
+    // The second one can find the checkpoint written: then the program's own listener gets it, or finds it gone at the exit.
+    expect([130, 0, 'SIGINT']).toContain(code ?? signal);
   }, 60_000);
 
   it('is not for worker threads', async () => {
