@@ -15,7 +15,7 @@ const rooms = {
   losses: 'graph schedulers',
   runtime: 'files threads distributed graph',
   autoencoders: 'random files hub graph nn models runtime',
-  datasets: 'random files threads hub',
+  datasets: 'random files hub',
   plots: 'random files',
   pages: 'terminal plots',
   metrics: 'random files graph schedulers runtime',
@@ -48,7 +48,6 @@ const ofNode = [
   '^src/threads/(channel|imported-modules)\\.ts',
   '^src/trainers/data/batch-worker\\.ts',
   '^src/pipelines/noise-worker\\.ts',
-  '^src/datasets/images/decode-worker\\.ts',
 ];
 
 const within = (names) => `^src/(${names.join('|')})/`;

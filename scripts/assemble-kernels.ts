@@ -7,7 +7,6 @@ import { writeFileAtomic } from '../src/files/atomic.ts';
 const SOURCES = {
   HOST_KERNELS: 'trainers/engines/host-kernels',
   RESIZE_KERNELS: 'datasets/images/resize-kernels',
-  JPEG_KERNELS: 'platform/jpeg/jpeg-kernels',
 };
 
 const fileOf = (path: string) => fileURLToPath(new URL(`../src/${path}`, import.meta.url));

@@ -21,7 +21,6 @@ const ENTRIES: Readonly<Record<string, string>> = {
   'cli/main': 'cli/main.ts',
   'trainers/data/batch-worker': 'trainers/data/batch-worker.ts',
   'pipelines/noise-worker': 'pipelines/noise-worker.ts',
-  'datasets/images/decode-worker': 'datasets/images/decode-worker.ts',
   'evaluation/callback/evaluation-process': 'evaluation/callback/evaluation-process.ts',
   'experiments/jobs/job-worker': 'experiments/jobs/job-worker.ts',
 };
@@ -31,7 +30,7 @@ const CHUNKS: Readonly<Record<string, readonly string[]>> = {
   start: ['cli/main'],
   graph: ['graph', 'nn'],
   losses: ['losses', 'tfjs'],
-  threads: ['trainers/data/batch-worker', 'pipelines/noise-worker', 'datasets/images/decode-worker'],
+  threads: ['trainers/data/batch-worker', 'pipelines/noise-worker'],
   core: ['index'],
 };
 

@@ -35,7 +35,7 @@ const FILES = [
 /** What the kit can run: a shell script each, and the script that it starts, by its path in the project. */
 const SCRIPTS = { 'run.sh': 'scripts/gpu-check/main', 'results-images.sh': 'scripts/results-images/main' };
 /** The scripts of threads, by their path in `src`. */
-const WORKERS = ['trainers/data/batch-worker', 'pipelines/noise-worker', 'datasets/images/decode-worker'];
+const WORKERS = ['trainers/data/batch-worker', 'pipelines/noise-worker'];
 /** Where the kit is unpacked. */
 const UNPACKED = '/tmp/iso-diffusion-gpu-check';
 

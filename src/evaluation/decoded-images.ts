@@ -1,6 +1,5 @@
-import { type InspectedImage, inOrder, inspectImage } from '../datasets/images/decode.ts';
+import { type InspectedImage, inOrder, inspectImage, prepareImages } from '../datasets/images/decode.ts';
 import { type ImageFormat, nothingUsable, type SkippedImage } from '../datasets/images/image-set.ts';
-import { prepareImages } from '../datasets/images/prepare-images.ts';
 import type { ImageSource } from '../datasets/images/sources/image-source.ts';
 import { DatasetError } from '../errors.ts';
 import type { FeatureImage } from './extractors/feature-extractor.ts';

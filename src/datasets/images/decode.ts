@@ -1,5 +1,5 @@
 import { createHash } from '#platform/hash';
-import { codecName, decodedNow, type ImageDecoder, imageDecoder } from '#platform/image-codec';
+import { codecName, type ImageDecoder, imageDecoder } from '#platform/image-codec';
 import { DatasetError, errorText } from '../../errors.ts';
 import { readWholeFile } from '../../files/regular-file.ts';
 import { centreStart, type ImageShape } from './augment.ts';
@@ -11,6 +11,7 @@ import { resizeImage, type Window } from './resize.ts';
 import {
   type EncodedImage,
   type ImageFile,
+  type ImageSource,
   MAX_ENCODED_BYTES,
   type PlainImage,
   type SourceImage,
@@ -37,6 +38,18 @@ export interface PreparedImage extends SizedPixels {
   readonly label: number | string | undefined;
 }
 
+/**
+ * The images of a source in its order, each turned into `format`, or with the reason why it was not. At most
+ * `workers` images are in memory at a time; their decoding overlaps.
+ */
+export async function* prepareImages(
+  source: ImageSource,
+  format: ImageFormat,
+  workers: number,
+): AsyncGenerator<PreparedImage | SkippedImage> {
+  yield* inOrder(source.images(), workers, (image) => prepareOne(image, format));
+}
+
 /** What `work`, which never rejects, makes of the items, in their order. At most `workers` are under way at a time. */
 export async function* inOrder<In, Out>(
   items: AsyncIterable<In> | Iterable<In>,
@@ -54,8 +67,8 @@ export async function* inOrder<In, Out>(
   for (const last of pending) yield await last;
 }
 
-/** Turns an image into `format`. Never rejects: one that cannot be decoded is skipped. */
-export async function prepareImage(image: SourceImage, format: ImageFormat): Promise<PreparedImage | SkippedImage> {
+/** Never rejects: an image that cannot be decoded is skipped. */
+async function prepareOne(image: SourceImage, format: ImageFormat): Promise<PreparedImage | SkippedImage> {
   if ('reason' in image) return image;
   try {
     return { source: image.source, label: image.label, ...(await decodeImage(image, format)) };
@@ -67,26 +80,17 @@ export async function prepareImage(image: SourceImage, format: ImageFormat): Pro
 /**
  * One image as HWC bytes of `format`: turned as its EXIF orientation says, transparency on white (unless 4 channels
  * are kept), first frame of an animation, resized and cropped as torchvision's `Resize` and `CenterCrop` do with PIL.
- * The usual JPEG files are decoded on this thread. sharp decodes others in libuv's threads; the rest runs on this one.
+ * In Node sharp decodes in libuv's threads; the rest runs on the JS thread.
  *
  * @throws an error that says why the bytes cannot be decoded.
  */
 async function decodeImage(image: EncodedImage | ImageFile | PlainImage, format: ImageFormat): Promise<SizedPixels> {
   if ('pixels' in image) return inFormat(image, format);
-  const encoded = await bytesOf(image);
-  return decodeNow(encoded, format) ?? withDecoded(encoded, format.channels === 4, (whole) => inFormat(whole, format));
+  return withDecoded(await bytesOf(image), format.channels === 4, (whole) => inFormat(whole, format));
 }
 
 const bytesOf = async (image: EncodedImage | ImageFile): Promise<Uint8Array> =>
   'encoded' in image ? image.encoded : readWholeFile(image.path, MAX_ENCODED_BYTES, DatasetError);
-
-/** The usual JPEG files as bytes of `format`, on this thread and without waiting; undefined for others. */
-export function decodeNow(encoded: Uint8Array, format: ImageFormat): SizedPixels | undefined {
-  const whole = decodedNow(encoded);
-  if (!whole) return undefined;
-  const { pixels, height, width } = inFormat(whole, format);
-  return { pixels: pixels === whole.pixels ? pixels.slice() : pixels, height, width };
-}
 
 /** A decoded image as bytes of `format`, as images are for training. */
 export function inFormat(whole: PixelImage, format: ImageFormat): SizedPixels {

@@ -10,9 +10,8 @@ import { type Fields, functionOption, parseOptions } from '../../options.ts';
 import { joinedBytes } from '../../platform/bytes.ts';
 import * as z from '../../zod.ts';
 import { cacheFileBytes, openCacheFile, setFromCacheBytes, writeCacheFile } from './cache-file.ts';
-import { decodingVersion, type PreparedImage } from './decode.ts';
+import { decodingVersion, type PreparedImage, prepareImages } from './decode.ts';
 import { type ImageFormat, type ImageSet, INTERPOLATIONS, reportSkipped, type SkippedImage } from './image-set.ts';
-import { prepareImages } from './prepare-images.ts';
 import { filesSource } from './sources/files.ts';
 import type { ImageSource } from './sources/image-source.ts';
 
@@ -74,10 +73,7 @@ export interface LoadImagesOptions {
   readonly local_files_only?: boolean | undefined;
   /** Called before each file of the Hub or npm, while it arrives, and once it is complete; default: nothing is called. */
   readonly progress_callback?: ((progress: DownloadProgress) => void) | undefined;
-  /**
-   * Images decoded at a time, 1 to 256; default 4. Of many JPEG files, as many as there are cores are decoded in parallel; of
-   * others, at most libuv's `UV_THREADPOOL_SIZE` (4).
-   */
+  /** Images decoded at a time, 1 to 256; default 4. libuv runs at most `UV_THREADPOOL_SIZE` (4) of them in parallel. */
   readonly num_workers?: number | undefined;
   /** Stops after this many usable images, at least 1; default all. */
   readonly max_images?: number | undefined;

@@ -1,8 +1,7 @@
 import type { Sharp } from 'sharp';
 import { declaredSize } from '../declared-size.ts';
-import { decodeJpeg } from '../jpeg/decode-jpeg.ts';
 
-/* Image files to pixels and back, by sharp, which takes a tenth of a second to load. The usual JPEG files take a shorter way. */
+/* Image files to pixels and back, by sharp, which takes a tenth of a second to load. */
 
 const loadSharp = async () => (await import('sharp')).default;
 
@@ -26,7 +25,7 @@ export interface ImageDecoder {
   size(): Promise<Pick<RawPixels, 'height' | 'width'>>;
   /** @throws an error when the file is damaged. */
   metadata(): Promise<Pick<RawPixels, 'height' | 'width' | 'channels'>>;
-  /** In sRGB, on white unless `keepsAlpha`: then an image that can be transparent has 4 channels. @throws an error when the file is damaged. */
+  /** In sRGB, on white unless `keepsAlpha`. @throws an error when the file is damaged. */
   decode(keepsAlpha: boolean): Promise<RawPixels>;
 }
 
@@ -47,8 +46,6 @@ export function imageDecoder(image: Uint8Array | RawPixels, maxPixels?: number):
       return { height, width, channels };
     },
     decode: async (keepsAlpha) => {
-      const now = image instanceof Uint8Array ? decodedNow(image) : undefined;
-      if (now) return { ...now, pixels: now.pixels.slice() };
       const decoder = await open();
       const opaque = keepsAlpha ? decoder.ensureAlpha() : decoder.flatten({ background: '#fff' });
       const { data, info } = await opaque.toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
@@ -56,12 +53,6 @@ export function imageDecoder(image: Uint8Array | RawPixels, maxPixels?: number):
     },
   };
 }
-
-/**
- * The pixels of a file that is decoded without waiting: the usual JPEG files, which are grey (1 channel) or RGB. Undefined
- * for others. The next call writes over the pixels, so they must not be kept beyond an `await`.
- */
-export const decodedNow: (encoded: Uint8Array) => (RawPixels & { readonly channels: 1 | 3 }) | undefined = decodeJpeg;
 
 async function sharpOf(image: Uint8Array | RawPixels, limitInputPixels: number | false = false): Promise<Sharp> {
   const sharp = await loadSharp();

@@ -34,9 +34,6 @@ export function imageDecoder(image: Uint8Array | RawPixels, maxPixels = Number.P
   };
 }
 
-/** Browsers decode beside the page's own work. */
-export const decodedNow: typeof import('../node/image-codec.ts').decodedNow = () => undefined;
-
 async function decodedSize(encoded: Uint8Array): Promise<{ height: number; width: number }> {
   const bitmap = await bitmapOf(encoded);
   const { height, width } = bitmap;
