@@ -13,6 +13,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
+  configureRuntime,
   DDPMScheduler,
   DownloadError,
   evaluate,
@@ -86,7 +87,7 @@ interface Run {
   readonly processorSeconds: number;
 }
 
-/** One run in a process of its own: steps of so small a model are fastest in one thread, so two runs share two cores. */
+/** One run in a process of its own. A small model gains little by a second thread, so that two runs at once use two cores best. */
 function runApart(lambda: number): Promise<Run> {
   return new Promise((resolve, reject) => {
     const argv = [...process.argv.slice(2), '--lambda', String(lambda)];
@@ -228,6 +229,7 @@ const { images, isDigits } = await openImages();
 const heldOut = isDigits ? part(images, (number) => number % 5 === 0) : undefined;
 const training = isDigits ? part(images, (number) => number % 5 > 0) : images;
 if (values.lambda !== undefined) {
+  configureRuntime({ threads: 1 });
   const run = await trainAndDraw(training, Number(values.lambda), isDigits);
   await new Promise((sent) => process.send?.(run, sent));
   process.exit();

@@ -29,10 +29,10 @@ import { HostState } from './host-state.ts';
 import { MEANS, MeansSession } from './means-session.ts';
 
 /**
- * Below so many operations a node, one thread is faster than two: a node then takes less than 70 microseconds, and threads
- * spend more time waiting for each other than they save (docs/performance.md, "Small U-Nets on the CPU").
+ * Below so many operations a node, one thread is as fast as two: a node then takes less than 20 microseconds, and threads
+ * spend as much time waiting for each other as they save (docs/performance.md, "Small U-Nets on the CPU").
  */
-const MIN_FLOPS_FOR_THREADS = 2e6;
+const MIN_FLOPS_FOR_THREADS = 4e5;
 
 function hasSmallNodes({ nodes }: Graph): boolean {
   return nodes.reduce((sum, node) => sum + nodeFlops(node), 0) < MIN_FLOPS_FOR_THREADS * nodes.length;
