@@ -1,19 +1,26 @@
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeFileAtomic } from '../src/files/atomic.ts';
 import { safetensorsChunks } from '../src/files/safetensors.ts';
 import { UNet2DModel } from '../src/models/index.ts';
-import { type Measurement, measure, printRatio, requirePython, runPairs, startReference } from './harness.ts';
+import {
+  type Measurement,
+  measure,
+  printProcessorRatio,
+  printRatio,
+  requirePython,
+  runPairs,
+  startReference,
+} from './harness.ts';
 import { createEngine, LAMBDA, namedWeights } from './unet-step.ts';
 
 const BATCH = 32;
 
 /**
  * Training steps of a U-Net of 0.7 M parameters, channels [32, 64], on 16x16 images at batch 32 (forward, iso loss, backward,
- * clipping, AdamW, EMA), against eager torch of the same architecture and weights. Both sides take one thread. The last
- * line is the ratio of the processor time, which other programs change least.
+ * clipping, AdamW, EMA), against eager torch of the same architecture and weights. Both sides take all threads.
  */
 export async function run(): Promise<void> {
   requirePython(['torch']);
@@ -32,8 +39,7 @@ export async function run(): Promise<void> {
   try {
     const weights = path.join(folder, 'weights.safetensors');
     await writeFileAtomic(weights, safetensorsChunks(namedWeights(model)));
-    // As many threads as our step takes: with more, torch's wait for each other, which is processor time too.
-    const load = { config: model.config, weights, batch: BATCH, threads: 1, lambda: LAMBDA };
+    const load = { config: model.config, weights, batch: BATCH, threads: availableParallelism(), lambda: LAMBDA };
     await reference.request({ command: 'load', ...load });
     const engine = await createEngine(model, BATCH, 'cpu');
     let step = 0;
@@ -55,8 +61,8 @@ export async function run(): Promise<void> {
       },
     });
     await engine.release();
-    console.log(`wall time: x${result.ratio.toFixed(2)}`);
-    printRatio('unet-small', result.processorRatio ?? Number.NaN);
+    printProcessorRatio(result);
+    printRatio('unet-small', result.ratio);
   } finally {
     reference.close();
     await rm(folder, { recursive: true, force: true });

@@ -35,7 +35,7 @@ const { values } = parseArgs({
   options: {
     images: { type: 'string' },
     resolution: { type: 'string' },
-    steps: { type: 'string', default: '3200' },
+    steps: { type: 'string', default: '5400' },
     samples: { type: 'string', default: '500' },
     output: { type: 'string', default: 'quickstart-images-output' },
     // Of the processes that this one starts: which of the two models is theirs.
