@@ -69,7 +69,11 @@ function costOf(settings: StepSettings, { device, stepsPerRun }: Run): GraphCost
   // The means over the step take a forward pass of their own.
   const forward = means.size > 0 ? graphCost(buildLossGraph(settings, layout, 'means', target).graph) : undefined;
   const ofStep = (figure: 'flops' | 'nodes') => settings.accumulationSteps * (batch[figure] + (forward?.[figure] ?? 0));
-  return { flops: ofStep('flops'), nodes: ofStep('nodes'), workingBytes: batch.workingBytes };
+  return {
+    flops: ofStep('flops'),
+    nodes: ofStep('nodes'),
+    workingBytes: batch.workingBytes + (forward?.workingBytes ?? 0),
+  };
 }
 
 function memoryOf(settings: StepSettings, workingBytes: number, { device, dataBytes }: Run): number {
