@@ -31,7 +31,7 @@ const brightPixel = (pixels: Uint8Array, channels = 3) => [
 ];
 
 describe('a folder', () => {
-  it('of many JPEG files is the same by threads and without, damaged and other files among them', async () => {
+  it('of many JPEG files is the same one at a time and several at once, damaged and other files among them', async () => {
     await mkdir(path.join(folder, 'set'));
     const files = Array.from({ length: 260 }, async (_, i) => {
       const colour = [(i * 37) % 256, (i * 91) % 256, (i * 17) % 256] as const;
@@ -44,10 +44,10 @@ describe('a folder', () => {
     await Promise.all(files);
     const loaded = async (num_workers: number) =>
       load(path.join(folder, 'set'), { resolution: 16, num_workers, cache_dir: path.join(folder, `${num_workers}`) });
-    const [alone, byThreads] = [await loaded(1), await loaded(4)];
+    const [alone, together] = [await loaded(1), await loaded(4)];
     expect(alone.count).toBe(257);
-    expect(byThreads.skipped).toEqual(alone.skipped);
-    expect(byThreads.fingerprint).toBe(alone.fingerprint);
+    expect(together.skipped).toEqual(alone.skipped);
+    expect(together.fingerprint).toBe(alone.fingerprint);
   });
 
   it('is read in the order of its paths, sub-folders as classes, bad images listed', async () => {
