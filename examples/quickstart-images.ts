@@ -94,7 +94,8 @@ function runApart(lambda: number): Promise<Run> {
     const child = fork(fileURLToPath(import.meta.url), argv, { serialization: 'advanced' });
     child.on('message', (run) => resolve(run as Run));
     child.on('error', reject);
-    child.on('exit', (code) => reject(new Error(`the run with λ = ${lambda} ended with exit code ${code}`)));
+    // After the message, if there is one.
+    child.on('disconnect', () => reject(new Error(`the run with λ = ${lambda} ended early: its error is above`)));
   });
 }
 
