@@ -13,9 +13,9 @@ writeFileSync(
 );
 
 const images = ['--dataset', 'digits', '--resolution', '16', '--max-steps', '2', '--ema'];
-// A Loop with the whole step; a graph of gradients beside a state of its own; points.
+// A graph of gradients beside a state of its own; the same with a pass for the means over the batches; a Loop with whole steps.
 it.each([
-  ['one batch', [...images, '--batch-size', '64'], 500],
+  ['one batch', [...images, '--batch-size', '64'], 300],
   ['two batches', [...images, '--batch-size', '48', '--gradient-accumulation-steps', '2'], 300],
   ['points', ['--dataset', 'swiss-roll', '--max-steps', '200'], 120],
 ])(

@@ -1,7 +1,7 @@
 // A CUDA runtime without a GPU, for onnxruntime's CUDA provider. Device memory is memory of the host, reserved but hardly
 // touched. Copies are counted, and done up to a size: shapes, indices and the conditions of a Loop arrive. Kernels are
 // counted and not run, but for one: the addition of floats, by which iso-diffusion tells whether a device computes. All
-// other results are what lies in memory, mostly zero.
+// other results are what lies in memory, mostly zero, and never a float that is not finite.
 #define _GNU_SOURCE
 #include "counters.h"
 #include <fcntl.h>
@@ -202,6 +202,13 @@ static void replace(float *values, size_t bytes, int device) {
   for (size_t i = 0; i < bytes / sizeof(float); i++) values[i] = 1 + device;
 }
 
+// Of words that would be NaN or infinite as floats. A training would end there by chance.
+static void clear_non_finite(uint32_t *words, size_t bytes) {
+  const uint32_t exponent = 0x7f800000;
+  for (size_t i = 0; i < bytes / sizeof(uint32_t); i++)
+    if ((words[i] & exponent) == exponent) words[i] = 0;
+}
+
 static int copy(void *to, const void *from, size_t bytes, enum kind kind) {
   if (kind == BY_ADDRESS) kind = (is_on_device(from) ? DEVICE_TO_HOST : HOST_TO_HOST) + (is_on_device(to) ? 1 : 0);
   size_t most = kind == DEVICE_TO_DEVICE ? MOST_COPIED_ON_DEVICE : MOST_COPIED_FROM_HOST;
@@ -211,6 +218,7 @@ static int copy(void *to, const void *from, size_t bytes, enum kind kind) {
     fake_count(BYTES_TO_DEVICE, bytes);
   }
   if (kind == DEVICE_TO_HOST) {
+    if (bytes <= most) clear_non_finite(to, bytes);
     if (getenv("FAKE_CUDA_VALUES") && bytes >= LEAST_REPLACED) replace(to, bytes, device_of(from));
     fake_count(COPIES_TO_HOST, 1);
     fake_count(BYTES_TO_HOST, bytes);
