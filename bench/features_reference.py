@@ -91,6 +91,8 @@ def extract(network, message):
 
 
 def main():
+    # By itself torch takes one thread a physical core.
+    torch.set_num_threads(os.cpu_count())
     network = random_network()
     for line in sys.stdin:
         message = json.loads(line)
