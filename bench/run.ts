@@ -7,7 +7,7 @@ const benchmarks: Record<string, (argv: readonly string[]) => Promise<void>> = {
   samplers: async () => (await import('./samplers.ts')).run(),
   'noise-scale': async () => (await import('./noise-scale.ts')).run(),
   unet: async (argv) => (await import('./unet.ts')).run(argv),
-  'unet-small': async () => (await import('./unet-small.ts')).run(),
+  'unet-small': async () => (await import('./unet.ts')).runSmall(),
   autoencoder: async (argv) => (await import('./autoencoder.ts')).run(argv),
   traffic: async (argv) => (await import('./traffic.ts')).run(argv),
   prdc: async () => (await import('./prdc.ts')).run(),

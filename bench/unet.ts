@@ -7,7 +7,15 @@ import { writeFileAtomic } from '../src/files/atomic.ts';
 import { safetensorsChunks } from '../src/files/safetensors.ts';
 import { UNet2DModel, unet2DPreset } from '../src/models/index.ts';
 import { parseDevice, resolveDevice } from '../src/runtime/device.ts';
-import { type Measurement, printRatio, requirePython, runPairs, startReference } from './harness.ts';
+import {
+  type Measurement,
+  measure,
+  printProcessorRatio,
+  printRatio,
+  requirePython,
+  runPairs,
+  startReference,
+} from './harness.ts';
 import { createEngine, LAMBDA, namedWeights } from './unet-step.ts';
 
 /**
@@ -34,6 +42,36 @@ export async function run(argv: readonly string[]): Promise<void> {
   }
   const batch = Number(values.batch ?? 4);
   const model = new UNet2DModel(unet2DPreset('ddpm-cifar10'));
+  const { result, ourPeak, torchPeak } = await compareSteps('unet', model, batch, values.dtype);
+  const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  console.log(
+    `batch ${batch} on ${device}: ours ${(result.oursSeconds * 1000).toFixed(0)} ms a step, torch (${values.dtype}) ${(result.referenceSeconds * 1000).toFixed(0)} ms`,
+  );
+  console.log(`peak memory: ours ${mebibytes(ourPeak)}, torch ${mebibytes(torchPeak)}`);
+  printRatio('unet-memory', torchPeak / ourPeak);
+  printRatio('unet-step', result.ratio);
+}
+
+/** The same steps of a U-Net of 0.7 M parameters, channels [32, 64], on 16x16 images at batch 32. */
+export async function runSmall(): Promise<void> {
+  requirePython(['torch']);
+  const model = new UNet2DModel({
+    sample_size: 16,
+    in_channels: 1,
+    out_channels: 1,
+    block_out_channels: [32, 64],
+    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+    layers_per_block: 1,
+    norm_num_groups: 8,
+  });
+  const { result } = await compareSteps('unet-small', model, 32, 'float32');
+  printProcessorRatio(result);
+  printRatio('unet-small', result.ratio);
+}
+
+/** Steps on the cpu in turns with torch's, whose numbers are `dtype`, and the peaks of both processes in bytes. */
+async function compareSteps(name: string, model: UNet2DModel, batch: number, dtype: string) {
   const reference = startReference(fileURLToPath(new URL('./unet_reference.py', import.meta.url)));
   const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
   try {
@@ -46,40 +84,35 @@ export async function run(argv: readonly string[]): Promise<void> {
       batch,
       threads: availableParallelism(),
       lambda: LAMBDA,
-      dtype: values.dtype,
+      dtype,
     });
-    const engine = await createEngine(model, batch, device);
+    const engine = await createEngine(model, batch, 'cpu');
     let step = 0;
     let ourPeak = 0;
     let torchPeak = 0;
     const result = await runPairs({
-      name: 'unet',
+      name,
       pairs: 8,
       warmup: 3,
       ours: async () => {
-        const start = performance.now();
-        await engine.run(step++, 1);
-        const seconds = (performance.now() - start) / 1000;
+        const measured = await measure(async () => {
+          await engine.run(step++, 1);
+        });
         ourPeak = process.resourceUsage().maxRSS * 1024;
-        return { seconds };
+        return measured;
       },
       reference: async (): Promise<Measurement> => {
-        const answer = await reference.request<{ seconds: number[]; peakBytes: number }>({
+        const answer = await reference.request<{ seconds: number[]; processorSeconds: number; peakBytes: number }>({
           command: 'steps',
           count: 1,
         });
         torchPeak = answer.peakBytes;
-        return { seconds: answer.seconds[0] ?? Number.NaN };
+        const [seconds = Number.NaN] = answer.seconds;
+        return { seconds, processorSeconds: answer.processorSeconds };
       },
     });
     await engine.release();
-    const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
-    console.log(
-      `batch ${batch} on ${device}: ours ${(result.oursSeconds * 1000).toFixed(0)} ms a step, torch (${values.dtype}) ${(result.referenceSeconds * 1000).toFixed(0)} ms`,
-    );
-    console.log(`peak memory: ours ${mebibytes(ourPeak)}, torch ${mebibytes(torchPeak)}`);
-    printRatio('unet-memory', torchPeak / ourPeak);
-    printRatio('unet-step', result.ratio);
+    return { result, ourPeak, torchPeak };
   } finally {
     reference.close();
     await rm(folder, { recursive: true, force: true });
