@@ -88,7 +88,9 @@ async function compareSteps(name: string, model: UNet2DModel, batch: number, dty
     });
     const engine = await createEngine(model, batch, 'cpu');
     let step = 0;
-    let ourPeak = 0;
+    // `measure` starts this count anew at every step.
+    const peakSoFar = () => process.resourceUsage().maxRSS * 1024;
+    let ourPeak = peakSoFar();
     let torchPeak = 0;
     const result = await runPairs({
       name,
@@ -98,7 +100,7 @@ async function compareSteps(name: string, model: UNet2DModel, batch: number, dty
         const measured = await measure(async () => {
           await engine.run(step++, 1);
         });
-        ourPeak = process.resourceUsage().maxRSS * 1024;
+        ourPeak = Math.max(ourPeak, peakSoFar());
         return measured;
       },
       reference: async (): Promise<Measurement> => {
