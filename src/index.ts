@@ -1,3 +1,9 @@
+/**
+ * `iso-diffusion`: the trainer, pipelines, losses, models, schedulers, data sets, metrics and experiments.
+ *
+ * @packageDocumentation
+ */
+
 export { useStore } from '#platform/fs';
 export * from './autoencoders/index.ts';
 export * from './datasets/index.ts';

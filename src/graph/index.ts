@@ -4,6 +4,8 @@
  * A `Value` is a tensor of a `Graph`: it has a dtype and a shape, and no numbers until the graph runs. Ops take values, add
  * nodes to their graph and return values; `gradients` adds the backward pass; `writeOnnx` makes the graph an ONNX file.
  * Ops infer dtypes and shapes, and throw a `GraphError` when their inputs do not fit together.
+ *
+ * @packageDocumentation
  */
 
 export { checkpoint } from './autodiff/checkpoint.ts';

@@ -1,3 +1,10 @@
+/**
+ * `iso-diffusion/losses`: the losses alone. Most are functions that add nodes to a graph; `isoDiffusionLoss` and
+ * `variationalBoundLoss` take plain arrays, and need no runtime.
+ *
+ * @packageDocumentation
+ */
+
 export type { PredictionType } from '../schedulers/schedule.ts';
 export { type IsoDiffusionLossInputs, type IsoDiffusionLossResult, isoDiffusionLoss } from './arrays/iso.ts';
 export {

@@ -2,6 +2,8 @@
  * `iso-diffusion/nn`: the layers that models are built from, named and initialised as in torch and diffusers. A layer
  * lists its parameters and adds itself to a graph in `forward`, where a `ForwardContext` gives it the parameters' values.
  *
+ * @packageDocumentation
+ *
  * @example
  * class Mlp implements Layer {
  *   private readonly hidden = new Linear('hidden', 64, 256);
@@ -13,6 +15,7 @@
  *   }
  * }
  */
+
 export { Attention, PixelAttention, type PixelAttentionOptions } from './attention.ts';
 export { ForwardContext, type ForwardContextOptions } from './context.ts';
 export { hwnc } from './hwnc.ts';

@@ -1,3 +1,9 @@
+/**
+ * `iso-diffusion/tfjs`: the Iso-Diffusion loss on tensors of TensorFlow.js, for models and training loops of your own.
+ *
+ * @packageDocumentation
+ */
+
 import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 import { requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
