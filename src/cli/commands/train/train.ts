@@ -126,7 +126,7 @@ Examples:
   iso-diffusion train --dataset huggan/flowers-102-categories --split train --resolution 64 --output runs/hub
   iso-diffusion train --dataset ./photos --random-crop --dropout 0.1 --learn-variance --output runs/variance
   iso-diffusion train --dataset flowers102 --model ddpm-64 --batch-size 32 --device cuda --ema --output runs/flowers
-  iso-diffusion train --dataset ./photos --autoencoder runs/autoencoder --ema --output runs/latent
+  iso-diffusion train --dataset ./photos --autoencoder runs/autoencoder/autoencoder --ema --output runs/latent
   iso-diffusion train --dataset ./photos --init-from google/ddpm-cifar10-32 --output runs/tuned
   iso-diffusion train --dataset digits --eval-every 500 --eval-metrics fid --eval-extractor raw-pixels --keep-best fid
   iso-diffusion train --config train.yaml --seed 1 --output runs/seed-1
