@@ -4,14 +4,14 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { build as esbuild } from 'esbuild';
 import { build as vite } from 'vite';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import webpack from 'webpack';
 import { makePackedProject, succeed } from '../public-api/packed-project.ts';
 import { hasChromium, launchTestChromium } from './harness.ts';
 
 /*
  * The packed package, as npm installs it, in bundles of three bundlers without a plugin, an alias or a setting of the
- * user's. `npm run build` is not needed: the project builds its own copy.
+ * user's. `npm run build` is not needed: test/build.ts compiles a copy.
  */
 
 const PROGRAM = `
@@ -27,7 +27,7 @@ globalThis.iso = iso;
 let project: string;
 let entry: string;
 beforeAll(() => {
-  project = makePackedProject();
+  project = makePackedProject(inject('build'));
   entry = path.join(project, 'page.js');
   writeFileSync(entry, PROGRAM);
 }, 300_000);

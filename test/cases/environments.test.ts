@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { makePackedProject, succeed } from '../public-api/packed-project.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -10,7 +10,7 @@ const tool = (name: string) => path.join(root, 'node_modules/.bin', name);
 
 let project: string;
 beforeAll(() => {
-  project = makePackedProject();
+  project = makePackedProject(inject('build'));
   cpSync(path.join(root, 'test/cases/files/environments'), project, { recursive: true });
   symlinkSync(path.join(root, 'node_modules/vitest'), path.join(project, 'node_modules/vitest'), 'junction');
   writeFileSync(path.join(project, 'outside.json'), succeed('node', ['main.js', 'outside'], project));

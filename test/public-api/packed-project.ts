@@ -11,15 +11,14 @@ const tsc = path.join(root, 'node_modules/.bin/tsc');
  * A project as a user has one: outside the repository, with the packed and unpacked tarball of this package as
  * node_modules/iso-diffusion, the package's dependencies beside it, and the sources of test/public-api/project.
  *
+ * @param build the compiled package of test/build.ts: `dist` may hold files of an older one.
  * @returns the project's folder.
  */
-export function makePackedProject(): string {
+export function makePackedProject(build: string): string {
   const project = mkdtempSync(path.join(tmpdir(), 'iso-public-api-'));
   const staged = path.join(project, 'staged');
-  // Built into a folder of its own: `dist` may hold files of an older build, and other tests run meanwhile.
   const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as Manifest;
-  succeed(tsc, ['-p', 'tsconfig.build.json', '--outDir', path.join(staged, 'dist')], root);
-  succeed(path.join(root, 'node_modules/.bin/tsx'), ['scripts/build-node.ts', path.join(staged, 'dist')], root);
+  cpSync(path.join(build, 'dist'), path.join(staged, 'dist'), { recursive: true });
   for (const name of ['package.json', ...manifest.files.filter((name) => name !== 'dist')])
     cpSync(path.join(root, name), path.join(staged, name), { recursive: true });
   // Not in the home folder, which need not be writable; and npm asks nobody for a newer version of itself.

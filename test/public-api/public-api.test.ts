@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { guideSnippets } from './guides.ts';
 import { optionMembers } from './hover.ts';
 import { compile, makePackedProject, succeed } from './packed-project.ts';
@@ -27,7 +27,7 @@ const PAGE_CONFIG = JSON.stringify({
 let project: string;
 let errors: readonly string[];
 beforeAll(() => {
-  project = makePackedProject();
+  project = makePackedProject(inject('build'));
   const page = path.join(project, 'page');
   mkdirSync(page);
   writeFileSync(path.join(page, 'tsconfig.json'), PAGE_CONFIG);
