@@ -3,7 +3,13 @@ import { declaredSize } from '../declared-size.ts';
 
 /* Image files to pixels and back, by sharp, which takes a tenth of a second to load. */
 
-const loadSharp = async () => (await import('sharp')).default;
+let loading: Promise<typeof import('sharp').default> | undefined;
+
+/** Loads it once: each `import()` goes through the loaders that a program has registered, also for what is loaded. */
+function loadSharp(): Promise<typeof import('sharp').default> {
+  loading ??= import('sharp').then((module) => module.default);
+  return loading;
+}
 
 /** Pixels of 8 bits, [height, width, channels]. */
 export interface RawPixels {
