@@ -90,7 +90,7 @@ export const SECTIONS: readonly Section[] = [
   },
   {
     title: 'Results',
-    pages: [guide('results-2d', 'Points'), guide('results-images', 'Images')],
+    pages: [guide('results-2d', 'Results on points'), guide('results-images', 'Results on images')],
   },
   {
     title: 'Project',
