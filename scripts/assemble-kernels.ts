@@ -6,7 +6,7 @@ import { writeFileAtomic } from '../src/files/atomic.ts';
 /** Sources below src/, whose binaries lie beside them, with the names of their constants. */
 const SOURCES = {
   HOST_KERNELS: 'trainers/engines/host-kernels',
-  RESIZE_KERNELS: 'datasets/images/resize-kernels',
+  IMAGE_KERNELS: 'datasets/images/image-kernels',
 };
 
 const fileOf = (path: string) => fileURLToPath(new URL(`../src/${path}`, import.meta.url));

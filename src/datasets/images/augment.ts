@@ -1,5 +1,6 @@
 import { requireArray, requireObject } from '../../arguments.ts';
 import { InvalidArgumentError } from '../../errors.ts';
+import { fillPlanes } from './image-kernels.ts';
 import type { SizedPixels } from './image-set.ts';
 
 /** The size of an image, in bytes [height, width, channels]. */
@@ -94,16 +95,7 @@ export function fillSample(
       `a sample of ${channels}x${height}x${width} at ${offset} does not fit into ${target.length} values`,
     );
 
-  const step = augmentation.flip ? -channels : channels;
-  const firstColumn = augmentation.flip ? left + width - 1 : left;
-  let out = offset;
-  for (let channel = 0; channel < channels; channel++) {
-    for (let row = top; row < top + height; row++) {
-      let position = (row * imageWidth + firstColumn) * channels + channel;
-      for (let column = 0; column < width; column++) {
-        target[out++] = (image[position] as number) / 127.5 - 1;
-        position += step;
-      }
-    }
-  }
+  const rowBytes = imageWidth * channels;
+  const rows = image.subarray(top * rowBytes, (top + height) * rowBytes);
+  fillPlanes(target.subarray(offset), rows, { width: imageWidth, channels }, { left, width, flip: augmentation.flip });
 }

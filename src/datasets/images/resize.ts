@@ -1,6 +1,6 @@
 import type { ImageShape } from './augment.ts';
+import { resampleBytes, type Taps } from './image-kernels.ts';
 import type { Interpolation } from './image-set.ts';
-import { resampleBytes, type Taps } from './resize-kernels.ts';
 
 /*
  * Pillow's resize (`Image.resize`, src/libImaging/Resample.c), to the bit: the antialiased filter, its weights in fixed

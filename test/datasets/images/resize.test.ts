@@ -1,15 +1,9 @@
 import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { assembleKernels } from '../../../scripts/assemble-kernels.ts';
 import { resizeImage } from '../../../src/datasets/images/resize.ts';
-import { RESIZE_KERNELS } from '../../../src/datasets/images/resize-kernels-binary.ts';
-
-it('has the binary of its source: run `npx tsx scripts/assemble-kernels.ts` where it does not', async () => {
-  expect(RESIZE_KERNELS).toBe(await assembleKernels('RESIZE_KERNELS'));
-});
 
 /*
- * Images of several strips (`STRIP_BYTES` in resize-kernels.ts), and one whose rows are longer than a strip. By Pillow 9.4:
+ * Images of several strips (`STRIP_BYTES` in image-kernels.ts), and one whose rows are longer than a strip. By Pillow 9.4:
  *   y, x, k = np.mgrid[0:h, 0:w, 0:c]
  *   image = Image.fromarray(((x*7 + y*13 + k*31 + (x*y) % 251) % 256).astype(np.uint8))
  *   hashlib.sha256(image.resize((width, height), filter).tobytes()).hexdigest()

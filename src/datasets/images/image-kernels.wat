@@ -1,12 +1,12 @@
-;; The two passes of `resizeImage` in resize.ts, 4 or 8 values at a time.
+;; The two passes of `resizeImage` in resize.ts and the arithmetic of `fillSample` in augment.ts, 4 or 8 values at a time.
 ;;
-;; Both take a table with an entry for each target: the place of its first tap in bytes (i32), 4 bytes of padding, and
+;; Both passes take a table with an entry for each target: the place of its first tap in bytes (i32), 4 bytes of padding, and
 ;; $pairs pairs of weights. A weight w of 22 fractional bits is 2^11 high + low with 0 <= low < 2^11. A pair of taps has the
 ;; 16-bit halves [high, high, low, low], because one instruction multiplies 16-bit values and adds them in pairs:
 ;;   sum of p w = 2^11 (sum of p high) + (sum of p low),
 ;; modulo 2^32 as in Pillow, so the bytes are the same. Unused taps have the weight 0; what they read is in the memory.
 ;;
-;; Assembled into resize-kernels-binary.ts by scripts/assemble-kernels.ts.
+;; Assembled into image-kernels-binary.ts by scripts/assemble-kernels.ts.
 (module
   (memory (export "memory") 1)
 
@@ -98,4 +98,36 @@
       (v128.store32_lane offset=4 0 (local.get $target) (call $bytes (local.get $high1) (local.get $low1)))
       (local.set $source (i32.add (local.get $source) (i32.const 8)))
       (br_if $next
-        (i32.lt_u (local.tee $target (i32.add (local.get $target) (i32.const 8))) (local.get $targetEnd))))))
+        (i32.lt_u (local.tee $target (i32.add (local.get $target) (i32.const 8))) (local.get $targetEnd)))))
+
+  ;; One channel of $rows rows of $width pixels as floats: byte x becomes (2 x - 255) / 255, whose one rounding gives the
+  ;; float of x / 127.5 - 1. $step bytes are from one pixel to the next, below 0 from right to left. Reads 3 pixels beyond a
+  ;; row, and writes 3 values too many.
+  (func (export "toFloats")
+    (param $source i32) (param $rowBytes i32) (param $rows i32) (param $step i32) (param $width i32) (param $target i32)
+    (local $pixel i32) (local $twoSteps i32) (local $threeSteps i32) (local $end i32) (local $values v128)
+    (local.set $twoSteps (i32.shl (local.get $step) (i32.const 1)))
+    (local.set $threeSteps (i32.add (local.get $twoSteps) (local.get $step)))
+    (loop $row
+      (local.set $pixel (local.get $source))
+      (local.set $end (i32.add (local.get $target) (i32.shl (local.get $width) (i32.const 2))))
+      (loop $next
+        (local.set $values (v128.load8_lane 0 (local.get $pixel) (v128.const i32x4 0 0 0 0)))
+        (local.set $values
+          (v128.load8_lane 4 (i32.add (local.get $pixel) (local.get $step)) (local.get $values)))
+        (local.set $values
+          (v128.load8_lane 8 (i32.add (local.get $pixel) (local.get $twoSteps)) (local.get $values)))
+        (local.set $values
+          (v128.load8_lane 12 (i32.add (local.get $pixel) (local.get $threeSteps)) (local.get $values)))
+        (v128.store
+          (local.get $target)
+          (f32x4.div
+            (f32x4.convert_i32x4_s
+              (i32x4.sub (i32x4.shl (local.get $values) (i32.const 1)) (v128.const i32x4 255 255 255 255)))
+            (v128.const f32x4 255 255 255 255)))
+        (local.set $pixel (i32.add (local.get $pixel) (i32.shl (local.get $step) (i32.const 2))))
+        (br_if $next
+          (i32.lt_u (local.tee $target (i32.add (local.get $target) (i32.const 16))) (local.get $end))))
+      (local.set $target (local.get $end))
+      (local.set $source (i32.add (local.get $source) (local.get $rowBytes)))
+      (br_if $row (local.tee $rows (i32.sub (local.get $rows) (i32.const 1)))))))
