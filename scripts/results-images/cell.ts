@@ -26,14 +26,12 @@ const BATCH = 500;
  * Trains the model of a cell, draws from it, and writes `samples.u8` and then `cell.json` into its folder. A cell that was stopped
  * goes on from its last checkpoint, and on the cpu ends with the same bytes.
  *
- * @param count images to draw.
  * @returns whether it is finished: false where it was interrupted.
  */
 export async function runCell(
   cell: Cell,
   folder: string,
   images: ImageSet,
-  count: number,
   settings: StudySettings,
   device: Device,
 ): Promise<boolean> {
@@ -47,7 +45,8 @@ export async function runCell(
     in_channels: channels,
     out_channels: channels,
   });
-  const save_steps = Math.ceil(settings.steps / CHECKPOINTS);
+  const logging_steps = Math.ceil(settings.steps / CURVE_LENGTH);
+  const save_steps = logging_steps * (CURVE_LENGTH / CHECKPOINTS);
   const trainer = new Trainer({
     model,
     args: {
@@ -62,7 +61,7 @@ export async function runCell(
       use_ema: true,
       seed: cell.seed,
       device,
-      logging_steps: Math.ceil(save_steps / (CURVE_LENGTH / CHECKPOINTS)),
+      logging_steps,
       save_steps,
       save_total_limit: 1,
       report_to: ['jsonl'],
@@ -87,13 +86,13 @@ export async function runCell(
   if (interrupted) return false;
   const folderOfPipeline = path.join(folder, 'pipeline');
   await trainer.savePipeline(folderOfPipeline);
-  const { samples, isotropy } = await draw(folderOfPipeline, cell, count, settings, device);
+  const { samples, isotropy } = await draw(folderOfPipeline, cell, settings, device);
   const record: CellRecord = {
     cell,
     settings,
     fingerprint: images.fingerprint,
     parameters: model.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0),
-    samples: { count, height, width, channels: channels === 1 ? 1 : 3 },
+    samples: { count: settings.samples, height, width, channels: channels === 1 ? 1 : 3 },
     isotropy,
     curve: await readTrainingCurve(training),
     environment: { ...environment(), device, card: device === 'cuda' ? (cardName() ?? null) : null },
@@ -106,12 +105,12 @@ export async function runCell(
 }
 
 /** Bytes, [count, height, width, channels]: DDIM from the noise of the cell's seed, with the averaged weights. */
-async function draw(folder: string, cell: Cell, count: number, settings: StudySettings, device: Device) {
+async function draw(folder: string, cell: Cell, settings: StudySettings, device: Device) {
   const generate = await pipeline('unconditional-image-generation', folder, { device });
   try {
     const parts: Uint8Array[] = [];
     const batches = generate.batches({
-      count,
+      count: settings.samples,
       batch_size: BATCH,
       num_inference_steps: settings.num_inference_steps,
       scheduler: new DDIMScheduler(generate.scheduler.config),

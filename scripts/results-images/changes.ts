@@ -2,8 +2,8 @@
 import { isBetter, isClear } from '../../src/experiments/statistics/change.ts';
 import { intervalOf, type Spread, spreadOf, spreadText } from '../../src/experiments/statistics/spread.ts';
 import { signed, signedBound } from '../../src/experiments/text.ts';
-import type { CellMeasures } from './measure.ts';
-import { type CellRecord, LAMBDAS } from './study.ts';
+import type { ModelResult } from './results.ts';
+import { LAMBDAS } from './study.ts';
 
 /** What the tables have, by the name of the metric; isotropy is neither better nor worse. */
 export const METRIC_TITLES = {
@@ -18,11 +18,7 @@ export const METRIC_TITLES = {
 export type StudyMetric = keyof typeof METRIC_TITLES;
 export const METRICS = Object.keys(METRIC_TITLES) as StudyMetric[];
 
-interface Measured {
-  readonly record: Pick<CellRecord, 'cell' | 'isotropy'>;
-  /** Undefined for a cell that is trained and not measured yet. */
-  readonly measures: Pick<CellMeasures, 'metrics'> | undefined;
-}
+type Measured = Pick<ModelResult, 'lambda' | 'seed' | 'isotropy' | 'metrics'>;
 
 /** The change of one metric against λ = 0. */
 export interface SetChange {
@@ -35,21 +31,19 @@ export interface SetChange {
   readonly interval: [low: number, high: number] | undefined;
 }
 
-function valueIn({ record, measures }: Measured, metric: StudyMetric): number | undefined {
-  return metric === 'isotropy' ? record.isotropy : measures?.metrics[metric];
+function valueIn({ isotropy, metrics }: Measured, metric: StudyMetric): number | undefined {
+  return metric === 'isotropy' ? isotropy : metrics?.[metric];
 }
 
 /** All changes of one set, by λ and metric; without those of which there is no pair. */
-export function changesOf(cells: readonly Measured[]): SetChange[] {
+export function changesOf(models: readonly Measured[]): SetChange[] {
   const [base = 0, ...others] = LAMBDAS;
   return others.flatMap((lambda) =>
     METRICS.flatMap((metric) => {
-      const differences = cells.flatMap((cell) => {
-        if (cell.record.cell.lambda !== lambda) return [];
-        const pair = cells.find(
-          ({ record }) => record.cell.lambda === base && record.cell.seed === cell.record.cell.seed,
-        );
-        const [value, before] = [valueIn(cell, metric), pair && valueIn(pair, metric)];
+      const differences = models.flatMap((model) => {
+        if (model.lambda !== lambda) return [];
+        const pair = models.find((one) => one.lambda === base && one.seed === model.seed);
+        const [value, before] = [valueIn(model, metric), pair && valueIn(pair, metric)];
         return value === undefined || before === undefined ? [] : [value - before];
       });
       const spread = spreadOf(differences);
@@ -68,31 +62,31 @@ export function verdictOf({ metric, spread, interval }: SetChange): string {
 }
 
 /** Decimals that show four digits of the largest value of a metric. */
-function decimals(cells: readonly Measured[], metric: StudyMetric): number {
-  const largest = Math.max(0, ...cells.map((cell) => Math.abs(valueIn(cell, metric) ?? 0)));
+function decimals(models: readonly Measured[], metric: StudyMetric): number {
+  const largest = Math.max(0, ...models.map((model) => Math.abs(valueIn(model, metric) ?? 0)));
   return largest > 0 ? Math.min(8, Math.max(1, 3 - Math.floor(Math.log10(largest)))) : 4;
 }
 
-/** The mean over the runs of one weight, with its half width. @param cells all of the set. */
-export function valueText(cells: readonly Measured[], row: readonly Measured[], metric: StudyMetric): string {
-  return spreadText(spreadOf(row.flatMap((cell) => valueIn(cell, metric) ?? [])), decimals(cells, metric));
+/** The mean over the runs of one weight, with its half width. @param models all of the set. */
+export function valueText(models: readonly Measured[], row: readonly Measured[], metric: StudyMetric): string {
+  return spreadText(spreadOf(row.flatMap((model) => valueIn(model, metric) ?? [])), decimals(models, metric));
 }
 
-/** "+0.0113 [−0.0078, +0.0304]". @param cells all of the set. */
-export function changeText(cells: readonly Measured[], { metric, spread, interval }: SetChange): string {
-  const digits = decimals(cells, metric);
+/** "+0.0113 [−0.0078, +0.0304]". @param models all of the set. */
+export function changeText(models: readonly Measured[], { metric, spread, interval }: SetChange): string {
+  const digits = decimals(models, metric);
   const ends = interval ? ` [${interval.map((end) => signedBound(end, digits)).join(', ')}]` : '';
   return `${signed(spread.mean, digits)}${ends}`;
 }
 
-/** What can be said of a set, a line a weight. @param cells all of the set. */
-export function summaryLines(title: string, cells: readonly Measured[], changes: readonly SetChange[]): string[] {
+/** What can be said of a set, a line a weight. @param models all of the set. */
+export function summaryLines(title: string, models: readonly Measured[], changes: readonly SetChange[]): string[] {
   const lambdas = [...new Set(changes.map(({ lambda }) => lambda))];
   return lambdas.map((lambda) => {
     const own = changes.filter((change) => change.lambda === lambda);
     const named = (verdict: string) => own.filter((change) => verdictOf(change) === verdict);
     const clear = ['better', 'worse', 'higher', 'lower'].flatMap((verdict) =>
-      named(verdict).map((change) => `${METRIC_TITLES[change.metric]} ${verdict}, ${changeText(cells, change)}`),
+      named(verdict).map((change) => `${METRIC_TITLES[change.metric]} ${verdict}, ${changeText(models, change)}`),
     );
     const titlesOf = (verdict: string) =>
       named(verdict)

@@ -7,7 +7,7 @@ import { exists } from '../../src/files/regular-file.ts';
 import * as z from '../../src/zod.ts';
 
 const count = z.int().check(z.gte(0));
-const copiesSchema = z.strictObject({ copied: count, memorised: count });
+export const copiesSchema = z.strictObject({ copied: count, memorised: count });
 /** Drawn images that are a training image, pixel by pixel, and others as close to one as 1 % of new images would be. */
 export type Copies = z.output<typeof copiesSchema>;
 

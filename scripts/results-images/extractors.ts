@@ -17,10 +17,10 @@ export async function prepareExtractor(folder: string, set: StudySet): Promise<v
   await writeFileAtomic(file, await onnxOf(set));
 }
 
-async function onnxOf({ name, resolution, channels, extractor }: StudySet): Promise<Uint8Array> {
+async function onnxOf({ source, resolution, channels, extractor }: StudySet): Promise<Uint8Array> {
   if (extractor === 'nsfwjs-inception-v3') return writeOnnx(nsfwjsGraph(await readNsfwjsInception()));
   const { trainDigitFeatures } = await import('../../examples/digit-features.ts');
-  const { onnx, accuracy } = await trainDigitFeatures(await loadImages(name, { resolution, channels }));
+  const { onnx, accuracy } = await trainDigitFeatures(await loadImages(source, { resolution, channels }));
   console.log(`${extractor}: ${(100 * accuracy).toFixed(1)} % of the held-out digits are told right`);
   return onnx;
 }

@@ -7,8 +7,8 @@
  *         [--set mnist-10k --set emoji] [--seeds 3] [--steps N] [--samples N] [--quick] [--only prepare|train|measure|report]
  *
  * `--only prepare` writes all that needs the network, images as bytes and feature extractors, into `<output>/prepared`. `--only
- * train` trains and draws, `--only measure` takes the features and
- * metrics of what was drawn, and `--only report` writes the files.
+ * train` trains and draws, `--only measure` takes the features and metrics of what was drawn, and `--only report` writes the files.
+ * The report keeps the models of its JSON that are not in `--output`.
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,8 +25,20 @@ import { copiesOf } from './copies.ts';
 import { extractorOf, prepareExtractor } from './extractors.ts';
 import { cellMeasures, cellSamples, measureCell } from './measure.ts';
 import { preparedImages } from './prepared-images.ts';
-import { type FinishedCell, type SetResults, writeReport } from './report.ts';
-import { type Cell, cellName, DEFAULT_SETS, FULL, QUICK, SETS, type StudySet, studyCells } from './study.ts';
+import { type FoundSet, writeReport } from './report.ts';
+import type { ModelResult, SetResults } from './results.ts';
+import {
+  type Cell,
+  cellName,
+  DEFAULT_SETS,
+  FULL,
+  QUICK,
+  SEEDS,
+  type StudySet,
+  type StudySettings,
+  setOf,
+  studyCells,
+} from './study.ts';
 import { cellFolder, finishedCell, runCells } from './train.ts';
 
 const PARTS = ['prepare', 'train', 'measure', 'report'];
@@ -40,7 +52,7 @@ const { values } = parseArgs({
     device: { type: 'string', default: 'cpu' },
     jobs: { type: 'string' },
     set: { type: 'string', multiple: true, default: DEFAULT_SETS },
-    seeds: { type: 'string', default: '3' },
+    seeds: { type: 'string' },
     steps: { type: 'string' },
     samples: { type: 'string' },
     quick: { type: 'boolean', default: false },
@@ -56,13 +68,7 @@ if (!device) throw new InvalidArgumentError(`--device is '${values.device}': use
 if (only !== undefined && !PARTS.includes(only))
   throw new InvalidArgumentError(`--only is '${only}': use ${PARTS.join(', ')}`);
 const sets = values.set.map(setOf);
-const base = quick ? QUICK : FULL;
-const settings = {
-  ...base,
-  steps: wholeNumber('steps', values.steps) ?? base.steps,
-  samples: wholeNumber('samples', values.samples) ?? base.samples,
-};
-const cells = studyCells(values.set, wholeNumber('seeds', values.seeds) ?? 3);
+const cells = studyCells(values.set, wholeNumber('seeds', values.seeds) ?? SEEDS);
 
 const loaded = new Map<string, Promise<ImageSet>>();
 
@@ -92,27 +98,51 @@ async function runStudy(): Promise<void> {
 }
 
 async function report(): Promise<void> {
-  const results: SetResults[] = [];
-  let seconds = 0;
-  for (const set of sets) {
-    const images = await imagesOf(set.name);
-    const finished: FinishedCell[] = [];
-    for (const cell of cells.filter((one) => one.set === set.name)) {
-      const folder = cellFolder(output, cell);
-      const record = await recordOf(cell);
-      const measures = await cellMeasures(folder);
-      if (!record) continue;
-      const samples = await cellSamples(folder, record);
-      const copies = cell.seed === 0 ? await copiesOf(folder, samples, images) : undefined;
-      finished.push({ record, measures, samples, copies });
-      seconds += (await JobClock.start(folder)).elapsed().wall_seconds;
-    }
-    if (finished.length > 0) results.push({ set, images, cells: finished });
-  }
-  const done = results.reduce((sum, { cells }) => sum + cells.length, 0);
-  if (done === 0) throw new InvalidArgumentError(`${output} has no finished model: train first`);
-  const files = await writeReport(values.report, results, { seconds, unfinished: cells.length - done });
+  const found = (await Promise.all(sets.map(foundOf))).flatMap((set) => set ?? []);
+  if (found.length === 0) throw new InvalidArgumentError(`${output} has no finished model: train first`);
+  const files = await writeReport(values.report, found);
   console.log(`written: ${files.join(', ')}`);
+}
+
+/** What the finished cells of a set hold; undefined where there are none. */
+async function foundOf(set: StudySet): Promise<FoundSet | undefined> {
+  const images = await imagesOf(set.name);
+  const models: ModelResult[] = [];
+  const drawn: { lambda: number; samples: ImageSet }[] = [];
+  let extractor: SetResults['extractor'] = null;
+  let parameters = 0;
+  for (const cell of cells.filter((one) => one.set === set.name)) {
+    const { lambda, seed } = cell;
+    const folder = cellFolder(output, cell);
+    const record = await recordOf(cell);
+    if (!record) continue;
+    const measures = await cellMeasures(folder);
+    const samples = await cellSamples(folder, record);
+    if (seed === 0) drawn.push({ lambda, samples });
+    extractor ??= measures?.extractor ?? null;
+    parameters = record.parameters;
+    models.push({
+      lambda,
+      seed,
+      samples: samples.count,
+      isotropy: record.isotropy,
+      metrics: measures?.metrics ?? null,
+      copies: seed === 0 ? await copiesOf(folder, samples, images) : null,
+      curve: record.curve,
+      environment: record.environment,
+      cpu_seconds: (await JobClock.start(folder)).elapsed().cpu_seconds,
+    });
+  }
+  if (models.length === 0) return undefined;
+  const { name } = set;
+  const { count, height, width, channels, fingerprint } = images;
+  const settings = settingsOf(set);
+  const shape = [height, width, channels];
+  return {
+    images,
+    drawn,
+    results: { name, images: count, shape, fingerprint, extractor, settings, parameters, models },
+  };
 }
 
 function inProcesses(part: 'train' | 'measure', open: readonly Cell[]): Promise<void> {
@@ -124,6 +154,8 @@ function inProcesses(part: 'train' | 'measure', open: readonly Cell[]): Promise<
 /** A process of one cell. It ends with the one that started it. */
 async function runOne(name: string): Promise<void> {
   process.on('disconnect', () => process.exit(1));
+  // It may have ended before this one listened.
+  if (!process.connected) process.exit(1);
   const cell = cells.find((one) => cellName(one) === name);
   if (!cell || !device) throw new InvalidArgumentError(`--cell is '${name}', which is not a cell of these arguments`);
   // One thread of the cpu, so that a result depends neither on the cores nor on how many cells run beside it.
@@ -137,19 +169,22 @@ async function runOne(name: string): Promise<void> {
     if (!record) throw new InvalidArgumentError(`${folder} is not finished: train it first`);
     const extractor = await extractorOf(prepared, set, device);
     await measureCell(folder, record, images, extractor, path.join(output, 'features'));
-  } else finished = await runCell(cell, folder, images, settings.samples ?? set.samples, settings, device);
+  } else finished = await runCell(cell, folder, images, settingsOf(set), device);
   // The threads of a driver may outlive their work.
   process.exit(finished ? 0 : 130);
 }
 
 async function recordOf(cell: Cell) {
-  return finishedCell(output, cell, settings, await imagesOf(cell.set));
+  return finishedCell(output, cell, settingsOf(setOf(cell.set)), await imagesOf(cell.set));
 }
 
-function setOf(name: string): StudySet {
-  const set = SETS.find((one) => one.name === name);
-  if (!set) throw new InvalidArgumentError(`--set is '${name}': use ${SETS.map((one) => one.name).join(', ')}`);
-  return set;
+function settingsOf(set: StudySet): StudySettings {
+  const settings = quick ? QUICK : { ...FULL, ...set.settings };
+  return {
+    ...settings,
+    steps: wholeNumber('steps', values.steps) ?? settings.steps,
+    samples: wholeNumber('samples', values.samples) ?? settings.samples,
+  };
 }
 
 function imagesOf(name: string): Promise<ImageSet> {

@@ -21,17 +21,18 @@ import * as z from '../../src/zod.ts';
 import { type CellRecord, cellName, SAMPLES_FILE } from './study.ts';
 
 const finite = z.number().check(z.refine(Number.isFinite));
+export const metricsSchema = z.strictObject({
+  fid: finite,
+  kid_mean: finite,
+  precision: finite,
+  recall: finite,
+  density: finite,
+  coverage: finite,
+});
 const measuresSchema = z.strictObject({
   extractor: z.strictObject({ name: z.string(), checksum: z.string() }),
   real_images: z.int(),
-  metrics: z.strictObject({
-    fid: finite,
-    kid_mean: finite,
-    precision: finite,
-    recall: finite,
-    density: finite,
-    coverage: finite,
-  }),
+  metrics: metricsSchema,
 });
 /** What `metrics.json` of a cell holds. */
 export type CellMeasures = z.output<typeof measuresSchema>;

@@ -43,12 +43,12 @@ export async function preparedImages(folder: string, set: StudySet): Promise<Ima
   return imagesFromArray(pixels, format);
 }
 
-async function prepare({ name, resolution, channels }: StudySet, header: string, bytes: string): Promise<void> {
-  const { count, height, width, pixels } = await loadImages(name, { resolution, channels });
+async function prepare({ source, resolution, channels }: StudySet, header: string, bytes: string): Promise<void> {
+  const { count, height, width, pixels } = await loadImages(source, { resolution, channels });
   const data = Buffer.concat(Array.from({ length: count }, (_, i) => Uint8Array.from(pixels(i))));
   await mkdir(path.dirname(header), { recursive: true });
   await writeFileAtomic(bytes, data);
-  const description = { name, count, height, width, channels, sha256: sha256Of(data) };
+  const description = { name: source, count, height, width, channels, sha256: sha256Of(data) };
   await writeFileAtomic(header, stringifySorted(description));
 }
 
