@@ -1,6 +1,5 @@
-import { stat } from 'node:fs/promises';
+import { stat } from 'node:fs';
 import { join } from 'node:path';
-import { inOrder } from '../decode.ts';
 import { notAnImageName } from '../formats/image-formats.ts';
 import {
   folderLabel,
@@ -50,12 +49,10 @@ export async function imageFolderSource(
   const { labels, state } = await readMetadata(folder, metadataFiles, choice);
   const labelOf = (path: string) => (labels ? labels.get(path) : folderLabel(folders.withoutSplits(path)));
   if (labels) warnOfGaps(folder, labels, { chosen, images }, choice);
-  const states: unknown[] = [];
-  const stateOf = async ({ path }: FolderFile) => {
-    const status = await stat(join(folder, path)).catch(() => undefined);
-    return [path, status?.size ?? 0, status?.mtimeMs ?? 0];
-  };
-  for await (const state of inOrder(chosen, STATES_AT_A_TIME, stateOf)) states.push(state);
+  const states = await fileStates(
+    folder,
+    chosen.map(({ path }) => path),
+  );
   const isOfSplits = anyOf(chosen.map(({ path }) => folders.splitOf(path)));
   const skipped = others.filter(({ path }) => isOfSplits(folders.splitOf(path)));
   // Of all splits: a class has the same number in each.
@@ -67,6 +64,32 @@ export async function imageFolderSource(
     cacheKey: JSON.stringify([folder, states, skipped.map(({ path }) => path), classNames, choice.labelColumn, state]),
     images: () => imagesOf(folder, [...chosen, ...skipped], labelOf),
   };
+}
+
+type FileState = [path: string, size: number, mtimeMs: number];
+
+/** What changes when a file is rewritten; 0 where it cannot be read. By callbacks: a promise for each file would take most of the time. */
+function fileStates(folder: string, paths: readonly string[]): Promise<FileState[]> {
+  return new Promise((resolve) => {
+    const states: FileState[] = [];
+    const queue = paths.entries();
+    let asked = 0;
+    const askNext = () => {
+      const { value, done } = queue.next();
+      if (done) {
+        if (asked === 0) resolve(states);
+        return;
+      }
+      const [i, path] = value;
+      asked += 1;
+      stat(join(folder, path), (error, status) => {
+        asked -= 1;
+        states[i] = error ? [path, 0, 0] : [path, status.size, status.mtimeMs];
+        askNext();
+      });
+    };
+    for (let i = 0; i < STATES_AT_A_TIME; i++) askNext();
+  });
 }
 
 /** Says which images have no row in the metadata, and which rows have no image. */
