@@ -5,13 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { writeFileAtomic } from '../src/files/atomic.ts';
 import { type NamedTensor, safetensorsChunks } from '../src/files/safetensors.ts';
 import { writeOnnx } from '../src/graph/onnx/write.ts';
-import {
-  ConditionalDense,
-  type DiffusionModel,
-  exportModelGraph,
-  initialParameters,
-  UNet2DModel,
-} from '../src/models/index.ts';
+import { ConditionalDense, type DiffusionModel, exportModelGraph, initialParameters } from '../src/models/index.ts';
 import { DenoisingLoop } from '../src/pipelines/fused/loop.ts';
 import { ModelSession } from '../src/pipelines/model-session.ts';
 import { sample } from '../src/pipelines/sample.ts';
@@ -20,6 +14,7 @@ import { DDPMScheduler, type Scheduler } from '../src/schedulers/index.ts';
 import { asScheduler } from '../src/schedulers/registry.ts';
 import { limitThreads } from '../src/threads/threads.ts';
 import { printRatio, type Reference, requirePython, runPairs, startReference } from './harness.ts';
+import { smallUNet } from './unet-step.ts';
 
 const SAMPLERS = [
   ...['ddpm', 'ddim', 'dpm++', 'dpm++-single', 'unipc', 'deis', 'euler', 'euler-a', 'heun', 'lms', 'pndm'],
@@ -50,18 +45,8 @@ export async function run(): Promise<void> {
   const folder = await mkdtemp(path.join(tmpdir(), 'iso-diffusion-bench-'));
   const ratios: number[] = [];
   try {
-    const unet = new UNet2DModel({
-      sample_size: 8,
-      in_channels: 1,
-      out_channels: 1,
-      block_out_channels: [32, 64],
-      down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-      up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-      layers_per_block: 1,
-      norm_num_groups: 8,
-    });
     const subjects = [
-      await subjectOf('images', 16, unet, folder, reference),
+      await subjectOf('images', 16, smallUNet(8), folder, reference),
       await subjectOf('points', 10_000, new ConditionalDense(), folder, reference),
     ];
     for (const subject of subjects)

@@ -1,7 +1,7 @@
 import type { NamedTensor } from '../src/files/safetensors.ts';
 import { elementCount } from '../src/graph/types.ts';
 import { isoLoss } from '../src/losses/index.ts';
-import type { UNet2DModel } from '../src/models/index.ts';
+import { UNet2DModel } from '../src/models/index.ts';
 import { initialVector, namedViews } from '../src/models/model.ts';
 import type { ConcreteDevice } from '../src/runtime/device.ts';
 import { DDPMScheduler } from '../src/schedulers/ddpm.ts';
@@ -16,6 +16,20 @@ import { resolveTrainingArguments } from '../src/trainers/training-arguments.ts'
 /** Weight of the isotropy penalty, here and in unet_reference.py. */
 export const LAMBDA = 0.05;
 const LEARNING_RATE = 1e-4;
+
+/** A U-Net of 0.7 M parameters for square images of one channel. */
+export function smallUNet(sample_size: number): UNet2DModel {
+  return new UNet2DModel({
+    sample_size,
+    in_channels: 1,
+    out_channels: 1,
+    block_out_channels: [32, 64],
+    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+    layers_per_block: 1,
+    norm_num_groups: 8,
+  });
+}
 
 /** The weights that both sides start from. */
 export function namedWeights(model: UNet2DModel): Map<string, NamedTensor> {

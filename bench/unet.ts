@@ -16,7 +16,7 @@ import {
   runPairs,
   startReference,
 } from './harness.ts';
-import { createEngine, LAMBDA, namedWeights } from './unet-step.ts';
+import { createEngine, LAMBDA, namedWeights, smallUNet } from './unet-step.ts';
 
 /**
  * Training steps of the 35.7 M-parameter DDPM U-Net (forward, iso loss, backward, clipping, AdamW, EMA) at
@@ -55,17 +55,7 @@ export async function run(argv: readonly string[]): Promise<void> {
 /** The same steps of a U-Net of 0.7 M parameters, channels [32, 64], on 16x16 images at batch 32. */
 export async function runSmall(): Promise<void> {
   requirePython(['torch']);
-  const model = new UNet2DModel({
-    sample_size: 16,
-    in_channels: 1,
-    out_channels: 1,
-    block_out_channels: [32, 64],
-    down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
-    up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 8,
-  });
-  const { result } = await compareSteps('unet-small', model, 32, 'float32');
+  const { result } = await compareSteps('unet-small', smallUNet(16), 32, 'float32');
   printProcessorRatio(result);
   printRatio('unet-small', result.ratio);
 }

@@ -29,8 +29,9 @@ export const metricsSchema = z.strictObject({
   density: finite,
   coverage: finite,
 });
+export const extractorSchema = z.strictObject({ name: z.string(), checksum: z.string() });
 const measuresSchema = z.strictObject({
-  extractor: z.strictObject({ name: z.string(), checksum: z.string() }),
+  extractor: extractorSchema,
   real_images: z.int(),
   metrics: metricsSchema,
 });

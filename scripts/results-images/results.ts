@@ -5,7 +5,7 @@ import { exists } from '../../src/files/regular-file.ts';
 import * as z from '../../src/zod.ts';
 import { changesOf, verdictOf } from './changes.ts';
 import { copiesSchema } from './copies.ts';
-import { metricsSchema } from './measure.ts';
+import { extractorSchema, metricsSchema } from './measure.ts';
 import { curveSchema, environmentSchema, LAMBDAS, SETS, settingsSchema } from './study.ts';
 
 const finite = z.number().check(z.refine(Number.isFinite));
@@ -34,7 +34,7 @@ const setSchema = z.strictObject({
   /** [height, width, channels] */
   shape: z.array(count).check(z.length(3)),
   fingerprint: z.string(),
-  extractor: z.nullable(z.strictObject({ name: z.string(), checksum: z.string() })),
+  extractor: z.nullable(extractorSchema),
   settings: settingsSchema,
   parameters: count,
   models: z.array(modelSchema).check(z.minLength(1)),
