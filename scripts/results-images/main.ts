@@ -8,7 +8,8 @@
  *
  * `--only prepare` writes all that needs the network, images as bytes and feature extractors, into `<output>/prepared`. `--only
  * train` trains and draws, `--only measure` takes the features and metrics of what was drawn, and `--only report` writes the files.
- * The report keeps the models of its JSON that are not in `--output`.
+ * The report keeps the models of its JSON that are not in `--output`. Where those of the same set were made in another way, the
+ * command ends with an error before it trains.
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,8 +26,8 @@ import { copiesOf } from './copies.ts';
 import { extractorOf, prepareExtractor } from './extractors.ts';
 import { cellMeasures, cellSamples, measureCell } from './measure.ts';
 import { preparedImages } from './prepared-images.ts';
-import { type FoundSet, writeReport } from './report.ts';
-import type { ModelResult, SetResults } from './results.ts';
+import { type FoundSet, jsonOf, writeReport } from './report.ts';
+import { type ModelResult, requireSameWay, type SetResults } from './results.ts';
 import {
   type Cell,
   cellName,
@@ -77,10 +78,14 @@ else await runOne(values.cell);
 
 async function runStudy(): Promise<void> {
   await withFolderLock(output, 'choose another --output', async () => {
-    for (const { name } of sets) {
-      const { count, height, width, channels } = await imagesOf(name);
-      console.log(`${name}: ${count} images of ${height}x${width}x${channels}`);
+    const study = [];
+    for (const set of sets) {
+      const { count, height, width, channels, fingerprint } = await imagesOf(set.name);
+      console.log(`${set.name}: ${count} images of ${height}x${width}x${channels}`);
+      const shape = [height, width, channels];
+      study.push({ name: set.name, images: count, shape, fingerprint, settings: settingsOf(set) });
     }
+    await requireSameWay(jsonOf(values.report), study);
     if (only !== 'train') for (const set of sets) await prepareExtractor(prepared, set);
     if (only === undefined || only === 'train') {
       const open: Cell[] = [];

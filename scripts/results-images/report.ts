@@ -40,7 +40,7 @@ export interface FoundSet {
  * @returns the paths of the files.
  */
 export async function writeReport(file: string, found: readonly FoundSet[]): Promise<string[]> {
-  const json = file.replace(/\.md$/, '.json');
+  const json = jsonOf(file);
   const results = await mergedResults(
     json,
     found.map((set) => set.results),
@@ -56,6 +56,11 @@ export async function writeReport(file: string, found: readonly FoundSet[]): Pro
     files.push(target);
   }
   return files;
+}
+
+/** The path of the JSON beside the report. */
+export function jsonOf(file: string): string {
+  return file.replace(/\.md$/, '.json');
 }
 
 /** The Markdown of the report. */

@@ -1,5 +1,6 @@
 // What a study found: `docs/results-images.json`, from which the report is written.
 import { isDeepStrictEqual } from 'node:util';
+import { ConfigError } from '../../src/errors.ts';
 import { readJsonFile } from '../../src/files/json.ts';
 import { exists } from '../../src/files/regular-file.ts';
 import * as z from '../../src/zod.ts';
@@ -48,30 +49,63 @@ const fileSchema = z.strictObject({
   sets: z.array(z.extend(setSchema, { changes: z.array(z.unknown()) })),
 });
 
+/** What the models of a set must share. The extractor is null until it was used. */
+const SHARED = ['images', 'shape', 'fingerprint', 'settings', 'parameters', 'extractor'] as const;
+type SharedResults = Pick<SetResults, 'name'> & Partial<Pick<SetResults, (typeof SHARED)[number]>>;
+
 /**
  * The results of all sets, in the order of the study: the new ones, and those that the file has of other models.
  *
  * @param file may be missing.
- * @throws {ConfigError} when it is there and is not such a file.
+ * @throws {ConfigError} as {@link requireSameWay} does.
  */
 export async function mergedResults(file: string, found: readonly SetResults[]): Promise<SetResults[]> {
-  const kept = (await exists(file)) ? (await readJsonFile(file, fileSchema)).sets : [];
+  await requireSameWay(file, found);
+  const kept = await keptResults(file);
   return SETS.flatMap(({ name }) => {
     const now = found.find((set) => set.name === name);
-    const before = kept.filter((set) => set.name === name).map(({ changes: _, ...set }) => set);
-    return now ? [{ ...now, models: mergedModels(now, before) }] : before;
+    const before = kept.find((set) => set.name === name);
+    if (!now) return before ?? [];
+    const models = mergedModels(now.models, before?.models ?? []);
+    return { ...now, extractor: now.extractor ?? before?.extractor ?? null, models };
   });
 }
 
-/** By weight and seed. Models that were made in another way are not of the same study. */
-function mergedModels(now: SetResults, before: readonly SetResults[]): ModelResult[] {
-  const wayOf = ({ models: _, ...way }: SetResults) => way;
-  const isNew = ({ lambda, seed }: ModelResult) =>
-    now.models.some((model) => model.lambda === lambda && model.seed === seed);
-  const others = before.filter((set) => isDeepStrictEqual(wayOf(set), wayOf(now))).flatMap(({ models }) => models);
-  return [...now.models, ...others.filter((model) => !isNew(model))].sort(
-    (a, b) => a.lambda - b.lambda || a.seed - b.seed,
-  );
+/**
+ * Asks of a study, before it begins, that its models can stand beside those that the file has.
+ *
+ * @param file may be missing.
+ * @param study as far as it is known.
+ * @throws {ConfigError} when the file is there and is not such a file, or has models of the same set that were made in another
+ *   way.
+ */
+export async function requireSameWay(file: string, study: readonly SharedResults[]): Promise<void> {
+  const kept = await keptResults(file);
+  for (const now of study) {
+    const before = kept.find((set) => set.name === now.name);
+    const key = before && SHARED.find((one) => differs(before[one], now[one]));
+    if (key)
+      throw new ConfigError(
+        `${file} has models of '${now.name}' that were made in another way (${key}: ${JSON.stringify(before[key])} there, ` +
+          `${JSON.stringify(now[key])} now). Choose another --report, or take '${now.name}' out of that file.`,
+      );
+  }
+}
+
+function differs(before: unknown, now: unknown): boolean {
+  return (before ?? null) !== null && (now ?? null) !== null && !isDeepStrictEqual(before, now);
+}
+
+async function keptResults(file: string): Promise<SetResults[]> {
+  if (!(await exists(file))) return [];
+  const { sets } = await readJsonFile(file, fileSchema);
+  return sets.map(({ changes: _, ...set }) => set);
+}
+
+/** By weight and seed. */
+function mergedModels(now: readonly ModelResult[], before: readonly ModelResult[]): ModelResult[] {
+  const isNew = ({ lambda, seed }: ModelResult) => now.some((model) => model.lambda === lambda && model.seed === seed);
+  return [...now, ...before.filter((model) => !isNew(model))].sort((a, b) => a.lambda - b.lambda || a.seed - b.seed);
 }
 
 /** What the file has: the results, and the changes with the weight. */

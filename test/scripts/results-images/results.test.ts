@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { reportText } from '../../../scripts/results-images/report.ts';
-import { mergedResults } from '../../../scripts/results-images/results.ts';
+import { mergedResults, requireSameWay } from '../../../scripts/results-images/results.ts';
 import { DEFAULT_SETS } from '../../../scripts/results-images/study.ts';
+import { ConfigError } from '../../../src/errors.ts';
 
 const JSON_FILE = 'docs/results-images.json';
 
@@ -25,8 +26,27 @@ describe('the results of results-images', () => {
     const again = set.models.filter(({ seed }) => seed === 1).map((model) => ({ ...model, isotropy: 0.5 }));
     const [merged] = await mergedResults(JSON_FILE, [{ ...set, models: again }]);
     expect(merged?.models).toEqual(set.models.map((model) => (model.seed === 1 ? { ...model, isotropy: 0.5 } : model)));
-    const other = { ...set, settings: { ...set.settings, steps: 7 }, models: again };
-    expect((await mergedResults(JSON_FILE, [other]))[0]).toEqual(other);
+    // Trained, and not measured yet.
+    const [unmeasured] = await mergedResults(JSON_FILE, [{ ...set, extractor: null, models: again }]);
+    expect(unmeasured).toEqual(merged);
+  });
+
+  it('are refused beside models of the same set that were made in another way', async () => {
+    const set = await digits();
+    const steps = set.settings.steps + 1;
+    const other = { ...set, settings: { ...set.settings, steps } };
+    await expect(mergedResults(JSON_FILE, [other])).rejects.toThrow(ConfigError);
+    const { name, settings } = other;
+    await expect(requireSameWay(JSON_FILE, [{ name, settings }])).rejects.toThrow(
+      new RegExp(
+        `docs/results-images.json has models of '${name}' .*settings: .*"steps":${steps}.* now\\)\\. Choose another --report`,
+      ),
+    );
+    const extractor = { name: 'raw-pixels', checksum: '0' };
+    await expect(requireSameWay(JSON_FILE, [{ name, extractor }])).rejects.toThrow(
+      /\(extractor: .* there, .*raw-pixels.* now\)/,
+    );
+    await requireSameWay(JSON_FILE, [{ name, settings: set.settings, extractor: null }]);
   });
 
   it('are what docs/results-images.md says', async () => {
