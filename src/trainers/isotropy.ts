@@ -10,7 +10,6 @@ import { predictedEpsilon } from '../losses/isotropy.ts';
 import type { LossConfig } from '../losses/loss.ts';
 import { learnsVariance } from '../models/model.ts';
 import { ForwardContext } from '../nn/context.ts';
-import { hwnc } from '../nn/hwnc.ts';
 import { type Layout, nchw, permuteAxes } from '../nn/layout.ts';
 import { RandomStream, STREAM } from '../random/random-stream.ts';
 import type { ConcreteDevice } from '../runtime/device.ts';
@@ -125,8 +124,9 @@ export class SquaredNoiseSession {
   ): Promise<SquaredNoiseSession> {
     const batchSize = isotropyBatchSize(elementCount(settings.objective.model.sampleShape));
     const sized = { ...settings, batchSize, lossScalars: [] };
-    // Weights are not constants here, so the cpu runs nchw at half of the speed at which it trains.
-    const layout = device === 'cpu' ? hwnc : nchw;
+    const hasFilters = settings.objective.parameters.some(({ isFilter }) => isFilter);
+    // A page that trains points on wasm does not load what networks on images need.
+    const layout = hasFilters ? (await import('./engines/host.ts')).layoutOn(device) : nchw;
     const session = await Session.create(writeOnnx(squaredNoiseGraph(sized, layout)), device);
     return new SquaredNoiseSession(session, sized, layout);
   }

@@ -5,7 +5,7 @@ import { nodeFlops } from '../../graph/cost.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { momentKinds, type StepScalars } from '../../graph/optimizer.ts';
 import { hwnc } from '../../nn/hwnc.ts';
-import { nchw } from '../../nn/layout.ts';
+import { type Layout, nchw } from '../../nn/layout.ts';
 import { type ConcreteDevice, isCuda } from '../../runtime/device.ts';
 import { GradientSession } from '../../runtime/ort/gradient-session.ts';
 import { hostTensor, type TensorMap } from '../../runtime/session.ts';
@@ -36,6 +36,11 @@ const MIN_FLOPS_FOR_THREADS = 4e5;
 
 function hasSmallNodes({ nodes }: Graph): boolean {
   return nodes.reduce((sum, node) => sum + nodeFlops(node), 0) < MIN_FLOPS_FOR_THREADS * nodes.length;
+}
+
+/** The order of feature maps in which a device trains networks on images, whose weights are inputs; see docs/performance.md. */
+export function layoutOn(device: ConcreteDevice): Layout {
+  return device === 'cpu' ? hwnc : nchw;
 }
 
 /**
@@ -83,8 +88,8 @@ export class HostBackend implements Backend {
   ): Promise<HostBackend> {
     const { objective, optimizer, ema, accumulationSteps } = settings;
     const onCuda = isCuda(device);
-    // The order in which the device trains; see docs/performance.md. The state outside has the order of the state dict.
-    const layout = onCuda ? nchw : hwnc;
+    // The state outside has the order of the state dict.
+    const layout = layoutOn(device);
     const kinds = { moments: momentKinds(optimizer), ema, batches: accumulationSteps };
     const held = new HostState(objective.parameters, layout, kinds, initial);
     const { graph, terms, means, dropouts } = buildGradientGraph(settings, layout, onCuda ? 'cuda' : 'any');
