@@ -80,10 +80,9 @@ async function runStudy(): Promise<void> {
   await withFolderLock(output, 'choose another --output', async () => {
     const study = [];
     for (const set of sets) {
-      const { count, height, width, channels, fingerprint } = await imagesOf(set.name);
-      console.log(`${set.name}: ${count} images of ${height}x${width}x${channels}`);
-      const shape = [height, width, channels];
-      study.push({ name: set.name, images: count, shape, fingerprint, settings: settingsOf(set) });
+      const shared = await sharedOf(set);
+      console.log(`${shared.name}: ${shared.images} images of ${shared.shape.join('x')}`);
+      study.push(shared);
     }
     await requireSameWay(jsonOf(values.report), study);
     if (only !== 'train') for (const set of sets) await prepareExtractor(prepared, set);
@@ -139,15 +138,14 @@ async function foundOf(set: StudySet): Promise<FoundSet | undefined> {
     });
   }
   if (models.length === 0) return undefined;
-  const { name } = set;
-  const { count, height, width, channels, fingerprint } = images;
-  const settings = settingsOf(set);
+  return { images, drawn, results: { ...(await sharedOf(set)), extractor, parameters, models } };
+}
+
+/** What all models of a set share before any is trained. */
+async function sharedOf(set: StudySet) {
+  const { count, height, width, channels, fingerprint } = await imagesOf(set.name);
   const shape = [height, width, channels];
-  return {
-    images,
-    drawn,
-    results: { name, images: count, shape, fingerprint, extractor, settings, parameters, models },
-  };
+  return { name: set.name, images: count, shape, fingerprint, settings: settingsOf(set) };
 }
 
 function inProcesses(part: 'train' | 'measure', open: readonly Cell[]): Promise<void> {

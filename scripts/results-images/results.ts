@@ -60,8 +60,8 @@ type SharedResults = Pick<SetResults, 'name'> & Partial<Pick<SetResults, (typeof
  * @throws {ConfigError} as {@link requireSameWay} does.
  */
 export async function mergedResults(file: string, found: readonly SetResults[]): Promise<SetResults[]> {
-  await requireSameWay(file, found);
   const kept = await keptResults(file);
+  refuseAnotherWay(file, kept, found);
   return SETS.flatMap(({ name }) => {
     const now = found.find((set) => set.name === name);
     const before = kept.find((set) => set.name === name);
@@ -80,7 +80,10 @@ export async function mergedResults(file: string, found: readonly SetResults[]):
  *   way.
  */
 export async function requireSameWay(file: string, study: readonly SharedResults[]): Promise<void> {
-  const kept = await keptResults(file);
+  refuseAnotherWay(file, await keptResults(file), study);
+}
+
+function refuseAnotherWay(file: string, kept: readonly SetResults[], study: readonly SharedResults[]): void {
   for (const now of study) {
     const before = kept.find((set) => set.name === now.name);
     const key = before && SHARED.find((one) => differs(before[one], now[one]));
