@@ -3,7 +3,16 @@
  * ops (`ops/`), extended by the backward pass (`autodiff/`), and written to and read from files (`onnx/`).
  */
 import { GraphError } from '../errors.ts';
-import { type DType, elementCount, formatShape, holds, type Shape, type TensorData, type TensorType } from './types.ts';
+import {
+  type DType,
+  elementCount,
+  fixedShape,
+  formatShape,
+  holds,
+  type Shape,
+  type TensorData,
+  type TensorType,
+} from './types.ts';
 
 /** An ONNX attribute. ONNX tells integers from floats, JavaScript does not: hence the `kind`. */
 export type Attribute =
@@ -131,6 +140,21 @@ export class Graph {
     const known = this.findSharedConstant(key);
     if (known) return known;
     const value = this.addConstant(this.freshName('constant'), dtype, shape, data);
+    this.sharedConstants.set(key, value);
+    return value;
+  }
+
+  /**
+   * A large constant that many nodes use: made at the first call with a key, and found by the next ones.
+   *
+   * @param key what tells it from the other constants that are kept so.
+   * @throws {GraphError} as `constant`.
+   */
+  constantOnce(key: string, make: () => TensorType & { readonly data: TensorData }): Value {
+    const known = this.findSharedConstant(key);
+    if (known) return known;
+    const { dtype, shape, data } = make();
+    const value = this.constant(dtype, fixedShape(shape), data);
     this.sharedConstants.set(key, value);
     return value;
   }

@@ -31,7 +31,6 @@ export {
   batchNorm,
   groupNorm,
   layerNorm,
-  type MapOrder,
   softmax,
 } from './ops/normalization.ts';
 export {

@@ -21,10 +21,7 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
   const [, , batch = 1] = fixedShape(maps.shape);
   const size = outputSize(maps, filters, geometry);
   const columnsOf = (maps: Value) => {
-    const padded = padPixels(maps, geometry);
-    const taps = Array.from({ length: kernelHeight * kernelWidth }, (_, tap) =>
-      window(padded, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides),
-    );
+    const taps = windows(padPixels(maps, geometry), [kernelHeight, kernelWidth], size, geometry.strides);
     return reshape(concat(taps, 3), [-1, kernelHeight * kernelWidth * channels]);
   };
   const columns = columnsOf(maps);
@@ -51,66 +48,65 @@ export function fitsGather(maps: Value, filters: Value, { strides, pads }: MapGe
 
 /**
  * A convolution that keeps the size of the maps, as one product of columns that a Gather makes. The gradient of the maps is the
- * convolution of dy with the filters turned by 180 degrees. That of the filters takes the columns of the side that has fewer
- * channels, so the columns of the forward pass are not kept.
+ * convolution of dy with the filters turned by 180 degrees: its columns have the taps in the opposite order instead. That of the
+ * filters takes the columns of the side that has fewer channels. Those of the forward pass are kept only where the maps are.
  */
 export function gatheredConvolution(maps: Value, filters: Value, bias: Value): Value {
   const [kernelHeight = 1, kernelWidth = 1, channels = 1, outputs = 1] = fixedShape(filters.shape);
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);
   const taps = kernelHeight * kernelWidth;
   const kernel = [kernelHeight, kernelWidth] as const;
-  const output = gemm(gatheredColumns(maps, kernel), reshape(filters, [taps * channels, outputs]), bias);
+  const kept = gatheredColumns(maps, kernel, 'forwards');
+  const output = gemm(kept, reshape(filters, [taps * channels, outputs]), bias);
   return withGradient(reshape(output, [height, width, batch, outputs]), [maps, filters, bias], (dy, needed) => {
     const again = recomputed(maps, dy);
-    const places = Int32Array.from({ length: taps }, (_, tap) => taps - 1 - tap);
-    const turned = (byTap: Value) => gather(byTap, maps.graph.constant('int32', [taps], places));
-    const columns = needed.has(maps) || outputs <= channels ? gatheredColumns(dy, kernel) : undefined;
+    const columns = needed.has(maps) || outputs <= channels ? gatheredColumns(dy, kernel, 'backwards') : undefined;
     const ofMaps = () => {
       if (!columns || !needed.has(maps)) return undefined;
-      const weights = transpose(turned(reshape(filters, [taps, channels, -1])), [0, 2, 1]);
-      return reshape(gemm(columns, reshape(weights, [taps * outputs, channels])), [height, width, batch, channels]);
+      const weights = reshape(transpose(filters, [0, 1, 3, 2]), [taps * outputs, channels]);
+      return reshape(gemm(columns, weights), [height, width, batch, channels]);
     };
     const ofFilters = () => {
       const rows = (value: Value) => reshape(value, [height * width * batch, -1]);
-      if (!columns || outputs > channels)
-        return gemm(gatheredColumns(again, kernel), rows(dy), undefined, { transA: true });
+      if (!columns || outputs > channels) {
+        const columnsOfMaps = again === maps ? kept : gatheredColumns(again, kernel, 'forwards');
+        return reshape(gemm(columnsOfMaps, rows(dy), undefined, { transA: true }), fixedShape(filters.shape));
+      }
       const product = gemm(rows(again), columns, undefined, { transA: true });
-      return turned(transpose(reshape(product, [channels, taps, outputs]), [1, 0, 2]));
+      return transpose(reshape(product, [channels, ...kernel, outputs]), [1, 2, 0, 3]);
     };
-    return [ofMaps(), reshape(ofFilters(), fixedShape(filters.shape)), reduceSum(dy, [0, 1, 2])];
+    return [ofMaps(), ofFilters(), reduceSum(dy, [0, 1, 2])];
   });
 }
 
+/** The order of the taps in the columns of a convolution. */
+type TapOrder = 'forwards' | 'backwards';
+
 /** [height, width, batch, channels] with a border of zeros: [height * width * batch, taps * channels]. */
-function gatheredColumns(maps: Value, [kernelHeight, kernelWidth]: readonly [number, number]): Value {
+function gatheredColumns(maps: Value, kernel: readonly [number, number], order: TapOrder): Value {
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
-  const [edgeDown, edgeAcross] = [(kernelHeight - 1) / 2, (kernelWidth - 1) / 2];
+  const [edgeDown = 0, edgeAcross = 0] = kernel.map((length) => (length - 1) / 2);
   const padded = pad(maps, [edgeDown, edgeAcross, 0, 0, edgeDown, edgeAcross, 0, 0]);
-  const indices = columnTable(maps.graph, [height, width, batch, kernelHeight, kernelWidth]);
-  return reshape(gather(reshape(padded, [-1, channels]), indices), [-1, kernelHeight * kernelWidth * channels]);
+  const rows = columnTable(maps.graph, [height, width, batch, ...kernel], order);
+  return reshape(gather(reshape(padded, [-1, channels]), rows), [-1, kernel[0] * kernel[1] * channels]);
 }
 
-const tables = new WeakMap<Graph, Map<string, Value>>();
-
 /** For each row of columns and each tap, the row of the padded maps: int32 [height * width * batch * taps]. */
-function columnTable(graph: Graph, sizes: readonly [number, number, number, number, number]): Value {
-  const known = tables.get(graph) ?? new Map<string, Value>();
-  tables.set(graph, known);
-  const found = known.get(sizes.join());
-  if (found) return found;
-  const [height, width, batch, kernelHeight, kernelWidth] = sizes;
-  const [taps, paddedWidth] = [kernelHeight * kernelWidth, width + kernelWidth - 1];
-  const indices = new Int32Array(height * width * batch * taps);
-  let at = 0;
-  for (let pixel = 0; pixel < height * width; pixel++)
-    for (let image = 0; image < batch; image++)
-      for (let tap = 0; tap < taps; tap++) {
-        const row = Math.floor(pixel / width) + Math.floor(tap / kernelWidth);
-        indices[at++] = (row * paddedWidth + (pixel % width) + (tap % kernelWidth)) * batch + image;
-      }
-  const table = graph.constant('int32', [indices.length], indices);
-  known.set(sizes.join(), table);
-  return table;
+function columnTable(graph: Graph, sizes: readonly [number, number, number, number, number], order: TapOrder): Value {
+  return graph.constantOnce(`rows of columns ${sizes.join(' ')} ${order}`, () => {
+    const [height, width, batch, kernelHeight, kernelWidth] = sizes;
+    const [taps, paddedWidth] = [kernelHeight * kernelWidth, width + kernelWidth - 1];
+    const data = new Int32Array(height * width * batch * taps);
+    let at = 0;
+    for (let pixel = 0; pixel < height * width; pixel++)
+      for (let image = 0; image < batch; image++)
+        for (let place = 0; place < taps; place++) {
+          const tap = order === 'forwards' ? place : taps - 1 - place;
+          const row = Math.floor(pixel / width) + Math.floor(tap / kernelWidth);
+          data[at++] = (row * paddedWidth + (pixel % width) + (tap % kernelWidth)) * batch + image;
+        }
+    return { dtype: 'int32', shape: [data.length], data };
+  });
 }
 
 /** Whether the filters have so few outputs that moving the results is cheaper than moving the inputs. */
@@ -128,7 +124,7 @@ export function shiftedProductConvolution(maps: Value, filters: Value, geometry:
   const products = reshape(matmul(reshape(maps, [-1, channels]), byChannel), [height, width, batch, -1]);
   const size = outputSize(maps, filters, geometry);
   return split(padPixels(products, geometry), Array<number>(taps).fill(outputs), 3)
-    .map((product, tap) => window(product, [Math.floor(tap / kernelWidth), tap % kernelWidth], size, geometry.strides))
+    .map((product, tap) => cutOut(product, [Math.floor(tap / kernelWidth), tap % kernelWidth], size))
     .reduce((sum, product) => add(sum, product));
 }
 
@@ -150,27 +146,35 @@ function padPixels(maps: Value, { pads: [top, left, bottom, right], strides }: M
   return pad(maps, [top, left, 0, 0, below, beside, 0, 0]);
 }
 
-/** The pixels that one tap of the filters reads. */
-function window(
+/** The pixels that each tap of the filters reads. */
+function windows(
   padded: Value,
-  [top, left]: readonly [number, number],
+  [kernelHeight, kernelWidth]: readonly [number, number],
   [height, width]: readonly [number, number],
   [down, across]: readonly [number, number],
-): Value {
+): Value[] {
+  const taps = Array.from(
+    { length: kernelHeight * kernelWidth },
+    (_, tap) => [Math.floor(tap / kernelWidth), tap % kernelWidth] as const,
+  );
+  if (down === 1 && across === 1) return taps.map((start) => cutOut(padded, start, [height, width]));
   const [paddedHeight = 1, paddedWidth = 1, batch = 1, channels = 1] = fixedShape(padded.shape);
-  if (paddedHeight === height && paddedWidth === width) return padded;
   // The pixels of a stride become an axis of their own: then no Slice needs steps.
   const byStride = reshape(padded, [paddedHeight / down, down, paddedWidth / across, across, batch, channels]);
-  const starts = [Math.floor(top / down), top % down, Math.floor(left / across), left % across];
-  const lengths = [height, 1, width, 1];
-  const pixels = apply('Slice', [
-    byStride,
-    int64Vector(padded, starts),
-    int64Vector(
-      padded,
-      starts.map((start, axis) => start + (lengths[axis] ?? 1)),
-    ),
-    int64Vector(padded, [0, 1, 2, 3]),
+  return taps.map(([top, left]) => {
+    const start = [Math.floor(top / down), top % down, Math.floor(left / across), left % across];
+    return reshape(cutOut(byStride, start, [height, 1, width, 1]), [height, width, batch, channels]);
+  });
+}
+
+/** `lengths` elements from `starts` on, along the first axes. */
+function cutOut(maps: Value, starts: readonly number[], lengths: readonly number[]): Value {
+  if (lengths.every((length, axis) => length === maps.shape[axis])) return maps;
+  const ends = starts.map((start, axis) => start + (lengths[axis] ?? 1));
+  return apply('Slice', [
+    maps,
+    int64Vector(maps, starts),
+    int64Vector(maps, ends),
+    int64Vector(maps, [...starts.keys()]),
   ]);
-  return reshape(pixels, [height, width, batch, channels]);
 }

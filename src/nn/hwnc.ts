@@ -1,10 +1,9 @@
 import type { Value } from '../graph/graph.ts';
-import { add, mul } from '../graph/ops/elementwise.ts';
+import { add } from '../graph/ops/elementwise.ts';
 import { gemm, matmul } from '../graph/ops/matmul.ts';
-import { groupNorm, type MapOrder, softmax } from '../graph/ops/normalization.ts';
+import { softmax } from '../graph/ops/normalization.ts';
 import { reduceMean } from '../graph/ops/reduce.ts';
 import { concat, expandTo, reshape, transpose } from '../graph/ops/shape.ts';
-import { scalarLike } from '../graph/registry.ts';
 import { fixedShape } from '../graph/types.ts';
 import {
   columnConvolution,
@@ -13,15 +12,9 @@ import {
   gatheredConvolution,
   shiftedProductConvolution,
 } from './column-convolution.ts';
+import { groupNormOfPixels } from './group-norm.ts';
 import type { Layout, Projection } from './layout.ts';
 import { fitsWinograd, winogradConvolution } from './winograd.ts';
-
-const ORDER: MapOrder = {
-  pixelAxes: [0, 1],
-  channelAxis: 3,
-  perChannel: (channels) => [0, channels],
-  recomputed: true,
-};
 
 /**
  * The order [height, width, batch, channels]: the channels of a pixel lie together, and so do the same pixels of all images. A
@@ -42,7 +35,7 @@ export const hwnc: Layout = {
     return columnConvolution(maps, filters, bias, geometry);
   },
 
-  groupNorm: (maps, groups, weight, bias, epsilon) => groupNorm(maps, groups, weight, bias, epsilon, ORDER),
+  groupNorm: groupNormOfPixels,
   perChannel: (values) => values,
   concatChannels: (maps) => concat(maps, 3),
 
@@ -61,12 +54,16 @@ export const hwnc: Layout = {
     const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
     const [inner = 1] = fixedShape(query.weight.shape);
     const rows = reshape(maps, [-1, channels]);
-    const project = ({ weight, bias }: Projection, x: Value) => gemm(x, weight, bias, { transB: true });
+    const project = ({ weight, bias }: Projection, x: Value, scale = 1) =>
+      gemm(x, weight, bias, { transB: true, alpha: scale, beta: scale });
     // [batch, heads, pixels, headDim]
-    const toHeads = (projection: Projection) =>
-      transpose(reshape(project(projection, rows), [height * width, batch, inner / headDim, headDim]), [1, 2, 0, 3]);
-    const scaled = mul(toHeads(query), scalarLike(maps, headDim ** -0.5));
-    const weights = softmax(matmul(scaled, transpose(toHeads(key), [0, 1, 3, 2])));
+    const toHeads = (projection: Projection, scale?: number) =>
+      transpose(
+        reshape(project(projection, rows, scale), [height * width, batch, inner / headDim, headDim]),
+        [1, 2, 0, 3],
+      );
+    const queries = toHeads(query, headDim ** -0.5);
+    const weights = softmax(matmul(queries, transpose(toHeads(key), [0, 1, 3, 2])));
     const mixed = transpose(matmul(weights, toHeads(value)), [2, 0, 1, 3]);
     return reshape(project(output, reshape(mixed, [-1, inner])), [height, width, batch, channels]);
   },

@@ -1,6 +1,6 @@
 import { GraphError } from '../errors.ts';
 import { withGradient } from '../graph/autodiff/custom.ts';
-import { orderedAfter, recomputed } from '../graph/autodiff/recompute.ts';
+import { isWorthRecomputing, orderedAfter, recomputed } from '../graph/autodiff/recompute.ts';
 import type { Value } from '../graph/graph.ts';
 import { add } from '../graph/ops/elementwise.ts';
 import { gemm, matmul } from '../graph/ops/matmul.ts';
@@ -74,24 +74,28 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
   const [, , , outputs = 1] = fixedShape(filters.shape);
   const shape = [height, width, batch, outputs];
-  const transform = matrix(filters, kronecker(FILTER));
+  const transform = matrix(filters, 'filter', () => kronecker(FILTER));
   const filterPoints = (transform: Value, byTap: Value) =>
     reshape(matmul(transform, byTap), [POINTS ** 2, channels, outputs]);
-  const product = matmul(toPoints(maps), filterPoints(transform, reshape(filters, [9, channels * outputs])));
+  const points = toPoints(maps);
+  const weights = filterPoints(transform, reshape(filters, [9, channels * outputs]));
+  const product = matmul(points, weights);
   const output = add(fromPoints(product, shape), bias);
 
-  // The transforms of maps and filters are larger than these are, so they are computed again here. dx waits for the
-  // other gradients: then dy and its transform can be freed early.
+  // The transforms of large maps and filters are larger than these are, so they are computed again here. dx waits for the other gradients: then dy and its transform can be freed early.
   return withGradient(output, [maps, filters, bias], (dy) => {
     const dBias = reduceSum(dy, [0, 1, 2]);
     const dProduct = fromPointsAdjoint(dy);
-    const dWeights = matmul(transpose(toPoints(recomputed(maps, dy)), [0, 2, 1]), dProduct);
+    const again = recomputed(maps, dy);
+    const pointsAgain = again === maps ? points : toPoints(again);
+    const dWeights = matmul(transpose(pointsAgain, [0, 2, 1]), dProduct);
     const byFilterTap = gemm(transform, reshape(dWeights, [POINTS ** 2, -1]), undefined, { transA: true });
     const dFilters = reshape(byFilterTap, fixedShape(filters.shape));
     // Reshaping a parameter copies it. A different Reshape than before keeps onnxruntime from sharing the first copy.
-    const byTap = reshape(filters, [9, -1]);
-    const weights = filterPoints(orderedAfter(transform, [dFilters, dBias]), byTap);
-    const dPoints = matmul(dProduct, transpose(weights, [0, 2, 1]));
+    const weightsAgain = isWorthRecomputing(filters)
+      ? filterPoints(orderedAfter(transform, [dFilters, dBias]), reshape(filters, [9, -1]))
+      : weights;
+    const dPoints = matmul(dProduct, transpose(weightsAgain, [0, 2, 1]));
     return [toPointsAdjoint(dPoints, fixedShape(maps.shape)), dFilters, dBias];
   });
 }
@@ -102,8 +106,8 @@ function toPoints(maps: Value): Value {
   // onnxruntime has no Conv of float64.
   if (Math.max(height, width) > LONG_AXIS && maps.dtype === 'float32') return pointsByTile(maps);
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
-  const vertical = matmul(matrix(maps, tileRows(height)), reshape(maps, [height, width * depth]));
-  const points = matmul(matrix(maps, tileRows(width)), reshape(vertical, [POINTS * rows, width, depth]));
+  const vertical = matmul(tileMatrix(maps, height), reshape(maps, [height, width * depth]));
+  const points = matmul(tileMatrix(maps, width), reshape(vertical, [POINTS * rows, width, depth]));
   const byPoint = transpose(reshape(points, [POINTS, rows, POINTS, columns, depth]), [0, 2, 1, 3, 4]);
   return reshape(byPoint, [POINTS ** 2, rows * columns * batch, channels]);
 }
@@ -128,19 +132,17 @@ function toPointsAdjoint(points: Value, [height = 1, width = 1, batch = 1, chann
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
   const byRow = transpose(reshape(points, [POINTS, POINTS, rows, columns, depth]), [0, 2, 1, 3, 4]);
   const vertical = matmul(
-    transposed(matrix(points, tileRows(width))),
+    tileMatrix(points, width, 'transposed'),
     reshape(byRow, [POINTS * rows, POINTS * columns, depth]),
   );
-  const maps = gemm(matrix(points, tileRows(height)), reshape(vertical, [POINTS * rows, width * depth]), undefined, {
-    transA: true,
-  });
+  const maps = matmul(tileMatrix(points, height, 'transposed'), reshape(vertical, [POINTS * rows, width * depth]));
   return reshape(maps, [height, width, batch, channels]);
 }
 
 /** A^T m A of every tile: [36, tiles of all images, channels] to [height, width, batch, channels]. */
 function fromPoints(points: Value, [height = 1, width = 1, batch = 1, channels = 1]: number[]): Value {
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
-  const combine = matrix(points, OUTPUT);
+  const combine = matrix(points, 'output', () => OUTPUT);
   const vertical = matmul(combine, reshape(points, [POINTS, -1]));
   const tiles = matmul(combine, reshape(vertical, [TILE, POINTS, -1]));
   const inOrder = transpose(reshape(tiles, [TILE, TILE, rows, columns, depth]), [2, 0, 3, 1, 4]);
@@ -150,13 +152,17 @@ function fromPoints(points: Value, [height = 1, width = 1, batch = 1, channels =
 function fromPointsAdjoint(maps: Value): Value {
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
-  const spread = transposed(matrix(maps, OUTPUT));
+  const spread = matrix(maps, 'output', () => OUTPUT, 'transposed');
   const tiles = transpose(reshape(maps, [rows, TILE, columns, TILE, depth]), [1, 3, 0, 2, 4]);
   const horizontal = matmul(spread, reshape(tiles, [TILE, TILE, -1]));
   return reshape(matmul(spread, reshape(horizontal, [TILE, -1])), [POINTS ** 2, -1, channels]);
 }
 
 /** The matrix that takes an axis of the image, with a border of one, to the points of its tiles, point by point. */
+function tileMatrix(like: Value, length: number, order?: 'transposed'): Value {
+  return matrix(like, `tiles of ${length}`, () => tileRows(length), order);
+}
+
 function tileRows(length: number): number[][] {
   const tiles = length / TILE;
   return INPUT.flatMap((weights) =>
@@ -176,10 +182,17 @@ function kronecker(rows: readonly (readonly number[])[]): number[][] {
   return rows.flatMap((a) => rows.map((b) => a.flatMap((x) => b.map((y) => x * y))));
 }
 
-function transposed(rows: Value): Value {
-  return transpose(rows, [1, 0]);
-}
-
-function matrix(like: Value, rows: readonly (readonly number[])[]): Value {
-  return like.graph.constant(like.dtype, [rows.length, rows[0]?.length ?? 0], toTensorData(like.dtype, rows.flat()));
+/** Rows, or the columns as rows, as a constant of the type of `like`. */
+function matrix(
+  { graph, dtype }: Value,
+  name: string,
+  rows: () => readonly (readonly number[])[],
+  order: 'as it is' | 'transposed' = 'as it is',
+): Value {
+  return graph.constantOnce(`Winograd's transform of ${dtype}: ${name}, ${order}`, () => {
+    const given = rows();
+    const made =
+      order === 'transposed' ? (given[0] ?? []).map((_, column) => given.map((row) => row[column] ?? 0)) : given;
+    return { dtype, shape: [made.length, made[0]?.length ?? 0], data: toTensorData(dtype, made.flat()) };
+  });
 }

@@ -37,6 +37,15 @@ test('a constant without a name is kept once for equal contents, one with a name
   expect(scalarLike(x, -0)).not.toBe(scalarLike(x, 0));
 });
 
+test('a constant that is made once is found by its key, also in the body of a loop', () => {
+  const graph = new Graph('tables');
+  const make = (value: number) => () => ({ dtype: 'float32', shape: [1], data: Float32Array.of(value) }) as const;
+  const table = graph.constantOnce('table', make(1));
+  expect(graph.constantOnce('table', make(2))).toBe(table);
+  expect(new Graph('body', graph).constantOnce('table', make(3))).toBe(table);
+  expect(graph.constantOnce('another', make(4)).data).toEqual(Float32Array.of(4));
+});
+
 test('a constant leaves the names of later outputs alone', () => {
   const graph = new Graph('reserved');
   graph.reserveNames(['loss']);

@@ -20,6 +20,12 @@ interface ConvCase {
 const border = [1, 1, 1, 1] as const;
 const convCases: ConvCase[] = [
   { name: '3x3 by tiles', x: [2, 32, 16, 16], weight: [33, 32, 3, 3], pads: border },
+  {
+    name: '3x3 by tiles, of filters that are transformed again',
+    x: [2, 96, 16, 16],
+    weight: [96, 96, 3, 3],
+    pads: border,
+  },
   { name: '3x3 by tiles, wide', x: [6, 32, 8, 12], weight: [32, 32, 3, 3], pads: border },
   { name: '3x3 by gathered columns', x: [2, 3, 6, 5], weight: [4, 3, 3, 3], pads: border },
   { name: '3x3 by gathered columns, fewer outputs', x: [2, 5, 6, 5], weight: [3, 5, 3, 3], pads: border },
@@ -163,19 +169,24 @@ describe('convolutions in hwnc', () => {
 describe('other layers in hwnc give what they give in nchw', () => {
   // Winograd's tiles are in the test above; here the sizes stay below them.
   const image = [2, 8, 4, 6];
+  const large = [4, 16, 36, 36];
+  const normalised = (channels: number, shape: number[]) => ({
+    shapes: [shape, [channels], [channels], [5, channels, 3, 3], [5]],
+    build: (layout: Layout, [x, weight, bias, filters, shift]: readonly Value[]) => {
+      if (!x || !weight || !bias || !filters || !shift) throw new Error('five inputs');
+      const hidden = silu(layout.groupNorm(layout.fromImages(x), 4, weight, bias, 1e-5));
+      return layout.toImages(layout.conv2d(hidden, transpose(filters, layout.filterAxes), shift, { pads: border }));
+    },
+  });
   const layers: {
     name: string;
     shapes: number[][];
     build: (layout: Layout, inputs: readonly Value[]) => Value;
   }[] = [
+    { name: 'group normalisation, SiLU and a convolution', ...normalised(8, image) },
     {
       name: 'group normalisation, SiLU and a convolution, recomputed in the backward pass',
-      shapes: [image, [8], [8], [5, 8, 3, 3], [5]],
-      build: (layout, [x, weight, bias, filters, shift]) => {
-        if (!x || !weight || !bias || !filters || !shift) throw new Error('five inputs');
-        const hidden = silu(layout.groupNorm(layout.fromImages(x), 4, weight, bias, 1e-5));
-        return layout.toImages(layout.conv2d(hidden, transpose(filters, layout.filterAxes), shift, { pads: border }));
-      },
+      ...normalised(16, large),
     },
     {
       name: 'attention in two heads',

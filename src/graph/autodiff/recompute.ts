@@ -1,6 +1,7 @@
 /** Values that the backward pass computes a second time instead of keeping them, and the order that this needs. */
 import type { Value } from '../graph.ts';
 import { apply, int64Vector, scalarLike } from '../registry.ts';
+import { bytesPerElement, elementCount } from '../types.ts';
 
 /**
  * Adds the nodes of a value a second time. They must come after `trigger`, a gradient (see `orderedAfter`): otherwise
@@ -11,12 +12,24 @@ type Recompute = (trigger: Value) => Value;
 const recomputes = new WeakMap<Value, Recompute>();
 const repeated = new WeakMap<Value, Value>();
 
+/** In bytes. */
+const MIN_RECOMPUTED = 2 ** 18;
+
 /**
- * Marks a value that is cheaper to compute again in the backward pass than to keep until then. Rules take such
+ * Whether a value is so large that it is better computed again than kept. That takes about ten nodes, and each of them some
+ * microseconds, however little it computes.
+ */
+export function isWorthRecomputing({ shape, dtype }: Value): boolean {
+  const isFixed = shape.every((dim) => typeof dim === 'number');
+  return !isFixed || elementCount(shape) * bytesPerElement(dtype) >= MIN_RECOMPUTED;
+}
+
+/**
+ * Marks a value that is cheaper to compute again in the backward pass than to keep until then, if it is large. Rules take such
  * values by `recomputed`. `recompute` must give the same bits, from values that are kept or taken by `recomputed`.
  */
 export function recomputable(value: Value, recompute: Recompute): Value {
-  recomputes.set(value, recompute);
+  if (isWorthRecomputing(value)) recomputes.set(value, recompute);
   return value;
 }
 

@@ -250,23 +250,29 @@ export function where(condition: Value, a: Value, b: Value): Value {
 
 /** x times x. */
 export function square(x: Value): Value {
-  return mul(x, x);
+  return withGradient(mul(x, x), [x], (dy) => [mul(mul(dy, x), scalarLike(dy, 2))]);
 }
 
 /** x sigmoid(x), also called swish. */
 export function silu(x: Value): Value {
-  if (x.graph.target === 'cuda') return siluOfOneKernel(x);
-  const y = siluFromGate(x, sigmoid(x));
-  if (isRecomputable(x)) recomputable(y, (trigger) => siluOf(recomputed(x, trigger)).y);
-  return y;
+  return x.graph.target === 'cuda' ? siluOfOneKernel(x) : siluFromGate(x, sigmoid(x));
 }
 
 /** `silu` from x and its sigmoid. The derivative is y + sigmoid(x) (1 - y), cheaper than the product rule. */
 export function siluFromGate(x: Value, gateOfX: Value): Value {
-  const kept = siluOf(x, gateOfX);
+  const kept = { y: mul(x, gateOfX), gate: gateOfX };
+  let anew: typeof kept | undefined;
+  const again = (trigger: Value) => {
+    const source = recomputed(x, trigger);
+    if (source === x) return kept;
+    if (anew) return anew;
+    const gate = sigmoid(source);
+    anew = { y: mul(source, gate), gate };
+    return anew;
+  };
+  if (isRecomputable(x)) recomputable(kept.y, (trigger) => again(trigger).y);
   return withGradient(kept.y, [x], (dy) => {
-    const anew = recomputed(x, dy);
-    const { y, gate } = anew === x ? kept : siluOf(anew);
+    const { y, gate } = again(dy);
     return [mul(dy, add(y, mul(gate, sub(scalarLike(y, 1), y))))];
   });
 }
@@ -283,10 +289,6 @@ function siluOfOneKernel(x: Value): Value {
     const slope = mul(mul(flatDy, sigmoid(flat)), add(opposite, scalarLike(x, 1)));
     return [reshape(slope, fixedShape(x.shape))];
   });
-}
-
-function siluOf(x: Value, gate = sigmoid(x)): { y: Value; gate: Value } {
-  return { y: mul(x, gate), gate };
 }
 
 /** x itself, as if it did not depend on anything: no gradient flows through it. */

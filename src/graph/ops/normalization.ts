@@ -1,6 +1,5 @@
 import { GraphError } from '../../errors.ts';
 import { withGradient } from '../autodiff/custom.ts';
-import { orderedAfter, recomputable } from '../autodiff/recompute.ts';
 import type { Value } from '../graph.ts';
 import {
   apply,
@@ -19,55 +18,27 @@ import { add, cast, div, mul, neg, reciprocal, sqrt, square, sub, widened } from
 import { reduceMean, reduceSum } from './reduce.ts';
 import { expandTo, reshape } from './shape.ts';
 
-/** The axes of feature maps of rank 4, and how the backward pass gets the result. */
-export interface MapOrder {
-  /** The axes of height and width. */
-  readonly pixelAxes: readonly [number, number];
-  /** The axis of the channels. */
-  readonly channelAxis: number;
-  /** The shape in which [batch, channels] goes with every pixel; 0 stands for the batch. */
-  readonly perChannel: (channels: number) => readonly number[];
-  /** Whether the result is computed again (see `recomputable`) instead of kept. */
-  readonly recomputed: boolean;
-}
-
-const CHANNELS_FIRST: MapOrder = {
-  pixelAxes: [2, 3],
-  channelAxis: 1,
-  perChannel: (channels) => [0, channels, 1, 1],
-  recomputed: false,
-};
-
 /**
- * Group normalisation (Wu & He 2018) as in torch, biased variance: x [batch, channels, height, width] or in another
- * `order`, weight and bias [channels].
+ * Group normalisation (Wu & He 2018) as in torch, biased variance: x [batch, channels, height, width], weight and bias
+ * [channels].
  *
  * Scale and shift are folded into one factor and one summand for each image and channel. The forward pass reads the pixels four
  * times. The backward pass needs only x, and reads them seven times. Sums and statistics of float16 are float32.
  *
  * @throws {GraphError} when the groups do not divide the channels.
  */
-export function groupNorm(
-  x: Value,
-  groups: number,
-  weight: Value,
-  bias: Value,
-  epsilon: number,
-  { pixelAxes, channelAxis, perChannel, recomputed }: MapOrder = CHANNELS_FIRST,
-): Value {
-  const [channels = 0, height = 0, width = 0] = fixedShape(
-    [channelAxis, ...pixelAxes].map((axis) => x.shape[axis] ?? 0),
-  );
+export function groupNorm(x: Value, groups: number, weight: Value, bias: Value, epsilon: number): Value {
+  const [channels = 0, height = 0, width = 0] = fixedShape(x.shape.slice(1));
   if (x.shape.length !== 4 || channels % groups !== 0)
     throw new GraphError(`groupNorm: ${groups} groups do not divide the channels of ${formatShape(x.shape)}`);
+  if (x.graph.target === 'cuda') return groupNormOfKernels(x, groups, weight, bias, epsilon);
   const perGroup = channels / groups;
-  if (x.graph.target === 'cuda' && channelAxis === 1) return groupNormOfKernels(x, groups, weight, bias, epsilon);
   const [pixels, gamma, beta] = [widened(x), widened(weight), widened(bias)];
   const count = scalarLike(pixels, perGroup * height * width);
   // Statistics are [batch, groups, 1], what belongs to channels [batch, groups, channels per group].
-  const sumOverPixels = (value: Value) => reshape(reduceSum(value, pixelAxes), [0, groups, perGroup]);
+  const sumOverPixels = (value: Value) => reshape(reduceSum(value, [2, 3]), [0, groups, perGroup]);
   const sumOverGroup = (value: Value) => reduceSum(value, [2], { keepdims: true });
-  const toPixels = (value: Value) => cast(reshape(value, perChannel(channels)), x.dtype);
+  const toPixels = (value: Value) => cast(reshape(value, [0, channels, 1, 1]), x.dtype);
   const grouped = (value: Value) => reshape(value, [groups, perGroup]);
   const mean = div(sumOverGroup(sumOverPixels(pixels)), count);
   const variance = sub(div(sumOverGroup(sumOverPixels(square(pixels))), count), square(mean));
@@ -75,11 +46,8 @@ export function groupNorm(
   const scale = mul(inverse, grouped(gamma));
   const shift = sub(grouped(beta), mul(mean, scale));
   const factor = toPixels(scale);
-  const summand = toPixels(shift);
-  const output = add(mul(x, factor), summand);
-  if (recomputed) recomputable(output, (trigger) => add(mul(x, orderedAfter(factor, [trigger])), summand));
 
-  return withGradient(output, [x, weight, bias], (dy) => {
+  return withGradient(add(mul(x, factor), toPixels(shift)), [x, weight, bias], (dy) => {
     const dyTotal = sumOverPixels(widened(dy));
     // The sum of dy times the normalised x, which is not kept. Nor is x in float32, so the product is of the type of x.
     const dyNormalised = mul(sub(sumOverPixels(widened(mul(dy, x))), mul(mean, dyTotal)), inverse);
@@ -95,7 +63,7 @@ export function groupNorm(
 }
 
 /**
- * `groupNorm` of [batch, channels, height, width] for cuda, where memory is what takes time, and every node some microseconds.
+ * `groupNorm` for cuda, where memory is what takes time, and every node some microseconds.
  * LayerNormalization reads the pixels once and gives the statistics, BatchNormalization is factor and summand at once. Of
  * float16, both kernels and the sums over pixels compute in float32, and so does all that is not as large as x.
  */
