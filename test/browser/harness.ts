@@ -19,9 +19,15 @@ export { hasChromium };
 /** A page with COOP and COEP can then measure its memory at once. */
 export const EAGER_MEMORY = '--enable-blink-features=ForceEagerMeasureMemory';
 
+/**
+ * Functions of WebAssembly are optimized much later than by default. Otherwise the second worker that opens onnxruntime-web
+ * makes Chromium optimize all of its 25 MB, with every core, for half a minute in the background of other tests.
+ */
+export const LATE_OPTIMIZATION = '--js-flags=--wasm-tiering-budget=1000000000';
+
 /** Chromium with WebGPU. */
 export function launchTestChromium(): Promise<Browser> {
-  return launchChromium([...WEBGPU_FLAGS, EAGER_MEMORY]);
+  return launchChromium([...WEBGPU_FLAGS, EAGER_MEMORY, LATE_OPTIMIZATION]);
 }
 
 /**

@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { launchChromium } from '../../scripts/chromium.ts';
-import { EAGER_MEMORY } from './harness.ts';
+import { EAGER_MEMORY, LATE_OPTIMIZATION } from './harness.ts';
 
 /*
  * The page of `iso-diffusion play` as users get it: built, served by the command, opened in Chromium.
@@ -39,7 +39,7 @@ export class PlayBrowser {
       });
       server.on('close', (code) => reject(new Error(`iso-diffusion play ended with ${code}: ${output}`)));
     });
-    const browser = await launchChromium([EAGER_MEMORY]);
+    const browser = await launchChromium([EAGER_MEMORY, LATE_OPTIMIZATION]);
     return new PlayBrowser(server, browser, url);
   }
 
