@@ -4,8 +4,9 @@ import * as path from '#platform/path';
 import { SafetensorsError } from '../errors.ts';
 import { withRegularFile } from '../files/regular-file.ts';
 import { Graph } from '../graph/graph.ts';
+import { hideReshapes } from '../graph/onnx/hidden-shapes.ts';
 import { replacedInitializers } from '../graph/onnx/raw-fields.ts';
-import { type ExternalTensor, encodeModel, hideReshapes, modelProto } from '../graph/onnx/write.ts';
+import { type ExternalTensor, encodeModel, modelProto } from '../graph/onnx/write.ts';
 import { type DiffusionModel, modelGraph, type TimestepType } from './model.ts';
 import { type LocatedWeight, locateModelWeights, readLocatedWeights } from './weights.ts';
 

@@ -9,6 +9,7 @@ import {
   OnnxFormatError,
   RuntimeExecutionError,
 } from '../errors.ts';
+import { withHiddenReshapes } from '../graph/onnx/hidden-shapes.ts';
 import type { DType, TensorData } from '../graph/types.ts';
 import { threadLimit } from '../threads/threads.ts';
 import { type ConcreteDevice, executionProvider, isCuda } from './device.ts';
@@ -50,7 +51,15 @@ export interface SessionOptions {
   readonly maxThreads?: number | undefined;
   /** Whether the model has graphs within nodes, such as the body of a Loop, where onnxruntime itself forbids nothing. */
   readonly hasBodies?: boolean | undefined;
+  /**
+   * Whether shapes are hidden here (see `withHiddenReshapes`), without which half of the time to load a small model is spent
+   * on comparing them. Default: those of a model of up to 16 MiB on the cpu, without graphs within nodes.
+   */
+  readonly hidesShapes?: boolean | undefined;
 }
+
+/** In bytes. To load a larger model is mostly to read its weights. */
+const MAX_HIDDEN = 2 ** 24;
 
 /**
  * Optimizers of onnxruntime that harm on cuda: the first makes one Split of the Slices that cut the parameters, whose table
@@ -83,6 +92,9 @@ export class Session {
     device: ConcreteDevice,
     options: SessionOptions = {},
   ): Promise<Session> {
+    const { hidesShapes = device === 'cpu' && !options.hasBodies } = options;
+    const isSmall = typeof model !== 'string' && model.length <= MAX_HIDDEN;
+    const loaded = hidesShapes && isSmall ? withHiddenReshapes(model) : model;
     // Else onnxruntime's default: one a physical core.
     const threads = Math.min(threadLimit() ?? Number.POSITIVE_INFINITY, options.maxThreads ?? Number.POSITIVE_INFINITY);
     const forbidFallback = device !== 'cpu' && (options.forbidFallback ?? !fallbackAllowed);
@@ -112,7 +124,7 @@ export class Session {
       if (device === 'webgpu') await refuseMiscomputedConvolutions(model);
       // At the same time as the session: both take seconds.
       const inBodies = forbidFallback && options.hasBodies ? nodesOnCpu(model, settings) : undefined;
-      const session = await createNative(model, settings);
+      const session = await createNative(loaded, settings);
       const { misplaced = [] } = (await inBodies) ?? {};
       if (misplaced.length === 0) return new Session(session, device);
       await session.release();

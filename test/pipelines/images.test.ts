@@ -17,6 +17,7 @@ import { imageGrid } from '../../src/plots/index.ts';
 import { DDIMScheduler, DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/index.ts';
 import { ints, node, onnxFile } from '../graph/onnx-nodes.ts';
+import { relativeError } from '../models/run-graph.ts';
 import { tinyUNet } from '../models/tiny-unet.ts';
 import { stripes } from '../trainers/stripes.ts';
 import { saveUNet } from './saved-unet.ts';
@@ -97,7 +98,8 @@ describe('pipeline for images', () => {
       sample: new Tensor('float32', sample, [1, 1, 8, 8]),
       timestep: new Tensor('int64', BigInt64Array.of(10n), [1]),
     });
-    expect(out_sample.data).toEqual(averaged);
+    // transformers.js loads the file as it is, of which onnxruntime merges other nodes: both round float32.
+    expect(relativeError(out_sample.data, averaged)).toBeLessThan(1e-6);
     await raw.dispose();
     await model.dispose();
   });

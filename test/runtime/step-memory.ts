@@ -4,7 +4,8 @@
  */
 import * as ort from 'onnxruntime-node';
 import { Graph, type Value } from '../../src/graph/graph.ts';
-import { encodeModel, hideShapes, modelProto } from '../../src/graph/onnx/write.ts';
+import { hideShapes } from '../../src/graph/onnx/hidden-shapes.ts';
+import { encodeModel, modelProto } from '../../src/graph/onnx/write.ts';
 import { concat, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
 import { scalarLike } from '../../src/graph/registry.ts';
 

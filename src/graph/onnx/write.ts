@@ -17,6 +17,8 @@ import {
 /** Operator set 18 is the first whose reductions all take their axes as an input; IR 8 is the version it came with. */
 const OPSET_VERSION = 18;
 const IR_VERSION = 8;
+/** What files of this package name as their producer. */
+export const PRODUCER = 'iso-diffusion';
 
 /**
  * Writes a graph as an ONNX model (opset 18, IR version 8).
@@ -73,7 +75,7 @@ export function modelProto(
   const domains = [...domainsOf(graph)].filter((domain) => domain !== '');
   return {
     irVersion: IR_VERSION,
-    producerName: 'iso-diffusion',
+    producerName: PRODUCER,
     opsetImport: [{ domain: '', version: OPSET_VERSION }, ...domains.map((domain) => ({ domain, version: 1 }))],
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
     graph: graphProto(graph, { names: outputNames(graph), roundsFloat16, external }),
@@ -98,13 +100,25 @@ type Names = ReadonlyMap<Value, string>;
  */
 function outputNames(graph: Graph, names = new Map<Value, string>()): Map<Value, string> {
   for (const { name, value } of graph.outputs) {
-    if (value.producer && value.graph === graph && !names.has(value)) names.set(value, name);
+    const computed = withoutIdentity(value);
+    if (computed.producer && computed.graph === graph && !names.has(computed)) names.set(computed, name);
   }
   for (const node of graph.nodes) {
     for (const attribute of Object.values(node.attributes))
       if (attribute.kind === 'graph') outputNames(attribute.value, names);
   }
   return names;
+}
+
+/** The value that an Identity gives another name: whoever takes the result takes the value itself. */
+function withoutIdentity(value: Value): Value {
+  let source = value;
+  while (source.producer && isIdentity(source.producer)) source = source.producer.inputs[0] ?? source;
+  return source;
+}
+
+function isIdentity({ opType, domain }: GraphNode): boolean {
+  return opType === 'Identity' && domain === '';
 }
 
 function graphProto(graph: Graph, writing: Writing): GraphProto {
@@ -119,7 +133,7 @@ function graphProto(graph: Graph, writing: Writing): GraphProto {
     }));
   return {
     name: graph.name,
-    node: [...graph.nodes.flatMap((node) => nodeProtos(node, writing)), ...renames],
+    node: [...graph.nodes.filter((node) => !isIdentity(node)).flatMap((node) => nodeProtos(node, writing)), ...renames],
     initializer: [
       ...graph.constants.map((value) => constantProto(value, external?.get(value.name))),
       ...(roundsFloat16 && !graph.parent ? sameShapes(graph) : []),
@@ -130,7 +144,8 @@ function graphProto(graph: Graph, writing: Writing): GraphProto {
 }
 
 function nameOf(value: Value, names: Names): string {
-  return names.get(value) ?? value.name;
+  const computed = withoutIdentity(value);
+  return names.get(computed) ?? computed.name;
 }
 
 function nodeProtos(node: GraphNode, writing: Writing): NodeProto[] {
@@ -233,40 +248,4 @@ function valueInfo(name: string, value: Value): ValueInfoProto {
 
 function shapeProto(shape: Shape): { dim: { dimValue?: number; dimParam?: string }[] } {
   return { dim: shape.map((dim) => (typeof dim === 'number' ? { dimValue: dim } : { dimParam: dim })) };
-}
-
-/** Ops whose constant operand tells the shape of the result. */
-const SHAPING_OPS: ReadonlySet<string | undefined> = new Set(['Reshape', 'Expand']);
-
-/**
- * The same model without what onnxruntime would know shapes from ahead of a run: no sizes of inputs, and `hideReshapes`.
- *
- * Where two values are known to have the same shape, onnxruntime's planner gives them one buffer, even when thousands of
- * nodes lie between them, and keeps it all the while. The backward pass meets every shape of the forward pass again, so
- * a training step would hold for each shape the most buffers that it ever needs of it, all at once: 388 MiB for
- * ddpm-cifar10 at batch 4, where 146 MiB are in use at any time.
- */
-export function hideShapes(model: ModelProto): ModelProto {
-  const { graph = {}, ...rest } = model;
-  const input = (graph.input ?? []).map(({ name, type }) => {
-    const { elemType, shape } = type?.tensorType ?? {};
-    return { name, type: { tensorType: { elemType, shape: { dim: shape?.dim?.map(() => ({})) } } } };
-  });
-  return hideReshapes({ ...rest, graph: { ...graph, input } });
-}
-
-/**
- * The same model with the shapes of `SHAPING_OPS` as inputs with a default (an initializer under an input's name), which
- * are not taken for constants: onnxruntime then does not know the shapes of what follows.
- *
- * Its planner compares each value with all whose memory is free, and axes with names are compared as texts. For the forward
- * pass of ddpm-cifar10 that takes half of the time to make a session.
- */
-export function hideReshapes(model: ModelProto): ModelProto {
-  const { graph = {} } = model;
-  const shapes = new Set(graph.node?.filter(({ opType }) => SHAPING_OPS.has(opType)).map(({ input }) => input?.[1]));
-  const defaults = (graph.initializer ?? [])
-    .filter(({ name }) => shapes.has(name))
-    .map(({ name }) => ({ name, type: { tensorType: { elemType: ONNX_DATA_TYPE.int64, shape: { dim: [{}] } } } }));
-  return { ...model, graph: { ...graph, input: [...(graph.input ?? []), ...defaults] } };
 }

@@ -1,8 +1,9 @@
 import { RuntimeExecutionError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { cutModel } from '../../graph/onnx/cut.ts';
+import { hideShapes } from '../../graph/onnx/hidden-shapes.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
-import { encodeModel, hideShapes, modelProto } from '../../graph/onnx/write.ts';
+import { encodeModel, modelProto } from '../../graph/onnx/write.ts';
 import { allocate, type DType, elementCount, fixedShape } from '../../graph/types.ts';
 import { bytesOf } from '../../platform/bytes.ts';
 import type { ConcreteDevice } from '../device.ts';
@@ -126,8 +127,12 @@ class WritingSession {
     const writesGiven = await writesGivenOutputs(device);
     const hidden = hideShapes(plain);
     const model = writesGiven ? withSequenceOutput(hidden, vector) : hidden;
-    // Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
-    const session = await Session.create(encodeModel(model), device, { plansMemory: false, maxThreads });
+    // Its shapes are hidden already. Laid out ahead, the memory of a step would come on top of what the first run took: 415 MiB for the U-Net.
+    const session = await Session.create(encodeModel(model), device, {
+      plansMemory: false,
+      maxThreads,
+      hidesShapes: false,
+    });
     return new WritingSession(session, vector, fetches, writesGiven);
   }
 

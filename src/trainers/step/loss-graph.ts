@@ -1,7 +1,7 @@
 import { gradients } from '../../graph/autodiff/gradients.ts';
 import { Graph, type GraphTarget, type Value } from '../../graph/graph.ts';
 import type { DropoutNumbers } from '../../graph/ops/dropout.ts';
-import { add, cast, identity, mul, stopGradient, sub } from '../../graph/ops/elementwise.ts';
+import { add, cast, mul, stopGradient, sub } from '../../graph/ops/elementwise.ts';
 import { concat, reshape } from '../../graph/ops/shape.ts';
 import type { LossResult } from '../../losses/index.ts';
 import { ForwardContext } from '../../nn/context.ts';
@@ -239,7 +239,7 @@ export function buildGradientGraph(settings: StepSettings, layout: Layout, targe
   const found = scaledGradients(loss, lossScale, [...parameters.values()]);
   [...parameters.keys()].forEach((name, index) => {
     const gradient = found[index];
-    if (gradient) graph.output(gradientName(name), identity(gradient));
+    if (gradient) graph.output(gradientName(name), gradient);
   });
   graph.output('terms', terms.values);
   return built;
