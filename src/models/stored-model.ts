@@ -4,7 +4,6 @@ import * as path from '#platform/path';
 import { SafetensorsError } from '../errors.ts';
 import { withRegularFile } from '../files/regular-file.ts';
 import { Graph } from '../graph/graph.ts';
-import { hideReshapes } from '../graph/onnx/hidden-shapes.ts';
 import { replacedInitializers } from '../graph/onnx/raw-fields.ts';
 import { type ExternalTensor, encodeModel, modelProto } from '../graph/onnx/write.ts';
 import { type DiffusionModel, modelGraph, type TimestepType } from './model.ts';
@@ -68,7 +67,7 @@ export async function storedModel(
     digested ??= digestFiles();
     return digested;
   };
-  return { onnx: encodeModel(hideReshapes(proto)), weightsFolder, checksum };
+  return { onnx: encodeModel(proto), weightsFolder, checksum };
 }
 
 /** The tensors that onnxruntime can map: in the folder of the first file, after links are followed. */

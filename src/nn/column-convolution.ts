@@ -34,8 +34,8 @@ export function columnConvolution(maps: Value, filters: Value, bias: Value, geom
 }
 
 /**
- * Whether `gatheredConvolution` computes the convolution, and there are so many pixels that turning the filters costs little
- * beside them.
+ * Whether `gatheredConvolution` computes the convolution, and there are so many pixels that transposing the filters costs
+ * little beside them.
  */
 export function fitsGather(maps: Value, filters: Value, { strides, pads }: MapGeometry): boolean {
   const [height = 1, width = 1, batch = 1] = fixedShape(maps.shape);

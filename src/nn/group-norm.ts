@@ -10,11 +10,11 @@ import { fixedShape, formatShape, toTensorData } from '../graph/types.ts';
 
 /**
  * Group normalisation (Wu & He 2018) as in torch, biased variance, of maps [height, width, batch, channels]; weight and bias
- * [channels]. The result is computed again in the backward pass instead of kept.
+ * [channels]. A large result is computed again in the backward pass instead of kept.
  *
  * What belongs to an image and a channel is [batch, channels], which goes with every pixel as it is. Means over groups are
  * products with a matrix: they come in that shape too, where sums over an axis of the groups would need a Reshape before and
- * after each. In a small network every node takes as long as what it computes.
+ * after each. In a small network, a node takes longer than the numbers in it.
  *
  * The forward pass reads the pixels four times. The backward pass needs only the maps, and reads them seven times. Sums and
  * statistics of float16 are float32.
@@ -28,7 +28,7 @@ export function groupNormOfPixels(maps: Value, groups: number, weight: Value, bi
   const [pixels, gamma, beta] = [widened(maps), widened(weight), widened(bias)];
   const averages = groupAverages(pixels, channels / groups, height * width);
   const sumOverPixels = (value: Value) => reduceSum(value, [0, 1]);
-  // Not Gemm: onnxruntime's planner would know the rank of all that follows (see `hideShapes`).
+  // Not Gemm: onnxruntime's planner would know the rank of all that follows (see `src/graph/onnx/hidden-shapes.ts`).
   const meanOverGroup = (sums: Value) => matmul(sums, averages);
   const mean = meanOverGroup(sumOverPixels(pixels));
   const variance = sub(meanOverGroup(sumOverPixels(square(pixels))), square(mean));

@@ -82,7 +82,8 @@ export function winogradConvolution(maps: Value, filters: Value, bias: Value): V
   const product = matmul(points, weights);
   const output = add(fromPoints(product, shape), bias);
 
-  // The transforms of large maps and filters are larger than these are, so they are computed again here. dx waits for the other gradients: then dy and its transform can be freed early.
+  // The transforms of large maps and filters are larger than these are, so they are computed again here. dx waits for the
+  // other gradients: then dy and its transform can be freed early.
   return withGradient(output, [maps, filters, bias], (dy) => {
     const dBias = reduceSum(dy, [0, 1, 2]);
     const dProduct = fromPointsAdjoint(dy);

@@ -46,9 +46,10 @@ describe('saveAutoencoder', () => {
     const decoder = await InferenceSession.create(path.join(at(name), 'decoder_model.onnx'));
     const { latent_parameters, latent_sample } = await encoder.run({ sample: new Tensor(image.data, image.shape) });
     const values = (latent_parameters ?? latent_sample)?.data as Float32Array;
-    expect(values.subarray(0, latents.data.length)).toEqual(latents.data);
+    // Up to rounding: of a file as it stands, onnxruntime merges other nodes.
+    expect(relativeError(values.subarray(0, latents.data.length), latents.data)).toBeLessThan(1e-6);
     const { sample } = await decoder.run({ latent_sample: new Tensor(latents.data, latents.shape) });
-    expect(sample?.data).toEqual(decoded.data);
+    expect(relativeError(sample?.data as Float32Array, decoded.data)).toBeLessThan(1e-6);
     // Each holds the weights of its half alone.
     const sizes = ['encoder_model.onnx', 'decoder_model.onnx'].map(
       (file) => readFileSync(path.join(at(name), file)).length,

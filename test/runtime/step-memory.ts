@@ -4,10 +4,10 @@
  */
 import * as ort from 'onnxruntime-node';
 import { Graph, type Value } from '../../src/graph/graph.ts';
-import { hideShapes } from '../../src/graph/onnx/hidden-shapes.ts';
 import { encodeModel, modelProto } from '../../src/graph/onnx/write.ts';
 import { concat, mul, reduceSum, reshape } from '../../src/graph/ops/index.ts';
 import { scalarLike } from '../../src/graph/registry.ts';
+import { hideShapes } from '../../src/runtime/ort/gradient-session.ts';
 
 const ELEMENTS = 2 ** 20;
 const COPIES = 12;

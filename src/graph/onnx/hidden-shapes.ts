@@ -12,31 +12,10 @@ import { PRODUCER } from './write.ts';
 const SHAPING_OPS: ReadonlySet<string | undefined> = new Set(['Reshape', 'Expand']);
 
 /**
- * The same model without shapes of inputs, and with `hideReshapes`.
- *
- * Where two values are known to have the same shape, onnxruntime's planner gives them one buffer, even when thousands of
- * nodes lie between them, and keeps it all the while. The backward pass meets every shape of the forward pass again, so
- * a training step would hold for each shape the most buffers that it ever needs of it, all at once: 388 MiB for
- * ddpm-cifar10 at batch 4, where 146 MiB are in use at any time.
+ * The shapes of `SHAPING_OPS` as inputs with a default (an initializer under an input's name), which are not taken for
+ * constants: onnxruntime then does not know the shapes of what follows.
  */
-export function hideShapes(model: ModelProto): ModelProto {
-  const { graph = {}, ...rest } = model;
-  const input = (graph.input ?? []).map(({ name, type }) => {
-    return { name, type: { tensorType: { elemType: type?.tensorType?.elemType } } };
-  });
-  return hideReshapes({ ...rest, graph: { ...graph, input } });
-}
-
-/**
- * The same model with the shapes of `SHAPING_OPS` as inputs with a default (an initializer under an input's name), which
- * are not taken for constants: onnxruntime then does not know the shapes of what follows.
- */
-export function hideReshapes(model: ModelProto): ModelProto {
-  const { graph = {} } = model;
-  return { ...model, graph: { ...graph, input: [...(graph.input ?? []), ...shapesAsInputs(graph)] } };
-}
-
-function shapesAsInputs({ node = [], initializer = [], input = [] }: GraphProto): ValueInfoProto[] {
+export function shapesAsInputs({ node = [], initializer = [], input = [] }: GraphProto): ValueInfoProto[] {
   const shapes = new Set(node.filter(({ opType }) => SHAPING_OPS.has(opType)).map((shaping) => shaping.input?.[1]));
   const inputs = new Set(input.map(({ name }) => name));
   return initializer
@@ -45,8 +24,8 @@ function shapesAsInputs({ node = [], initializer = [], input = [] }: GraphProto)
 }
 
 /**
- * `hideReshapes` for the bytes of a model. Those of other producers, and what is no model, are returned as they are. Nothing is
- * encoded anew: in protobuf, a message that is written twice has the fields of both.
+ * The bytes of a model with `shapesAsInputs`. Those of other producers, and what is no model, are returned as they are. Nothing
+ * is encoded anew: in protobuf, a message that is written twice has the fields of both.
  */
 export function withHiddenReshapes(onnx: Uint8Array): Uint8Array {
   const { producerName, graph } = decodedOrNothing(onnx);

@@ -1,7 +1,7 @@
 import { RuntimeExecutionError } from '../../errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { cutModel } from '../../graph/onnx/cut.ts';
-import { hideShapes } from '../../graph/onnx/hidden-shapes.ts';
+import { shapesAsInputs } from '../../graph/onnx/hidden-shapes.ts';
 import type { ModelProto } from '../../graph/onnx/schema.ts';
 import { encodeModel, modelProto } from '../../graph/onnx/write.ts';
 import { allocate, type DType, elementCount, fixedShape } from '../../graph/types.ts';
@@ -167,6 +167,26 @@ function copyInto(targets: TensorMap, outputs: TensorMap): void {
       throw new RuntimeExecutionError(`output '${name}' is missing, or not of the size that the graph gives it`);
     bytesOf(target).set(bytesOf(data));
   }
+}
+
+/**
+ * The same model without shapes of inputs, and with `shapesAsInputs`.
+ *
+ * Where two values are known to have the same shape, onnxruntime's planner gives them one buffer, even when thousands of
+ * nodes lie between them, and keeps it all the while. The backward pass meets every shape of the forward pass again, so
+ * a training step would hold for each shape the most buffers that it ever needs of it, all at once: 388 MiB for
+ * ddpm-cifar10 at batch 4, where 146 MiB are in use at any time.
+ */
+export function hideShapes(model: ModelProto): ModelProto {
+  const { graph = {} } = model;
+  const input = [
+    ...(graph.input ?? []).map(({ name, type }) => ({
+      name,
+      type: { tensorType: { elemType: type?.tensorType?.elemType } },
+    })),
+    ...shapesAsInputs(graph),
+  ];
+  return { ...model, graph: { ...graph, input } };
 }
 
 const SEQUENCE = 'not_a_tensor';
