@@ -117,8 +117,11 @@ function toPoints(maps: Value): Value {
 function pointsByTile(maps: Value): Value {
   const [height = 1, width = 1, batch = 1, channels = 1] = fixedShape(maps.shape);
   const [rows, columns, depth] = [height / TILE, width / TILE, batch * channels];
-  const taps = toTensorData(maps.dtype, kronecker(INPUT).flat());
-  const transform = maps.graph.constant(maps.dtype, [POINTS ** 2, 1, POINTS, POINTS, 1], taps);
+  const transform = maps.graph.constantOnce(`Winograd's transform of ${maps.dtype}: a tile`, () => ({
+    dtype: maps.dtype,
+    shape: [POINTS ** 2, 1, POINTS, POINTS, 1],
+    data: toTensorData(maps.dtype, kronecker(INPUT).flat()),
+  }));
   const [points] = maps.graph.addNode(
     'Conv',
     [reshape(maps, [1, 1, height, width, depth]), transform],
