@@ -7,7 +7,9 @@ import { simpleLoss } from '../../src/losses/index.ts';
 import { UNet2DModel } from '../../src/models/index.ts';
 import { DDPMScheduler } from '../../src/schedulers/index.ts';
 import { Trainer } from '../../src/trainers/trainer.ts';
-import { CASES, files, folder, HUB, load, parquet, tar } from './small-sets.ts';
+import { CASES, files, folder, HUB, inFolderOfTest, load, parquet, tar } from './small-sets.ts';
+
+inFolderOfTest();
 
 /* Where the classes of images come from, and what is done with images that have none. */
 

@@ -4,7 +4,9 @@ import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { DatasetError } from '../../src/errors.ts';
-import { CASES, files, folder, load, parquet, tar } from './small-sets.ts';
+import { CASES, files, folder, inFolderOfTest, load, parquet, tar } from './small-sets.ts';
+
+inFolderOfTest();
 
 /* MNIST and CIFAR as they are downloaded, folders of other things, and damaged parquet files. */
 

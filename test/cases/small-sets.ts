@@ -13,10 +13,14 @@ import { loadImages } from '../../src/datasets/index.ts';
 export const CASES = fileURLToPath(new URL('files/', import.meta.url));
 
 export let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'iso-sources-'));
-});
-afterEach(() => rm(folder, { recursive: true, force: true }));
+
+/** Gives each test of the file that calls this a new `folder`. */
+export function inFolderOfTest(): void {
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'iso-sources-'));
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+}
 
 /** A loaded set in short, with what was said about it. */
 export async function load(source: string, options: Parameters<typeof loadImages>[1] = {}) {

@@ -3,7 +3,9 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { runHere } from '../cli/run-cli.ts';
 import { tinyUNetConfig } from '../models/tiny-unet.ts';
-import { CASES, folder, HUB, parquet } from './small-sets.ts';
+import { CASES, folder, HUB, inFolderOfTest, parquet } from './small-sets.ts';
+
+inFolderOfTest();
 
 describe('the command line', () => {
   it('trains on a split and a column of labels, and counts images without a class', async () => {

@@ -4,7 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { DatasetError, InvalidArgumentError } from '../../src/errors.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
 import { imageStatistics } from '../../src/evaluation/image-statistics.ts';
-import { CASES, files, folder, load, parquet, tar } from './small-sets.ts';
+import { CASES, files, folder, inFolderOfTest, load, parquet, tar } from './small-sets.ts';
+
+inFolderOfTest();
 
 /* Which files of a folder or an archive are read: links, hidden folders, splits. */
 

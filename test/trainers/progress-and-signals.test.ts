@@ -104,6 +104,8 @@ describe('the progress line', () => {
   }
 
   it('is on a terminal and nowhere else, and can be turned off', async () => {
+    // The bar appears once the library is loaded, which can take longer than so short a run.
+    await import('cli-progress');
     expect(await written(true)).toMatch(/train .*100%.*step 14\/14, epoch 2\.8 \| .* steps\/s \| loss [\d.]+/);
     const narrow = (await written(true, undefined, 60))
       .split('\u001b[1G')

@@ -222,8 +222,9 @@ function classLabels(config: UNet2DConfig, encoded: number, timeChannels: number
 
 function timestepRange({ time_embedding_type, num_train_timesteps }: UNet2DConfig) {
   if (time_embedding_type === 'learned') return [0, (num_train_timesteps ?? 1) - 1] as const;
-  // The logarithm of 0 is not finite.
-  return time_embedding_type === 'fourier' ? ([Number.MIN_VALUE, Number.POSITIVE_INFINITY] as const) : undefined;
+  // The logarithm of 0 is not finite. Smaller numbers are 0 in a thread that has run a session of onnxruntime.
+  const leastNormal = 2 ** -126;
+  return time_embedding_type === 'fourier' ? ([leastNormal, Number.POSITIVE_INFINITY] as const) : undefined;
 }
 
 /** How blocks change the resolution; those with attention do as the config says. */

@@ -4,10 +4,12 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DatasetError, HubError, InvalidArgumentError } from '../../../src/errors.ts';
 import { evaluate } from '../../../src/evaluation/evaluate.ts';
-import { folder, HUB, load, parquet } from '../../cases/small-sets.ts';
+import { folder, HUB, inFolderOfTest, load, parquet } from '../../cases/small-sets.ts';
 import { runHere } from '../../cli/run-cli.ts';
 import { MockHub } from '../../hub/mock-hub.ts';
 import { tinyUNetConfig } from '../../models/tiny-unet.ts';
+
+inFolderOfTest();
 
 let hub: MockHub;
 beforeEach(async () => {
