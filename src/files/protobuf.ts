@@ -83,6 +83,11 @@ const MAX_COPIED_BYTES = 1024;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
+function isAscii(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 127) return false;
+  return true;
+}
+
 /** Writes from the end to the beginning: the length of a message is known when its contents are written. */
 class Writer {
   /** The last is first. */
@@ -122,12 +127,18 @@ class Writer {
   }
 
   message(fields: Fields, message: Readonly<Record<string, unknown>>): void {
-    for (const [name, field] of Object.entries(fields).reverse()) {
+    const names = Object.keys(fields);
+    for (let at = names.length - 1; at >= 0; at--) {
+      const name = names[at] as string;
+      const field = fields[name];
       const value = message[name];
-      if (value === undefined) continue;
+      if (!field || value === undefined) continue;
       if (!field.isList) this.field(field, value);
       else if (isNumeric(field.type)) this.packed(field.id, field.type, value as readonly number[]);
-      else for (const one of (value as readonly unknown[]).toReversed()) this.field(field, one);
+      else {
+        const values = value as readonly unknown[];
+        for (let i = values.length - 1; i >= 0; i--) this.field(field, values[i]);
+      }
     }
   }
 
@@ -137,10 +148,10 @@ class Writer {
       this.message(type(), value as Readonly<Record<string, unknown>>);
       this.header(id, this.length - length);
     } else if (type === 'string' || type === 'bytes') {
-      const bytes = type === 'string' ? encoder.encode(value as string) : (value as Uint8Array);
-      if (bytes.length === 0 && !writesDefault) return;
-      this.bytes(bytes);
-      this.header(id, bytes.length);
+      if ((value as string | Uint8Array).length === 0 && !writesDefault) return;
+      if (type === 'string') this.text(value as string);
+      else this.bytes(value as Uint8Array);
+      this.header(id, this.length - length);
     } else if (writesDefault || !Object.is(Number(value), 0)) {
       this.number(type, Number(value));
       this.varint(id * 8 + WIRE_TYPE[type]);
@@ -150,22 +161,30 @@ class Writer {
   private packed(id: number, type: Scalar, values: readonly number[]): void {
     if (values.length === 0) return;
     const { length } = this;
-    for (const value of values.toReversed()) this.number(type, value);
+    for (let i = values.length - 1; i >= 0; i--) this.number(type, values[i] as number);
     this.header(id, this.length - length);
   }
 
+  /** Names are short and ASCII, which the encoder takes longer for. */
+  private text(text: string): void {
+    if (text.length > MAX_COPIED_BYTES || !isAscii(text)) {
+      this.bytes(encoder.encode(text));
+      return;
+    }
+    const at = this.room(text.length);
+    for (let i = 0; i < text.length; i++) this.chunk[at + i] = text.charCodeAt(i);
+  }
+
   private bytes(bytes: Uint8Array): void {
-    if (bytes.length <= MAX_COPIED_BYTES) this.copy(bytes);
-    else {
+    if (bytes.length <= MAX_COPIED_BYTES) {
+      // First, because it may take another chunk.
+      const at = this.room(bytes.length);
+      this.chunk.set(bytes, at);
+    } else {
       this.finish(this.chunk.subarray(this.begin));
       this.chunk = this.chunk.subarray(0, this.begin);
       this.finish(bytes);
     }
-  }
-
-  private copy(bytes: ArrayLike<number>): void {
-    const at = this.room(bytes.length);
-    this.chunk.set(bytes, at);
   }
 
   private number(type: Scalar, value: number): void {
@@ -180,9 +199,15 @@ class Writer {
     else view.setFloat64(0, value, true);
   }
 
-  /** Seven bits a byte. A negative number has the 64 bits of its two's complement. */
+  /** Seven bits a byte, the lowest first. A negative number has the 64 bits of its two's complement. */
   private varint(value: number): void {
-    this.copy(value < 0 || value > Number.MAX_SAFE_INTEGER ? longVarint(value) : shortVarint(value));
+    if (value >= 0 && value < 128) {
+      const at = this.room(1);
+      this.chunk[at] = value;
+      return;
+    }
+    const isLong = value < 0 || value > Number.MAX_SAFE_INTEGER;
+    this.bytes(Uint8Array.from(isLong ? longVarint(value) : shortVarint(value)));
   }
 }
 
@@ -239,11 +264,11 @@ export class Reader {
 
   message(fields: Fields, depth: number): Record<string, unknown> {
     if (depth > MAX_DEPTH) throw new RangeError(`it nests more than ${MAX_DEPTH} messages`);
-    const names = new Map(Object.entries(fields).map(([name, { id }]) => [id, name]));
+    const names = Object.keys(fields);
     const message: Record<string, unknown> = {};
     while (this.position < this.all.length) {
       const { id, wireType } = this.tag();
-      const name = names.get(id);
+      const name = names.find((one) => fields[one]?.id === id);
       const field = name === undefined ? undefined : fields[name];
       if (name === undefined || !field) this.skip(wireType);
       else if (!field.isList) message[name] = this.value(field.type, wireType, depth);
