@@ -15,12 +15,16 @@ export function plainConv(
   const shape = [batch, filters, length(height, kernelHeight, 0), length(width, kernelWidth, 1)];
   const [, , outHeight = 0, outWidth = 0] = shape;
   const data = new Float64Array(batch * filters * outHeight * outWidth);
+  // One kind of array, whatever the callers have: the loops run several times as fast.
+  const pixels = Float64Array.from(x);
+  const taps = Float64Array.from(weight);
   let at = 0;
   for (let n = 0; n < batch; n++)
     for (let f = 0; f < filters; f++)
       for (let i = 0; i < outHeight; i++)
         for (let j = 0; j < outWidth; j++, at++) {
           const firstChannel = Math.floor(f / (filters / group)) * perGroup;
+          let sum = 0;
           for (let c = 0; c < perGroup; c++)
             for (let a = 0; a < kernelHeight; a++)
               for (let b = 0; b < kernelWidth; b++) {
@@ -29,8 +33,9 @@ export function plainConv(
                 if (row < 0 || row >= height || column < 0 || column >= width) continue;
                 const pixel = ((n * channels + firstChannel + c) * height + row) * width + column;
                 const tap = ((f * perGroup + c) * kernelHeight + a) * kernelWidth + b;
-                data[at] = (data[at] as number) + (x[pixel] as number) * (weight[tap] as number);
+                sum += (pixels[pixel] as number) * (taps[tap] as number);
               }
+          data[at] = sum;
         }
   return { data, shape };
 }
