@@ -23,9 +23,6 @@ const LONG_TESTS = [
  */
 const OWN_PROCESS = [
   // They replace modules that others import.
-  'test/cli/{images,latents,reproduce}.test.ts',
-  'test/evaluation/callback/*.test.ts',
-  'test/experiments/{compare,jobs,sweep}.test.ts',
   'test/pipelines/pipeline.test.ts',
   'test/{runtime,trainers}/tf32.test.ts',
   'test/runtime/{device,training-session}.test.ts',
@@ -36,13 +33,15 @@ const OWN_PROCESS = [
   // They register things of their own under names that others list or want to be free.
   'test/autoencoders/folders.test.ts',
   'test/cli/import.test.ts',
-  'test/evaluation/{parts,registries}.test.ts',
+  'test/evaluation/{parts,registries,callback/*}.test.ts',
   'test/graph/user-op.test.ts',
   'test/losses/iso.test.ts',
   'test/models/registry.test.ts',
   'test/nn/dit.test.ts',
   'test/pipelines/own-schedulers.test.ts',
   'test/schedulers/scheduler.test.ts',
+  // It imports a module of a user, which every process that is started later imports too.
+  'test/threads/channel.test.ts',
   // They measure memory, also of processes they start: the peak of one begins with the memory of the process that starts it.
   'test/files/memory.test.ts',
   'test/runtime/gradient-session.test.ts',

@@ -2,14 +2,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { tinyUNetConfig } from '../models/tiny-unet.ts';
 import { runCli, runHere, runInterrupted } from './run-cli.ts';
-
-vi.mock(import('../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../compiled-processes.ts');
-  return compiledProcesses(original);
-});
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-images-'));
 const at = (...names: string[]) => path.join(folder, ...names);

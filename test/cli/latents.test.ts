@@ -3,18 +3,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { saveAutoencoder } from '../../src/autoencoders/save-autoencoder.ts';
 import { initialParameters } from '../../src/models/model.ts';
 import { tinyKl } from '../autoencoders/saved-autoencoder.ts';
 import { tinyUNetConfig } from '../models/tiny-unet.ts';
 import { runExample } from '../run-example.ts';
 import { runHere } from './run-cli.ts';
-
-vi.mock(import('../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../compiled-processes.ts');
-  return compiledProcesses(original);
-});
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-cli-latents-'));

@@ -10,10 +10,6 @@ import { pointJobs, TARGETS } from '../../src/experiments/reproduce/paper/target
 import { PRESET_SETTINGS } from '../../src/experiments/reproduce/presets.ts';
 import { undisturbed, writeSquares } from '../experiments/tiny-jobs.ts';
 
-vi.mock(import('../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../compiled-processes.ts');
-  return compiledProcesses(original);
-});
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 let root: string;
 let printed: string;

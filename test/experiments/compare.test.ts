@@ -17,11 +17,6 @@ import {
 } from '../../src/index.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
 
-vi.mock(import('../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../compiled-processes.ts');
-  return compiledProcesses(original);
-});
-
 vi.setConfig({ testTimeout: 120_000 });
 const root = mkdtempSync(path.join(tmpdir(), 'iso-compare-'));
 const at = (...names: string[]) => path.join(root, ...names);

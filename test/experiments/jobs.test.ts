@@ -13,11 +13,6 @@ import { packageScript } from '../../src/files/package-files.ts';
 import { limitThreads } from '../../src/threads/threads.ts';
 import { imageJob, pointJob, undisturbed, writeSquares } from './tiny-jobs.ts';
 
-vi.mock(import('../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../compiled-processes.ts');
-  return compiledProcesses(original);
-});
-
 const worker = fileURLToPath(packageScript('experiments/jobs/job-worker.ts'));
 vi.setConfig({ testTimeout: 180_000 });
 let root: string;

@@ -15,10 +15,6 @@ import { drawnWithLambda, withLambda } from '../../src/experiments/sweep/jobs.ts
 import { reportSweep, type SweepOptions, type SweepReport, sweep } from '../../src/index.ts';
 import { pointJob } from './tiny-jobs.ts';
 
-vi.mock(import('../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../compiled-processes.ts');
-  return compiledProcesses(original);
-});
 vi.setConfig({ testTimeout: 240_000 });
 const root = mkdtempSync(path.join(tmpdir(), 'iso-sweep-'));
 beforeAll(() => {

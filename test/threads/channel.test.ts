@@ -2,15 +2,20 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { HubError, IsoDiffusionError, NonFiniteLossError } from '../../src/errors.ts';
 import { type Channel, startProcess, startThread } from '../../src/threads/channel.ts';
 import { importModules } from '../../src/threads/imported-modules.ts';
+import { compiledScript } from '../compiled-script.ts';
 import type { Call } from './calls.ts';
 
-const script = new URL('./calls.ts', import.meta.url);
+const source = new URL('./calls.ts', import.meta.url);
+let script: URL;
+beforeAll(async () => {
+  script = pathToFileURL(await compiledScript(source));
+});
 type Calls = Channel<Call, unknown, number>;
 const open: Calls[] = [];
 const thread = (): Calls => startThread<Call, unknown, number>(script, { seed: 7 });
@@ -48,7 +53,7 @@ describe.each([
     const loss = await failure('loss');
     expect(loss).toBeInstanceOf(NonFiniteLossError);
     expect(loss).toMatchObject({ name: 'NonFiniteLossError', message: 'the loss is NaN', step: 17 });
-    expect((loss as Error).stack).toMatch(/calls\.ts/);
+    expect((loss as Error).stack).toMatch(/calls\.mjs/);
     const hub = await failure('hub');
     expect(hub).toBeInstanceOf(HubError);
     expect(hub).toMatchObject({ unreachable: true });
@@ -122,11 +127,12 @@ it('a process imports the modules that its caller has imported', async () => {
 });
 
 it.each(['startThread', 'startProcess'])('%s: an idle channel keeps nothing alive', async (start) => {
-  const source = fileURLToPath(new URL('../../src/threads/channel.ts', import.meta.url));
+  // From the sources, as in a clone.
+  const { href } = new URL('../../src/threads/channel.ts', import.meta.url);
   const argument = start === 'startThread' ? '1' : "{ stderr: 'capture' }";
   const program = `
-    const { ${start} } = await import('${pathToFileURL(source).href}');
-    const made = ${start}(new URL('${script.href}'), ${argument});
+    const { ${start} } = await import('${href}');
+    const made = ${start}(new URL('${source.href}'), ${argument});
     const channel = made.channel ?? made;
     console.log(await channel.call({ kind: 'double', values: Float32Array.of(4) }));`;
   const { stdout } = await promisify(execFile)(

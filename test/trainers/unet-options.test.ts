@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { UNet2DOptions } from '../../src/models/index.ts';
 import { pipeline } from '../../src/pipelines/index.ts';
+import { tinyUNet } from '../models/tiny-unet.ts';
 import { smallImageTrainer } from './small-image-trainer.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'iso-unet-options-'));
@@ -49,5 +50,10 @@ describe('a U-Net with learned timesteps and residual resampling', () => {
     expect(() =>
       smallImageTrainer({ output_dir: path.join(folder, 'none') }, [], 0.1, { ...residual, ...changes }),
     ).toThrow(message);
+  });
+
+  it('of which the least above 0 is a normal number: the first session of a process may make others 0', () => {
+    const { timestepRange } = tinyUNet({ time_embedding_type: 'fourier' });
+    expect(timestepRange?.[0]).toBeGreaterThanOrEqual(2 ** -126);
   });
 });

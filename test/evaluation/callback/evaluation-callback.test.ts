@@ -18,11 +18,6 @@ import { smallTrainer } from '../../trainers/small-trainer.ts';
 import { stripes } from '../../trainers/stripes.ts';
 import { tableExtractor } from '../table-images.ts';
 
-vi.mock(import('../../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../../compiled-processes.ts');
-  return compiledProcesses(original);
-});
-
 const folder = await temporaryFolder();
 const args = (name: string) => ({ output_dir: path.join(folder, name), max_steps: 12 });
 const options: EvaluationCallbackOptions = {

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../../src/errors.ts';
 import { BestSnapshot } from '../../../src/evaluation/callback/best-snapshot.ts';
 import type { EvaluationCallbackOptions } from '../../../src/evaluation/callback/callback-options.ts';
@@ -11,11 +11,6 @@ import type { RunLogger } from '../../../src/trainers/logging/run-logger.ts';
 import type { TrainerCallback } from '../../../src/trainers/trainer-callback.ts';
 import { temporaryFolder } from '../../pipelines/saved-pipeline.ts';
 import { circle, smallTrainer } from '../../trainers/small-trainer.ts';
-
-vi.mock(import('../../../src/files/package-files.ts'), async (original) => {
-  const { compiledProcesses } = await import('../../compiled-processes.ts');
-  return compiledProcesses(original);
-});
 
 const folder = await temporaryFolder();
 const options: EvaluationCallbackOptions = {
