@@ -33,7 +33,7 @@ const OWN_PROCESS = [
   // They register things of their own under names that others list or want to be free.
   'test/autoencoders/folders.test.ts',
   'test/cli/import.test.ts',
-  'test/evaluation/{parts,registries,callback/*}.test.ts',
+  'test/evaluation/{parts,registries}.test.ts',
   'test/graph/user-op.test.ts',
   'test/losses/iso.test.ts',
   'test/models/registry.test.ts',
@@ -51,7 +51,7 @@ const OWN_PROCESS = [
 ];
 
 export default defineConfig(({ mode }) => {
-  const project = { setupFiles: ['test/set-up.ts'], testTimeout: 60_000, hookTimeout: 60_000 };
+  const project = { pool: 'forks' as const, setupFiles: ['test/set-up.ts'], testTimeout: 60_000, hookTimeout: 60_000 };
   const exclude = [
     ...configDefaults.exclude,
     'test/browser/**',
@@ -66,7 +66,6 @@ export default defineConfig(({ mode }) => {
   return {
     test: {
       globalSetup: ['test/build.ts'],
-      pool: 'forks',
       maxWorkers: 2,
       projects: [{ test: own }, ...(mode === 'test' ? [{ test: shared }] : [])],
     },

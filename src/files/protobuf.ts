@@ -127,18 +127,13 @@ class Writer {
   }
 
   message(fields: Fields, message: Readonly<Record<string, unknown>>): void {
-    const names = Object.keys(fields);
-    for (let at = names.length - 1; at >= 0; at--) {
-      const name = names[at] as string;
+    for (const name of Object.keys(fields).reverse()) {
       const field = fields[name];
       const value = message[name];
       if (!field || value === undefined) continue;
       if (!field.isList) this.field(field, value);
       else if (isNumeric(field.type)) this.packed(field.id, field.type, value as readonly number[]);
-      else {
-        const values = value as readonly unknown[];
-        for (let i = values.length - 1; i >= 0; i--) this.field(field, values[i]);
-      }
+      else for (const one of (value as readonly unknown[]).toReversed()) this.field(field, one);
     }
   }
 
@@ -161,7 +156,7 @@ class Writer {
   private packed(id: number, type: Scalar, values: readonly number[]): void {
     if (values.length === 0) return;
     const { length } = this;
-    for (let i = values.length - 1; i >= 0; i--) this.number(type, values[i] as number);
+    for (const value of values.toReversed()) this.number(type, value);
     this.header(id, this.length - length);
   }
 

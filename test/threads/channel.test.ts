@@ -2,20 +2,19 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { HubError, IsoDiffusionError, NonFiniteLossError } from '../../src/errors.ts';
 import { type Channel, startProcess, startThread } from '../../src/threads/channel.ts';
 import { importModules } from '../../src/threads/imported-modules.ts';
-import { compiledScript } from '../compiled-script.ts';
 import type { Call } from './calls.ts';
 
-const source = new URL('./calls.ts', import.meta.url);
-let script: URL;
-beforeAll(async () => {
-  script = pathToFileURL(await compiledScript(source));
-});
+// The sources, as in a clone. The set-up file has replaced where they are, and loaded modules that go by it.
+vi.unmock(import('../../src/files/package-files.ts'));
+vi.hoisted(() => vi.resetModules());
+
+const script = new URL('./calls.ts', import.meta.url);
 type Calls = Channel<Call, unknown, number>;
 const open: Calls[] = [];
 const thread = (): Calls => startThread<Call, unknown, number>(script, { seed: 7 });
@@ -53,7 +52,7 @@ describe.each([
     const loss = await failure('loss');
     expect(loss).toBeInstanceOf(NonFiniteLossError);
     expect(loss).toMatchObject({ name: 'NonFiniteLossError', message: 'the loss is NaN', step: 17 });
-    expect((loss as Error).stack).toMatch(/calls\.mjs/);
+    expect((loss as Error).stack).toMatch(/calls\.ts/);
     const hub = await failure('hub');
     expect(hub).toBeInstanceOf(HubError);
     expect(hub).toMatchObject({ unreachable: true });
@@ -127,12 +126,11 @@ it('a process imports the modules that its caller has imported', async () => {
 });
 
 it.each(['startThread', 'startProcess'])('%s: an idle channel keeps nothing alive', async (start) => {
-  // From the sources, as in a clone.
-  const { href } = new URL('../../src/threads/channel.ts', import.meta.url);
+  const source = fileURLToPath(new URL('../../src/threads/channel.ts', import.meta.url));
   const argument = start === 'startThread' ? '1' : "{ stderr: 'capture' }";
   const program = `
-    const { ${start} } = await import('${href}');
-    const made = ${start}(new URL('${source.href}'), ${argument});
+    const { ${start} } = await import('${pathToFileURL(source).href}');
+    const made = ${start}(new URL('${script.href}'), ${argument});
     const channel = made.channel ?? made;
     console.log(await channel.call({ kind: 'double', values: Float32Array.of(4) }));`;
   const { stdout } = await promisify(execFile)(

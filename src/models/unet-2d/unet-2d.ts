@@ -222,7 +222,7 @@ function classLabels(config: UNet2DConfig, encoded: number, timeChannels: number
 
 function timestepRange({ time_embedding_type, num_train_timesteps }: UNet2DConfig) {
   if (time_embedding_type === 'learned') return [0, (num_train_timesteps ?? 1) - 1] as const;
-  // The logarithm of 0 is not finite. Smaller numbers are 0 in a thread that has run a session of onnxruntime.
+  // The logarithm of 0 is not finite. The first session of onnxruntime in a process may make smaller numbers 0.
   const leastNormal = 2 ** -126;
   return time_embedding_type === 'fourier' ? ([leastNormal, Number.POSITIVE_INFINITY] as const) : undefined;
 }
